@@ -1,0 +1,19 @@
+"""bayesjax: Bayesian deep learning and deep generative models as pure functions in JAX.
+
+Every method is a scalar function of a parameter pytree (`objectives`, `posteriors`) plus a way to move the parameters
+(`kernels`), run by one loop (`training.run`) and judged on stacked draws (`evaluation`). Subpackages load on first use.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+_SUBPACKAGES = ("data", "divergences", "evaluation", "kernels", "models", "objectives", "plots", "posteriors", "training")
+_MODULES = ("tree", "types")
+__all__ = sorted((*_SUBPACKAGES, *_MODULES))  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"bayesjax.{name}")
+    raise AttributeError(f"module 'bayesjax' has no attribute {name!r}")

@@ -1,0 +1,89 @@
+"""Minibatches as a pure function of (seed, step), so that a resumed run sees what an unbroken one would have seen.
+
+    batch = batches(step)       any step, in any order, on any device; nothing is carried from batch to batch
+
+An epoch is a fresh permutation of the data; it is never stored: element i of permutation e is computed when asked for,
+by a small block cipher keyed by e (a Feistel network walked until it lands inside the data).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bayesjax import tree
+from bayesjax.types import Array, PRNGKey, PyTree
+
+
+@jax.tree_util.register_pytree_node_class
+class Minibatches:
+    """Shuffled minibatches of arrays: a callable `step -> batch`, and a pytree, so that jit sees its arrays as arguments.
+
+    Every epoch visits each example once, in an order of its own; a batch may straddle two epochs.
+    """
+
+    def __init__(self, rng_key: PRNGKey, arrays: PyTree, batch_size: int):
+        """
+        Args:
+          rng_key: consumed; the seed of the order.
+          arrays: a pytree whose leaves are `[num, ...]`.
+          batch_size: examples per batch; may exceed num (examples then repeat within a batch).
+
+        Raises:
+          ValueError: if the leaves disagree in length or `batch_size` is not positive.
+        """
+        self.num = tree.leading_axis(arrays, "arrays")
+        if batch_size < 1 or self.num < 1:
+            raise ValueError(f"batch_size must be at least 1 and arrays not empty; got {batch_size} and {self.num}")
+        self.rng_key, self.batch_size = rng_key, batch_size
+        self.arrays = jax.tree.map(jnp.asarray, arrays)
+
+    def __call__(self, step: Array | int) -> PyTree:
+        """The batch of that step: leaves `[batch_size, ...]`."""
+        place = jnp.asarray(step, jnp.uint32) * self.batch_size + jnp.arange(self.batch_size, dtype=jnp.uint32)
+        epoch_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.rng_key, place // self.num)
+        index = jax.vmap(permuted, in_axes=(0, 0, None))(epoch_keys, place % self.num, self.num)
+        return jax.tree.map(lambda leaf: leaf[index], self.arrays)
+
+    def tree_flatten(self) -> tuple[tuple, tuple]:
+        """Children and static part."""
+        return (self.rng_key, self.arrays), (self.num, self.batch_size)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple, children: tuple) -> Any:
+        """Undoes `tree_flatten`."""
+        self = object.__new__(cls)
+        (self.rng_key, self.arrays), (self.num, self.batch_size) = children, static
+        return self
+
+
+def permuted(rng_key: PRNGKey, place: Array, num: int) -> Array:
+    """The element at `place` of a random permutation of 0 .. num - 1 fixed by the key; O(1), nothing is stored.
+
+    Six Feistel rounds permute the smallest square power of two >= num; a value outside is permuted again until it falls
+    inside (Black & Rogaway, "Ciphers with arbitrary finite domains", 2002), at most four times on average.
+
+    Args:
+      rng_key: consumed; equal keys give the same permutation.
+      place: integer scalar in 0 .. num - 1.
+      num: length of the permutation.
+    """
+    half_bits = max(1, -(-(num - 1).bit_length() // 2))
+    mask = jnp.uint32(2**half_bits - 1)
+    round_keys = jax.random.bits(rng_key, (6,), jnp.uint32)
+
+    def cipher(value: Array) -> Array:
+        left, right = value >> half_bits, value & mask
+        for round_key in round_keys:
+            left, right = right, left ^ (_mix(right ^ round_key) & mask)
+        return (left << half_bits) | right
+
+    first = cipher(jnp.asarray(place, jnp.uint32))
+    return jax.lax.while_loop(lambda value: value >= num, cipher, first).astype(jnp.int32)
+
+
+def _mix(x: Array) -> Array:
+    """A 32-bit integer hash (the finaliser of MurmurHash3): every input bit affects every output bit."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)

@@ -1,0 +1,176 @@
+"""`load(name) -> Dataset`: named data as plain arrays.
+
+    digits              1797 grey 8 x 8 images of handwritten digits, shipped inside scikit-learn: needs no network
+    synthetic/...       made on the spot (`synthetic.py`)
+    path/to/file.npz    your own arrays: x_train, y_train, x_test, y_test (as Keras has them)
+    anything else       an image data set of TensorFlow Datasets by its name, already prepared in `data_dir`
+
+Images are float32 `[num, height, width, channels]` in [0, 1]. Read `batches.py` next for minibatches.
+"""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bayesjax.data import synthetic
+
+
+class UnknownDataset(ValueError):
+    """No data set of that name; the message lists the nearest names."""
+
+
+class DataUnavailable(RuntimeError):
+    """The data set exists but is not on this machine; the message says what to set or run."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one split.
+
+    Attributes:
+      inputs: float32 `[num, ...]`; images in [0, 1].
+      labels: int32 `[num]` in 0 .. num_classes - 1, or None.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named data set.
+
+    Attributes:
+      name: as given to `load`.
+      train, test: its splits; synthetic sets have an empty test split.
+      num_classes: number of labels, or 0.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    num_classes: int = 0
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return self.train.inputs.shape[1:]
+
+
+SYNTHETIC = {"synthetic/ten_clusters": synthetic.ten_clusters, "synthetic/single_gaussian": synthetic.single_gaussian}
+
+
+def load(name: str, *, data_dir: str | None = None) -> Dataset:
+    """Loads a data set by name.
+
+    Args:
+      name: see the top of this file.
+      data_dir: where TensorFlow Datasets keeps prepared sets; else `TFDS_DATA_DIR`, else its own default.
+
+    Raises:
+      UnknownDataset: if there is no data set of that name.
+      DataUnavailable: if it is not prepared on this machine and cannot be.
+      ValueError: if an `.npz` file lacks an array, or its arrays do not fit each other.
+      FileNotFoundError: if an `.npz` file does not exist.
+    """
+    if name == "digits":
+        return _load_digits()
+    if name in SYNTHETIC:
+        inputs = SYNTHETIC[name]()
+        return Dataset(name, Split(inputs), Split(inputs[:0]))
+    if name.endswith(".npz"):
+        return _load_npz(Path(name))
+    return _load_tfds(name, data_dir)
+
+
+def _load_digits() -> Dataset:
+    """1437 training and 360 test images: a stratified split with a fixed seed."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = (digits.images[..., None] / 16).astype(np.float32)
+    labels = digits.target.astype(np.int32)
+    x_train, x_test, y_train, y_test = train_test_split(images, labels, test_size=360, random_state=0, stratify=labels)
+    return Dataset("digits", Split(x_train, y_train), Split(x_test, y_test), 10)
+
+
+def _load_npz(path: Path) -> Dataset:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: expected an .npz file with arrays x_train, y_train, x_test, y_test")
+    with np.load(path) as arrays:
+        missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in arrays]
+        if missing:
+            raise ValueError(
+                f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(arrays.files) or 'none'}, and "
+                "x_train, y_train, x_test, y_test are expected"
+            )
+        x_train, y_train, x_test, y_test = (arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+    num_classes = int(y_train.max()) + 1 if len(y_train) else 0
+    train = Split(_images(x_train, f"{path}: x_train"), _labels(y_train, len(x_train), num_classes, f"{path}: y_train"))
+    test = Split(_images(x_test, f"{path}: x_test"), _labels(y_test, len(x_test), num_classes, f"{path}: y_test"))
+    if train.inputs.shape[1:] != test.inputs.shape[1:]:
+        raise ValueError(f"{path}: x_train has examples of shape {x_train.shape[1:]}, x_test of {x_test.shape[1:]}")
+    return Dataset(str(path), train, test, num_classes)
+
+
+def _images(x: np.ndarray, name: str) -> np.ndarray:
+    """float32 with a channel axis; uint8 is scaled to [0, 1]."""
+    if x.ndim < 2 or not len(x):
+        raise ValueError(f"{name} must hold at least one example, [num, ...]; got shape {x.shape}")
+    out = x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
+    if not np.isfinite(out).all():
+        raise ValueError(f"{name} holds NaN or infinite values")
+    if x.ndim in (3, 4) and not (out.min() >= 0 and out.max() <= 1):
+        raise ValueError(f"{name} must hold uint8 images or floats in [0, 1]; got {x.dtype} in [{x.min()}, {x.max()}]")
+    return out[..., None] if x.ndim == 3 else out
+
+
+def _labels(y: np.ndarray, num: int, num_classes: int, name: str) -> np.ndarray:
+    if y.shape != (num,) or not np.issubdtype(y.dtype, np.integer):
+        raise ValueError(f"{name} must be {num} integers, one for each example; got {y.dtype} of shape {y.shape}")
+    if num and (y.min() < 0 or y.max() >= num_classes):
+        raise ValueError(f"{name} must lie in 0 .. {num_classes - 1}, the training labels; got {y.min()} .. {y.max()}")
+    return y.astype(np.int32)
+
+
+def _load_tfds(name: str, data_dir: str | None) -> Dataset:
+    import tensorflow_datasets as tfds
+
+    known = [*SYNTHETIC, "digits", *tfds.list_builders()]
+    try:
+        if name.partition("/")[0].partition(":")[0] not in known:
+            raise ValueError(name)
+        builder = tfds.builder(name, data_dir=data_dir)
+    except ValueError:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"the nearest names are {', '.join(near)}" if near else "try digits, mnist, or a path ending in .npz"
+        raise UnknownDataset(f"unknown data set {name!r}: {hint}") from None
+    if not builder.data_path.exists():
+        raise DataUnavailable(
+            f"data set {name!r} is not prepared in {builder.data_dir}: set TFDS_DATA_DIR (or --data-dir) to a folder that "
+            f"has it, or prepare it once on a machine with a network: tfds build {name} --file_format=array_record"
+        )
+    features = builder.info.features
+    if features is None or not {"image", "label"} <= set(features):
+        raise ValueError(f"data set {name!r} must have the features image and label; it has {list(features or ())}")
+    try:
+        sources = [builder.as_data_source(split=split) for split in ("train", "test")]
+    except NotImplementedError as error:
+        raise DataUnavailable(
+            f"data set {name!r} in {builder.data_dir} cannot be read at random: prepare it with "
+            f"tfds build {name} --file_format=array_record ({str(error).splitlines()[0]})"
+        ) from None
+    num_classes = features["label"].num_classes
+    splits = []
+    for split, source in zip(("train", "test"), sources, strict=True):
+        examples = [(example["image"], example["label"]) for example in source]
+        images, labels = (np.stack(column) for column in zip(*examples, strict=True))
+        labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
+        splits.append(Split(_images(images, f"{name} {split} images"), labels))
+    return Dataset(name, *splits, num_classes)

@@ -1,0 +1,44 @@
+"""Made-up data with a known answer, for experiments and tests.
+
+    ten_clusters      the mixture on which the Bayesian GAN's authors show mode collapse and its cure
+    single_gaussian   the data that the paper's text describes: one Gaussian, so it has one mode and cannot collapse
+"""
+
+import numpy as np
+
+
+def ten_clusters(num_data: int = 10000, dim: int = 100, latent_dim: int = 2, num_clusters: int = 10) -> np.ndarray:
+    """Ten Gaussian clusters, each on a random plane of its own, standardised per column; fixed by numpy's seed 1234.
+
+    Cluster c: x = A_c z with A_c = 5 N(0, 1)^{dim x latent_dim}, z ~ N(m_c, I), m_c ~ 5 N(0, I). The released code of
+    Saatci & Wilson 2017 makes its data this way (not as the paper's text says; see `single_gaussian`).
+
+    Returns:
+      float32 `[num_data, dim]`, shuffled.
+    """
+    rng = np.random.RandomState(1234)
+    per_cluster = np.full(num_clusters, num_data // num_clusters)
+    per_cluster[: num_data % num_clusters] += 1
+    clusters = []
+    for size in per_cluster:
+        plane = 5 * rng.normal(size=(dim, latent_dim))
+        mean = 5 * rng.normal(size=latent_dim)
+        clusters.append((mean + rng.normal(size=(size, latent_dim))) @ plane.T)
+    x = np.concatenate(clusters)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    return rng.permutation(x).astype(np.float32)
+
+
+def single_gaussian(num_data: int = 10000, dim: int = 100, latent_dim: int = 2) -> np.ndarray:
+    """x = A z + e, z ~ N(0, 10 I), A ~ N(0, 1)^{dim x latent_dim}, e ~ N(0, 0.01 I), standardised per column.
+
+    Unimodal: x is one Gaussian, N(0, 10 A A^T + 0.01 I).
+
+    Returns:
+      float32 `[num_data, dim]`.
+    """
+    rng = np.random.RandomState(1234)
+    plane = rng.normal(size=(dim, latent_dim))
+    z = np.sqrt(10) * rng.normal(size=(num_data, latent_dim))
+    x = z @ plane.T + 0.1 * rng.normal(size=(num_data, dim))
+    return ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)

@@ -1,0 +1,100 @@
+"""Several players, one game: each moves given where the others stand now, a sweep through all of them.
+
+    for each player p in turn:   theta_p <- step_p(theta_p ; data, {theta_q : q != p})
+
+With `optimize` kernels this is GAN training; with `sghmc` kernels on conditional log densities it is the Gibbs-like
+sampler of the Bayesian GAN (Saatci & Wilson 2017, algorithm 1); with `hmc`, Metropolis-within-Gibbs. A player's loss or
+log density receives `types.Given(data, others)` as its batch, so a player can face all particles of another. The
+conditionals live in `posteriors/bayesian_gan.py`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from bayesjax.types import Given, Kernel, PRNGKey, PyTree
+
+
+class AlternateState(NamedTuple):
+    """Carried by `alternate`.
+
+    Attributes:
+      players: the state of each player, by name.
+    """
+
+    players: dict[str, Any]
+
+    @property
+    def position(self) -> dict[str, PyTree]:
+        """The current position of each player, by name."""
+        return {name: state.position for name, state in self.players.items()}
+
+
+class AlternateInfo(NamedTuple):
+    """Diagnostics of one sweep.
+
+    Attributes:
+      players: the info of each player's step, by name.
+    """
+
+    players: dict[str, Any]
+
+
+def alternate(**players: Kernel) -> Kernel:
+    """A sweep over players in the order given, each facing the others' current positions.
+
+    Args:
+      **players: a kernel for each name, e.g. `alternate(discriminator=sghmc(...), generator=particles(sghmc(...), 10))`.
+        For k inner steps of a player wrap its kernel in `repeat`.
+
+    Returns:
+      A kernel whose position is a dict by player's name.
+
+    Raises:
+      ValueError: if no player is given; from `init`, if the position's names are not the players'.
+    """
+    if not players:
+        raise ValueError("players is empty: alternate needs at least one named kernel")
+
+    def init(position: dict[str, PyTree], rng_key: PRNGKey) -> AlternateState:
+        if set(position) != set(players):
+            raise ValueError(f"position must have the keys {sorted(players)}; got {sorted(position)}")
+        keys = jax.random.split(rng_key, len(players))
+        return AlternateState(
+            {name: kernel.init(position[name], key) for key, (name, kernel) in zip(keys, players.items(), strict=True)}
+        )
+
+    def step(rng_key: PRNGKey, state: AlternateState, batch: PyTree) -> tuple[AlternateState, AlternateInfo]:
+        infos = {}
+        keys = jax.random.split(rng_key, len(players))
+        for key, (name, kernel) in zip(keys, players.items(), strict=True):
+            others = {other: position for other, position in state.position.items() if other != name}
+            moved, infos[name] = kernel.step(key, state.players[name], Given(batch, others))
+            state = AlternateState({**state.players, name: moved})
+        return state, AlternateInfo(infos)
+
+    return Kernel(init, step)
+
+
+def repeat(kernel: Kernel, num_steps: int) -> Kernel:
+    """k inner steps of `kernel` as one step, on the same batch with a fresh key each; the info is that of the last.
+
+    Args:
+      kernel: any kernel.
+      num_steps: k, at least 1.
+
+    Raises:
+      ValueError: if `num_steps` is not positive.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1; got {num_steps}")
+    if num_steps == 1:
+        return kernel
+
+    def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
+        state, infos = jax.lax.scan(
+            lambda carry, key: kernel.step(key, carry, batch), state, jax.random.split(rng_key, num_steps)
+        )
+        return state, jax.tree.map(lambda leaf: leaf[-1], infos)
+
+    return Kernel(kernel.init, step)

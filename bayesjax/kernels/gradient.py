@@ -1,0 +1,42 @@
+"""Value, auxiliary output and gradient of a density, whichever of its two return forms it uses."""
+
+from collections.abc import Callable
+
+import jax
+
+from bayesjax.types import Array, Density, Params, PRNGKey, PyTree, Schedule
+
+
+def value_and_grad(density: Density) -> Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree, Params]]:
+    """`(params, rng_key, batch) -> (value, aux, gradient)`; `aux` is an empty dict if the density returns a scalar."""
+
+    def with_aux(params: Params, rng_key: PRNGKey, batch: PyTree):
+        out = density(params, rng_key, batch)
+        return out if isinstance(out, tuple) else (out, {})
+
+    def evaluate(params: Params, rng_key: PRNGKey, batch: PyTree):
+        (value, aux), gradient = jax.value_and_grad(with_aux, has_aux=True)(params, rng_key, batch)
+        return value, aux, gradient
+
+    return evaluate
+
+
+def as_schedule(step_size: float | Array | Schedule) -> Schedule:
+    """A number becomes the constant schedule; a function of the step count stays as it is.
+
+    Raises:
+      ValueError: if a number is not positive and finite.
+    """
+    if callable(step_size):
+        return step_size
+    if not isinstance(step_size, jax.core.Tracer) and not 0 < float(step_size) < float("inf"):
+        raise ValueError(f"step_size must be positive and finite; got {step_size}")
+    constant = step_size
+    return lambda step: constant
+
+
+def check_non_negative(**arguments: float) -> None:
+    """Raises ValueError naming the first argument that is a negative or non-finite number."""
+    for name, value in arguments.items():
+        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) < float("inf"):
+            raise ValueError(f"{name} must be non-negative and finite; got {value}")

@@ -1,0 +1,69 @@
+"""Gradient descent as a kernel: any Optax optimiser moves the position down a loss.
+
+    theta <- theta + update(grad loss(theta), optimiser state)
+
+This is the point estimate's kernel. A GAN is `alternate(discriminator=optimize(...), generator=optimize(...))`; put
+`sghmc` where `optimize` stands and it is a Bayesian GAN. Read `sghmc.py` next.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from bayesjax import tree
+from bayesjax.kernels.gradient import value_and_grad
+from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree
+
+
+class OptimizeState(NamedTuple):
+    """Carried by `optimize`.
+
+    Attributes:
+      step: int32 scalar, the number of steps taken.
+      position: the parameters.
+      optimizer_state: Optax's state.
+    """
+
+    step: Array
+    position: Params
+    optimizer_state: PyTree
+
+
+class OptimizeInfo(NamedTuple):
+    """Diagnostics of one step, taken at the position before it.
+
+    Attributes:
+      loss: scalar.
+      gradient_norm: Euclidean norm of the gradient.
+      aux: what the loss returned beside the scalar.
+    """
+
+    loss: Array
+    gradient_norm: Array
+    aux: PyTree
+
+
+def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
+    """Minimises `loss` with an Optax optimiser.
+
+    Args:
+      loss: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, a mean per example.
+      optimizer: e.g. `optax.adam(1e-3)`, with its own learning-rate schedule.
+
+    Returns:
+      A kernel whose state is an `OptimizeState` and whose info is an `OptimizeInfo`.
+    """
+    evaluate = value_and_grad(loss)
+
+    def init(position: Params, rng_key: PRNGKey) -> OptimizeState:
+        del rng_key
+        return OptimizeState(jnp.zeros((), jnp.int32), position, optimizer.init(position))
+
+    def step(rng_key: PRNGKey, state: OptimizeState, batch: PyTree) -> tuple[OptimizeState, OptimizeInfo]:
+        value, aux, gradient = evaluate(state.position, rng_key, batch)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.position)
+        position = optax.apply_updates(state.position, updates)
+        return OptimizeState(state.step + 1, position, optimizer_state), OptimizeInfo(value, tree.norm(gradient), aux)
+
+    return Kernel(init, step)

@@ -1,0 +1,42 @@
+"""Independent copies of a kernel as one vmapped kernel: chains, ensembles, the J x M networks of a Bayesian GAN.
+
+    step(key, [s_1 .. s_n], batch) = [step(key_1, s_1, batch) .. step(key_n, s_n, batch)]
+
+Every leaf of position, state and info gains a leading particle axis; all particles see the same batch, each with its
+own key. There is no Python loop over particles: n networks cost one set of batched products. Read `alternate.py` next.
+"""
+
+from typing import Any
+
+import jax
+
+from bayesjax import tree
+from bayesjax.types import Kernel, Params, PRNGKey, PyTree
+
+
+def particles(kernel: Kernel, num: int) -> Kernel:
+    """Runs `num` independent copies of `kernel`.
+
+    Args:
+      kernel: any kernel.
+      num: number of particles, at least 1.
+
+    Returns:
+      A kernel whose `init` takes a stacked position (`[num, ...]` leaves: `jax.vmap(model.init)(keys)` or `tree.stack`).
+
+    Raises:
+      ValueError: if `num` is not positive; from `init`, if the position is not `num` stacked trees.
+    """
+    if num < 1:
+        raise ValueError(f"num must be at least 1; got {num}")
+
+    def init(position: Params, rng_key: PRNGKey) -> Any:
+        found = tree.leading_axis(position, "position")
+        if found != num:
+            raise ValueError(f"position must stack {num} particles on its leading axis; its leading axis is {found}")
+        return jax.vmap(kernel.init)(position, jax.random.split(rng_key, num))
+
+    def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
+        return jax.vmap(kernel.step, in_axes=(0, 0, None))(jax.random.split(rng_key, num), state, batch)
+
+    return Kernel(init, step)

@@ -1,0 +1,84 @@
+"""Stochastic gradient Langevin dynamics: gradient ascent on a log density with noise of the matching size.
+
+    theta <- theta + eta * grad log p(theta) + sqrt(2 eta T) xi,     xi ~ N(0, I)
+
+On N(0, 1) with exact gradients the stationary variance is T / (1 - eta/2): the bias is first order in the step size.
+Source: Welling & Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011 (who write eta/2 for
+our eta). BlackJAX's `sgld` has the same update and was checked to be right; it carries neither state nor diagnostics,
+so the step is written here. Read `sghmc.py` next: momentum makes the same gradients go further.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bayesjax import tree
+from bayesjax.kernels.gradient import as_schedule, check_non_negative, value_and_grad
+from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
+
+
+class SGLDState(NamedTuple):
+    """Carried by `sgld`.
+
+    Attributes:
+      step: int32 scalar, the number of steps taken.
+      position: the parameters.
+    """
+
+    step: Array
+    position: Params
+
+
+class SGLDInfo(NamedTuple):
+    """Diagnostics of one step, taken at the position before it.
+
+    Attributes:
+      logdensity: scalar, the minibatch estimate of the log density.
+      gradient_norm: Euclidean norm of the gradient.
+      configurational_temperature: `-<theta, grad log p> / dim`; its stationary mean is T for a target on R^dim.
+      aux: what the log density returned beside the scalar.
+    """
+
+    logdensity: Array
+    gradient_norm: Array
+    configurational_temperature: Array
+    aux: PyTree
+
+
+def sgld(logdensity: Density, *, step_size: float | Schedule, temperature: float = 1.0) -> Kernel:
+    """Samples `exp(logdensity / temperature)` by Langevin steps without a Metropolis correction.
+
+    Args:
+      logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set, or its
+        unbiased minibatch estimate (`posteriors.log_posterior`).
+      step_size: eta > 0, or a schedule of the step count. Learning rate of the mean loss = `step_size * num_data`.
+      temperature: T >= 0; T = 0 is gradient ascent.
+
+    Raises:
+      ValueError: if `step_size` is not positive or `temperature` is negative.
+    """
+    schedule = as_schedule(step_size)
+    check_non_negative(temperature=temperature)
+    evaluate = value_and_grad(logdensity)
+
+    def init(position: Params, rng_key: PRNGKey) -> SGLDState:
+        del rng_key
+        return SGLDState(jnp.zeros((), jnp.int32), position)
+
+    def step(rng_key: PRNGKey, state: SGLDState, batch: PyTree) -> tuple[SGLDState, SGLDInfo]:
+        density_key, noise_key = jax.random.split(rng_key)
+        value, aux, gradient = evaluate(state.position, density_key, batch)
+        eta = schedule(state.step)
+        scale = jnp.sqrt(2 * eta * temperature)
+        position = jax.tree.map(
+            lambda theta, grad, xi: (theta + eta * grad + scale * xi).astype(theta.dtype),
+            state.position,
+            gradient,
+            tree.normal_like(noise_key, state.position),
+        )
+        dim = tree.num_elements(state.position)
+        info = SGLDInfo(value, tree.norm(gradient), -tree.dot(state.position, gradient) / dim, aux)
+        return SGLDState(state.step + 1, position), info
+
+    return Kernel(init, step)

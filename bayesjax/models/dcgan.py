@@ -1,0 +1,140 @@
+"""DCGAN: a stack of strided convolutions that judges images and its mirror image that makes them.
+
+Radford, Metz & Chintala, "Unsupervised representation learning with deep convolutional GANs", ICLR 2016, and its
+guidelines: strides instead of pooling, no hidden dense layers but the generator's first, ReLU and tanh in the generator,
+leaky ReLU in the discriminator, normalisation everywhere but the generator's output and the discriminator's input.
+
+The stack is sized by the image: each layer halves height and width, rounding up (28, 14, 7, 4), and the generator goes
+the same sizes backwards. The discriminator gives one logit per real class (K = 1: real or fake); see
+`objectives/semi_supervised.py`. All convolutions come from `convolution.py`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from bayesjax.models.convolution import Conv, ConvTranspose
+from bayesjax.types import Array
+
+NORMS = ("group", "batch", "none")
+DCGAN_INIT = nn.initializers.normal(0.02)
+
+
+def layer_sizes(image_shape: Sequence[int], num_layers: int) -> list[tuple[int, int]]:
+    """Heights and widths from the image down: `[(28, 28), (14, 14), (7, 7)]` for two layers.
+
+    Raises:
+      ValueError: if the image is not (height, width, channels) or too small for so many halvings.
+    """
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"image_shape must be (height, width, channels), all positive; got {tuple(image_shape)}")
+    height, width, _ = image_shape
+    if min(height, width) < 2**num_layers:
+        raise ValueError(
+            f"image_shape {tuple(image_shape)} is too small for {num_layers} layers of stride 2: height and width must "
+            f"be at least {2**num_layers}"
+        )
+    sizes = [(height, width)]
+    for _ in range(num_layers):
+        sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+    return sizes
+
+
+class BatchStatistics(nn.Module):
+    """Batch norm by the statistics of the batch at hand, as the Bayesian GAN's authors use it: no scale, no offset, no
+    running averages, and so a pure function without state."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        axes = tuple(range(x.ndim - 1))
+        return (x - x.mean(axes)) / jnp.sqrt(x.var(axes) + 1e-5)
+
+
+def make_norm(norm: str, channels: int) -> Callable[[Array], Array]:
+    """The normalisation of that name: "group" (8 groups or fewer), "batch" or "none".
+
+    Raises:
+      ValueError: for any other name.
+    """
+    if norm == "group":
+        return nn.GroupNorm(num_groups=math.gcd(8, channels))
+    if norm == "batch":
+        return BatchStatistics()
+    if norm == "none":
+        return lambda x: x
+    raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
+
+
+class Generator(nn.Module):
+    """Noise `[batch, z_dim]` to images `[batch, *image_shape]` in (-1, 1).
+
+    Attributes:
+      image_shape: (height, width, channels).
+      features: channels from the noise up, e.g. (128, 64, 32): one layer of stride 2 for each.
+      norm: "group", "batch" or "none".
+      kernel_size: of the convolutions.
+      kernel_init: Flax initialiser.
+    """
+
+    image_shape: Sequence[int]
+    features: Sequence[int] = (128, 64, 32)
+    norm: str = "group"
+    kernel_size: int = 5
+    kernel_init: Callable[..., Array] = DCGAN_INIT
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        """Images made from the noise `z`."""
+        sizes = layer_sizes(self.image_shape, len(self.features))[::-1]
+        (height, width), channels = sizes[0], self.features[0]
+        x = nn.Dense(height * width * channels, kernel_init=self.kernel_init)(z)
+        x = nn.relu(make_norm(self.norm, channels)(x.reshape(-1, height, width, channels)))
+        widths = [*self.features[1:], self.image_shape[-1]]
+        for (height, width), channels in zip(sizes[1:], widths, strict=True):
+            x = ConvTranspose(channels, (self.kernel_size,) * 2, kernel_init=self.kernel_init)(x)[:, :height, :width]
+            if (height, width) != sizes[-1]:
+                x = nn.relu(make_norm(self.norm, channels)(x))
+        return jnp.tanh(x)
+
+
+class Discriminator(nn.Module):
+    """Images `[batch, *image_shape]` in (-1, 1) to logits `[batch, num_outputs]`.
+
+    Attributes:
+      image_shape: (height, width, channels).
+      num_outputs: K, the number of real classes; 1 for real against fake.
+      features: channels from the image down, e.g. (32, 64, 128): one layer of stride 2 for each.
+      norm: "group", "batch" or "none"; the first layer has none.
+      kernel_size: of the convolutions.
+      kernel_init: Flax initialiser.
+    """
+
+    image_shape: Sequence[int]
+    num_outputs: int = 1
+    features: Sequence[int] = (32, 64, 128)
+    norm: str = "group"
+    kernel_size: int = 5
+    kernel_init: Callable[..., Array] = DCGAN_INIT
+
+    def setup(self) -> None:
+        layer_sizes(self.image_shape, len(self.features))
+        self.convolutions = [
+            Conv(channels, (self.kernel_size,) * 2, strides=(2, 2), kernel_init=self.kernel_init)
+            for channels in self.features
+        ]
+        self.norms = [make_norm(self.norm if layer else "none", width) for layer, width in enumerate(self.features)]
+        self.logits = nn.Dense(self.num_outputs, kernel_init=self.kernel_init)
+
+    def __call__(self, x: Array) -> Array:
+        """Logits of the real classes; the fake class has logit 0."""
+        return self.logits(self.embed(x))
+
+    def embed(self, x: Array) -> Array:
+        """Flattened activations before the logits, `[batch, num_features]`."""
+        if x.shape[1:] != tuple(self.image_shape):
+            raise ValueError(f"x must be [batch, {', '.join(map(str, self.image_shape))}]; got {x.shape}")
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = nn.leaky_relu(norm(convolution(x)), 0.2)
+        return x.reshape(x.shape[0], -1)

@@ -1,0 +1,150 @@
+"""The two conditional posteriors of the Bayesian GAN (Saatci & Wilson, NIPS 2017), for `kernels.alternate`.
+
+    log p(th_g | z, th_d)          = log p(th_g) + sum_k sum_z log P_k(real | G(z; th_g))
+    log p(th_d | z, X, Y, th_g)    = log p(th_d) + sum_j [ sum_x log P(real | x) + sum_z log P(fake | G(z; th_gj)) ]
+                                     + sum_s log P(y_s | x_s)
+
+j runs over the generators and k over the discriminators (the particles of the other player). The noise z is
+marginalised by drawing it afresh, each chain its own, at every evaluation: the paper's Monte Carlo average over noise
+sets. The generator's likelihood is the non-saturating one.
+
+Two scales are a choice, and both are arguments here:
+- Real images count as the N data they are (N/n per minibatch image). Fakes are not data; they count as
+  `num_generated` of them, N unless told otherwise, which balances real and fake and is what the released code does.
+- The other player's particles: "sum" counts the likelihood once for each of them, as the paper's algorithm 1 does;
+  "mean" counts it once in all, so that adding particles does not sharpen the posterior.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from bayesjax.posteriors.log_posterior import data_sum
+from bayesjax.types import Array, Density, Given, Params, Prior, PRNGKey, PyTree
+
+Generate = Callable[[Params, PRNGKey, int], Array]
+"""`(generator_params, rng_key, num) -> images [num, ...]`; draws its own noise."""
+LogProb = Callable[[Params, Array], Array]
+"""`(discriminator_params, images [n, ...]) -> log probabilities [n]`."""
+
+
+class GANBatch(NamedTuple):
+    """The data that both players see.
+
+    Attributes:
+      real: unlabelled images `[n_d, ...]`.
+      labelled: labelled images `[n_s, ...]`, or None.
+      labels: integers `[n_s]`, or None.
+    """
+
+    real: Array
+    labelled: Array | None = None
+    labels: Array | None = None
+
+
+def generator_conditional(
+    generate: Generate,
+    log_prob_real: LogProb,
+    log_prior: Prior,
+    *,
+    num_generated: float,
+    batch_size: int = 64,
+    pool: str = "sum",
+) -> Density:
+    """log p(th_g | z, th_d) given stacked discriminators in `batch.others["discriminator"]`.
+
+    Args:
+      generate: makes images from noise.
+      log_prob_real: log P(real | image) by one discriminator.
+      log_prior: over the generator's weights.
+      num_generated: how many fakes the likelihood counts.
+      batch_size: n_g, noise vectors drawn per evaluation.
+      pool: "sum" or "mean" over discriminators.
+
+    Returns:
+      `(params, rng_key, Given) -> (log density, {"log_prob_real": mean over fakes and discriminators})`.
+
+    Raises:
+      ValueError: if a number is not positive or `pool` is unknown.
+    """
+    factor = _pool_factor(pool)
+    _check_positive(num_generated=num_generated, batch_size=batch_size)
+
+    def logdensity(params: Params, rng_key: PRNGKey, batch: Given) -> tuple[Array, PyTree]:
+        fakes = generate(params, rng_key, batch_size)
+        discriminators = batch.others["discriminator"]
+        values = jax.vmap(log_prob_real, in_axes=(0, None))(discriminators, fakes)
+        likelihood = data_sum(values, num_generated * factor(values.shape[0]))
+        return log_prior(params) + likelihood, {"log_prob_real": values.mean()}
+
+    return logdensity
+
+
+def discriminator_conditional(
+    generate: Generate,
+    log_prob_real: LogProb,
+    log_prob_fake: LogProb,
+    log_prior: Prior,
+    *,
+    num_data: int,
+    num_generated: float | None = None,
+    batch_size: int = 64,
+    pool: str = "sum",
+    log_prob_label: Callable[[Params, Array, Array], Array] | None = None,
+    num_labelled: int = 0,
+) -> Density:
+    """log p(th_d | z, X, Y, th_g) given a `GANBatch` and stacked generators in `batch.others["generator"]`.
+
+    Args:
+      generate: makes images from noise.
+      log_prob_real, log_prob_fake: log P(real | image) and log P(fake | image).
+      log_prior: over the discriminator's weights.
+      num_data: N, unlabelled images in the data set.
+      num_generated: how many fakes of each generator the likelihood counts; N if None.
+      batch_size: n_g, noise vectors drawn per generator and evaluation.
+      pool: "sum" or "mean" over generators, of the real and fake terms alike.
+      log_prob_label: `(params, images, labels) -> [n]`, or None for an unsupervised game.
+      num_labelled: N_s, labelled images in the data set.
+
+    Returns:
+      `(params, rng_key, Given) -> (log density, aux)`; aux has the mean log probability of each kind of image.
+
+    Raises:
+      ValueError: if a number is not positive or `pool` is unknown.
+    """
+    factor = _pool_factor(pool)
+    num_generated = num_data if num_generated is None else num_generated
+    _check_positive(num_data=num_data, num_generated=num_generated, batch_size=batch_size)
+    if log_prob_label is not None:
+        _check_positive(num_labelled=num_labelled)
+
+    def logdensity(params: Params, rng_key: PRNGKey, batch: Given) -> tuple[Array, PyTree]:
+        generators = batch.others["generator"]
+        num_generators = jax.tree.leaves(generators)[0].shape[0]
+        keys = jax.random.split(rng_key, num_generators)
+        fakes = jax.vmap(generate, in_axes=(0, 0, None))(generators, keys, batch_size)
+        fake = log_prob_fake(params, fakes.reshape(-1, *fakes.shape[2:]))
+        real = log_prob_real(params, batch.data.real)
+        scale = factor(num_generators)
+        value = log_prior(params) + data_sum(real, num_data * scale) + data_sum(fake, num_generated * scale)
+        aux = {"log_prob_real": real.mean(), "log_prob_fake": fake.mean()}
+        if log_prob_label is not None:
+            label = log_prob_label(params, batch.data.labelled, batch.data.labels)
+            value += data_sum(label, num_labelled)
+            aux["log_prob_label"] = label.mean()
+        return value, aux
+
+    return logdensity
+
+
+def _pool_factor(pool: str) -> Callable[[int], float]:
+    if pool not in ("sum", "mean"):
+        raise ValueError(f"pool must be 'sum' or 'mean'; got {pool!r}")
+    return lambda num: num if pool == "sum" else 1
+
+
+def _check_positive(**arguments: float) -> None:
+    for name, value in arguments.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive; got {value}")

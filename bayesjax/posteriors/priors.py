@@ -1,0 +1,59 @@
+"""Priors over a pytree of weights.
+
+    log p(w) = sum_j log N(w_j; 0, sd^2)
+
+Each function returns a normalised log prior `params -> scalar`, and its name-sake in `sample_*` draws from it.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from bayesjax import tree
+from bayesjax.types import Array, Params, Prior, PRNGKey
+
+
+def gaussian(scale: float = 1.0) -> Prior:
+    """Independent N(0, scale^2) on every weight and bias.
+
+    Raises:
+      ValueError: if `scale` is not positive.
+    """
+    _check_scale(scale)
+    return lambda params: _gaussian_log_prob(params, jax.tree.map(lambda _: scale, params))
+
+
+def fan_in_gaussian(scale: float = 1.0) -> Prior:
+    """N(0, scale^2 / fan_in) on weights of two axes or more, N(0, scale^2) on the rest (biases, norm scales).
+
+    The fan-in of a kernel `[..., in, out]` is the product of all axes but the last, so that each unit's input has
+    a prior variance that does not grow with the width (Neal, "Bayesian learning for neural networks", 1996).
+
+    Raises:
+      ValueError: if `scale` is not positive.
+    """
+    _check_scale(scale)
+    return lambda params: _gaussian_log_prob(params, fan_in_scales(params, scale))
+
+
+def fan_in_scales(params: Params, scale: float = 1.0) -> Params:
+    """The standard deviation of each leaf under `fan_in_gaussian`, as a pytree of floats."""
+    return jax.tree.map(lambda w: scale / math.sqrt(math.prod(w.shape[:-1])) if w.ndim > 1 else scale, params)
+
+
+def sample_gaussian(rng_key: PRNGKey, params: Params, scale: float = 1.0) -> Params:
+    """A draw from `gaussian(scale)` in the shape of `params`."""
+    return jax.tree.map(lambda xi: scale * xi, tree.normal_like(rng_key, params))
+
+
+def _gaussian_log_prob(params: Params, scales: Params) -> Array:
+    def leaf_log_prob(w: Array, sd: float) -> Array:
+        return -0.5 * jnp.sum((w / sd) ** 2) - w.size * (math.log(sd) + 0.5 * math.log(2 * math.pi))
+
+    return sum(jax.tree.leaves(jax.tree.map(leaf_log_prob, params, scales)), start=jnp.zeros(()))
+
+
+def _check_scale(scale: float) -> None:
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be positive and finite; got {scale}")

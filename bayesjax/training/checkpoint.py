@@ -1,0 +1,190 @@
+"""Checkpoints: save a run as it goes, resume it bit for bit.
+
+    DIR/step_00000500/   state/       the kernel's state (Orbax)
+                         run.json     step, seed, configuration and the metrics so far
+    DIR/record/00000500.npz           draws and infos kept since the save before
+
+A save becomes visible by a rename, after all its files are written, so that a process killed at any moment leaves the
+last complete save intact. Only the newest state is kept; the records together are the draws of the whole run.
+"""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayesjax.types import PRNGKey, PyTree
+
+
+class CheckpointMismatch(ValueError):
+    """The checkpoint belongs to another run; the message names the first difference."""
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written or read; the message names the folder and the cause."""
+
+
+class Record:
+    """Draws, infos and metrics of a run so far: host arrays in pieces, one a chunk."""
+
+    def __init__(self) -> None:
+        self.structure: PyTree = None  # that of (draws, info); set by the first piece, or by `run` after a restoration
+        self.pieces: list[list[np.ndarray]] = []
+        self.metrics: list[dict[str, float]] = []
+        self.num_saved = 0
+
+    def add(self, draws: PyTree, info: PyTree, metrics: dict[str, float]) -> None:
+        """Adds what a chunk leaves: draws and infos `[num, ...]` and its line of metrics."""
+        leaves, self.structure = jax.tree.flatten((draws, info))
+        self.pieces.append([np.asarray(leaf) for leaf in leaves])
+        self.metrics.append(metrics)
+
+    def stacked(self) -> tuple[PyTree, PyTree]:
+        """All draws and all infos, each stacked on the leading axis; None for either if there are none."""
+        if not self.pieces:
+            return None, None
+        draws, info = jax.tree.unflatten(self.structure, _concatenate(self.pieces))
+        first = next(iter(jax.tree.leaves(draws)), ())
+        return (draws if len(first) else None), info
+
+
+def _concatenate(pieces: list[list[np.ndarray]]) -> list[np.ndarray]:
+    return [np.concatenate(leaves) for leaves in zip(*pieces, strict=True)]
+
+
+class Checkpointer:
+    """Saves a run in a folder and resumes it from there.
+
+    Args:
+      directory: the folder; made on the first save.
+      config: what the run is, as JSON-serialisable values; a checkpoint of another configuration is refused.
+      resume: whether to go on from a checkpoint in the folder. If False, the folder must not hold one.
+      interval: seconds between saves; 0 saves after every chunk.
+    """
+
+    def __init__(self, directory: str | Path, *, config: dict | None = None, resume: bool = True, interval: float = 30.0):
+        self.directory = Path(directory).absolute()
+        self.config = json.loads(json.dumps(config or {}))
+        self.resume, self.interval = resume, interval
+        self._last_save = time.monotonic()
+        self._rng_key: list[int] | None = None
+
+    def due(self) -> bool:
+        """Whether `interval` seconds have passed since the last save."""
+        return time.monotonic() - self._last_save >= self.interval
+
+    def latest(self) -> Path | None:
+        """Folder of the newest complete save, or None."""
+        return max(self.directory.glob("step_" + "[0-9]" * 8), default=None)
+
+    def restore(self, example: Any, rng_key: PRNGKey) -> tuple[int, Any, Record]:
+        """Step, state and record of the newest save; `(0, example, empty)` if there is none.
+
+        Args:
+          example: a state of the same structure, shapes and types.
+          rng_key: the run's key, which must be that of the checkpoint.
+
+        Raises:
+          CheckpointMismatch: if the checkpoint is of another configuration, seed or state.
+          CheckpointError: if there is a checkpoint and `resume` is False: nothing written is ever thrown away.
+        """
+        self._rng_key = np.asarray(jax.random.key_data(rng_key)).tolist()
+        saved = self.latest()
+        if saved is None:
+            return 0, example, Record()
+        if not self.resume:
+            raise CheckpointError(f"{saved} already holds a run: resume it, or choose another folder")
+        run = json.loads((saved / "run.json").read_text())
+        if run["config"] != self.config:
+            raise CheckpointMismatch(f"{saved} is of another configuration: {_difference(run['config'], self.config)}")
+        if run["rng_key"] != self._rng_key:
+            raise CheckpointMismatch(f"{saved} is of another run: its rng_key is {run['rng_key']}, this one's {self._rng_key}")
+        shapes = _shapes(example)
+        if run["shapes"] != shapes:
+            raise CheckpointMismatch(f"{saved} holds another state: {_difference(run['shapes'], shapes)}")
+        leaves, structure = jax.tree.flatten(example)
+        with _orbax() as checkpointer:
+            restored = checkpointer.restore(saved / "state", {str(i): leaf for i, leaf in enumerate(leaves)})
+        state = jax.tree.unflatten(structure, [restored[str(i)] for i in range(len(leaves))])
+        return run["step"], state, self._restore_record(run["step"], run["metrics"])
+
+    def save(self, step: int, state: Any, record: Record) -> None:
+        """Saves the run after `step` steps; nothing if that is saved already.
+
+        Raises:
+          CheckpointError: if the folder cannot be written; the save before stays complete.
+        """
+        target = self.directory / f"step_{step:08d}"
+        previous = self.latest()
+        self._last_save = time.monotonic()
+        if target.exists():
+            return
+        temporary = self.directory / f"unfinished_{step:08d}"
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            if len(record.pieces) > record.num_saved:
+                self._save_pieces(step, _concatenate(record.pieces[record.num_saved :]))
+            leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+            with _orbax() as checkpointer:
+                checkpointer.save(temporary / "state", leaves)
+            run = {
+                "step": step,
+                "rng_key": self._rng_key,
+                "config": self.config,
+                "shapes": _shapes(state),
+                "metrics": record.metrics,
+            }
+            (temporary / "run.json").write_text(json.dumps(run))
+            os.rename(temporary, target)
+        except (OSError, ValueError, RuntimeError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            kept = f"the last complete save is {previous}" if previous else "there is no complete save yet"
+            cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise CheckpointError(f"cannot write a checkpoint in {self.directory}: {cause}; {kept}") from error
+        record.num_saved = len(record.pieces)
+        if previous is not None:
+            shutil.rmtree(previous, ignore_errors=True)
+
+    def _save_pieces(self, step: int, leaves: list[np.ndarray]) -> None:
+        folder = self.directory / "record"
+        folder.mkdir(exist_ok=True)
+        temporary = folder / f"unfinished_{step:08d}.npz"
+        np.savez(temporary, *leaves)
+        os.rename(temporary, folder / f"{step:08d}.npz")
+
+    def _restore_record(self, step: int, metrics: list[dict[str, float]]) -> Record:
+        """The pieces up to that step; one written after it, by a process killed before its save was complete, is left."""
+        record = Record()
+        record.metrics = metrics
+        for path in sorted((self.directory / "record").glob("[0-9]" * 8 + ".npz")):
+            if int(path.stem) <= step:
+                with np.load(path) as arrays:
+                    record.pieces.append([arrays[f"arr_{i}"] for i in range(len(arrays.files))])
+        record.num_saved = len(record.pieces)
+        return record
+
+
+def _orbax() -> Any:
+    import orbax.checkpoint
+
+    return orbax.checkpoint.StandardCheckpointer()
+
+
+def _shapes(state: Any) -> dict[str, str]:
+    """Shape and type of every leaf, by its path."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path): f"{np.result_type(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves}
+
+
+def _difference(saved: dict, given: dict) -> str:
+    """The first entry in which two dictionaries differ, in words."""
+    for name in [*saved, *given]:
+        if saved.get(name) != given.get(name):
+            return f"{name} was {saved.get(name, 'absent')} and is now {given.get(name, 'absent')}"
+    return "no difference"

@@ -1,0 +1,59 @@
+"""What a long run shows and writes while it goes: a progress bar, a line of metrics per chunk."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from bayesjax.types import PyTree
+
+
+class Progress:
+    """A tqdm bar on standard error with rate, time left and a few metrics; silent without a label."""
+
+    def __init__(self, label: str | None, num_steps: int, done: int):
+        from tqdm import tqdm
+
+        interval = 0.1 if sys.stderr.isatty() else 10.0  # a log file wants a line now and then, not a redrawn bar
+        self._bar = tqdm(
+            total=num_steps, initial=done, desc=label, disable=label is None, mininterval=interval, dynamic_ncols=True
+        )
+
+    def update(self, done: int, numbers: dict[str, float]) -> None:
+        """Moves the bar to `done` steps; shows the first four metrics."""
+        shown = [f"{name.split('.')[-1]} {value:.4g}" for name, value in numbers.items() if name != "step"][-4:]
+        self._bar.set_postfix_str(", ".join(shown), refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        self._bar.close()
+
+
+class MetricsFile:
+    """A JSON-lines file, one object a chunk: `{"step": 100, "loss": 0.31, ...}`.
+
+    Args:
+      path: created with its folder.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def rewrite(self, rows: list[dict[str, float]]) -> None:
+        """Replaces the file's contents: nothing for a new run, the rows before the checkpoint for a resumed one."""
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def write(self, row: dict[str, float]) -> None:
+        """Appends a line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def scalars(info: PyTree) -> dict[str, float]:
+    """The mean of each leaf of an info, by its path: `{"players.generator.logdensity": -1.2}`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(info)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): float(np.mean(leaf)) for path, leaf in leaves}

@@ -1,0 +1,213 @@
+"""The only loop: chunks of kernel steps scanned under one jit, with everything that is not mathematics between them.
+
+    for each chunk:   state <- scan of   state, info <- kernel.step(fold_in(rng_key, t), state, data(t))
+
+Step t depends on nothing but (rng_key, t, state), so a run that stops after any chunk and resumes from its checkpoint is
+bit-identical to one that never stopped. Between chunks the loop shows progress, writes metrics, keeps draws, saves
+checkpoints, and stops at the first non-finite state with the last good one kept. Read `checkpoint.py` next.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import tree
+from bayesjax.training.checkpoint import Checkpointer, Record
+from bayesjax.training.progress import MetricsFile, Progress, scalars
+from bayesjax.types import Array, Kernel, PRNGKey, PyTree
+
+MAX_CHUNK = 100
+
+
+class Trace(NamedTuple):
+    """What a run leaves behind beside its final state; after a resumption, of the whole run.
+
+    Attributes:
+      draws: kept positions stacked on a leading axis, `[num_draws, ...]` (numpy); None if there are none.
+      info: the kernel's info, averaged over each `thinning` steps: the same pytree with a leading axis (numpy).
+      metrics: a dict of numbers for each chunk, with the key "step".
+      seconds: wall-clock time of this call.
+      compile_seconds: the part of `seconds` spent compiling.
+      chunk_seconds: the part of `seconds` spent inside compiled chunks.
+    """
+
+    draws: PyTree
+    info: PyTree
+    metrics: list[dict[str, float]]
+    seconds: float
+    compile_seconds: float
+    chunk_seconds: float
+
+
+class NonFinite(FloatingPointError):
+    """The state became NaN or infinite.
+
+    Attributes:
+      state: the last finite state, at the end of the chunk before.
+      step: the steps it had taken.
+    """
+
+    def __init__(self, message: str, state: Any, step: int):
+        super().__init__(message)
+        self.state, self.step = state, step
+
+
+def run(
+    rng_key: PRNGKey,
+    kernel: Kernel,
+    state: Any,
+    data: PyTree | Callable[[Array], PyTree] = None,
+    *,
+    num_steps: int,
+    num_burnin: int = 0,
+    thinning: int = 1,
+    keep: Callable[[Any], PyTree] | None = None,
+    chunk_size: int | None = None,
+    every_chunk: Callable[[int, Any], dict[str, float]] | None = None,
+    checkpointer: Checkpointer | None = None,
+    metrics: MetricsFile | None = None,
+    label: str | None = None,
+) -> tuple[Any, Trace]:
+    """Takes steps of a kernel until `num_steps` are done.
+
+    Args:
+      rng_key: consumed; step t uses `fold_in(rng_key, t)`.
+      kernel: any `types.Kernel`.
+      state: where to start, `kernel.init(position, rng_key)`.
+      data: None; a pytree, passed to every step as the full batch; or a function `step -> batch` such as
+        `data.Minibatches`. A function that is itself a pytree carries its arrays into jit as arguments.
+      num_steps: total number of steps, those before a resumption included.
+      num_burnin: steps before draws are kept.
+      thinning: a draw is kept after every `thinning` steps.
+      keep: what to keep of a state, by default its position; `lambda state: ()` keeps nothing.
+      chunk_size: steps between looks at the run, a multiple of `thinning`; by default the largest up to 100 that
+        divides `num_steps` (100 or so where none of at least 10 does).
+      every_chunk: called on the host with the step and the state; its numbers join the metrics.
+      checkpointer: saves the run as it goes, and resumes it if there is something to resume.
+      metrics: receives a line per chunk.
+      label: name of the progress bar on standard error; None shows none.
+
+    Returns:
+      The final state and a `Trace`.
+
+    Raises:
+      ValueError: if a count is out of range.
+      NonFinite: if the state stops being finite; the checkpoint, if any, then holds the last finite one.
+      KeyboardInterrupt: passed on, after the state of the last chunk is saved.
+    """
+    if num_steps < 0 or num_burnin < 0 or thinning < 1:
+        raise ValueError(
+            "num_steps and num_burnin must be at least 0 and thinning at least 1; "
+            f"got {num_steps}, {num_burnin} and {thinning}"
+        )
+    chunk_size = _default_chunk(num_steps, thinning) if chunk_size is None else chunk_size
+    if chunk_size < 1 or chunk_size % thinning:
+        raise ValueError(f"chunk_size must be a positive multiple of thinning, {thinning}; got {chunk_size}")
+    started = time.perf_counter()
+    record, done = Record(), 0
+    if checkpointer is not None:
+        done, state, record = checkpointer.restore(state, rng_key)
+    if metrics is not None:
+        metrics.rewrite(record.metrics)
+    keep = keep or (lambda state: state.position)
+    compile_chunk, structure = _chunk_compiler(kernel, data, keep, rng_key, state)
+    if done:
+        record.structure = structure()
+    progress = Progress(label, num_steps, done)
+    compile_seconds = chunk_seconds = 0.0
+    try:
+        for length in _chunk_lengths(done, num_steps, chunk_size, thinning):
+            before = time.perf_counter()
+            chunk = compile_chunk(length, min(thinning, length))
+            compiled = time.perf_counter()
+            moved, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state))
+            compile_seconds += compiled - before
+            chunk_seconds += time.perf_counter() - compiled
+            if not finite:
+                raise NonFinite(
+                    f"the state is not finite after step {done + length}; it last was after step {done}", state, done
+                )
+            state, done = moved, done + length
+            steps = np.arange(done - length + thinning, done + 1, thinning)
+            kept = jax.tree.map(lambda leaf, keep=steps > num_burnin: np.asarray(leaf)[: len(keep)][keep], kept)
+            numbers = {"step": done, **scalars(info)}
+            if every_chunk is not None:
+                numbers |= every_chunk(done, state)
+            record.add(kept, info, numbers)
+            if metrics is not None:
+                metrics.write(numbers)
+            progress.update(done, numbers)
+            if checkpointer is not None and checkpointer.due():
+                checkpointer.save(done, state, record)
+    except (KeyboardInterrupt, NonFinite):
+        if checkpointer is not None:
+            checkpointer.save(done, state, record)
+        raise
+    finally:
+        progress.close()
+    if checkpointer is not None:
+        checkpointer.save(done, state, record)
+    seconds = time.perf_counter() - started
+    return state, Trace(*record.stacked(), record.metrics, seconds, compile_seconds, chunk_seconds)
+
+
+def _default_chunk(num_steps: int, thinning: int) -> int:
+    """The largest multiple of `thinning` up to MAX_CHUNK that divides `num_steps`, if that is not too small."""
+    largest = max(MAX_CHUNK // thinning, 1) * thinning
+    for size in range(largest, min(9, largest - 1), -thinning):
+        if num_steps % size == 0:
+            return size
+    return largest
+
+
+def _chunk_lengths(done: int, num_steps: int, chunk_size: int, thinning: int) -> Iterator[int]:
+    """Full chunks, then whole draws, then what is left: a function of `done`, so a resumed run has the same chunks."""
+    while done < num_steps:
+        length = min(chunk_size, num_steps - done)
+        length -= length % thinning if length > thinning else 0
+        yield length
+        done += length
+
+
+def _chunk_compiler(
+    kernel: Kernel, data: PyTree, keep: Callable, rng_key: PRNGKey, example: Any
+) -> tuple[Callable, Callable]:
+    """`compile(length, thinning) -> chunk(done, state) -> (state, kept, info, finite)`, compiled once per length; and a
+    function that gives the structure of (kept, info) without running anything."""
+    data_is_function = callable(data)
+    carries_arrays = not (data_is_function and jax.tree_util.all_leaves([data]))
+    argument = data if carries_arrays else None
+
+    def chunk(length: int, thinning: int, rng_key: PRNGKey, argument: PyTree, done: Array, state: Any):
+        source = argument if carries_arrays else data
+
+        def one_step(state: Any, step: Array):
+            batch = source(step) if data_is_function else source
+            return kernel.step(jax.random.fold_in(rng_key, step), state, batch)
+
+        def one_draw(state: Any, first: Array):
+            state, infos = jax.lax.scan(one_step, state, first + jnp.arange(thinning))
+            return state, (keep(state), jax.tree.map(lambda leaf: leaf.mean(axis=0), infos))
+
+        state, (kept, info) = jax.lax.scan(one_draw, state, done + jnp.arange(0, length, thinning))
+        return state, kept, info, tree.all_finite(state)
+
+    compiled = {}
+
+    def compile_chunk(length: int, thinning: int) -> Callable:
+        if (length, thinning) not in compiled:
+            jitted = jax.jit(chunk, static_argnums=(0, 1))
+            compiled[length, thinning] = jitted.lower(
+                length, thinning, rng_key, argument, jnp.int32(0), example
+            ).compile()
+        return lambda done, state: compiled[length, thinning](rng_key, argument, done, state)
+
+    def structure() -> PyTree:
+        out = jax.eval_shape(lambda *arguments: chunk(1, 1, *arguments), rng_key, argument, jnp.int32(0), example)
+        return jax.tree.structure((out[1], out[2]))
+
+    return compile_chunk, structure

@@ -1,0 +1,69 @@
+"""The few types that every part of bayesjax shares: what a density is, what a kernel is.
+
+    model      apply(params, x)                                  a Flax Linen module's pure function
+    objective  f(params, rng_key, example) -> scalar             one example; `objectives.batch_mean` makes it a loss
+    density    f(params, rng_key, batch) -> scalar               a loss (mean per example, minimised) or a log density
+                                                                 (sum over the whole data set, sampled at temperature 1)
+    kernel     init(position, rng_key), step(rng_key, state, batch)
+
+A function of any of these kinds may return `(scalar, aux)` in place of the scalar; `aux` is a pytree of arrays to report.
+Read `kernels/sghmc.py` next to see a kernel, and `training/run.py` for the only loop there is.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+PRNGKey = jax.Array
+"""A typed key from `jax.random.key`. Whoever receives a key consumes it: pass it once, split or fold before."""
+PyTree = Any
+Params = PyTree
+"""A pytree of floating-point arrays: what is differentiated, optimised or sampled."""
+Schedule = Callable[[Array], Array | float]
+"""A step size as a function of the number of steps taken so far (an int32 scalar)."""
+
+
+class Density(Protocol):
+    """A loss or a log density; `aux` (any pytree of arrays) may accompany the scalar."""
+
+    def __call__(self, params: Params, rng_key: PRNGKey, batch: PyTree, /) -> Array | tuple[Array, PyTree]: ...
+
+
+class Prior(Protocol):
+    """A log prior over weights: `log p(params)`, a scalar, normalised."""
+
+    def __call__(self, params: Params, /) -> Array: ...
+
+
+class State(Protocol):
+    """What a kernel carries from step to step: a NamedTuple of arrays with at least a `position`."""
+
+    @property
+    def position(self) -> Any: ...
+
+
+class Kernel(NamedTuple):
+    """A way to move a position: an optimiser step or a Markov transition.
+
+    Attributes:
+      init: `init(position, rng_key) -> state`.
+      step: `step(rng_key, state, batch) -> (state, info)`, pure, and so open to jit, vmap, scan, pmap and shard_map.
+        `state` and `info` are NamedTuples whose every leaf is an array; `state.position` is the position.
+    """
+
+    init: Callable[..., Any]
+    step: Callable[..., Any]
+
+
+class Given(NamedTuple):
+    """The batch that one player of `kernels.alternate` sees: the data and where the other players stand.
+
+    Attributes:
+      data: the batch of the whole game.
+      others: the current position of every other player, by name; a player made of particles has a leading axis.
+    """
+
+    data: PyTree
+    others: dict[str, PyTree]
