@@ -3,5 +3,6 @@
 from bayesjax.models import dcgan
 from bayesjax.models.convolution import Conv, ConvTranspose
 from bayesjax.models.mlp import MLP
+from bayesjax.models.noise import latent_noise
 
-__all__ = ["MLP", "Conv", "ConvTranspose", "dcgan"]
+__all__ = ["MLP", "Conv", "ConvTranspose", "dcgan", "latent_noise"]

@@ -33,24 +33,30 @@ class Progress:
 
 
 class MetricsFile:
-    """A JSON-lines file, one object a chunk: `{"step": 100, "loss": 0.31, ...}`.
+    """A JSON-lines file, one object a chunk: `{"stage": "sample", "step": 100, "loss": 0.31, ...}`.
 
     Args:
       path: created with its folder.
+      stage: names this run's lines, so that the stages of an experiment share a file.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, stage: str = "run"):
+        self.path, self.stage = Path(path), stage
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def rewrite(self, rows: list[dict[str, float]]) -> None:
-        """Replaces the file's contents: nothing for a new run, the rows before the checkpoint for a resumed one."""
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        """Replaces this stage's lines: by nothing for a new run, by those up to the checkpoint for a resumed one."""
+        old = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in old if f'"stage": "{self.stage}"' not in line and line.endswith("}")]
+        self.path.write_text("".join(line + "\n" for line in kept + [self._line(row) for row in rows]))
 
     def write(self, row: dict[str, float]) -> None:
         """Appends a line."""
         with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(self._line(row) + "\n")
+
+    def _line(self, row: dict[str, float]) -> str:
+        return json.dumps({"stage": self.stage, **row})
 
 
 def scalars(info: PyTree) -> dict[str, float]:

@@ -1,0 +1,64 @@
+"""The posterior predictive: average what the draws predict.
+
+    p(y | x, D) ~= 1/S sum_s p(y | x, w_s)
+
+Works on stacked draws from any kernel: an ensemble, VI samples, MC dropout masks, SGHMC or HMC draws.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import tree
+from bayesjax.types import Array, Params
+
+
+class Estimate(NamedTuple):
+    """A number and its standard error."""
+
+    value: float
+    stderr: float
+
+
+def predict(apply: Callable[[Params, Array], Array], draws: Params, x: Array, *, batch_size: int = 1024) -> Array:
+    """What each draw predicts.
+
+    Args:
+      apply: `(params, x [n, ...]) -> outputs [n, ...]`.
+      draws: stacked parameters, `[num_draws, ...]` leaves.
+      x: inputs `[num, ...]`.
+      batch_size: inputs seen at once by all draws, which bounds the memory.
+
+    Returns:
+      Outputs `[num_draws, num, ...]`; average probabilities over axis 0 for the posterior predictive.
+    """
+    tree.leading_axis(draws, "draws")
+    per_draw = jax.jit(jax.vmap(apply, in_axes=(0, None)))
+    outputs = [per_draw(draws, x[start : start + batch_size]) for start in range(0, len(x), batch_size)]
+    return jnp.concatenate(outputs, axis=1)
+
+
+def error_rate(probabilities: Array, labels: Array) -> Estimate:
+    """Fraction of test points whose most probable class is wrong, with its binomial standard error.
+
+    Args:
+      probabilities: `[num, num_classes]`.
+      labels: integers `[num]`.
+
+    Raises:
+      ValueError: if the lengths differ.
+    """
+    if len(probabilities) != len(labels):
+        raise ValueError(f"labels must have one entry for each of {len(probabilities)} rows; got {len(labels)}")
+    wrong = np.asarray(probabilities).argmax(axis=-1) != np.asarray(labels)
+    return Estimate(float(wrong.mean()), float(np.sqrt(wrong.mean() * (1 - wrong.mean()) / len(wrong))))
+
+
+def mean_estimate(values: Array) -> Estimate:
+    """Mean of independent repeats (seeds, label draws), with the standard error of that mean; NaN error for one value."""
+    values = np.asarray(values, float)
+    stderr = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return Estimate(float(values.mean()), float(stderr))

@@ -1,0 +1,112 @@
+"""Figures from arrays. Every function draws on a new figure, saves it as a PNG and closes it; nothing is shown.
+
+Colours are one per series in a fixed order; bands are one standard error.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def _figure(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
+    """A figure that needs no display and no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(**grid)
+
+
+def _save(figure: Any, path: str | Path) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    return path
+
+
+def curves(
+    path: str | Path,
+    series: dict[str, tuple[Sequence[float], np.ndarray]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    log_y: bool = False,
+) -> Path:
+    """Lines with a band of one standard error over repeats.
+
+    Args:
+      path: the PNG to write.
+      series: `{name: (x [num], y [num_repeats, num])}`.
+      xlabel, ylabel, title: texts.
+      log_y: whether the y axis is logarithmic.
+    """
+    figure, axis = _figure(6.4, 4.0)
+    for name, (x, y) in series.items():
+        y = np.atleast_2d(y)
+        mean = y.mean(axis=0)
+        (line,) = axis.plot(x, mean, label=name, marker="o", markersize=3)
+        if len(y) > 1:
+            stderr = y.std(axis=0, ddof=1) / np.sqrt(len(y))
+            axis.fill_between(x, mean - stderr, mean + stderr, color=line.get_color(), alpha=0.2, linewidth=0)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if log_y:
+        axis.set_yscale("log")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return _save(figure, path)
+
+
+def scatter_by_group(
+    path: str | Path, panels: dict[str, np.ndarray], background: np.ndarray, *, num_background: int = 2000
+) -> Path:
+    """A panel for each method: the data in grey, the samples of each generator in a colour of its own.
+
+    Args:
+      path: the PNG to write.
+      panels: `{title: [num_generators, num, 2]}`.
+      background: the data `[num, 2]`.
+      num_background: how many of them to draw.
+    """
+    from matplotlib import colormaps
+
+    figure, axes = _figure(3.2 * len(panels), 3.4, nrows=1, ncols=len(panels), sharex=True, sharey=True, squeeze=False)
+    low, high = background.min(axis=0) - 2, background.max(axis=0) + 2
+    for axis, (title, groups) in zip(axes[0], panels.items(), strict=True):
+        axis.scatter(*background[:num_background].T, s=3, c="0.75", linewidths=0, rasterized=True)
+        for i, group in enumerate(groups):
+            axis.scatter(*group[:200].T, s=3, color=colormaps["tab10"](i % 10), alpha=0.6, linewidths=0, rasterized=True)
+        axis.set(title=title, xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
+        axis.title.set_fontsize(9)
+    return _save(figure, path)
+
+
+def image_grid(path: str | Path, rows: np.ndarray, *, row_names: Sequence[str] = (), title: str = "") -> Path:
+    """A row of images for each generator.
+
+    Args:
+      path: the PNG to write.
+      rows: `[num_rows, num_columns, height, width, channels]` in [0, 1].
+      row_names: one for each row.
+      title: text above.
+    """
+    num_rows, num_columns, height, width, channels = rows.shape
+    pad = 1
+    canvas = np.ones((num_rows * (height + pad) - pad, num_columns * (width + pad) - pad, channels), np.float32)
+    for i in range(num_rows):
+        for j in range(num_columns):
+            top, left = i * (height + pad), j * (width + pad)
+            canvas[top : top + height, left : left + width] = np.clip(rows[i, j], 0, 1)
+    scale = 6.4 / canvas.shape[1]
+    figure, axis = _figure(7.6, canvas.shape[0] * scale + 0.5)
+    axis.imshow(canvas[..., 0] if channels == 1 else canvas, cmap="gray" if channels == 1 else None, vmin=0, vmax=1)
+    axis.set(xticks=[], title=title)
+    axis.set_yticks([i * (height + pad) + height / 2 for i in range(len(row_names))], labels=list(row_names), fontsize=7)
+    axis.title.set_fontsize(10)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    axis.tick_params(length=0)
+    return _save(figure, path)

@@ -1,0 +1,210 @@
+"""What the experiments share: the command line, the run folder, the results file. No base class, no registry.
+
+    config = common.parse(PRESETS, __doc__)             # --preset picks the defaults, every field is a flag
+    with common.Experiment("name", config) as run:      # the folder; bad input becomes one line
+        ...  training.run(..., **run.stage("warm-up"))  # progress, metrics, checkpoints
+        run.finish(metrics)                             # writes results.json
+
+Exit codes: 0 done; 2 bad input, in one line; 130 interrupted (resume with --resume).
+"""
+
+import dataclasses
+import difflib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+
+
+def parse(presets: dict[str, T], description: str | None, arguments: list[str] | None = None) -> T:
+    """Reads the command line into a configuration: `--preset` chooses the defaults, every field is a flag.
+
+    Args:
+      presets: configurations (frozen dataclasses with the fields `preset`, `out`, `resume` ...) by name.
+      description: the module's docstring, shown by --help.
+      arguments: instead of `sys.argv[1:]`.
+    """
+    import tyro
+
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    name = next(iter(presets))
+    for i, argument in enumerate(arguments):
+        if argument == "--preset" and i + 1 < len(arguments):
+            name = arguments[i + 1]
+        elif argument.startswith("--preset="):
+            name = argument.partition("=")[2]
+    if name not in presets:
+        near = difflib.get_close_matches(name, presets, n=1)
+        fail(f"--preset must be one of {', '.join(presets)}; got {name!r}" + (f": did you mean {near[0]}?" if near else ""))
+    default = presets[name]
+    return tyro.cli(type(default), default=default, description=description, args=arguments)
+
+
+def fail(message: str) -> None:
+    """One clear line on standard error, exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ValueError with `message` unless the condition holds; `Experiment` turns that into one line."""
+    if not condition:
+        raise ValueError(message)
+
+
+class Experiment:
+    """A run's folder, from its configuration to its results; bad input leaves it as one clear line.
+
+    Attributes:
+      out: the folder: config.json, metrics.jsonl, results.json, figures/, checkpoints/.
+    """
+
+    def __init__(self, name: str, config: Any):
+        self.name, self.config = name, config
+        self.out = Path(config.out or f"runs/{name}-{config.preset}-{slug(config.dataset)}-seed{config.seed}")
+        self.started, self.commit = time.time(), commit()
+
+    def __enter__(self) -> "Experiment":
+        identity = self.identity()
+        saved = self.out / "config.json"
+        try:
+            if saved.exists() and not self.config.resume:
+                if not self.config.overwrite:
+                    fail(f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or give --out")
+                import shutil
+
+                shutil.rmtree(self.out)
+            for folder in ("figures", "parts"):
+                (self.out / folder).mkdir(parents=True, exist_ok=True)
+            if saved.exists():
+                self._check_same(json.loads(saved.read_text()), identity)
+            else:
+                saved.write_text(json.dumps(identity, indent=2) + "\n")
+        except OSError as error:
+            fail(f"cannot write to --out {self.out}: {error.strerror or error}")
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
+        from bayesjax import data, training
+
+        if isinstance(error, KeyboardInterrupt):
+            print(f"interrupted: add --resume to go on in {self.out}", file=sys.stderr)
+            raise SystemExit(130)
+        expected = (ValueError, OSError, FloatingPointError, data.DataUnavailable)
+        if isinstance(error, (*expected, training.NonFinite)):
+            fail(" ".join(str(error).split()))
+
+    def identity(self) -> dict:
+        """The configuration less what does not change the result."""
+        config = json.loads(json.dumps(dataclasses.asdict(self.config)))
+        return {key: value for key, value in config.items() if key not in ("out", "resume", "overwrite")}
+
+    def _check_same(self, saved: dict, given: dict) -> None:
+        for key in [*saved, *given]:
+            if saved.get(key) != given.get(key):
+                fail(
+                    f"--resume: {self.out} holds a run of another configuration: {key} was {saved.get(key, 'absent')} "
+                    f"and is now {given.get(key, 'absent')}"
+                )
+
+    def stage(self, name: str) -> dict:
+        """The arguments of `training.run` that make a stage of this experiment visible, recorded and resumable."""
+        from bayesjax import training
+
+        return {
+            "checkpointer": training.Checkpointer(
+                self.out / "checkpoints" / name, config=self.identity(), interval=self.config.checkpoint_interval
+            ),
+            "metrics": training.MetricsFile(self.out / "metrics.jsonl", name),
+            "label": name,
+        }
+
+    def cached(self, name: str, compute: Callable[[], dict]) -> dict:
+        """The JSON result of a finished part, computed once: what a resumed run need not do again."""
+        path = self.out / "parts" / f"{name}.json"
+        if not path.exists():
+            value = compute()
+            write_json(path, value)
+        return json.loads(path.read_text())
+
+    def finish(self, metrics: dict[str, dict], *, publish: bool = False, **extra: Any) -> Path:
+        """Writes results.json; with `publish`, also to experiments/results/NAME-PRESET-DATASET.json.
+
+        Args:
+          metrics: `{name: {"value": ..., "stderr": ..., "paper": ..., "source": ...}}`.
+          publish: whether this run's figures are to be committed.
+          **extra: further JSON-serialisable entries.
+        """
+        results = {
+            "experiment": self.name,
+            "command": " ".join(["python", "-m", f"experiments.{self.name}", *sys.argv[1:]]),
+            "config": self.identity(),
+            "metrics": metrics,
+            **extra,
+            "seconds": round(time.time() - self.started, 1),
+            "device": device_name(),
+            "versions": versions("jax", "jaxlib", "flax", "optax", "numpy"),
+            "commit": self.commit,
+        }
+        write_json(self.out / "results.json", results)
+        if publish:
+            write_json(RESULTS / f"{self.name}-{self.config.preset}-{slug(self.config.dataset)}.json", results)
+        return self.out / "results.json"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def slug(name: str) -> str:
+    """A data set's name as part of a file name."""
+    return Path(name).stem if name.endswith(".npz") else name.replace("/", "_").replace(":", "_")
+
+
+def device_name() -> str:
+    """Kind and number of devices, e.g. "cpu x 1 (2 cores)"."""
+    import os
+
+    import jax
+
+    device = jax.devices()[0]
+    cores = f" ({len(os.sched_getaffinity(0))} cores)" if device.platform == "cpu" else ""
+    return f"{device.device_kind} x {jax.device_count()}{cores}"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions by package."""
+    from importlib.metadata import version
+
+    return {package: version(package) for package in packages}
+
+
+def commit() -> str:
+    """The commit of the working tree, with "+changes" if it has uncommitted ones; "unknown" outside git."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "bayesjax", "experiments/*.py"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+
+
+def table(rows: list[list[str]], header: list[str]) -> str:
+    """A Markdown table."""
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+    line = lambda cells: "| " + " | ".join(str(c).ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"  # noqa: E731
+    return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])
