@@ -8,7 +8,17 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-_SUBPACKAGES = ("data", "divergences", "evaluation", "kernels", "models", "objectives", "plots", "posteriors", "training")
+_SUBPACKAGES = (
+    "data",
+    "divergences",
+    "evaluation",
+    "kernels",
+    "models",
+    "objectives",
+    "plots",
+    "posteriors",
+    "training",
+)
 _MODULES = ("tree", "types")
 __all__ = sorted((*_SUBPACKAGES, *_MODULES))  # noqa: PLE0605
 

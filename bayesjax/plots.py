@@ -78,7 +78,9 @@ def scatter_by_group(
     for axis, (title, groups) in zip(axes[0], panels.items(), strict=True):
         axis.scatter(*background[:num_background].T, s=3, c="0.75", linewidths=0, rasterized=True)
         for i, group in enumerate(groups):
-            axis.scatter(*group[:200].T, s=3, color=colormaps["tab10"](i % 10), alpha=0.6, linewidths=0, rasterized=True)
+            axis.scatter(
+                *group[:200].T, s=3, color=colormaps["tab10"](i % 10), alpha=0.6, linewidths=0, rasterized=True
+            )
         axis.set(title=title, xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
         axis.title.set_fontsize(9)
     return _save(figure, path)
@@ -104,7 +106,9 @@ def image_grid(path: str | Path, rows: np.ndarray, *, row_names: Sequence[str] =
     figure, axis = _figure(7.6, canvas.shape[0] * scale + 0.5)
     axis.imshow(canvas[..., 0] if channels == 1 else canvas, cmap="gray" if channels == 1 else None, vmin=0, vmax=1)
     axis.set(xticks=[], title=title)
-    axis.set_yticks([i * (height + pad) + height / 2 for i in range(len(row_names))], labels=list(row_names), fontsize=7)
+    axis.set_yticks(
+        [i * (height + pad) + height / 2 for i in range(len(row_names))], labels=list(row_names), fontsize=7
+    )
     axis.title.set_fontsize(10)
     for spine in axis.spines.values():
         spine.set_visible(False)

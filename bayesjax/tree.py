@@ -59,7 +59,9 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
     lengths = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else None for leaf in jax.tree.leaves(tree)}
     if len(lengths) != 1 or None in lengths:
         found = sorted("scalar" if n is None else str(n) for n in lengths) or ["no arrays"]
-        raise ValueError(f"{name} must have one leading axis of the same length in every leaf; found {', '.join(found)}")
+        raise ValueError(
+            f"{name} must have one leading axis of the same length in every leaf; found {', '.join(found)}"
+        )
     return lengths.pop()
 
 

@@ -116,9 +116,21 @@ PRESETS = {"quick": QUICK, "paper": PAPER}
 def check(config: Config) -> None:
     """Raises ValueError for the first setting that makes no sense."""
     for name in ("temperature", "learning_rate", "adam_learning_rate", "prior_scale"):
-        common.require(getattr(config, name) > 0, f"--{name.replace('_', '-')} must be positive; got {getattr(config, name)}")
-    for name in ("num_seeds", "num_generators", "num_discriminators", "num_chains", "hidden", "latent_dim", "batch_size"):
-        common.require(getattr(config, name) >= 1, f"--{name.replace('_', '-')} must be at least 1; got {getattr(config, name)}")
+        common.require(
+            getattr(config, name) > 0, f"--{name.replace('_', '-')} must be positive; got {getattr(config, name)}"
+        )
+    for name in (
+        "num_seeds",
+        "num_generators",
+        "num_discriminators",
+        "num_chains",
+        "hidden",
+        "latent_dim",
+        "batch_size",
+    ):
+        common.require(
+            getattr(config, name) >= 1, f"--{name.replace('_', '-')} must be at least 1; got {getattr(config, name)}"
+        )
     unknown = [method for method in config.methods if method not in METHODS]
     common.require(not unknown, f"--methods must be among {', '.join(METHODS)}; got {', '.join(unknown)}")
     common.require(min(config.extra_temperatures, default=0) >= 0, "--extra-temperatures must not be negative")
@@ -260,7 +272,9 @@ def stages(config: Config, net: Networks, num_data: int, method: str, temperatur
     ]
 
 
-def run_method(run: common.Experiment, inputs: np.ndarray, plane: Any, method: str, temperature: float, seed: int) -> dict:
+def run_method(
+    run: common.Experiment, inputs: np.ndarray, plane: Any, method: str, temperature: float, seed: int
+) -> dict:
     """One method and seed: the JS divergence along the way and of the draws, and D's output at fixed points."""
     config, (num_data, dim) = run.config, inputs.shape
     net = networks(config, dim)
@@ -348,7 +362,9 @@ def main(config: Config) -> None:
         for name, results in rows.items():
             summary = summarise(results)
             metrics |= {f"{name} {key}": value for key, value in summary.items()}
-            lines.append([name, *(cell(summary.get(key)) for key in ("js", "js_draws", "js_r_hat", "js_ess", "logit_r_hat"))])
+            lines.append(
+                [name, *(cell(summary.get(key)) for key in ("js", "js_draws", "js_r_hat", "js_ess", "logit_r_hat"))]
+            )
         header = ["method", "JS at the end", "JS of the draws", "R-hat of JS", "ESS of JS", "worst R-hat of D(x)"]
         print(common.table(lines, header))
         curves = {
@@ -361,7 +377,8 @@ def main(config: Config) -> None:
         )  # fmt: skip
         names = {m: stages(config, networks(config, 2), 2, m, config.temperature)[-1].name for m in temperatures}
         panels = {
-            method: np.load(run.out / "parts" / f"samples-{stage}-seed{config.seed}.npz")["samples"] for method, stage in names.items()
+            method: np.load(run.out / "parts" / f"samples-{stage}-seed{config.seed}.npz")["samples"]
+            for method, stage in names.items()
         }
         plots.scatter_by_group(run.out / "figures" / "samples.png", panels, plane.projected_data)
         path = run.finish(metrics, publish=config.publish)

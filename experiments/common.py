@@ -42,7 +42,10 @@ def parse(presets: dict[str, T], description: str | None, arguments: list[str] |
             name = argument.partition("=")[2]
     if name not in presets:
         near = difflib.get_close_matches(name, presets, n=1)
-        fail(f"--preset must be one of {', '.join(presets)}; got {name!r}" + (f": did you mean {near[0]}?" if near else ""))
+        fail(
+            f"--preset must be one of {', '.join(presets)}; got {name!r}"
+            + (f": did you mean {near[0]}?" if near else "")
+        )
     default = presets[name]
     return tyro.cli(type(default), default=default, description=description, args=arguments)
 
@@ -77,7 +80,9 @@ class Experiment:
         try:
             if saved.exists() and not self.config.resume:
                 if not self.config.overwrite:
-                    fail(f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or give --out")
+                    fail(
+                        f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or give --out"
+                    )
                 import shutil
 
                 shutil.rmtree(self.out)
@@ -196,7 +201,10 @@ def commit() -> str:
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "bayesjax", "experiments/*.py"], capture_output=True, text=True, check=True
+            [*git, "status", "--porcelain", "--", "bayesjax", "experiments/*.py"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -4,4 +4,13 @@ from bayesjax.data.batches import Minibatches, permuted
 from bayesjax.data.dataset import Dataset, DataUnavailable, Split, UnknownDataset, load
 from bayesjax.data.labelled import labelled_subset
 
-__all__ = ["DataUnavailable", "Dataset", "Minibatches", "Split", "UnknownDataset", "labelled_subset", "load", "permuted"]
+__all__ = [
+    "DataUnavailable",
+    "Dataset",
+    "Minibatches",
+    "Split",
+    "UnknownDataset",
+    "labelled_subset",
+    "load",
+    "permuted",
+]

@@ -31,7 +31,9 @@ def labelled_subset(split: Split, num_labelled: int, num_classes: int, seed: int
     for label, count in enumerate(counts):
         of_class = np.flatnonzero(split.labels == label)
         if len(of_class) < count:
-            raise ValueError(f"num_labelled {num_labelled} needs {count} examples of class {label}; there are {len(of_class)}")
+            raise ValueError(
+                f"num_labelled {num_labelled} needs {count} examples of class {label}; there are {len(of_class)}"
+            )
         chosen.append(rng.choice(of_class, count, replace=False))
     index = rng.permutation(np.concatenate(chosen))
     return Split(split.inputs[index], split.labels[index])

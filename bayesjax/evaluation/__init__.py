@@ -1,7 +1,18 @@
 """Arrays in, arrays out: what draws predict, how good it is, how far samples are from data, how well chains mix."""
 
 from bayesjax.evaluation.diagnostics import effective_sample_size, r_hat, split_chains
-from bayesjax.evaluation.predictive import Estimate, error_rate, mean_estimate, predict
+from bayesjax.evaluation.predictive import Estimate, error_rate, mean_estimate, negative_log_likelihood, predict
 from bayesjax.evaluation.projected_divergence import ProjectedDivergence, kernel_density
 
-__all__ = ["Estimate", "ProjectedDivergence", "effective_sample_size", "error_rate", "kernel_density", "mean_estimate", "predict", "r_hat", "split_chains"]
+__all__ = [
+    "Estimate",
+    "ProjectedDivergence",
+    "effective_sample_size",
+    "error_rate",
+    "kernel_density",
+    "mean_estimate",
+    "negative_log_likelihood",
+    "predict",
+    "r_hat",
+    "split_chains",
+]

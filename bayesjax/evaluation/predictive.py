@@ -57,6 +57,15 @@ def error_rate(probabilities: Array, labels: Array) -> Estimate:
     return Estimate(float(wrong.mean()), float(np.sqrt(wrong.mean() * (1 - wrong.mean()) / len(wrong))))
 
 
+def negative_log_likelihood(probabilities: Array, labels: Array) -> Estimate:
+    """Mean of -log p(label) in nats, with its standard error over test points; as `error_rate`."""
+    if len(probabilities) != len(labels):
+        raise ValueError(f"labels must have one entry for each of {len(probabilities)} rows; got {len(labels)}")
+    chosen = np.take_along_axis(np.asarray(probabilities, float), np.asarray(labels)[:, None], axis=-1)
+    values = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
+    return Estimate(float(values.mean()), float(values.std() / np.sqrt(len(values))))
+
+
 def mean_estimate(values: Array) -> Estimate:
     """Mean of independent repeats (seeds, label draws), with the standard error of that mean; NaN error for one value."""
     values = np.asarray(values, float)

@@ -1,7 +1,7 @@
 """Ways to move a position: one algorithm a file, all with one contract (`types.Kernel`)."""
 
 from bayesjax.kernels.alternate import AlternateInfo, AlternateState, alternate, repeat
-from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, optimize
+from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, clip_weights, optimize
 from bayesjax.kernels.particles import particles
 from bayesjax.kernels.sghmc import SGHMCInfo, SGHMCState, sghmc
 from bayesjax.kernels.sgld import SGLDInfo, SGLDState, sgld
@@ -18,6 +18,7 @@ __all__ = [
     "SGLDInfo",
     "SGLDState",
     "alternate",
+    "clip_weights",
     "optimize",
     "particles",
     "repeat",

@@ -8,6 +8,7 @@ This is the point estimate's kernel. A GAN is `alternate(discriminator=optimize(
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -67,3 +68,22 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
         return OptimizeState(state.step + 1, position, optimizer_state), OptimizeInfo(value, tree.norm(gradient), aux)
 
     return Kernel(init, step)
+
+
+def clip_weights(bound: float) -> optax.GradientTransformation:
+    """Keeps every weight in [-bound, bound] after the update: the last link of a Wasserstein critic's `optax.chain`.
+
+    Source: Arjovsky, Chintala & Bottou, "Wasserstein GAN", 2017, algorithm 1.
+
+    Raises:
+      ValueError: if `bound` is not positive.
+    """
+    if not bound > 0:
+        raise ValueError(f"bound must be positive; got {bound}")
+
+    def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
+        if params is None:
+            raise ValueError("params must be passed to the update of clip_weights")
+        return jax.tree.map(lambda u, w: jnp.clip(w + u, -bound, bound) - w, updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -2,8 +2,8 @@
 
     step(key, [s_1 .. s_n], batch) = [step(key_1, s_1, batch) .. step(key_n, s_n, batch)]
 
-Every leaf of position, state and info gains a leading particle axis; all particles see the same batch, each with its
-own key. There is no Python loop over particles: n networks cost one set of batched products. Read `alternate.py` next.
+Every leaf of position, state and info gains a leading particle axis. All particles see the same batch, or with
+`batch_axis=0` each its own (folds, label draws, seeds); each has its own key. There is no Python loop over particles: n networks cost one set of batched products. Read `alternate.py` next.
 """
 
 from typing import Any
@@ -14,12 +14,13 @@ from bayesjax import tree
 from bayesjax.types import Kernel, Params, PRNGKey, PyTree
 
 
-def particles(kernel: Kernel, num: int) -> Kernel:
+def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Kernel:
     """Runs `num` independent copies of `kernel`.
 
     Args:
       kernel: any kernel.
       num: number of particles, at least 1.
+      batch_axis: axis of every leaf of the batch that runs over particles; None if they share the batch.
 
     Returns:
       A kernel whose `init` takes a stacked position (`[num, ...]` leaves: `jax.vmap(model.init)(keys)` or `tree.stack`).
@@ -37,6 +38,6 @@ def particles(kernel: Kernel, num: int) -> Kernel:
         return jax.vmap(kernel.init)(position, jax.random.split(rng_key, num))
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
-        return jax.vmap(kernel.step, in_axes=(0, 0, None))(jax.random.split(rng_key, num), state, batch)
+        return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(jax.random.split(rng_key, num), state, batch)
 
     return Kernel(init, step)

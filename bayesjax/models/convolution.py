@@ -31,7 +31,7 @@ def _patches(x: Array, size: tuple[int, int], strides: tuple[int, int], pads: li
 
 
 def convolve(x: Array, kernel: Array, strides: tuple[int, int] = (1, 1)) -> Array:
-    """"SAME" convolution of `x` `[batch, h, w, in]` with `kernel` `[kh, kw, in, out]`."""
+    """ "SAME" convolution of `x` `[batch, h, w, in]` with `kernel` `[kh, kw, in, out]`."""
     size = kernel.shape[:2]
     pads = []
     for axis in (0, 1):
@@ -42,7 +42,7 @@ def convolve(x: Array, kernel: Array, strides: tuple[int, int] = (1, 1)) -> Arra
 
 
 def convolve_transpose(x: Array, kernel: Array, strides: tuple[int, int] = (2, 2)) -> Array:
-    """"SAME" transposed convolution, `[batch, h, w, in]` to `[batch, h * stride, w * stride, out]`, as Flax has it.
+    """ "SAME" transposed convolution, `[batch, h, w, in]` to `[batch, h * stride, w * stride, out]`, as Flax has it.
 
     On one axis, `out[s p + phase] = sum_d x[p + d] kernel[s d - phase + before]`: each phase is a stride-1 convolution
     with every s-th kernel row, and all phases share the patches of x, so they are columns of one product.

@@ -27,7 +27,9 @@ class MLP(nn.Module):
     def setup(self) -> None:
         if not self.features or min(self.features) < 1:
             raise ValueError(f"features must name at least one positive width; got {tuple(self.features)}")
-        self.layers = [nn.Dense(width, kernel_init=self.kernel_init, bias_init=self.bias_init) for width in self.features]
+        self.layers = [
+            nn.Dense(width, kernel_init=self.kernel_init, bias_init=self.bias_init) for width in self.features
+        ]
 
     def __call__(self, x: Array) -> Array:
         """Output of the last layer, no activation."""

@@ -1,6 +1,6 @@
 """From one example to a batch: objectives are written for one example and averaged here.
 
-    loss(params, rng_key, batch) = 1/n sum_i f(params, rng_key_i, batch_i)
+loss(params, rng_key, batch) = 1/n sum_i f(params, rng_key_i, batch_i)
 """
 
 from collections.abc import Callable

@@ -42,7 +42,9 @@ def log_prob_label(logits: Array, label: Array, reading: str = "conditional") ->
     if reading not in ("conditional", "joint"):
         raise ValueError(f"reading must be 'conditional' or 'joint'; got {reading!r}")
     if logits.shape[:-1] != jnp.shape(label):
-        raise ValueError(f"label must have the shape of logits less the last axis, {logits.shape[:-1]}; got {label.shape}")
+        raise ValueError(
+            f"label must have the shape of logits less the last axis, {logits.shape[:-1]}; got {label.shape}"
+        )
     chex.assert_type(label, int)
     in_range = (label >= 0) & (label < logits.shape[-1])
     logit = jnp.take_along_axis(logits, jnp.where(in_range, label, 0)[..., None], axis=-1)[..., 0]

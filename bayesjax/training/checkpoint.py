@@ -67,7 +67,9 @@ class Checkpointer:
       interval: seconds between saves; 0 saves after every chunk.
     """
 
-    def __init__(self, directory: str | Path, *, config: dict | None = None, resume: bool = True, interval: float = 30.0):
+    def __init__(
+        self, directory: str | Path, *, config: dict | None = None, resume: bool = True, interval: float = 30.0
+    ):
         self.directory = Path(directory).absolute()
         self.config = json.loads(json.dumps(config or {}))
         self.resume, self.interval = resume, interval
@@ -103,7 +105,9 @@ class Checkpointer:
         if run["config"] != self.config:
             raise CheckpointMismatch(f"{saved} is of another configuration: {_difference(run['config'], self.config)}")
         if run["rng_key"] != self._rng_key:
-            raise CheckpointMismatch(f"{saved} is of another run: its rng_key is {run['rng_key']}, this one's {self._rng_key}")
+            raise CheckpointMismatch(
+                f"{saved} is of another run: its rng_key is {run['rng_key']}, this one's {self._rng_key}"
+            )
         shapes = _shapes(example)
         if run["shapes"] != shapes:
             raise CheckpointMismatch(f"{saved} holds another state: {_difference(run['shapes'], shapes)}")
