@@ -8,7 +8,7 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-_SUBPACKAGES = (
+__all__ = [
     "data",
     "divergences",
     "evaluation",
@@ -18,9 +18,9 @@ _SUBPACKAGES = (
     "plots",
     "posteriors",
     "training",
-)
-_MODULES = ("tree", "types")
-__all__ = sorted((*_SUBPACKAGES, *_MODULES))  # noqa: PLE0605
+    "tree",
+    "types",
+]
 
 
 def __getattr__(name: str) -> Any:

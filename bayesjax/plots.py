@@ -3,7 +3,7 @@
 Colours are one per series in a fixed order; bands are one standard error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def _save(figure: Any, path: str | Path) -> Path:
 
 def curves(
     path: str | Path,
-    series: dict[str, tuple[Sequence[float], np.ndarray]],
+    series: Mapping[str, tuple[Sequence[float] | np.ndarray, np.ndarray]],
     *,
     xlabel: str,
     ylabel: str,

@@ -56,9 +56,9 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
     Raises:
       ValueError: if a leaf is a scalar or two leaves disagree.
     """
-    lengths = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else None for leaf in jax.tree.leaves(tree)}
-    if len(lengths) != 1 or None in lengths:
-        found = sorted("scalar" if n is None else str(n) for n in lengths) or ["no arrays"]
+    lengths = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else -1 for leaf in jax.tree.leaves(tree)}
+    if len(lengths) != 1 or -1 in lengths:
+        found = ["a scalar" if n < 0 else str(n) for n in sorted(lengths)] or ["no arrays"]
         raise ValueError(
             f"{name} must have one leading axis of the same length in every leaf; found {', '.join(found)}"
         )
@@ -87,8 +87,8 @@ def normal_like(rng_key: PRNGKey, tree: PyTree) -> PyTree:
     return jax.tree.unflatten(structure, noise)
 
 
-# Coefficients of s, s^3, ..., s^9, solved for the moments of all 2^16 values and, that done, for the least distance from
-# the normal quantiles; tests/test_tree.py enumerates the values.
+# Coefficients of s, s^3, ..., s^9, solved for the moments of all 2^16 values and, those met, for the least distance
+# from the normal quantiles; tests/test_tree.py enumerates the values.
 _QUANTILE = (2.83687246, 0.45358742, 0.59465766, -2.69241749, 3.48256243)
 
 

@@ -6,7 +6,7 @@
                                                                  (sum over the whole data set, sampled at temperature 1)
     kernel     init(position, rng_key), step(rng_key, state, batch)
 
-A function of any of these kinds may return `(scalar, aux)` in place of the scalar; `aux` is a pytree of arrays to report.
+A function of any of these kinds may return `(scalar, aux)` in place of the scalar; `aux` is a pytree of arrays to show.
 Read `kernels/sghmc.py` next to see a kernel, and `training/run.py` for the only loop there is.
 """
 
@@ -14,8 +14,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 Array = jax.Array
+ArrayLike = jax.Array | np.ndarray
+"""Where a host array will do: evaluation, plots, data."""
 PRNGKey = jax.Array
 """A typed key from `jax.random.key`. Whoever receives a key consumes it: pass it once, split or fold before."""
 PyTree = Any
@@ -28,20 +31,26 @@ Schedule = Callable[[Array], Array | float]
 class Density(Protocol):
     """A loss or a log density; `aux` (any pytree of arrays) may accompany the scalar."""
 
-    def __call__(self, params: Params, rng_key: PRNGKey, batch: PyTree, /) -> Array | tuple[Array, PyTree]: ...
+    def __call__(self, params: Params, rng_key: PRNGKey, batch: PyTree, /) -> Array | tuple[Array, PyTree]:
+        """Value at `params`, and perhaps `aux`."""
+        ...
 
 
 class Prior(Protocol):
     """A log prior over weights: `log p(params)`, a scalar, normalised."""
 
-    def __call__(self, params: Params, /) -> Array: ...
+    def __call__(self, params: Params, /) -> Array:
+        """Log density at `params`."""
+        ...
 
 
 class State(Protocol):
     """What a kernel carries from step to step: a NamedTuple of arrays with at least a `position`."""
 
     @property
-    def position(self) -> Any: ...
+    def position(self) -> Any:
+        """What moves."""
+        ...
 
 
 class Kernel(NamedTuple):

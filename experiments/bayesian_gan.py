@@ -1,8 +1,8 @@
 """Unsupervised Bayesian GAN on synthetic data: does sampling the generators cure mode collapse?
 
 Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.1 and figure 2. Ten generators (J_g) and one discriminator,
-two-layer networks, D = 100: the Jensen-Shannon divergence between data and samples in the plane of the data's two leading
-principal components, against iterations.
+two-layer networks, D = 100: the Jensen-Shannon divergence between data and samples in the plane of the data's two
+leading principal components, against iterations.
 
     python -m experiments.bayesian_gan                     quick: small networks, one seed, under a minute
     python -m experiments.bayesian_gan --preset paper      hidden 1000, five seeds, all temperatures: about an hour
@@ -198,7 +198,7 @@ def game(config: Config, net: Networks, num_data: int, move: Callable, prior: Pr
 
 
 def released_game(config: Config, net: Networks, num_data: int, num: tuple[int, int]) -> Kernel:
-    """Both players as the released program moves them: its losses, its Adam (to the end), its decay within one epoch."""
+    """Both players as the released program moves them: its losses, Adam to the end, its decay within one epoch."""
     num_generators, num_discriminators = num
     decay = math.exp(-3)
     schedule = optax.exponential_decay(1e-2, max(num_data // config.batch_size, 1), decay, end_value=1e-2 * decay)
@@ -308,32 +308,31 @@ def run_method(
     else:
         position = net.init(init_key, num_games, config.num_discriminators * config.num_chains)
 
-    done, curve, draws, timing = 0, [], [], []
-    for stage in stages(config, net, num_data, method, temperature):
+    done, curve = 0, []
+    plan = stages(config, net, num_data, method, temperature)
+    for stage in plan:
         stage_key = jax.random.fold_in(run_key, done)
         state = stage.kernel.init(position, jax.random.fold_in(stage_key, stage.num_steps))
         state, trace = training.run(
             stage_key, stage.kernel, state, batches,
             num_steps=stage.num_steps, thinning=config.thinning, keep=observe, **run.stage(f"{stage.name}-seed{seed}"),
         )  # fmt: skip
-        position = state.position
-        draws = trace.draws["samples"]
-        every = max(len(draws) * config.num_steps // (stage.num_steps * 10), 1)
-        curve += [(done + (i + 1) * config.thinning, divergence(draws[i])) for i in range(every - 1, len(draws), every)]
+        position, samples = state.position, trace.draws["samples"]
+        every = max(len(samples) * config.num_steps // (stage.num_steps * 10), 1)
+        shown = range(every - 1, len(samples), every)
+        curve += [(done + (i + 1) * config.thinning, divergence(samples[i])) for i in shown]
         done += stage.num_steps
-        timing.append((stage.num_steps, trace))
-    second_half = slice(len(draws) // 2, None)
-    num_steps, trace = timing[-1]
-    np.savez_compressed(run.out / "parts" / f"samples-{stage.name}-seed{seed}.npz", samples=draws[-1])
+    stage, second_half = plan[-1], slice(len(samples) // 2, None)
+    np.savez_compressed(run.out / "parts" / f"samples-{stage.name}-seed{seed}.npz", samples=samples[-1])
     posterior = {
-        "js_draws": [divergence(draw) for draw in draws[second_half]],
+        "js_draws": [divergence(draw) for draw in samples[second_half]],
         "logits": trace.draws["logits"][second_half].tolist(),
     }
     return {
-        "js": divergence(draws[-1]),
+        "js": divergence(samples[-1]),
         **(posterior if method == "bayes" else {}),
         "curve": curve,
-        "ms_per_step": 1e3 * trace.chunk_seconds / num_steps,
+        "ms_per_step": 1e3 * trace.chunk_seconds / stage.num_steps,
         "fraction_outside_chunks": 1 - trace.chunk_seconds / (trace.seconds - trace.compile_seconds),
     }
 
@@ -344,7 +343,7 @@ def main(config: Config) -> None:
         check(config)
         inputs = load_vectors(config.dataset)
         plane = evaluation.ProjectedDivergence(inputs, step=config.grid_step)
-        temperatures = {method: (config.temperature,) for method in config.methods}
+        temperatures: dict[str, tuple[float, ...]] = {method: (config.temperature,) for method in config.methods}
         if "bayes" in config.methods:
             temperatures["bayes"] = (config.temperature, *config.extra_temperatures)
         rows = {}
@@ -372,7 +371,8 @@ def main(config: Config) -> None:
             for name, results in rows.items()
         }
         plots.curves(
-            run.out / "figures" / "divergence.png", curves, xlabel="iterations", ylabel="JS divergence in the PCA plane (nats)",
+            run.out / "figures" / "divergence.png", curves,
+            xlabel="iterations", ylabel="JS divergence in the PCA plane (nats)",
             title=f"{config.dataset}, {config.num_seeds} seed{'s' * (config.num_seeds > 1)}", log_y=True,
         )  # fmt: skip
         names = {m: stages(config, networks(config, 2), 2, m, config.temperature)[-1].name for m in temperatures}

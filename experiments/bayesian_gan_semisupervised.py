@@ -3,9 +3,9 @@
 Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.2 and table 1: a discriminator of K classes and "fake" sees
 N_s labelled images and all others without their labels; test error against N_s.
 
-    python -m experiments.bayesian_gan_semisupervised                      quick: digits, 100 labels, about a minute
-    python -m experiments.bayesian_gan_semisupervised --preset paper       digits, 20 to 200 labels, ten label draws each
-    python -m experiments.bayesian_gan_semisupervised --dataset mnist --data-dir DIR     any image set by name, or a .npz
+    python -m experiments.bayesian_gan_semisupervised                    quick: digits, 100 labels, about a minute
+    python -m experiments.bayesian_gan_semisupervised --preset paper     digits, 20 to 200 labels, ten label draws each
+    python -m experiments.bayesian_gan_semisupervised --dataset mnist    any image set by name, or an .npz file
 
 Methods, all with the same networks and the same number of steps:
     supervised     the discriminator's network on the labelled images alone
@@ -167,10 +167,10 @@ class Networks(NamedTuple):
 
 def networks(config: Config, image_shape: tuple[int, ...], num_classes: int) -> Networks:
     """A DCGAN sized by the image."""
-    init_scale = {"kernel_init": jax.nn.initializers.he_normal()} if config.norm == "none" else {}
-    generator = dcgan.Generator(image_shape, config.generator_features, config.norm, config.kernel_size, **init_scale)
+    kernel_init = jax.nn.initializers.he_normal() if config.norm == "none" else dcgan.DCGAN_INIT
+    generator = dcgan.Generator(image_shape, config.generator_features, config.norm, config.kernel_size, kernel_init)
     discriminator = dcgan.Discriminator(
-        image_shape, num_classes, config.discriminator_features, config.norm, config.kernel_size, **init_scale
+        image_shape, num_classes, config.discriminator_features, config.norm, config.kernel_size, kernel_init
     )
 
     def init(rng_key, num_generators, num_discriminators):
@@ -424,7 +424,8 @@ def main(config: Config) -> None:
                     estimate = evaluation.mean_estimate(gain)
                     metrics[f"{other} - bayes N_s={num} error %"] = {"value": estimate.value, "stderr": estimate.stderr}
         print(
-            f"{config.evaluate_on} error in %, mean ± sd over {config.num_label_draws} label draw(s), {len(judged)} images"
+            f"{config.evaluate_on} error in %, mean ± sd over {config.num_label_draws} label draw(s), "
+            f"{len(judged)} images"
         )
         print(common.table(rows, ["N_s", *config.methods]))
         for method in config.methods:

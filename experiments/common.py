@@ -75,13 +75,14 @@ class Experiment:
         self.started, self.commit = time.time(), commit()
 
     def __enter__(self) -> "Experiment":
+        """Makes the folder, or opens that of the run to resume."""
         identity = self.identity()
         saved = self.out / "config.json"
         try:
             if saved.exists() and not self.config.resume:
                 if not self.config.overwrite:
                     fail(
-                        f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or give --out"
+                        f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or an --out"
                     )
                 import shutil
 
@@ -97,6 +98,7 @@ class Experiment:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
+        """Turns what a user can cause into one line and an exit code."""
         from bayesjax import data, training
 
         if isinstance(error, KeyboardInterrupt):

@@ -17,7 +17,7 @@ from bayesjax.types import Array, PRNGKey, PyTree
 
 @jax.tree_util.register_pytree_node_class
 class Minibatches:
-    """Shuffled minibatches of arrays: a callable `step -> batch`, and a pytree, so that jit sees its arrays as arguments.
+    """Shuffled minibatches of arrays: a callable `step -> batch`, and a pytree, so that jit takes it as an argument.
 
     Every epoch visits each example once, in an order of its own; a batch may straddle two epochs.
     """

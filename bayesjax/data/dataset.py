@@ -9,8 +9,9 @@ Images are float32 `[num, height, width, channels]` in [0, 1]. Read `batches.py`
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,13 +32,14 @@ class Split:
 
     Attributes:
       inputs: float32 `[num, ...]`; images in [0, 1].
-      labels: int32 `[num]` in 0 .. num_classes - 1, or None.
+      labels: int32 `[num]` in 0 .. num_classes - 1; `[0]` if there are none.
     """
 
     inputs: np.ndarray
-    labels: np.ndarray | None = None
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
 
     def __len__(self) -> int:
+        """Number of examples."""
         return len(self.inputs)
 
 
@@ -93,10 +95,10 @@ def _load_digits() -> Dataset:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    digits = load_digits()
-    images = (digits.images[..., None] / 16).astype(np.float32)
-    labels = digits.target.astype(np.int32)
-    x_train, x_test, y_train, y_test = train_test_split(images, labels, test_size=360, random_state=0, stratify=labels)
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.asarray(pixels, np.float32).reshape(-1, 8, 8, 1) / 16
+    split = train_test_split(images, np.asarray(labels, np.int32), test_size=360, random_state=0, stratify=labels)
+    x_train, x_test, y_train, y_test = map(np.asarray, split)
     return Dataset("digits", Split(x_train, y_train), Split(x_test, y_test), 10)
 
 
@@ -146,15 +148,15 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     try:
         if name.partition("/")[0].partition(":")[0] not in known:
             raise ValueError(name)
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder: Any = tfds.builder(name, data_dir=data_dir)
     except ValueError:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"the nearest names are {', '.join(near)}" if near else "try digits, mnist, or a path ending in .npz"
         raise UnknownDataset(f"unknown data set {name!r}: {hint}") from None
     if not builder.data_path.exists():
         raise DataUnavailable(
-            f"data set {name!r} is not prepared in {builder.data_dir}: set TFDS_DATA_DIR (or --data-dir) to a folder that "
-            f"has it, or prepare it once on a machine with a network: tfds build {name} --file_format=array_record"
+            f"data set {name!r} is not prepared in {builder.data_dir}: set TFDS_DATA_DIR (or --data-dir) to a folder "
+            f"that has it, or prepare it where there is a network: tfds build {name} --file_format=array_record"
         )
     features = builder.info.features
     if features is None or not {"image", "label"} <= set(features):
@@ -173,4 +175,4 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
         images, labels = (np.stack(column) for column in zip(*examples, strict=True))
         labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
         splits.append(Split(_images(images, f"{name} {split} images"), labels))
-    return Dataset(name, *splits, num_classes)
+    return Dataset(name, splits[0], splits[1], num_classes)

@@ -17,7 +17,7 @@ def labelled_subset(split: Split, num_labelled: int, num_classes: int, seed: int
     Raises:
       ValueError: if the split has no labels, or fewer examples than asked for, in total or of a class.
     """
-    if split.labels is None:
+    if len(split.labels) != len(split):
         raise ValueError("split has no labels to draw from")
     if not num_classes <= num_labelled <= len(split):
         raise ValueError(

@@ -5,7 +5,7 @@
 Works on stacked draws from any kernel: an ensemble, VI samples, MC dropout masks, SGHMC or HMC draws.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import tree
-from bayesjax.types import Array, Params
+from bayesjax.types import Array, ArrayLike, Params
 
 
 class Estimate(NamedTuple):
@@ -23,7 +23,7 @@ class Estimate(NamedTuple):
     stderr: float
 
 
-def predict(apply: Callable[[Params, Array], Array], draws: Params, x: Array, *, batch_size: int = 1024) -> Array:
+def predict(apply: Callable[[Params, Array], Array], draws: Params, x: ArrayLike, *, batch_size: int = 1024) -> Array:
     """What each draw predicts.
 
     Args:
@@ -41,7 +41,7 @@ def predict(apply: Callable[[Params, Array], Array], draws: Params, x: Array, *,
     return jnp.concatenate(outputs, axis=1)
 
 
-def error_rate(probabilities: Array, labels: Array) -> Estimate:
+def error_rate(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
     """Fraction of test points whose most probable class is wrong, with its binomial standard error.
 
     Args:
@@ -57,7 +57,7 @@ def error_rate(probabilities: Array, labels: Array) -> Estimate:
     return Estimate(float(wrong.mean()), float(np.sqrt(wrong.mean() * (1 - wrong.mean()) / len(wrong))))
 
 
-def negative_log_likelihood(probabilities: Array, labels: Array) -> Estimate:
+def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
     """Mean of -log p(label) in nats, with its standard error over test points; as `error_rate`."""
     if len(probabilities) != len(labels):
         raise ValueError(f"labels must have one entry for each of {len(probabilities)} rows; got {len(labels)}")
@@ -66,8 +66,8 @@ def negative_log_likelihood(probabilities: Array, labels: Array) -> Estimate:
     return Estimate(float(values.mean()), float(values.std() / np.sqrt(len(values))))
 
 
-def mean_estimate(values: Array) -> Estimate:
-    """Mean of independent repeats (seeds, label draws), with the standard error of that mean; NaN error for one value."""
-    values = np.asarray(values, float)
+def mean_estimate(repeats: ArrayLike | Sequence[float]) -> Estimate:
+    """Mean of independent repeats (seeds, label draws) with its standard error, which is NaN for one repeat."""
+    values = np.asarray(repeats, float)
     stderr = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
     return Estimate(float(values.mean()), float(stderr))

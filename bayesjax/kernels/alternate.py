@@ -44,7 +44,7 @@ def alternate(**players: Kernel) -> Kernel:
     """A sweep over players in the order given, each facing the others' current positions.
 
     Args:
-      **players: a kernel for each name, e.g. `alternate(discriminator=sghmc(...), generator=particles(sghmc(...), 10))`.
+      **players: a kernel for each name, e.g. `alternate(discriminator=sghmc(d), generator=particles(sghmc(g), 10))`.
         For k inner steps of a player wrap its kernel in `repeat`.
 
     Returns:
@@ -77,7 +77,7 @@ def alternate(**players: Kernel) -> Kernel:
 
 
 def repeat(kernel: Kernel, num_steps: int) -> Kernel:
-    """k inner steps of `kernel` as one step, on the same batch with a fresh key each; the info is that of the last.
+    """K inner steps of `kernel` as one step, on the same batch with a fresh key each; the info is that of the last.
 
     Args:
       kernel: any kernel.

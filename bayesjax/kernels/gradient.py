@@ -1,5 +1,6 @@
 """Value, auxiliary output and gradient of a density, whichever of its two return forms it uses."""
 
+import numbers
 from collections.abc import Callable
 
 import jax
@@ -29,7 +30,7 @@ def as_schedule(step_size: float | Array | Schedule) -> Schedule:
     """
     if callable(step_size):
         return step_size
-    if not isinstance(step_size, jax.core.Tracer) and not 0 < float(step_size) < float("inf"):
+    if isinstance(step_size, numbers.Real) and not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive and finite; got {step_size}")
     constant = step_size
     return lambda step: constant
@@ -38,5 +39,5 @@ def as_schedule(step_size: float | Array | Schedule) -> Schedule:
 def check_non_negative(**arguments: float) -> None:
     """Raises ValueError naming the first argument that is a negative or non-finite number."""
     for name, value in arguments.items():
-        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) < float("inf"):
+        if isinstance(value, numbers.Real) and not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be non-negative and finite; got {value}")

@@ -3,7 +3,8 @@
     step(key, [s_1 .. s_n], batch) = [step(key_1, s_1, batch) .. step(key_n, s_n, batch)]
 
 Every leaf of position, state and info gains a leading particle axis. All particles see the same batch, or with
-`batch_axis=0` each its own (folds, label draws, seeds); each has its own key. There is no Python loop over particles: n networks cost one set of batched products. Read `alternate.py` next.
+`batch_axis=0` each its own (folds, label draws, seeds); each has its own key. There is no Python loop over particles:
+n networks cost one set of batched products. Read `alternate.py` next.
 """
 
 from typing import Any
@@ -23,7 +24,7 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Ker
       batch_axis: axis of every leaf of the batch that runs over particles; None if they share the batch.
 
     Returns:
-      A kernel whose `init` takes a stacked position (`[num, ...]` leaves: `jax.vmap(model.init)(keys)` or `tree.stack`).
+      A kernel whose `init` takes a stacked position: `[num, ...]` leaves, from `jax.vmap(model.init)` or `tree.stack`.
 
     Raises:
       ValueError: if `num` is not positive; from `init`, if the position is not `num` stacked trees.

@@ -22,6 +22,7 @@ gradient; its stationary variance on N(0, 1) tends to L/(L - 1) for L inner step
 the temperature. `tests/kernels/test_stationary.py` plants that fault and shows that it is caught.
 """
 
+import numbers
 from typing import NamedTuple
 
 import jax
@@ -97,7 +98,7 @@ def sghmc(
     """
     schedule = as_schedule(step_size)
     check_non_negative(temperature=temperature, noise_estimate=noise_estimate)
-    if not isinstance(friction, jax.core.Tracer) and not 0 < float(friction) < 1:
+    if isinstance(friction, numbers.Real) and not 0 < friction < 1:
         raise ValueError(f"friction must lie strictly between 0 and 1; got {friction}")
     evaluate = value_and_grad(logdensity)
 
@@ -149,4 +150,4 @@ def _kinetic_scale(eta: Array, friction: float) -> Array:
 
 def _is_zero(temperature: float | Array) -> bool:
     """Whether the temperature is known to be 0 while tracing, so that no noise need be made."""
-    return not isinstance(temperature, jax.core.Tracer) and float(temperature) == 0.0
+    return isinstance(temperature, (int, float)) and temperature == 0

@@ -1,4 +1,4 @@
-"""The one home of convolutions: Flax's `Conv` and `ConvTranspose` (same parameters, same numbers), in a form that is fast.
+"""The one home of convolutions: Flax's `Conv` and `ConvTranspose`, same parameters and numbers, in a fast form.
 
 XLA's CPU convolutions are slow in some shapes (strided, transposed) and slower still under `vmap` over weights, which
 turns them into grouped convolutions. Here a convolution is written as a matrix product over patches, and a stride-2
@@ -32,7 +32,7 @@ def _patches(x: Array, size: tuple[int, int], strides: tuple[int, int], pads: li
 
 def convolve(x: Array, kernel: Array, strides: tuple[int, int] = (1, 1)) -> Array:
     """ "SAME" convolution of `x` `[batch, h, w, in]` with `kernel` `[kh, kw, in, out]`."""
-    size = kernel.shape[:2]
+    size = kernel.shape[0], kernel.shape[1]
     pads = []
     for axis in (0, 1):
         length, stride = x.shape[axis + 1], strides[axis]
@@ -70,7 +70,7 @@ def convolve_transpose(x: Array, kernel: Array, strides: tuple[int, int] = (2, 2
 
 
 class Conv(nn.Module):
-    """`flax.linen.Conv` with "SAME" padding: `[batch, h, w, in]` to `[batch, ceil(h / stride), ceil(w / stride), features]`.
+    """`flax.linen.Conv`, "SAME" padding: `[batch, h, w, in]` to `[batch, ceil(h/stride), ceil(w/stride), features]`.
 
     Attributes:
       features: number of output channels.
@@ -89,13 +89,14 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        """The convolution of `x`."""
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
         out = convolve(x, kernel, self.strides)
         return out + self.param("bias", self.bias_init, (self.features,)) if self.use_bias else out
 
 
 class ConvTranspose(nn.Module):
-    """`flax.linen.ConvTranspose` with "SAME" padding: `[batch, h, w, in]` to `[batch, h * stride, w * stride, features]`.
+    """`flax.linen.ConvTranspose`, "SAME" padding: `[batch, h, w, in]` to `[batch, h * stride, w * stride, features]`.
 
     Attributes: as `Conv`.
     """
@@ -109,6 +110,7 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        """The transposed convolution of `x`."""
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
         out = convolve_transpose(x, kernel, self.strides)
         return out + self.param("bias", self.bias_init, (self.features,)) if self.use_bias else out

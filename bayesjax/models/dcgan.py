@@ -1,8 +1,9 @@
 """DCGAN: a stack of strided convolutions that judges images and its mirror image that makes them.
 
 Radford, Metz & Chintala, "Unsupervised representation learning with deep convolutional GANs", ICLR 2016, and its
-guidelines: strides instead of pooling, no hidden dense layers but the generator's first, ReLU and tanh in the generator,
-leaky ReLU in the discriminator, normalisation everywhere but the generator's output and the discriminator's input.
+guidelines: strides instead of pooling, no hidden dense layers but the generator's first, ReLU and tanh in the
+generator, leaky ReLU in the discriminator, normalisation everywhere but the generator's output and the discriminator's
+input.
 
 The stack is sized by the image: each layer halves height and width, rounding up (28, 14, 7, 4), and the generator goes
 the same sizes backwards. The discriminator gives one logit per real class (K = 1: real or fake); see
@@ -48,6 +49,7 @@ class BatchStatistics(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        """`x` with mean 0 and variance 1 in each channel."""
         axes = tuple(range(x.ndim - 1))
         return (x - x.mean(axes)) / jnp.sqrt(x.var(axes) + 1e-5)
 
@@ -93,7 +95,9 @@ class Generator(nn.Module):
         x = nn.relu(make_norm(self.norm, channels)(x.reshape(-1, height, width, channels)))
         widths = [*self.features[1:], self.image_shape[-1]]
         for (height, width), channels in zip(sizes[1:], widths, strict=True):
-            x = ConvTranspose(channels, (self.kernel_size,) * 2, kernel_init=self.kernel_init)(x)[:, :height, :width]
+            x = ConvTranspose(channels, (self.kernel_size, self.kernel_size), kernel_init=self.kernel_init)(x)[
+                :, :height, :width
+            ]
             if (height, width) != sizes[-1]:
                 x = nn.relu(make_norm(self.norm, channels)(x))
         return jnp.tanh(x)
@@ -119,9 +123,10 @@ class Discriminator(nn.Module):
     kernel_init: Callable[..., Array] = DCGAN_INIT
 
     def setup(self) -> None:
+        """Layers, by the image's size."""
         layer_sizes(self.image_shape, len(self.features))
         self.convolutions = [
-            Conv(channels, (self.kernel_size,) * 2, strides=(2, 2), kernel_init=self.kernel_init)
+            Conv(channels, (self.kernel_size, self.kernel_size), strides=(2, 2), kernel_init=self.kernel_init)
             for channels in self.features
         ]
         self.norms = [make_norm(self.norm if layer else "none", width) for layer, width in enumerate(self.features)]

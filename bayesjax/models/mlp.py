@@ -25,6 +25,7 @@ class MLP(nn.Module):
     bias_init: Callable[..., Array] = nn.initializers.zeros
 
     def setup(self) -> None:
+        """Layers."""
         if not self.features or min(self.features) < 1:
             raise ValueError(f"features must name at least one positive width; got {tuple(self.features)}")
         self.layers = [

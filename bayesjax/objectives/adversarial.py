@@ -15,7 +15,7 @@ from bayesjax.types import Array
 
 
 def log_prob_real(logit: Array) -> Array:
-    """log D(x) = -softplus(-logit)."""
+    """Log D(x) = -softplus(-logit)."""
     return -jax.nn.softplus(-logit)
 
 

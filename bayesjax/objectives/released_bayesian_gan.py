@@ -1,7 +1,7 @@
 """What the released code of "Bayesian GAN" minimises, for comparison with what its paper describes.
 
-Saatci & Wilson (NIPS 2017) describe a sampler: the sum over minibatch terms scaled to the data set, noise at temperature
-1, draws kept. Their program (bgan.py) differs, and this file follows the program:
+Saatci & Wilson (NIPS 2017) describe a sampler: the sum over minibatch terms scaled to the data set, noise at
+temperature 1, draws kept. Their program (bgan.py) differs, and this file follows the program:
 
 - losses are means over the minibatch, so they are U/N;
 - the prior is sum_tensors mean((w / sd)^2) / N: no 1/2, and a mean where a Gaussian prior has a sum;

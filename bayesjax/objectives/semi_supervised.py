@@ -19,17 +19,17 @@ from bayesjax.types import Array
 
 
 def log_prob_real(logits: Array) -> Array:
-    """log P(real | x): logits `[..., K]` to `[...]`."""
+    """Log P(real | x): logits `[..., K]` to `[...]`."""
     return -jax.nn.softplus(-jax.nn.logsumexp(logits, axis=-1))
 
 
 def log_prob_fake(logits: Array) -> Array:
-    """log P(fake | x): logits `[..., K]` to `[...]`."""
+    """Log P(fake | x): logits `[..., K]` to `[...]`."""
     return -jax.nn.softplus(jax.nn.logsumexp(logits, axis=-1))
 
 
 def log_prob_label(logits: Array, label: Array, reading: str = "conditional") -> Array:
-    """log P(label | x, real) or, with `reading="joint"`, log P(label, real | x).
+    """Log P(label | x, real) or, with `reading="joint"`, log P(label, real | x).
 
     Args:
       logits: `[..., K]`.

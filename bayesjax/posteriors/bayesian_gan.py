@@ -52,7 +52,7 @@ def generator_conditional(
     batch_size: int = 64,
     pool: str = "sum",
 ) -> Density:
-    """log p(th_g | z, th_d) given stacked discriminators in `batch.others["discriminator"]`.
+    """Log p(th_g | z, th_d) given stacked discriminators in `batch.others["discriminator"]`.
 
     Args:
       generate: makes images from noise.
@@ -92,9 +92,9 @@ def discriminator_conditional(
     batch_size: int = 64,
     pool: str = "sum",
     log_prob_label: Callable[[Params, Array, Array], Array] | None = None,
-    num_labelled: int = 0,
+    num_labelled: float = 0,
 ) -> Density:
-    """log p(th_d | z, X, Y, th_g) given a `GANBatch` and stacked generators in `batch.others["generator"]`.
+    """Log p(th_d | z, X, Y, th_g) given a `GANBatch` and stacked generators in `batch.others["generator"]`.
 
     Args:
       generate: makes images from noise.
@@ -105,7 +105,7 @@ def discriminator_conditional(
       batch_size: n_g, noise vectors drawn per generator and evaluation.
       pool: "sum" or "mean" over generators, of the real and fake terms alike.
       log_prob_label: `(params, images, labels) -> [n]`, or None for an unsupervised game.
-      num_labelled: N_s, labelled images in the data set.
+      num_labelled: N_s, how many the labelled images count as: their number, unless labels are to weigh more.
 
     Returns:
       `(params, rng_key, Given) -> (log density, aux)`; aux has the mean log probability of each kind of image.

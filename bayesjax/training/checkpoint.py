@@ -163,7 +163,7 @@ class Checkpointer:
         os.rename(temporary, folder / f"{step:08d}.npz")
 
     def _restore_record(self, step: int, metrics: list[dict[str, float]]) -> Record:
-        """The pieces up to that step; one written after it, by a process killed before its save was complete, is left."""
+        """The pieces up to that step; later ones, of a process killed before its save was complete, are left alone."""
         record = Record()
         record.metrics = metrics
         for path in sorted((self.directory / "record").glob("[0-9]" * 8 + ".npz")):

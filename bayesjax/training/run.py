@@ -2,8 +2,8 @@
 
     for each chunk:   state <- scan of   state, info <- kernel.step(fold_in(rng_key, t), state, data(t))
 
-Step t depends on nothing but (rng_key, t, state), so a run that stops after any chunk and resumes from its checkpoint is
-bit-identical to one that never stopped. Between chunks the loop shows progress, writes metrics, keeps draws, saves
+Step t depends on nothing but (rng_key, t, state), so a run that stops after any chunk and resumes from its checkpoint
+is bit-identical to one that never stopped. Between chunks the loop shows progress, writes metrics, keeps draws, saves
 checkpoints, and stops at the first non-finite state with the last good one kept. Read `checkpoint.py` next.
 """
 

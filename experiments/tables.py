@@ -1,0 +1,87 @@
+"""Writes the README's result tables from the committed results files; a test holds them equal.
+
+    python -m experiments.tables           rewrites README.md
+    python -m experiments.tables --check   exits 1 if README.md is out of date
+
+A table stands between `<!-- results: NAME -->` and `<!-- end -->`, NAME being a file in experiments/results.
+"""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+from experiments.common import RESULTS, ROOT, table
+
+MARK = re.compile(r"(<!-- results: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def number(entry: dict | None, digits: int) -> str:
+    """Value and standard error, or a dash."""
+    if entry is None or entry["value"] is None or not math.isfinite(entry["value"]):
+        return "-"
+    stderr = entry.get("stderr")
+    plain = f"{entry['value']:.{digits}f}"
+    return f"{plain} ± {stderr:.{digits}f}" if stderr is not None and math.isfinite(stderr) else plain
+
+
+def synthetic(results: dict) -> str:
+    """Methods down; JS divergence and what the draws do across."""
+    metrics = results["metrics"]
+    names = list(dict.fromkeys(key.rpartition(" ")[0] for key in metrics))
+    rows = [
+        [
+            name,
+            number(metrics[f"{name} js"], 3),
+            number(metrics.get(f"{name} js_draws"), 3),
+            number(metrics.get(f"{name} js_r_hat"), 2),
+            number(metrics.get(f"{name} js_ess"), 0),
+            number(metrics.get(f"{name} logit_r_hat"), 2),
+        ]
+        for name in names
+    ]
+    header = ["method", "JS at the end (nats)", "JS of the draws", "R-hat of JS", "ESS of JS", "worst R-hat of D(x)"]
+    return table(rows, header)
+
+
+def semisupervised(results: dict) -> str:
+    """Numbers of labels down, methods across: mean ± sd of the error over label draws."""
+    config, metrics = results["config"], results["metrics"]
+    rows = []
+    for num in config["num_labelled"]:
+        entries = [metrics[f"{method} N_s={num} error %"] for method in config["methods"]]
+        rows.append([str(num), *(number({"value": e["value"], "stderr": e["sd"]}, 1) for e in entries)])
+    return table(rows, ["labels", *config["methods"]])
+
+
+RENDER = {"bayesian_gan": synthetic, "bayesian_gan_semisupervised": semisupervised}
+
+
+def render(path: Path) -> str:
+    """The Markdown of one results file: its table, and the command, time, device and commit that made it."""
+    results = json.loads(path.read_text())
+    source = (
+        f"`{results['command']}`: {results['seconds'] / 60:.0f} min on {results['device']}, commit {results['commit']}"
+    )
+    return f"{RENDER[results['experiment']](results)}\n\n{source}\n"
+
+
+def updated(text: str) -> str:
+    """The README's text with every table rendered anew."""
+    return MARK.sub(lambda match: match[1] + render(RESULTS / f"{match['name']}.json") + match[3], text)
+
+
+def main() -> None:
+    """Rewrites or checks README.md."""
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    if "--check" in sys.argv[1:]:
+        if text != updated(text):
+            sys.exit("README.md is out of date: run `make tables`")
+    else:
+        readme.write_text(updated(text))
+
+
+if __name__ == "__main__":
+    main()
