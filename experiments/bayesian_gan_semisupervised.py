@@ -77,8 +77,9 @@ class Config:
     """Standard deviation of the Gaussian prior on every weight."""
     prior: str = "fan_in"
     """gaussian: prior_scale on every weight; fan_in: prior_scale / sqrt(fan-in) on the weights of a layer."""
-    label_count: float = 0.0
-    """How many data the labelled images count as in the likelihood: N_s if 0; the released code counts them as N."""
+    labels_count_as: str = "unlabelled"
+    """How many data the labelled images count as in the likelihood: their number (labelled), or N (unlabelled), as the
+    released code has it. With N_s << N the first lets the real-or-fake terms drown the labels."""
     pool: str = "mean"
     """Whether the likelihood sums over the other player's networks (the paper) or takes their mean."""
     generator_features: tuple[int, ...] = (32, 16)
@@ -143,7 +144,13 @@ def check(config: Config) -> None:
         )
     unknown = [method for method in config.methods if method not in METHODS]
     common.require(not unknown, f"--methods must be among {', '.join(METHODS)}; got {', '.join(unknown)}")
-    common.require(config.evaluate_on in ("test", "validation"), "--evaluate-on must be test or validation")
+    for name, choices in (
+        ("evaluate_on", ("test", "validation")),
+        ("labels_count_as", ("labelled", "unlabelled")),
+        ("prior", ("gaussian", "fan_in")),
+    ):
+        given = getattr(config, name)
+        common.require(given in choices, f"--{name.replace('_', '-')} must be {' or '.join(choices)}; got {given!r}")
     common.require(0 <= config.warmup < config.num_steps, "--warmup must be less than --num-steps")
     left = config.num_steps - config.warmup - config.num_burnin
     common.require(
@@ -225,7 +232,7 @@ def stages(config: Config, net: Networks, num_data: int, num_labelled: int, meth
         shared = {"batch_size": config.batch_size, "pool": config.pool}
         discriminator = posteriors.discriminator_conditional(
             net.generate, log_prob_real, log_prob_fake, prior,
-            num_data=num_data, log_prob_label=log_prob_label, num_labelled=config.label_count or num_labelled, **shared,
+            num_data=num_data, log_prob_label=log_prob_label, num_labelled=num_data if config.labels_count_as == "unlabelled" else num_labelled, **shared,
         )  # fmt: skip
         generator = posteriors.generator_conditional(
             net.generate, log_prob_real, prior, num_generated=num_data, **shared
