@@ -118,10 +118,11 @@ class Config:
     """Also write experiments/results/bayesian_gan_semisupervised-PRESET-DATASET.json, to be committed."""
 
 
-QUICK = Config()
+QUICK = Config(methods=METHODS[:-1])
 PAPER = replace(
     QUICK,
     preset="paper",
+    methods=METHODS,
     num_labelled=(20, 50, 100, 200),
     num_label_draws=10,
     warmup=800,
@@ -174,7 +175,7 @@ class Networks(NamedTuple):
 
 def networks(config: Config, image_shape: tuple[int, ...], num_classes: int) -> Networks:
     """A DCGAN sized by the image."""
-    kernel_init = jax.nn.initializers.he_normal() if config.norm == "none" else dcgan.DCGAN_INIT
+    kernel_init = models.initializers.fan_in_normal(math.sqrt(2)) if config.norm == "none" else dcgan.DCGAN_INIT
     generator = dcgan.Generator(image_shape, config.generator_features, config.norm, config.kernel_size, kernel_init)
     discriminator = dcgan.Discriminator(
         image_shape, num_classes, config.discriminator_features, config.norm, config.kernel_size, kernel_init
@@ -230,9 +231,10 @@ def stages(config: Config, net: Networks, num_data: int, num_labelled: int, meth
         log_prob_real = lambda params, x: semi_supervised.log_prob_real(net.logits(params, x))  # noqa: E731
         log_prob_fake = lambda params, x: semi_supervised.log_prob_fake(net.logits(params, x))  # noqa: E731
         shared = {"batch_size": config.batch_size, "pool": config.pool}
+        label_count = num_data if config.labels_count_as == "unlabelled" else num_labelled
         discriminator = posteriors.discriminator_conditional(
             net.generate, log_prob_real, log_prob_fake, prior,
-            num_data=num_data, log_prob_label=log_prob_label, num_labelled=num_data if config.labels_count_as == "unlabelled" else num_labelled, **shared,
+            num_data=num_data, log_prob_label=log_prob_label, num_labelled=label_count, **shared,
         )  # fmt: skip
         generator = posteriors.generator_conditional(
             net.generate, log_prob_real, prior, num_generated=num_data, **shared
@@ -356,7 +358,7 @@ def run_method(
     init = net.init
     if method == "dcgan_10":
         init = lambda key, *num: jax.vmap(lambda k: net.init(k, *num))(jax.random.split(key, 10))  # noqa: E731
-    position = jax.vmap(lambda key: init(key, *num))(jax.random.split(init_key, draws))
+    position = jax.jit(jax.vmap(lambda key: init(key, *num)))(jax.random.split(init_key, draws))
     if method == "supervised":
         position = {"discriminator": position["discriminator"]}
 
@@ -374,7 +376,7 @@ def run_method(
     kept = trace.draws if sampling else jax.tree.map(lambda leaf: leaf[None], position["discriminator"])
 
     # Leaves are [kept draws, label draws, (games,) networks, ...]: all axes but the label draw's are averaged over.
-    one = net.init(init_key, 1, 1)["discriminator"]
+    one = jax.eval_shape(lambda: net.init(init_key, 1, 1))["discriminator"]
     kept = jax.tree.map(lambda leaf, w: jnp.moveaxis(leaf, 1, 0).reshape(draws, -1, *w.shape[1:]), kept, one)
     classify = lambda params, x: semi_supervised.class_probabilities(net.logits(params, x))  # noqa: E731
     result = {"errors": [], "nll": [], "errors_of_last_draw": []}
@@ -386,7 +388,7 @@ def run_method(
         result["nll"].append(evaluation.negative_log_likelihood(predictive, judged.labels).value)
         result["errors_of_last_draw"].append(evaluation.error_rate(outputs[-1], judged.labels).value)
     if "generator" in position:
-        one = net.init(init_key, 1, 1)["generator"]
+        one = jax.eval_shape(lambda: net.init(init_key, 1, 1))["generator"]
         generators = jax.tree.map(lambda leaf, w: leaf[0].reshape(-1, *w.shape[1:]), position["generator"], one)
         keys = jax.random.split(stage_key, jax.tree.leaves(generators)[0].shape[0])
         images = jax.vmap(net.generate, in_axes=(0, 0, None))(generators, keys, 12)

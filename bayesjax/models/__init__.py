@@ -1,8 +1,8 @@
 """Flax Linen modules: pure functions `apply({"params": params}, x)` of their parameters."""
 
-from bayesjax.models import dcgan
+from bayesjax.models import dcgan, initializers
 from bayesjax.models.convolution import Conv, ConvTranspose
 from bayesjax.models.mlp import MLP
 from bayesjax.models.noise import latent_noise
 
-__all__ = ["MLP", "Conv", "ConvTranspose", "dcgan", "latent_noise"]
+__all__ = ["MLP", "Conv", "ConvTranspose", "dcgan", "initializers", "latent_noise"]

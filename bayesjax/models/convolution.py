@@ -8,14 +8,11 @@ well over particles, and their gradients are products again.
 Layout is NHWC; kernels are `[height, width, in, out]`; padding is "SAME" as Flax and TensorFlow have it.
 """
 
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax.numpy as jnp
 
+from bayesjax.models.initializers import Initializer, fan_in_normal
 from bayesjax.types import Array
-
-Initializer = Callable[..., Array]
 
 
 def _patches(x: Array, size: tuple[int, int], strides: tuple[int, int], pads: list[tuple[int, int]]) -> Array:
@@ -84,7 +81,7 @@ class Conv(nn.Module):
     kernel_size: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
     use_bias: bool = True
-    kernel_init: Initializer = nn.initializers.lecun_normal()
+    kernel_init: Initializer = fan_in_normal()
     bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact
@@ -105,7 +102,7 @@ class ConvTranspose(nn.Module):
     kernel_size: tuple[int, int]
     strides: tuple[int, int] = (2, 2)
     use_bias: bool = True
-    kernel_init: Initializer = nn.initializers.lecun_normal()
+    kernel_init: Initializer = fan_in_normal()
     bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact

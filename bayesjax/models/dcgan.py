@@ -17,10 +17,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from bayesjax.models.convolution import Conv, ConvTranspose
+from bayesjax.models.initializers import Initializer, normal
 from bayesjax.types import Array
 
 NORMS = ("group", "batch", "none")
-DCGAN_INIT = nn.initializers.normal(0.02)
+DCGAN_INIT = normal(0.02)
 
 
 def layer_sizes(image_shape: Sequence[int], num_layers: int) -> list[tuple[int, int]]:
@@ -84,7 +85,7 @@ class Generator(nn.Module):
     features: Sequence[int] = (128, 64, 32)
     norm: str = "group"
     kernel_size: int = 5
-    kernel_init: Callable[..., Array] = DCGAN_INIT
+    kernel_init: Initializer = DCGAN_INIT
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -120,7 +121,7 @@ class Discriminator(nn.Module):
     features: Sequence[int] = (32, 64, 128)
     norm: str = "group"
     kernel_size: int = 5
-    kernel_init: Callable[..., Array] = DCGAN_INIT
+    kernel_init: Initializer = DCGAN_INIT
 
     def setup(self) -> None:
         """Layers, by the image's size."""

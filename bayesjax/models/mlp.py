@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 
+from bayesjax.models.initializers import Initializer, fan_in_normal
 from bayesjax.types import Array
 
 
@@ -21,8 +22,8 @@ class MLP(nn.Module):
 
     features: Sequence[int]
     activation: Callable[[Array], Array] = nn.relu
-    kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
-    bias_init: Callable[..., Array] = nn.initializers.zeros
+    kernel_init: Initializer = fan_in_normal()
+    bias_init: Initializer = nn.initializers.zeros
 
     def setup(self) -> None:
         """Layers."""
