@@ -232,6 +232,11 @@ def released_game(config: Config, net: Networks, num_data: int, num: tuple[int, 
     )
 
 
+def networks_per_game(config: Config) -> tuple[int, int]:
+    """Generators J_g x M and discriminators J_d x M."""
+    return config.num_generators * config.num_chains, config.num_discriminators * config.num_chains
+
+
 class Stage(NamedTuple):
     """A kernel and how long to run it."""
 
@@ -254,7 +259,7 @@ def stages(config: Config, net: Networks, num_data: int, method: str, temperatur
         step_size = config.learning_rate / num_data
         return kernels.sghmc(logdensity, step_size=step_size, friction=config.friction, temperature=temperature)
 
-    num = config.num_generators * config.num_chains, config.num_discriminators * config.num_chains
+    num = networks_per_game(config)
     flat, gaussian = lambda params: jnp.zeros(()), posteriors.gaussian(config.prior_scale)
     if method == "ml":
         return [Stage("ml", game(config, net, num_data, adam, flat, (1, 1)), config.num_steps)]
@@ -300,19 +305,18 @@ def run_method(
     def divergence(samples):
         return plane.of_projected(samples.reshape(-1, 2))
 
-    num_games = config.num_generators * config.num_chains
+    num = (1, 1) if method in ("ml", "ml_independent") else networks_per_game(config)
+    init = jax.jit(lambda rng_key: net.init(rng_key, *num))
     if method == "ml_independent":
-        position = jax.vmap(net.init, in_axes=(0, None, None))(jax.random.split(init_key, num_games), 1, 1)
-    elif method == "ml":
-        position = net.init(init_key, 1, 1)
+        position = jax.vmap(init)(jax.random.split(init_key, networks_per_game(config)[0]))
     else:
-        position = net.init(init_key, num_games, config.num_discriminators * config.num_chains)
+        position = init(init_key)
 
     done, curve = 0, []
     plan = stages(config, net, num_data, method, temperature)
     for stage in plan:
         stage_key = jax.random.fold_in(run_key, done)
-        state = stage.kernel.init(position, jax.random.fold_in(stage_key, stage.num_steps))
+        state = jax.jit(stage.kernel.init)(position, jax.random.fold_in(stage_key, stage.num_steps))
         state, trace = training.run(
             stage_key, stage.kernel, state, batches,
             num_steps=stage.num_steps, thinning=config.thinning, keep=observe, **run.stage(f"{stage.name}-seed{seed}"),

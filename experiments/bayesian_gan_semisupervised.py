@@ -362,12 +362,12 @@ def run_method(
     if method == "supervised":
         position = {"discriminator": position["discriminator"]}
 
-    for stage in stages(config, net, num_data, num_labelled, method):
+    for index, stage in enumerate(stages(config, net, num_data, num_labelled, method)):
         kernel = kernels.particles(stage.kernel, draws, batch_axis=0)
-        stage_key = jax.random.fold_in(run_key, len(stage.name))
+        stage_key = jax.random.fold_in(run_key, index)
         sampling = stage.name == "bayes"
         state, trace = training.run(
-            stage_key, kernel, kernel.init(position, jax.random.fold_in(stage_key, 0)), batches,
+            stage_key, kernel, jax.jit(kernel.init)(position, jax.random.fold_in(stage_key, 0)), batches,
             num_steps=stage.num_steps, num_burnin=config.num_burnin, thinning=config.thinning if sampling else 1,
             keep=lambda state, sampling=sampling: state.position["discriminator"] if sampling else (),
             **run.stage(f"{stage.name}-{num_labelled}"),

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
@@ -50,7 +50,7 @@ def parse(presets: dict[str, T], description: str | None, arguments: list[str] |
     return tyro.cli(type(default), default=default, description=description, args=arguments)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """One clear line on standard error, exit code 2."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
@@ -203,7 +203,7 @@ def commit() -> str:
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "bayesjax", "experiments/*.py"],
+            [*git, "status", "--porcelain", "--", "bayesjax", "experiments/*.py", "benchmarks/*.py"],
             capture_output=True,
             text=True,
             check=True,

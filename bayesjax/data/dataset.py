@@ -9,6 +9,7 @@ Images are float32 `[num, height, width, channels]` in [0, 1]. Read `batches.py`
 """
 
 import difflib
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,14 +106,18 @@ def _load_digits() -> Dataset:
 def _load_npz(path: Path) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected an .npz file with arrays x_train, y_train, x_test, y_test")
-    with np.load(path) as arrays:
-        missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in arrays]
-        if missing:
-            raise ValueError(
-                f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(arrays.files) or 'none'}, and "
-                "x_train, y_train, x_test, y_test are expected"
-            )
-        x_train, y_train, x_test, y_test = (arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))
+    try:
+        with zipfile.ZipFile(path):  # np.load would take a text file or a lone array for something else
+            arrays = dict(np.load(path))
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
+    missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(arrays) or 'none'}, and "
+            "x_train, y_train, x_test, y_test are expected"
+        )
+    x_train, y_train, x_test, y_test = (arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))
     num_classes = int(y_train.max()) + 1 if len(y_train) else 0
     train = Split(_images(x_train, f"{path}: x_train"), _labels(y_train, len(x_train), num_classes, f"{path}: y_train"))
     test = Split(_images(x_test, f"{path}: x_test"), _labels(y_test, len(x_test), num_classes, f"{path}: y_test"))
@@ -144,7 +149,7 @@ def _labels(y: np.ndarray, num: int, num_classes: int, name: str) -> np.ndarray:
 def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     import tensorflow_datasets as tfds
 
-    known = [*SYNTHETIC, "digits", *tfds.list_builders()]
+    known = [*SYNTHETIC, "digits", *tfds.list_builders(with_community_datasets=False)]
     try:
         if name.partition("/")[0].partition(":")[0] not in known:
             raise ValueError(name)

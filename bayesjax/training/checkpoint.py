@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bayesjax.types import PRNGKey, PyTree
@@ -183,7 +184,7 @@ def _orbax() -> Any:
 def _shapes(state: Any) -> dict[str, str]:
     """Shape and type of every leaf, by its path."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path): f"{np.result_type(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): f"{jnp.result_type(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves}
 
 
 def _difference(saved: dict, given: dict) -> str:

@@ -1,0 +1,473 @@
+"""What one sweep of the synthetic Bayesian GAN costs, in bayesjax and in PyTorch.
+
+A sweep is one SGHMC step of the discriminator and one of each generator, with the networks of the paper preset of
+`experiments/bayesian_gan.py`: generators 10-1000-100, discriminator 100-1000-1, leaky ReLU, batch 64, N = 10000, T = 1.
+
+    python -m benchmarks.bayesian_gan                      five repeats, about three minutes on two idle cores
+    python -m benchmarks.bayesian_gan --repeats 2 --num-sweeps 20 --num-run-sweeps 200      a look
+
+All rows run in this one process on the same cores, in alternating order, after compilation. The PyTorch ports are eager
+code on the same mathematics: "loop" has one `linear` per generator, "batched" one `baddbmm` for all of them; both
+evaluate the discriminator once on all images and move all parameters with `torch._foreach_*`. Before anything is timed,
+their gradients and two steps at T = 0 are compared with bayesjax's from equal parameters, noise vectors and data. Only
+bayesjax computes diagnostics (temperatures, gradient norms) on the way. Last comes `training.run` itself: the share of
+its time that is spent outside compiled code.
+
+Bars: ten generators cost at most 9 times one; PyTorch's loop takes at least 2 times and its batched form at least 1.6
+times as long as bayesjax. Results: benchmarks/results/bayesian_gan.json.
+"""
+
+import functools
+import importlib.util
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import data, kernels, models, posteriors, training, tree
+from bayesjax.objectives import adversarial
+from bayesjax.types import Density, Given, Kernel
+from experiments import common
+
+HIDDEN, LATENT_DIM, BATCH_SIZE, SLOPE = 1000, 10, 64, 0.2
+LEARNING_RATE, FRICTION, PRIOR_SCALE = 1e-3, 0.5, 10.0
+TOLERANCE = 1e-3  # relative, between the ports' gradients and bayesjax's
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of benchmarks.bayesian_gan."""
+
+    repeats: int = 5
+    """Times every row is measured."""
+    num_sweeps: int = 100
+    """Sweeps in a measurement."""
+    num_run_sweeps: int = 2000
+    """Sweeps of training.run; 0 leaves that part out."""
+    num_generators: int = 10
+    """J_g."""
+    threads: int = 2
+    """Cores and threads for either library."""
+    out: str = str(Path(__file__).parent / "results" / "bayesian_gan.json")
+    """The JSON file to write."""
+
+
+# ---- bayesjax
+
+
+def generate(params: Any, rng_key: jax.Array, num: int) -> Any:
+    """One generator's samples `[num, dim]`; `params` may carry the noise vectors to use (`check_ports`)."""
+    params, noise = params if isinstance(params, tuple) else (params, models.latent_noise(rng_key, num, LATENT_DIM))
+    dim = params["layers_1"]["bias"].shape[-1]
+    return network(dim).apply({"params": params}, noise)
+
+
+def network(num_outputs: int) -> models.MLP:
+    return models.MLP((HIDDEN, num_outputs), functools.partial(jax.nn.leaky_relu, negative_slope=SLOPE))
+
+
+def log_prior(params: Any) -> jax.Array:
+    return posteriors.gaussian(PRIOR_SCALE)(params[0] if isinstance(params, tuple) else params)
+
+
+def conditionals(num_data: int) -> dict[str, Density]:
+    """Log density of each player given the other."""
+
+    def log_prob(of_logit: Callable) -> Callable:
+        def apply(params: Any, x: jax.Array) -> jax.Array:
+            logits: Any = network(1).apply({"params": params}, x)
+            return of_logit(logits[:, 0])
+
+        return apply
+
+    real, fake = log_prob(adversarial.log_prob_real), log_prob(adversarial.log_prob_fake)
+    return {
+        "discriminator": posteriors.discriminator_conditional(
+            generate, real, fake, log_prior, num_data=num_data, batch_size=BATCH_SIZE
+        ),
+        "generator": posteriors.generator_conditional(
+            generate, real, log_prior, num_generated=num_data, batch_size=BATCH_SIZE
+        ),
+    }
+
+
+def sampler(density: Density, num: int, num_data: int, temperature: float) -> Kernel:
+    """One player: `num` networks moved by SGHMC."""
+    step_size = LEARNING_RATE / num_data
+    return kernels.particles(
+        kernels.sghmc(density, step_size=step_size, friction=FRICTION, temperature=temperature), num
+    )
+
+
+def game(num_data: int, num_generators: int, temperature: float) -> Kernel:
+    """The sweep."""
+    density = conditionals(num_data)
+    return kernels.alternate(
+        discriminator=sampler(density["discriminator"], 1, num_data, temperature),
+        generator=sampler(density["generator"], num_generators, num_data, temperature),
+    )
+
+
+def initial_position(num_generators: int, dim: int) -> dict:
+    """One discriminator and the generators, stacked."""
+    stacked = {}
+    for i, (name, num, width, outputs) in enumerate(
+        (("discriminator", 1, dim, 1), ("generator", num_generators, LATENT_DIM, dim))
+    ):
+        keys = jax.random.split(jax.random.key(i), num)
+        stacked[name] = jax.vmap(network(outputs).init, in_axes=(0, None))(keys, jnp.zeros((1, width)))["params"]
+    return stacked
+
+
+def batches(inputs: np.ndarray) -> Callable:
+    """The minibatch of a step, as the experiment draws it."""
+    return jax.tree_util.Partial(
+        lambda minibatches, step: posteriors.GANBatch(minibatches(step)),
+        data.Minibatches(jax.random.key(2), inputs, BATCH_SIZE),
+    )
+
+
+def bayesjax_sweeps(
+    inputs: np.ndarray, num_generators: int, temperature: float, num_sweeps: int
+) -> tuple[Callable[[], None], float]:
+    """A function that runs `num_sweeps` compiled sweeps, info included, and the seconds that compiling it took."""
+    kernel = game(len(inputs), num_generators, temperature)
+    state = kernel.init(initial_position(num_generators, inputs.shape[1]), jax.random.key(3))
+
+    def sweeps(rng_key: jax.Array, state: Any, source: Callable) -> tuple[Any, Any]:
+        def one(state: Any, step: jax.Array) -> tuple[Any, Any]:
+            return kernel.step(jax.random.fold_in(rng_key, step), state, source(step))
+
+        state, infos = jax.lax.scan(one, state, jnp.arange(num_sweeps))
+        return state, jax.tree.map(lambda leaf: leaf.mean(axis=0), infos)
+
+    started = time.perf_counter()
+    arguments = jax.random.key(4), state, batches(inputs)
+    compiled = jax.jit(sweeps).lower(*arguments).compile()
+    seconds = time.perf_counter() - started
+
+    def measure() -> None:
+        moved, _ = jax.block_until_ready(compiled(*arguments))
+        if not tree.all_finite(moved):
+            raise FloatingPointError("the bayesjax state is not finite")
+
+    return measure, seconds
+
+
+# ---- PyTorch
+
+
+class TorchGame:
+    """The same game in eager PyTorch: parameters and velocities are lists of tensors, moved in place."""
+
+    def __init__(self, position: dict, inputs: np.ndarray, temperature: float, batched: bool):
+        import torch
+
+        self.torch, self.batched, self.temperature = torch, batched, temperature
+        self.inputs, self.num_data = torch.tensor(inputs), len(inputs)
+        generators = _layers(position["generator"])
+        self.num_generators = len(generators[0])
+        if batched:
+            self.generator = [torch.tensor(leaf if leaf.ndim == 3 else leaf[:, None]) for leaf in generators]
+        else:
+            self.generator = [torch.tensor(leaf[j].T) for j in range(self.num_generators) for leaf in generators]
+        self.discriminator = [torch.tensor(leaf[0].T) for leaf in _layers(position["discriminator"])]
+        for parameter in (*self.generator, *self.discriminator):
+            parameter.requires_grad_()
+        self.velocity = {
+            name: [torch.zeros_like(parameter) for parameter in getattr(self, name)]
+            for name in ("generator", "discriminator")
+        }
+
+    def fakes(self, noise: Any) -> Any:
+        """Images `[num_generators * n, dim]` from noise `[num_generators, n, latent_dim]`."""
+        functional = self.torch.nn.functional
+        if self.batched:
+            w1, b1, w2, b2 = self.generator
+            hidden = functional.leaky_relu(self.torch.baddbmm(b1, noise, w1), SLOPE)
+            return self.torch.baddbmm(b2, hidden, w2).flatten(0, 1)
+        images = []
+        for j, noise_of_one in enumerate(noise):
+            w1, b1, w2, b2 = self.generator[4 * j : 4 * j + 4]
+            hidden = functional.leaky_relu(functional.linear(noise_of_one, w1, b1), SLOPE)
+            images.append(functional.linear(hidden, w2, b2))
+        return self.torch.cat(images)
+
+    def logits(self, parameters: list, images: Any) -> Any:
+        """D's logits `[n]`."""
+        functional = self.torch.nn.functional
+        w1, b1, w2, b2 = parameters
+        hidden = functional.leaky_relu(functional.linear(images, w1, b1), SLOPE)
+        return functional.linear(hidden, w2, b2)[:, 0]
+
+    def discriminator_gradient(self, real: Any, noise: Any) -> list:
+        """Of D's log conditional."""
+        softplus, weight = self.torch.nn.functional.softplus, self.num_data * self.num_generators
+        with self.torch.no_grad():
+            fakes = self.fakes(noise)
+        logits = self.logits(self.discriminator, self.torch.cat([real, fakes]))
+        likelihood = -weight * (softplus(-logits[: len(real)]).mean() + softplus(logits[len(real) :]).mean())
+        return self._with_prior(likelihood, self.discriminator)
+
+    def generator_gradient(self, noise: Any) -> list:
+        """Of the generators' log conditionals, all at once: their sum has the same gradient."""
+        logits = self.logits([parameter.detach() for parameter in self.discriminator], self.fakes(noise))
+        weight = self.num_data * self.num_generators
+        return self._with_prior(-weight * self.torch.nn.functional.softplus(-logits).mean(), self.generator)
+
+    def _with_prior(self, likelihood: Any, parameters: list) -> list:
+        gradient = list(self.torch.autograd.grad(likelihood, parameters))
+        with self.torch.no_grad():
+            self.torch._foreach_add_(gradient, parameters, alpha=-1 / PRIOR_SCALE**2)
+        return gradient
+
+    def move(self, name: str, gradient: list) -> None:
+        """The update of `kernels/sghmc.py`."""
+        torch, parameters, velocity = self.torch, getattr(self, name), self.velocity[name]
+        step_size = LEARNING_RATE / self.num_data
+        with torch.no_grad():
+            torch._foreach_mul_(velocity, 1 - FRICTION)
+            torch._foreach_add_(velocity, gradient, alpha=step_size)
+            torch._foreach_add_(parameters, velocity)
+            if self.temperature:
+                sd = math.sqrt(2 * FRICTION * self.temperature * step_size)
+                noise = [torch.randn_like(parameter) for parameter in parameters]
+                torch._foreach_add_(parameters, noise, alpha=sd / 2)
+                torch._foreach_add_(velocity, noise, alpha=sd * (1 - FRICTION / 2) / (1 - FRICTION))
+
+    def sweep(self) -> None:
+        """Discriminator, then generators, on fresh data and noise."""
+        torch, shape = self.torch, (self.num_generators, BATCH_SIZE, LATENT_DIM)
+        real = self.inputs[torch.randint(self.num_data, (BATCH_SIZE,))]
+        self.move("discriminator", self.discriminator_gradient(real, torch.rand(shape) * 2 - 1))
+        self.move("generator", self.generator_gradient(torch.rand(shape) * 2 - 1))
+
+    def stacked(self, name: str, tensors: list) -> list[np.ndarray]:
+        """A gradient or velocity as stacked arrays in the order of `_layers`."""
+        arrays = [tensor.numpy() for tensor in tensors]
+        if name == "discriminator":
+            return [array.T[None] for array in arrays]
+        if self.batched:
+            return [array if i % 2 == 0 else array[:, 0] for i, array in enumerate(arrays)]
+        return [np.stack([array.T for array in arrays[i::4]]) for i in range(4)]
+
+
+def _layers(params: dict) -> list[np.ndarray]:
+    """Kernel, bias, kernel, bias of a stacked two-layer network."""
+    return [np.asarray(params[layer][leaf]) for layer in ("layers_0", "layers_1") for leaf in ("kernel", "bias")]
+
+
+def torch_sweeps(ported: TorchGame, num_sweeps: int) -> Callable[[], None]:
+    """A function that runs `num_sweeps` sweeps."""
+
+    def measure() -> None:
+        for _ in range(num_sweeps):
+            ported.sweep()
+        if not all(bool(parameter.isfinite().all()) for parameter in ported.generator):
+            raise FloatingPointError("the PyTorch state is not finite")
+
+    return measure
+
+
+def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
+    """Largest relative difference (Euclidean, by tensor) between a port's and bayesjax's gradient, and between their
+    momenta after two steps at T = 0, on two sets of noise vectors.
+
+    Raises:
+      ArithmeticError: if one exceeds TOLERANCE.
+    """
+    import torch
+
+    num_generators = len(_layers(position["generator"])[0])
+    density, step_size = conditionals(len(inputs)), LEARNING_RATE / len(inputs)
+    real = jnp.asarray(inputs[:BATCH_SIZE])
+    noises = np.random.default_rng(0).uniform(-1, 1, (2, num_generators, BATCH_SIZE, LATENT_DIM)).astype(np.float32)
+    differences = {}
+    for name, other, num in (("discriminator", "generator", 1), ("generator", "discriminator", num_generators)):
+        kernel = sampler(density[name], num, len(inputs), temperature=0.0)
+        state = kernel.init({**position, "generator": (position["generator"], noises[0])}[name], jax.random.key(4))
+        ports = {label: TorchGame(position, inputs, 0.0, label == "batched") for label in ("loop", "batched")}
+        step = jax.jit(kernel.step)
+        for noise in noises:
+            others = {**position, "generator": (position["generator"], noise)}
+            if name == "generator":
+                state = state._replace(position=(state.position[0], noise))
+            state, _ = step(jax.random.key(4), state, Given(posteriors.GANBatch(real), {other: others[other]}))
+            momentum = _layers(state.momentum[0] if name == "generator" else state.momentum)
+            for label, port in ports.items():
+                z = torch.tensor(noise)
+                if name == "generator":
+                    gradient = port.generator_gradient(z)
+                else:
+                    gradient = port.discriminator_gradient(torch.tensor(inputs[:BATCH_SIZE]), z)
+                port.move(name, gradient)
+                if f"{label} {name} gradient" not in differences:  # the momentum starts at 0
+                    differences[f"{label} {name} gradient"] = _difference(port.stacked(name, gradient), momentum)
+                velocity = [v / step_size for v in port.stacked(name, port.velocity[name])]
+                differences[f"{label} {name} momentum"] = _difference(velocity, momentum)
+    for key, value in differences.items():
+        if not value < TOLERANCE:
+            raise ArithmeticError(f"the PyTorch {key} differs from bayesjax's by {value:.1e}; at most {TOLERANCE:g}")
+    return differences
+
+
+def _difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(found, expected, strict=True))
+
+
+# ---- measurement
+
+
+def measure_all(rows: dict[str, Callable[[], None]], config: Config) -> dict[str, list[float]]:
+    """Milliseconds per sweep of every row, `repeats` times; the order is reversed every other time."""
+    milliseconds = {name: [] for name in rows}
+    for repeat in range(config.repeats):
+        for name in list(rows)[:: 1 if repeat % 2 == 0 else -1]:
+            time.sleep(0.5)  # the other library's idle threads stop spinning
+            started = time.perf_counter()
+            rows[name]()
+            milliseconds[name].append(1e3 * (time.perf_counter() - started) / config.num_sweeps)
+    return milliseconds
+
+
+def time_outside_chunks(inputs: np.ndarray, num_generators: int, num_sweeps: int) -> dict[str, float]:
+    """`training.run` with a metrics file, a draw of all networks every 100 sweeps, no checkpoints."""
+    kernel = game(len(inputs), num_generators, 1.0)
+    state = kernel.init(initial_position(num_generators, inputs.shape[1]), jax.random.key(3))
+    with tempfile.TemporaryDirectory() as folder:
+        _, trace = training.run(
+            jax.random.key(4), kernel, state, batches(inputs), num_steps=num_sweeps, thinning=min(100, num_sweeps),
+            metrics=training.MetricsFile(Path(folder) / "metrics.jsonl", "benchmark"),
+        )  # fmt: skip
+    outside = trace.seconds - trace.compile_seconds - trace.chunk_seconds
+    return {
+        "num_sweeps": num_sweeps,
+        "seconds": trace.seconds,
+        "compile_seconds": trace.compile_seconds,
+        "chunk_seconds": trace.chunk_seconds,
+        "fraction_outside_chunks": outside / (trace.seconds - trace.compile_seconds),
+    }
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def prepare(config: Config) -> None:
+    """Checks the flags and gives both libraries the same cores, before either starts its threads."""
+    if importlib.util.find_spec("torch") is None:
+        common.fail("this benchmark compares with PyTorch: pip install -e '.[bench]'")
+    for name in ("repeats", "num_sweeps", "num_generators", "threads"):
+        if getattr(config, name) < 1:
+            common.fail(f"--{name.replace('_', '-')} must be at least 1; got {getattr(config, name)}")
+    try:
+        Path(config.out).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        common.fail(f"cannot write to --out {config.out}: {error.strerror}")
+    import torch
+
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(0)
+    if jax.default_backend() != "cpu":
+        common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
+
+
+def main(config: Config) -> None:
+    """Checks the ports, measures, prints the tables, writes the file."""
+    load_average = os.getloadavg()
+    prepare(config)
+    inputs = data.load("synthetic/ten_clusters").train.inputs
+    many, num_sweeps = config.num_generators, config.num_sweeps
+    position = initial_position(many, inputs.shape[1])
+    differences = check_ports(position, inputs)
+    worst = max(differences.values())
+    print(f"equal parameters, noise and data: gradients and momenta differ by {worst:.1e} (allowed {TOLERANCE:g})\n")
+
+    one, ten, cold = "bayesjax J_g=1", f"bayesjax J_g={many}", f"bayesjax J_g={many} T=0"
+    loop, batched, batched_cold = (f"torch {kind} J_g={many}" for kind in ("loop", "batched", "batched T=0"))
+    rows, compile_seconds = {}, {}
+    for name, num, temperature in ((one, 1, 1.0), (ten, many, 1.0), (cold, many, 0.0)):
+        rows[name], compile_seconds[name] = bayesjax_sweeps(inputs, num, temperature, num_sweeps)
+        rows[name]()
+    for name, temperature in ((loop, 1.0), (batched, 1.0), (batched_cold, 0.0)):
+        port = TorchGame(position, inputs, temperature, batched=name != loop)
+        rows[name] = torch_sweeps(port, num_sweeps)
+        torch_sweeps(port, 3)()
+    times = measure_all(rows, config)
+    summaries = {name: summary(values) for name, values in times.items()}
+
+    def ratio(numerator: str, denominator: str, bar: str) -> dict:
+        by_repeat = [a / b for a, b in zip(times[numerator], times[denominator], strict=True)]
+        of_medians = summaries[numerator]["median"] / summaries[denominator]["median"]
+        return {"of_medians": of_medians, "min": min(by_repeat), "max": max(by_repeat), "bar": bar}
+
+    ratios = {
+        f"{ten} / {one}": ratio(ten, one, "<= 9"),
+        f"{loop} / {ten}": ratio(loop, ten, ">= 2"),
+        f"{batched} / {ten}": ratio(batched, ten, ">= 1.6"),
+        f"{ten} / {cold}": ratio(ten, cold, "- (cost of the noise)"),
+        f"{batched_cold} / {cold}": ratio(batched_cold, cold, "- (without noise)"),
+    }
+    overhead = {}
+    for name, num in ((one, 1), (ten, many)) if config.num_run_sweeps else ():
+        overhead[name] = time_outside_chunks(inputs, num, config.num_run_sweeps)
+
+    header = ["one sweep", "ms, median", f"range of {config.repeats}", "compile s"]
+    compiling = {name: f"{seconds:.1f}" for name, seconds in compile_seconds.items()}
+    lines = [
+        [name, f"{s['median']:.2f}", f"{s['min']:.2f} to {s['max']:.2f}", compiling.get(name, "-")]
+        for name, s in summaries.items()
+    ]
+    print(common.table(lines, header), end="\n\n")
+    lines = [
+        [name, f"{r['of_medians']:.2f}", f"{r['min']:.2f} to {r['max']:.2f}", r["bar"]] for name, r in ratios.items()
+    ]
+    print(common.table(lines, ["ratio", "of medians", "range by repeat", "bar"]), end="\n\n")
+    for name, run in overhead.items():
+        share, seconds = 100 * run["fraction_outside_chunks"], run["seconds"] - run["compile_seconds"]
+        print(f"training.run, {name}: {share:.2f} % of {seconds:.1f} s outside compiled chunks (target < 5 %)")
+    results = {
+        "benchmark": "bayesian_gan",
+        "command": " ".join(["python", "-m", "benchmarks.bayesian_gan", *sys.argv[1:]]),
+        "milliseconds_per_sweep": {name: {**summaries[name], "repeats": values} for name, values in times.items()},
+        "compile_seconds": compile_seconds,
+        "ratios": ratios,
+        "training_run": overhead,
+        "differences": differences,
+        "device": common.device_name(),
+        "processor": _processor(),
+        "threads": config.threads,
+        "load_average_at_start": load_average,
+        "versions": common.versions("jax", "jaxlib", "flax", "torch", "numpy"),
+        "commit": common.commit(),
+    }
+    common.write_json(Path(config.out), results)
+    print(f"\nload average at start {load_average[0]:.1f}; results in {config.out}")
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config, description=__doc__))

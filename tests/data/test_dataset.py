@@ -1,0 +1,244 @@
+"""Named data sets: shapes, ranges, splits, and what happens to bad input."""
+
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bayesjax import data
+from bayesjax.data import synthetic
+
+RNG = np.random.default_rng(0)
+GOOD = {
+    "x_train": RNG.integers(0, 256, (6, 8, 8), np.uint8),
+    "y_train": np.array([0, 1, 2, 1, 0, 2], np.int64),
+    "x_test": RNG.integers(0, 256, (2, 8, 8), np.uint8),
+    "y_test": np.array([2, 0], np.uint8),
+}
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """Writes the good arrays with some replaced, or left out where None, and returns the path."""
+
+    def write(**changed):
+        arrays = {name: array for name, array in (GOOD | changed).items() if array is not None}
+        np.savez(tmp_path / "images.npz", **arrays)
+        return str(tmp_path / "images.npz")
+
+    return write
+
+
+def test_digits():
+    """1437 + 360 grey 8 x 8 images in [0, 1], all ten classes in both splits, in the proportions of the whole."""
+    digits = data.load("digits")
+    assert digits.name == "digits" and digits.num_classes == 10 and digits.input_shape == (8, 8, 1)
+    for split, num in ((digits.train, 1437), (digits.test, 360)):
+        assert split.inputs.shape == (num, 8, 8, 1) and split.inputs.dtype == np.float32 and len(split) == num
+        assert split.labels.shape == (num,) and split.labels.dtype == np.int32
+        assert split.inputs.min() == 0 and split.inputs.max() == 1
+        counts = np.bincount(split.labels, minlength=10)
+        assert len(counts) == 10 and counts.min() > 0.09 * num and counts.max() < 0.11 * num
+
+
+def test_digits_splits_are_fixed_and_disjoint():
+    """The same 360 images every time, and the two splits are scikit-learn's 1797 images, each once."""
+    from sklearn.datasets import load_digits
+
+    first, second = data.load("digits"), data.load("digits")
+    np.testing.assert_array_equal(first.test.inputs, second.test.inputs)
+    np.testing.assert_array_equal(first.train.labels, second.train.labels)
+    assert first.test.labels[:12].tolist() == [7, 6, 3, 7, 7, 3, 2, 8, 9, 3, 2, 6]
+    pixels, labels = load_digits(return_X_y=True)
+    rows = lambda x, y: sorted((image.tobytes(), int(label)) for image, label in zip(x, y, strict=True))  # noqa: E731
+    together = np.concatenate([first.train.inputs, first.test.inputs]).reshape(-1, 64) * 16
+    both = np.concatenate([first.train.labels, first.test.labels])
+    assert rows(together.astype(np.float32), both) == rows(pixels.astype(np.float32), labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("mnits", "mnist"), ("digit", "digits"), ("synthetic/ten_cluster", "ten_clusters")]
+)
+def test_unknown_name(name, near):
+    """A misspelt name is refused with the nearest names."""
+    with pytest.raises(data.UnknownDataset, match=near) as caught:
+        data.load(name)
+    assert repr(name) in str(caught.value) and isinstance(caught.value, ValueError)
+
+
+def test_hopeless_name():
+    """Where no name is near, the message says what to try."""
+    with pytest.raises(data.UnknownDataset, match="try digits"):
+        data.load("qqqzzzwww")
+
+
+def test_known_but_not_prepared(tmp_path):
+    """A set of TensorFlow Datasets that is not on this machine: the folder looked in, the variable, the command."""
+    with pytest.raises(data.DataUnavailable) as caught:
+        data.load("mnist", data_dir=str(tmp_path))
+    message = str(caught.value)
+    assert str(tmp_path) in message and "TFDS_DATA_DIR" in message and "tfds build mnist" in message
+    assert not list(tmp_path.iterdir()), "nothing is downloaded or written"
+
+
+@pytest.mark.skipif("TFDS_DATA_DIR" not in os.environ, reason="TFDS_DATA_DIR is not set")
+def test_mnist():
+    """MNIST as its page has it: 60000 + 10000 images, and the class counts of the test split."""
+    mnist = data.load("mnist")
+    assert mnist.train.inputs.shape == (60000, 28, 28, 1) and mnist.test.inputs.shape == (10000, 28, 28, 1)
+    assert mnist.train.inputs.min() == 0 and mnist.train.inputs.max() == 1 and mnist.num_classes == 10
+    assert np.bincount(mnist.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_npz_round_trip(npz):
+    """uint8 images come back over 255 with a channel axis, labels as int32; floats in [0, 1] come back as they are."""
+    path = npz()
+    dataset = data.load(path)
+    assert dataset.name == path and dataset.num_classes == 3 and dataset.input_shape == (8, 8, 1)
+    np.testing.assert_allclose(dataset.train.inputs[..., 0], GOOD["x_train"] / 255, rtol=1e-6)
+    np.testing.assert_allclose(dataset.test.inputs[..., 0], GOOD["x_test"] / 255, rtol=1e-6)
+    assert dataset.train.inputs.dtype == np.float32 and dataset.train.labels.dtype == np.int32
+    assert dataset.train.labels.tolist() == GOOD["y_train"].tolist() and dataset.test.labels.tolist() == [2, 0]
+    colour = RNG.random((6, 4, 4, 3)).astype(np.float32)
+    dataset = data.load(npz(x_train=colour, x_test=colour[:2]))
+    np.testing.assert_array_equal(dataset.train.inputs, colour)
+
+
+def test_npz_of_vectors(npz):
+    """Vectors are no images: any finite values, no channel axis."""
+    vectors = 100 * RNG.normal(size=(6, 5))
+    dataset = data.load(npz(x_train=vectors, x_test=vectors[:2]))
+    np.testing.assert_allclose(dataset.train.inputs, vectors, rtol=1e-6)
+    assert dataset.input_shape == (5,)
+
+
+def nan_image():
+    images = np.zeros((6, 8, 8), np.float32)
+    images[3, 2, 1] = np.nan
+    return images
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"y_train": None, "x_test": None}, "lacks the arrays y_train, x_test; it has x_train, y_test"),
+        ({"y_test": np.array([0, 3])}, "y_test must lie in 0 .. 2, the training labels; got 0 .. 3"),
+        ({"y_train": np.array([0, 1, 2, -1, 0, 2])}, "y_train must lie in 0 .. 2, the training labels; got -1 .. 2"),
+        ({"y_train": np.array([0, 1, 2, 1, 0, 1.5])}, "y_train must be 6 integers"),
+        ({"y_train": np.eye(3, dtype=int)[[0, 1, 2, 1, 0, 2]]}, "y_train must be 6 integers"),
+        ({"y_train": GOOD["y_train"][:5]}, "y_train must be 6 integers, one for each example; got int64 of shape (5,)"),
+        ({"x_train": nan_image()}, "x_train holds NaN or infinite values"),
+        ({"x_test": np.full((2, 8, 8), 255.0)}, "x_test must hold uint8 images or floats in [0, 1]; got float64"),
+        ({"x_train": np.full((6, 8, 8), -0.5)}, "x_train must hold uint8 images or floats in [0, 1]"),
+        ({"x_test": np.zeros((2, 8, 9))}, "x_train has examples of shape (8, 8), x_test of (8, 9)"),
+        ({"x_train": np.zeros((0, 8, 8)), "y_train": np.zeros(0, int)}, "x_train must hold at least one example"),
+        ({"x_train": np.zeros(6)}, "x_train must hold at least one example"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_npz(npz, changed, words):
+    """Each fault is a ValueError that names the file, the array and what was expected."""
+    path = npz(**changed)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        data.load(path)
+    assert path in str(caught.value)
+
+
+def test_missing_npz(tmp_path):
+    """A file that is not there is named, and so is what it should hold."""
+    path = str(tmp_path / "nowhere.npz")
+    with pytest.raises(FileNotFoundError, match=re.escape(path)) as caught:
+        data.load(path)
+    assert "x_train" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["half", "text", "array"])
+def test_a_file_that_is_no_npz(npz, content):
+    """Half a download, a text file or a single array under that name: a ValueError that names the file."""
+    path = npz()
+    whole = Path(path).read_bytes()
+    with open(path, "wb") as file:
+        if content == "half":
+            file.write(whole[: len(whole) // 2])
+        elif content == "text":
+            file.write(b"x_train = ...\n")
+        else:
+            np.save(file, GOOD["x_train"])
+    assert content == "array" or not zipfile.is_zipfile(path)
+    with pytest.raises(ValueError, match=re.escape(path)):
+        data.load(path)
+
+
+@pytest.mark.parametrize("name", ["synthetic/ten_clusters", "synthetic/single_gaussian"])
+def test_synthetic_sets(name):
+    """Deterministic, standardised per column, no labels, an empty test split."""
+    first, second = data.load(name), data.load(name)
+    x = first.train.inputs
+    assert x.shape == (10000, 100) and x.dtype == np.float32
+    np.testing.assert_array_equal(x, second.train.inputs)
+    np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(x.std(axis=0), 1, atol=1e-4)
+    assert len(first.test) == 0 and first.num_classes == 0 and len(first.train.labels) == 0
+
+
+def spectrum(x):
+    """Singular values of the data, largest first."""
+    x = x.astype(np.float64)
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(x.T @ x)[::-1], 0))
+
+
+def test_ten_clusters_span_twenty_dimensions():
+    """Ten planes through the origin, moved together by the standardisation: rank 20 or 21, never the 2 of one plane."""
+    values = spectrum(synthetic.ten_clusters(1000))
+    assert values[19] > 1e-2 * values[0]
+    assert values[21] < 1e-5 * values[0]
+
+
+def test_ten_clusters_are_ten():
+    """The points fall into ten planes of a tenth of the data each.
+
+    A plane through three points holds a whole cluster if they are of one cluster, and next to nothing else.
+    """
+    left, sizes, rng = synthetic.ten_clusters(1000).astype(np.float64), [], np.random.default_rng(1)
+    for _ in range(10000):
+        a, b, c = left[rng.choice(len(left), 3, replace=False)]
+        basis = np.linalg.qr(np.stack([b - a, c - a]).T)[0]
+        off = (left - a) - (left - a) @ basis @ basis.T
+        inside = (off**2).sum(axis=1) < 1e-5
+        if inside.sum() >= 50:
+            sizes.append(int(inside.sum()))
+            left = left[~inside]
+        if len(left) < 3:
+            break
+    assert sizes == [100] * 10
+
+
+def test_ten_clusters_of_any_size():
+    """Sizes that ten does not divide are spread; the shapes asked for are those given."""
+    assert synthetic.ten_clusters(103, dim=30).shape == (103, 30)
+
+
+def excess_kurtosis(x):
+    z = (x - x.mean()) / x.std()
+    return float((z**4).mean() - 3)
+
+
+def test_single_gaussian_is_one_mode():
+    """One Gaussian: rank 2 but for the noise, and its leading coordinates have no excess kurtosis.
+
+    Kurtosis of n = 10000 normal draws has standard deviation sqrt(24 / n) = 0.049; 0.25 is five of them, one false alarm
+    in 10^6 (the data are fixed, so there is none). The ten clusters, projected likewise, are far from it.
+    """
+    x = synthetic.single_gaussian()
+    values = spectrum(x)
+    assert values[1] > 10 * values[2], "two dimensions carry the signal"
+    assert values[-1] > 1e-3 * values[0], "and the noise all others"
+
+    def leading(x):
+        return x @ np.linalg.eigh(x.astype(np.float64).T @ x)[1][:, -2:]
+
+    assert max(abs(excess_kurtosis(column)) for column in leading(x).T) < 0.25
+    assert max(abs(excess_kurtosis(column)) for column in leading(synthetic.ten_clusters()).T) > 0.25

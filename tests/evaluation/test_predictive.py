@@ -1,0 +1,83 @@
+"""The posterior predictive and what is said about it, against hand computation."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesjax import evaluation
+
+
+def test_predict():
+    """Every draw predicts every input, whatever the batches; against a loop in numpy."""
+    rng = np.random.default_rng(0)
+    draws = {"w": rng.normal(size=(3, 2, 4)).astype(np.float32), "b": rng.normal(size=(3, 4)).astype(np.float32)}
+    x = rng.normal(size=(7, 2)).astype(np.float32)
+    expected = np.stack([x @ draws["w"][s] + draws["b"][s] for s in range(3)])
+    for batch_size in (1024, 3):
+        outputs = evaluation.predict(lambda p, x: x @ p["w"] + p["b"], draws, x, batch_size=batch_size)
+        assert outputs.shape == (3, 7, 4)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_predict_refuses_what_is_not_stacked():
+    """Leaves that disagree on the number of draws are refused by name."""
+    with pytest.raises(ValueError, match=r"draws .* found 2, 3"):
+        evaluation.predict(lambda p, x: x, {"a": jnp.zeros((2, 1)), "b": jnp.zeros((3, 1))}, jnp.zeros((1, 1)))
+
+
+PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4], [0.3, 0.3, 0.4], [0.25, 0.5, 0.25]])
+LABELS = np.array([0, 2, 2, 1])
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_error_rate(kind):
+    """One of four wrong: 1/4, standard error sqrt(1/4 3/4 / 4)."""
+    estimate = evaluation.error_rate(kind(PROBABILITIES), kind(LABELS))
+    assert estimate.value == pytest.approx(0.25)
+    assert estimate.stderr == pytest.approx(math.sqrt(0.25 * 0.75 / 4), rel=1e-6)
+    assert evaluation.error_rate(kind(PROBABILITIES), kind(np.array([0, 1, 2, 1]))) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_negative_log_likelihood(kind):
+    """Mean of -log p(label) in nats, with the standard deviation over sqrt(n) as its error."""
+    values = -np.log([0.7, 0.4, 0.4, 0.5])
+    estimate = evaluation.negative_log_likelihood(kind(PROBABILITIES), kind(LABELS))
+    assert estimate.value == pytest.approx(values.mean(), rel=1e-6)
+    assert estimate.stderr == pytest.approx(values.std() / 2, rel=1e-5)
+
+
+def test_negative_log_likelihood_of_the_impossible_is_finite():
+    """A label of probability 0 costs log of float32's smallest number, not infinity."""
+    estimate = evaluation.negative_log_likelihood(np.array([[1.0, 0.0]]), np.array([1]))
+    assert estimate.value == pytest.approx(-math.log(np.finfo(np.float32).tiny))
+
+
+@pytest.mark.parametrize("measure", [evaluation.error_rate, evaluation.negative_log_likelihood])
+def test_lengths_must_agree(measure):
+    """A label too few is refused in numbers."""
+    with pytest.raises(ValueError, match="labels must have one entry for each of 4 rows; got 3"):
+        measure(PROBABILITIES, LABELS[:3])
+
+
+def test_mean_estimate():
+    """Mean and its standard error with n - 1; no error for a single value."""
+    estimate = evaluation.mean_estimate([1.0, 2.0, 6.0])
+    assert estimate.value == pytest.approx(3)
+    assert estimate.stderr == pytest.approx(math.sqrt(7 / 3))
+    value, stderr = evaluation.mean_estimate(jnp.array([2.0]))
+    assert value == 2 and math.isnan(stderr)
+
+
+def test_averaging_draws_is_the_posterior_predictive():
+    """The mean over axis 0 of `predict` is the mixture: two draws sure of opposite classes make an even bet."""
+    draws = {"logit": jnp.array([20.0, -20.0])}
+    classify = lambda p, x: jax.nn.softmax(jnp.stack([x * p["logit"], -x * p["logit"]], axis=-1))  # noqa: E731
+    predictive = evaluation.predict(classify, draws, jnp.ones(2)).mean(axis=0)
+    np.testing.assert_allclose(predictive, 0.5, atol=1e-6)
+    assert evaluation.negative_log_likelihood(predictive, np.array([0, 1])).value == pytest.approx(
+        math.log(2), rel=1e-5
+    )

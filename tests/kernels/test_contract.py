@@ -1,0 +1,331 @@
+"""What every kernel promises, held for all of them by one registry: add a kernel here and it is held to it.
+
+`init(position, rng_key) -> state`, `step(rng_key, state, batch) -> (state, info)`: pure, one compilation, jit, vmap and
+scan, all leaves arrays, keys used once, and a ValueError that names the argument that is wrong.
+"""
+
+import functools
+import inspect
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bayesjax import kernels, tree
+from bayesjax.types import Given, Kernel
+
+# Compiled for a few steps only: no time is spent on making it fast.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+BATCH = jnp.array([[0.1, -0.4, 0.9], [1.0, 0.3, 0.2]])
+NUM = 2
+
+
+def position():
+    return {"w": jnp.array([0.5, -1.0, 2.0]), "b": jnp.array(0.3, jnp.float32)}
+
+
+def logdensity(params, rng_key, batch):
+    """A Gaussian with a key-dependent tilt, so that a kernel that forgets to pass a key on is seen."""
+    data = batch.data if isinstance(batch, Given) else batch
+    tilt = jax.random.normal(rng_key, ())
+    return -0.5 * jnp.sum((params["w"] - data.mean(axis=0)) ** 2) - 0.5 * params["b"] ** 2 + tilt * params["b"]
+
+
+def logdensity_with_aux(params, rng_key, batch):
+    return logdensity(params, rng_key, batch), {"b squared": params["b"] ** 2}
+
+
+def descent(density):
+    """Optimize takes a loss."""
+
+    def loss(params, rng_key, batch):
+        return jax.tree.map(jnp.negative, density(params, rng_key, batch))
+
+    return kernels.optimize(loss, optax.adam(1e-2))
+
+
+def hot(density):
+    return kernels.sghmc(density, step_size=0.05, friction=0.2)
+
+
+def scheduled(density):
+    return kernels.sghmc(density, step_size=lambda step: 0.05 / (1 + step), friction=0.2, temperature=0.5)
+
+
+def game(density):
+    return kernels.alternate(first=hot(density), second=kernels.particles(kernels.sgld(density, step_size=0.1), NUM))
+
+
+class Entry(NamedTuple):
+    """How to make the kernel of a density, and a position for it."""
+
+    make: object
+    position: object = position
+
+
+def stacked():
+    return tree.stack([position()] * NUM)
+
+
+class PlantedState(NamedTuple):
+    """The state of the wrong kernels below."""
+
+    position: dict
+
+
+REGISTRY = {
+    "optimize": Entry(descent),
+    "sgld": Entry(lambda density: kernels.sgld(density, step_size=0.1)),
+    "sghmc": Entry(hot),
+    "sghmc with a schedule": Entry(scheduled),
+    "particles": Entry(lambda density: kernels.particles(hot(density), NUM), stacked),
+    "alternate": Entry(game, lambda: {"first": position(), "second": stacked()}),
+    "repeat": Entry(lambda density: kernels.repeat(hot(density), 3)),
+}
+every_kernel = pytest.mark.parametrize("name", REGISTRY)
+
+
+class Walk(NamedTuple):
+    """Three steps of a kernel under jit."""
+
+    kernel: Kernel
+    step: object
+    states: list
+    infos: list
+    num_traces: int
+
+
+def walk(kernel, position):
+    """Takes three steps with the keys of `split(key(1), 3)` and counts how often the step is traced."""
+    traces = []
+
+    @quick_jit
+    def step(rng_key, state, batch):
+        traces.append(1)
+        return kernel.step(rng_key, state, batch)
+
+    states, infos = [kernel.init(position, jax.random.key(0))], []
+    for key in jax.random.split(jax.random.key(1), 3):
+        state, info = step(key, states[-1], BATCH)
+        states.append(state)
+        infos.append(info)
+    return Walk(kernel, step, states, infos, len(traces))
+
+
+@functools.cache
+def registered_walk(name):
+    return walk(REGISTRY[name].make(logdensity_with_aux), REGISTRY[name].position())
+
+
+def assert_arrays(value):
+    """`value` is a NamedTuple with arrays for leaves."""
+    assert isinstance(value, tuple)
+    assert hasattr(value, "_fields")
+    leaves = jax.tree.leaves(value)
+    assert leaves
+    assert all(isinstance(leaf, jax.Array) for leaf in leaves), value
+
+
+@every_kernel
+def test_signature(name):
+    """`init(position, rng_key)` and `step(rng_key, state, batch)`, by these names."""
+    kernel = REGISTRY[name].make(logdensity)
+    assert isinstance(kernel, Kernel)
+    assert list(inspect.signature(kernel.init).parameters) == ["position", "rng_key"]
+    assert list(inspect.signature(kernel.step).parameters) == ["rng_key", "state", "batch"]
+
+
+@every_kernel
+def test_state_and_info_are_named_tuples_of_arrays(name):
+    """State and info hold arrays only; `.position` has the shape it was given; a step moves it."""
+    _, _, states, infos, _ = registered_walk(name)
+    for value in states + infos:
+        assert_arrays(value)
+    given = REGISTRY[name].position()
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, states[0].position, given))
+    assert jax.tree.structure(states[1].position) == jax.tree.structure(given)
+    assert not jnp.array_equal(*(jax.tree.leaves(state.position)[0] for state in states[:2]))
+
+
+@every_kernel
+def test_one_compilation_serves_all_steps(name):
+    """A step gives back a state of the very type it took, weak types included, so that jit traces it once."""
+    assert registered_walk(name).num_traces == 1
+
+
+def test_the_trace_count_sees_a_drifting_state():
+    """Power: a state that starts out with a weak type or as an integer is traced twice."""
+
+    def step(rng_key, state, batch):
+        return PlantedState(jax.tree.map(lambda x: x + jax.random.normal(rng_key), state.position)), batch
+
+    for start in (0.0, 0):
+        drifting = Kernel(lambda position, rng_key, start=start: PlantedState({"x": jnp.array(start)}), step)
+        assert walk(drifting, None).num_traces == 2
+
+
+@every_kernel
+def test_jit_vmap_and_scan_give_the_draws_of_a_loop(name):
+    """Three chains vmapped and scanned under jit are, to float rounding, each the loop of jitted steps."""
+    kernel, step, states, infos, _ = registered_walk(name)
+    keys = jax.random.split(jax.random.key(1), 3)
+    other_keys = jax.random.split(jax.random.key(2), 3)
+
+    @quick_jit
+    @functools.partial(jax.vmap, in_axes=(0, None, None))
+    def chain(keys, state, batch):
+        return jax.lax.scan(lambda state, key: kernel.step(key, state, batch), state, keys)
+
+    state, info = chain(jnp.stack([keys, other_keys]), states[0], BATCH)
+    expected_info = tree.stack(infos)
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[0], state), states[-1], rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[0], info), expected_info, rtol=1e-4, atol=1e-5)
+    if name != "optimize":  # whose Adam moves by the sign of the gradient: chains part later
+        with pytest.raises(AssertionError):
+            chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], state), states[-1], rtol=1e-4, atol=1e-5)
+    again, _ = step(keys[0], states[0], BATCH)
+    chex.assert_trees_all_equal(again, states[1])
+
+
+@every_kernel
+def test_aux_is_reported_and_changes_nothing(name):
+    """A density may return (scalar, aux): aux, taken before the step, arrives in info, and the draws are the same."""
+    _, _, states, infos, _ = registered_walk(name)
+    kernel = REGISTRY[name].make(logdensity)
+    plain, info = quick_jit(kernel.step)(jax.random.split(jax.random.key(1), 3)[0], states[0], BATCH)
+    chex.assert_trees_all_close(plain.position, states[1].position, rtol=1e-6)
+
+    def player(info):
+        return info.players["first"] if name == "alternate" else info
+
+    assert jax.tree.leaves(player(info).aux) == []
+    aux = np.ravel(player(infos[0]).aux["b squared"])
+    if name != "repeat":  # which reports its last inner step
+        np.testing.assert_allclose(np.abs(aux), 0.09, rtol=1e-6)
+    assert (aux < 0).all() == (name == "optimize")  # the loss negates its aux as well
+
+
+def check_keys(kernel, position, batch):
+    """Raises KeyReuseError if `init` or `step` uses a key twice, as far as JAX's checker sees.
+
+    Both in float32 and in float64: the checker does not see float32 noise, which `tree.normal_like` hashes out of the
+    key's data; float64 noise comes from `jax.random.normal`, which it does see. Traced and lowered, never compiled.
+    """
+    for x64 in (False, True):
+        with jax.enable_x64(x64), jax.debug_key_reuse(True):
+            cast = jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), (position, batch))
+            init = jax.jit(kernel.init)
+            state = jax.eval_shape(init, cast[0], jax.random.key(0))
+            init.lower(cast[0], jax.random.key(0))
+            jax.jit(kernel.step).lower(jax.random.key(1), state, cast[1])
+
+
+@every_kernel
+def test_keys_are_used_once(name):
+    """`jax.debug_key_reuse` is clean over init and step of every kernel."""
+    check_keys(REGISTRY[name].make(logdensity), REGISTRY[name].position(), BATCH)
+
+
+def reuse_by_splitting(rng_key, state, batch):
+    """blackjax 1.7.1's sghmc: noise from the key, then a split of the same key."""
+    noise = jax.random.normal(rng_key, (3,))
+    return PlantedState({**state.position, "w": state.position["w"] + noise}), jax.random.split(rng_key)
+
+
+def reuse_by_noise_like_a_tree(rng_key, state, batch):
+    """The density's key used for the noise too."""
+    logdensity(state.position, rng_key, batch)
+    noise = tree.normal_like(rng_key, state.position)
+    return PlantedState(jax.tree.map(jnp.add, state.position, noise)), jnp.zeros(())
+
+
+@pytest.mark.parametrize("step", [reuse_by_splitting, reuse_by_noise_like_a_tree])
+def test_key_reuse_is_caught(step):
+    """Power: a kernel that reuses its key raises KeyReuseError under the same check."""
+    kernel = Kernel(lambda position, rng_key: PlantedState(position), step)
+    with pytest.raises(jax.errors.KeyReuseError):
+        check_keys(kernel, position(), BATCH)
+
+
+@every_kernel
+def test_every_step_needs_its_own_key(name):
+    """Another key gives another step, and the same key the same: nothing but the arguments decides."""
+    _, step, states, _, _ = registered_walk(name)
+    first, again, other = (step(jax.random.key(seed), states[1], BATCH)[0].position for seed in (5, 5, 6))
+    chex.assert_trees_all_equal(first, again)
+    assert not jnp.array_equal(*(jax.tree.leaves(moved)[0] for moved in (first, other)))
+
+
+def make(method, **arguments):
+    return lambda: method(logdensity, **{"step_size": 0.1, **arguments})
+
+
+BAD_ARGUMENTS = {
+    "sgld step_size 0": (make(kernels.sgld, step_size=0.0), "step_size must be positive.*0"),
+    "sgld step_size inf": (make(kernels.sgld, step_size=float("inf")), "step_size must be positive and finite.*inf"),
+    "sghmc step_size -1": (make(kernels.sghmc, step_size=-1), "step_size must be positive.*-1"),
+    "sghmc step_size nan": (make(kernels.sghmc, step_size=float("nan")), "step_size must be positive.*nan"),
+    "sgld temperature -1": (make(kernels.sgld, temperature=-1.0), "temperature must be non-negative.*-1"),
+    "sghmc temperature -1": (make(kernels.sghmc, temperature=-1.0), "temperature must be non-negative.*-1"),
+    "sghmc noise_estimate": (make(kernels.sghmc, noise_estimate=-0.1), "noise_estimate must be non-negative.*-0.1"),
+    "sghmc friction 0": (make(kernels.sghmc, friction=0.0), "friction must lie strictly between 0 and 1.*0"),
+    "sghmc friction 1": (make(kernels.sghmc, friction=1.0), "friction must lie strictly between 0 and 1.*1"),
+    "sghmc friction nan": (make(kernels.sghmc, friction=float("nan")), "friction must lie strictly.*nan"),
+    "particles none": (lambda: kernels.particles(hot(logdensity), 0), "num must be at least 1.*0"),
+    "repeat never": (lambda: kernels.repeat(hot(logdensity), 0), "num_steps must be at least 1.*0"),
+    "no players": (kernels.alternate, "players is empty"),
+    "clip_weights": (lambda: kernels.clip_weights(-0.01), "bound must be positive.*-0.01"),
+    "unknown player": (
+        lambda: game(logdensity).init({"first": position(), "third": stacked()}, jax.random.key(0)),
+        r"position must have the keys \['first', 'second'\]; got \['first', 'third'\]",
+    ),
+    "missing player": (
+        lambda: game(logdensity).init({"first": position()}, jax.random.key(0)),
+        r"position must have the keys \['first', 'second'\]; got \['first'\]",
+    ),
+    "not stacked": (
+        lambda: kernels.particles(hot(logdensity), NUM).init(position(), jax.random.key(0)),
+        "position must have one leading axis",
+    ),
+    "too few stacked": (
+        lambda: kernels.particles(hot(logdensity), 5).init(stacked(), jax.random.key(0)),
+        "position must stack 5 particles.*2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_a_wrong_argument_is_named(case):
+    """ValueError with the argument's name, what was expected and what came."""
+    call, message = BAD_ARGUMENTS[case]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("method", [kernels.sgld, kernels.sghmc])
+def test_hyper_parameters_may_be_traced(method):
+    """A step size or temperature under jit is not checked, and gives what the number gives."""
+
+    def one(step_size, temperature):
+        kernel = method(logdensity, step_size=step_size, temperature=temperature)
+        state = kernel.init(position(), jax.random.key(0))
+        return kernel.step(jax.random.key(1), state, BATCH)[0].position
+
+    chex.assert_trees_all_close(quick_jit(one)(0.1, 0.5), one(0.1, 0.5), rtol=1e-5)
+
+
+def test_clip_weights_keeps_weights_in_bounds():
+    """As the last link of a chain: after each step every weight is inside [-bound, bound], without it one is not."""
+
+    def farthest(optimizer):
+        kernel = kernels.optimize(lambda params, rng_key, batch: -logdensity(params, rng_key, batch), optimizer)
+        state = kernel.init(position(), jax.random.key(0))
+        state, _ = kernel.step(jax.random.key(1), state, BATCH)
+        return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(state.position))
+
+    assert farthest(optax.chain(optax.sgd(0.1), kernels.clip_weights(0.25))) <= 0.25 + 1e-6
+    assert farthest(optax.sgd(0.1)) > 0.25

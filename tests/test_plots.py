@@ -1,0 +1,78 @@
+"""Figures: PNG files of the data given, with no window, no pyplot and no state left behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bayesjax import plots
+
+ROOT = Path(__file__).resolve().parents[1]
+RNG = np.random.default_rng(0)
+
+
+def pixels(path):
+    """The picture, opened again: a real PNG of a sensible size with more than one colour."""
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    with Image.open(path) as image:
+        array = np.asarray(image.convert("RGB"))
+    assert min(array.shape[:2]) > 50 and len(np.unique(array.reshape(-1, 3), axis=0)) > 5
+    return array
+
+
+@pytest.mark.parametrize("log_y", [False, True])
+def test_curves(tmp_path, log_y):
+    """One repeat or several; the folder is made; other data give another picture, the same data the same."""
+    x = np.arange(1, 6)
+    series = {"one": (x, np.exp(-x / 2)[None]), "three": (list(x), 1 + 0.2 * RNG.random((3, 5)))}
+    path = plots.curves(tmp_path / "new" / "a.png", series, xlabel="steps", ylabel="JS", title="t", log_y=log_y)
+    assert path == tmp_path / "new" / "a.png"
+    first = pixels(path)
+    assert first.shape[:2] == (480, 768)
+    again = plots.curves(str(tmp_path / "b.png"), series, xlabel="steps", ylabel="JS", title="t", log_y=log_y)
+    np.testing.assert_array_equal(pixels(again), first)
+    other = plots.curves(
+        tmp_path / "c.png", {"one": series["one"]}, xlabel="steps", ylabel="JS", title="t", log_y=log_y
+    )
+    assert (pixels(other) != first).any()
+
+
+def test_scatter_by_group(tmp_path):
+    """A panel per method, wider with more of them; twelve groups are no problem for ten colours."""
+    background = RNG.normal(size=(300, 2))
+    panels = {"ml": RNG.normal(size=(1, 50, 2)), "bayes": RNG.normal(size=(12, 50, 2))}
+    two = pixels(plots.scatter_by_group(tmp_path / "two.png", panels, background))
+    one = pixels(plots.scatter_by_group(tmp_path / "one.png", {"ml": panels["ml"]}, background, num_background=10))
+    assert two.shape[0] == one.shape[0] and two.shape[1] == 2 * one.shape[1]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_image_grid(tmp_path, channels):
+    """Black and white squares come out black and white, and in colour where there are three channels."""
+    rows = np.zeros((2, 3, 8, 8, channels), np.float32)
+    rows[0, :, :, :, 0] = 1.0
+    rows[1, 0] = 7.0  # out of range: clipped, not wrapped
+    picture = pixels(plots.image_grid(tmp_path / "grid.png", rows, row_names=["a", "b"], title="rows"))
+    colours = {tuple(colour) for colour in np.unique(picture.reshape(-1, 3), axis=0)}
+    assert (0, 0, 0) in colours and (255, 255, 255) in colours
+    assert ((255, 0, 0) in colours) == (channels == 3)
+
+
+def test_no_global_state():
+    """All three functions together never import pyplot: its figures pile up, its backend wants a display."""
+    script = """
+import sys, tempfile, numpy as np
+from bayesjax import plots
+folder = tempfile.mkdtemp()
+plots.curves(folder + "/a.png", {"a": ([1, 2], np.ones((1, 2)))}, xlabel="x", ylabel="y")
+plots.scatter_by_group(folder + "/b.png", {"a": np.zeros((1, 3, 2))}, np.zeros((3, 2)))
+plots.image_grid(folder + "/c.png", np.zeros((1, 1, 4, 4, 1)))
+assert "matplotlib" in sys.modules
+print("matplotlib.pyplot" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "False"
