@@ -71,7 +71,7 @@ def normal_like(rng_key: PRNGKey, tree: PyTree) -> PyTree:
     All leaves come out of one draw, since many small draws cost more than a large one. float32 noise, which can be half
     the cost of a sampler's step, takes 16 random bits a number (`_sixteen_bit_normal`): its odd moments are 0, its
     moments 2, 4, 6 and 8 are those of N(0, 1) (1, 3, 15, 105), its distribution function is within 0.001 of Phi midway
-    through each of its 188 steps, and |z| <= 4.2. A weak scheme for a stochastic differential equation asks no more of
+    through each of its 188 steps, and |z| < 4.22. A weak scheme for a stochastic differential equation asks no more of
     its noise than the moments (Kloeden & Platen 1992, chapter 14). Other types are drawn by `jax.random.normal`.
     """
     leaves, structure = jax.tree.flatten(tree)
@@ -110,6 +110,8 @@ def _sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:
 
 def _random_words(rng_key: PRNGKey, num: int) -> Array:
     """32-bit words `[num]`: as `jax.random.bits`, but Threefry's two output words are both used (half the hashing)."""
+    if jax.config.jax_debug_key_reuse:
+        jax.random.bits(rng_key)  # the checker does not count a hash of the key's data as a use of the key
     if jax.random.key_impl(rng_key) == "threefry2x32":
         return jax.extend.random.threefry_2x32(jax.random.key_data(rng_key), jax.lax.iota(jnp.uint32, num))
     return jax.random.bits(rng_key, (num,), jnp.uint32)

@@ -30,7 +30,7 @@ def ten_clusters(num_data: int = 10000, dim: int = 100, latent_dim: int = 2, num
 
 
 def single_gaussian(num_data: int = 10000, dim: int = 100, latent_dim: int = 2) -> np.ndarray:
-    """X = A z + e, z ~ N(0, 10 I), A ~ N(0, 1)^{dim x latent_dim}, e ~ N(0, 0.01 I), standardised per column.
+    """Draws of x = A z + e, z ~ N(0, 10 I), A ~ N(0, 1)^{dim x latent_dim}, e ~ N(0, 0.01 I), standardised per column.
 
     Unimodal: x is one Gaussian, N(0, 10 A A^T + 0.01 I).
 

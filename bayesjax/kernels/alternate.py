@@ -77,7 +77,7 @@ def alternate(**players: Kernel) -> Kernel:
 
 
 def repeat(kernel: Kernel, num_steps: int) -> Kernel:
-    """K inner steps of `kernel` as one step, on the same batch with a fresh key each; the info is that of the last.
+    """Several inner steps of `kernel` as one, on the same batch with a fresh key each; the info is that of the last.
 
     Args:
       kernel: any kernel.

@@ -41,7 +41,7 @@ class SGHMCState(NamedTuple):
       position: theta.
       momentum: v / eta, shaped like `position`: the decayed sum of gradients that an optimiser calls its momentum,
         plus the noise so far; the friction of the next step is still to be paid.
-      step_size: eta of the last step; when a schedule changes eta, the momentum is rescaled so that the kinetic
+      step_size: the last positive eta; when a schedule changes eta, the momentum is rescaled so that the kinetic
         energy is kept.
     """
 
@@ -83,7 +83,8 @@ def sghmc(
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set, or its
         unbiased minibatch estimate (`posteriors.log_posterior`).
-      step_size: eta > 0, or a schedule of the step count. Learning rate of the mean loss = `step_size * num_data`.
+      step_size: eta > 0, or a schedule of the step count that starts above 0. Learning rate of the mean loss =
+        `step_size * num_data`.
       friction: alpha in (0, 1); the momentum of the equivalent SGD is 1 - alpha.
       temperature: T >= 0; T = 0 is SGD with momentum.
       noise_estimate: beta >= 0, Chen et al.'s `B-hat` in the units of alpha: `eta / 2` times the variance of one
@@ -117,7 +118,8 @@ def sghmc(
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
         eta = jnp.asarray(schedule(state.step), jnp.float32)
-        rescale = jnp.sqrt(state.step_size / eta)
+        positive = jnp.where(eta > 0, eta, state.step_size)  # a schedule that ends at 0 stops, and divides by nothing
+        rescale = jnp.sqrt(state.step_size / positive)
 
         momentum = jax.tree.map(
             lambda m, grad: (grad + (1 - friction) * (rescale * m)).astype(m.dtype), state.momentum, gradient
@@ -125,7 +127,7 @@ def sghmc(
         position = jax.tree.map(lambda theta, m: (theta + eta * m).astype(theta.dtype), state.position, momentum)
         if not _is_zero(temperature):
             sd = jnp.sqrt(2 * eta * jnp.maximum(friction * temperature - noise_estimate, 0.0))
-            pending = (1 - friction / 2) / (1 - friction) / eta
+            pending = (1 - friction / 2) / (1 - friction) / positive
             noise = jax.tree.map(lambda xi: (sd * xi).astype(xi.dtype), tree.normal_like(noise_key, position))
             position = jax.tree.map(lambda theta, n: theta + n / 2, position, noise)
             momentum = jax.tree.map(lambda m, n: (m + pending * n).astype(m.dtype), momentum, noise)
@@ -138,7 +140,7 @@ def sghmc(
             configurational_temperature=-tree.dot(state.position, gradient) / dim,
             aux=aux,
         )
-        return SGHMCState(state.step + 1, position, momentum, eta), info
+        return SGHMCState(state.step + 1, position, momentum, positive), info
 
     return Kernel(init, step)
 

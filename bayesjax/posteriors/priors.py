@@ -2,7 +2,8 @@
 
     log p(w) = sum_j log N(w_j; 0, sd^2)
 
-Each function returns a normalised log prior `params -> scalar`, and its name-sake in `sample_*` draws from it.
+Each function returns a normalised log prior `params -> scalar`. Draws of `gaussian` come from `sample_gaussian`, those
+of `fan_in_gaussian` from `models.initializers.fan_in_normal`.
 """
 
 import math

@@ -38,12 +38,22 @@ class Record:
         self.pieces: list[list[np.ndarray]] = []
         self.metrics: list[dict[str, float]] = []
         self.num_saved = 0
+        self.files: list[str] = []
 
     def add(self, draws: PyTree, info: PyTree, metrics: dict[str, float]) -> None:
         """Adds what a chunk leaves: draws and infos `[num, ...]` and its line of metrics."""
         leaves, self.structure = jax.tree.flatten((draws, info))
         self.pieces.append([np.asarray(leaf) for leaf in leaves])
         self.metrics.append(metrics)
+
+    @property
+    def length(self) -> tuple[int, int]:
+        """Number of pieces and of lines of metrics; a restored piece is that of a save, which may hold many chunks."""
+        return len(self.pieces), len(self.metrics)
+
+    def truncate(self, length: tuple[int, int]) -> None:
+        """Drops what was added since `length` was read."""
+        del self.pieces[length[0] :], self.metrics[length[1] :]
 
     def stacked(self) -> tuple[PyTree, PyTree]:
         """All draws and all infos, each stacked on the leading axis; None for either if there are none."""
@@ -116,7 +126,7 @@ class Checkpointer:
         with _orbax() as checkpointer:
             restored = checkpointer.restore(saved / "state", {str(i): leaf for i, leaf in enumerate(leaves)})
         state = jax.tree.unflatten(structure, [restored[str(i)] for i in range(len(leaves))])
-        return run["step"], state, self._restore_record(run["step"], run["metrics"])
+        return run["step"], state, self._restore_record(run)
 
     def save(self, step: int, state: Any, record: Record) -> None:
         """Saves the run after `step` steps; nothing if that is saved already.
@@ -133,8 +143,9 @@ class Checkpointer:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
+            files = list(record.files)
             if len(record.pieces) > record.num_saved:
-                self._save_pieces(step, _concatenate(record.pieces[record.num_saved :]))
+                files.append(self._save_pieces(step, _concatenate(record.pieces[record.num_saved :])))
             leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
             with _orbax() as checkpointer:
                 checkpointer.save(temporary / "state", leaves)
@@ -144,6 +155,7 @@ class Checkpointer:
                 "config": self.config,
                 "shapes": _shapes(state),
                 "metrics": record.metrics,
+                "record": files,
             }
             (temporary / "run.json").write_text(json.dumps(run))
             os.rename(temporary, target)
@@ -152,25 +164,25 @@ class Checkpointer:
             kept = f"the last complete save is {previous}" if previous else "there is no complete save yet"
             cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise CheckpointError(f"cannot write a checkpoint in {self.directory}: {cause}; {kept}") from error
-        record.num_saved = len(record.pieces)
+        record.num_saved, record.files = len(record.pieces), files
         if previous is not None:
             shutil.rmtree(previous, ignore_errors=True)
 
-    def _save_pieces(self, step: int, leaves: list[np.ndarray]) -> None:
+    def _save_pieces(self, step: int, leaves: list[np.ndarray]) -> str:
         folder = self.directory / "record"
         folder.mkdir(exist_ok=True)
         temporary = folder / f"unfinished_{step:08d}.npz"
         np.savez(temporary, *leaves)
         os.rename(temporary, folder / f"{step:08d}.npz")
+        return f"{step:08d}.npz"
 
-    def _restore_record(self, step: int, metrics: list[dict[str, float]]) -> Record:
-        """The pieces up to that step; later ones, of a process killed before its save was complete, are left alone."""
+    def _restore_record(self, run: dict) -> Record:
+        """The pieces that the save names; a stray one, of a process killed in the middle of a save, is not read."""
         record = Record()
-        record.metrics = metrics
-        for path in sorted((self.directory / "record").glob("[0-9]" * 8 + ".npz")):
-            if int(path.stem) <= step:
-                with np.load(path) as arrays:
-                    record.pieces.append([arrays[f"arr_{i}"] for i in range(len(arrays.files))])
+        record.metrics, record.files = run["metrics"], run["record"]
+        for name in record.files:
+            with np.load(self.directory / "record" / name) as arrays:
+                record.pieces.append([arrays[f"arr_{i}"] for i in range(len(arrays.files))])
         record.num_saved = len(record.pieces)
         return record
 

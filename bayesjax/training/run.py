@@ -119,6 +119,7 @@ def run(
         record.structure = structure()
     progress = Progress(label, num_steps, done)
     compile_seconds = chunk_seconds = 0.0
+    complete = record.length
     try:
         for length in _chunk_lengths(done, num_steps, chunk_size, thinning):
             before = time.perf_counter()
@@ -131,19 +132,21 @@ def run(
                 raise NonFinite(
                     f"the state is not finite after step {done + length}; it last was after step {done}", state, done
                 )
-            state, done = moved, done + length
-            steps = np.arange(done - length + thinning, done + 1, thinning)
+            reached = done + length
+            steps = np.arange(done + thinning, reached + 1, thinning)
             kept = jax.tree.map(lambda leaf, keep=steps > num_burnin: np.asarray(leaf)[: len(keep)][keep], kept)
-            numbers = {"step": done, **scalars(info)}
+            numbers = {"step": reached, **scalars(info)}
             if every_chunk is not None:
-                numbers |= every_chunk(done, state)
+                numbers |= every_chunk(reached, moved)
             record.add(kept, info, numbers)
+            done, state, complete = reached, moved, record.length
             if metrics is not None:
                 metrics.write(numbers)
             progress.update(done, numbers)
             if checkpointer is not None and checkpointer.due():
                 checkpointer.save(done, state, record)
     except (KeyboardInterrupt, NonFinite):
+        record.truncate(complete)  # an interruption may fall between the lines above
         if checkpointer is not None:
             checkpointer.save(done, state, record)
         raise

@@ -229,8 +229,8 @@ def excess_kurtosis(x):
 def test_single_gaussian_is_one_mode():
     """One Gaussian: rank 2 but for the noise, and its leading coordinates have no excess kurtosis.
 
-    Kurtosis of n = 10000 normal draws has standard deviation sqrt(24 / n) = 0.049; 0.25 is five of them, one false alarm
-    in 10^6 (the data are fixed, so there is none). The ten clusters, projected likewise, are far from it.
+    Kurtosis of n = 10000 normal draws has standard deviation sqrt(24 / n) = 0.049; 0.25 is five of them, one false
+    alarm in 10^6 (the data are fixed, so there is none). The ten clusters, projected likewise, are far from it.
     """
     x = synthetic.single_gaussian()
     values = spectrum(x)

@@ -37,8 +37,8 @@ def test_r_hat_against_the_formula():
 def test_r_hat_of_chains_that_agree():
     """Independent draws: 1 within 0.01.
 
-    R-hat is 1 + (F - 1) / 2n with n = 500 draws a half chain and F a chi2_7 / 7, so a false alarm takes a chi2_7 above 77:
-    one in 10^13. The shifted chains of the next test are what it must tell apart.
+    R-hat is 1 + (F - 1) / 2n with n = 500 draws a half chain and F a chi2_7 / 7, so a false alarm takes a chi2_7 above
+    77: one in 10^13. The shifted chains of the next test are what it must tell apart.
     """
     assert evaluation.r_hat(autoregressive(0.0, (4, 1000))) == pytest.approx(1, abs=0.01)
 

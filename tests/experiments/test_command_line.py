@@ -25,7 +25,7 @@ def compile_quickly(tmp_path_factory):
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
     }
-    before = {name: jax.config.read(name) for name in quick}
+    before = {name: jax.config.values[name] for name in quick}
     for name, value in quick.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
@@ -174,7 +174,7 @@ def test_presets():
 
 SYNTHETIC = (
     "--methods", "bayes", "--num-generators", "2", "--hidden", "4", "--latent-dim", "2", "--batch-size", "8",
-    "--num-steps", "40", "--warmup", "20", "--thinning", "2", "--grid-step", "0.5", "--checkpoint-interval", "0",
+    "--num-steps", "140", "--warmup", "20", "--thinning", "2", "--grid-step", "0.5", "--checkpoint-interval", "0",
 )  # fmt: skip
 SEMISUPERVISED = (
     "--methods", "supervised", "bayes", "--num-labelled", "10", "--num-label-draws", "2", "--num-generators", "2",

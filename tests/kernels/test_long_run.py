@@ -1,4 +1,4 @@
-"""A long SGHMC run on a correlated Gaussian with real minibatches: moments against the exact posterior (make test-slow)."""
+"""A long SGHMC run on a linear regression with minibatches: moments against the exact posterior (make test-slow)."""
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +46,8 @@ def excess(draws, mean, covariance):
 
 @pytest.mark.slow
 def test_posterior_of_linear_regression_with_minibatches():
-    """Means within 4.5 standard errors (false alarms: 5 coordinates, 3e-5 in all); variances within 5 %, what is left of
-    the minibatch noise at this step size. Power: a density that believes in half the data is off by far more."""
+    """Means within 4.5 standard errors (false alarms: 5 coordinates, 3e-5 in all); variances within 5 %, which leaves
+    room for the minibatch noise at this step size. Power: a density that believes in half the data is far off."""
     _, mean, covariance = linear_regression()
     worst_mean, worst_variance = excess(sample(NUM_DATA, 1e-5), mean, covariance)
     assert worst_mean < 4.5

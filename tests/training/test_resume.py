@@ -48,7 +48,7 @@ def compile_once(tmp_path_factory):
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
     }
-    before = {name: jax.config.read(name) for name in cache}
+    before = {name: jax.config.values[name] for name in cache}
     for name, value in cache.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
@@ -215,8 +215,8 @@ def test_killed_six_times(tmp_path):
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.25))
         process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, "the run must still be going when it is killed"
+        _, err = process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"the run must still be going when it is killed: {err.decode()}"
         reached.append(newest())
     assert reached[0] == "" and "" < reached[2] < reached[3] < reached[4] < reached[5] < "step_00000064"
     last = begin("killed", 0)
