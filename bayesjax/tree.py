@@ -110,7 +110,7 @@ def _sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:
 
 def _random_words(rng_key: PRNGKey, num: int) -> Array:
     """32-bit words `[num]`: as `jax.random.bits`, but Threefry's two output words are both used (half the hashing)."""
-    if jax.config.jax_debug_key_reuse:
+    if jax.config.jax_debug_key_reuse:  # pyright: ignore[reportAttributeAccessIssue]
         jax.random.bits(rng_key)  # the checker does not count a hash of the key's data as a use of the key
     if jax.random.key_impl(rng_key) == "threefry2x32":
         return jax.extend.random.threefry_2x32(jax.random.key_data(rng_key), jax.lax.iota(jnp.uint32, num))

@@ -135,6 +135,12 @@ def check(config: Config) -> None:
     common.require(not unknown, f"--methods must be among {', '.join(METHODS)}; got {', '.join(unknown)}")
     common.require(min(config.extra_temperatures, default=0) >= 0, "--extra-temperatures must not be negative")
     common.require(0 <= config.warmup < config.num_steps, "--warmup must be less than --num-steps")
+    common.require(config.thinning >= 1, f"--thinning must be at least 1; got {config.thinning}")
+    common.require(config.grid_step > 0, f"--grid-step must be positive; got {config.grid_step}")
+    shortest = min(config.warmup, config.num_steps - config.warmup) if "bayes" in config.methods else config.num_steps
+    common.require(
+        shortest >= config.thinning, f"no draw is kept: a stage of {shortest} steps, --thinning {config.thinning}"
+    )
 
 
 class Networks(NamedTuple):

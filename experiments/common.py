@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
+BOOKKEEPING = ("out", "resume", "overwrite", "publish", "checkpoint_interval", "data_dir")
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 
@@ -73,6 +74,7 @@ class Experiment:
         self.name, self.config = name, config
         self.out = Path(config.out or f"runs/{name}-{config.preset}-{slug(config.dataset)}-seed{config.seed}")
         self.started, self.commit = time.time(), commit()
+        self.is_new = False
 
     def __enter__(self) -> "Experiment":
         """Makes the folder, or opens that of the run to resume."""
@@ -93,6 +95,7 @@ class Experiment:
                 self._check_same(json.loads(saved.read_text()), identity)
             else:
                 saved.write_text(json.dumps(identity, indent=2) + "\n")
+                self.is_new = True
         except OSError as error:
             fail(f"cannot write to --out {self.out}: {error.strerror or error}")
         return self
@@ -106,12 +109,14 @@ class Experiment:
             raise SystemExit(130)
         expected = (ValueError, OSError, FloatingPointError, data.DataUnavailable)
         if isinstance(error, (*expected, training.NonFinite)):
+            if self.is_new and not (self.out / "checkpoints").exists():  # nothing to resume: leave the folder free
+                (self.out / "config.json").unlink(missing_ok=True)
             fail(" ".join(str(error).split()))
 
     def identity(self) -> dict:
         """The configuration less what does not change the result."""
         config = json.loads(json.dumps(dataclasses.asdict(self.config)))
-        return {key: value for key, value in config.items() if key not in ("out", "resume", "overwrite")}
+        return {key: value for key, value in config.items() if key not in BOOKKEEPING}
 
     def _check_same(self, saved: dict, given: dict) -> None:
         for key in [*saved, *given]:

@@ -10,6 +10,7 @@ Images are float32 `[num, height, width, channels]` in [0, 1]. Read `batches.py`
 
 import difflib
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,9 @@ def _load_npz(path: Path) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected an .npz file with arrays x_train, y_train, x_test, y_test")
     try:
-        with zipfile.ZipFile(path):  # np.load would take a text file or a lone array for something else
-            arrays = dict(np.load(path))
-    except (zipfile.BadZipFile, ValueError) as error:
+        with zipfile.ZipFile(path), np.load(path) as file:  # np.load alone would take a text or a lone array, too
+            arrays = dict(file)
+    except (zipfile.BadZipFile, zlib.error, ValueError) as error:
         raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
     missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in arrays]
     if missing:
@@ -118,7 +119,7 @@ def _load_npz(path: Path) -> Dataset:
             "x_train, y_train, x_test, y_test are expected"
         )
     x_train, y_train, x_test, y_test = (arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))
-    num_classes = int(y_train.max()) + 1 if len(y_train) else 0
+    num_classes = int(y_train.max()) + 1 if y_train.size and np.issubdtype(y_train.dtype, np.integer) else 0
     train = Split(_images(x_train, f"{path}: x_train"), _labels(y_train, len(x_train), num_classes, f"{path}: y_train"))
     test = Split(_images(x_test, f"{path}: x_test"), _labels(y_test, len(x_test), num_classes, f"{path}: y_test"))
     if train.inputs.shape[1:] != test.inputs.shape[1:]:

@@ -111,6 +111,10 @@ def run(
     record, done = Record(), 0
     if checkpointer is not None:
         done, state, record = checkpointer.restore(state, rng_key)
+    if done % thinning and done < num_steps:
+        raise ValueError(
+            f"num_steps: a run that ended after {done} steps cannot go on with draws every {thinning} steps"
+        )
     if metrics is not None:
         metrics.rewrite(record.metrics)
     keep = keep or (lambda state: state.position)

@@ -174,7 +174,7 @@ def test_presets():
 
 SYNTHETIC = (
     "--methods", "bayes", "--num-generators", "2", "--hidden", "4", "--latent-dim", "2", "--batch-size", "8",
-    "--num-steps", "140", "--warmup", "20", "--thinning", "2", "--grid-step", "0.5", "--checkpoint-interval", "0",
+    "--num-steps", "140", "--warmup", "20", "--thinning", "5", "--grid-step", "0.5", "--checkpoint-interval", "0",
 )  # fmt: skip
 SEMISUPERVISED = (
     "--methods", "supervised", "bayes", "--num-labelled", "10", "--num-label-draws", "2", "--num-generators", "2",
