@@ -1,5 +1,7 @@
 # make demo: install and run the main job.  make test: install and run the tests.  make lint, make test-slow, make tables.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first Python that runs and is new enough (a version manager's shim may be on the path and yet not run).
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 
@@ -12,7 +14,7 @@ install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: bayesjax needs Python 3.11 or newer; set PYTHON=" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: bayesjax needs Python 3.11 or newer: put it on the path or set PYTHON=" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml requirements.lock
