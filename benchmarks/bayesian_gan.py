@@ -171,7 +171,7 @@ class TorchGame:
     """The same game in eager PyTorch: parameters and velocities are lists of tensors, moved in place."""
 
     def __init__(self, position: dict, inputs: np.ndarray, temperature: float, batched: bool):
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         self.torch, self.batched, self.temperature = torch, batched, temperature
         self.inputs, self.num_data = torch.tensor(inputs), len(inputs)
@@ -286,7 +286,7 @@ def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
     Raises:
       ArithmeticError: if one exceeds TOLERANCE.
     """
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     num_generators = len(_layers(position["generator"])[0])
     density, step_size = conditionals(len(inputs)), LEARNING_RATE / len(inputs)
@@ -375,7 +375,7 @@ def prepare(config: Config) -> None:
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         common.fail(f"cannot write to --out {config.out}: {error.strerror}")
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
