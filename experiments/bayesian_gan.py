@@ -115,22 +115,10 @@ PRESETS = {"quick": QUICK, "paper": PAPER}
 
 def check(config: Config) -> None:
     """Raises ValueError for the first setting that makes no sense."""
-    for name in ("temperature", "learning_rate", "adam_learning_rate", "prior_scale"):
-        common.require(
-            getattr(config, name) > 0, f"--{name.replace('_', '-')} must be positive; got {getattr(config, name)}"
-        )
-    for name in (
-        "num_seeds",
-        "num_generators",
-        "num_discriminators",
-        "num_chains",
-        "hidden",
-        "latent_dim",
-        "batch_size",
-    ):
-        common.require(
-            getattr(config, name) >= 1, f"--{name.replace('_', '-')} must be at least 1; got {getattr(config, name)}"
-        )
+    common.require_positive(config, "temperature", "learning_rate", "adam_learning_rate", "prior_scale")
+    common.require_at_least_one(
+        config, "num_seeds", "num_generators", "num_discriminators", "num_chains", "hidden", "latent_dim", "batch_size"
+    )
     unknown = [method for method in config.methods if method not in METHODS]
     common.require(not unknown, f"--methods must be among {', '.join(METHODS)}; got {', '.join(unknown)}")
     common.require(min(config.extra_temperatures, default=0) >= 0, "--extra-temperatures must not be negative")

@@ -135,14 +135,10 @@ PRESETS = {"quick": QUICK, "paper": PAPER}
 
 def check(config: Config) -> None:
     """Raises ValueError for the first setting that makes no sense."""
-    for name in ("temperature", "learning_rate", "adam_learning_rate", "prior_scale", "clip"):
-        common.require(
-            getattr(config, name) > 0, f"--{name.replace('_', '-')} must be positive; got {getattr(config, name)}"
-        )
-    for name in ("num_label_draws", "num_generators", "num_discriminators", "num_chains", "batch_size", "latent_dim"):
-        common.require(
-            getattr(config, name) >= 1, f"--{name.replace('_', '-')} must be at least 1; got {getattr(config, name)}"
-        )
+    common.require_positive(config, "temperature", "learning_rate", "adam_learning_rate", "prior_scale", "clip")
+    common.require_at_least_one(
+        config, "num_label_draws", "num_generators", "num_discriminators", "num_chains", "batch_size", "latent_dim"
+    )
     unknown = [method for method in config.methods if method not in METHODS]
     common.require(not unknown, f"--methods must be among {', '.join(METHODS)}; got {', '.join(unknown)}")
     for name, choices in (

@@ -63,6 +63,20 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def require_positive(config: Any, *names: str) -> None:
+    """Raises ValueError for the first of these settings that is not positive."""
+    for name in names:
+        value = getattr(config, name)
+        require(value > 0, f"--{name.replace('_', '-')} must be positive; got {value}")
+
+
+def require_at_least_one(config: Any, *names: str) -> None:
+    """Raises ValueError for the first of these counts that is less than 1."""
+    for name in names:
+        value = getattr(config, name)
+        require(value >= 1, f"--{name.replace('_', '-')} must be at least 1; got {value}")
+
+
 class Experiment:
     """A run's folder, from its configuration to its results; bad input leaves it as one clear line.
 
@@ -102,13 +116,12 @@ class Experiment:
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
         """Turns what a user can cause into one line and an exit code."""
-        from bayesjax import data, training
+        from bayesjax import data
 
         if isinstance(error, KeyboardInterrupt):
             print(f"interrupted: add --resume to go on in {self.out}", file=sys.stderr)
             raise SystemExit(130)
-        expected = (ValueError, OSError, FloatingPointError, data.DataUnavailable)
-        if isinstance(error, (*expected, training.NonFinite)):
+        if isinstance(error, (ValueError, OSError, FloatingPointError, data.DataUnavailable)):
             if self.is_new and not (self.out / "checkpoints").exists():  # nothing to resume: leave the folder free
                 (self.out / "config.json").unlink(missing_ok=True)
             fail(" ".join(str(error).split()))
