@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-HELPERS = {"__init__", "__main__", "common", "tables"}
+HELPERS = {"__init__", "__main__", "bayesian_gan_flags", "bayesian_gan_game", "common", "tables"}
 
 
 def main() -> None:

@@ -14,14 +14,39 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
-BOOKKEEPING = ("out", "resume", "overwrite", "publish", "checkpoint_interval", "data_dir")
+BOOKKEEPING = ("out", "resume", "overwrite", "publish", "checkpoint_interval", "data_dir")  # not part of a result
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """Flags of every experiment."""
+
+    preset: str = "quick"
+    """Which defaults: quick or paper."""
+    dataset: str = ""
+    """A data set by name."""
+    data_dir: str = ""
+    """Where TensorFlow Datasets keeps prepared sets; TFDS_DATA_DIR if empty."""
+    seed: int = 0
+    """Seed of everything: data, networks, noise."""
+    checkpoint_interval: float = 60.0
+    """Seconds between checkpoints."""
+    out: str = ""
+    """Folder of the run; runs/NAME-PRESET-DATASET-seedS if empty."""
+    resume: bool = False
+    """Go on from the checkpoints in --out."""
+    overwrite: bool = False
+    """Delete a run that is in --out."""
+    publish: bool = False
+    """Also write experiments/results/NAME-PRESET-DATASET.json, to be committed."""
 
 
 def parse(presets: dict[str, T], description: str | None, arguments: list[str] | None = None) -> T:
@@ -75,6 +100,12 @@ def require_at_least_one(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(value >= 1, f"--{name.replace('_', '-')} must be at least 1; got {value}")
+
+
+def require_choice(config: Any, name: str, choices: Sequence[str]) -> None:
+    """Raises ValueError unless this setting is one of the choices."""
+    given = getattr(config, name)
+    require(given in choices, f"--{name.replace('_', '-')} must be {' or '.join(choices)}; got {given!r}")
 
 
 class Experiment:

@@ -177,8 +177,24 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     num_classes = features["label"].num_classes
     splits = []
     for split, source in zip(("train", "test"), sources, strict=True):
-        examples = [(example["image"], example["label"]) for example in source]
-        images, labels = (np.stack(column) for column in zip(*examples, strict=True))
+        images, labels = _decode(source, f"{name} {split}")
         labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
         splits.append(Split(_images(images, f"{name} {split} images"), labels))
     return Dataset(name, splits[0], splits[1], num_classes)
+
+
+def _decode(source: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """All images and labels of a random-access source: decoding takes half a minute for MNIST, so it shows progress."""
+    from tqdm import tqdm
+
+    images, labels = None, np.zeros(len(source), np.int64)
+    for i, example in enumerate(tqdm(source, desc=f"decoding {name}", leave=False, mininterval=1, delay=2)):
+        if images is None:
+            images = np.empty((len(source), *example["image"].shape), example["image"].dtype)
+        if example["image"].shape != images.shape[1:]:
+            raise ValueError(
+                f"{name}: images must all have one shape; the first has {images.shape[1:]}, number {i} has "
+                f"{example['image'].shape}"
+            )
+        images[i], labels[i] = example["image"], example["label"]
+    return np.zeros((0,)) if images is None else images, labels

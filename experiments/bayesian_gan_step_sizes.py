@@ -1,0 +1,128 @@
+"""Which step sizes hold? SGHMC on the synthetic Bayesian GAN over learning rates, frictions and temperatures.
+
+    python -m experiments.bayesian_gan_step_sizes                    quick: small networks, half a minute
+    python -m experiments.bayesian_gan_step_sizes --preset paper     the networks of experiments.bayesian_gan
+
+One Adam warm-up, then the same number of SGHMC steps from its end at each setting. A step size holds if the run stays
+finite and its momentum is as warm as it should be: the kinetic temperature of the discriminator and of the generators,
+averaged over the second half, is T. Too large a step makes it hotter, then infinite: BAOAB needs
+eta < 2 (2 - alpha) / (largest curvature of -log p), and what the minibatch's own noise adds grows with eta / alpha.
+"""
+
+from dataclasses import dataclass, replace
+
+from experiments import bayesian_gan, common
+
+
+@dataclass(frozen=True)
+class Config(common.RunFlags):
+    """Flags of experiments.bayesian_gan_step_sizes."""
+
+    dataset: str = "synthetic/ten_clusters"
+    """As in experiments.bayesian_gan."""
+    learning_rates: tuple[float, ...] = (1e-4, 1e-3, 3e-3, 1e-2)
+    """Step sizes times the number of data: the step on U/N."""
+    frictions: tuple[float, ...] = (0.1, 0.5)
+    """alpha; 1 - alpha is the momentum."""
+    temperatures: tuple[float, ...] = (1.0, 0.01)
+    """T."""
+    hidden: int = 200
+    """Hidden units of both networks."""
+    num_generators: int = 10
+    """J_g."""
+    warmup: int = 200
+    """Adam steps before SGHMC."""
+    num_steps: int = 200
+    """SGHMC steps at each setting."""
+
+
+QUICK = Config()
+PAPER = replace(QUICK, preset="paper", hidden=1000, warmup=1000, num_steps=500)
+PRESETS = {"quick": QUICK, "paper": PAPER}
+
+if __name__ == "__main__":
+    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import data, posteriors, training, tree
+from experiments import bayesian_gan_game as game
+
+
+def check(config: Config) -> None:
+    """Raises ValueError for the first setting that makes no sense."""
+    for name in ("learning_rates", "frictions", "temperatures"):
+        values = getattr(config, name)
+        common.require(
+            len(values) > 0 and min(values) > 0, f"--{name.replace('_', '-')} must be positive numbers; got {values}"
+        )
+    common.require(max(config.frictions) < 1, f"--frictions must be below 1; got {config.frictions}")
+    common.require_at_least_one(config, "hidden", "num_generators", "warmup", "num_steps")
+
+
+def main(config: Config) -> None:
+    """Runs every setting from one warm-up and writes the table of kinetic temperatures."""
+    with common.Experiment("bayesian_gan_step_sizes", config) as run:
+        check(config)
+        inputs = bayesian_gan.load_vectors(config.dataset)
+        flags = bayesian_gan.Config(hidden=config.hidden, num_generators=config.num_generators, warmup=config.warmup)
+        net = bayesian_gan.networks(flags, inputs.shape[1])
+        data_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
+        batches = jax.tree_util.Partial(
+            lambda minibatches, step: posteriors.GANBatch(minibatches(step)),
+            data.Minibatches(data_key, inputs, flags.batch_size),
+        )
+        densities = game.conditionals(net, flags, posteriors.gaussian(flags.prior_scale), num_data=len(inputs))
+        adam = game.play(*map(game.optimise(flags, len(inputs)), densities), flags.num_networks)
+        state = jax.jit(lambda key: adam.init(net.init(key, *flags.num_networks), key))(init_key)
+        state, _ = training.run(
+            run_key, adam, state, batches, num_steps=config.warmup, keep=lambda state: (), **run.stage("warmup")
+        )
+
+        @jax.jit
+        def sample(position, batches, rng_key, learning_rate, friction, temperature):
+            """Kinetic temperatures of both players after every step, and whether the run is finite."""
+            here = replace(flags, learning_rate=learning_rate, friction=friction)
+            kernel = game.play(*map(game.sample(here, len(inputs), temperature), densities), flags.num_networks)
+            keys = jax.random.split(rng_key, config.num_steps)
+
+            def step(state, now):
+                time, key = now
+                state, info = kernel.step(key, state, batches(time))
+                return state, {name: player.kinetic_temperature.mean() for name, player in info.players.items()}
+
+            state, kinetic = jax.lax.scan(step, kernel.init(position, rng_key), (jnp.arange(config.num_steps), keys))
+            return kinetic, tree.all_finite(state.position)
+
+        def measure(temperature: float, friction: float, learning_rate: float) -> dict:
+            kinetic, finite = sample(state.position, batches, run_key, learning_rate, friction, temperature)
+            second_half = {name: np.asarray(values)[config.num_steps // 2 :] for name, values in kinetic.items()}
+            print(f"T {temperature:g}, friction {friction:g}, learning rate {learning_rate:g}: finite {bool(finite)}")
+            return {"finite": bool(finite), **{name: float(values.mean()) for name, values in second_half.items()}}
+
+        metrics, rows = {}, []
+        for temperature in config.temperatures:
+            for friction in config.frictions:
+                row = [f"{temperature:g}", f"{friction:g}"]
+                for rate in config.learning_rates:
+                    name = f"T={temperature:g} friction={friction:g} learning_rate={rate:g}"
+                    result = run.cached(name.replace(" ", "-"), lambda s=(temperature, friction, rate): measure(*s))
+                    for player in ("discriminator", "generator"):
+                        ratio = result[player] / temperature if result["finite"] else math.inf
+                        metrics[f"{name} {player} kinetic temperature / T"] = {
+                            "value": ratio if math.isfinite(ratio) else None
+                        }
+                        row.append(f"{ratio:.3g}" if math.isfinite(ratio) else "diverges")
+                rows.append(row)
+        header = ["T", "friction", *(f"{p} {r:g}" for r in config.learning_rates for p in ("D", "G"))]
+        print("kinetic temperature / T of D and of the Gs, by learning rate (1: right; above: the step is too large)")
+        print(common.table(rows, header))
+        print(f"results in {run.finish(metrics, publish=config.publish)}")
+
+
+if __name__ == "__main__":
+    main(CONFIG)
