@@ -19,7 +19,6 @@ times as long as bayesjax. Results: benchmarks/results/bayesian_gan.json.
 
 import functools
 import importlib.util
-import math
 import os
 import statistics
 import sys
@@ -37,10 +36,9 @@ import numpy as np
 from bayesjax import data, kernels, models, posteriors, training, tree
 from bayesjax.objectives import adversarial
 from bayesjax.types import Density, Given, Kernel
+from benchmarks import bayesian_gan_torch as peer
 from experiments import common
 
-HIDDEN, LATENT_DIM, BATCH_SIZE, SLOPE = 1000, 10, 64, 0.2
-LEARNING_RATE, FRICTION, PRIOR_SCALE = 1e-3, 0.5, 10.0
 TOLERANCE = 1e-3  # relative, between the ports' gradients and bayesjax's
 
 
@@ -67,17 +65,19 @@ class Config:
 
 def generate(params: Any, rng_key: jax.Array, num: int) -> Any:
     """One generator's samples `[num, dim]`; `params` may carry the noise vectors to use (`check_ports`)."""
-    params, noise = params if isinstance(params, tuple) else (params, models.latent_noise(rng_key, num, LATENT_DIM))
+    if not isinstance(params, tuple):
+        params = params, models.latent_noise(rng_key, num, peer.LATENT_DIM)
+    params, noise = params
     dim = params["layers_1"]["bias"].shape[-1]
     return network(dim).apply({"params": params}, noise)
 
 
 def network(num_outputs: int) -> models.MLP:
-    return models.MLP((HIDDEN, num_outputs), functools.partial(jax.nn.leaky_relu, negative_slope=SLOPE))
+    return models.MLP((peer.HIDDEN, num_outputs), functools.partial(jax.nn.leaky_relu, negative_slope=peer.SLOPE))
 
 
 def log_prior(params: Any) -> jax.Array:
-    return posteriors.gaussian(PRIOR_SCALE)(params[0] if isinstance(params, tuple) else params)
+    return posteriors.gaussian(peer.PRIOR_SCALE)(params[0] if isinstance(params, tuple) else params)
 
 
 def conditionals(num_data: int) -> dict[str, Density]:
@@ -93,19 +93,19 @@ def conditionals(num_data: int) -> dict[str, Density]:
     real, fake = log_prob(adversarial.log_prob_real), log_prob(adversarial.log_prob_fake)
     return {
         "discriminator": posteriors.discriminator_conditional(
-            generate, real, fake, log_prior, num_data=num_data, batch_size=BATCH_SIZE
+            generate, real, fake, log_prior, num_data=num_data, batch_size=peer.BATCH_SIZE
         ),
         "generator": posteriors.generator_conditional(
-            generate, real, log_prior, num_generated=num_data, batch_size=BATCH_SIZE
+            generate, real, log_prior, num_generated=num_data, batch_size=peer.BATCH_SIZE
         ),
     }
 
 
 def sampler(density: Density, num: int, num_data: int, temperature: float) -> Kernel:
     """One player: `num` networks moved by SGHMC."""
-    step_size = LEARNING_RATE / num_data
+    step_size = peer.LEARNING_RATE / num_data
     return kernels.particles(
-        kernels.sghmc(density, step_size=step_size, friction=FRICTION, temperature=temperature), num
+        kernels.sghmc(density, step_size=step_size, friction=peer.FRICTION, temperature=temperature), num
     )
 
 
@@ -122,7 +122,7 @@ def initial_position(num_generators: int, dim: int) -> dict:
     """One discriminator and the generators, stacked."""
     stacked = {}
     for i, (name, num, width, outputs) in enumerate(
-        (("discriminator", 1, dim, 1), ("generator", num_generators, LATENT_DIM, dim))
+        (("discriminator", 1, dim, 1), ("generator", num_generators, peer.LATENT_DIM, dim))
     ):
         keys = jax.random.split(jax.random.key(i), num)
         stacked[name] = jax.vmap(network(outputs).init, in_axes=(0, None))(keys, jnp.zeros((1, width)))["params"]
@@ -133,7 +133,7 @@ def batches(inputs: np.ndarray) -> Callable:
     """The minibatch of a step, as the experiment draws it."""
     return jax.tree_util.Partial(
         lambda minibatches, step: posteriors.GANBatch(minibatches(step)),
-        data.Minibatches(jax.random.key(2), inputs, BATCH_SIZE),
+        data.Minibatches(jax.random.key(2), inputs, peer.BATCH_SIZE),
     )
 
 
@@ -164,121 +164,6 @@ def bayesjax_sweeps(
     return measure, seconds
 
 
-# ---- PyTorch
-
-
-class TorchGame:
-    """The same game in eager PyTorch: parameters and velocities are lists of tensors, moved in place."""
-
-    def __init__(self, position: dict, inputs: np.ndarray, temperature: float, batched: bool):
-        import torch  # pyright: ignore[reportMissingImports]
-
-        self.torch, self.batched, self.temperature = torch, batched, temperature
-        self.inputs, self.num_data = torch.tensor(inputs), len(inputs)
-        generators = _layers(position["generator"])
-        self.num_generators = len(generators[0])
-        if batched:
-            self.generator = [torch.tensor(leaf if leaf.ndim == 3 else leaf[:, None]) for leaf in generators]
-        else:
-            self.generator = [torch.tensor(leaf[j].T) for j in range(self.num_generators) for leaf in generators]
-        self.discriminator = [torch.tensor(leaf[0].T) for leaf in _layers(position["discriminator"])]
-        for parameter in (*self.generator, *self.discriminator):
-            parameter.requires_grad_()
-        self.velocity = {
-            name: [torch.zeros_like(parameter) for parameter in getattr(self, name)]
-            for name in ("generator", "discriminator")
-        }
-
-    def fakes(self, noise: Any) -> Any:
-        """Images `[num_generators * n, dim]` from noise `[num_generators, n, latent_dim]`."""
-        functional = self.torch.nn.functional
-        if self.batched:
-            w1, b1, w2, b2 = self.generator
-            hidden = functional.leaky_relu(self.torch.baddbmm(b1, noise, w1), SLOPE)
-            return self.torch.baddbmm(b2, hidden, w2).flatten(0, 1)
-        images = []
-        for j, noise_of_one in enumerate(noise):
-            w1, b1, w2, b2 = self.generator[4 * j : 4 * j + 4]
-            hidden = functional.leaky_relu(functional.linear(noise_of_one, w1, b1), SLOPE)
-            images.append(functional.linear(hidden, w2, b2))
-        return self.torch.cat(images)
-
-    def logits(self, parameters: list, images: Any) -> Any:
-        """D's logits `[n]`."""
-        functional = self.torch.nn.functional
-        w1, b1, w2, b2 = parameters
-        hidden = functional.leaky_relu(functional.linear(images, w1, b1), SLOPE)
-        return functional.linear(hidden, w2, b2)[:, 0]
-
-    def discriminator_gradient(self, real: Any, noise: Any) -> list:
-        """Of D's log conditional."""
-        softplus, weight = self.torch.nn.functional.softplus, self.num_data * self.num_generators
-        with self.torch.no_grad():
-            fakes = self.fakes(noise)
-        logits = self.logits(self.discriminator, self.torch.cat([real, fakes]))
-        likelihood = -weight * (softplus(-logits[: len(real)]).mean() + softplus(logits[len(real) :]).mean())
-        return self._with_prior(likelihood, self.discriminator)
-
-    def generator_gradient(self, noise: Any) -> list:
-        """Of the generators' log conditionals, all at once: their sum has the same gradient."""
-        logits = self.logits([parameter.detach() for parameter in self.discriminator], self.fakes(noise))
-        weight = self.num_data * self.num_generators
-        return self._with_prior(-weight * self.torch.nn.functional.softplus(-logits).mean(), self.generator)
-
-    def _with_prior(self, likelihood: Any, parameters: list) -> list:
-        gradient = list(self.torch.autograd.grad(likelihood, parameters))
-        with self.torch.no_grad():
-            self.torch._foreach_add_(gradient, parameters, alpha=-1 / PRIOR_SCALE**2)
-        return gradient
-
-    def move(self, name: str, gradient: list) -> None:
-        """The update of `kernels/sghmc.py`."""
-        torch, parameters, velocity = self.torch, getattr(self, name), self.velocity[name]
-        step_size = LEARNING_RATE / self.num_data
-        with torch.no_grad():
-            torch._foreach_mul_(velocity, 1 - FRICTION)
-            torch._foreach_add_(velocity, gradient, alpha=step_size)
-            torch._foreach_add_(parameters, velocity)
-            if self.temperature:
-                sd = math.sqrt(2 * FRICTION * self.temperature * step_size)
-                noise = [torch.randn_like(parameter) for parameter in parameters]
-                torch._foreach_add_(parameters, noise, alpha=sd / 2)
-                torch._foreach_add_(velocity, noise, alpha=sd * (1 - FRICTION / 2) / (1 - FRICTION))
-
-    def sweep(self) -> None:
-        """Discriminator, then generators, on fresh data and noise."""
-        torch, shape = self.torch, (self.num_generators, BATCH_SIZE, LATENT_DIM)
-        real = self.inputs[torch.randint(self.num_data, (BATCH_SIZE,))]
-        self.move("discriminator", self.discriminator_gradient(real, torch.rand(shape) * 2 - 1))
-        self.move("generator", self.generator_gradient(torch.rand(shape) * 2 - 1))
-
-    def stacked(self, name: str, tensors: list) -> list[np.ndarray]:
-        """A gradient or velocity as stacked arrays in the order of `_layers`."""
-        arrays = [tensor.numpy() for tensor in tensors]
-        if name == "discriminator":
-            return [array.T[None] for array in arrays]
-        if self.batched:
-            return [array if i % 2 == 0 else array[:, 0] for i, array in enumerate(arrays)]
-        return [np.stack([array.T for array in arrays[i::4]]) for i in range(4)]
-
-
-def _layers(params: dict) -> list[np.ndarray]:
-    """Kernel, bias, kernel, bias of a stacked two-layer network."""
-    return [np.asarray(params[layer][leaf]) for layer in ("layers_0", "layers_1") for leaf in ("kernel", "bias")]
-
-
-def torch_sweeps(ported: TorchGame, num_sweeps: int) -> Callable[[], None]:
-    """A function that runs `num_sweeps` sweeps."""
-
-    def measure() -> None:
-        for _ in range(num_sweeps):
-            ported.sweep()
-        if not all(bool(parameter.isfinite().all()) for parameter in ported.generator):
-            raise FloatingPointError("the PyTorch state is not finite")
-
-    return measure
-
-
 def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
     """Largest relative difference (Euclidean, by tensor) between a port's and bayesjax's gradient, and between their
     momenta after two steps at T = 0, on two sets of noise vectors.
@@ -288,28 +173,29 @@ def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
     """
     import torch  # pyright: ignore[reportMissingImports]
 
-    num_generators = len(_layers(position["generator"])[0])
-    density, step_size = conditionals(len(inputs)), LEARNING_RATE / len(inputs)
-    real = jnp.asarray(inputs[:BATCH_SIZE])
-    noises = np.random.default_rng(0).uniform(-1, 1, (2, num_generators, BATCH_SIZE, LATENT_DIM)).astype(np.float32)
+    num_generators = len(peer.layers(position["generator"])[0])
+    density, step_size = conditionals(len(inputs)), peer.LEARNING_RATE / len(inputs)
+    real = jnp.asarray(inputs[: peer.BATCH_SIZE])
+    shape = (2, num_generators, peer.BATCH_SIZE, peer.LATENT_DIM)
+    noises = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     differences = {}
     for name, other, num in (("discriminator", "generator", 1), ("generator", "discriminator", num_generators)):
         kernel = sampler(density[name], num, len(inputs), temperature=0.0)
         state = kernel.init({**position, "generator": (position["generator"], noises[0])}[name], jax.random.key(4))
-        ports = {label: TorchGame(position, inputs, 0.0, label == "batched") for label in ("loop", "batched")}
+        ports = {label: peer.TorchGame(position, inputs, 0.0, label == "batched") for label in ("loop", "batched")}
         step = jax.jit(kernel.step)
         for noise in noises:
             others = {**position, "generator": (position["generator"], noise)}
             if name == "generator":
                 state = state._replace(position=(state.position[0], noise))
             state, _ = step(jax.random.key(4), state, Given(posteriors.GANBatch(real), {other: others[other]}))
-            momentum = _layers(state.momentum[0] if name == "generator" else state.momentum)
+            momentum = peer.layers(state.momentum[0] if name == "generator" else state.momentum)
             for label, port in ports.items():
                 z = torch.tensor(noise)
                 if name == "generator":
                     gradient = port.generator_gradient(z)
                 else:
-                    gradient = port.discriminator_gradient(torch.tensor(inputs[:BATCH_SIZE]), z)
+                    gradient = port.discriminator_gradient(torch.tensor(inputs[: peer.BATCH_SIZE]), z)
                 port.move(name, gradient)
                 if f"{label} {name} gradient" not in differences:  # the momentum starts at 0
                     differences[f"{label} {name} gradient"] = _difference(port.stacked(name, gradient), momentum)
@@ -403,9 +289,9 @@ def main(config: Config) -> None:
         rows[name], compile_seconds[name] = bayesjax_sweeps(inputs, num, temperature, num_sweeps)
         rows[name]()
     for name, temperature in ((loop, 1.0), (batched, 1.0), (batched_cold, 0.0)):
-        port = TorchGame(position, inputs, temperature, batched=name != loop)
-        rows[name] = torch_sweeps(port, num_sweeps)
-        torch_sweeps(port, 3)()
+        port = peer.TorchGame(position, inputs, temperature, batched=name != loop)
+        rows[name] = peer.torch_sweeps(port, num_sweeps)
+        peer.torch_sweeps(port, 3)()
     times = measure_all(rows, config)
     summaries = {name: summary(values) for name, values in times.items()}
 
@@ -448,7 +334,7 @@ def main(config: Config) -> None:
         "training_run": overhead,
         "differences": differences,
         "device": common.device_name(),
-        "processor": _processor(),
+        "processor": common.processor(),
         "threads": config.threads,
         "load_average_at_start": load_average,
         "versions": common.versions("jax", "jaxlib", "flax", "torch", "numpy"),
@@ -456,15 +342,6 @@ def main(config: Config) -> None:
     }
     common.write_json(Path(config.out), results)
     print(f"\nload average at start {load_average[0]:.1f}; results in {config.out}")
-
-
-def _processor() -> str:
-    """The processor's name where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

@@ -239,6 +239,15 @@ def device_name() -> str:
     return f"{device.device_kind} x {jax.device_count()}{cores}"
 
 
+def processor() -> str:
+    """The processor's name where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions by package."""
     from importlib.metadata import version

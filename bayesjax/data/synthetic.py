@@ -1,7 +1,9 @@
 """Made-up data with a known answer, for experiments and tests.
 
-ten_clusters      the mixture on which the Bayesian GAN's authors show mode collapse and its cure
-single_gaussian   the data that the paper's text describes: one Gaussian, so it has one mode and cannot collapse
+    ten_clusters      the mixture on which the Bayesian GAN's authors show mode collapse and its cure
+    single_gaussian   the data that the paper's text describes: one Gaussian, so it has one mode and cannot collapse
+
+The seed is fixed: the data are the same on every machine.
 """
 
 import numpy as np

@@ -1,6 +1,8 @@
 """From one example to a batch: objectives are written for one example and averaged here.
 
-loss(params, rng_key, batch) = 1/n sum_i f(params, rng_key_i, batch_i)
+    loss(params, rng_key, batch) = 1/n sum_i f(params, rng_key_i, batch_i)
+
+`posteriors/log_posterior.py` does the same for a log density, which is a sum over the data set.
 """
 
 from collections.abc import Callable
