@@ -137,7 +137,12 @@ class Experiment:
             for folder in ("figures", "parts"):
                 (self.out / folder).mkdir(parents=True, exist_ok=True)
             if saved.exists():
-                self._check_same(json.loads(saved.read_text()), identity)
+                was = json.loads(saved.read_text())
+                if was != identity:
+                    from bayesjax.training.checkpoint import first_difference
+
+                    difference = first_difference(was, identity)
+                    fail(f"--resume: {self.out} holds a run of another configuration: {difference}")
             else:
                 saved.write_text(json.dumps(identity, indent=2) + "\n")
                 self.is_new = True
@@ -161,14 +166,6 @@ class Experiment:
         """The configuration less what does not change the result."""
         config = json.loads(json.dumps(dataclasses.asdict(self.config)))
         return {key: value for key, value in config.items() if key not in BOOKKEEPING}
-
-    def _check_same(self, saved: dict, given: dict) -> None:
-        for key in [*saved, *given]:
-            if saved.get(key) != given.get(key):
-                fail(
-                    f"--resume: {self.out} holds a run of another configuration: {key} was {saved.get(key, 'absent')} "
-                    f"and is now {given.get(key, 'absent')}"
-                )
 
     def stage(self, name: str) -> dict:
         """The arguments of `training.run` that make a stage of this experiment visible, recorded and resumable."""

@@ -114,14 +114,16 @@ class Checkpointer:
             raise CheckpointError(f"{saved} already holds a run: resume it, or choose another folder")
         run = json.loads((saved / "run.json").read_text())
         if run["config"] != self.config:
-            raise CheckpointMismatch(f"{saved} is of another configuration: {_difference(run['config'], self.config)}")
+            raise CheckpointMismatch(
+                f"{saved} is of another configuration: {first_difference(run['config'], self.config)}"
+            )
         if run["rng_key"] != self._rng_key:
             raise CheckpointMismatch(
                 f"{saved} is of another run: its rng_key is {run['rng_key']}, this one's {self._rng_key}"
             )
         shapes = _shapes(example)
         if run["shapes"] != shapes:
-            raise CheckpointMismatch(f"{saved} holds another state: {_difference(run['shapes'], shapes)}")
+            raise CheckpointMismatch(f"{saved} holds another state: {first_difference(run['shapes'], shapes)}")
         leaves, structure = jax.tree.flatten(example)
         with _orbax() as checkpointer:
             restored = checkpointer.restore(saved / "state", {str(i): leaf for i, leaf in enumerate(leaves)})
@@ -172,7 +174,7 @@ class Checkpointer:
         folder = self.directory / "record"
         folder.mkdir(exist_ok=True)
         temporary = folder / f"unfinished_{step:08d}.npz"
-        np.savez(temporary, *leaves)
+        np.savez(temporary, *leaves, dtypes=np.array([leaf.dtype.name for leaf in leaves]))
         os.rename(temporary, folder / f"{step:08d}.npz")
         return f"{step:08d}.npz"
 
@@ -182,7 +184,9 @@ class Checkpointer:
         record.metrics, record.files = run["metrics"], run["record"]
         for name in record.files:
             with np.load(self.directory / "record" / name) as arrays:
-                record.pieces.append([arrays[f"arr_{i}"] for i in range(len(arrays.files))])
+                # A view, since NumPy's files do not know bfloat16.
+                leaves = [arrays[f"arr_{i}"].view(jnp.dtype(name)) for i, name in enumerate(arrays["dtypes"])]
+                record.pieces.append(leaves)
         record.num_saved = len(record.pieces)
         return record
 
@@ -199,7 +203,7 @@ def _shapes(state: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(path): f"{jnp.result_type(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves}
 
 
-def _difference(saved: dict, given: dict) -> str:
+def first_difference(saved: dict, given: dict) -> str:
     """The first entry in which two dictionaries differ, in words."""
     for name in [*saved, *given]:
         if saved.get(name) != given.get(name):

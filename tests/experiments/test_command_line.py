@@ -9,30 +9,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import bayesian_gan, bayesian_gan_semisupervised, common
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {"synthetic": bayesian_gan, "semisupervised": bayesian_gan_semisupervised}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly(tmp_path_factory):
-    """Compiling is nearly all the time here: little optimisation, and programs that two runs share only once."""
-    quick = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: jax.config.values[name] for name in quick}
-    for name, value in quick.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
 def call(script, *arguments):

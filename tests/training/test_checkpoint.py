@@ -112,6 +112,20 @@ def test_only_the_newest_state_is_kept(saved):
     assert run["step"] == 4 and run["config"] == {"a": 1, "b": [2]}
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int8, bool])
+def test_draws_keep_their_type(tmp_path, dtype):
+    """Also bfloat16, which NumPy's files do not know."""
+    kernel = walk()
+    checkpointer = lambda: training.Checkpointer(tmp_path, interval=0.0)  # noqa: E731
+    run = lambda: training.run(  # noqa: E731
+        KEY, kernel, kernel.init({"w": jnp.zeros(3)}, None), num_steps=4, chunk_size=2, checkpointer=checkpointer(),
+        keep=lambda state: (state.position["w"] * 3).astype(dtype),
+    )  # fmt: skip
+    first, again = run()[1].draws, run()[1].draws
+    assert first.dtype == again.dtype == jnp.dtype(dtype)
+    assert first.tobytes() == again.tobytes()
+
+
 def test_interval():
     """A save is due when `interval` seconds have passed, not before."""
     assert training.Checkpointer("unused", interval=0).due()

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from bayesjax import data, kernels, training
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("compile_once")
+
 NUM_STEPS, CHUNK, THINNING, BURNIN = 22, 4, 2, 3
 KEY = jax.random.key(2)
 X = np.random.default_rng(0).normal(size=(13, 3)).astype(np.float32)
@@ -41,25 +42,8 @@ def go(checkpointer, metrics=None, every_chunk=None, num_steps=NUM_STEPS):
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-    """The same few programs, compiled anew by every run, are read from a cache of this file's own after the first."""
-    cache = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: jax.config.values[name] for name in cache}
-    for name, value in cache.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
+def unbroken(tmp_path_factory, compile_once):
     """State, trace and metrics file of the run that nobody stopped."""
     path = tmp_path_factory.mktemp("unbroken") / "metrics.jsonl"
     state, trace = go(None, training.MetricsFile(path, "run"))

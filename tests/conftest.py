@@ -1,0 +1,37 @@
+"""Fixtures that several test files share."""
+
+import contextlib
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+
+@contextlib.contextmanager
+def jax_config(**values):
+    """Sets JAX's options within a block."""
+    before = {name: jax.config.values[name] for name in values}
+    for name, value in values.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def compile_once(tmp_path_factory):
+    """The same few programs, compiled anew by every run, are read from a cache of the file's own after the first."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    with jax_config(jax_compilation_cache_dir=folder, jax_persistent_cache_min_compile_time_secs=0.0):
+        yield
+
+
+@pytest.fixture(scope="module")
+def compile_quickly(compile_once):
+    """As `compile_once`, with little optimisation: for tests in which compiling is nearly all the time."""
+    with jax_config(jax_disable_most_optimizations=True):
+        yield
