@@ -55,7 +55,7 @@ class Config(bayesian_gan_flags.GameFlags):
     """group, batch or none. Batch norm makes an image's logits depend on its batch."""
     kernel_size: int = 3
     """Of the convolutions."""
-    labelled_batch_size: int = 64
+    labelled_batch_size: int = 32
     """Labelled images in a step, at most; all of them if there are fewer."""
     num_burnin: int = 50
     """SGHMC steps before the first kept draw."""
@@ -65,11 +65,11 @@ class Config(bayesian_gan_flags.GameFlags):
 
 QUICK = Config(
     methods=METHODS[:-1], num_generators=2, num_discriminators=5, pool="mean", prior_scale=10.0, latent_dim=32,
-    batch_size=16, friction=0.3, learning_rate=1e-2, warmup=250, num_steps=500, num_burnin=50, thinning=5,
+    batch_size=16, friction=0.3, learning_rate=3e-2, warmup=250, num_steps=500, num_burnin=50, thinning=5,
 )  # fmt: skip
 PAPER = replace(
     QUICK, preset="paper", methods=METHODS, num_labelled=(20, 50, 100, 200), num_label_draws=10,
-    warmup=500, num_steps=2000, num_burnin=200, thinning=10,
+    warmup=500, num_steps=1500, num_burnin=200, thinning=10,
 )  # fmt: skip
 PRESETS = {"quick": QUICK, "paper": PAPER}
 
