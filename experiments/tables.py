@@ -55,7 +55,28 @@ def semisupervised(results: dict) -> str:
     return table(rows, ["labels", *config["methods"]])
 
 
-RENDER = {"bayesian_gan": synthetic, "bayesian_gan_semisupervised": semisupervised}
+def step_sizes(results: dict) -> str:
+    """Temperatures and frictions down, learning rates across: kinetic temperature / T of D and of the generators."""
+    config, rows = results["config"], []
+    for temperature in config["temperatures"]:
+        for friction in config["frictions"]:
+            row = [f"{temperature:g}", f"{friction:g}"]
+            for rate in config["learning_rates"]:
+                name = f"T={temperature:g} friction={friction:g} learning_rate={rate:g}"
+                ratios = [
+                    results["metrics"][f"{name} {player} kinetic temperature / T"]["value"]
+                    for player in ("discriminator", "generator")
+                ]
+                row.append("diverges" if None in ratios else " / ".join(f"{ratio:.3g}" for ratio in ratios))
+            rows.append(row)
+    return table(rows, ["T", "friction", *(f"learning rate {rate:g}" for rate in config["learning_rates"])])
+
+
+RENDER = {
+    "bayesian_gan": synthetic,
+    "bayesian_gan_semisupervised": semisupervised,
+    "bayesian_gan_step_sizes": step_sizes,
+}
 
 
 def render(path: Path) -> str:

@@ -192,6 +192,13 @@ def test_what_is_allowed_passes(module, source):
     assert violations(source, module) == []
 
 
+@pytest.mark.parametrize("folder", ["experiments", "benchmarks", "tests"])
+def test_scripts_and_tests_stay_short(folder):
+    """At most 350 lines a file here, too."""
+    lengths = {str(path): len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
+    assert lengths and {path: length for path, length in lengths.items() if length > MAX_LINES} == {}
+
+
 @pytest.mark.parametrize("path", LIBRARY, ids=module_name)
 def test_files_stay_short_and_documented(path):
     """At most 350 lines a file; a docstring on the module and on everything public in it."""

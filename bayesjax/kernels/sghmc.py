@@ -19,7 +19,7 @@ T = 0 is SGD with momentum, learning rate eta and momentum 1 - alpha, bit for bi
 
 Why not `blackjax.sghmc` (1.7.1)? It redraws the momentum at every call and takes explicit Euler steps with the old
 gradient; its stationary variance on N(0, 1) tends to L/(L - 1) for L inner steps however small the step, and it ignores
-the temperature. `tests/kernels/test_stationary.py` plants that fault and shows that it is caught.
+the temperature. `tests/kernels/test_planted_faults.py` plants that fault and shows that it is caught.
 """
 
 import numbers

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import bayesian_gan, bayesian_gan_semisupervised, common
+from experiments import bayesian_gan, bayesian_gan_semisupervised, bayesian_gan_step_sizes, common, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {"synthetic": bayesian_gan, "semisupervised": bayesian_gan_semisupervised}
@@ -307,3 +307,16 @@ def test_from_the_command_line(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.splitlines() == ["error: --temperature must be positive; got 0.0"]
+
+
+def test_step_sizes(tmp_path, capsys):
+    """Every setting is measured from one warm-up; a step size a million times too large is told as diverging."""
+    small = ("--hidden", "8", "--num-generators", "2", "--warmup", "10", "--num-steps", "20", "--temperatures", "1")
+    flags = (*small, "--frictions", "0.5", "--learning-rates", "1e-4", "1e3", "--out", str(tmp_path))
+    bayesian_gan_step_sizes.main(common.parse(bayesian_gan_step_sizes.PRESETS, None, list(flags)))
+    metrics = json.loads((tmp_path / "results.json").read_text())["metrics"]
+    values = {name: entry["value"] for name, entry in metrics.items()}
+    assert len(values) == 4
+    assert all(0.5 < value < 2 for name, value in values.items() if "learning_rate=0.0001 generator" in name)
+    assert all(value is None for name, value in values.items() if "learning_rate=1000" in name)
+    assert "diverges" in capsys.readouterr().out and "diverges" in tables.render(tmp_path / "results.json")
