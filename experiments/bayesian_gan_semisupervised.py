@@ -14,7 +14,8 @@ Methods, all with the same networks and the same number of steps:
     dcgan_10       ten independent dcgans, their predictions averaged
     ml_coupled     J_g generators facing J_d discriminators, Adam
     bayes          the same players, Adam to warm up and then SGHMC; predictions averaged over all kept draws
-    authors_code   the same players as the released program moves them (`objectives/released_bayesian_gan.py`)
+    authors_code   the same players as the released program moves them (`objectives/released_bayesian_gan.py`); it
+                   runs where --methods names it
 
 All label draws of a row are trained at once, as one vmapped pytree. Labels are class-balanced and truly withheld:
 the unlabelled images are the whole training set without labels. Settings were chosen on a validation split
@@ -68,8 +69,8 @@ QUICK = Config(
     batch_size=16, friction=0.3, learning_rate=3e-2, warmup=250, num_steps=500, num_burnin=50, thinning=5,
 )  # fmt: skip
 PAPER = replace(
-    QUICK, preset="paper", methods=METHODS, num_labelled=(20, 50, 100, 200), num_label_draws=10,
-    warmup=500, num_steps=1500, num_burnin=200, thinning=10,
+    QUICK, preset="paper", num_labelled=(20, 50, 100, 200), num_label_draws=10,
+    warmup=400, num_steps=1000, num_burnin=100, thinning=10,
 )  # fmt: skip
 PRESETS = {"quick": QUICK, "paper": PAPER}
 

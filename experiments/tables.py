@@ -1,9 +1,10 @@
-"""Writes the README's result tables from the committed results files; a test holds them equal.
+"""Writes the README's tables from the committed results of experiments and benchmarks; a test holds them equal.
 
     python -m experiments.tables           rewrites README.md
     python -m experiments.tables --check   exits 1 if README.md is out of date
 
-A table stands between `<!-- results: NAME -->` and `<!-- end -->`, NAME being a file in experiments/results.
+A table stands between `<!-- results: NAME -->` and `<!-- end -->`, NAME being a file in experiments/results, or between
+`<!-- benchmark: NAME -->` and `<!-- end -->`, NAME being a file in benchmarks/results.
 """
 
 import json
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from experiments.common import RESULTS, ROOT, table
 
-MARK = re.compile(r"(<!-- results: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+FOLDERS = {"results": RESULTS, "benchmark": ROOT / "benchmarks" / "results"}
 
 
 def number(entry: dict | None, digits: int) -> str:
@@ -46,13 +48,18 @@ def synthetic(results: dict) -> str:
 
 
 def semisupervised(results: dict) -> str:
-    """Numbers of labels down, methods across: mean ± sd of the error over label draws."""
+    """Numbers of labels down, methods across: mean ± sd of the error over label draws; then paired gains ± stderr."""
     config, metrics = results["config"], results["metrics"]
-    rows = []
+    errors, gains = [], []
     for num in config["num_labelled"]:
         entries = [metrics[f"{method} N_s={num} error %"] for method in config["methods"]]
-        rows.append([str(num), *(number({"value": e["value"], "stderr": e["sd"]}, 1) for e in entries)])
-    return table(rows, ["labels", *config["methods"]])
+        errors.append([str(num), *(number({"value": e["value"], "stderr": e["sd"]}, 1) for e in entries)])
+        paired = [metrics.get(f"{other} - bayes N_s={num} error %") for other in ("supervised", "dcgan")]
+        gains.append([str(num), *(number(entry, 1) for entry in paired)])
+    tables = [table(errors, ["labels", *config["methods"]])]
+    if gains[0][1:] != ["-", "-"]:
+        tables.append(table(gains, ["labels", "supervised - bayes", "dcgan - bayes"]))
+    return "\n\n".join(tables)
 
 
 def step_sizes(results: dict) -> str:
@@ -72,6 +79,21 @@ def step_sizes(results: dict) -> str:
     return table(rows, ["T", "friction", *(f"learning rate {rate:g}" for rate in config["learning_rates"])])
 
 
+def sweep_cost(results: dict) -> str:
+    """Milliseconds of a sweep in each library, then the ratios with their bars."""
+    times = [
+        [name, f"{entry['median']:.1f}", f"{entry['min']:.1f} to {entry['max']:.1f}"]
+        for name, entry in results["milliseconds_per_sweep"].items()
+    ]
+    ratios = [
+        [name, f"{entry['of_medians']:.2f}", f"{entry['min']:.2f} to {entry['max']:.2f}", entry["bar"]]
+        for name, entry in results["ratios"].items()
+    ]
+    return "\n\n".join(
+        [table(times, ["one sweep", "ms, median", "range"]), table(ratios, ["ratio", "of medians", "range", "bar"])]
+    )
+
+
 RENDER = {
     "bayesian_gan": synthetic,
     "bayesian_gan_semisupervised": semisupervised,
@@ -82,15 +104,16 @@ RENDER = {
 def render(path: Path) -> str:
     """The Markdown of one results file: its table, and the command, time, device and commit that made it."""
     results = json.loads(path.read_text())
-    source = (
-        f"`{results['command']}`: {results['seconds'] / 60:.0f} min on {results['device']}, commit {results['commit']}"
-    )
-    return f"{RENDER[results['experiment']](results)}\n\n{source}\n"
+    if "benchmark" in results:
+        body, took = sweep_cost(results), ""
+    else:
+        body, took = RENDER[results["experiment"]](results), f"{results['seconds'] / 60:.0f} min on "
+    return f"{body}\n\n`{results['command']}`: {took}{results['device']}, commit {results['commit']}\n"
 
 
 def updated(text: str) -> str:
     """The README's text with every table rendered anew."""
-    return MARK.sub(lambda match: match[1] + render(RESULTS / f"{match['name']}.json") + match[3], text)
+    return MARK.sub(lambda match: match[1] + render(FOLDERS[match["kind"]] / f"{match['name']}.json") + match[4], text)
 
 
 def main() -> None:
