@@ -10,8 +10,8 @@ All rows run in this one process on the same cores, in alternating order, after 
 code on the same mathematics: "loop" has one `linear` per generator, "batched" one `baddbmm` for all of them; both
 evaluate the discriminator once on all images and move all parameters with `torch._foreach_*`. Before anything is timed,
 their gradients and two steps at T = 0 are compared with bayesjax's from equal parameters, noise vectors and data. Only
-bayesjax computes diagnostics (temperatures, gradient norms) on the way. Last comes `training.run` itself: the share of
-its time that is spent outside compiled code.
+bayesjax computes diagnostics on the way, and its noise has 16 random bits a number (`tree.normal_like`) where PyTorch's
+has 24: the rows at T = 0 compare the rest. Last, `training.run`: the share of its time outside compiled code.
 
 Bars: ten generators cost at most 9 times one; PyTorch's loop takes at least 2 times and its batched form at least 1.6
 times as long as bayesjax. Results: benchmarks/results/bayesian_gan.json.
@@ -254,9 +254,9 @@ def prepare(config: Config) -> None:
     """Checks the flags and gives both libraries the same cores, before either starts its threads."""
     if importlib.util.find_spec("torch") is None:
         common.fail("this benchmark compares with PyTorch: pip install -e '.[bench]'")
-    for name in ("repeats", "num_sweeps", "num_generators", "threads"):
-        if getattr(config, name) < 1:
-            common.fail(f"--{name.replace('_', '-')} must be at least 1; got {getattr(config, name)}")
+    for name in ("repeats", "num_sweeps", "num_generators", "threads", "num_run_sweeps"):
+        if getattr(config, name) < (name != "num_run_sweeps"):
+            common.fail(f"--{name.replace('_', '-')} is too small: {getattr(config, name)}")
     try:
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

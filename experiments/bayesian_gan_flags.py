@@ -54,4 +54,5 @@ def check(flags: GameFlags, methods: Sequence[str]) -> None:
     unknown = [method for method in getattr(flags, "methods") if method not in methods]  # noqa: B009
     common.require(not unknown, f"--methods must be among {', '.join(methods)}; got {', '.join(unknown)}")
     common.require_choice(flags, "pool", ("sum", "mean"))
+    common.require(0 < flags.friction < 1, f"--friction must lie strictly between 0 and 1; got {flags.friction}")
     common.require(0 <= flags.warmup < flags.num_steps, "--warmup must be less than --num-steps")

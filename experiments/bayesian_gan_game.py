@@ -9,6 +9,7 @@
 Read `bayesian_gan.py` next for the paper's synthetic experiment, `bayesian_gan_semisupervised.py` for few labels.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bayesjax import kernels, models, posteriors
+from bayesjax import kernels, models, posteriors, training
 from bayesjax.objectives import released_bayesian_gan, semi_supervised
 from bayesjax.types import Array, Density, Given, Kernel, Params, Prior, PRNGKey
 from experiments.bayesian_gan_flags import GameFlags
@@ -137,6 +138,15 @@ def generate_each(net: Networks, generators: Params, rng_key: PRNGKey, num: int)
     """`num` examples of each of the stacked generators, `[J, num, ...]`."""
     keys = jax.random.split(rng_key, jax.tree.leaves(generators)[0].shape[0])
     return jax.vmap(net.generate, in_axes=(0, 0, None))(generators, keys, num)
+
+
+def timings(trace: training.Trace) -> dict[str, float]:
+    """Milliseconds of a step and the share of time outside compiled chunks; NaN if a resumed run had nothing to do."""
+    running = trace.seconds - trace.compile_seconds
+    return {
+        "ms_per_step": 1e3 * trace.chunk_seconds / trace.steps if trace.steps else math.nan,
+        "fraction_outside_chunks": 1 - trace.chunk_seconds / running if trace.steps else math.nan,
+    }
 
 
 def released_losses(

@@ -11,7 +11,7 @@ eta < 2 (2 - alpha) / (largest curvature of -log p), and what the minibatch's ow
 
 from dataclasses import dataclass, replace
 
-from experiments import bayesian_gan, common
+from experiments import common
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import data, posteriors, training, tree
+from experiments import bayesian_gan
 from experiments import bayesian_gan_game as game
 
 
@@ -68,19 +69,19 @@ def main(config: Config) -> None:
     """Runs every setting from one warm-up and writes the table of kinetic temperatures."""
     with common.Experiment("bayesian_gan_step_sizes", config) as run:
         check(config)
-        inputs = bayesian_gan.load_vectors(config.dataset)
+        inputs = bayesian_gan.load_vectors(config.dataset, config.data_dir)
         flags = bayesian_gan.Config(hidden=config.hidden, num_generators=config.num_generators, warmup=config.warmup)
         net = bayesian_gan.networks(flags, inputs.shape[1])
-        data_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
+        data_key, init_key, warmup_key, sample_key = jax.random.split(jax.random.key(config.seed), 4)
         batches = jax.tree_util.Partial(
             lambda minibatches, step: posteriors.GANBatch(minibatches(step)),
             data.Minibatches(data_key, inputs, flags.batch_size),
         )
         densities = game.conditionals(net, flags, posteriors.gaussian(flags.prior_scale), num_data=len(inputs))
         adam = game.play(*map(game.optimise(flags, len(inputs)), densities), flags.num_networks)
-        state = jax.jit(lambda key: adam.init(net.init(key, *flags.num_networks), key))(init_key)
+        state = jax.jit(lambda key: adam.init(net.init(key, *flags.num_networks), jax.random.fold_in(key, 0)))(init_key)
         state, _ = training.run(
-            run_key, adam, state, batches, num_steps=config.warmup, keep=lambda state: (), **run.stage("warmup")
+            warmup_key, adam, state, batches, num_steps=config.warmup, keep=lambda state: (), **run.stage("warmup")
         )
 
         @jax.jit
@@ -88,6 +89,7 @@ def main(config: Config) -> None:
             """Kinetic temperatures of both players after every step, and whether the run is finite."""
             here = replace(flags, learning_rate=learning_rate, friction=friction)
             kernel = game.play(*map(game.sample(here, len(inputs), temperature), densities), flags.num_networks)
+            start_key, rng_key = jax.random.split(rng_key)
             keys = jax.random.split(rng_key, config.num_steps)
 
             def step(state, now):
@@ -95,11 +97,11 @@ def main(config: Config) -> None:
                 state, info = kernel.step(key, state, batches(time))
                 return state, {name: player.kinetic_temperature.mean() for name, player in info.players.items()}
 
-            state, kinetic = jax.lax.scan(step, kernel.init(position, rng_key), (jnp.arange(config.num_steps), keys))
+            state, kinetic = jax.lax.scan(step, kernel.init(position, start_key), (jnp.arange(config.num_steps), keys))
             return kinetic, tree.all_finite(state.position)
 
         def measure(temperature: float, friction: float, learning_rate: float) -> dict:
-            kinetic, finite = sample(state.position, batches, run_key, learning_rate, friction, temperature)
+            kinetic, finite = sample(state.position, batches, sample_key, learning_rate, friction, temperature)
             second_half = {name: np.asarray(values)[config.num_steps // 2 :] for name, values in kinetic.items()}
             print(f"T {temperature:g}, friction {friction:g}, learning rate {learning_rate:g}: finite {bool(finite)}")
             return {"finite": bool(finite), **{name: float(values.mean()) for name, values in second_half.items()}}

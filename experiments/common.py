@@ -11,6 +11,8 @@ Exit codes: 0 done; 2 bad input, in one line; 130 interrupted (resume with --res
 import dataclasses
 import difflib
 import json
+import math
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +23,9 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 BOOKKEEPING = ("out", "resume", "overwrite", "publish", "checkpoint_interval", "data_dir")  # not part of a result
+OWN_ENTRIES = (
+    "config.json", "commits.txt", "metrics.jsonl", "results.json", "figures", "parts", "checkpoints",
+)  # fmt: skip
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 
@@ -73,7 +78,16 @@ def parse(presets: dict[str, T], description: str | None, arguments: list[str] |
             + (f": did you mean {near[0]}?" if near else "")
         )
     default = presets[name]
-    return tyro.cli(type(default), default=default, description=description, args=arguments)
+    config = tyro.cli(type(default), default=default, description=description, args=arguments)
+    changed = [
+        field.name
+        for field in dataclasses.fields(default)
+        if field.name not in BOOKKEEPING and getattr(config, field.name) != getattr(default, field.name)
+    ]
+    if config.publish and set(changed) - {"dataset"}:
+        flag = next(name for name in changed if name != "dataset").replace("_", "-")
+        fail(f"--publish writes the results of a preset as it stands: take out --{flag}")
+    return config
 
 
 def fail(message: str) -> NoReturn:
@@ -111,44 +125,59 @@ def require_choice(config: Any, name: str, choices: Sequence[str]) -> None:
 class Experiment:
     """A run's folder, from its configuration to its results; bad input leaves it as one clear line.
 
+    Nothing is written or deleted before the first stage or part: what is wrong with the flags or the data shows first.
+
     Attributes:
-      out: the folder: config.json, metrics.jsonl, results.json, figures/, checkpoints/.
+      out: the folder: config.json, metrics.jsonl, results.json, figures/, parts/, checkpoints/.
     """
 
     def __init__(self, name: str, config: Any):
         self.name, self.config = name, config
         self.out = Path(config.out or f"runs/{name}-{config.preset}-{slug(config.dataset)}-seed{config.seed}")
         self.started, self.commit = time.time(), commit()
-        self.is_new = False
+        self.is_open = False
 
     def __enter__(self) -> "Experiment":
-        """Makes the folder, or opens that of the run to resume."""
-        identity = self.identity()
-        saved = self.out / "config.json"
+        """Refuses a folder that holds something else than this run or nothing."""
+        saved, marked = self.out / "config.json", {"experiment": self.name, **self.identity()}
         try:
-            if saved.exists() and not self.config.resume:
-                if not self.config.overwrite:
-                    fail(
-                        f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or an --out"
-                    )
-                import shutil
+            was = json.loads(saved.read_text()) if saved.exists() else None
+        except (OSError, ValueError) as error:
+            fail(f"cannot read {saved}: {error}")
+        written = [name for name in OWN_ENTRIES if (self.out / name).exists()]
+        if self.config.overwrite and not self.config.resume:
+            if was is not None and was.get("experiment") != self.name:
+                fail(f"--overwrite: {saved} is not of experiments.{self.name}: choose another --out")
+        elif was is None and written:
+            fail(f"{self.out} holds {written[0]} without a config.json: choose another --out, or --overwrite it")
+        elif was is not None and not self.config.resume:
+            fail(f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or an --out")
+        elif was is not None and was != marked:
+            from bayesjax.training.checkpoint import first_difference
 
-                shutil.rmtree(self.out)
+            fail(f"--resume: {self.out} holds a run of another configuration: {first_difference(was, marked)}")
+        return self
+
+    def open(self) -> None:
+        """Makes the folder, once; empties it of the run that --overwrite replaces."""
+        if self.is_open:
+            return
+        try:
+            if self.config.overwrite and not self.config.resume:
+                for name in OWN_ENTRIES:
+                    path = self.out / name
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink(missing_ok=True)
             for folder in ("figures", "parts"):
                 (self.out / folder).mkdir(parents=True, exist_ok=True)
-            if saved.exists():
-                was = json.loads(saved.read_text())
-                if was != identity:
-                    from bayesjax.training.checkpoint import first_difference
-
-                    difference = first_difference(was, identity)
-                    fail(f"--resume: {self.out} holds a run of another configuration: {difference}")
-            else:
-                saved.write_text(json.dumps(identity, indent=2) + "\n")
-                self.is_new = True
+            write_json(self.out / "config.json", {"experiment": self.name, **self.identity()})
+            with (self.out / "commits.txt").open("a") as file:
+                file.write(self.commit + "\n")
         except OSError as error:
             fail(f"cannot write to --out {self.out}: {error.strerror or error}")
-        return self
+        self.is_open = True
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
         """Turns what a user can cause into one line and an exit code."""
@@ -158,8 +187,6 @@ class Experiment:
             print(f"interrupted: add --resume to go on in {self.out}", file=sys.stderr)
             raise SystemExit(130)
         if isinstance(error, (ValueError, OSError, FloatingPointError, data.DataUnavailable)):
-            if self.is_new and not (self.out / "checkpoints").exists():  # nothing to resume: leave the folder free
-                (self.out / "config.json").unlink(missing_ok=True)
             fail(" ".join(str(error).split()))
 
     def identity(self) -> dict:
@@ -171,6 +198,7 @@ class Experiment:
         """The arguments of `training.run` that make a stage of this experiment visible, recorded and resumable."""
         from bayesjax import training
 
+        self.open()
         return {
             "checkpointer": training.Checkpointer(
                 self.out / "checkpoints" / name, config=self.identity(), interval=self.config.checkpoint_interval
@@ -181,6 +209,7 @@ class Experiment:
 
     def cached(self, name: str, compute: Callable[[], dict]) -> dict:
         """The JSON result of a finished part, computed once: what a resumed run need not do again."""
+        self.open()
         path = self.out / "parts" / f"{name}.json"
         if not path.exists():
             value = compute()
@@ -191,25 +220,33 @@ class Experiment:
         """Writes results.json; with `publish`, also to experiments/results/NAME-PRESET-DATASET.json.
 
         Args:
-          metrics: `{name: {"value": ..., "stderr": ..., "paper": ..., "source": ...}}`.
+          metrics: `{name: {"value": ..., "stderr": ..., "paper": ..., "source": ...}}`; a number that is not finite is
+            written as null.
           publish: whether this run's figures are to be committed.
           **extra: further JSON-serialisable entries.
         """
+        commits = list(dict.fromkeys((self.out / "commits.txt").read_text().split()))
+        finite = {name: {key: _finite(value) for key, value in entry.items()} for name, entry in metrics.items()}
         results = {
             "experiment": self.name,
             "command": " ".join(["python", "-m", f"experiments.{self.name}", *sys.argv[1:]]),
             "config": self.identity(),
-            "metrics": metrics,
+            "metrics": finite,
             **extra,
             "seconds": round(time.time() - self.started, 1),
             "device": device_name(),
             "versions": versions("jax", "jaxlib", "flax", "optax", "numpy"),
-            "commit": self.commit,
+            "commit": ", ".join(commits),
         }
         write_json(self.out / "results.json", results)
         if publish:
             write_json(RESULTS / f"{self.name}-{self.config.preset}-{slug(self.config.dataset)}.json", results)
         return self.out / "results.json"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: Any) -> None:

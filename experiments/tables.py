@@ -10,6 +10,7 @@ A table stands between `<!-- results: NAME -->` and `<!-- end -->`, NAME being a
 import json
 import math
 import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -48,18 +49,22 @@ def synthetic(results: dict) -> str:
 
 
 def semisupervised(results: dict) -> str:
-    """Numbers of labels down, methods across: mean ± sd of the error over label draws; then paired gains ± stderr."""
+    """Labels down, methods across: error, mean ± sd over draws; what bayes gains, paired, ± stderr; NLL."""
     config, metrics = results["config"], results["metrics"]
-    errors, gains = [], []
+    methods, rows = config["methods"], {"error %": [], "error % less that of bayes": [], "nll": []}
     for num in config["num_labelled"]:
-        entries = [metrics[f"{method} N_s={num} error %"] for method in config["methods"]]
-        errors.append([str(num), *(number({"value": e["value"], "stderr": e["sd"]}, 1) for e in entries)])
-        paired = [metrics.get(f"{other} - bayes N_s={num} error %") for other in ("supervised", "dcgan")]
-        gains.append([str(num), *(number(entry, 1) for entry in paired)])
-    tables = [table(errors, ["labels", *config["methods"]])]
-    if gains[0][1:] != ["-", "-"]:
-        tables.append(table(gains, ["labels", "supervised - bayes", "dcgan - bayes"]))
-    return "\n\n".join(tables)
+        entries = {method: metrics[f"{method} N_s={num} error %"] for method in methods}
+        spread = [number({"value": entry["value"], "stderr": entry["sd"]}, 1) for entry in entries.values()]
+        rows["error %"].append([str(num), *spread])
+        rows["nll"].append([str(num), *(number(metrics[f"{method} N_s={num} nll"], 2) for method in methods)])
+        if "bayes" in methods and config["num_label_draws"] > 1:
+            gains = []
+            for entry in entries.values():
+                gain = [other - bayes for other, bayes in zip(entry["errors"], entries["bayes"]["errors"], strict=True)]
+                stderr = statistics.stdev(gain) / math.sqrt(len(gain))
+                gains.append(number({"value": statistics.mean(gain), "stderr": stderr}, 1) if any(gain) else "-")
+            rows["error % less that of bayes"].append([str(num), *gains])
+    return "\n\n".join(table(lines, [f"{name}: labels", *methods]) for name, lines in rows.items() if lines)
 
 
 def step_sizes(results: dict) -> str:

@@ -155,7 +155,7 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
         if name.partition("/")[0].partition(":")[0] not in known:
             raise ValueError(name)
         builder: Any = tfds.builder(name, data_dir=data_dir)
-    except ValueError:
+    except (ValueError, AssertionError):  # the latter for a version that does not exist
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"the nearest names are {', '.join(near)}" if near else "try digits, mnist, or a path ending in .npz"
         raise UnknownDataset(f"unknown data set {name!r}: {hint}") from None

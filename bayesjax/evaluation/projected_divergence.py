@@ -14,6 +14,8 @@ import numpy as np
 
 from bayesjax.types import Array
 
+MAX_POINTS = 1_000_000
+
 
 class ProjectedDivergence:
     """Compares samples with a data set; the data's projection and density are computed once.
@@ -32,6 +34,11 @@ class ProjectedDivergence:
         self.components = np.linalg.svd(data - self.mean, full_matrices=False)[2][:2]
         self.projected_data = self.project(data)
         low, high = self.projected_data.min(axis=0) - margin, self.projected_data.max(axis=0) + margin
+        if not step > 0 or np.prod((high - low) / step) > MAX_POINTS:
+            raise ValueError(
+                f"step must be positive and coarse enough for at most {MAX_POINTS} grid points over "
+                f"{high[0] - low[0]:.3g} x {high[1] - low[1]:.3g}; got {step}: standardise the data or raise the step"
+            )
         axes = [np.arange(a, b, step) for a, b in zip(low, high, strict=True)]
         self.grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
         self.cell = step**2

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,14 @@ class Checkpointer:
         if run["shapes"] != shapes:
             raise CheckpointMismatch(f"{saved} holds another state: {first_difference(run['shapes'], shapes)}")
         leaves, structure = jax.tree.flatten(example)
-        with _orbax() as checkpointer:
-            restored = checkpointer.restore(saved / "state", {str(i): leaf for i, leaf in enumerate(leaves)})
-        state = jax.tree.unflatten(structure, [restored[str(i)] for i in range(len(leaves))])
-        return run["step"], state, self._restore_record(run)
+        try:
+            with _orbax() as checkpointer:
+                restored = checkpointer.restore(saved / "state", {str(i): leaf for i, leaf in enumerate(leaves)})
+            record = self._restore_record(run)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise CheckpointError(f"cannot read the checkpoint {saved}: {cause}") from error
+        return run["step"], jax.tree.unflatten(structure, [restored[str(i)] for i in range(len(leaves))]), record
 
     def save(self, step: int, state: Any, record: Record) -> None:
         """Saves the run after `step` steps; nothing if that is saved already.

@@ -33,6 +33,7 @@ class Trace(NamedTuple):
       seconds: wall-clock time of this call.
       compile_seconds: the part of `seconds` spent compiling.
       chunk_seconds: the part of `seconds` spent inside compiled chunks.
+      steps: the steps taken by this call.
     """
 
     draws: PyTree
@@ -41,6 +42,7 @@ class Trace(NamedTuple):
     seconds: float
     compile_seconds: float
     chunk_seconds: float
+    steps: int
 
 
 class NonFinite(FloatingPointError):
@@ -111,6 +113,7 @@ def run(
     record, done = Record(), 0
     if checkpointer is not None:
         done, state, record = checkpointer.restore(state, rng_key)
+    restored = done
     if done % thinning and done < num_steps:
         raise ValueError(
             f"num_steps: a run that ended after {done} steps cannot go on with draws every {thinning} steps"
@@ -159,7 +162,7 @@ def run(
     if checkpointer is not None:
         checkpointer.save(done, state, record)
     seconds = time.perf_counter() - started
-    return state, Trace(*record.stacked(), record.metrics, seconds, compile_seconds, chunk_seconds)
+    return state, Trace(*record.stacked(), record.metrics, seconds, compile_seconds, chunk_seconds, done - restored)
 
 
 def _default_chunk(num_steps: int, thinning: int) -> int:

@@ -97,7 +97,10 @@ def test_missing_file(tmp_path, capsys):
         ("semisupervised", ("--learning-rate", "nan"), "--learning-rate must be positive"),
         ("semisupervised", ("--methods", "baies"), "--methods must be among .*; got baies"),
         ("semisupervised", ("--warmup", "500"), "--warmup must be less than --num-steps"),
-        ("semisupervised", ("--num-burnin", "200"), "no draw is kept"),
+        ("semisupervised", ("--num-burnin", "246"), "no draw is kept"),
+        ("synthetic", ("--friction", "1"), "--friction must lie strictly between 0 and 1"),
+        ("semisupervised", ("--num-labelled",), "--num-labelled must be positive numbers"),
+        ("semisupervised", ("--kernel-size", "0"), "--kernel-size must be at least 1"),
         ("synthetic", ("--learning-rate", "-0.1"), "--learning-rate must be positive; got -0.1"),
         ("synthetic", ("--temperature", "0"), "--temperature must be positive; got 0"),
         ("synthetic", ("--extra-temperatures", "0.1", "-0.1"), "--extra-temperatures must not be negative"),
@@ -292,11 +295,29 @@ def test_interrupted_run_resumes(finished, tmp_path, capsys, monkeypatch):
         assert whole[name]["value"] == broken[name]["value"], name
 
 
-def test_overwrite(tmp_path, capsys):
-    """--overwrite deletes a run, and only what is a run: a folder without config.json keeps its files."""
+def test_overwrite(finished, tmp_path, capsys):
+    """--overwrite deletes this experiment's own files, and those only once the flags and the data are good."""
+    script, arguments, out = finished
+    before = results(out)
+    error_line(capsys, script, *arguments, "--overwrite", "--friction", "2")
+    error_line(capsys, script, *arguments, "--overwrite", "--dataset", "mnits")
+    assert results(out) == before
+    other = next(name for name in SCRIPTS if name != script)
+    assert "is not of experiments." in error_line(capsys, other, "--out", out, "--overwrite")
     (tmp_path / "note.txt").write_text("mine")
-    error_line(capsys, "semisupervised", "--out", tmp_path, "--overwrite", "--num-labelled", "9")
-    assert (tmp_path / "note.txt").exists()
+    (tmp_path / "parts").mkdir()
+    assert "without a config.json" in error_line(capsys, script, "--out", tmp_path)
+    run = common.Experiment("name", common.RunFlags(out=str(tmp_path), dataset="d", overwrite=True))
+    with run:
+        run.open()
+    assert (tmp_path / "note.txt").exists() and (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_publishing_something_else_than_a_preset(capsys, script):
+    """The committed results are those of the presets: no other setting may take their name."""
+    line = error_line(capsys, script, "--publish", "--friction", "0.2")
+    assert "--publish" in line and "--friction" in line
 
 
 def test_from_the_command_line(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,17 @@ def test_draws_keep_their_type(tmp_path, dtype):
     first, again = run()[1].draws, run()[1].draws
     assert first.dtype == again.dtype == jnp.dtype(dtype)
     assert first.tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize("damaged", ["record/*.npz", "step_*/state/manifest.ocdbt"])
+def test_a_damaged_checkpoint_is_one_error(saved, tmp_path, damaged):
+    """Truncated files are told as such, in one line, whatever library noticed."""
+    folder = tmp_path / "copy"
+    shutil.copytree(saved, folder)
+    path = sorted(folder.glob(damaged))[0]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(training.CheckpointError, match="cannot read the checkpoint"):
+        go(folder, 6)
 
 
 def test_interval():
