@@ -37,7 +37,7 @@ class Config(common.RunFlags):
 
 
 QUICK = Config()
-PAPER = replace(QUICK, preset="paper", hidden=1000, warmup=1000, num_steps=500)
+PAPER = replace(QUICK, preset="paper", hidden=1000, warmup=1000, num_steps=300)
 PRESETS = {"quick": QUICK, "paper": PAPER}
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ class Experiment:
         finite = {name: {key: _finite(value) for key, value in entry.items()} for name, entry in metrics.items()}
         results = {
             "experiment": self.name,
-            "command": " ".join(["python", "-m", f"experiments.{self.name}", *sys.argv[1:]]),
+            "command": " ".join(["python", "-m", f"experiments.{self.name}", *_without_folder(sys.argv[1:])]),
             "config": self.identity(),
             "metrics": finite,
             **extra,
@@ -242,6 +242,16 @@ class Experiment:
         if publish:
             write_json(RESULTS / f"{self.name}-{self.config.preset}-{slug(self.config.dataset)}.json", results)
         return self.out / "results.json"
+
+
+def _without_folder(arguments: list[str]) -> list[str]:
+    """The command line less what says where, or whether again: nobody needs it to make the same results."""
+    kept, skip = [], False
+    for argument in arguments:
+        if not skip and not argument.startswith(("--out", "--resume", "--overwrite")):
+            kept.append(argument)
+        skip = argument == "--out"
+    return kept
 
 
 def _finite(value: Any) -> Any:
