@@ -11,9 +11,8 @@ Read `bayesian_gan.py` next for the paper's synthetic experiment, `bayesian_gan_
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -45,8 +44,8 @@ class Stage(NamedTuple):
     num_steps: int
 
 
-def networks(generator: nn.Module, discriminator: nn.Module, latent_dim: int, shape: tuple[int, ...]) -> Networks:
-    """The modules' pure functions; the generator is fed uniform noise, the discriminator examples of this shape."""
+def networks(generator: Any, discriminator: Any, latent_dim: int, shape: tuple[int, ...]) -> Networks:
+    """Two Flax modules as pure functions; the generator is fed uniform noise, the discriminator examples of `shape`."""
 
     def init(rng_key, num_generators, num_discriminators):
         generator_key, discriminator_key = jax.random.split(rng_key)
