@@ -115,7 +115,7 @@ def released_game(config: Config, net: game.Networks, num_data: int) -> Kernel:
     )  # fmt: skip
     losses = game.released_losses(net, config.batch_size, prior_and_noise)
     adam = optax.adam(schedule, b1=0.5)
-    return game.play(*(kernels.optimize(loss, adam) for loss in losses), config.num_networks)
+    return game.play((kernels.optimize(loss, adam) for loss in losses), config.num_networks)
 
 
 def stages(config: Config, net: game.Networks, num_data: int, method: str, temperature: float) -> list[game.Stage]:
@@ -125,17 +125,17 @@ def stages(config: Config, net: game.Networks, num_data: int, method: str, tempe
     adam, sghmc = game.optimise(config, num_data), game.sample(config, num_data, temperature)
     num = config.num_networks
     if method == "ml":
-        return [game.Stage("ml", game.play(*map(adam, likelihoods), (1, 1)), config.num_steps)]
+        return [game.Stage("ml", game.play(map(adam, likelihoods), (1, 1)), config.num_steps)]
     if method == "ml_independent":
-        one = game.play(*map(adam, likelihoods), (1, 1))
+        one = game.play(map(adam, likelihoods), (1, 1))
         return [game.Stage("ml_independent", kernels.particles(one, num[0]), config.num_steps)]
     if method == "ml_coupled":
-        return [game.Stage("ml_coupled", game.play(*map(adam, likelihoods), num), config.num_steps)]
+        return [game.Stage("ml_coupled", game.play(map(adam, likelihoods), num), config.num_steps)]
     if method == "authors_code":
         return [game.Stage("authors_code", released_game(config, net, num_data), config.num_steps)]
     return [
-        game.Stage("bayes-warmup", game.play(*map(adam, densities), num), config.warmup),
-        game.Stage(f"bayes-T{temperature:g}", game.play(*map(sghmc, densities), num), config.num_steps - config.warmup),
+        game.Stage("bayes-warmup", game.play(map(adam, densities), num), config.warmup),
+        game.Stage(f"bayes-T{temperature:g}", game.play(map(sghmc, densities), num), config.num_steps - config.warmup),
     ]
 
 

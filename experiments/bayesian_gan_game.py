@@ -10,7 +10,7 @@ Read `bayesian_gan.py` next for the paper's synthetic experiment, `bayesian_gan_
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -124,8 +124,14 @@ def sample(flags: GameFlags, num_data: int, temperature: float) -> Callable[[Den
     return lambda density: kernels.sghmc(density, step_size=step_size, friction=flags.friction, temperature=temperature)
 
 
-def play(discriminator: Kernel, generator: Kernel, num: tuple[int, int]) -> Kernel:
-    """A sweep: all discriminators move, then all generators; `num` are (generators, discriminators)."""
+def play(players: Iterable[Kernel], num: tuple[int, int]) -> Kernel:
+    """A sweep: all discriminators move, then all generators.
+
+    Args:
+      players: ways to move one discriminator and one generator.
+      num: how many generators and discriminators there are.
+    """
+    discriminator, generator = players
     num_generators, num_discriminators = num
     return kernels.alternate(
         discriminator=kernels.particles(discriminator, num_discriminators),

@@ -148,7 +148,7 @@ def wasserstein(config: Config, net: game.Networks, supervised_loss: Callable) -
 
     adam = optax.adam(config.adam_learning_rate, b1=0.5)
     clipped = kernels.optimize(critic_loss, optax.chain(adam, kernels.clip_weights(config.clip)))
-    return game.play(clipped, kernels.optimize(generator_loss, adam), (1, 1))
+    return game.play((clipped, kernels.optimize(generator_loss, adam)), (1, 1))
 
 
 def stages(config: Config, net: game.Networks, num_data: int, num_labelled: int, method: str) -> list[game.Stage]:
@@ -168,7 +168,7 @@ def stages(config: Config, net: game.Networks, num_data: int, num_labelled: int,
     if method == "w_dcgan":
         return [game.Stage(method, wasserstein(config, net, supervised_loss), num_steps)]
     if method in ("dcgan", "dcgan_10", "ml_coupled"):
-        players = game.play(*map(game.optimise(config, num_data), densities(game.flat)), num)
+        players = game.play(map(game.optimise(config, num_data), densities(game.flat)), num)
         return [game.Stage(method, kernels.particles(players, 10) if method == "dcgan_10" else players, num_steps)]
     if method == "authors_code":
         prior_and_noise = functools.partial(
@@ -179,13 +179,13 @@ def stages(config: Config, net: game.Networks, num_data: int, num_labelled: int,
         decay, epoch = math.exp(-3), max(num_data // config.batch_size, 1)  # the program decays within one epoch
         decayed = optax.exponential_decay(5e-3, epoch, decay, end_value=5e-3 * decay)
         warm, then = (
-            game.play(*(kernels.optimize(loss, optimizer) for loss in losses), num)
+            game.play((kernels.optimize(loss, optimizer) for loss in losses), num)
             for optimizer in (optax.adam(decayed, b1=0.5), optax.sgd(5e-3 * decay, momentum=0.5))
         )
         return [game.Stage("authors_code-warmup", warm, warmup), game.Stage("authors_code", then, after_warmup)]
     prior = (posteriors.gaussian if config.prior == "gaussian" else posteriors.fan_in_gaussian)(config.prior_scale)
     warm, then = (
-        game.play(*map(move, densities(prior)), num)
+        game.play(map(move, densities(prior)), num)
         for move in (game.optimise(config, num_data), game.sample(config, num_data, config.temperature))
     )
     return [game.Stage("bayes-warmup", warm, warmup), game.Stage("bayes", then, after_warmup)]

@@ -78,7 +78,7 @@ def main(config: Config) -> None:
             data.Minibatches(data_key, inputs, flags.batch_size),
         )
         densities = game.conditionals(net, flags, posteriors.gaussian(flags.prior_scale), num_data=len(inputs))
-        adam = game.play(*map(game.optimise(flags, len(inputs)), densities), flags.num_networks)
+        adam = game.play(map(game.optimise(flags, len(inputs)), densities), flags.num_networks)
         state = jax.jit(lambda key: adam.init(net.init(key, *flags.num_networks), jax.random.fold_in(key, 0)))(init_key)
         state, _ = training.run(
             warmup_key, adam, state, batches, num_steps=config.warmup, keep=lambda state: (), **run.stage("warmup")
@@ -88,7 +88,7 @@ def main(config: Config) -> None:
         def sample(position, batches, rng_key, learning_rate, friction, temperature):
             """Kinetic temperatures of both players after every step, and whether the run is finite."""
             here = replace(flags, learning_rate=learning_rate, friction=friction)
-            kernel = game.play(*map(game.sample(here, len(inputs), temperature), densities), flags.num_networks)
+            kernel = game.play(map(game.sample(here, len(inputs), temperature), densities), flags.num_networks)
             start_key, rng_key = jax.random.split(rng_key)
             keys = jax.random.split(rng_key, config.num_steps)
 

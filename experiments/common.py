@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-T = TypeVar("T")
+T = TypeVar("T", bound="RunFlags")
 BOOKKEEPING = ("out", "resume", "overwrite", "publish", "checkpoint_interval", "data_dir")  # not part of a result
 OWN_ENTRIES = (
     "config.json", "commits.txt", "metrics.jsonl", "results.json", "figures", "parts", "checkpoints",
