@@ -3,11 +3,12 @@
 Read `kernels/sghmc.py` next to see these at work.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 
 import jax
-import jax.extend.random
 import jax.numpy as jnp
 
 from bayesjax.types import Array, PRNGKey, PyTree
@@ -96,22 +97,47 @@ def _sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:
     """Standard normal noise `[size]` from half a 32-bit word each.
 
     The sum s of three uniforms (5, 5 and 6 bits) is nearly normal already; an odd polynomial of s does the rest, with
-    neither logarithm nor table.
+    neither logarithm nor table. The sums go through memory as bytes, four to a word: XLA repeats a hash in every loop
+    that reads it, unless it is the operand of a concatenation.
     """
-    words = _random_words(rng_key, (size + 1) // 2)
 
-    def quantile(half: Array) -> Array:
-        steps = 2 * (half & 31) + 2 * ((half >> 5) & 31) + ((half >> 10) & 63)
-        s = (steps.astype(jnp.float32) - 93.5) / 96
-        return s * jnp.polyval(jnp.array(_QUANTILE[::-1], jnp.float32), s * s, unroll=8)
+    def sum_of_uniforms(half: Array) -> Array:
+        return 2 * (half & 31) + 2 * ((half >> 5) & 31) + ((half >> 10) & 63)
 
-    return jnp.concatenate([quantile(words), quantile(words >> 16)])[:size]
+    def four_sums(x: Array, y: Array) -> Array:
+        halves = x, x >> 16, y, y >> 16
+        return functools.reduce(operator.or_, (sum_of_uniforms(half) << 8 * i for i, half in enumerate(halves)))
+
+    words = _random_words(rng_key, -(-size // 4))
+    sums = jnp.concatenate([four_sums(x, y) for x, y in words]).reshape(-1)
+    steps = jnp.concatenate([(sums >> shift).astype(jnp.uint8) for shift in (0, 8, 16, 24)])[:size]
+    s = (steps.astype(jnp.float32) - 93.5) / 96
+    return s * jnp.polyval(jnp.array(_QUANTILE[::-1], jnp.float32), s * s, unroll=8)
 
 
-def _random_words(rng_key: PRNGKey, num: int) -> Array:
-    """32-bit words `[num]`: as `jax.random.bits`, but Threefry's two output words are both used (half the hashing)."""
+def _random_words(rng_key: PRNGKey, num: int) -> list[tuple[Array, Array]]:
+    """At least `num` pairs of 32-bit words, in two blocks `[8, n]` (XLA runs rows in parallel, not columns).
+
+    Threefry with its rounds written out is one loop over the data; `jax.random.bits` loops over the rounds on a CPU,
+    and goes through memory in each.
+    """
+    shape = (2, 8, -(-num // 16))
+    if jax.random.key_impl(rng_key) != "threefry2x32":
+        return list(zip(*jax.random.bits(rng_key, (2, *shape), jnp.uint32), strict=True))
     if jax.config.jax_debug_key_reuse:  # pyright: ignore[reportAttributeAccessIssue]
         jax.random.bits(rng_key)  # the checker does not count a hash of the key's data as a use of the key
-    if jax.random.key_impl(rng_key) == "threefry2x32":
-        return jax.extend.random.threefry_2x32(jax.random.key_data(rng_key), jax.lax.iota(jnp.uint32, num))
-    return jax.random.bits(rng_key, (num,), jnp.uint32)
+    counts = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    return [_threefry(jax.random.key_data(rng_key), block, jnp.zeros_like(block)) for block in counts]
+
+
+def _threefry(key: Array, x: Array, y: Array) -> tuple[Array, Array]:
+    """Threefry-2x32 with 20 rounds of two counters (Salmon et al., "Parallel random numbers", 2011)."""
+    schedule = key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA)
+    x, y = x + schedule[0], y + schedule[1]
+    for group in range(5):
+        for left in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
+            x = x + y
+            y = x ^ ((y << left) | (y >> (32 - left)))
+        x = x + schedule[(group + 1) % 3]
+        y = y + schedule[(group + 2) % 3] + jnp.uint32(group + 1)
+    return x, y
