@@ -112,7 +112,7 @@ def _sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:
     sums = jnp.concatenate([four_sums(x, y) for x, y in words]).reshape(-1)
     steps = jnp.concatenate([(sums >> shift).astype(jnp.uint8) for shift in (0, 8, 16, 24)])[:size]
     s = (steps.astype(jnp.float32) - 93.5) / 96
-    return s * jnp.polyval(jnp.array(_QUANTILE[::-1], jnp.float32), s * s, unroll=8)
+    return s * functools.reduce(lambda value, coefficient: value * (s * s) + coefficient, reversed(_QUANTILE))
 
 
 def _random_words(rng_key: PRNGKey, num: int) -> list[tuple[Array, Array]]:

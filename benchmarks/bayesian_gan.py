@@ -38,6 +38,7 @@ from bayesjax.objectives import adversarial
 from bayesjax.types import Density, Given, Kernel
 from benchmarks import bayesian_gan_torch as peer
 from experiments import common
+from experiments.bayesian_gan_game import batches
 
 TOLERANCE = 1e-3  # relative, between the ports' gradients and bayesjax's
 
@@ -129,14 +130,6 @@ def initial_position(num_generators: int, dim: int) -> dict:
     return stacked
 
 
-def batches(inputs: np.ndarray) -> Callable:
-    """The minibatch of a step, as the experiment draws it."""
-    return jax.tree_util.Partial(
-        lambda minibatches, step: posteriors.GANBatch(minibatches(step)),
-        data.Minibatches(jax.random.key(2), inputs, peer.BATCH_SIZE),
-    )
-
-
 def bayesjax_sweeps(
     inputs: np.ndarray, num_generators: int, temperature: float, num_sweeps: int
 ) -> tuple[Callable[[], None], float]:
@@ -152,7 +145,7 @@ def bayesjax_sweeps(
         return state, jax.tree.map(lambda leaf: leaf.mean(axis=0), infos)
 
     started = time.perf_counter()
-    arguments = jax.random.key(4), state, batches(inputs)
+    arguments = jax.random.key(4), state, batches(jax.random.key(2), inputs, peer.BATCH_SIZE)
     compiled = jax.jit(sweeps).lower(*arguments).compile()
     seconds = time.perf_counter() - started
 
@@ -230,9 +223,10 @@ def time_outside_chunks(inputs: np.ndarray, num_generators: int, num_sweeps: int
     """`training.run` with a metrics file, a draw of all networks every 100 sweeps, no checkpoints."""
     kernel = game(len(inputs), num_generators, 1.0)
     state = kernel.init(initial_position(num_generators, inputs.shape[1]), jax.random.key(3))
+    source = batches(jax.random.key(2), inputs, peer.BATCH_SIZE)
     with tempfile.TemporaryDirectory() as folder:
         _, trace = training.run(
-            jax.random.key(4), kernel, state, batches(inputs), num_steps=num_sweeps, thinning=min(100, num_sweeps),
+            jax.random.key(4), kernel, state, source, num_steps=num_sweeps, thinning=min(100, num_sweeps),
             metrics=training.MetricsFile(Path(folder) / "metrics.jsonl", "benchmark"),
         )  # fmt: skip
     outside = trace.seconds - trace.compile_seconds - trace.chunk_seconds
@@ -254,9 +248,10 @@ def prepare(config: Config) -> None:
     """Checks the flags and gives both libraries the same cores, before either starts its threads."""
     if importlib.util.find_spec("torch") is None:
         common.fail("this benchmark compares with PyTorch: pip install -e '.[bench]'")
-    for name in ("repeats", "num_sweeps", "num_generators", "threads", "num_run_sweeps"):
-        if getattr(config, name) < (name != "num_run_sweeps"):
-            common.fail(f"--{name.replace('_', '-')} is too small: {getattr(config, name)}")
+    least = {"repeats": 1, "num_sweeps": 1, "num_generators": 1, "threads": 1, "num_run_sweeps": 0}
+    for name, bound in least.items():
+        if getattr(config, name) < bound:
+            common.fail(f"--{name.replace('_', '-')} must be at least {bound}; got {getattr(config, name)}")
     try:
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

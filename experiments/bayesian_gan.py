@@ -4,7 +4,7 @@ Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.1 and figure 2. Ten
 two-layer networks, D = 100: the Jensen-Shannon divergence between data and samples in the plane of the data's two
 leading principal components, against iterations.
 
-    python -m experiments.bayesian_gan                     quick: small networks, one seed, under a minute
+    python -m experiments.bayesian_gan                     quick: three methods, small networks, one seed: a minute
     python -m experiments.bayesian_gan --preset paper      hidden 1000, five seeds, all temperatures: about an hour
     python -m experiments.bayesian_gan --dataset synthetic/single_gaussian     the data of the paper's text: one mode
 
@@ -49,10 +49,11 @@ class Config(bayesian_gan_flags.GameFlags):
     """Spacing of the grid for the JS divergence; 0.1 in the released code, four times slower and equal to 1e-3."""
 
 
-QUICK = Config()
+QUICK = Config(methods=("ml", "ml_coupled", "bayes"), warmup=400)
 PAPER = replace(
     QUICK,
     preset="paper",
+    methods=METHODS,
     num_seeds=5,
     extra_temperatures=(0.1, 0.01, 0.0),
     hidden=1000,
@@ -79,6 +80,7 @@ from bayesjax import data, evaluation, kernels, models, plots, posteriors, train
 from bayesjax.objectives import released_bayesian_gan
 from bayesjax.types import Kernel
 from experiments import bayesian_gan_game as game
+from experiments import tables
 
 
 def check(config: Config) -> None:
@@ -107,14 +109,12 @@ def networks(config: Config, dim: int) -> game.Networks:
 
 def released_game(config: Config, net: game.Networks, num_data: int) -> Kernel:
     """Both players as the released program moves them: its losses, Adam to the end, its decay within one epoch."""
-    decay = math.exp(-3)
-    schedule = optax.exponential_decay(1e-2, max(num_data // config.batch_size, 1), decay, end_value=1e-2 * decay)
     prior_and_noise = functools.partial(
         released_bayesian_gan.prior_and_noise,
         num_data=num_data, prior_scale=config.prior_scale, friction=1e-3, learning_rate=1.0,
     )  # fmt: skip
     losses = game.released_losses(net, config.batch_size, prior_and_noise)
-    adam = optax.adam(schedule, b1=0.5)
+    adam = optax.adam(game.released_schedule(1e-2, num_data, config.batch_size), b1=0.5)
     return game.play((kernels.optimize(loss, adam) for loss in losses), config.num_networks)
 
 
@@ -146,10 +146,7 @@ def run_method(
     config, (num_data, dim) = run.config, inputs.shape
     net = networks(config, dim)
     data_key, init_key, sample_key, run_key = jax.random.split(jax.random.key(seed), 4)
-    batches = jax.tree_util.Partial(
-        lambda minibatches, step: posteriors.GANBatch(minibatches(step)),
-        data.Minibatches(data_key, inputs, config.batch_size),
-    )
+    batches = game.batches(data_key, inputs, config.batch_size)
     mean, components = jnp.float32(plane.mean), jnp.float32(plane.components)
     fixed_points = jnp.asarray(inputs[:20])
 
@@ -221,15 +218,9 @@ def main(config: Config) -> None:
                     )
                     for seed in range(config.seed, config.seed + config.num_seeds)
                 ]
-        metrics, lines = {}, []
-        for name, results in rows.items():
-            summary = summarise(results)
-            metrics |= {f"{name} {key}": value for key, value in summary.items()}
-            lines.append(
-                [name, *(cell(summary.get(key)) for key in ("js", "js_draws", "js_r_hat", "js_ess", "logit_r_hat"))]
-            )
-        header = ["method", "JS at the end", "JS of the draws", "R-hat of JS", "ESS of JS", "worst R-hat of D(x)"]
-        print(common.table(lines, header))
+        metrics = {
+            f"{name} {key}": value for name, results in rows.items() for key, value in summarise(results).items()
+        }
         curves = {
             name: (np.array(results[0]["curve"])[:, 0], np.array([np.array(r["curve"])[:, 1] for r in results]))
             for name, results in rows.items()
@@ -244,7 +235,8 @@ def main(config: Config) -> None:
             for name, results in rows.items()
         }
         plots.scatter_by_group(run.out / "figures" / "samples.png", panels, plane.projected_data)
-        path = run.finish(metrics, publish=config.publish)
+        path = run.finish(metrics)
+        print(tables.render(path))
         print(f"results in {path}, figures in {run.out / 'figures'}")
 
 
@@ -271,14 +263,6 @@ def summarise(results: list[dict]) -> dict[str, dict]:
             summary["js_ess"] = {"value": float(evaluation.effective_sample_size(draws))}
             summary["logit_r_hat"] = {"value": float(np.max(evaluation.r_hat(logits)))}
     return summary
-
-
-def cell(entry: dict | None) -> str:
-    """A number with its standard error, for the table."""
-    if entry is None:
-        return "-"
-    stderr = entry.get("stderr", math.nan)
-    return f"{entry['value']:.4f} ± {stderr:.4f}" if math.isfinite(stderr) else f"{entry['value']:.4g}"
 
 
 if __name__ == "__main__":

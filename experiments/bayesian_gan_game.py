@@ -4,7 +4,7 @@
     conditionals  the paper's log posteriors of either player given the other
     optimise, sample      two ways to move a player: Adam on its negative, SGHMC on it
     play          both players, `num` networks each, taking turns
-    released_losses       what the released program minimises instead
+    released_losses, released_schedule    what the released program minimises instead, and how fast
 
 Read `bayesian_gan.py` next for the paper's synthetic experiment, `bayesian_gan_semisupervised.py` for few labels.
 """
@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from bayesjax import kernels, models, posteriors, training
+from bayesjax import data, kernels, models, posteriors, training
 from bayesjax.objectives import released_bayesian_gan, semi_supervised
 from bayesjax.types import Array, Density, Given, Kernel, Params, Prior, PRNGKey
 from experiments.bayesian_gan_flags import GameFlags
+
+RELEASED_DECAY = math.exp(-3)
 
 
 class Networks(NamedTuple):
@@ -139,6 +142,13 @@ def play(players: Iterable[Kernel], num: tuple[int, int]) -> Kernel:
     )
 
 
+def batches(rng_key: PRNGKey, inputs: np.ndarray, batch_size: int) -> Callable[[Array], posteriors.GANBatch]:
+    """Minibatches of unlabelled data by step: `step -> GANBatch`."""
+    return jax.tree_util.Partial(
+        lambda minibatches, step: posteriors.GANBatch(minibatches(step)), data.Minibatches(rng_key, inputs, batch_size)
+    )
+
+
 def generate_each(net: Networks, generators: Params, rng_key: PRNGKey, num: int) -> Array:
     """`num` examples of each of the stacked generators, `[J, num, ...]`."""
     keys = jax.random.split(rng_key, jax.tree.leaves(generators)[0].shape[0])
@@ -152,6 +162,13 @@ def timings(trace: training.Trace) -> dict[str, float]:
         "ms_per_step": 1e3 * trace.chunk_seconds / trace.steps if trace.steps else math.nan,
         "fraction_outside_chunks": 1 - trace.chunk_seconds / running if trace.steps else math.nan,
     }
+
+
+def released_schedule(learning_rate: float, num_data: int, batch_size: int) -> optax.Schedule:
+    """The released program's learning rate: it falls by RELEASED_DECAY within the first epoch and stays there."""
+    steps_per_epoch = max(num_data // batch_size, 1)
+    end_value = learning_rate * RELEASED_DECAY
+    return optax.exponential_decay(learning_rate, steps_per_epoch, RELEASED_DECAY, end_value=end_value)
 
 
 def released_losses(

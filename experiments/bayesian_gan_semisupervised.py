@@ -3,7 +3,7 @@
 Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.2 and table 1: a discriminator of K classes and "fake" sees
 N_s labelled images and all others without their labels; test error against N_s.
 
-    python -m experiments.bayesian_gan_semisupervised                    quick: digits, 100 labels, under a minute
+    python -m experiments.bayesian_gan_semisupervised                    quick: digits, 100 labels, a minute
     python -m experiments.bayesian_gan_semisupervised --preset paper     digits, 20 to 200 labels, ten label draws each
     python -m experiments.bayesian_gan_semisupervised --dataset mnist    any image set by name, or an .npz file
 
@@ -71,11 +71,11 @@ class Config(bayesian_gan_flags.GameFlags):
 
 
 QUICK = Config(
-    methods=METHODS[:-1], num_generators=2, num_discriminators=5, pool="mean", prior_scale=10.0, latent_dim=32,
+    methods=("supervised", "dcgan", "bayes"), num_generators=2, num_discriminators=5, pool="mean", prior_scale=10.0, latent_dim=32,
     batch_size=16, friction=0.3, learning_rate=3e-2, warmup=250, num_steps=500, num_burnin=50, thinning=5,
 )  # fmt: skip
 PAPER = replace(
-    QUICK, preset="paper", num_labelled=(20, 50, 100, 200), num_label_draws=10,
+    QUICK, preset="paper", methods=METHODS[:-1], num_labelled=(20, 50, 100, 200), num_label_draws=10,
     warmup=400, num_steps=1000, num_burnin=100, thinning=10,
 )  # fmt: skip
 PRESETS = {"quick": QUICK, "paper": PAPER}
@@ -98,6 +98,7 @@ from bayesjax.models import dcgan
 from bayesjax.objectives import released_bayesian_gan, semi_supervised
 from bayesjax.types import Array, Given, Kernel, Params, PRNGKey
 from experiments import bayesian_gan_game as game
+from experiments import tables
 
 
 def check(config: Config) -> None:
@@ -105,11 +106,7 @@ def check(config: Config) -> None:
     bayesian_gan_flags.check(config, METHODS)
     common.require_positive(config, "clip")
     common.require_at_least_one(config, "num_label_draws", "labelled_batch_size", "kernel_size")
-    for name in ("generator_features", "discriminator_features", "num_labelled"):
-        values = getattr(config, name)
-        common.require(
-            len(values) > 0 and min(values) > 0, f"--{name.replace('_', '-')} must be positive numbers; got {values}"
-        )
+    common.require_all_positive(config, "generator_features", "discriminator_features", "num_labelled")
     common.require_choice(config, "evaluate_on", ("test", "validation"))
     common.require_choice(config, "labels_count_as", ("labelled", "unlabelled"))
     common.require_choice(config, "prior", ("gaussian", "fan_in"))
@@ -176,11 +173,10 @@ def stages(config: Config, net: game.Networks, num_data: int, num_labelled: int,
             num_data=num_data, prior_scale=1.0, friction=0.01, learning_rate=2e-4,
         )  # fmt: skip
         losses = game.released_losses(net, config.batch_size, prior_and_noise)
-        decay, epoch = math.exp(-3), max(num_data // config.batch_size, 1)  # the program decays within one epoch
-        decayed = optax.exponential_decay(5e-3, epoch, decay, end_value=5e-3 * decay)
+        decayed = game.released_schedule(5e-3, num_data, config.batch_size)
         warm, then = (
             game.play((kernels.optimize(loss, optimizer) for loss in losses), num)
-            for optimizer in (optax.adam(decayed, b1=0.5), optax.sgd(5e-3 * decay, momentum=0.5))
+            for optimizer in (optax.adam(decayed, b1=0.5), optax.sgd(5e-3 * game.RELEASED_DECAY, momentum=0.5))
         )
         return [game.Stage("authors_code-warmup", warm, warmup), game.Stage("authors_code", then, after_warmup)]
     prior = (posteriors.gaussian if config.prior == "gaussian" else posteriors.fan_in_gaussian)(config.prior_scale)
@@ -246,11 +242,14 @@ def run_method(
             **run.stage(f"{stage.name}-{num_labelled}"),
         )  # fmt: skip
         position = state.position
+    position = jax.tree.map(np.asarray, position)
     kept = trace.draws if sampling else jax.tree.map(lambda leaf: leaf[None], position["discriminator"])
 
     # Leaves are [kept draws, label draws, (games,) networks, ...]: all axes but the label draw's are averaged over.
-    one = jax.eval_shape(lambda: net.init(init_key, 1, 1))["discriminator"]
-    kept = jax.tree.map(lambda leaf, w: jnp.moveaxis(leaf, 1, 0).reshape(draws, -1, *w.shape[1:]), kept, one)
+    one = jax.eval_shape(lambda: net.init(init_key, 1, 1))
+    kept = jax.tree.map(
+        lambda leaf, w: np.moveaxis(leaf, 1, 0).reshape(draws, -1, *w.shape[1:]), kept, one["discriminator"]
+    )
     classify = lambda params, x: semi_supervised.class_probabilities(net.logits(params, x))  # noqa: E731
     result = {"errors": [], "nll": []}
     for draw in range(draws):
@@ -259,9 +258,11 @@ def run_method(
         result["errors"].append(evaluation.error_rate(predictive, judged.labels).value)
         result["nll"].append(evaluation.negative_log_likelihood(predictive, judged.labels).value)
     if "generator" in position:
-        one = jax.eval_shape(lambda: net.init(init_key, 1, 1))["generator"]
-        generators = jax.tree.map(lambda leaf, w: leaf[0].reshape(-1, *w.shape[1:]), position["generator"], one)
-        images = game.generate_each(net, generators, jax.random.fold_in(stage_key, stage.num_steps + 1), 12)
+        generators = jax.tree.map(
+            lambda leaf, w: leaf[0].reshape(-1, *w.shape[1:]), position["generator"], one["generator"]
+        )
+        image_key = jax.random.fold_in(stage_key, stage.num_steps + 1)
+        images = jax.jit(functools.partial(game.generate_each, net, num=12))(generators, image_key)
         np.save(run.out / "parts" / f"images-{method}-{num_labelled}.npy", (images + 1) / 2)
     return result | game.timings(trace)
 
@@ -280,9 +281,8 @@ def main(config: Config) -> None:
             for num in config.num_labelled
             for method in config.methods
         }
-        metrics, rows = {}, []
+        metrics = {}
         for num in config.num_labelled:
-            row = [str(num)]
             for method in config.methods:
                 errors = 100 * np.array(results[method, num]["errors"])
                 sd = errors.std(ddof=1) if len(errors) > 1 else math.nan
@@ -290,11 +290,6 @@ def main(config: Config) -> None:
                 metrics[f"{method} N_s={num} error %"] = {"value": errors.mean(), **spread}
                 metrics[f"{method} N_s={num} nll"] = {"value": float(np.mean(results[method, num]["nll"]))}
                 metrics[f"{method} N_s={num} ms per step"] = {"value": results[method, num]["ms_per_step"]}
-                row.append(f"{errors.mean():.1f} ± {sd:.1f}" if len(errors) > 1 else f"{errors.mean():.1f}")
-            rows.append(row)
-        title = f"{config.evaluate_on} error in % of {len(judged)} images"
-        print(f"{title}, mean ± sd over {config.num_label_draws} label draw(s)")
-        print(common.table(rows, ["N_s", *config.methods]))
         for method in config.methods:
             path = run.out / "parts" / f"images-{method}-{config.num_labelled[-1]}.npy"
             if path.exists():
@@ -311,7 +306,9 @@ def main(config: Config) -> None:
                 run.out / "figures" / "errors.png", curves, xlabel="labelled images",
                 ylabel=f"{config.evaluate_on} error (%)", title=config.dataset,
             )  # fmt: skip
-        path = run.finish(metrics, publish=config.publish)
+        path = run.finish(metrics)
+        print(f"{config.evaluate_on} split, {len(judged)} images; mean ± sd over label draws")
+        print(tables.render(path))
         print(f"results in {path}, figures in {run.out / 'figures'}")
 
 

@@ -1,6 +1,6 @@
 """Which step sizes hold? SGHMC on the synthetic Bayesian GAN over learning rates, frictions and temperatures.
 
-    python -m experiments.bayesian_gan_step_sizes                    quick: small networks, half a minute
+    python -m experiments.bayesian_gan_step_sizes                    quick: small networks, a minute
     python -m experiments.bayesian_gan_step_sizes --preset paper     the networks of experiments.bayesian_gan
 
 One Adam warm-up, then the same number of SGHMC steps from its end at each setting. A step size holds if the run stays
@@ -43,24 +43,21 @@ PRESETS = {"quick": QUICK, "paper": PAPER}
 if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
+import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import data, posteriors, training, tree
-from experiments import bayesian_gan
+from bayesjax import posteriors, training, tree
+from experiments import bayesian_gan, tables
 from experiments import bayesian_gan_game as game
 
 
 def check(config: Config) -> None:
     """Raises ValueError for the first setting that makes no sense."""
-    for name in ("learning_rates", "frictions", "temperatures"):
-        values = getattr(config, name)
-        common.require(
-            len(values) > 0 and min(values) > 0, f"--{name.replace('_', '-')} must be positive numbers; got {values}"
-        )
+    common.require_all_positive(config, "learning_rates", "frictions", "temperatures")
     common.require(max(config.frictions) < 1, f"--frictions must be below 1; got {config.frictions}")
     common.require_at_least_one(config, "hidden", "num_generators", "warmup", "num_steps")
 
@@ -73,10 +70,7 @@ def main(config: Config) -> None:
         flags = bayesian_gan.Config(hidden=config.hidden, num_generators=config.num_generators, warmup=config.warmup)
         net = bayesian_gan.networks(flags, inputs.shape[1])
         data_key, init_key, warmup_key, sample_key = jax.random.split(jax.random.key(config.seed), 4)
-        batches = jax.tree_util.Partial(
-            lambda minibatches, step: posteriors.GANBatch(minibatches(step)),
-            data.Minibatches(data_key, inputs, flags.batch_size),
-        )
+        batches = game.batches(data_key, inputs, flags.batch_size)
         densities = game.conditionals(net, flags, posteriors.gaussian(flags.prior_scale), num_data=len(inputs))
         adam = game.play(map(game.optimise(flags, len(inputs)), densities), flags.num_networks)
         state = jax.jit(lambda key: adam.init(net.init(key, *flags.num_networks), jax.random.fold_in(key, 0)))(init_key)
@@ -106,24 +100,17 @@ def main(config: Config) -> None:
             print(f"T {temperature:g}, friction {friction:g}, learning rate {learning_rate:g}: finite {bool(finite)}")
             return {"finite": bool(finite), **{name: float(values.mean()) for name, values in second_half.items()}}
 
-        metrics, rows = {}, []
-        for temperature in config.temperatures:
-            for friction in config.frictions:
-                row = [f"{temperature:g}", f"{friction:g}"]
-                for rate in config.learning_rates:
-                    name = f"T={temperature:g} friction={friction:g} learning_rate={rate:g}"
-                    result = run.cached(name.replace(" ", "-"), lambda s=(temperature, friction, rate): measure(*s))
-                    for player in ("discriminator", "generator"):
-                        ratio = result[player] / temperature if result["finite"] else math.inf
-                        metrics[f"{name} {player} kinetic temperature / T"] = {
-                            "value": ratio if math.isfinite(ratio) else None
-                        }
-                        row.append(f"{ratio:.3g}" if math.isfinite(ratio) else "diverges")
-                rows.append(row)
-        header = ["T", "friction", *(f"{p} {r:g}" for r in config.learning_rates for p in ("D", "G"))]
-        print("kinetic temperature / T of D and of the Gs, by learning rate (1: right; above: the step is too large)")
-        print(common.table(rows, header))
-        print(f"results in {run.finish(metrics, publish=config.publish)}")
+        metrics = {}
+        for setting in itertools.product(config.temperatures, config.frictions, config.learning_rates):
+            name = "T={:g} friction={:g} learning_rate={:g}".format(*setting)
+            result = run.cached(name.replace(" ", "-"), lambda setting=setting: measure(*setting))
+            for player in ("discriminator", "generator"):
+                ratio = result[player] / setting[0] if result["finite"] else math.inf
+                metrics[f"{name} {player} kinetic temperature / T"] = {"value": ratio}
+        path = run.finish(metrics)
+        print("kinetic temperature / T of D / of the Gs (1: right; above: the step is too large)")
+        print(tables.render(path))
+        print(f"results in {path}")
 
 
 if __name__ == "__main__":

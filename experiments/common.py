@@ -3,7 +3,7 @@
     config = common.parse(PRESETS, __doc__)             # --preset picks the defaults, every field is a flag
     with common.Experiment("name", config) as run:      # the folder; bad input becomes one line
         ...  training.run(..., **run.stage("warm-up"))  # progress, metrics, checkpoints
-        run.finish(metrics)                             # writes results.json
+        print(tables.render(run.finish(metrics)))       # results.json, and its table
 
 Exit codes: 0 done; 2 bad input, in one line; 130 interrupted (resume with --resume).
 """
@@ -109,6 +109,15 @@ def require_positive(config: Any, *names: str) -> None:
         require(value > 0, f"--{name.replace('_', '-')} must be positive; got {value}")
 
 
+def require_all_positive(config: Any, *names: str) -> None:
+    """Raises ValueError for the first of these lists that is empty or holds a number that is not positive."""
+    for name in names:
+        values = getattr(config, name)
+        require(
+            len(values) > 0 and min(values) > 0, f"--{name.replace('_', '-')} must be positive numbers; got {values}"
+        )
+
+
 def require_at_least_one(config: Any, *names: str) -> None:
     """Raises ValueError for the first of these counts that is less than 1."""
     for name in names:
@@ -136,26 +145,28 @@ class Experiment:
         self.out = Path(config.out or f"runs/{name}-{config.preset}-{slug(config.dataset)}-seed{config.seed}")
         self.started, self.commit = time.time(), commit()
         self.is_open = False
+        self.replaces = config.overwrite and not config.resume
+        self.marked = {"experiment": name, **self.identity()}
 
     def __enter__(self) -> "Experiment":
         """Refuses a folder that holds something else than this run or nothing."""
-        saved, marked = self.out / "config.json", {"experiment": self.name, **self.identity()}
+        saved = self.out / "config.json"
         try:
             was = json.loads(saved.read_text()) if saved.exists() else None
         except (OSError, ValueError) as error:
             fail(f"cannot read {saved}: {error}")
         written = [name for name in OWN_ENTRIES if (self.out / name).exists()]
-        if self.config.overwrite and not self.config.resume:
+        if self.replaces:
             if was is not None and was.get("experiment") != self.name:
                 fail(f"--overwrite: {saved} is not of experiments.{self.name}: choose another --out")
         elif was is None and written:
             fail(f"{self.out} holds {written[0]} without a config.json: choose another --out, or --overwrite it")
         elif was is not None and not self.config.resume:
             fail(f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or an --out")
-        elif was is not None and was != marked:
+        elif was is not None and was != self.marked:
             from bayesjax.training.checkpoint import first_difference
 
-            fail(f"--resume: {self.out} holds a run of another configuration: {first_difference(was, marked)}")
+            fail(f"--resume: {self.out} holds a run of another configuration: {first_difference(was, self.marked)}")
         return self
 
     def open(self) -> None:
@@ -163,7 +174,7 @@ class Experiment:
         if self.is_open:
             return
         try:
-            if self.config.overwrite and not self.config.resume:
+            if self.replaces:
                 for name in OWN_ENTRIES:
                     path = self.out / name
                     if path.is_dir():
@@ -172,7 +183,7 @@ class Experiment:
                         path.unlink(missing_ok=True)
             for folder in ("figures", "parts"):
                 (self.out / folder).mkdir(parents=True, exist_ok=True)
-            write_json(self.out / "config.json", {"experiment": self.name, **self.identity()})
+            write_json(self.out / "config.json", self.marked)
             with (self.out / "commits.txt").open("a") as file:
                 file.write(self.commit + "\n")
         except OSError as error:
@@ -216,14 +227,12 @@ class Experiment:
             write_json(path, value)
         return json.loads(path.read_text())
 
-    def finish(self, metrics: dict[str, dict], *, publish: bool = False, **extra: Any) -> Path:
-        """Writes results.json; with `publish`, also to experiments/results/NAME-PRESET-DATASET.json.
+    def finish(self, metrics: dict[str, dict]) -> Path:
+        """Writes results.json; with --publish, also to experiments/results/NAME-PRESET-DATASET.json.
 
         Args:
           metrics: `{name: {"value": ..., "stderr": ..., "paper": ..., "source": ...}}`; a number that is not finite is
             written as null.
-          publish: whether this run's figures are to be committed.
-          **extra: further JSON-serialisable entries.
         """
         commits = list(dict.fromkeys((self.out / "commits.txt").read_text().split()))
         finite = {name: {key: _finite(value) for key, value in entry.items()} for name, entry in metrics.items()}
@@ -232,14 +241,13 @@ class Experiment:
             "command": " ".join(["python", "-m", f"experiments.{self.name}", *_without_folder(sys.argv[1:])]),
             "config": self.identity(),
             "metrics": finite,
-            **extra,
             "seconds": round(time.time() - self.started, 1),
             "device": device_name(),
             "versions": versions("jax", "jaxlib", "flax", "optax", "numpy"),
             "commit": ", ".join(commits),
         }
         write_json(self.out / "results.json", results)
-        if publish:
+        if self.config.publish:
             write_json(RESULTS / f"{self.name}-{self.config.preset}-{slug(self.config.dataset)}.json", results)
         return self.out / "results.json"
 

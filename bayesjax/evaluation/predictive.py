@@ -51,19 +51,22 @@ def error_rate(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
     Raises:
       ValueError: if the lengths differ.
     """
-    if len(probabilities) != len(labels):
-        raise ValueError(f"labels must have one entry for each of {len(probabilities)} rows; got {len(labels)}")
+    _check_lengths(probabilities, labels)
     wrong = np.asarray(probabilities).argmax(axis=-1) != np.asarray(labels)
     return Estimate(float(wrong.mean()), float(np.sqrt(wrong.mean() * (1 - wrong.mean()) / len(wrong))))
 
 
 def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
     """Mean of -log p(label) in nats, with its standard error over test points; as `error_rate`."""
-    if len(probabilities) != len(labels):
-        raise ValueError(f"labels must have one entry for each of {len(probabilities)} rows; got {len(labels)}")
+    _check_lengths(probabilities, labels)
     chosen = np.take_along_axis(np.asarray(probabilities, float), np.asarray(labels)[:, None], axis=-1)
     values = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
     return Estimate(float(values.mean()), float(values.std() / np.sqrt(len(values))))
+
+
+def _check_lengths(probabilities: ArrayLike, labels: ArrayLike) -> None:
+    if len(probabilities) != len(labels):
+        raise ValueError(f"labels must have one entry for each of {len(probabilities)} rows; got {len(labels)}")
 
 
 def mean_estimate(repeats: ArrayLike | Sequence[float]) -> Estimate:

@@ -131,8 +131,7 @@ class Checkpointer:
                 restored = checkpointer.restore(saved / "state", {str(i): leaf for i, leaf in enumerate(leaves)})
             record = self._restore_record(run)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise CheckpointError(f"cannot read the checkpoint {saved}: {cause}") from error
+            raise CheckpointError(f"cannot read the checkpoint {saved}: {_cause(error)}") from error
         return run["step"], jax.tree.unflatten(structure, [restored[str(i)] for i in range(len(leaves))]), record
 
     def save(self, step: int, state: Any, record: Record) -> None:
@@ -169,8 +168,7 @@ class Checkpointer:
         except (OSError, ValueError, RuntimeError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             kept = f"the last complete save is {previous}" if previous else "there is no complete save yet"
-            cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise CheckpointError(f"cannot write a checkpoint in {self.directory}: {cause}; {kept}") from error
+            raise CheckpointError(f"cannot write a checkpoint in {self.directory}: {_cause(error)}; {kept}") from error
         record.num_saved, record.files = len(record.pieces), files
         if previous is not None:
             shutil.rmtree(previous, ignore_errors=True)
@@ -194,6 +192,11 @@ class Checkpointer:
                 record.pieces.append(leaves)
         record.num_saved = len(record.pieces)
         return record
+
+
+def _cause(error: Exception) -> str:
+    """The first line of what an error says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _orbax() -> Any:
