@@ -14,6 +14,7 @@ __all__ = [
     "evaluation",
     "kernels",
     "models",
+    "noise",
     "objectives",
     "plots",
     "posteriors",

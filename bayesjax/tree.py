@@ -3,14 +3,13 @@
 Read `kernels/sghmc.py` next to see these at work.
 """
 
-import functools
 import math
-import operator
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
+from bayesjax.noise import sixteen_bit_normal
 from bayesjax.types import Array, PRNGKey, PyTree
 
 
@@ -69,75 +68,18 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
 def normal_like(rng_key: PRNGKey, tree: PyTree) -> PyTree:
     """Independent standard normal noise in the shape of `tree`.
 
-    All leaves come out of one draw, since many small draws cost more than a large one. float32 noise, which can be half
-    the cost of a sampler's step, takes 16 random bits a number (`_sixteen_bit_normal`): its odd moments are 0, its
-    moments 2, 4, 6 and 8 are those of N(0, 1) (1, 3, 15, 105), its distribution function is within 0.001 of Phi midway
-    through each of its 188 steps, and |z| < 4.22. A weak scheme for a stochastic differential equation asks no more of
-    its noise than the moments (Kloeden & Platen 1992, chapter 14). Other types are drawn by `jax.random.normal`.
+    All leaves come out of one draw, since many small draws cost more than a large one: float32 noise out of
+    `noise.sixteen_bit_normal`, since it can be half the cost of a sampler's step, other types out of
+    `jax.random.normal`.
     """
     leaves, structure = jax.tree.flatten(tree)
     if all(jnp.result_type(leaf) == jnp.float32 for leaf in leaves):
-        flat = _sixteen_bit_normal(rng_key, num_elements(leaves))
+        flat = sixteen_bit_normal(rng_key, num_elements(leaves))
     else:
         flat = jax.random.normal(rng_key, (num_elements(leaves),), jnp.result_type(*leaves))
-    noise, start = [], 0
+    pieces, start = [], 0
     for leaf in leaves:
         size = math.prod(jnp.shape(leaf))
-        noise.append(flat[start : start + size].reshape(jnp.shape(leaf)).astype(jnp.result_type(leaf)))
+        pieces.append(flat[start : start + size].reshape(jnp.shape(leaf)).astype(jnp.result_type(leaf)))
         start += size
-    return jax.tree.unflatten(structure, noise)
-
-
-# Coefficients of s, s^3, ..., s^9, solved for the moments of all 2^16 values and, those met, for the least distance
-# from the normal quantiles; tests/test_tree.py enumerates the values.
-_QUANTILE = (2.83687246, 0.45358742, 0.59465766, -2.69241749, 3.48256243)
-
-
-def _sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:
-    """Standard normal noise `[size]` from half a 32-bit word each.
-
-    The sum s of three uniforms (5, 5 and 6 bits) is nearly normal already; an odd polynomial of s does the rest, with
-    neither logarithm nor table. The sums go through memory as bytes, four to a word: XLA repeats a hash in every loop
-    that reads it, unless it is the operand of a concatenation.
-    """
-
-    def sum_of_uniforms(half: Array) -> Array:
-        return 2 * (half & 31) + 2 * ((half >> 5) & 31) + ((half >> 10) & 63)
-
-    def four_sums(x: Array, y: Array) -> Array:
-        halves = x, x >> 16, y, y >> 16
-        return functools.reduce(operator.or_, (sum_of_uniforms(half) << 8 * i for i, half in enumerate(halves)))
-
-    words = _random_words(rng_key, -(-size // 4))
-    sums = jnp.concatenate([four_sums(x, y) for x, y in words]).reshape(-1)
-    steps = jnp.concatenate([(sums >> shift).astype(jnp.uint8) for shift in (0, 8, 16, 24)])[:size]
-    s = (steps.astype(jnp.float32) - 93.5) / 96
-    return s * functools.reduce(lambda value, coefficient: value * (s * s) + coefficient, reversed(_QUANTILE))
-
-
-def _random_words(rng_key: PRNGKey, num: int) -> list[tuple[Array, Array]]:
-    """At least `num` pairs of 32-bit words, in two blocks `[8, n]` (XLA runs rows in parallel, not columns).
-
-    Threefry with its rounds written out is one loop over the data; `jax.random.bits` loops over the rounds on a CPU,
-    and goes through memory in each.
-    """
-    shape = (2, 8, -(-num // 16))
-    if jax.random.key_impl(rng_key) != "threefry2x32":
-        return list(zip(*jax.random.bits(rng_key, (2, *shape), jnp.uint32), strict=True))
-    if jax.config.jax_debug_key_reuse:  # pyright: ignore[reportAttributeAccessIssue]
-        jax.random.bits(rng_key)  # the checker does not count a hash of the key's data as a use of the key
-    counts = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    return [_threefry(jax.random.key_data(rng_key), block, jnp.zeros_like(block)) for block in counts]
-
-
-def _threefry(key: Array, x: Array, y: Array) -> tuple[Array, Array]:
-    """Threefry-2x32 with 20 rounds of two counters (Salmon et al., "Parallel random numbers", 2011)."""
-    schedule = key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA)
-    x, y = x + schedule[0], y + schedule[1]
-    for group in range(5):
-        for left in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
-            x = x + y
-            y = x ^ ((y << left) | (y >> (32 - left)))
-        x = x + schedule[(group + 1) % 3]
-        y = y + schedule[(group + 2) % 3] + jnp.uint32(group + 1)
-    return x, y
+    return jax.tree.unflatten(structure, pieces)

@@ -72,7 +72,8 @@ class Config(bayesian_gan_flags.GameFlags):
 
 QUICK = Config(
     methods=("supervised", "dcgan", "bayes"), num_generators=2, num_discriminators=5, pool="mean", prior_scale=10.0,
-    latent_dim=32, batch_size=16, friction=0.3, learning_rate=3e-2, warmup=250, num_steps=500, num_burnin=50, thinning=5,
+    latent_dim=32, batch_size=16, friction=0.3, learning_rate=3e-2,
+    warmup=250, num_steps=500, num_burnin=50, thinning=5,
 )  # fmt: skip
 PAPER = replace(
     QUICK, preset="paper", methods=METHODS[:-1], num_labelled=(20, 50, 100, 200), num_label_draws=10,

@@ -15,10 +15,11 @@ MIDDLE = ("models", "objectives", "posteriors", "kernels")
 TOP = ("training", "evaluation", "data", "plots")
 MAY_IMPORT = {
     "types": set(),
-    "tree": {"types"},
+    "noise": {"types"},
+    "tree": {"types", "noise"},
     "divergences": {"types", "tree"},
-    **{name: {"types", "tree", "divergences"} for name in MIDDLE},
-    **{name: {"types", "tree", "divergences", *MIDDLE, *TOP} for name in TOP},
+    **{name: {"types", "noise", "tree", "divergences"} for name in MIDDLE},
+    **{name: {"types", "noise", "tree", "divergences", *MIDDLE, *TOP} for name in TOP},
 }
 """Subpackage of bayesjax: those that it may import besides itself. The top four may use one another, without cycles."""
 HOMES = {

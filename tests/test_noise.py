@@ -1,0 +1,103 @@
+"""The words are Threefry's; the normal noise is enumerated value by value; the uniform noise is exact at its ends."""
+
+import jax
+import jax.extend.random
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from bayesjax import noise
+
+NORMAL_MOMENTS = (0, 1, 0, 3, 0, 15, 0, 105)
+
+
+@pytest.fixture(scope="module")
+def sixteen_bit_values():
+    """All 2^16 values of `sixteen_bit_normal`, once from each half of either word of a pair, `[4, 2^16]`."""
+    halves = jnp.arange(2**16, dtype=jnp.uint32).reshape(2, 8, -1)
+    words = halves | (halves << 16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(noise, "random_words", lambda rng_key, num: [(block, block) for block in words])
+        values = noise.sixteen_bit_normal(jax.random.key(0), 2**18)
+    assert values.dtype == jnp.float32
+    return np.asarray(values, np.float64).reshape(4, -1)
+
+
+def assert_normal_moments(values):
+    """Moments 1 to 8 are those of N(0, 1), 1e-5 relative (odd ones: 1e-5 of the next even one)."""
+    for order, expected in enumerate(NORMAL_MOMENTS, 1):
+        scale = max(expected, NORMAL_MOMENTS[min(order, 7)])
+        moment = np.mean(values**order)
+        assert abs(moment - expected) <= 1e-5 * scale, f"moment {order}: {moment}, expected {expected}"
+
+
+def cdf_distance(values):
+    """Largest distance of the distribution function from Phi, midway through each of its steps."""
+    atoms, counts = np.unique(values, return_counts=True)
+    midway = (np.cumsum(counts) - counts / 2) / values.size
+    return np.abs(midway - scipy.stats.norm.cdf(atoms)).max()
+
+
+def test_sixteen_bit_normal_has_normal_moments(sixteen_bit_values):
+    """Enumerated: moments 1 to 8 of the noise are 0, 1, 0, 3, 0, 15, 0, 105; every half of a word gives the same."""
+    assert_normal_moments(sixteen_bit_values[0])
+    np.testing.assert_array_equal(sixteen_bit_values, np.tile(sixteen_bit_values[0], (4, 1)))
+
+
+def test_sixteen_bit_normal_distribution(sixteen_bit_values):
+    """Enumerated: within 0.001 of Phi midway through each of 188 steps, symmetric, none beyond 4.22."""
+    values = sixteen_bit_values[0]
+    assert cdf_distance(values) < 1e-3
+    assert len(np.unique(values)) == 188
+    assert np.abs(values).max() < 4.22
+    np.testing.assert_array_equal(np.sort(values), np.sort(-values))
+
+
+def test_moment_check_catches_a_plain_sum_of_uniforms():
+    """Power: the sum of three uniforms at variance 1, without the polynomial, fails on moments and distribution."""
+    half = np.arange(2**16)
+    s = (2 * (half & 31) + 2 * ((half >> 5) & 31) + ((half >> 10) & 63) - 93.5) / 96
+    plain = s / s.std()
+    with pytest.raises(AssertionError, match="moment 4"):
+        assert_normal_moments(plain)
+    assert cdf_distance(plain) > 1e-3
+
+
+@pytest.mark.parametrize("num", [0, 1, 16, 1001])
+def test_the_words_are_those_of_threefry(num):
+    """Bit for bit those of JAX's Threefry-2x32 for the counters (0, 0), (1, 0), ..., alone and under vmap."""
+    keys = jax.random.split(jax.random.key(7), 3)
+    blocks = jax.vmap(lambda key: noise.random_words(key, num))(keys)
+    for i, key in enumerate(keys):
+        words = np.concatenate([np.stack([x[i].ravel(), y[i].ravel()]) for x, y in blocks], axis=1)
+        counts = jnp.arange(words.shape[1], dtype=jnp.uint32)
+        expected = jax.extend.random.threefry_2x32(
+            jax.random.key_data(key), jnp.concatenate([counts, jnp.zeros_like(counts)])
+        )
+        np.testing.assert_array_equal(words.ravel(), expected)
+        assert num <= words.shape[1] < num + 16
+
+
+def test_uniform_noise_stays_inside_its_ends():
+    """Enumerated at the ends and the middle of a word: odd multiples of 2^-23 in (-1, 1), mirror images."""
+    words = jnp.array([0, 511, 512, 2**31 - 1, 2**31, 2**32 - 512, 2**32 - 1, 2**32 - 1], jnp.uint32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(noise, "random_words", lambda rng_key, num: [(words, words[::-1])])
+        values = noise.uniform(jax.random.key(0), 16)
+    expected = np.array([1 - 2**23, 1 - 2**23, 3 - 2**23, -1, 1, 2**23 - 1, 2**23 - 1, 2**23 - 1]) / 2**23
+    assert values.dtype == jnp.float32
+    np.testing.assert_array_equal(values, [*expected, *expected[::-1]])
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("draw", [noise.uniform, noise.sixteen_bit_normal])
+@pytest.mark.parametrize("size", [0, 1, 15, 100])
+def test_any_size_and_generator(impl, draw, size):
+    """The size asked for, numbers that differ within a draw and between keys, the same again from the same key."""
+    keys = jax.random.split(jax.random.key(8, impl=impl))
+    first, again, other = draw(keys[0], size), draw(keys[0], size), draw(keys[1], size)
+    assert first.shape == (size,)
+    np.testing.assert_array_equal(first, again)
+    assert len(np.unique(first)) > size // 2 or size == 0
+    assert size == 0 or not np.array_equal(first, other)
