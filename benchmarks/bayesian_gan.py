@@ -3,7 +3,7 @@
 A sweep is one SGHMC step of the discriminator and one of each generator, with the networks of the paper preset of
 `experiments/bayesian_gan.py`: generators 10-1000-100, discriminator 100-1000-1, leaky ReLU, batch 64, N = 10000, T = 1.
 
-    python -m benchmarks.bayesian_gan                      five repeats, about three minutes on two idle cores
+    python -m benchmarks.bayesian_gan                      fifteen repeats, four minutes on two idle cores
     python -m benchmarks.bayesian_gan --repeats 2 --num-sweeps 20 --num-run-sweeps 200      a look
 
 All rows run in this one process on the same cores, in alternating order, after compilation. The PyTorch ports are eager
@@ -47,9 +47,9 @@ TOLERANCE = 1e-3  # relative, between the ports' gradients and bayesjax's
 class Config:
     """Flags of benchmarks.bayesian_gan."""
 
-    repeats: int = 5
+    repeats: int = 15
     """Times every row is measured."""
-    num_sweeps: int = 100
+    num_sweeps: int = 30
     """Sweeps in a measurement."""
     num_run_sweeps: int = 2000
     """Sweeps of training.run; 0 leaves that part out."""
