@@ -1,7 +1,8 @@
 """Random numbers at the cost of a few passes over memory, where `jax.random` would be much of a step on a CPU.
 
-Both laws are made of the words of Threefry-2x32, JAX's own generator. `sixteen_bit_normal` is what samplers inject
-(`tree.normal_like`), `uniform` what generators are fed (`models.latent_noise`).
+Both laws are made of the words of Threefry-2x32, JAX's own generator, or of `jax.random.bits` if the key is of another
+kind. `sixteen_bit_normal` is what samplers inject (`tree.normal_like`), `uniform` what generators are fed
+(`models.latent_noise`). Both are float32 in either of JAX's precisions.
 """
 
 import functools
@@ -20,7 +21,8 @@ _QUANTILE = (2.83687246, 0.45358742, 0.59465766, -2.69241749, 3.48256243)
 
 def uniform(rng_key: PRNGKey, size: int) -> Array:
     """Uniform float32 noise `[size]` on (-1, 1): the 2^23 odd multiples of 2^-23, so that the mean is 0 exactly."""
-    words = jnp.concatenate([word for pair in random_words(rng_key, -(-size // 2)) for word in pair]).reshape(-1)[:size]
+    blocks = _random_words(rng_key, size, 2)
+    words = jnp.concatenate([word for pair in blocks for word in pair]).reshape(-1)[:size]
     odd = 2 * (words >> 9).astype(jnp.int32) + 1
     return odd.astype(jnp.float32) * jnp.float32(2**-23) - 1
 
@@ -44,19 +46,27 @@ def sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:
         halves = x, x >> 16, y, y >> 16
         return functools.reduce(operator.or_, (sum_of_uniforms(half) << 8 * i for i, half in enumerate(halves)))
 
-    sums = jnp.concatenate([four_sums(x, y) for x, y in random_words(rng_key, -(-size // 4))]).reshape(-1)
+    sums = jnp.concatenate([four_sums(x, y) for x, y in _random_words(rng_key, size, 4)]).reshape(-1)
     steps = jnp.concatenate([(sums >> shift).astype(jnp.uint8) for shift in (0, 8, 16, 24)])[:size]
     s = (steps.astype(jnp.float32) - 93.5) / 96
     return s * functools.reduce(lambda value, coefficient: value * (s * s) + coefficient, reversed(_QUANTILE))
 
 
-def random_words(rng_key: PRNGKey, num: int) -> list[tuple[Array, Array]]:
-    """At least `num` pairs of 32-bit words, in two blocks `[8, n]`: XLA runs rows in parallel, not columns.
+def _random_words(rng_key: PRNGKey, size: int, per_pair: int) -> list[tuple[Array, Array]]:
+    """Pairs of 32-bit words for `size` numbers, in two blocks `[8, n]`: XLA runs rows in parallel, not columns.
 
     Threefry with its rounds written out is one loop over the data; `jax.random.bits` loops over the rounds on a CPU,
     and goes through memory in each.
+
+    Raises:
+      ValueError: if there is more than one key, or `size` is negative.
     """
-    shape = (2, 8, -(-num // 16))
+    batch_shape = jax.random.key_data(rng_key).shape[:-1]
+    if batch_shape:
+        raise ValueError(f"rng_key must be one key; got keys of shape {batch_shape}: use vmap")
+    if size < 0:
+        raise ValueError(f"size must not be negative; got {size}")
+    shape = (2, 8, -(-size // (16 * per_pair)))
     if jax.random.key_impl(rng_key) != "threefry2x32":
         return list(zip(*jax.random.bits(rng_key, (2, *shape), jnp.uint32), strict=True))
     if jax.config.jax_debug_key_reuse:  # pyright: ignore[reportAttributeAccessIssue]

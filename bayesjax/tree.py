@@ -68,9 +68,8 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
 def normal_like(rng_key: PRNGKey, tree: PyTree) -> PyTree:
     """Independent standard normal noise in the shape of `tree`.
 
-    All leaves come out of one draw, since many small draws cost more than a large one: float32 noise out of
-    `noise.sixteen_bit_normal`, since it can be half the cost of a sampler's step, other types out of
-    `jax.random.normal`.
+    All leaves come out of one draw, since many small draws cost more than a large one: of
+    `noise.sixteen_bit_normal` if all are float32, the cheapest there is, of `jax.random.normal` otherwise.
     """
     leaves, structure = jax.tree.flatten(tree)
     if all(jnp.result_type(leaf) == jnp.float32 for leaf in leaves):

@@ -51,6 +51,7 @@ def check(flags: GameFlags, methods: Sequence[str]) -> None:
     common.require_at_least_one(
         flags, "num_generators", "num_discriminators", "num_chains", "batch_size", "latent_dim", "thinning"
     )
+    common.require(len(getattr(flags, "methods")) > 0, "--methods must name at least one method")  # noqa: B009
     unknown = [method for method in getattr(flags, "methods") if method not in methods]  # noqa: B009
     common.require(not unknown, f"--methods must be among {', '.join(methods)}; got {', '.join(unknown)}")
     common.require_choice(flags, "pool", ("sum", "mean"))

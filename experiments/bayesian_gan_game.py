@@ -1,6 +1,7 @@
 """The two-player game that both Bayesian GAN experiments play, whatever the networks.
 
     networks      a generator and a discriminator as pure functions of their parameters
+    batches       minibatches of the unlabelled data
     conditionals  the paper's log posteriors of either player given the other
     optimise, sample      two ways to move a player: Adam on its negative, SGHMC on it
     play          both players, `num` networks each, taking turns
@@ -165,7 +166,7 @@ def timings(trace: training.Trace) -> dict[str, float]:
 
 
 def released_schedule(learning_rate: float, num_data: int, batch_size: int) -> optax.Schedule:
-    """The released program's learning rate: it falls by RELEASED_DECAY within the first epoch and stays there."""
+    """The released program's learning rate: within the first epoch it falls to RELEASED_DECAY of itself, and stays."""
     steps_per_epoch = max(num_data // batch_size, 1)
     end_value = learning_rate * RELEASED_DECAY
     return optax.exponential_decay(learning_rate, steps_per_epoch, RELEASED_DECAY, end_value=end_value)

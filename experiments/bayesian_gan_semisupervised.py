@@ -3,11 +3,11 @@
 Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.2 and table 1: a discriminator of K classes and "fake" sees
 N_s labelled images and all others without their labels; test error against N_s.
 
-    python -m experiments.bayesian_gan_semisupervised                    quick: digits, 100 labels, a minute
+    python -m experiments.bayesian_gan_semisupervised                    quick: digits, 100 labels, under a minute
     python -m experiments.bayesian_gan_semisupervised --preset paper     digits, 20 to 200 labels, ten label draws each
     python -m experiments.bayesian_gan_semisupervised --dataset mnist    any image set by name, or an .npz file
 
-Methods, all with the same networks and the same number of steps:
+Methods, all with the same networks and the same number of steps; quick runs two, paper all but the last:
     supervised     the discriminator's network on the labelled images alone
     dcgan          one generator, one discriminator, Adam
     w_dcgan        the same with a clipped Wasserstein critic in place of real-or-fake
@@ -71,7 +71,7 @@ class Config(bayesian_gan_flags.GameFlags):
 
 
 QUICK = Config(
-    methods=("supervised", "dcgan", "bayes"), num_generators=2, num_discriminators=5, pool="mean", prior_scale=10.0,
+    methods=("supervised", "bayes"), num_generators=2, num_discriminators=5, pool="mean", prior_scale=10.0,
     latent_dim=32, batch_size=16, friction=0.3, learning_rate=3e-2,
     warmup=250, num_steps=500, num_burnin=50, thinning=5,
 )  # fmt: skip
@@ -308,7 +308,7 @@ def main(config: Config) -> None:
                 ylabel=f"{config.evaluate_on} error (%)", title=config.dataset,
             )  # fmt: skip
         path = run.finish(metrics)
-        print(f"{config.evaluate_on} split, {len(judged)} images; mean ± sd over label draws")
+        print(f"{config.evaluate_on} split, {len(judged)} images")
         print(tables.render(path))
         print(f"results in {path}, figures in {run.out / 'figures'}")
 

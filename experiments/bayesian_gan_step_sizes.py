@@ -1,6 +1,6 @@
 """Which step sizes hold? SGHMC on the synthetic Bayesian GAN over learning rates, frictions and temperatures.
 
-    python -m experiments.bayesian_gan_step_sizes                    quick: small networks, a minute
+    python -m experiments.bayesian_gan_step_sizes                    quick: small networks, under a minute
     python -m experiments.bayesian_gan_step_sizes --preset paper     the networks of experiments.bayesian_gan
 
 One Adam warm-up, then the same number of SGHMC steps from its end at each setting. A step size holds if the run stays
@@ -32,7 +32,7 @@ class Config(common.RunFlags):
     """J_g."""
     warmup: int = 200
     """Adam steps before SGHMC."""
-    num_steps: int = 200
+    num_steps: int = 100
     """SGHMC steps at each setting."""
 
 

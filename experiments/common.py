@@ -24,7 +24,7 @@ from typing import Any, NoReturn, TypeVar
 T = TypeVar("T", bound="RunFlags")
 BOOKKEEPING = ("out", "resume", "overwrite", "publish", "checkpoint_interval", "data_dir")  # not part of a result
 OWN_ENTRIES = (
-    "config.json", "commits.txt", "metrics.jsonl", "results.json", "figures", "parts", "checkpoints",
+    "config.json", "commits.txt", "seconds.txt", "metrics.jsonl", "results.json", "figures", "parts", "checkpoints",
 )  # fmt: skip
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -144,9 +144,9 @@ class Experiment:
         self.name, self.config = name, config
         self.out = Path(config.out or f"runs/{name}-{config.preset}-{slug(config.dataset)}-seed{config.seed}")
         self.started, self.commit = time.time(), commit()
-        self.is_open = False
-        self.replaces = config.overwrite and not config.resume
-        self.marked = {"experiment": name, **self.identity()}
+        self._is_open = False
+        self._replaces = config.overwrite and not config.resume
+        self._recorded_config = {"experiment": name, **self.identity()}
 
     def __enter__(self) -> "Experiment":
         """Refuses a folder that holds something else than this run or nothing."""
@@ -156,25 +156,26 @@ class Experiment:
         except (OSError, ValueError) as error:
             fail(f"cannot read {saved}: {error}")
         written = [name for name in OWN_ENTRIES if (self.out / name).exists()]
-        if self.replaces:
+        if self._replaces:
             if was is not None and was.get("experiment") != self.name:
                 fail(f"--overwrite: {saved} is not of experiments.{self.name}: choose another --out")
         elif was is None and written:
             fail(f"{self.out} holds {written[0]} without a config.json: choose another --out, or --overwrite it")
         elif was is not None and not self.config.resume:
             fail(f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or an --out")
-        elif was is not None and was != self.marked:
+        elif was is not None and was != self._recorded_config:
             from bayesjax.training.checkpoint import first_difference
 
-            fail(f"--resume: {self.out} holds a run of another configuration: {first_difference(was, self.marked)}")
+            difference = first_difference(was, self._recorded_config)
+            fail(f"--resume: {self.out} holds a run of another configuration: {difference}")
         return self
 
     def open(self) -> None:
         """Makes the folder, once; empties it of the run that --overwrite replaces."""
-        if self.is_open:
+        if self._is_open:
             return
         try:
-            if self.replaces:
+            if self._replaces:
                 for name in OWN_ENTRIES:
                     path = self.out / name
                     if path.is_dir():
@@ -183,17 +184,20 @@ class Experiment:
                         path.unlink(missing_ok=True)
             for folder in ("figures", "parts"):
                 (self.out / folder).mkdir(parents=True, exist_ok=True)
-            write_json(self.out / "config.json", self.marked)
+            write_json(self.out / "config.json", self._recorded_config)
             with (self.out / "commits.txt").open("a") as file:
                 file.write(self.commit + "\n")
         except OSError as error:
             fail(f"cannot write to --out {self.out}: {error.strerror or error}")
-        self.is_open = True
+        self._is_open = True
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
         """Turns what a user can cause into one line and an exit code."""
         from bayesjax import data
 
+        if self._is_open:
+            with (self.out / "seconds.txt").open("a") as file:
+                file.write(f"{time.time() - self.started:.1f}\n")
         if isinstance(error, KeyboardInterrupt):
             print(f"interrupted: add --resume to go on in {self.out}", file=sys.stderr)
             raise SystemExit(130)
@@ -235,13 +239,15 @@ class Experiment:
             written as null.
         """
         commits = list(dict.fromkeys((self.out / "commits.txt").read_text().split()))
+        before = self.out / "seconds.txt"  # of the runs that this one resumes
+        earlier = sum(map(float, before.read_text().split())) if before.exists() else 0.0
         finite = {name: {key: _finite(value) for key, value in entry.items()} for name, entry in metrics.items()}
         results = {
             "experiment": self.name,
             "command": " ".join(["python", "-m", f"experiments.{self.name}", *_without_folder(sys.argv[1:])]),
             "config": self.identity(),
             "metrics": finite,
-            "seconds": round(time.time() - self.started, 1),
+            "seconds": round(earlier + time.time() - self.started, 1),
             "device": device_name(),
             "versions": versions("jax", "jaxlib", "flax", "optax", "numpy"),
             "commit": ", ".join(commits),
@@ -264,6 +270,8 @@ def _without_folder(arguments: list[str]) -> list[str]:
 
 def _finite(value: Any) -> Any:
     """JSON has no NaN."""
+    if isinstance(value, list):
+        return [_finite(element) for element in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

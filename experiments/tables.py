@@ -51,20 +51,23 @@ def synthetic(results: dict) -> str:
 def semisupervised(results: dict) -> str:
     """Labels down, methods across: error, mean ± sd over draws; what bayes gains, paired, ± stderr; NLL."""
     config, metrics = results["config"], results["metrics"]
-    methods, rows = config["methods"], {"error %": [], "error % less that of bayes": [], "nll": []}
+    methods, draws = config["methods"], config["num_label_draws"]
+    spread_of = f" ± sd of {draws} draws" if draws > 1 else ""
+    errors, gained, nlls = [], [], []
     for num in config["num_labelled"]:
         entries = {method: metrics[f"{method} N_s={num} error %"] for method in methods}
         spread = [number({"value": entry["value"], "stderr": entry["sd"]}, 1) for entry in entries.values()]
-        rows["error %"].append([str(num), *spread])
-        rows["nll"].append([str(num), *(number(metrics[f"{method} N_s={num} nll"], 2) for method in methods)])
-        if "bayes" in methods and config["num_label_draws"] > 1:
+        errors.append([str(num), *spread])
+        nlls.append([str(num), *(number(metrics[f"{method} N_s={num} nll"], 2) for method in methods)])
+        if "bayes" in methods and draws > 1:
             gains = []
             for entry in entries.values():
                 gain = [other - bayes for other, bayes in zip(entry["errors"], entries["bayes"]["errors"], strict=True)]
                 stderr = statistics.stdev(gain) / math.sqrt(len(gain))
                 gains.append(number({"value": statistics.mean(gain), "stderr": stderr}, 1) if any(gain) else "-")
-            rows["error % less that of bayes"].append([str(num), *gains])
-    return "\n\n".join(table(lines, [f"{name}: labels", *methods]) for name, lines in rows.items() if lines)
+            gained.append([str(num), *gains])
+    tables = {f"error %{spread_of}": errors, "error % less that of bayes ± stderr, paired": gained, "nll": nlls}
+    return "\n\n".join(table(lines, [f"{name}: labels", *methods]) for name, lines in tables.items() if lines)
 
 
 def step_sizes(results: dict) -> str:
@@ -112,7 +115,9 @@ def render(path: Path) -> str:
     if "benchmark" in results:
         body, took = sweep_cost(results), ""
     else:
-        body, took = RENDER[results["experiment"]](results), f"{results['seconds'] / 60:.0f} min on "
+        seconds = results["seconds"]
+        duration = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+        body, took = RENDER[results["experiment"]](results), f"{duration} on "
     return f"{body}\n\n`{results['command']}`: {took}{results['device']}, commit {results['commit']}\n"
 
 

@@ -50,7 +50,7 @@ def sample_gaussian(rng_key: PRNGKey, params: Params, scale: float = 1.0) -> Par
 
 def _gaussian_log_prob(params: Params, scales: Params) -> Array:
     def leaf_log_prob(w: Array, sd: float) -> Array:
-        return -0.5 * jnp.sum(w**2) / sd**2 - w.size * (math.log(sd) + 0.5 * math.log(2 * math.pi))
+        return -0.5 * jnp.sum((w * (1 / sd)) ** 2) - w.size * (math.log(sd) + 0.5 * math.log(2 * math.pi))
 
     return sum(jax.tree.leaves(jax.tree.map(leaf_log_prob, params, scales)), start=jnp.zeros(()))
 

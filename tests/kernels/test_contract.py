@@ -212,8 +212,7 @@ def test_aux_is_reported_and_changes_nothing(name):
 def check_keys(kernel, position, batch):
     """Raises KeyReuseError if `init` or `step` uses a key twice, as far as JAX's checker sees.
 
-    Both in float32 and in float64: the checker does not see float32 noise, which `tree.normal_like` hashes out of the
-    key's data; float64 noise comes from `jax.random.normal`, which it does see. Traced and lowered, never compiled.
+    Both in float32 and in float64, whose noise comes from different functions. Traced and lowered, never compiled.
     """
     for x64 in (False, True):
         with jax.enable_x64(x64), jax.debug_key_reuse(True):

@@ -34,6 +34,16 @@ def test_the_default_is_uniform_and_the_key_decides():
     assert not np.any(first == latent_noise(jax.random.key(2), 3, 2))
 
 
+@pytest.mark.parametrize("kind", NAMED)
+def test_precision(kind):
+    """Noise of JAX's own precision: float64 where that is enabled, with float64's resolution."""
+    assert latent_noise(jax.random.key(0), 3, 2, kind).dtype == np.float32
+    with jax.enable_x64(True):
+        noise = np.asarray(latent_noise(jax.random.key(0), 3, 2, kind))
+    assert noise.dtype == np.float64
+    assert (noise != noise.astype(np.float32)).all()
+
+
 def test_unknown_kind():
     """ValueError naming kind, what came and what there is."""
     with pytest.raises(ValueError, match="kind must be one of uniform, normal; got 'cauchy'"):

@@ -114,6 +114,16 @@ def test_fan_in_prior_is_scipys():
     jax.tree.map(lambda sd, n: np.testing.assert_allclose(sd, 1.7 / np.sqrt(n)), scales, fan_in)
 
 
+@pytest.mark.parametrize(("scale", "dtype"), [(1e-20, jnp.float32), (1e20, jnp.float32), (10.0, jnp.float16)])
+def test_gaussian_prior_at_the_ends_of_a_type(scale, dtype):
+    """1000 weights of one standard deviation, where w^2 or its sum overflows: quadratic term -500, gradient -1/sd."""
+    weights = jnp.full(1000, scale, dtype)
+    constant = posteriors.gaussian(scale)(jnp.zeros(1000, dtype))
+    value, gradient = jax.value_and_grad(posteriors.gaussian(scale))(weights)
+    assert value - constant == pytest.approx(-500, rel=1e-2)
+    np.testing.assert_allclose(gradient, -1 / scale, rtol=1e-2)
+
+
 def test_samples_of_the_gaussian_prior():
     """Mean and variance of 50000 weights within 4 standard errors, per leaf (false alarms: 4 at 6.3e-5, 0.03 %).
 
