@@ -19,7 +19,7 @@ def gaussian(scale: float = 1.0) -> Prior:
     """Independent N(0, scale^2) on every weight and bias.
 
     Raises:
-      ValueError: if `scale` is not positive.
+      ValueError: if `scale` is not positive, or beyond 1e-15 or 1e15.
     """
     _check_scale(scale)
     return lambda params: _gaussian_log_prob(params, jax.tree.map(lambda _: scale, params))
@@ -32,7 +32,7 @@ def fan_in_gaussian(scale: float = 1.0) -> Prior:
     a prior variance that does not grow with the width (Neal, "Bayesian learning for neural networks", 1996).
 
     Raises:
-      ValueError: if `scale` is not positive.
+      ValueError: if `scale` is not positive, or beyond 1e-15 or 1e15.
     """
     _check_scale(scale)
     return lambda params: _gaussian_log_prob(params, fan_in_scales(params, scale))
@@ -50,11 +50,12 @@ def sample_gaussian(rng_key: PRNGKey, params: Params, scale: float = 1.0) -> Par
 
 def _gaussian_log_prob(params: Params, scales: Params) -> Array:
     def leaf_log_prob(w: Array, sd: float) -> Array:
-        return -0.5 * jnp.sum((w * (1 / sd)) ** 2) - w.size * (math.log(sd) + 0.5 * math.log(2 * math.pi))
+        wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))  # whose squares float16 cannot hold
+        return -0.5 * jnp.sum(wide**2) / sd**2 - w.size * (math.log(sd) + 0.5 * math.log(2 * math.pi))
 
     return sum(jax.tree.leaves(jax.tree.map(leaf_log_prob, params, scales)), start=jnp.zeros(()))
 
 
 def _check_scale(scale: float) -> None:
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale must be positive and finite; got {scale}")
+    if not 1e-15 <= scale <= 1e15:
+        raise ValueError(f"scale must lie between 1e-15 and 1e15 (float32 holds its square); got {scale}")
