@@ -11,8 +11,8 @@ code on the same mathematics: "loop" has one `linear` per generator, "batched" o
 evaluate the discriminator once on all images and move all parameters with `torch._foreach_*`. Before anything is timed,
 their gradients and two steps at T = 0 are compared with bayesjax's from equal parameters, noise vectors and data. The
 ports compute no diagnostics, and neither do bayesjax's rows (compiled code drops what nobody reads), but for one that
-has them all and shows their cost. bayesjax's noise has 16 random bits a number (`bayesjax.noise`), PyTorch's 24: rows at
-T = 0 compare the rest. Last, `training.run`: the share of its time outside compiled code.
+has them all and shows their cost. bayesjax's noise has 16 random bits a number (`bayesjax.noise`), PyTorch's 24: rows
+at T = 0 compare the rest. Last, `training.run`: the share of its time outside compiled code.
 
 Bars: ten generators cost at most 9 times one; PyTorch's loop takes at least 2 times and its batched form at least 1.6
 times as long as bayesjax. Results: benchmarks/results/bayesian_gan.json.
