@@ -38,7 +38,7 @@ from bayesjax import data, kernels, models, posteriors, training, tree
 from bayesjax.objectives import adversarial
 from bayesjax.types import Density, Given, Kernel
 from benchmarks import bayesian_gan_torch as peer
-from experiments import common
+from experiments import common, tables
 from experiments.bayesian_gan_game import batches
 
 TOLERANCE = 1e-3  # relative, between the ports' gradients and bayesjax's
@@ -250,10 +250,11 @@ def prepare(config: Config) -> None:
     """Checks the flags and gives both libraries the same cores, before either starts its threads."""
     if importlib.util.find_spec("torch") is None:
         common.fail("this benchmark compares with PyTorch: pip install -e '.[bench]'")
-    least = {"repeats": 1, "num_sweeps": 1, "num_generators": 1, "threads": 1, "num_run_sweeps": 0}
-    for name, bound in least.items():
-        if getattr(config, name) < bound:
-            common.fail(f"--{name.replace('_', '-')} must be at least {bound}; got {getattr(config, name)}")
+    try:
+        common.require_at_least_one(config, "repeats", "num_sweeps", "num_generators", "threads")
+        common.require(config.num_run_sweeps >= 0, f"--num-run-sweeps must be at least 0; got {config.num_run_sweeps}")
+    except ValueError as error:
+        common.fail(str(error))
     try:
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -311,20 +312,6 @@ def main(config: Config) -> None:
     for name, num in ((one, 1), (ten, many)) if config.num_run_sweeps else ():
         overhead[name] = time_outside_chunks(inputs, num, config.num_run_sweeps)
 
-    header = ["one sweep", "ms, median", f"range of {config.repeats}", "compile s"]
-    compiling = {name: f"{seconds:.1f}" for name, seconds in compile_seconds.items()}
-    lines = [
-        [name, f"{s['median']:.2f}", f"{s['min']:.2f} to {s['max']:.2f}", compiling.get(name, "-")]
-        for name, s in summaries.items()
-    ]
-    print(common.table(lines, header), end="\n\n")
-    lines = [
-        [name, f"{r['of_medians']:.2f}", f"{r['min']:.2f} to {r['max']:.2f}", r["bar"]] for name, r in ratios.items()
-    ]
-    print(common.table(lines, ["ratio", "of medians", "range by repeat", "bar"]), end="\n\n")
-    for name, run in overhead.items():
-        share, seconds = 100 * run["fraction_outside_chunks"], run["seconds"] - run["compile_seconds"]
-        print(f"training.run, {name}: {share:.2f} % of {seconds:.1f} s outside compiled chunks (target < 5 %)")
     results = {
         "benchmark": "bayesian_gan",
         "command": " ".join(["python", "-m", "benchmarks.bayesian_gan", *sys.argv[1:]]),
@@ -341,6 +328,10 @@ def main(config: Config) -> None:
         "commit": common.commit(),
     }
     common.write_json(Path(config.out), results)
+    print(tables.render(Path(config.out)))
+    for name, run in overhead.items():
+        share, seconds = 100 * run["fraction_outside_chunks"], run["seconds"] - run["compile_seconds"]
+        print(f"training.run, {name}: {share:.2f} % of {seconds:.1f} s outside compiled chunks (target < 5 %)")
     print(f"\nload average at start {load_average[0]:.1f}; results in {config.out}")
 
 

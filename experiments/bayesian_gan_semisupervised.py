@@ -14,8 +14,7 @@ Methods, all with the same networks and the same number of steps; quick runs two
     dcgan_10       ten independent dcgans, their predictions averaged
     ml_coupled     J_g generators facing J_d discriminators, Adam
     bayes          the same players, Adam to warm up and then SGHMC; predictions averaged over all kept draws
-    authors_code   the same players as the released program moves them (`objectives/released_bayesian_gan.py`); it
-                   runs where --methods names it
+    authors_code   the same players as the released program moves them (`objectives/released_bayesian_gan.py`)
 
 All label draws of a row are trained at once, as one vmapped pytree. Labels are class-balanced and truly withheld:
 the unlabelled images are the whole training set without labels. The Bayesian GAN's settings were chosen by hand on a

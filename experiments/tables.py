@@ -89,8 +89,9 @@ def step_sizes(results: dict) -> str:
 
 def sweep_cost(results: dict) -> str:
     """Milliseconds of a sweep in each library, then the ratios with their bars."""
+    compiling = {name: f"{seconds:.1f}" for name, seconds in results["compile_seconds"].items()}
     times = [
-        [name, f"{entry['median']:.1f}", f"{entry['min']:.1f} to {entry['max']:.1f}"]
+        [name, f"{entry['median']:.2f}", f"{entry['min']:.2f} to {entry['max']:.2f}", compiling.get(name, "-")]
         for name, entry in results["milliseconds_per_sweep"].items()
     ]
     ratios = [
@@ -98,7 +99,10 @@ def sweep_cost(results: dict) -> str:
         for name, entry in results["ratios"].items()
     ]
     return "\n\n".join(
-        [table(times, ["one sweep", "ms, median", "range"]), table(ratios, ["ratio", "of medians", "range", "bar"])]
+        [
+            table(times, ["one sweep", "ms, median", "range", "compile s"]),
+            table(ratios, ["ratio", "of medians", "range", "bar"]),
+        ]
     )
 
 
