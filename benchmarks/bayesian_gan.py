@@ -19,10 +19,7 @@ times as long as bayesjax. Results: benchmarks/results/bayesian_gan.json.
 """
 
 import functools
-import importlib.util
 import os
-import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -38,6 +35,7 @@ from bayesjax import data, kernels, models, posteriors, training, tree
 from bayesjax.objectives import adversarial
 from bayesjax.types import Density, Given, Kernel
 from benchmarks import bayesian_gan_torch as peer
+from benchmarks import measure
 from experiments import common, tables
 from experiments.bayesian_gan_game import batches
 
@@ -58,7 +56,7 @@ class Config:
     """J_g."""
     threads: int = 2
     """Cores and threads for either library."""
-    out: str = str(Path(__file__).parent / "results" / "bayesian_gan.json")
+    out: str = str(measure.RESULTS / "bayesian_gan.json")
     """The JSON file to write."""
 
 
@@ -151,12 +149,12 @@ def bayesjax_sweeps(
     compiled = jax.jit(sweeps).lower(*arguments).compile()
     seconds = time.perf_counter() - started
 
-    def measure() -> None:
+    def run() -> None:
         moved, _ = jax.block_until_ready(compiled(*arguments))
         if not tree.all_finite(moved):
             raise FloatingPointError("the bayesjax state is not finite")
 
-    return measure, seconds
+    return run, seconds
 
 
 def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
@@ -209,18 +207,6 @@ def _difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
 # ---- measurement
 
 
-def measure_all(rows: dict[str, Callable[[], None]], config: Config) -> dict[str, list[float]]:
-    """Milliseconds per sweep of every row, `repeats` times; the order is reversed every other time."""
-    milliseconds = {name: [] for name in rows}
-    for repeat in range(config.repeats):
-        for name in list(rows)[:: 1 if repeat % 2 == 0 else -1]:
-            time.sleep(0.5)  # the other library's idle threads stop spinning
-            started = time.perf_counter()
-            rows[name]()
-            milliseconds[name].append(1e3 * (time.perf_counter() - started) / config.num_sweeps)
-    return milliseconds
-
-
 def time_outside_chunks(inputs: np.ndarray, num_generators: int, num_sweeps: int) -> dict[str, float]:
     """`training.run` with a metrics file, a draw of all networks every 100 sweeps, no checkpoints."""
     kernel = game(len(inputs), num_generators, 1.0)
@@ -241,38 +227,12 @@ def time_outside_chunks(inputs: np.ndarray, num_generators: int, num_sweeps: int
     }
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    """Median and range."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def prepare(config: Config) -> None:
-    """Checks the flags and gives both libraries the same cores, before either starts its threads."""
-    if importlib.util.find_spec("torch") is None:
-        common.fail("this benchmark compares with PyTorch: pip install -e '.[bench]'")
-    try:
-        common.require_at_least_one(config, "repeats", "num_sweeps", "num_generators", "threads")
-        common.require(config.num_run_sweeps >= 0, f"--num-run-sweeps must be at least 0; got {config.num_run_sweeps}")
-    except ValueError as error:
-        common.fail(str(error))
-    try:
-        Path(config.out).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        common.fail(f"cannot write to --out {config.out}: {error.strerror}")
-    import torch  # pyright: ignore[reportMissingImports]
-
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
-    torch.set_num_threads(config.threads)
-    torch.manual_seed(0)
-    if jax.default_backend() != "cpu":
-        common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
-
-
 def main(config: Config) -> None:
     """Checks the ports, measures, prints the tables, writes the file."""
     load_average = os.getloadavg()
-    prepare(config)
+    measure.prepare(config, "num_sweeps", "num_generators")
+    if config.num_run_sweeps < 0:
+        common.fail(f"--num-run-sweeps must be at least 0; got {config.num_run_sweeps}")
     inputs = data.load("synthetic/ten_clusters").train.inputs
     many, num_sweeps = config.num_generators, config.num_sweeps
     position = initial_position(many, inputs.shape[1])
@@ -291,14 +251,8 @@ def main(config: Config) -> None:
         port = peer.TorchGame(position, inputs, temperature, batched=name != loop)
         rows[name] = peer.torch_sweeps(port, num_sweeps)
         peer.torch_sweeps(port, 3)()
-    times = measure_all(rows, config)
-    summaries = {name: summary(values) for name, values in times.items()}
-
-    def ratio(numerator: str, denominator: str, bar: str) -> dict:
-        by_repeat = [a / b for a, b in zip(times[numerator], times[denominator], strict=True)]
-        of_medians = summaries[numerator]["median"] / summaries[denominator]["median"]
-        return {"of_medians": of_medians, "min": min(by_repeat), "max": max(by_repeat), "bar": bar}
-
+    times = measure.alternate(rows, config.repeats, dict.fromkeys(rows, num_sweeps))
+    ratio = functools.partial(measure.ratio, times)
     ratios = {
         f"{ten} / {one}": ratio(ten, one, "<= 9"),
         f"{loop} / {ten}": ratio(loop, ten, ">= 2"),
@@ -313,19 +267,14 @@ def main(config: Config) -> None:
         overhead[name] = time_outside_chunks(inputs, num, config.num_run_sweeps)
 
     results = {
-        "benchmark": "bayesian_gan",
-        "command": " ".join(["python", "-m", "benchmarks.bayesian_gan", *sys.argv[1:]]),
-        "milliseconds_per_sweep": {name: {**summaries[name], "repeats": values} for name, values in times.items()},
+        **measure.provenance(config, load_average),
+        "milliseconds_per_sweep": {
+            name: {**measure.summary(values), "repeats": values} for name, values in times.items()
+        },
         "compile_seconds": compile_seconds,
         "ratios": ratios,
         "training_run": overhead,
         "differences": differences,
-        "device": common.device_name(),
-        "processor": common.processor(),
-        "threads": config.threads,
-        "load_average_at_start": load_average,
-        "versions": common.versions("jax", "jaxlib", "flax", "torch", "numpy"),
-        "commit": common.commit(),
     }
     common.write_json(Path(config.out), results)
     print(tables.render(Path(config.out)))

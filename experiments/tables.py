@@ -87,23 +87,41 @@ def step_sizes(results: dict) -> str:
     return table(rows, ["T", "friction", *(f"learning rate {rate:g}" for rate in config["learning_rates"])])
 
 
-def sweep_cost(results: dict) -> str:
-    """Milliseconds of a sweep in each library, then the ratios with their bars."""
+def cost(results: dict) -> str:
+    """Milliseconds of a sweep or step in each library, the ratios with their bars, and the shapes if there are any."""
+    per = next(key for key in results if key.startswith("milliseconds_per_"))
     compiling = {name: f"{seconds:.1f}" for name, seconds in results["compile_seconds"].items()}
     times = [
         [name, f"{entry['median']:.2f}", f"{entry['min']:.2f} to {entry['max']:.2f}", compiling.get(name, "-")]
-        for name, entry in results["milliseconds_per_sweep"].items()
+        for name, entry in results[per].items()
     ]
     ratios = [
         [name, f"{entry['of_medians']:.2f}", f"{entry['min']:.2f} to {entry['max']:.2f}", entry["bar"]]
         for name, entry in results["ratios"].items()
     ]
-    return "\n\n".join(
-        [
-            table(times, ["one sweep", "ms, median", "range", "compile s"]),
-            table(ratios, ["ratio", "of medians", "range", "bar"]),
-        ]
-    )
+    parts = [
+        table(times, [f"one {per.removeprefix('milliseconds_per_')}", "ms, median", "range", "compile s"]),
+        table(ratios, ["ratio", "of medians", "range", "bar"]),
+    ]
+    return "\n\n".join([*parts, shapes(results["shapes"])] if results.get("shapes") else parts)
+
+
+def shapes(results: list[dict]) -> str:
+    """How many shapes of the sweep are slower than the better of XLA's own and patches; the worst; by size."""
+    rows = []
+    for size in sorted({result["size"] for result in results}):
+        ratios = sorted(result["ratio"] for result in results if result["size"] == size)
+        above = sum(ratio > 1.2 for ratio in ratios)
+        rows.append(
+            [
+                f"{size} x {size}",
+                f"{len(ratios)}",
+                f"{statistics.geometric_mean(ratios):.2f}",
+                f"{ratios[-1]:.2f}",
+                f"{above}",
+            ]
+        )
+    return table(rows, ["image", "shapes", "bayesjax / better of XLA and patches", "worst", "above 1.2"])
 
 
 RENDER = {
@@ -117,7 +135,7 @@ def render(path: Path) -> str:
     """The Markdown of one results file: its table, and the command, time, device and commit that made it."""
     results = json.loads(path.read_text())
     if "benchmark" in results:
-        body, took = sweep_cost(results), ""
+        body, took = cost(results), ""
     else:
         seconds = results["seconds"]
         duration = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"

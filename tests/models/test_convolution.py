@@ -1,4 +1,4 @@
-"""Convolutions as matrix products against Flax's, and against a direct float64 sum.
+"""Convolutions against Flax's, and against a direct float64 sum; `test_convolution_forms.py` has the rest.
 
 Kernel sizes 1 to 5 and strides 1 to 3 are all met, on each axis, by 15 rectangular cases.
 """
@@ -161,3 +161,45 @@ def test_parameters_are_those_of_flax(name):
     kernel = np.asarray(ours.init(jax.random.key(0), x)["params"]["kernel"], np.float64)
     assert abs(kernel.var() * 3 * 2 * 80 - 1) < 4 * np.sqrt(2 / kernel.size)
     assert abs(kernel.var() * 3 * 2 * 40 - 1) > 4 * np.sqrt(2 / kernel.size)
+
+
+@pytest.mark.parametrize("padding", ["VALID", 1, (2, 0), ((1, 2), (0, 3))])
+@pytest.mark.parametrize("name", MODULES)
+def test_padding_is_that_of_flax(name, padding):
+    """Values and gradients under every way to give the padding, at strides (2, 1) and without a batch axis."""
+    ours, flax = (module(3, (3, 4), strides=(2, 1), padding=padding) for module in MODULES[name])
+    x, kernel, bias = arrays((3, 4))
+
+    def squares(module):
+        return lambda params: jnp.sum(module.apply({"params": params}, x[0]) ** 2)
+
+    @quick_jit
+    def both(params):
+        return [jax.value_and_grad(squares(module))(params) for module in (ours, flax)]
+
+    actual, expected = both({"kernel": kernel, "bias": bias})
+    jax.tree.map(assert_close, actual, expected)
+
+
+def test_leading_axes_are_all_batch():
+    """`[..., h, w, in]`: no batch axis, one, or two."""
+    x, kernel, _ = arrays((3, 3), batch=6)
+    for function in (convolve, convolve_transpose):
+        whole = function(x, kernel)
+        np.testing.assert_array_equal(function(x.reshape(2, 3, *x.shape[1:]), kernel).reshape(whole.shape), whole)
+        assert_close(function(x[0], kernel), whole[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((7, 10)), np.zeros((3, 3, 2, 3))), r"x \[..., h, w, in\].*got \(7, 10\) and \(3, 3, 2, 3\)"),
+        ((np.zeros((1, 7, 10, 5)), np.zeros((3, 3, 2, 3))), r"as many inputs; got \(1, 7, 10, 5\) and \(3, 3, 2, 3\)"),
+        ((np.zeros((1, 2, 2, 2)), np.zeros((3, 3, 2, 3)), 1, "VALID"), "no output is left of x .* padding VALID"),
+        ((np.zeros((1, 7, 7, 2)), np.zeros((3, 3, 2, 3)), 1, "REFLECT"), "padding must be SAME, VALID.* got REFLECT"),
+        ((np.zeros((1, 7, 7, 2)), np.zeros((3, 3, 2, 3)), 1, (1, 2, 3)), r"padding must be .* got \(1, 2, 3\)"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        convolve(*arguments)

@@ -1,0 +1,306 @@
+"""What convolutions cost: a DCGAN step beside PyTorch, ten of them, and every shape beside XLA's own convolution.
+
+The game is the 28-pixel DCGAN of `models/dcgan.py` without normalisation: generator 100-128-64-32-1, discriminator
+1-32-64-128, kernels 5 x 5, stride 2, batch 64, Adam, in a `scan` as `training.run` has it. The PyTorch port
+(`convolutions_torch.py`) is eager code whose gradients are compared with bayesjax's before anything is timed; it runs
+in both memory formats. Ten particles are ten independent games, in PyTorch a loop.
+
+    python -m benchmarks.convolutions                       twenty minutes on two idle cores
+    python -m benchmarks.convolutions --shapes few --repeats 3      a look
+
+The table of shapes times a convolution and both its gradients, compiled alone (where XLA's own is at its best: inside a
+`scan` its gradients are up to hundreds of times slower), against `lax.conv_general_dilated` and against patches, each
+differentiated by JAX. Batches are such that a shape takes some milliseconds.
+
+Bars: a step of either player within 1.3 times PyTorch's; ten particles cost at most 10 times one and less than the
+PyTorch loop; no shape slower than 1.2 times the better of the two other forms. Results:
+benchmarks/results/convolutions.json.
+"""
+
+import functools
+import itertools
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from bayesjax import kernels, tree
+from bayesjax.models import convolution_forms as forms
+from bayesjax.models import dcgan
+from bayesjax.models.convolution import convolve
+from bayesjax.objectives import adversarial
+from bayesjax.types import Given, Kernel
+from benchmarks import measure
+from experiments import common, tables
+
+BATCH_SIZE, LATENT_DIM, LEARNING_RATE, IMAGE = 64, 100, 2e-4, (28, 28, 1)
+TOLERANCE = 1e-4  # relative, between the port's gradients and bayesjax's
+SIZES = (4, 8, 16, 32, 64)
+CHANNELS = ((1, 16), (1, 64), (3, 64), (16, 1), (16, 16), (64, 3), (64, 64), (64, 256), (256, 64), (256, 256))
+MAX_WORK = 3e8  # multiply-adds of a shape: sets the batch, at most 32
+PLAYERS = ("discriminator", "generator")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of benchmarks.convolutions."""
+
+    repeats: int = 15
+    """Times every row is measured."""
+    num_steps: int = 5
+    """Steps in a measurement."""
+    num_particles: int = 10
+    """Games at once."""
+    shapes: Literal["all", "few", "none"] = "all"
+    """Which table of shapes."""
+    threads: int = 2
+    """Cores and threads for either library."""
+    out: str = str(measure.RESULTS / "convolutions.json")
+    """The JSON file to write."""
+
+
+# ---- the game
+
+
+def networks() -> tuple[dcgan.Generator, dcgan.Discriminator]:
+    return dcgan.Generator(IMAGE, norm="none"), dcgan.Discriminator(IMAGE, norm="none")
+
+
+def losses(draw_noise: Callable[[jax.Array], jax.Array]) -> dict[str, Callable]:
+    """Loss of each player given the other: a mean per example."""
+    generator, discriminator = networks()
+
+    def fakes(params: Any, rng_key: jax.Array) -> Any:
+        return generator.apply({"params": params}, draw_noise(rng_key))
+
+    def logits(params: Any, images: Any) -> jax.Array:
+        out: Any = discriminator.apply({"params": params}, images)
+        return out[:, 0]
+
+    def discriminator_loss(params: Any, rng_key: jax.Array, batch: Given) -> jax.Array:
+        fake = lax.stop_gradient(fakes(batch.others["generator"], rng_key))
+        return adversarial.discriminator_loss(logits(params, batch.data), logits(params, fake)).mean()
+
+    def generator_loss(params: Any, rng_key: jax.Array, batch: Given) -> jax.Array:
+        fake_logits = logits(batch.others["discriminator"], fakes(params, rng_key))
+        return adversarial.non_saturating_generator_loss(fake_logits).mean()
+
+    return {"discriminator": discriminator_loss, "generator": generator_loss}
+
+
+def uniform_noise(rng_key: jax.Array) -> jax.Array:
+    return 2 * jax.random.uniform(rng_key, (BATCH_SIZE * LATENT_DIM,)).reshape(BATCH_SIZE, LATENT_DIM) - 1
+
+
+def initial_position() -> dict[str, Any]:
+    generator, discriminator = networks()
+    return {
+        "discriminator": discriminator.init(jax.random.key(1), jnp.zeros((1, *IMAGE)))["params"],
+        "generator": generator.init(jax.random.key(0), jnp.zeros((1, LATENT_DIM)))["params"],
+    }
+
+
+def players() -> dict[str, Kernel]:
+    optimizer = optax.adam(LEARNING_RATE, b1=0.5)
+    return {name: kernels.optimize(loss, optimizer) for name, loss in losses(uniform_noise).items()}
+
+
+def compiled(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> tuple[Callable[[], None], float]:
+    """A function that takes compiled steps from the same state, and the seconds that compiling took."""
+
+    def steps(rng_key: jax.Array, state: Any, batch: Any) -> Any:
+        def one(state: Any, step: jax.Array) -> tuple[Any, None]:
+            return kernel.step(jax.random.fold_in(rng_key, step), state, batch)[0], None
+
+        return lax.scan(one, state, jnp.arange(num_steps))[0]
+
+    arguments = jax.random.key(3), jax.jit(kernel.init)(position, jax.random.key(2)), batch
+    started = time.perf_counter()
+    program = jax.jit(steps).lower(*arguments).compile()
+    seconds = time.perf_counter() - started
+
+    def run() -> None:
+        if not tree.all_finite(jax.block_until_ready(program(*arguments))):
+            raise FloatingPointError("the bayesjax state is not finite")
+
+    run()
+    return run, seconds
+
+
+def check_port(position: dict[str, Any], images: np.ndarray) -> float:
+    """The largest relative difference (Euclidean, by tensor) between the port's gradients and bayesjax's.
+
+    At three times DCGAN's first weights: at those, a generator's gradient is a small difference of large terms.
+
+    Raises:
+      ArithmeticError: if it exceeds TOLERANCE.
+    """
+    from benchmarks import convolutions_torch as peer
+
+    z = np.random.default_rng(1).uniform(-1, 1, (BATCH_SIZE, LATENT_DIM)).astype(np.float32)
+    position = jax.tree.map(lambda leaf: 3 * leaf, position)
+    port, worst = peer.TorchGAN(position, images, padding="same"), 0.0
+    for (player, loss), other in zip(losses(lambda _: jnp.asarray(z)).items(), PLAYERS[::-1], strict=True):
+        batch = Given(jnp.asarray(images), {other: position[other]})
+        gradient = jax.jit(jax.grad(loss))(position[player], jax.random.key(0), batch)
+        expected = peer.TorchGAN({player: gradient}, images).weights[player]
+        pairs = zip(port.gradient(player, z), (tensor for layer in expected for tensor in layer), strict=True)
+        for found, tensor in pairs:
+            reference = tensor.detach().numpy()
+            worst = max(worst, float(np.linalg.norm(found - reference) / np.linalg.norm(reference)))
+    if not worst < TOLERANCE:
+        raise ArithmeticError(f"the port's gradients differ from bayesjax's by {worst:.1e}; at most {TOLERANCE:g}")
+    return worst
+
+
+def game_rows(config: Config) -> tuple[dict[str, Callable[[], None]], dict[str, int], dict[str, float], float]:
+    """Rows to time, the steps of each, the compile seconds of bayesjax's, and the port's difference."""
+    from benchmarks import convolutions_torch as peer
+
+    images = np.random.default_rng(0).uniform(-1, 1, (BATCH_SIZE, *IMAGE)).astype(np.float32)
+    position, num, rows, steps, seconds = initial_position(), config.num_particles, {}, {}, {}
+    difference = check_port(position, images)
+    for (name, kernel), other in zip(players().items(), PLAYERS[::-1], strict=True):
+        row, batch = f"bayesjax {name}", Given(jnp.asarray(images), {other: position[other]})
+        rows[row], seconds[row] = compiled(kernel, position[name], batch, config.num_steps)
+        steps[row] = config.num_steps
+    game = kernels.alternate(**players())
+    for row, kernel, start, length in (
+        ("bayesjax game", game, position, config.num_steps),
+        (f"bayesjax {num} games", kernels.particles(game, num), tree.stack([position] * num), 1),
+    ):
+        rows[row], seconds[row] = compiled(kernel, start, jnp.asarray(images), length)
+        steps[row] = length
+    for suffix, channels_last in (("", False), (", channels last", True)):
+        port = peer.TorchGAN(position, images, channels_last=channels_last)
+        for name in PLAYERS:
+            rows[f"torch {name}{suffix}"] = port.steps(name, config.num_steps)
+            steps[f"torch {name}{suffix}"] = config.num_steps
+
+        def loop(port: peer.TorchGAN = port) -> None:
+            for _ in range(num):
+                for name in PLAYERS:
+                    port.steps(name, 1)()
+
+        rows[f"torch {num} games in a loop{suffix}"], steps[f"torch {num} games in a loop{suffix}"] = loop, 1
+        loop()
+    return rows, steps, seconds, difference
+
+
+# ---- the table of shapes
+
+
+def shape_cases(which: str) -> list[dict[str, int]]:
+    """Size, channels, kernel, stride and batch of every shape of the table."""
+    cases = []
+    for size, (inputs, outputs), kernel, stride in itertools.product(SIZES, CHANNELS, (3, 4, 5), (1, 2)):
+        work = (size // stride) ** 2 * kernel**2 * inputs * outputs
+        if work <= 4 * MAX_WORK:
+            batch = int(min(32, max(1, MAX_WORK // work)))
+            cases.append(
+                {"size": size, "inputs": inputs, "outputs": outputs, "kernel": kernel, "stride": stride, "batch": batch}
+            )
+    return {"all": cases, "few": cases[::37], "none": []}[which]
+
+
+def by_patches(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """A "SAME" convolution as one product over patches, as a user would write it."""
+    pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, "SAME")
+    x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
+    out = [(x.shape[a + 1] - kernel.shape[a]) // strides[a] + 1 for a in (0, 1)]
+    slices = [
+        x[:, i : i + (out[0] - 1) * strides[0] + 1 : strides[0], j : j + (out[1] - 1) * strides[1] + 1 : strides[1]]
+        for i, j in itertools.product(*map(range, kernel.shape[:2]))
+    ]
+    return jnp.concatenate(slices, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def by_xla(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=forms.LAYOUT)
+
+
+def time_shape(case: dict[str, int], repeats: int) -> dict[str, Any]:
+    """Milliseconds of a convolution and both its gradients in the three ways, medians of alternating repeats."""
+    random, stride = np.random.default_rng(0), (case["stride"],) * 2
+    x = jnp.asarray(random.normal(size=(case["batch"], case["size"], case["size"], case["inputs"])), jnp.float32)
+    shape = (case["kernel"], case["kernel"], case["inputs"], case["outputs"])
+    kernel = jnp.asarray(random.normal(size=shape) / math.sqrt(math.prod(shape[:3])), jnp.float32)
+    programs, outs = {}, {}
+    for name, function in (("bayesjax", convolve), ("xla", by_xla), ("patches", by_patches)):
+
+        def all_three(x: jax.Array, kernel: jax.Array, function: Callable = function) -> Any:
+            out, pull = jax.vjp(lambda x, kernel: function(x, kernel, stride), x, kernel)
+            return out, *pull(out)
+
+        programs[name] = jax.jit(all_three).lower(x, kernel).compile()
+        outs[name] = jax.block_until_ready(programs[name](x, kernel))
+        for found, expected in zip(outs[name], outs["bayesjax"], strict=True):
+            if not jnp.abs(found - expected).max() <= 1e-4 * jnp.abs(expected).max():
+                raise ArithmeticError(f"{name} differs from bayesjax on {case}")
+    times = {name: [] for name in programs}
+    for repeat in range(repeats):
+        for name in list(programs)[:: 1 if repeat % 2 == 0 else -1]:
+            started = time.perf_counter()
+            jax.block_until_ready(programs[name](x, kernel))
+            times[name].append(1e3 * (time.perf_counter() - started))
+    milliseconds = {name: measure.summary(values)["median"] for name, values in times.items()}
+    best = min(milliseconds["xla"], milliseconds["patches"])
+    return {**case, "milliseconds": milliseconds, "ratio": milliseconds["bayesjax"] / best}
+
+
+def shape_table(which: str, repeats: int) -> list[dict[str, Any]]:
+    """All shapes; those above the bar are measured again, three times as often, before they count as slower."""
+    cases, results = shape_cases(which), []
+    for number, case in enumerate(cases):
+        result = time_shape(case, repeats)
+        if result["ratio"] > 1.2:
+            result = time_shape(case, 3 * repeats)
+        results.append(result)
+        print(f"\rshape {number + 1} of {len(cases)}: {result['ratio']:.2f}  ", end="", flush=True)
+    print()
+    return results
+
+
+def main(config: Config) -> None:
+    """Checks the port, measures, prints the tables, writes the file."""
+    load_average = os.getloadavg()
+    measure.prepare(config, "num_steps", "num_particles")
+    rows, steps, compile_seconds, difference = game_rows(config)
+    times = measure.alternate(rows, config.repeats, steps)
+    ratio = functools.partial(measure.ratio, times)
+    many = f"{config.num_particles} games"
+    ratios = {}
+    for suffix in ("", ", channels last"):
+        for name in PLAYERS:
+            row = f"torch {name}{suffix}"
+            ratios[f"bayesjax {name} / {row}"] = ratio(f"bayesjax {name}", row, "<= 1.3")
+        loop = f"torch {many} in a loop{suffix}"
+        ratios[f"bayesjax {many} / {loop}"] = ratio(f"bayesjax {many}", loop, "< 1")
+    ratios[f"bayesjax {many} / bayesjax game"] = ratio(f"bayesjax {many}", "bayesjax game", "<= 10")
+    results = {
+        **measure.provenance(config, load_average),
+        "milliseconds_per_step": {
+            name: {**measure.summary(values), "repeats": values} for name, values in times.items()
+        },
+        "compile_seconds": compile_seconds,
+        "ratios": ratios,
+        "shapes": shape_table(config.shapes, config.repeats),
+        "difference": difference,
+    }
+    common.write_json(Path(config.out), results)
+    print(tables.render(Path(config.out)))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config, description=__doc__))
