@@ -127,11 +127,19 @@ def _output(image: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def _output_by_patches(image: Array, kernel: Array, geometry: Geometry) -> Array:
-    """A product; with one input channel a sum of scaled slices, which XLA fuses into one loop."""
+    """A product; with one input channel a sum of scaled slices, which XLA fuses into one loop.
+
+    It would run that loop again in everything that reads the sum, were the sum not put together from two parts.
+    """
     rows = kernel.reshape(-1, kernel.shape[-1])
     if image.shape[-1] > 1:
         return _patches(image, geometry) @ rows
-    return functools.reduce(jnp.add, [part * row for part, row in zip(_slices(image, geometry), rows, strict=True)])
+    parts = [image[: len(image) // 2], image[len(image) // 2 :]] if len(image) > 1 else [image]
+    sums = [
+        functools.reduce(jnp.add, [piece * row for piece, row in zip(_slices(part, geometry), rows, strict=True)])
+        for part in parts
+    ]
+    return jnp.concatenate(sums)
 
 
 def _image(kernel: Array, output: Array, geometry: Geometry) -> Array:
@@ -186,15 +194,11 @@ def _kernel(image: Array, output: Array, geometry: Geometry) -> Array:
 
     Patches are worth their memory where few input channels make them small or many output channels share them.
     """
-    inputs, outputs, overlap = (
-        image.shape[-1],
-        output.shape[-1],
-        math.prod(geometry.kernel) / math.prod(geometry.strides),
-    )
+    inputs, outputs, pixels = image.shape[-1], output.shape[-1], math.prod(geometry.output)
     spans = [stride * (out - 1) + 1 for stride, out in zip(geometry.strides, geometry.output, strict=True)]
     fits = all(span <= length for span, length in zip(spans, geometry.image, strict=True))
     small = inputs <= 4 and outputs >= 16
-    shared = inputs * outputs >= 2**16 or (outputs >= 64 and overlap <= 9)
+    shared = inputs * outputs >= 2**16 or (outputs >= 64 and math.prod(geometry.kernel) <= 9 and pixels >= 256)
     if small or shared or not fits:
         return _kernel_by_patches(image, output, geometry)
     kernel = lax.conv_general_dilated(
