@@ -17,9 +17,10 @@ MAY_IMPORT = {
     "types": set(),
     "noise": {"types"},
     "tree": {"types", "noise"},
+    "axes": {"types"},
     "divergences": {"types", "tree"},
-    **{name: {"types", "noise", "tree", "divergences"} for name in MIDDLE},
-    **{name: {"types", "noise", "tree", "divergences", *MIDDLE, *TOP} for name in TOP},
+    **{name: {"types", "noise", "tree", "axes", "divergences"} for name in MIDDLE},
+    **{name: {"types", "noise", "tree", "axes", "divergences", *MIDDLE, *TOP} for name in TOP},
 }
 """Subpackage of bayesjax: those that it may import besides itself. The top four may use one another, without cycles."""
 HOMES = {

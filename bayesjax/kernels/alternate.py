@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from bayesjax import axes
+from bayesjax.kernels.particles import Particles
 from bayesjax.types import Given, Kernel, PRNGKey, PyTree
 
 
@@ -40,7 +42,17 @@ class AlternateInfo(NamedTuple):
     players: dict[str, Any]
 
 
-def alternate(**players: Kernel) -> Kernel:
+class Alternate(Kernel):
+    """A kernel of several players.
+
+    Attributes:
+      players: the kernel of each player, by name.
+    """
+
+    players: dict[str, Kernel]
+
+
+def alternate(**players: Kernel) -> Alternate:
     """A sweep over players in the order given, each facing the others' current positions.
 
     Args:
@@ -68,12 +80,18 @@ def alternate(**players: Kernel) -> Kernel:
         infos = {}
         keys = jax.random.split(rng_key, len(players))
         for key, (name, kernel) in zip(keys, players.items(), strict=True):
-            others = {other: position for other, position in state.position.items() if other != name}
+            others = {
+                other: axes.gather(position, axes.PARTICLE) if isinstance(players[other], Particles) else position
+                for other, position in state.position.items()
+                if other != name
+            }
             moved, infos[name] = kernel.step(key, state.players[name], Given(batch, others))
             state = AlternateState({**state.players, name: moved})
         return state, AlternateInfo(infos)
 
-    return Kernel(init, step)
+    game = Alternate(init, step)
+    game.players = players
+    return game
 
 
 def repeat(kernel: Kernel, num_steps: int) -> Kernel:
@@ -97,4 +115,7 @@ def repeat(kernel: Kernel, num_steps: int) -> Kernel:
         )
         return state, jax.tree.map(lambda leaf: leaf[-1], infos)
 
-    return Kernel(kernel.init, step)
+    repeated = type(kernel)(kernel.init, step)  # particles stay particles
+    for name, value in getattr(kernel, "__dict__", {}).items():
+        setattr(repeated, name, value)
+    return repeated

@@ -1,15 +1,22 @@
-"""Value, auxiliary output and gradient of a density, whichever of its two return forms it uses."""
+"""Value, auxiliary output and gradient of a density, whichever of its two return forms it uses.
+
+Here, and nowhere else, gradients are reduced over devices (`axes.py`).
+"""
 
 import numbers
 from collections.abc import Callable
 
 import jax
 
+from bayesjax import axes
 from bayesjax.types import Array, Density, Params, PRNGKey, PyTree, Schedule
 
 
 def value_and_grad(density: Density) -> Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree, Params]]:
-    """`(params, rng_key, batch) -> (value, aux, gradient)`; `aux` is an empty dict if the density returns a scalar."""
+    """`(params, rng_key, batch) -> (value, aux, gradient)`; `aux` is an empty dict if the density returns a scalar.
+
+    Where a `data` axis is bound, each device has its part of the batch and all three are means over the devices.
+    """
 
     def with_aux(params: Params, rng_key: PRNGKey, batch: PyTree):
         out = density(params, rng_key, batch)
@@ -17,7 +24,7 @@ def value_and_grad(density: Density) -> Callable[[Params, PRNGKey, PyTree], tupl
 
     def evaluate(params: Params, rng_key: PRNGKey, batch: PyTree):
         (value, aux), gradient = jax.value_and_grad(with_aux, has_aux=True)(params, rng_key, batch)
-        return value, aux, gradient
+        return axes.mean((value, aux, gradient), axes.DATA)
 
     return evaluate
 

@@ -11,11 +11,23 @@ from typing import Any
 
 import jax
 
-from bayesjax import tree
+from bayesjax import axes, tree
 from bayesjax.types import Kernel, Params, PRNGKey, PyTree
 
 
-def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Kernel:
+class Particles(Kernel):
+    """A kernel whose states and infos have a leading particle axis.
+
+    Attributes:
+      num: the number of particles.
+      batch_axis: axis of the batch's leaves that runs over particles, or None.
+    """
+
+    num: int
+    batch_axis: int | None
+
+
+def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Particles:
     """Runs `num` independent copies of `kernel`.
 
     Args:
@@ -25,6 +37,7 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Ker
 
     Returns:
       A kernel whose `init` takes a stacked position: `[num, ...]` leaves, from `jax.vmap(model.init)` or `tree.stack`.
+      Where a `particle` axis is bound, its `step` moves this device's particles, each with the key of its place.
 
     Raises:
       ValueError: if `num` is not positive; from `init`, if the position is not `num` stacked trees.
@@ -39,6 +52,9 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Ker
         return jax.vmap(kernel.init)(position, jax.random.split(rng_key, num))
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
-        return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(jax.random.split(rng_key, num), state, batch)
+        keys = axes.own(jax.random.split(rng_key, num), axes.PARTICLE)
+        return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(keys, state, batch)
 
-    return Kernel(init, step)
+    copies = Particles(init, step)
+    copies.num, copies.batch_axis = num, batch_axis
+    return copies

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from bayesjax import noise
+from bayesjax import axes, noise
 from bayesjax.types import Array, PRNGKey
 
 NOISES = ("uniform", "normal")
@@ -12,9 +12,16 @@ NOISES = ("uniform", "normal")
 def latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str = "uniform") -> Array:
     """Independent noise vectors `[num, dim]`: uniform on (-1, 1), or standard normal.
 
+    Where a `data` axis is bound, this device's part of one larger draw: the devices together have the vectors that one
+    device would have.
+
     Raises:
       ValueError: for another kind.
     """
+    return axes.own(_latent_noise(rng_key, num * axes.size(axes.DATA), dim, kind), axes.DATA)
+
+
+def _latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str) -> Array:
     if kind == "uniform":
         if jnp.result_type(float) == jnp.float64:
             return jax.random.uniform(rng_key, (num, dim), minval=-1, maxval=1)

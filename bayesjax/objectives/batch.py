@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import jax
 
-from bayesjax import tree
+from bayesjax import axes, tree
 from bayesjax.types import Array, Params, PRNGKey, PyTree
 
 
@@ -25,7 +25,8 @@ def batch_mean(objective: Callable) -> Callable[[Params, PRNGKey, PyTree], tuple
     """
 
     def loss(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
-        keys = jax.random.split(rng_key, tree.leading_axis(batch, "batch"))
+        total = tree.leading_axis(batch, "batch") * axes.size(axes.DATA)
+        keys = axes.own(jax.random.split(rng_key, total), axes.DATA)
         out = jax.vmap(objective, in_axes=(None, 0, 0))(params, keys, batch)
         value, aux = out if isinstance(out, tuple) else (out, {})
         return value.mean(), jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import jax
 
+from bayesjax import axes
 from bayesjax.posteriors.log_posterior import data_sum
 from bayesjax.types import Array, Density, Given, Params, Prior, PRNGKey, PyTree
 
@@ -59,7 +60,7 @@ def generator_conditional(
       log_prob_real: log P(real | image) by one discriminator.
       log_prior: over the generator's weights.
       num_generated: how many fakes the likelihood counts.
-      batch_size: n_g, noise vectors drawn per evaluation.
+      batch_size: n_g, noise vectors drawn per evaluation, by all devices of a `data` axis together.
       pool: "sum" or "mean" over discriminators.
 
     Returns:
@@ -72,7 +73,7 @@ def generator_conditional(
     _check_positive(num_generated=num_generated, batch_size=batch_size)
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: Given) -> tuple[Array, PyTree]:
-        fakes = generate(params, rng_key, batch_size)
+        fakes = generate(params, rng_key, axes.divided(batch_size, axes.DATA))
         discriminators = batch.others["discriminator"]
         values = jax.vmap(log_prob_real, in_axes=(0, None))(discriminators, fakes)
         likelihood = data_sum(values, num_generated * factor(values.shape[0]))
@@ -102,7 +103,7 @@ def discriminator_conditional(
       log_prior: over the discriminator's weights.
       num_data: N, unlabelled images in the data set.
       num_generated: how many fakes of each generator the likelihood counts; N if None.
-      batch_size: n_g, noise vectors drawn per generator and evaluation.
+      batch_size: n_g, noise vectors drawn per generator and evaluation, by all devices of a `data` axis together.
       pool: "sum" or "mean" over generators, of the real and fake terms alike.
       log_prob_label: `(params, images, labels) -> [n]`, or None for an unsupervised game.
       num_labelled: N_s, how many the labelled images count as: their number, unless labels are to weigh more.
@@ -123,7 +124,8 @@ def discriminator_conditional(
         generators = batch.others["generator"]
         num_generators = jax.tree.leaves(generators)[0].shape[0]
         keys = jax.random.split(rng_key, num_generators)
-        fakes = jax.vmap(generate, in_axes=(0, 0, None))(generators, keys, batch_size)
+        num = axes.divided(batch_size, axes.DATA)
+        fakes = jax.vmap(generate, in_axes=(0, 0, None))(generators, keys, num)
         fake = log_prob_fake(params, fakes.reshape(-1, *fakes.shape[2:]))
         real = log_prob_real(params, batch.data.real)
         scale = factor(num_generators)

@@ -1,7 +1,19 @@
 """The loop, its checkpoints and what it shows."""
 
 from bayesjax.training.checkpoint import Checkpointer, CheckpointError, CheckpointMismatch
+from bayesjax.training.parallel import data_parallel, particle_parallel, spread
 from bayesjax.training.progress import MetricsFile
 from bayesjax.training.run import NonFinite, Trace, run
 
-__all__ = ["CheckpointError", "CheckpointMismatch", "Checkpointer", "MetricsFile", "NonFinite", "Trace", "run"]
+__all__ = [
+    "CheckpointError",
+    "CheckpointMismatch",
+    "Checkpointer",
+    "MetricsFile",
+    "NonFinite",
+    "Trace",
+    "data_parallel",
+    "particle_parallel",
+    "run",
+    "spread",
+]
