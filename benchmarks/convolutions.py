@@ -5,6 +5,9 @@ The game is the 28-pixel DCGAN of `models/dcgan.py` without normalisation: gener
 (`convolutions_torch.py`) is eager code whose gradients are compared with bayesjax's before anything is timed; it runs
 in both memory formats. Ten particles are ten independent games, in PyTorch a loop.
 
+XLA runs a convolution on one core. Rows "on 2 devices" have each core as a device (`training.spread`): a half of the
+batch each, or a half of the particles.
+
     python -m benchmarks.convolutions                       twenty minutes on two idle cores
     python -m benchmarks.convolutions --shapes few --repeats 3      a look
 
@@ -33,7 +36,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from bayesjax import kernels, tree
+from bayesjax import axes, kernels, models, training, tree
 from bayesjax.models import convolution_forms as forms
 from bayesjax.models import dcgan
 from bayesjax.models.convolution import convolve
@@ -75,12 +78,13 @@ def networks() -> tuple[dcgan.Generator, dcgan.Discriminator]:
     return dcgan.Generator(IMAGE, norm="none"), dcgan.Discriminator(IMAGE, norm="none")
 
 
-def losses(draw_noise: Callable[[jax.Array], jax.Array]) -> dict[str, Callable]:
-    """Loss of each player given the other: a mean per example."""
+def losses(noise: np.ndarray | None = None) -> dict[str, Callable]:
+    """Loss of each player given the other, a mean per example; with noise drawn for each step if none is given."""
     generator, discriminator = networks()
 
     def fakes(params: Any, rng_key: jax.Array) -> Any:
-        return generator.apply({"params": params}, draw_noise(rng_key))
+        drawn = models.latent_noise(rng_key, axes.divided(BATCH_SIZE, axes.DATA), LATENT_DIM)
+        return generator.apply({"params": params}, drawn if noise is None else noise)
 
     def logits(params: Any, images: Any) -> jax.Array:
         out: Any = discriminator.apply({"params": params}, images)
@@ -97,10 +101,6 @@ def losses(draw_noise: Callable[[jax.Array], jax.Array]) -> dict[str, Callable]:
     return {"discriminator": discriminator_loss, "generator": generator_loss}
 
 
-def uniform_noise(rng_key: jax.Array) -> jax.Array:
-    return 2 * jax.random.uniform(rng_key, (BATCH_SIZE * LATENT_DIM,)).reshape(BATCH_SIZE, LATENT_DIM) - 1
-
-
 def initial_position() -> dict[str, Any]:
     generator, discriminator = networks()
     return {
@@ -111,7 +111,7 @@ def initial_position() -> dict[str, Any]:
 
 def players() -> dict[str, Kernel]:
     optimizer = optax.adam(LEARNING_RATE, b1=0.5)
-    return {name: kernels.optimize(loss, optimizer) for name, loss in losses(uniform_noise).items()}
+    return {name: kernels.optimize(loss, optimizer) for name, loss in losses().items()}
 
 
 def compiled(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> tuple[Callable[[], None], float]:
@@ -123,7 +123,7 @@ def compiled(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> tuple
 
         return lax.scan(one, state, jnp.arange(num_steps))[0]
 
-    arguments = jax.random.key(3), jax.jit(kernel.init)(position, jax.random.key(2)), batch
+    arguments = jax.random.key(3), kernel.init(position, jax.random.key(2)), batch
     started = time.perf_counter()
     program = jax.jit(steps).lower(*arguments).compile()
     seconds = time.perf_counter() - started
@@ -149,7 +149,7 @@ def check_port(position: dict[str, Any], images: np.ndarray) -> float:
     z = np.random.default_rng(1).uniform(-1, 1, (BATCH_SIZE, LATENT_DIM)).astype(np.float32)
     position = jax.tree.map(lambda leaf: 3 * leaf, position)
     port, worst = peer.TorchGAN(position, images, padding="same"), 0.0
-    for (player, loss), other in zip(losses(lambda _: jnp.asarray(z)).items(), PLAYERS[::-1], strict=True):
+    for (player, loss), other in zip(losses(z).items(), PLAYERS[::-1], strict=True):
         batch = Given(jnp.asarray(images), {other: position[other]})
         gradient = jax.jit(jax.grad(loss))(position[player], jax.random.key(0), batch)
         expected = peer.TorchGAN({player: gradient}, images).weights[player]
@@ -169,16 +169,22 @@ def game_rows(config: Config) -> tuple[dict[str, Callable[[], None]], dict[str, 
     images = np.random.default_rng(0).uniform(-1, 1, (BATCH_SIZE, *IMAGE)).astype(np.float32)
     position, num, rows, steps, seconds = initial_position(), config.num_particles, {}, {}, {}
     difference = check_port(position, images)
+    game, on_devices = kernels.alternate(**players()), f"on {config.threads} devices"
+    games, start = kernels.particles(game, num), tree.stack([position] * num)
+    to_compile = []
     for (name, kernel), other in zip(players().items(), PLAYERS[::-1], strict=True):
-        row, batch = f"bayesjax {name}", Given(jnp.asarray(images), {other: position[other]})
-        rows[row], seconds[row] = compiled(kernel, position[name], batch, config.num_steps)
-        steps[row] = config.num_steps
-    game = kernels.alternate(**players())
-    for row, kernel, start, length in (
+        batch = Given(jnp.asarray(images), {other: position[other]})
+        for where, each in (("", kernel), (f" {on_devices}", training.data_parallel(kernel, config.threads))):
+            to_compile.append((f"bayesjax {name}{where}", each, position[name], batch, config.num_steps))
+    for row, kernel, at, length in (
         ("bayesjax game", game, position, config.num_steps),
-        (f"bayesjax {num} games", kernels.particles(game, num), tree.stack([position] * num), 1),
+        (f"bayesjax game {on_devices}", training.data_parallel(game, config.threads), position, config.num_steps),
+        (f"bayesjax {num} games", games, start, 1),
+        (f"bayesjax {num} games {on_devices}", training.particle_parallel(games, config.threads), start, 1),
     ):
-        rows[row], seconds[row] = compiled(kernel, start, jnp.asarray(images), length)
+        to_compile.append((row, kernel, at, jnp.asarray(images), length))
+    for row, kernel, at, batch, length in to_compile:
+        rows[row], seconds[row] = compiled(kernel, at, batch, length)
         steps[row] = length
     for suffix, channels_last in (("", False), (", channels last", True)):
         port = peer.TorchGAN(position, images, channels_last=channels_last)
@@ -273,19 +279,21 @@ def shape_table(which: str, repeats: int) -> list[dict[str, Any]]:
 def main(config: Config) -> None:
     """Checks the port, measures, prints the tables, writes the file."""
     load_average = os.getloadavg()
-    measure.prepare(config, "num_steps", "num_particles")
+    measure.prepare(config, "num_steps", "num_particles", devices=True)
     rows, steps, compile_seconds, difference = game_rows(config)
     times = measure.alternate(rows, config.repeats, steps)
     ratio = functools.partial(measure.ratio, times)
     many = f"{config.num_particles} games"
     ratios = {}
-    for suffix in ("", ", channels last"):
-        for name in PLAYERS:
-            row = f"torch {name}{suffix}"
-            ratios[f"bayesjax {name} / {row}"] = ratio(f"bayesjax {name}", row, "<= 1.3")
-        loop = f"torch {many} in a loop{suffix}"
-        ratios[f"bayesjax {many} / {loop}"] = ratio(f"bayesjax {many}", loop, "< 1")
-    ratios[f"bayesjax {many} / bayesjax game"] = ratio(f"bayesjax {many}", "bayesjax game", "<= 10")
+    for where, player_bar, many_bar in (("", "-", "-"), (f" on {config.threads} devices", "<= 1.3", "< 1")):
+        for suffix in ("", ", channels last"):
+            for name in PLAYERS:
+                pair = f"bayesjax {name}{where}", f"torch {name}{suffix}"
+                ratios[" / ".join(pair)] = ratio(*pair, player_bar)
+            pair = f"bayesjax {many}{where}", f"torch {many} in a loop{suffix}"
+            ratios[" / ".join(pair)] = ratio(*pair, many_bar)
+        pair = f"bayesjax {many}{where}", f"bayesjax game{where}"
+        ratios[" / ".join(pair)] = ratio(*pair, "<= 10")
     results = {
         **measure.provenance(config, load_average),
         "milliseconds_per_step": {

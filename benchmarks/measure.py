@@ -16,12 +16,13 @@ from experiments import common
 RESULTS = Path(__file__).parent / "results"
 
 
-def prepare(config: Any, *counts: str) -> None:
+def prepare(config: Any, *counts: str, devices: bool = False) -> None:
     """Checks the flags and gives both libraries the same cores, before either starts its threads.
 
     Args:
       config: flags, with `repeats`, `threads` and `out` among them.
       *counts: other flags that must be at least 1.
+      devices: whether JAX is to see each core as a device, for rows that spread their work over devices.
     """
     if importlib.util.find_spec("torch") is None:
         common.fail("this benchmark compares with PyTorch: pip install -e '.[bench]'")
@@ -39,6 +40,8 @@ def prepare(config: Any, *counts: str) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     torch.set_num_threads(config.threads)
     torch.manual_seed(0)
+    if devices:  # twice as many: XLA has a thread for each device, and one that waits in a collective does no work
+        jax.config.update("jax_num_cpu_devices", 2 * config.threads)
     if jax.default_backend() != "cpu":
         common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
 

@@ -20,7 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from bayesjax.axes import DATA, PARTICLE
 from bayesjax.kernels import Alternate, AlternateInfo, AlternateState, Particles
-from bayesjax.types import Kernel, PRNGKey, PyTree
+from bayesjax.types import Given, Kernel, PRNGKey, PyTree
 
 HOW = ("shard_map", "pmap")
 
@@ -84,7 +84,7 @@ def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shar
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
         state_spec, info_spec = _specs(kernel, AlternateState), _specs(kernel, AlternateInfo)
-        batch_spec = jax.tree.map(lambda leaf: _batch_spec(kernel, leaf, data, particle), batch)
+        batch_spec = _batch_specs(kernel, batch, data, particle)
         if how == "pmap":
             return _pmapped(kernel, mesh, (state_spec, info_spec, batch_spec))(rng_key, state, batch)
         sharded = jax.shard_map(
@@ -104,6 +104,13 @@ def _specs(kernel: Kernel, of_players: type) -> Any:
     if isinstance(kernel, Alternate):
         return of_players({name: _specs(player, of_players) for name, player in kernel.players.items()})
     return PartitionSpec(PARTICLE) if isinstance(kernel, Particles) else PartitionSpec()
+
+
+def _batch_specs(kernel: Kernel, batch: PyTree, data: int, particle: int) -> Any:
+    """How a batch is spread; the positions that a single player of a game is given are the same on all devices."""
+    if isinstance(batch, Given):
+        return Given(_batch_specs(kernel, batch.data, data, particle), {name: PartitionSpec() for name in batch.others})
+    return jax.tree.map(lambda leaf: _batch_spec(kernel, leaf, data, particle), batch)
 
 
 def _batch_spec(kernel: Kernel, leaf: Any, data: int, particle: int) -> PartitionSpec:
