@@ -40,7 +40,7 @@ def prepare(config: Any, *counts: str, devices: bool = False) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     torch.set_num_threads(config.threads)
     torch.manual_seed(0)
-    if devices:  # twice as many: XLA has a thread for each device, and one that waits in a collective does no work
+    if devices:  # twice as many: XLA has a thread for each, and programs were seen to wait for ever without spare ones
         jax.config.update("jax_num_cpu_devices", 2 * config.threads)
     if jax.default_backend() != "cpu":
         common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")

@@ -6,6 +6,8 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+jax.config.update("jax_num_cpu_devices", 8)  # for tests/training/test_parallel.py; all other tests use the first
+
 
 @contextlib.contextmanager
 def jax_config(**values):

@@ -1,0 +1,264 @@
+"""Kernels spread over devices give the numbers of one device, by `shard_map` and by `pmap`, with one reduction a step.
+
+Eight host devices, from tests/conftest.py. Agreement is to float32 rounding over ten steps (2e-5 of the largest value):
+sums over a batch are taken in another order. Particles are not summed over and agree bit for bit.
+"""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bayesjax import axes, data, kernels, models, objectives, posteriors, training, tree
+from bayesjax.objectives import adversarial
+from bayesjax.training.parallel import spread
+from bayesjax.types import Given
+
+NUM_DATA, NUM_STEPS, TOLERANCE = 160, 10, 2e-5
+KEY = jax.random.key(0)
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
+
+def log_likelihood(params, rng_key, example):
+    """A small regression whose inputs are blurred with each example's own noise."""
+    x, y = example
+    x = x + 0.3 * jax.random.normal(rng_key, x.shape)
+    return -0.5 * (jnp.tanh(x @ params["hidden"]) @ params["out"] - y) ** 2, {"square": y**2}
+
+
+def batch():
+    random = np.random.default_rng(0)
+    return random.normal(size=(16, 3)).astype(np.float32), random.normal(size=16).astype(np.float32)
+
+
+POSITION = {"hidden": jnp.full((3, 5), 0.3), "out": jnp.linspace(-1.0, 1.0, 5)}
+LOG_POSTERIOR = posteriors.log_posterior(log_likelihood, posteriors.gaussian(1.0), NUM_DATA)
+
+
+def negative(params, rng_key, example):
+    value, aux = log_likelihood(params, rng_key, example)
+    return -value, aux
+
+
+KERNELS = {
+    "optimize": kernels.optimize(objectives.batch_mean(negative), optax.adam(1e-2)),
+    "sghmc": kernels.sghmc(LOG_POSTERIOR, step_size=1e-3),
+    "sgld": kernels.sgld(LOG_POSTERIOR, step_size=1e-3),
+}
+
+
+def steps(kernel, position, given):
+    """Final state and every info, after NUM_STEPS steps under jit and scan."""
+
+    @jax.jit
+    def run(state):
+        def one(state, step):
+            return kernel.step(jax.random.fold_in(KEY, step), state, given)
+
+        return jax.lax.scan(one, state, jnp.arange(NUM_STEPS))
+
+    return jax.device_get(run(kernel.init(position, KEY)))
+
+
+def assert_same(actual, expected, tolerance=TOLERANCE):
+    def compare(a, b):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(np.abs(b).max(), 1e-3))
+
+    jax.tree.map(compare, actual, expected)
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return {name: steps(kernel, POSITION, batch()) for name, kernel in KERNELS.items()}
+
+
+@pytest.mark.parametrize("how", ["shard_map", "pmap"])
+@pytest.mark.parametrize("num_devices", [2, 4, 8])
+@pytest.mark.parametrize("name", KERNELS)
+def test_data_parallel_equals_one_device(name, num_devices, how, on_one_device):
+    """State, loss, gradient norm and aux of every step, with noise in the objective and in the kernel."""
+    kernel = training.data_parallel(KERNELS[name], num_devices, how=how)
+    assert_same(steps(kernel, POSITION, batch()), on_one_device[name])
+
+
+def test_one_device_needs_nothing():
+    """On one device the kernel is itself."""
+    for how in ("shard_map", "pmap"):
+        assert spread(KERNELS["sghmc"], how=how) is KERNELS["sghmc"]
+
+
+def test_the_comparison_catches_wrong_reductions(on_one_device, monkeypatch):
+    """Power: a sum in place of the mean (prior and data counted once a device), no reduction, and noise that is equal
+    on all devices or drawn from each device's own key are all refused."""
+    wrong = {
+        "mean": [jax.lax.psum, lambda values, axis: values],
+        "own": [
+            lambda values, axis: values[: len(values) // axes.size(axis)],
+            lambda keys, axis: jax.vmap(jax.random.fold_in, (0, None))(
+                keys[: len(keys) // axes.size(axis)], jax.lax.axis_index(axis)
+            ),
+        ],
+    }
+    for function, variants in wrong.items():
+        for variant in variants:
+            with monkeypatch.context() as patch:
+                patch.setattr(axes, function, variant)
+                moved = steps(training.data_parallel(KERNELS["sghmc"], 4), POSITION, batch())
+            with pytest.raises(AssertionError):
+                assert_same(moved, on_one_device["sghmc"])
+
+
+@pytest.mark.parametrize(("how", "parts"), [("shard_map", (1, 4)), ("pmap", (1, 8)), ("shard_map", (2, 4))])
+def test_particles_are_those_of_one_device(how, parts):
+    """Spread over particles the draws are equal bit for bit; over data as well, to rounding."""
+    kernel = kernels.particles(KERNELS["sghmc"], 8)
+    position = tree.stack([jax.tree.map(lambda leaf, i=i: i * leaf, POSITION) for i in range(8)])
+    expected = steps(kernel, position, batch())
+    actual = steps(spread(kernel, data=parts[0], particle=parts[1], how=how), position, batch())
+    assert_same(actual, expected, 0.0 if parts[0] == 1 else TOLERANCE)
+    hidden = actual[0].position["hidden"]
+    assert len(np.unique(hidden.reshape(8, -1), axis=0)) == 8
+
+
+def bayesian_gan(num_generators=4, num_discriminators=2):
+    """A small game of particles on both sides, its position and its batch."""
+    generator, discriminator = models.MLP((8, 2)), models.MLP((8, 1))
+
+    def generate(params, rng_key, num):
+        return generator.apply({"params": params}, models.latent_noise(rng_key, num, 3))
+
+    def log_prob(of_logit):
+        return lambda params, x: of_logit(discriminator.apply({"params": params}, x)[:, 0])
+
+    real, fake = log_prob(adversarial.log_prob_real), log_prob(adversarial.log_prob_fake)
+    prior = posteriors.gaussian(1.0)
+    game = kernels.alternate(
+        discriminator=kernels.particles(
+            kernels.repeat(
+                kernels.sghmc(
+                    posteriors.discriminator_conditional(generate, real, fake, prior, num_data=NUM_DATA, batch_size=8),
+                    step_size=1e-4,
+                ),
+                2,
+            ),
+            num_discriminators,
+        ),
+        generator=kernels.repeat(
+            kernels.particles(
+                kernels.sghmc(
+                    posteriors.generator_conditional(generate, real, prior, num_generated=NUM_DATA, batch_size=8),
+                    step_size=1e-4,
+                ),
+                num_generators,
+            ),
+            2,
+        ),
+    )
+    keys = jax.random.split(KEY, num_generators + num_discriminators)
+    position = {
+        "discriminator": jax.vmap(discriminator.init, (0, None))(keys[:num_discriminators], jnp.zeros((1, 2)))[
+            "params"
+        ],
+        "generator": jax.vmap(generator.init, (0, None))(keys[num_discriminators:], jnp.zeros((1, 3)))["params"],
+    }
+    return game, position, posteriors.GANBatch(batch()[0][:, :2])
+
+
+@pytest.fixture(scope="module")
+def game_on_one_device():
+    return steps(*bayesian_gan())
+
+
+@pytest.mark.parametrize(
+    ("how", "parts"),
+    [
+        ("shard_map", (4, 2)),
+        pytest.param("shard_map", (1, 2), marks=pytest.mark.slow),
+        pytest.param("pmap", (1, 2), marks=pytest.mark.slow),
+        pytest.param("pmap", (4, 1), marks=pytest.mark.slow),
+    ],
+)
+def test_bayesian_gan_equals_one_device(how, parts, game_on_one_device):
+    """Both players spread, each facing all particles of the other; the batch and the fakes spread over `data`."""
+    game, position, given = bayesian_gan()
+    spread_game = spread(game, data=parts[0], particle=parts[1], how=how)
+    assert_same(steps(spread_game, position, given), game_on_one_device)
+
+
+def test_bayesian_gan_on_four_devices():
+    """Four generators on four devices and a discriminator on all."""
+    game, position, given = bayesian_gan(num_discriminators=4)
+    assert_same(steps(training.particle_parallel(game, 4), position, given), steps(game, position, given))
+
+
+def all_reduced(kernel, position, given):
+    """Bytes of each all-reduce of a compiled step whose info nobody reads."""
+    state = kernel.init(position, KEY)
+    text = jax.jit(lambda state, given: kernel.step(KEY, state, given)[0]).lower(state, given).compile().as_text()
+    found = []
+    for line in text.splitlines():
+        match = re.search(r"= (.*?) all-reduce(?:-start)?\(", line)
+        if match:
+            shapes = re.findall(r"f32\[([\d,]*)\]", match[1])
+            found.append(4 * sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes))
+    return found
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_one_all_reduce_of_the_gradient(name):
+    """One all-reduce a step, of exactly the gradient's bytes; none for particles."""
+    gradient = 4 * sum(leaf.size for leaf in jax.tree.leaves(POSITION))
+    assert all_reduced(training.data_parallel(KERNELS[name], 4), POSITION, batch()) == [gradient]
+    copies = kernels.particles(KERNELS[name], 4)
+    assert all_reduced(training.particle_parallel(copies, 4), tree.stack([POSITION] * 4), batch()) == []
+
+
+def test_a_player_of_a_game_is_given_the_other_whole():
+    """A player's kernel by itself: its data are spread, the position that it is given is not."""
+
+    def loss(params, rng_key, given):
+        return jnp.mean((given.data @ params["w"] - given.others["teacher"].sum()) ** 2)
+
+    kernel, position = kernels.optimize(loss, optax.sgd(0.1)), {"w": jnp.ones(3)}
+    given = Given(batch()[0], {"teacher": jnp.arange(3.0)})
+    assert_same(steps(training.data_parallel(kernel, 4), position, given), steps(kernel, position, given))
+
+
+def test_run_takes_a_spread_kernel(tmp_path):
+    """`training.run` moves a spread kernel as any other, and resumes it bit for bit."""
+    kernel = spread(kernels.particles(KERNELS["sghmc"], 4), data=2, particle=2)
+    position, source = tree.stack([POSITION] * 4), data.Minibatches(jax.random.key(1), batch(), 8)
+
+    def go(folder, num_steps):
+        checkpointer = training.Checkpointer(tmp_path / folder)
+        return training.run(
+            KEY, kernel, kernel.init(position, KEY), source, num_steps=num_steps, chunk_size=4, thinning=2,
+            checkpointer=checkpointer,
+        )  # fmt: skip
+
+    whole, trace = go("whole", 8)
+    go("parts", 4)
+    resumed, resumed_trace = go("parts", 8)
+    assert_same(jax.device_get(resumed), jax.device_get(whole), 0.0)
+    assert_same(resumed_trace.draws, trace.draws, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: spread(KERNELS["sghmc"], data=16), "16 x 1 devices are asked for and there are 8"),
+        (lambda: spread(KERNELS["sghmc"], data=0), "at least 1; got 0 and 1"),
+        (lambda: spread(KERNELS["sghmc"], data=2, how="gspmd"), "shard_map, pmap; got 'gspmd'"),
+        (lambda: spread(kernels.particles(KERNELS["sghmc"], 4), data=2, particle=2, how="pmap"), "pmap has one axis"),
+        (lambda: training.particle_parallel(KERNELS["sghmc"], 2), "no particles to spread"),
+        (lambda: training.particle_parallel(kernels.particles(KERNELS["sghmc"], 3), 2), "3 particles.* over 2 devices"),
+        (lambda: steps(training.data_parallel(KERNELS["sghmc"], 3), POSITION, batch()), r"shape \(16, 3\); axis 0"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
