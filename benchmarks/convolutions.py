@@ -12,7 +12,7 @@ batch each, or a half of the particles.
     python -m benchmarks.convolutions --shapes few --repeats 3      a look
 
 The table of shapes times a convolution and both its gradients, compiled alone (where XLA's own is at its best: inside a
-`scan` its gradients are up to hundreds of times slower), against `lax.conv_general_dilated` and against patches, each
+`scan` its gradients can be tens of times slower), against `lax.conv_general_dilated` and against patches, each
 differentiated by JAX. Batches are such that a shape takes some milliseconds.
 
 Bars: a step of either player within 1.3 times PyTorch's; ten particles cost at most 10 times one and less than the

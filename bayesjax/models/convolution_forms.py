@@ -12,10 +12,11 @@ kernel). `convolution.py` makes one differentiable operation of them; here they 
 What was measured (jaxlib 0.10, two cores; `benchmarks/convolutions.py` measures it again, shape by shape):
 
 * XLA runs a convolution at the speed of its matrix products only if it is in the layout below, not dilated at the
-  input, and not wider than the image. Otherwise it is a plain loop, 10 to 300 times slower.
+  input, and not wider than the image. Otherwise it is a plain loop, 10 to 60 times slower.
 * XLA rewrites convolutions to that layout only at the top level of a program. In a `scan`, as all training is, the
   kernel gradient that JAX writes is such a plain loop: here it is written in that layout to begin with.
 * A strided gradient in the image is stride^2 convolutions without dilation, one for each phase of its pixels.
+* A convolution runs on one core, whatever its size: `training.spread` gives each core its part of the work.
 * Over a batch of kernels, XLA's grouped convolution is slow, and a batched product of patches runs at half the rate of
   single ones and leaves the cache; a few networks are fastest one after the other.
 """
