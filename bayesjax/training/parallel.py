@@ -19,7 +19,6 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from bayesjax.axes import DATA, PARTICLE
-from bayesjax.kernels import Alternate, AlternateInfo, AlternateState, Particles
 from bayesjax.types import Given, Kernel, PRNGKey, PyTree
 
 HOW = ("shard_map", "pmap")
@@ -63,6 +62,8 @@ def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shar
     Raises:
       ValueError: if the numbers do not fit the devices, the particles or, from `step`, the batch.
     """
+    from bayesjax.kernels import AlternateInfo, AlternateState  # here and below: loads Optax, which training does not
+
     if how not in HOW:
         raise ValueError(f"how must be one of {', '.join(HOW)}; got {how!r}")
     if data < 1 or particle < 1:
@@ -101,6 +102,8 @@ def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shar
 
 def _specs(kernel: Kernel, of_players: type) -> Any:
     """Where the particles are in a state or info, as a prefix of its tree."""
+    from bayesjax.kernels import Alternate, Particles
+
     if isinstance(kernel, Alternate):
         return of_players({name: _specs(player, of_players) for name, player in kernel.players.items()})
     return PartitionSpec(PARTICLE) if isinstance(kernel, Particles) else PartitionSpec()
@@ -115,6 +118,8 @@ def _batch_specs(kernel: Kernel, batch: PyTree, data: int, particle: int) -> Any
 
 def _batch_spec(kernel: Kernel, leaf: Any, data: int, particle: int) -> PartitionSpec:
     """How a leaf of the batch is spread."""
+    from bayesjax.kernels import Particles
+
     own = kernel.batch_axis if isinstance(kernel, Particles) else None
     if own not in (None, 0):
         raise ValueError(f"only a batch whose particle axis is the first can be spread; got batch_axis {own}")
@@ -130,6 +135,8 @@ def _batch_spec(kernel: Kernel, leaf: Any, data: int, particle: int) -> Partitio
 
 def _check_particles(kernel: Kernel, particle: int) -> None:
     """Raises ValueError unless there are particles and they divide evenly."""
+    from bayesjax.kernels import Alternate, Particles
+
     players = kernel.players if isinstance(kernel, Alternate) else {"the kernel": kernel}
     numbers = {name: player.num for name, player in players.items() if isinstance(player, Particles)}
     if not numbers:
