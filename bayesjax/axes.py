@@ -3,7 +3,7 @@
 `training.parallel` binds them with `shard_map` or `pmap`; a `vmap(axis_name=...)` does as well. Code that follows works
 on any number of devices, and on one it does nothing:
 
-    the noise of an example or a particle is that of its place in the whole     own(split(rng_key, total), axis)
+    the noise of an example or a particle is that of its place in the whole     own_keys(rng_key, num, axis)
     a mean over examples is a mean of the devices' means                        mean(value, DATA)
     a player that faces all particles of another gathers them                   gather(position, PARTICLE)
 
@@ -15,6 +15,8 @@ from typing import Any
 
 import jax
 from jax import lax
+
+from bayesjax.types import PRNGKey
 
 DATA, PARTICLE = "data", "particle"
 
@@ -42,6 +44,11 @@ def own(values: Any, axis: str) -> Any:
         return lax.dynamic_slice_in_dim(leaf, lax.axis_index(axis) * length, length)
 
     return jax.tree.map(part, values)
+
+
+def own_keys(rng_key: PRNGKey, num: int, axis: str) -> PRNGKey:
+    """A key for each of this device's `num` examples or particles, that of its place in the whole."""
+    return own(jax.random.split(rng_key, num * size(axis)), axis)
 
 
 def divided(total: int, axis: str) -> int:

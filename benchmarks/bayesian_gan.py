@@ -268,9 +268,7 @@ def main(config: Config) -> None:
 
     results = {
         **measure.provenance(config, load_average),
-        "milliseconds_per_sweep": {
-            name: {**measure.summary(values), "repeats": values} for name, values in times.items()
-        },
+        "milliseconds_per_sweep": measure.summaries(times),
         "compile_seconds": compile_seconds,
         "ratios": ratios,
         "training_run": overhead,

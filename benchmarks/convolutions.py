@@ -252,12 +252,10 @@ def time_shape(case: dict[str, int], repeats: int) -> dict[str, Any]:
         for found, expected in zip(outs[name], outs["bayesjax"], strict=True):
             if not jnp.abs(found - expected).max() <= 1e-4 * jnp.abs(expected).max():
                 raise ArithmeticError(f"{name} differs from bayesjax on {case}")
-    times = {name: [] for name in programs}
-    for repeat in range(repeats):
-        for name in list(programs)[:: 1 if repeat % 2 == 0 else -1]:
-            started = time.perf_counter()
-            jax.block_until_ready(programs[name](x, kernel))
-            times[name].append(1e3 * (time.perf_counter() - started))
+    rows = {
+        name: lambda program=program: jax.block_until_ready(program(x, kernel)) for name, program in programs.items()
+    }
+    times = measure.alternate(rows, repeats, dict.fromkeys(rows, 1), pause=0.0)
     milliseconds = {name: measure.summary(values)["median"] for name, values in times.items()}
     best = min(milliseconds["xla"], milliseconds["patches"])
     return {**case, "milliseconds": milliseconds, "ratio": milliseconds["bayesjax"] / best}
@@ -296,9 +294,7 @@ def main(config: Config) -> None:
         ratios[" / ".join(pair)] = ratio(*pair, "<= 10")
     results = {
         **measure.provenance(config, load_average),
-        "milliseconds_per_step": {
-            name: {**measure.summary(values), "repeats": values} for name, values in times.items()
-        },
+        "milliseconds_per_step": measure.summaries(times),
         "compile_seconds": compile_seconds,
         "ratios": ratios,
         "shapes": shape_table(config.shapes, config.repeats),

@@ -46,18 +46,21 @@ def prepare(config: Any, *counts: str, devices: bool = False) -> None:
         common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
 
 
-def alternate(rows: dict[str, Callable[[], None]], repeats: int, steps: dict[str, int]) -> dict[str, list[float]]:
+def alternate(
+    rows: dict[str, Callable[[], Any]], repeats: int, steps: dict[str, int], pause: float = 0.5
+) -> dict[str, list[float]]:
     """Milliseconds per step of every row, `repeats` times; the order is reversed every other time.
 
     Args:
       rows: functions that take `steps[name]` steps each, compiled and warm.
       repeats: times every row is measured.
       steps: the steps of a call.
+      pause: seconds before a row, in which the other library's idle threads stop spinning.
     """
     milliseconds = {name: [] for name in rows}
     for repeat in range(repeats):
         for name in list(rows)[:: 1 if repeat % 2 == 0 else -1]:
-            time.sleep(0.5)  # the other library's idle threads stop spinning
+            time.sleep(pause)
             started = time.perf_counter()
             rows[name]()
             milliseconds[name].append(1e3 * (time.perf_counter() - started) / steps[name])
@@ -67,6 +70,11 @@ def alternate(rows: dict[str, Callable[[], None]], repeats: int, steps: dict[str
 def summary(values: list[float]) -> dict[str, float]:
     """Median and range."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def summaries(times: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+    """Median, range and every repeat of each row, for the results file."""
+    return {name: {**summary(values), "repeats": values} for name, values in times.items()}
 
 
 def ratio(times: dict[str, list[float]], numerator: str, denominator: str, bar: str) -> dict[str, Any]:

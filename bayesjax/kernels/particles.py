@@ -52,7 +52,7 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Par
         return jax.vmap(kernel.init)(position, jax.random.split(rng_key, num))
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
-        keys = axes.own(jax.random.split(rng_key, num), axes.PARTICLE)
+        keys = axes.own_keys(rng_key, axes.divided(num, axes.PARTICLE), axes.PARTICLE)
         return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(keys, state, batch)
 
     copies = Particles(init, step)

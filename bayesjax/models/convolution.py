@@ -43,13 +43,6 @@ def contract(missing: str, first: Array, second: Array, geometry: Geometry) -> A
     return contract_p.bind(first.astype(dtype), second.astype(dtype), missing=missing, geometry=geometry)
 
 
-_contract_compiled = jax.jit(contract, static_argnums=(0, 3))
-
-
-def _evaluate(first: Array, second: Array, *, missing: str, geometry: Geometry) -> Array:
-    return _contract_compiled(missing, first, second, geometry)
-
-
 def _abstract(first: Any, second: Any, *, missing: str, geometry: Geometry) -> Any:
     """Shape and type; inside `shard_map`, both must vary over the same axes, or the result's would be wrong."""
     varying = [getattr(array, "manual_axis_type", None) or getattr(array, "vma", None) for array in (first, second)]
@@ -114,7 +107,7 @@ def _lowered(one: forms.Form, several: forms.Form) -> Any:
     return mlir.lower_fun(compute, multiple_results=False)
 
 
-contract_p.def_impl(_evaluate)
+contract_p.def_impl(jax.jit(contract_p.bind, static_argnames=("missing", "geometry")))
 contract_p.def_abstract_eval(_abstract)
 ad.defbilinear(contract_p, _transposed(0), _transposed(1))
 batching.primitive_batchers[contract_p] = _batched

@@ -100,13 +100,9 @@ def products(missing: str, first: Array, second: Array, geometry: Geometry) -> A
 
 def several_on_cpu(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
     """Networks along a leading axis: small ones in one batched product, others one after the other."""
-    inputs, outputs = (
-        (first.shape[-1], second.shape[-1])
-        if missing == "kernel"
-        else (second if missing == "output" else first).shape[-2:]
-    )
-    batch = (second if missing == "image" else first).shape[-4]
-    if batch * math.prod(geometry.output + geometry.kernel) * inputs * outputs > SMALL:
+    shapes = dict(zip([name for name in ARRAYS if name != missing], (first.shape, second.shape), strict=True))
+    shapes[missing] = shape_of(missing, first.shape, second.shape, geometry)
+    if math.prod(shapes["output"][-4:]) * math.prod(shapes["kernel"][-4:-1]) > SMALL:
         return one_by_one(fast_on_cpu, missing, first, second, geometry)
     return together(products, missing, first, second, geometry)
 

@@ -38,8 +38,7 @@ def log_posterior(log_likelihood: Callable, log_prior: Prior, num_data: int) -> 
         raise ValueError(f"num_data must be at least 1; got {num_data}")
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
-        total = tree.leading_axis(batch, "batch") * axes.size(axes.DATA)
-        keys = axes.own(jax.random.split(rng_key, total), axes.DATA)
+        keys = axes.own_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)
         out = jax.vmap(log_likelihood, in_axes=(None, 0, 0))(params, keys, batch)
         values, aux = out if isinstance(out, tuple) else (out, {})
         return log_prior(params) + data_sum(values, num_data), jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)

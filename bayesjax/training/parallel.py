@@ -78,13 +78,13 @@ def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shar
         return kernel
     devices = np.asarray(jax.devices()[: data * particle]).reshape(data, particle)
     mesh = Mesh(devices, (DATA, PARTICLE), axis_types=(AxisType.Auto, AxisType.Auto))
+    state_spec, info_spec = _specs(kernel, AlternateState), _specs(kernel, AlternateInfo)
 
     def init(position: PyTree, rng_key: PRNGKey) -> Any:
         state = kernel.init(position, rng_key)
-        return jax.device_put(state, _shardings(mesh, _specs(kernel, AlternateState), state))
+        return jax.device_put(state, jax.tree.map(lambda spec: NamedSharding(mesh, spec), state_spec))
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
-        state_spec, info_spec = _specs(kernel, AlternateState), _specs(kernel, AlternateInfo)
         batch_spec = _batch_specs(kernel, batch, data, particle)
         if how == "pmap":
             return _pmapped(kernel, mesh, (state_spec, info_spec, batch_spec))(rng_key, state, batch)
@@ -146,17 +146,6 @@ def _check_particles(kernel: Kernel, particle: int) -> None:
             raise ValueError(f"{name} has {num} particles, which do not divide over {particle} devices")
 
 
-def _shardings(mesh: Mesh, specs: Any, values: PyTree) -> PyTree:
-    """A sharding for each leaf, from a prefix tree of specs."""
-    return jax.tree.map(
-        lambda spec, part: jax.tree.map(lambda _: NamedSharding(mesh, spec), part), specs, values, is_leaf=_is_spec
-    )
-
-
-def _is_spec(value: Any) -> bool:
-    return isinstance(value, PartitionSpec)
-
-
 def _pmapped(kernel: Kernel, mesh: Mesh, specs: tuple[Any, Any, Any]) -> Any:
     """`kernel.step` under `pmap`: a spread axis of length n becomes two, `[devices, n / devices]`, and comes back."""
     name = DATA if mesh.shape[DATA] > 1 else PARTICLE
@@ -170,7 +159,7 @@ def _pmapped(kernel: Kernel, mesh: Mesh, specs: tuple[Any, Any, Any]) -> Any:
             axis = axis_of(spec)
             return part if axis is None else jax.tree.map(lambda leaf: change(leaf, axis), part)
 
-        return jax.tree.map(leaves, spec, values, is_leaf=_is_spec)
+        return jax.tree.map(leaves, spec, values)
 
     def split(leaf: Any, axis: int) -> Any:
         return leaf.reshape(*leaf.shape[:axis], num, -1, *leaf.shape[axis + 1 :])
@@ -179,7 +168,7 @@ def _pmapped(kernel: Kernel, mesh: Mesh, specs: tuple[Any, Any, Any]) -> Any:
         return leaf.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 2 :])
 
     state_spec, info_spec, batch_spec = specs
-    axes = [jax.tree.map(axis_of, spec, is_leaf=_is_spec) for spec in specs]
+    axes = [jax.tree.map(axis_of, spec) for spec in specs]
     step = jax.pmap(
         kernel.step,
         axis_name=name,
