@@ -88,7 +88,7 @@ def step_sizes(results: dict) -> str:
 
 
 def cost(results: dict) -> str:
-    """Milliseconds of a sweep or step in each library, the ratios with their bars, peak memory, the shapes if any."""
+    """Milliseconds of a sweep or step in each library, ratios with their bars, peak memory, remarks, shapes if any."""
     per = next(key for key in results if key.startswith("milliseconds_per_"))
     compiling = {name: f"{seconds:.1f}" for name, seconds in results["compile_seconds"].items()}
     times = [
@@ -107,6 +107,7 @@ def cost(results: dict) -> str:
         parts.append(
             "Peak memory of the processes: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in peaks.items()) + "."
         )
+    parts += results.get("remarks", [])
     if results.get("shapes"):
         parts.append(shapes(results["shapes"]))
     return "\n\n".join(parts)

@@ -42,8 +42,13 @@ class Minibatches:
     def __call__(self, step: Array | int) -> PyTree:
         """The batch of that step: leaves `[batch_size, ...]`."""
         place = jnp.asarray(step, jnp.uint32) * self.batch_size + jnp.arange(self.batch_size, dtype=jnp.uint32)
-        epoch_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.rng_key, place // self.num)
-        index = jax.vmap(permuted, in_axes=(0, 0, None))(epoch_keys, place % self.num, self.num)
+        epoch = place // self.num
+        num_epochs = (self.batch_size + self.num - 2) // self.num + 1  # that a batch can have a part of
+        epoch_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+            self.rng_key, epoch[0] + jnp.arange(num_epochs, dtype=jnp.uint32)
+        )
+        round_keys = jax.vmap(_round_keys)(epoch_keys)[epoch - epoch[0]]
+        index = jax.vmap(_permuted, in_axes=(0, 0, None))(round_keys, place % self.num, self.num)
         return jax.tree.map(lambda leaf: leaf[index], self.arrays)
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
@@ -101,9 +106,16 @@ def permuted(rng_key: PRNGKey, place: Array, num: int) -> Array:
       place: integer scalar in 0 .. num - 1.
       num: length of the permutation.
     """
+    return _permuted(_round_keys(rng_key), place, num)
+
+
+def _round_keys(rng_key: PRNGKey) -> Array:
+    return jax.random.bits(rng_key, (6,), jnp.uint32)
+
+
+def _permuted(round_keys: Array, place: Array, num: int) -> Array:
     half_bits = max(1, -(-(num - 1).bit_length() // 2))
     mask = jnp.uint32(2**half_bits - 1)
-    round_keys = jax.random.bits(rng_key, (6,), jnp.uint32)
 
     def cipher(value: Array) -> Array:
         left, right = value >> half_bits, value & mask

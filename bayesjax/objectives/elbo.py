@@ -113,7 +113,12 @@ def _sampled_terms(
     def terms(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Distribution, Array, Array]:
         posterior = encode(params, x)
         z, log_q = posterior.sample_and_log_prob(seed=rng_key, sample_shape=(num_samples,))
-        log_likelihood = jax.vmap(lambda z: decode(params, z).log_prob(x))(z)
+
+        def log_prob(z: Array) -> Array:
+            return decode(params, z).log_prob(x)
+
+        # One draw without an axis of its own, for which XLA would transpose what the decoder passes back.
+        log_likelihood = log_prob(z[0])[None] if num_samples == 1 else jax.vmap(log_prob)(z)
         log_prior = prior.log_prob(z)
         for name, value in (("encode", log_q), ("prior", log_prior), ("decode", log_likelihood)):
             if value.shape != (num_samples,):

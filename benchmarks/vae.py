@@ -1,0 +1,318 @@
+"""What an epoch of a variational auto-encoder costs beside PyTorch, pythae and its own matrix products.
+
+784-500-20-500-784 with tanh, batch 128, Adam, resampled binarisation, 60000 images: an epoch is 468 steps, of which a
+measurement takes 50. The images are made here, with MNIST's shape and about its share of ink (a fifth of the pixels): no
+product or draw depends on what they show.
+
+    python -m benchmarks.vae                                 five minutes on two idle cores
+    python -m benchmarks.vae --repeats 2 --num-steps 10      a look
+
+The bayesjax rows are the steps of `training.run` (kernel, minibatches, binarisation and info in one scan); last comes
+`training.run` itself for an epoch, with the share of its time outside compiled code. "Products" are the products of a
+step alone, forward and both gradients, in the same scan: what cannot be saved. The PyTorch port is eager code as one
+writes it, in its forms: batches by index or from a `DataLoader`, Adam's default or fused; and compiled by
+`torch.compile`. pythae trains the same networks in its own trainer's loop; it has no binarisation and is given grey
+images. Before anything is timed, loss and gradient of the port, and pythae's loss, are compared with bayesjax's from
+equal weights, images and noise.
+
+Bars: PyTorch eager takes at least 3 times as long as bayesjax; the products are at least 70 % of bayesjax's step. Also
+measured: the exponents of time against batch and width. Results: benchmarks/results/vae.json.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from bayesjax import data, kernels, models, objectives, training, tree
+from bayesjax.objectives import elbo
+from bayesjax.types import Kernel
+from benchmarks import measure
+from experiments import common, tables
+
+NUM_IMAGES, NUM_PIXELS, LATENT_DIM, HIDDEN, BATCH_SIZE, LEARNING_RATE = 60000, 784, 20, 500, 128, 1e-3
+STEPS_PER_EPOCH = NUM_IMAGES // BATCH_SIZE
+BATCH_SIZES, WIDTHS = (32, 128, 512), (125, 500, 2000)
+SQUARE = 1024  # of the product that shows the machine's peak
+TOLERANCE = 1e-4  # relative, between a port's loss or gradient and bayesjax's
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of benchmarks.vae."""
+
+    repeats: int = 11
+    """Times every row is measured."""
+    num_steps: int = 50
+    """Steps in a measurement."""
+    threads: int = 2
+    """Cores and threads for either library."""
+    out: str = str(measure.RESULTS / "vae.json")
+    """The JSON file to write."""
+
+
+def made_images(num: int = NUM_IMAGES) -> np.ndarray:
+    """Grey images `[num, 784]` in [0, 1], a fifth of their pixels not black."""
+    random = np.random.default_rng(0)
+    grey = random.random((num, NUM_PIXELS), np.float32)
+    return np.where(random.random((num, NUM_PIXELS), np.float32) < 0.2, grey, 0)
+
+
+# ---- bayesjax
+
+
+def training_parts(width: int = HIDDEN) -> tuple[Callable, Kernel, Any]:
+    """Loss, kernel and initial state."""
+    model = models.vae.VAE(LATENT_DIM, (NUM_PIXELS,), hidden=(width,))
+
+    def encode(params: Any, x: jax.Array) -> Any:
+        return model.apply({"params": params}, x, method="encode")
+
+    def decode(params: Any, z: jax.Array) -> Any:
+        return model.apply({"params": params}, z, method="decode")
+
+    loss = objectives.batch_mean(elbo.negative_elbo(encode, decode, model.prior()))
+    kernel = kernels.optimize(loss, optax.adam(LEARNING_RATE))
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, NUM_PIXELS)))["params"]
+    return loss, kernel, kernel.init(params, jax.random.key(1))
+
+
+def batches(images: np.ndarray, batch_size: int) -> data.Binarised:
+    return data.Binarised(jax.random.key(2), data.Minibatches(jax.random.key(3), images, batch_size))
+
+
+def training_row(images: np.ndarray, batch_size: int, width: int, num_steps: int, info: bool = True) -> measure.Row:
+    """Compiled steps as `training.run` scans them; without `info` the compiler drops diagnostics that nobody reads."""
+    _, kernel, state = training_parts(width)
+
+    def steps(rng_key: jax.Array, state: Any, source: Callable) -> Any:
+        def one(state: Any, step: jax.Array) -> tuple[Any, Any]:
+            state, infos = kernel.step(jax.random.fold_in(rng_key, step), state, source(step))
+            return state, infos if info else None
+
+        return lax.scan(one, state, jnp.arange(num_steps))
+
+    arguments = jax.random.key(4), state, batches(images, batch_size)
+    program, seconds = measure.compiled(steps, *arguments)
+
+    def run() -> None:
+        if not tree.all_finite(jax.block_until_ready(program(*arguments))):
+            raise FloatingPointError("the bayesjax state is not finite")
+
+    run()
+    return measure.Row(run, num_steps, seconds)
+
+
+def products_row(num_steps: int) -> measure.Row:
+    """The matrix products of a step and nothing else, each with operands that depend on the one before."""
+    _, _, state = training_parts()
+    weights = [state.position[net][f"layers_{i}"]["kernel"] for net in ("encoder", "decoder") for i in (0, 1)]
+
+    def products(x: jax.Array, weights: list[jax.Array]) -> list[jax.Array]:
+        first, second, third, fourth = weights
+        hidden = x @ first
+        moments = hidden @ second
+        z = moments[:, :LATENT_DIM]
+        decoder_hidden = z @ third
+        logits = decoder_hidden @ fourth
+        by_hidden = logits @ fourth.T
+        by_moments = jnp.concatenate([by_hidden @ third.T] * 2, axis=1)
+        by_first = by_moments @ second.T
+        return [x.T @ by_first, hidden.T @ by_moments, z.T @ by_hidden, decoder_hidden.T @ logits]
+
+    def steps(xs: jax.Array, weights: list[jax.Array]) -> list[jax.Array]:
+        def one(_: Any, step: jax.Array) -> tuple[Any, None]:
+            return products(xs[step % len(xs)], weights), None
+
+        return lax.scan(one, weights, jnp.arange(num_steps))[0]
+
+    arguments = jnp.asarray(made_images(4 * BATCH_SIZE)).reshape(4, BATCH_SIZE, NUM_PIXELS), weights
+    program, seconds = measure.compiled(steps, *arguments)
+    jax.block_until_ready(program(*arguments))
+    return measure.Row(lambda: jax.block_until_ready(program(*arguments)), num_steps, seconds)
+
+
+def num_operations() -> float:
+    """Floating-point operations of a step's products: three for every kernel, but two for the first."""
+    sizes = NUM_PIXELS * HIDDEN, HIDDEN * 2 * LATENT_DIM, LATENT_DIM * HIDDEN, HIDDEN * NUM_PIXELS
+    return 2.0 * BATCH_SIZE * (3 * sum(sizes) - sizes[0])
+
+
+def square_row() -> measure.Row:
+    """One large product, for the machine's peak."""
+    matrix = jnp.ones((SQUARE, SQUARE))
+    program, seconds = measure.compiled(lambda a: [a := a @ matrix for _ in range(8)][-1], matrix)
+    return measure.Row(lambda: jax.block_until_ready(program(matrix)), 8, seconds)
+
+
+def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
+    images, num_steps = made_images(), config.num_steps
+    return {
+        "bayesjax": training_row(images, BATCH_SIZE, HIDDEN, num_steps),
+        "bayesjax without diagnostics": training_row(images, BATCH_SIZE, HIDDEN, num_steps, info=False),
+        "bayesjax products": products_row(num_steps),
+        f"bayesjax product of {SQUARE} x {SQUARE}": square_row(),
+    }
+
+
+def sizes() -> list[tuple[str, int, int, int]]:
+    """Name, value, batch and width of the rows that show how time grows."""
+    return [("batch", n, n, HIDDEN) for n in BATCH_SIZES] + [("width", n, BATCH_SIZE, n) for n in WIDTHS]
+
+
+def bayesjax_sizes(config: Config) -> dict[str, measure.Row]:
+    images, num_steps = made_images(), max(1, config.num_steps // 5)
+    return {
+        f"bayesjax {name} {value}": training_row(images, batch_size, width, num_steps)
+        for name, value, batch_size, width in sizes()
+    }
+
+
+# ---- the peers
+
+
+def torch_rows(config: Config) -> dict[str, measure.Row]:
+    """The forms of the port; `torch.compile` only where it works (it needs a C++ compiler)."""
+    from benchmarks import vae_torch as peer
+
+    images, params, num_steps = made_images(), training_parts()[2].position, config.num_steps
+    make = functools.partial(peer.training_steps, params, images, BATCH_SIZE, num_steps)
+    rows = {
+        "torch eager": measure.Row(make(), num_steps),
+        "torch eager, DataLoader": measure.Row(make(peer.loaded), num_steps),
+        "torch eager, fused Adam": measure.Row(make(fused=True), num_steps),
+    }
+    started = time.perf_counter()
+    try:
+        run = make(compile=True, fused=True)
+    except Exception as error:
+        print(f"torch.compile does not work here: {str(error).splitlines()[0]}")
+    else:
+        rows["torch compiled, fused Adam"] = measure.Row(run, num_steps, time.perf_counter() - started)
+    return rows
+
+
+def pythae_rows(config: Config) -> dict[str, measure.Row]:
+    from benchmarks import vae_torch as peer
+
+    params, num_steps = training_parts()[2].position, config.num_steps
+    run = peer.pythae_steps(params, made_images(), BATCH_SIZE, num_steps, LATENT_DIM)
+    return {"pythae": measure.Row(run, num_steps)}
+
+
+def check_ports() -> dict[str, float]:
+    """Relative differences from bayesjax: of the ports' losses, of the port's gradient (Euclidean, the worst tensor).
+
+    Raises:
+      ArithmeticError: if one exceeds TOLERANCE.
+    """
+    from benchmarks import vae_torch as peer
+
+    loss, _, state = training_parts()
+    params, rng_key = state.position, jax.random.key(5)
+    x = np.asarray(jax.jit(batches(made_images(BATCH_SIZE), BATCH_SIZE))(0))
+    prior = models.vae.VAE(LATENT_DIM, (NUM_PIXELS,)).prior()
+    keys = jax.random.split(rng_key, BATCH_SIZE)  # as `objectives.batch_mean` has them
+    noise = np.asarray(jax.vmap(lambda key: prior.sample(seed=key, sample_shape=(1,))[0])(keys))
+    (value, _), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, rng_key, x)
+    found, found_gradient = peer.TorchVAE(params).gradient(x, noise)
+    pairs = zip(jax.tree.leaves(found_gradient), jax.tree.leaves(jax.device_get(gradient)), strict=True)
+    differences = {
+        "torch loss": abs(found / float(value) - 1),
+        "torch gradient": max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs),
+        "pythae loss": abs(peer.pythae_loss(params, x, noise) / float(value) - 1),
+    }
+    for name, difference in differences.items():
+        if not difference < TOLERANCE:
+            raise ArithmeticError(f"the {name} differs from bayesjax's by {difference:.1e}; at most {TOLERANCE:g}")
+    return differences
+
+
+# ---- measurement
+
+
+def epoch_of_training_run() -> dict[str, float]:
+    """`training.run` for an epoch that is not the first; compiled apart."""
+    _, kernel, state = training_parts()
+    _, trace = training.run(
+        jax.random.key(4), kernel, state, batches(made_images(), BATCH_SIZE), num_steps=STEPS_PER_EPOCH,
+        keep=lambda state: (),
+    )  # fmt: skip
+    seconds = trace.seconds - trace.compile_seconds
+    return {
+        "seconds": seconds,
+        "compile_seconds": trace.compile_seconds,
+        "fraction_outside_chunks": 1 - trace.chunk_seconds / seconds,
+        "loss_of_first_step": float(trace.info.loss[0]),
+        "loss_of_last_step": float(trace.info.loss[-1]),
+    }
+
+
+def exponents(milliseconds: dict[str, float]) -> dict[str, float]:
+    """Slope of log time against log size: 1 if the cost is proportional."""
+    slopes = {}
+    for kind in ("batch", "width"):
+        values = [value for name, value, *_ in sizes() if name == kind]
+        cost = [milliseconds[f"bayesjax {kind} {value}"] for value in values]
+        slopes[kind] = float(np.polyfit(np.log(values), np.log(cost), 1)[0])
+    return slopes
+
+
+def main(config: Config) -> None:
+    """Checks the ports, measures, prints the tables, writes the file."""
+    load_average = os.getloadavg()
+    measure.prepare(config, "num_steps", needs=("torch", "pythae"))
+    differences = check_ports()
+    makers = {"bayesjax": bayesjax_rows, "torch": torch_rows, "pythae": pythae_rows, "bayesjax, sizes": bayesjax_sizes}
+    sides = {name: functools.partial(make_rows, config) for name, make_rows in makers.items()}
+    with measure.Sides(sides, threads=config.threads) as running:
+        times = running.alternate(config.repeats)
+    ratios = {
+        f"{row} / bayesjax": measure.ratio(times, row, "bayesjax", ">= 3" if row.startswith("torch eager") else "-")
+        for row in times
+        if row.startswith(("torch", "pythae"))
+    }
+    for row, bar in (("bayesjax", ">= 0.7"), ("bayesjax without diagnostics", "-")):
+        ratios[f"bayesjax products / {row}"] = measure.ratio(times, "bayesjax products", row, bar)
+    milliseconds = {name: measure.summary(values)["median"] for name, values in times.items()}
+    rates = {
+        "products": num_operations() / milliseconds["bayesjax products"] / 1e6,
+        "bayesjax": num_operations() / milliseconds["bayesjax"] / 1e6,
+        "peak": 2 * SQUARE**3 / milliseconds[f"bayesjax product of {SQUARE} x {SQUARE}"] / 1e6,
+    }
+    epoch, slopes = epoch_of_training_run(), exponents(milliseconds)
+    results = {
+        **measure.provenance(config, load_average),
+        "milliseconds_per_step": measure.summaries(times),
+        "compile_seconds": running.compile_seconds,
+        "peak_mib": running.peak_mib,
+        "ratios": ratios,
+        "gigaflops": rates,
+        "training_run": epoch,
+        "exponents": slopes,
+        "differences": differences,
+        "remarks": [
+            f"An epoch ({STEPS_PER_EPOCH} steps) by `training.run` takes {epoch['seconds']:.1f} s and, once, "
+            f"{epoch['compile_seconds']:.1f} s of compiling; {100 * epoch['fraction_outside_chunks']:.1f} % is outside "
+            f"compiled code. GFLOP/s: {rates['bayesjax']:.0f} in a step, {rates['products']:.0f} in its products "
+            f"alone, {rates['peak']:.0f} in one of {SQUARE} x {SQUARE}. Time grows as batch^{slopes['batch']:.2f} "
+            f"({BATCH_SIZES[0]} to {BATCH_SIZES[-1]}) and width^{slopes['width']:.2f} ({WIDTHS[0]} to {WIDTHS[-1]})."
+        ],
+    }
+    common.write_json(Path(config.out), results)
+    print(tables.render(Path(config.out)))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config, description=__doc__))
