@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments import common
+from experiments import common, origin
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -216,10 +216,10 @@ def provenance(config: Any, load_average: tuple[float, ...]) -> dict[str, Any]:
     return {
         "benchmark": module,
         "command": " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
-        "device": common.device_name(),
-        "processor": common.processor(),
+        "device": origin.device_name(),
+        "processor": origin.processor(),
         "threads": config.threads,
         "load_average_at_start": load_average,
-        "versions": common.versions("jax", "jaxlib", "flax", "torch", "numpy"),
-        "commit": common.commit(),
+        "versions": origin.versions("jax", "jaxlib", "flax", "torch", "numpy"),
+        "commit": origin.commit(),
     }

@@ -10,7 +10,7 @@ HELPERS = {
     "bayesian_gan_game",
     "common",
     "devices",
-    "provenance",
+    "origin",
     "tables",
 }
 

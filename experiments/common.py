@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from experiments import devices
-from experiments.provenance import commit, device_name, versions
+from experiments.origin import ROOT, command, commit, device_name, versions
 
 T = TypeVar("T", bound="RunFlags")
 K = TypeVar("K")
@@ -36,7 +36,7 @@ OWN_ENTRIES = (
     "config.json", "commits.txt", "devices.txt", "seconds.txt", "metrics.jsonl", "results.json",
     "figures", "parts", "checkpoints",
 )  # fmt: skip
-RESULTS = Path(__file__).parent / "results"
+RESULTS = ROOT / "experiments" / "results"
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ class Experiment:
         finite = {name: {key: _finite(value) for key, value in entry.items()} for name, entry in metrics.items()}
         results = {
             "experiment": self.name,
-            "command": " ".join(["python", "-m", f"experiments.{self.name}", *_without_folder(sys.argv[1:])]),
+            "command": command(self.name),
             "config": self.identity(),
             "metrics": finite,
             "seconds": round(earlier + time.time() - self.started, 1),
@@ -318,16 +318,6 @@ class Experiment:
         if self.config.publish and self.out == self._shared:
             write_json(RESULTS / f"{self.name}-{self.config.preset}-{slug(self.config.dataset)}.json", results)
         return self.out / "results.json"
-
-
-def _without_folder(arguments: list[str]) -> list[str]:
-    """The command line less what says where, or whether again: nobody needs it to make the same results."""
-    kept, skip = [], False
-    for argument in arguments:
-        if not skip and not argument.startswith(("--out", "--resume", "--overwrite")):
-            kept.append(argument)
-        skip = argument == "--out"
-    return kept
 
 
 def _finite(value: Any) -> Any:

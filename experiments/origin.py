@@ -2,9 +2,20 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+
+
+def command(experiment: str) -> str:
+    """The command line less what says where, or whether again: nobody needs it to make the same results."""
+    kept, skip = [], False
+    for argument in sys.argv[1:]:
+        if not skip and not argument.startswith(("--out", "--resume", "--overwrite")):
+            kept.append(argument)
+        skip = argument == "--out"
+    return " ".join(["python", "-m", f"experiments.{experiment}", *kept])
 
 
 def device_name(num: int = 1) -> str:
