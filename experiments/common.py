@@ -109,7 +109,7 @@ def parse(presets: dict[str, T], description: str | None, arguments: list[str] |
 def fail(message: str) -> NoReturn:
     """One clear line on standard error, exit code 2."""
     print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(devices.BAD_INPUT)
 
 
 def require(condition: bool, message: str) -> None:
@@ -151,8 +151,8 @@ class Experiment:
     """A run's folder, from its configuration to its results; bad input leaves it as one clear line.
 
     Nothing is written or deleted before the first stage or part: what is wrong with the flags or the data shows first.
-    Of several processes each runs the whole script; the first alone has the folder, and is heard. The others write to
-    folders of their own that are thrown away, and take the first one's word for what is done already.
+    Of several processes all run the whole script, but the first alone has the folder and is heard; the others write to
+    folders that are thrown away, and take its word for what is done already.
 
     Attributes:
       out: the folder: config.json, metrics.jsonl, results.json, figures/, parts/, checkpoints/.
@@ -176,6 +176,10 @@ class Experiment:
             processes.initialize()
         if refusal := processes.from_first(self._refusal):
             fail(refusal)
+        try:
+            devices.total(self.config)
+        except ValueError as error:
+            fail(str(error))
         if not processes.is_first():
             self.out = Path(self._at_exit.enter_context(tempfile.TemporaryDirectory()))
             nowhere = self._at_exit.enter_context(open(os.devnull, "w"))
@@ -238,21 +242,27 @@ class Experiment:
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
         """Turns what a user can cause into one line and an exit code."""
-        from bayesjax import data
-
         if self._is_open:
             with (self.out / "seconds.txt").open("a") as file:
                 file.write(f"{time.time() - self.started:.1f}\n")
         self._at_exit.close()
+        outcome = self._explain(error)
+        if outcome is not None and self.config.processes != 1:
+            devices.leave(outcome)
+        if outcome is not None and outcome is not error:
+            raise outcome
+
+    def _explain(self, error: BaseException | None) -> BaseException | None:
+        """Says in a line what a user can cause; the exit that it becomes, or the error itself."""
+        from bayesjax import data
+
         if isinstance(error, KeyboardInterrupt):
             print(f"interrupted: add --resume to go on in {self._shared}", file=sys.stderr)
-            raise SystemExit(130)
+            return SystemExit(130)
         if isinstance(error, (ValueError, OSError, FloatingPointError, data.DataUnavailable)):
-            fail(" ".join(str(error).split()))
-        if error is None and self.config.processes != 1:
-            import jax
-
-            jax.distributed.shutdown()  # waits for all: who ends first without it takes the others down
+            print("error: " + " ".join(str(error).split()), file=sys.stderr)
+            return SystemExit(devices.BAD_INPUT)
+        return error
 
     def identity(self) -> dict:
         """The configuration less what does not change the result."""
@@ -268,14 +278,12 @@ class Experiment:
         """The arguments of `training.run` that make a stage of this experiment visible, recorded and resumable."""
         from bayesjax import training
 
-        asked = self.config.devices != 1 or self.config.processes != 1
-        require(self._is_spread or not asked, f"experiments.{self.name} runs on one device of one process")
+        one_device = self.config.devices == self.config.processes == 1
+        require(self._is_spread or one_device, f"experiments.{self.name} runs on one device of one process")
         self.open()
-        folder = self._shared / "checkpoints" / name
+        folder, interval = self._shared / "checkpoints" / name, self.config.checkpoint_interval
         return {
-            "checkpointer": training.Checkpointer(
-                folder, config=self.identity(), interval=self.config.checkpoint_interval
-            ),
+            "checkpointer": training.Checkpointer(folder, config=self.identity(), interval=interval),
             "metrics": training.MetricsFile(self.out / "metrics.jsonl", name),
             "label": name,
         }
@@ -297,10 +305,7 @@ class Experiment:
           metrics: `{name: {"value": ..., "stderr": ..., "paper": ..., "source": ...}}`; a number that is not finite is
             written as null.
         """
-        commits, used = (
-            ", ".join(dict.fromkeys((self.out / f"{name}.txt").read_text().splitlines()))
-            for name in ("commits", "devices")
-        )
+        of_all_runs = lambda name: ", ".join(dict.fromkeys((self.out / name).read_text().splitlines()))  # noqa: E731
         before = self.out / "seconds.txt"  # of the runs that this one resumes
         earlier = sum(map(float, before.read_text().split())) if before.exists() else 0.0
         finite = {name: {key: _finite(value) for key, value in entry.items()} for name, entry in metrics.items()}
@@ -310,9 +315,9 @@ class Experiment:
             "config": self.identity(),
             "metrics": finite,
             "seconds": round(earlier + time.time() - self.started, 1),
-            "device": used,
+            "device": of_all_runs("devices.txt"),
             "versions": versions("jax", "jaxlib", "flax", "optax", "numpy"),
-            "commit": commits,
+            "commit": of_all_runs("commits.txt"),
         }
         write_json(self.out / "results.json", results)
         if self.config.publish and self.out == self._shared:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -62,21 +63,42 @@ def prepare(flags: DeviceFlags) -> None:
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(2 * flags.devices))
 
 
+def total(flags: DeviceFlags) -> int:
+    """The number of devices of all processes.
+
+    Raises:
+      ValueError: if there are fewer, or --data-devices does not divide it.
+    """
+    import jax
+
+    num = flags.devices * jax.process_count()
+    if flags.devices > jax.local_device_count():
+        raise ValueError(f"--devices {flags.devices}: there are {jax.local_device_count()}")
+    if flags.data_devices and num % flags.data_devices:
+        raise ValueError(f"--data-devices must divide the {num} devices; got {flags.data_devices}")
+    return num
+
+
 def spread(flags: DeviceFlags, kernel: Any) -> Any:
     """The kernel on the devices that the flags ask for.
 
     Raises:
-      ValueError: if there are fewer devices, or if the particles or the batch do not divide over them.
+      ValueError: if the devices are not there, or if the particles or the batch do not divide over them.
     """
-    import jax
-
     from bayesjax.training import parallel
 
-    num = flags.devices * jax.process_count()
-    if flags.data_devices and num % flags.data_devices:
-        raise ValueError(f"--data-devices must divide the {num} devices; got {flags.data_devices}")
-    parts = {"data": flags.data_devices, "particle": num // flags.data_devices} if flags.data_devices else None
-    return parallel.spread(kernel, **(parts or parallel.divide(kernel, num, flags.parallel)), how=flags.parallel)
+    num, data = total(flags), flags.data_devices
+    parts = {"data": data, "particle": num // data} if data else parallel.divide(kernel, num, flags.parallel)
+    return parallel.spread(kernel, **parts, how=flags.parallel)
+
+
+def leave(error: BaseException) -> NoReturn:
+    """Ends this process of several at once: JAX's way out waits minutes for the others, which may wait for this one."""
+    if not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
 
 
 def run(command: Sequence[str], devices: int, processes: int) -> int:
@@ -99,6 +121,7 @@ def run(command: Sequence[str], devices: int, processes: int) -> int:
         finally:
             for child in children:
                 child.kill()
+                child.wait()
     return code
 
 

@@ -124,7 +124,7 @@ def divide(kernel: Kernel, num_devices: int, how: str = "shard_map") -> dict[str
     return {"data": num_devices // particle, "particle": particle}
 
 
-def _devices(num: int) -> list[jax.Device]:
+def _devices(num: int) -> list[Any]:
     """The first `num` devices, equally many of each process."""
     processes = range(jax.process_count())
     if num % len(processes):

@@ -48,6 +48,7 @@ def initialize(
         coordinator_address = os.environ["JAX_COORDINATOR_ADDRESS"]
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    meet()
 
 
 def is_first() -> bool:
@@ -86,6 +87,12 @@ def from_first(compute: Callable[[], T]) -> T:
     message = np.frombuffer(json.dumps(compute()).encode() if is_first() else b"", np.uint8)
     (length,) = _row_of_first(np.array([len(message)], np.int32))
     return json.loads(_row_of_first(np.resize(message, length)).tobytes())
+
+
+def meet() -> None:
+    """Waits for the others, before devices that have not yet talked to each other do: for that, gloo must find them
+    within half a minute of each other."""
+    from_first(lambda: None)
 
 
 def _row_of_first(row: np.ndarray) -> np.ndarray:

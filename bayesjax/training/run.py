@@ -226,6 +226,7 @@ def _chunk_compiler(
             compiled[length, thinning] = jitted.lower(
                 length, thinning, rng_key, argument, jnp.int32(0), example
             ).compile()
+            processes.meet()
         return lambda done, state: compiled[length, thinning](rng_key, argument, done, state)
 
     def structure() -> PyTree:
