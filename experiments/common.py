@@ -173,13 +173,9 @@ class Experiment:
         from bayesjax.training import processes
 
         if self.config.processes != 1:
-            processes.initialize()
-        if refusal := processes.from_first(self._refusal):
+            devices.join()
+        if refusal := devices.missing(self.config) or processes.from_first(self._refusal):
             fail(refusal)
-        try:
-            devices.total(self.config)
-        except ValueError as error:
-            fail(str(error))
         if not processes.is_first():
             self.out = Path(self._at_exit.enter_context(tempfile.TemporaryDirectory()))
             nowhere = self._at_exit.enter_context(open(os.devnull, "w"))

@@ -63,31 +63,39 @@ def prepare(flags: DeviceFlags) -> None:
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(2 * flags.devices))
 
 
-def total(flags: DeviceFlags) -> int:
-    """The number of devices of all processes.
+def join() -> None:
+    """Joins the other processes: those that `prepare` has started, or else those of the cluster."""
+    from bayesjax import training
 
-    Raises:
-      ValueError: if there are fewer, or --data-devices does not divide it.
-    """
+    if "JAX_PROCESS_ID" not in os.environ:
+        return training.initialize()
+    number, index = int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"])
+    return training.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], number, index)
+
+
+def missing(flags: DeviceFlags) -> str:
+    """What is wrong with the flags on the devices that are there, in a line; empty if nothing is."""
     import jax
 
     num = flags.devices * jax.process_count()
     if flags.devices > jax.local_device_count():
-        raise ValueError(f"--devices {flags.devices}: there are {jax.local_device_count()}")
+        return f"--devices must be at most {jax.local_device_count()}, which are there; got {flags.devices}"
     if flags.data_devices and num % flags.data_devices:
-        raise ValueError(f"--data-devices must divide the {num} devices; got {flags.data_devices}")
-    return num
+        return f"--data-devices must divide the {num} devices; got {flags.data_devices}"
+    return ""
 
 
 def spread(flags: DeviceFlags, kernel: Any) -> Any:
     """The kernel on the devices that the flags ask for.
 
     Raises:
-      ValueError: if the devices are not there, or if the particles or the batch do not divide over them.
+      ValueError: if the particles or the batch do not divide over them.
     """
+    import jax
+
     from bayesjax.training import parallel
 
-    num, data = total(flags), flags.data_devices
+    num, data = flags.devices * jax.process_count(), flags.data_devices
     parts = {"data": data, "particle": num // data} if data else parallel.divide(kernel, num, flags.parallel)
     return parallel.spread(kernel, **parts, how=flags.parallel)
 

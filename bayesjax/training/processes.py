@@ -11,7 +11,6 @@ leave the others waiting for ever. The first process alone writes files. On one 
 """
 
 import json
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -28,12 +27,11 @@ T = TypeVar("T")
 def initialize(
     coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Joins this process to the others of a run; CPU devices then talk by gloo. Nothing if it has joined already.
+    """Joins this process to the others of a run; nothing if it has joined already. CPU devices then talk by gloo.
 
     Args:
-      coordinator_address: host:port of the first process. If None, all three are read from the environment
-        (JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID) or, if it is silent, found by JAX from the cluster
-        (a TPU pod, SLURM, MPI, Kubernetes).
+      coordinator_address: host:port of the first process. Without arguments JAX finds all three from the cluster: a TPU
+        pod, SLURM, MPI, Kubernetes.
       num_processes: how many there are.
       process_id: which of them this is, from 0.
 
@@ -41,14 +39,9 @@ def initialize(
       ValueError: if nothing tells what is missing.
       RuntimeError: if JAX has computed something already.
     """
-    if jax.distributed.is_initialized():
-        return
-    if coordinator_address is None and "JAX_PROCESS_ID" in os.environ:
-        num_processes, process_id = int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"])
-        coordinator_address = os.environ["JAX_COORDINATOR_ADDRESS"]
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(coordinator_address, num_processes, process_id)
-    meet()
+    if not jax.distributed.is_initialized():
+        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+        meet()
 
 
 def is_first() -> bool:
