@@ -58,8 +58,8 @@ def prepare(flags: DeviceFlags) -> None:
     if flags.processes > 1 and "JAX_PROCESS_ID" not in os.environ:
         raise SystemExit(run([sys.executable, *sys.orig_argv[1:]], flags.devices, flags.processes))
     if flags.devices > 1 or flags.processes != 1:
-        # Twice as many as are used: XLA has as many threads as devices, and one that is busy with anything else while
-        # the rest wait for it in a reduction has them wait for ever.
+        # Twice as many as are used: XLA:CPU has as many threads as devices, all of which a reduction may hold, and
+        # whatever else is in flight needs one too.
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(2 * flags.devices))
 
 

@@ -197,15 +197,25 @@ def test_bayesian_gan_on_four_devices():
 
 @pytest.mark.parametrize("how", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_particles_that_do_not_divide_are_whole(how):
-    """One discriminator moves alike on all devices while four generators are spread; of particles inside particles
-    only the outermost are, and each faces its own game."""
+    """One discriminator moves alike on all devices, while four generators are spread."""
     game, position, given = bayesian_gan(num_discriminators=1)
-    expected = steps(game, position, given)
-    assert_same(steps(spread(game, particle=4, how=how), position, given), expected)
+    assert_same(steps(spread(game, particle=4, how=how), position, given), steps(game, position, given))
+
+
+def test_of_particles_inside_particles_the_outermost_are_spread():
+    """Two groups of three on two devices: those inside are whole, each with the key that it has on one device."""
+    groups = kernels.particles(kernels.particles(KERNELS["sghmc"], 3), 2)
+    position = tree.stack([tree.stack([POSITION] * 3)] * 2)
+    assert_same(steps(spread(groups, particle=2), position, batch()), steps(groups, position, batch()), 0.0)
+
+
+@pytest.mark.slow
+def test_games_in_parallel_on_two_devices():
+    """Each game's discriminator faces its own generators, though both are particles."""
+    game, position, given = bayesian_gan(num_discriminators=2)
     games = kernels.particles(game, 2)
     positions = tree.stack([position, jax.tree.map(lambda leaf: 0.9 * leaf, position)])
-    moved = steps(spread(games, particle=2, how=how), positions, given)
-    assert_same(moved, steps(games, positions, given))
+    assert_same(steps(spread(games, particle=2), positions, given), steps(games, positions, given))
 
 
 def test_all_devices_are_put_to_use():
