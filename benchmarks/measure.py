@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from bayesjax import tree
 from bayesjax.types import Kernel
-from experiments import common
+from experiments import common, origin
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -240,10 +240,10 @@ def provenance(config: Any, load_average: tuple[float, ...]) -> dict[str, Any]:
     return {
         "benchmark": module,
         "command": " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
-        "device": common.device_name(),
-        "processor": common.processor(),
+        "device": origin.device_name(),
+        "processor": origin.processor(),
         "threads": config.threads,
         "load_average_at_start": load_average,
-        "versions": common.versions("jax", "jaxlib", "flax", "torch", "numpy"),
-        "commit": common.commit(),
+        "versions": origin.versions("jax", "jaxlib", "flax", "torch", "numpy"),
+        "commit": origin.commit(),
     }

@@ -14,7 +14,7 @@ import pytest
 
 from bayesjax import axes, data, kernels, models, objectives, posteriors, training, tree
 from bayesjax.objectives import adversarial
-from bayesjax.training.parallel import spread
+from bayesjax.training.parallel import divide, spread
 from bayesjax.types import Given
 
 NUM_DATA, NUM_STEPS, TOLERANCE = 160, 10, 2e-5
@@ -210,6 +210,39 @@ def test_bayesian_gan_on_four_devices():
     assert_same(steps(training.particle_parallel(game, 4), position, given), steps(game, position, given))
 
 
+@pytest.mark.parametrize("how", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
+def test_particles_that_do_not_divide_are_whole(how):
+    """One discriminator moves alike on all devices, while four generators are spread."""
+    game, position, given = bayesian_gan(num_discriminators=1)
+    assert_same(steps(spread(game, particle=4, how=how), position, given), steps(game, position, given))
+
+
+def test_of_particles_inside_particles_the_outermost_are_spread():
+    """Two groups of three on two devices: those inside are whole, each with the key that it has on one device."""
+    groups = kernels.particles(kernels.particles(KERNELS["sghmc"], 3), 2)
+    position = tree.stack([tree.stack([POSITION] * 3)] * 2)
+    assert_same(steps(spread(groups, particle=2), position, batch()), steps(groups, position, batch()), 0.0)
+
+
+@pytest.mark.slow
+def test_games_in_parallel_on_two_devices():
+    """Each game's discriminator faces its own generators, though both are particles."""
+    game, position, given = bayesian_gan(num_discriminators=2)
+    games = kernels.particles(game, 2)
+    positions = tree.stack([position, jax.tree.map(lambda leaf: 0.9 * leaf, position)])
+    assert_same(steps(spread(games, particle=2), positions, given), steps(games, positions, given))
+
+
+def test_all_devices_are_put_to_use():
+    """As many devices as divide the particles share them, the others the batch; pmap takes one of the two."""
+    one, ten = KERNELS["sghmc"], kernels.particles(KERNELS["sghmc"], 10)
+    game = kernels.alternate(discriminator=kernels.particles(one, 1), generator=ten)
+    assert divide(one, 4) == {"data": 4, "particle": 1}
+    assert divide(ten, 2) == divide(game, 2, "pmap") == {"data": 1, "particle": 2}
+    assert divide(game, 4) == {"data": 2, "particle": 2}
+    assert divide(game, 4, "pmap") == {"data": 4, "particle": 1}
+
+
 def all_reduced(kernel, position, given):
     """Bytes of each all-reduce of a compiled step whose info nobody reads."""
     state = kernel.init(position, KEY)
@@ -247,9 +280,10 @@ def test_a_player_of_a_game_is_given_the_other_whole():
     assert_same(steps(training.data_parallel(kernel, 4), position, given), steps(kernel, position, given))
 
 
-def test_run_takes_a_spread_kernel(tmp_path):
+@pytest.mark.parametrize("parts", [{"data": 2, "particle": 2}, {"particle": 4, "how": "pmap"}], ids=["both", "pmap"])
+def test_run_takes_a_spread_kernel(tmp_path, parts):
     """`training.run` moves a spread kernel as any other, and resumes it bit for bit."""
-    kernel = spread(kernels.particles(KERNELS["sghmc"], 4), data=2, particle=2)
+    kernel = spread(kernels.particles(KERNELS["sghmc"], 4), **parts)
     position, source = tree.stack([POSITION] * 4), data.Minibatches(jax.random.key(1), batch(), 8)
 
     def go(folder, num_steps):
