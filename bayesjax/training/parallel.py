@@ -12,6 +12,7 @@ same function. `check_vma=False`: with the check, JAX differentiates a replicate
 into a gradient that is already summed over devices, and the mean in `kernels/gradient.py` would leave N times the mean.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -46,7 +47,14 @@ def particle_parallel(kernel: Kernel, num_devices: int | None = None, *, how: st
     return spread(kernel, particle=num_devices or jax.device_count(), how=how)
 
 
-def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shard_map") -> Kernel:
+def spread(
+    kernel: Kernel,
+    *,
+    data: int = 1,
+    particle: int = 1,
+    how: str = "shard_map",
+    devices: Sequence[jax.Device] | None = None,
+) -> Kernel:
     """The same kernel on `data * particle` devices.
 
     Args:
@@ -55,6 +63,8 @@ def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shar
         particles). It must divide them.
       particle: number of parts of the particles; it must divide their number.
       how: "shard_map", or "pmap" for one of the two axes.
+      devices: those to use, the first `data * particle` of them, or those of a topology to compile for
+        (`jax.experimental.topologies`); `jax.devices()` if None.
 
     Returns:
       A kernel with the same states, infos and numbers; `init` places the state on the devices.
@@ -68,16 +78,17 @@ def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shar
         raise ValueError(f"how must be one of {', '.join(HOW)}; got {how!r}")
     if data < 1 or particle < 1:
         raise ValueError(f"data and particle must be at least 1; got {data} and {particle}")
-    if data * particle > jax.device_count():
-        raise ValueError(f"{data} x {particle} devices are asked for and there are {jax.device_count()}")
+    devices = jax.devices() if devices is None else devices
+    if data * particle > len(devices):
+        raise ValueError(f"{data} x {particle} devices are asked for and there are {len(devices)}")
     if how == "pmap" and data > 1 and particle > 1:
         raise ValueError(f"pmap has one axis; got data={data} and particle={particle}: use how='shard_map' for both")
     if particle > 1:
         _check_particles(kernel, particle)
     if data * particle == 1:
         return kernel
-    devices = np.asarray(jax.devices()[: data * particle]).reshape(data, particle)
-    mesh = Mesh(devices, (DATA, PARTICLE), axis_types=(AxisType.Auto, AxisType.Auto))
+    grid = np.asarray(devices[: data * particle]).reshape(data, particle)
+    mesh = Mesh(grid, (DATA, PARTICLE), axis_types=(AxisType.Auto, AxisType.Auto))
     state_spec, info_spec = _specs(kernel, AlternateState), _specs(kernel, AlternateInfo)
 
     def init(position: PyTree, rng_key: PRNGKey) -> Any:
