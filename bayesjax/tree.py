@@ -65,14 +65,15 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
     return lengths.pop()
 
 
-def normal_like(rng_key: PRNGKey, tree: PyTree) -> PyTree:
+def normal_like(rng_key: PRNGKey, tree: PyTree, *, exact: bool = False) -> PyTree:
     """Independent standard normal noise in the shape of `tree`.
 
     All leaves come out of one draw, since many small draws cost more than a large one: of
-    `noise.sixteen_bit_normal` if all are float32, the cheapest there is, of `jax.random.normal` otherwise.
+    `noise.sixteen_bit_normal` if all are float32, the cheapest there is, of `jax.random.normal` otherwise, and if it is
+    to be `exact`: a Metropolis decision presumes the density of the noise, not only its moments.
     """
     leaves, structure = jax.tree.flatten(tree)
-    if all(jnp.result_type(leaf) == jnp.float32 for leaf in leaves):
+    if not exact and all(jnp.result_type(leaf) == jnp.float32 for leaf in leaves):
         flat = sixteen_bit_normal(rng_key, num_elements(leaves))
     else:
         flat = jax.random.normal(rng_key, (num_elements(leaves),), jnp.result_type(*leaves))

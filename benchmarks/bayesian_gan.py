@@ -6,13 +6,14 @@ A sweep is one SGHMC step of the discriminator and one of each generator, with t
     python -m benchmarks.bayesian_gan                      fifteen repeats, four minutes on two idle cores
     python -m benchmarks.bayesian_gan --repeats 2 --num-sweeps 20 --num-run-sweeps 200      a look
 
-All rows run in this one process on the same cores, in alternating order, after compilation. The PyTorch ports are eager
-code on the same mathematics: "loop" has one `linear` per generator, "batched" one `baddbmm` for all of them; both
-evaluate the discriminator once on all images and move all parameters with `torch._foreach_*`. Before anything is timed,
-their gradients and two steps at T = 0 are compared with bayesjax's from equal parameters, noise vectors and data. The
-ports compute no diagnostics, and neither do bayesjax's rows (compiled code drops what nobody reads), but for one that
-has them all and shows their cost. bayesjax's noise has 16 random bits a number (`bayesjax.noise`), PyTorch's 24: rows
-at T = 0 compare the rest. Last, `training.run`: the share of its time outside compiled code.
+Each library has a process of its own on the same cores; rows run in alternating order, after compilation. The PyTorch
+ports are eager code on the same mathematics: "loop" has one `linear` per generator, "batched" one `baddbmm` for all of
+them; both evaluate the discriminator once on all images and move all parameters with `torch._foreach_*`. Before
+anything is timed, their gradients and two steps at T = 0 are compared with bayesjax's from equal parameters, noise
+vectors and data. The ports compute no diagnostics, and neither do bayesjax's rows (compiled code drops what nobody
+reads), but for one that has them all and shows their cost. bayesjax's noise has 16 random bits a number
+(`bayesjax.noise`), PyTorch's 24: rows at T = 0 compare the rest. Last, `training.run`: the share of its time outside
+compiled code.
 
 Bars: ten generators cost at most 9 times one; PyTorch's loop takes at least 2 times and its batched form at least 1.6
 times as long as bayesjax. Results: benchmarks/results/bayesian_gan.json.
@@ -21,7 +22,6 @@ times as long as bayesjax. Results: benchmarks/results/bayesian_gan.json.
 import functools
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,8 +131,8 @@ def initial_position(num_generators: int, dim: int) -> dict:
 
 def bayesjax_sweeps(
     inputs: np.ndarray, num_generators: int, temperature: float, num_sweeps: int, diagnostics: bool = False
-) -> tuple[Callable[[], None], float]:
-    """A function that runs `num_sweeps` compiled sweeps, info kept or dropped, and the seconds that compiling took."""
+) -> measure.Row:
+    """Compiled sweeps, info kept or dropped."""
     kernel = game(len(inputs), num_generators, temperature)
     state = kernel.init(initial_position(num_generators, inputs.shape[1]), jax.random.key(3))
 
@@ -144,17 +144,47 @@ def bayesjax_sweeps(
         state, infos = jax.lax.scan(one, state, jnp.arange(num_sweeps))
         return state, jax.tree.map(lambda leaf: leaf.mean(axis=0), infos)
 
-    started = time.perf_counter()
     arguments = jax.random.key(4), state, batches(jax.random.key(2), inputs, peer.BATCH_SIZE)
-    compiled = jax.jit(sweeps).lower(*arguments).compile()
-    seconds = time.perf_counter() - started
+    program, seconds = measure.compiled(sweeps, *arguments)
 
     def run() -> None:
-        moved, _ = jax.block_until_ready(compiled(*arguments))
+        moved, _ = jax.block_until_ready(program(*arguments))
         if not tree.all_finite(moved):
             raise FloatingPointError("the bayesjax state is not finite")
 
-    return run, seconds
+    run()
+    return measure.Row(run, num_sweeps, seconds)
+
+
+def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
+    """One generator and many, with diagnostics, and without noise."""
+    inputs, many = data.load("synthetic/ten_clusters").train.inputs, config.num_generators
+    settings = {
+        "bayesjax J_g=1": (1, 1.0),
+        f"bayesjax J_g={many}": (many, 1.0),
+        f"bayesjax J_g={many} with diagnostics": (many, 1.0, True),
+        f"bayesjax J_g={many} T=0": (many, 0.0),
+    }
+    return {
+        name: bayesjax_sweeps(inputs, num, temperature, config.num_sweeps, *diagnostics)
+        for name, (num, temperature, *diagnostics) in settings.items()
+    }
+
+
+# ---- PyTorch
+
+
+def torch_rows(config: Config) -> dict[str, measure.Row]:
+    """The ports, from the same position."""
+    inputs, many = data.load("synthetic/ten_clusters").train.inputs, config.num_generators
+    position, rows = initial_position(many, inputs.shape[1]), {}
+    for name, temperature in (("loop", 1.0), ("batched", 1.0), ("batched T=0", 0.0)):
+        port = peer.TorchGame(position, inputs, temperature, batched=name != "loop")
+        peer.torch_sweeps(port, 3)()
+        kind, *cold = name.split()
+        row = " ".join([f"torch {kind} J_g={many}", *cold])
+        rows[row] = measure.Row(peer.torch_sweeps(port, config.num_sweeps), config.num_sweeps)
+    return rows
 
 
 def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
@@ -234,25 +264,23 @@ def main(config: Config) -> None:
     if config.num_run_sweeps < 0:
         common.fail(f"--num-run-sweeps must be at least 0; got {config.num_run_sweeps}")
     inputs = data.load("synthetic/ten_clusters").train.inputs
-    many, num_sweeps = config.num_generators, config.num_sweeps
+    many = config.num_generators
     position = initial_position(many, inputs.shape[1])
     differences = check_ports(position, inputs)
     worst = max(differences.values())
     print(f"equal parameters, noise and data: gradients and momenta differ by {worst:.1e} (allowed {TOLERANCE:g})\n")
 
+    sides = {
+        "bayesjax": functools.partial(bayesjax_rows, config),
+        "torch": functools.partial(torch_rows, config),
+    }
+    with measure.Sides(sides, threads=config.threads) as running:
+        times = running.alternate(config.repeats)
+    ratio = functools.partial(measure.ratio, times)
     one, ten, cold = "bayesjax J_g=1", f"bayesjax J_g={many}", f"bayesjax J_g={many} T=0"
     informed = f"{ten} with diagnostics"
-    loop, batched, batched_cold = (f"torch {kind} J_g={many}" for kind in ("loop", "batched", "batched T=0"))
-    rows, compile_seconds = {}, {}
-    for name, num, temperature in ((one, 1, 1.0), (ten, many, 1.0), (informed, many, 1.0), (cold, many, 0.0)):
-        rows[name], compile_seconds[name] = bayesjax_sweeps(inputs, num, temperature, num_sweeps, name == informed)
-        rows[name]()
-    for name, temperature in ((loop, 1.0), (batched, 1.0), (batched_cold, 0.0)):
-        port = peer.TorchGame(position, inputs, temperature, batched=name != loop)
-        rows[name] = peer.torch_sweeps(port, num_sweeps)
-        peer.torch_sweeps(port, 3)()
-    times = measure.alternate(rows, config.repeats, dict.fromkeys(rows, num_sweeps))
-    ratio = functools.partial(measure.ratio, times)
+    loop, batched = f"torch loop J_g={many}", f"torch batched J_g={many}"
+    batched_cold = f"{batched} T=0"
     ratios = {
         f"{ten} / {one}": ratio(ten, one, "<= 9"),
         f"{loop} / {ten}": ratio(loop, ten, ">= 2"),
@@ -269,7 +297,8 @@ def main(config: Config) -> None:
     results = {
         **measure.provenance(config, load_average),
         "milliseconds_per_sweep": measure.summaries(times),
-        "compile_seconds": compile_seconds,
+        "compile_seconds": running.compile_seconds,
+        "peak_mib": running.peak_mib,
         "ratios": ratios,
         "training_run": overhead,
         "differences": differences,

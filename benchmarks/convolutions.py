@@ -3,7 +3,7 @@
 The game is the 28-pixel DCGAN of `models/dcgan.py` without normalisation: generator 100-128-64-32-1, discriminator
 1-32-64-128, kernels 5 x 5, stride 2, batch 64, Adam, in a `scan` as `training.run` has it. The PyTorch port
 (`convolutions_torch.py`) is eager code whose gradients are compared with bayesjax's before anything is timed; it runs
-in both memory formats. Ten particles are ten independent games, in PyTorch a loop.
+in both memory formats. Ten particles are ten independent games, in PyTorch a loop. Each library has its own process.
 
 XLA runs a convolution on one core. Rows "on 2 devices" have each core as a device (`training.spread`): a half of the
 batch each, or a half of the particles.
@@ -24,7 +24,6 @@ import functools
 import itertools
 import math
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +113,8 @@ def players() -> dict[str, Kernel]:
     return {name: kernels.optimize(loss, optimizer) for name, loss in losses().items()}
 
 
-def compiled(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> tuple[Callable[[], None], float]:
-    """A function that takes compiled steps from the same state, and the seconds that compiling took."""
+def steps_of(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> measure.Row:
+    """Compiled steps from the same state."""
 
     def steps(rng_key: jax.Array, state: Any, batch: Any) -> Any:
         def one(state: Any, step: jax.Array) -> tuple[Any, None]:
@@ -124,16 +123,15 @@ def compiled(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> tuple
         return lax.scan(one, state, jnp.arange(num_steps))[0]
 
     arguments = jax.random.key(3), kernel.init(position, jax.random.key(2)), batch
-    started = time.perf_counter()
-    program = jax.jit(steps).lower(*arguments).compile()
-    seconds = time.perf_counter() - started
+    program, seconds = measure.compiled(steps, *arguments)
 
     def run() -> None:
-        if not tree.all_finite(jax.block_until_ready(program(*arguments))):
+        moved = jax.device_get(program(*arguments))  # on the host: an eager reduction over devices can meet another one
+        if not tree.all_finite(moved):
             raise FloatingPointError("the bayesjax state is not finite")
 
     run()
-    return run, seconds
+    return measure.Row(run, num_steps, seconds)
 
 
 def check_port(position: dict[str, Any], images: np.ndarray) -> float:
@@ -162,44 +160,53 @@ def check_port(position: dict[str, Any], images: np.ndarray) -> float:
     return worst
 
 
-def game_rows(config: Config) -> tuple[dict[str, Callable[[], None]], dict[str, int], dict[str, float], float]:
-    """Rows to time, the steps of each, the compile seconds of bayesjax's, and the port's difference."""
+def real_images() -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, (BATCH_SIZE, *IMAGE)).astype(np.float32)
+
+
+def step_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
+    """A step of each player and of the game, the batch in parts if there are devices for them."""
+    images, position, where = jnp.asarray(real_images()), initial_position(), _where(num_devices)
+
+    def row(kernel: Kernel, at: Any, batch: Any) -> measure.Row:
+        return steps_of(training.data_parallel(kernel, num_devices), at, batch, config.num_steps)
+
+    rows = {"bayesjax game" + where: row(kernels.alternate(**players()), position, images)}
+    for (name, kernel), other in zip(players().items(), PLAYERS[::-1], strict=True):
+        rows[f"bayesjax {name}{where}"] = row(kernel, position[name], Given(images, {other: position[other]}))
+    return rows
+
+
+def particle_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
+    """One game, and many as particles, in parts if there are devices for them."""
+    num, images = config.num_particles, jnp.asarray(real_images())
+    games = training.particle_parallel(kernels.particles(kernels.alternate(**players()), num), num_devices)
+    start = tree.stack([initial_position()] * num)
+    return {f"bayesjax {num} games{_where(num_devices)}": steps_of(games, start, images, 1)}
+
+
+def _where(num_devices: int) -> str:
+    return f" on {num_devices} devices" if num_devices > 1 else ""
+
+
+def torch_rows(config: Config) -> dict[str, measure.Row]:
+    """Each player, and the games in a loop, in both memory formats."""
     from benchmarks import convolutions_torch as peer
 
-    images = np.random.default_rng(0).uniform(-1, 1, (BATCH_SIZE, *IMAGE)).astype(np.float32)
-    position, num, rows, steps, seconds = initial_position(), config.num_particles, {}, {}, {}
-    difference = check_port(position, images)
-    game, on_devices = kernels.alternate(**players()), f"on {config.threads} devices"
-    games, start = kernels.particles(game, num), tree.stack([position] * num)
-    to_compile = []
-    for (name, kernel), other in zip(players().items(), PLAYERS[::-1], strict=True):
-        batch = Given(jnp.asarray(images), {other: position[other]})
-        for where, each in (("", kernel), (f" {on_devices}", training.data_parallel(kernel, config.threads))):
-            to_compile.append((f"bayesjax {name}{where}", each, position[name], batch, config.num_steps))
-    for row, kernel, at, length in (
-        ("bayesjax game", game, position, config.num_steps),
-        (f"bayesjax game {on_devices}", training.data_parallel(game, config.threads), position, config.num_steps),
-        (f"bayesjax {num} games", games, start, 1),
-        (f"bayesjax {num} games {on_devices}", training.particle_parallel(games, config.threads), start, 1),
-    ):
-        to_compile.append((row, kernel, at, jnp.asarray(images), length))
-    for row, kernel, at, batch, length in to_compile:
-        rows[row], seconds[row] = compiled(kernel, at, batch, length)
-        steps[row] = length
+    images, position, rows = real_images(), initial_position(), {}
     for suffix, channels_last in (("", False), (", channels last", True)):
         port = peer.TorchGAN(position, images, channels_last=channels_last)
         for name in PLAYERS:
-            rows[f"torch {name}{suffix}"] = port.steps(name, config.num_steps)
-            steps[f"torch {name}{suffix}"] = config.num_steps
+            rows[f"torch {name}{suffix}"] = measure.Row(port.steps(name, config.num_steps), config.num_steps)
 
         def loop(port: peer.TorchGAN = port) -> None:
-            for _ in range(num):
+            for _ in range(config.num_particles):
                 for name in PLAYERS:
                     port.steps(name, 1)()
 
-        rows[f"torch {num} games in a loop{suffix}"], steps[f"torch {num} games in a loop{suffix}"] = loop, 1
+        rows[f"torch {config.num_particles} games in a loop{suffix}"] = measure.Row(loop, 1)
         loop()
-    return rows, steps, seconds, difference
+    return rows
 
 
 # ---- the table of shapes
@@ -252,10 +259,10 @@ def time_shape(case: dict[str, int], repeats: int) -> dict[str, Any]:
         for found, expected in zip(outs[name], outs["bayesjax"], strict=True):
             if not jnp.abs(found - expected).max() <= 1e-4 * jnp.abs(expected).max():
                 raise ArithmeticError(f"{name} differs from bayesjax on {case}")
-    rows = {
-        name: lambda program=program: jax.block_until_ready(program(x, kernel)) for name, program in programs.items()
-    }
-    times = measure.alternate(rows, repeats, dict.fromkeys(rows, 1), pause=0.0)
+    times = measure.alternate(
+        {name: lambda program=program: jax.block_until_ready(program(x, kernel)) for name, program in programs.items()},
+        repeats,
+    )
     milliseconds = {name: measure.summary(values)["median"] for name, values in times.items()}
     best = min(milliseconds["xla"], milliseconds["patches"])
     return {**case, "milliseconds": milliseconds, "ratio": milliseconds["bayesjax"] / best}
@@ -277,9 +284,19 @@ def shape_table(which: str, repeats: int) -> list[dict[str, Any]]:
 def main(config: Config) -> None:
     """Checks the port, measures, prints the tables, writes the file."""
     load_average = os.getloadavg()
-    measure.prepare(config, "num_steps", "num_particles", devices=True)
-    rows, steps, compile_seconds, difference = game_rows(config)
-    times = measure.alternate(rows, config.repeats, steps)
+    measure.prepare(config, "num_steps", "num_particles")
+    difference = check_port(initial_position(), real_images())
+    threads, spread_steps, spread_particles = config.threads, "bayesjax, batch in parts", "bayesjax, particles in parts"
+    sides = {
+        "bayesjax": functools.partial(step_rows, config, 1),
+        "bayesjax, particles": functools.partial(particle_rows, config, 1),
+        spread_steps: functools.partial(step_rows, config, threads),
+        spread_particles: functools.partial(particle_rows, config, threads),
+        "torch": functools.partial(torch_rows, config),
+    }
+    devices = {spread_steps: threads, spread_particles: threads}
+    with measure.Sides(sides, threads=threads, devices=devices) as running:
+        times = running.alternate(config.repeats)
     ratio = functools.partial(measure.ratio, times)
     many = f"{config.num_particles} games"
     ratios = {}
@@ -295,7 +312,8 @@ def main(config: Config) -> None:
     results = {
         **measure.provenance(config, load_average),
         "milliseconds_per_step": measure.summaries(times),
-        "compile_seconds": compile_seconds,
+        "compile_seconds": running.compile_seconds,
+        "peak_mib": running.peak_mib,
         "ratios": ratios,
         "shapes": shape_table(config.shapes, config.repeats),
         "difference": difference,

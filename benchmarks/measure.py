@@ -1,13 +1,23 @@
-"""What every benchmark here shares: both libraries on the same cores, rows in alternating order, medians and ranges."""
+"""What every benchmark here shares: each library in a process of its own on the same cores, rows in alternating order.
+
+    sides = {"bayesjax": functools.partial(bayesjax_rows, config), "torch": functools.partial(torch_rows, config)}
+    with measure.Sides(sides, threads=config.threads) as running:
+        times = running.alternate(config.repeats)
+
+In one process two libraries' thread pools get in each other's way, and nobody can say whose memory it was.
+"""
 
 import importlib.util
+import multiprocessing
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -16,16 +26,17 @@ from experiments import common
 RESULTS = Path(__file__).parent / "results"
 
 
-def prepare(config: Any, *counts: str, devices: bool = False) -> None:
-    """Checks the flags and gives both libraries the same cores, before either starts its threads.
+def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> None:
+    """Checks the flags and gives this process, and those it starts, the same cores and numbers of threads.
 
     Args:
       config: flags, with `repeats`, `threads` and `out` among them.
       *counts: other flags that must be at least 1.
-      devices: whether JAX is to see each core as a device, for rows that spread their work over devices.
+      needs: modules of the peers.
     """
-    if importlib.util.find_spec("torch") is None:
-        common.fail("this benchmark compares with PyTorch: pip install -e '.[bench]'")
+    for module in needs:
+        if importlib.util.find_spec(module) is None:
+            common.fail(f"this benchmark compares with {module}: pip install -e '.[bench]'")
     try:
         common.require_at_least_one(config, "repeats", "threads", *counts)
     except ValueError as error:
@@ -34,36 +45,151 @@ def prepare(config: Any, *counts: str, devices: bool = False) -> None:
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         common.fail(f"cannot write to --out {config.out}: {error.strerror}")
-    import torch  # pyright: ignore[reportMissingImports]
-
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
-    torch.set_num_threads(config.threads)
-    torch.manual_seed(0)
-    if devices:  # twice as many: XLA has a thread for each, and programs were seen to wait for ever without spare ones
-        jax.config.update("jax_num_cpu_devices", 2 * config.threads)
+    os.environ["OMP_NUM_THREADS"] = str(config.threads)
     if jax.default_backend() != "cpu":
         common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
 
 
-def alternate(
-    rows: dict[str, Callable[[], Any]], repeats: int, steps: dict[str, int], pause: float = 0.5
-) -> dict[str, list[float]]:
-    """Milliseconds per step of every row, `repeats` times; the order is reversed every other time.
+class Row(NamedTuple):
+    """Something to be timed.
+
+    Attributes:
+      run: takes `steps` steps, compiled and warm, and waits for the result.
+      steps: the steps of a call.
+      compile_seconds: what compiling took; None for code that is not compiled.
+    """
+
+    run: Callable[[], Any]
+    steps: int
+    compile_seconds: float | None = None
+
+
+class Sides:
+    """Processes side by side, one computing at a time; a context manager that starts and ends them.
 
     Args:
-      rows: functions that take `steps[name]` steps each, compiled and warm.
-      repeats: times every row is measured.
-      steps: the steps of a call.
-      pause: seconds before a row, in which the other library's idle threads stop spinning.
+      sides: by name, functions without arguments that make the rows of a process. They are pickled: functions of a
+        module, or `functools.partial` of one.
+      threads: cores and threads of each.
+      devices: the number of CPU devices of a side that has JAX spread its work; 1 for the others.
+      pause: seconds before a row, in which idle threads stop spinning.
+
+    Attributes:
+      compile_seconds: by row.
+      peak_mib: by side, the largest resident memory of its process so far, the interpreter and libraries included.
     """
+
+    def __init__(
+        self,
+        sides: Mapping[str, Callable[[], dict[str, Row]]],
+        *,
+        threads: int,
+        devices: Mapping[str, int] | None = None,
+        pause: float = 0.5,
+    ):
+        self.sides, self.threads, self.devices, self.pause = sides, threads, devices or {}, pause
+        self.compile_seconds: dict[str, float] = {}
+        self.peak_mib: dict[str, float] = {}
+        self._processes: list[Any] = []
+        self._pipes: dict[str, Connection] = {}
+        self._side_of: dict[str, str] = {}
+
+    def __enter__(self) -> "Sides":
+        """Starts the processes; each makes its rows."""
+        context = multiprocessing.get_context("spawn")
+        try:
+            for name, make_rows in self.sides.items():  # one after the other: they compile
+                self._pipes[name], theirs = context.Pipe()
+                process = context.Process(
+                    target=_serve, args=(theirs, make_rows, self.devices.get(name, 1)), daemon=True
+                )
+                process.start()
+                theirs.close()
+                self._processes.append(process)
+                for row, seconds in self._receive(name).items():
+                    self._side_of[row] = name
+                    if seconds is not None:
+                        self.compile_seconds[row] = seconds
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Ends the processes."""
+        for process in self._processes:
+            process.terminate()
+            process.join()
+
+    def alternate(self, repeats: int, rows: list[str] | None = None) -> dict[str, list[float]]:
+        """Milliseconds per step of every row (or those named), `repeats` times; the order is reversed every other time.
+
+        Raises:
+          RuntimeError: if a side fails; the message is its traceback.
+        """
+        milliseconds = {row: [] for row in rows or self._side_of}
+        for repeat in range(repeats):
+            for row in list(milliseconds)[:: 1 if repeat % 2 == 0 else -1]:
+                time.sleep(self.pause)
+                side = self._side_of[row]
+                self._pipes[side].send(row)
+                elapsed, self.peak_mib[side] = self._receive(side)
+                milliseconds[row].append(elapsed)
+        return milliseconds
+
+    def _receive(self, side: str) -> Any:
+        try:
+            answer = self._pipes[side].recv()
+        except EOFError:
+            raise RuntimeError(f"the process of {side} ended without a word") from None
+        if isinstance(answer, str):
+            raise RuntimeError(f"{side}: {answer}")
+        return answer
+
+
+def _serve(pipe: Connection, make_rows: Callable[[], dict[str, Row]], devices: int) -> None:
+    """A side's process: makes its rows, then times those it is asked for."""
+    try:
+        jax.config.update("jax_num_cpu_devices", devices)
+        rows = make_rows()
+        pipe.send({name: row.compile_seconds for name, row in rows.items()})
+        while True:
+            row = rows[pipe.recv()]
+            started = time.perf_counter()
+            row.run()
+            pipe.send((1e3 * (time.perf_counter() - started) / row.steps, _peak_mib()))
+    except EOFError:
+        pass  # the benchmark has ended
+    except Exception:
+        pipe.send(traceback.format_exc())
+
+
+def _peak_mib() -> float:
+    """The largest resident memory of this process; `getrusage` would count that of the process it was forked from."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
+    """`function` compiled by JAX for these arguments, and the seconds that took."""
+    started = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    return program, time.perf_counter() - started
+
+
+def alternate(rows: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """As `Sides.alternate`, for rows of one library in this process, a step each."""
     milliseconds = {name: [] for name in rows}
     for repeat in range(repeats):
         for name in list(rows)[:: 1 if repeat % 2 == 0 else -1]:
-            time.sleep(pause)
             started = time.perf_counter()
             rows[name]()
-            milliseconds[name].append(1e3 * (time.perf_counter() - started) / steps[name])
+            milliseconds[name].append(1e3 * (time.perf_counter() - started))
     return milliseconds
 
 

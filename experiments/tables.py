@@ -88,7 +88,7 @@ def step_sizes(results: dict) -> str:
 
 
 def cost(results: dict) -> str:
-    """Milliseconds of a sweep or step in each library, the ratios with their bars, and the shapes if there are any."""
+    """Milliseconds of a sweep or step in each library, the ratios with their bars, peak memory, the shapes if any."""
     per = next(key for key in results if key.startswith("milliseconds_per_"))
     compiling = {name: f"{seconds:.1f}" for name, seconds in results["compile_seconds"].items()}
     times = [
@@ -103,7 +103,13 @@ def cost(results: dict) -> str:
         table(times, [f"one {per.removeprefix('milliseconds_per_')}", "ms, median", "range", "compile s"]),
         table(ratios, ["ratio", "of medians", "range", "bar"]),
     ]
-    return "\n\n".join([*parts, shapes(results["shapes"])] if results.get("shapes") else parts)
+    if peaks := results.get("peak_mib"):
+        parts.append(
+            "Peak memory of the processes: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in peaks.items()) + "."
+        )
+    if results.get("shapes"):
+        parts.append(shapes(results["shapes"]))
+    return "\n\n".join(parts)
 
 
 def shapes(results: list[dict]) -> str:
