@@ -53,7 +53,7 @@ def spread(
     data: int = 1,
     particle: int = 1,
     how: str = "shard_map",
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Kernel:
     """The same kernel on `data * particle` devices.
 
