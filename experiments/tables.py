@@ -187,7 +187,7 @@ def render(path: Path) -> str:
     """The Markdown of one results file: its table, and the command, time, device and commit that made it."""
     results = json.loads(path.read_text())
     if "benchmark" in results:
-        body, took = (tpu if results["benchmark"] == "tpu" else cost)(results), ""
+        body, took = (tpu if "workloads" in results else cost)(results), ""
     else:
         seconds = results["seconds"]
         duration = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"

@@ -107,26 +107,28 @@ def num_bytes(name):
 
 @pytest.mark.slow
 def test_products_are_those_of_the_formula(costs):
-    """HMC on an MLP 32-16-4 and 512 examples: per gradient, forward, weights and, but for the first layer, inputs;
-    three leapfrog steps, which XLA counts as one. The first layer's input gradient would be 42 % more."""
-    first, second = 32 * 16, 16 * 4
-    expected = 3 * 2 * 512 * (3 * (first + second) - first)
-    for row in costs["hmc"]:
-        assert row["flops"] * row["chips"] == pytest.approx(expected, rel=0.02)
-        assert row["xla"]["flops"] * row["chips"] != pytest.approx(expected, rel=0.1)
+    """Per gradient and example, forward, weights and, but for the first layer, inputs: an MLP 32-16-4 on 512 examples,
+    three leapfrog steps (XLA counts one); a VAE 16-8-2 on 32 images a chip. The first layer's input gradient would be 42
+    and 20 % more."""
+    mlp, auto_encoder = (32 * 16, 16 * 4), (16 * 8, 8 * 4, 2 * 8, 8 * 16)
+    for name, layers, examples in (("hmc", mlp, 3 * 512), ("vae", auto_encoder, 32)):
+        for row in costs[name]:
+            whole = row["flops"] * (row["chips"] if name == "hmc" else 1)
+            assert whole == pytest.approx(2 * examples * (3 * sum(layers) - layers[0]), rel=0.02)
+    assert costs["hmc"][0]["xla"]["flops"] < 0.9 * costs["hmc"][0]["flops"]
 
 
 @pytest.mark.slow
 def test_collectives_carry_the_gradient(costs):
-    """Data parallel: one all-reduce a gradient, of its bytes and a few scalars. Particles: each player is gathered
-    whole, and nothing else of size is exchanged."""
+    """Data parallel: one all-reduce a gradient, of its bytes and a few scalars. Particles: each player is gathered once,
+    matrices as the bfloat16 that the products take, and nothing else of size is exchanged."""
     for name, times in (("hmc", 3), ("vae", 1)):
         alone, four = costs[name]
         assert alone["collectives"] == []
         assert [(each["kind"], each["times"]) for each in four["collectives"]] == [("all-reduce", times)]
         assert 0 <= four["collectives"][0]["bytes"] - num_bytes(name) <= 16
     gathered = sum(each["bytes"] for each in costs["bayesian_gan"][1]["collectives"])
-    assert gathered == pytest.approx(num_bytes("bayesian_gan"), rel=0.02)
+    assert 0.5 * num_bytes("bayesian_gan") <= gathered <= num_bytes("bayesian_gan")
 
 
 @pytest.mark.slow
