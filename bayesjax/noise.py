@@ -1,8 +1,9 @@
 """Random numbers at the cost of a few passes over memory, where `jax.random` would be much of a step on a CPU.
 
-Both laws are made of the words of Threefry-2x32, JAX's own generator, or of `jax.random.bits` if the key is of another
+All laws are made of the words of Threefry-2x32, JAX's own generator, or of `jax.random.bits` if the key is of another
 kind. `sixteen_bit_normal` is what samplers inject (`tree.normal_like`), `uniform` what generators are fed
-(`models.latent_noise`). Both are float32 in either of JAX's precisions.
+(`models.latent_noise`), `bernoulli` makes grey images binary (`data.Binarised`). All are float32 in either of JAX's
+precisions.
 """
 
 import functools
@@ -25,6 +26,18 @@ def uniform(rng_key: PRNGKey, size: int) -> Array:
     words = jnp.concatenate([word for pair in blocks for word in pair]).reshape(-1)[:size]
     odd = 2 * (words >> 9).astype(jnp.int32) + 1
     return odd.astype(jnp.float32) * jnp.float32(2**-23) - 1
+
+
+def bernoulli(rng_key: PRNGKey, probability: Array) -> Array:
+    """Independent 0s and 1s, float32 in the shape of `probability`, from 16 random bits a number.
+
+    The probability of a 1 is `probability` rounded to a multiple of 2^-16; 0 and 1 are exact.
+    """
+    size = math.prod(probability.shape)
+    words = jnp.concatenate([word for pair in _random_words(rng_key, size, 4) for word in pair]).reshape(-1)
+    halves = jnp.concatenate([words.astype(jnp.uint16), (words >> 16).astype(jnp.uint16)])[:size]
+    below = halves.astype(jnp.float32) + 0.5 < 65536 * probability.reshape(-1)
+    return below.astype(jnp.float32).reshape(probability.shape)
 
 
 def sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:

@@ -18,9 +18,14 @@ def num_elements(tree: PyTree) -> int:
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
 
 
+def total(tree: PyTree) -> Array:
+    """The sum of leaves of one shape, such as what each leaf of another tree adds to a density."""
+    return sum(jax.tree.leaves(tree), start=jnp.zeros(()))
+
+
 def dot(a: PyTree, b: PyTree) -> Array:
     """Inner product, the sum over all elements of all leaves."""
-    return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)), start=jnp.zeros(()))
+    return total(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
 
 
 def norm(tree: PyTree) -> Array:

@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
+from bayesjax import tree
+from bayesjax.types import Kernel
 from experiments import common
 
 RESULTS = Path(__file__).parent / "results"
@@ -185,6 +188,27 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
     started = time.perf_counter()
     program = jax.jit(function).lower(*arguments).compile()
     return program, time.perf_counter() - started
+
+
+def kernel_steps(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> Row:
+    """Steps of a kernel from one state, in a scan that keeps the infos, as `training.run` has it."""
+
+    def steps(rng_key: jax.Array, state: Any, batch: Any) -> Any:
+        def one(state: Any, step: jax.Array) -> tuple[Any, Any]:
+            return kernel.step(jax.random.fold_in(rng_key, step), state, batch)
+
+        return jax.lax.scan(one, state, jnp.arange(num_steps))
+
+    arguments = jax.random.key(3), kernel.init(position, jax.random.key(2)), batch
+    program, seconds = compiled(steps, *arguments)
+
+    def run() -> None:
+        moved, _ = jax.device_get(program(*arguments))  # on the host: an eager reduction over devices can meet another
+        if not tree.all_finite(moved):
+            raise FloatingPointError("the bayesjax state is not finite")
+
+    run()
+    return Row(run, num_steps, seconds)
 
 
 def alternate(rows: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:

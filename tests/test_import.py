@@ -41,6 +41,14 @@ def test_import_is_light():
     assert runs[0]["lazy"] == "bayesjax.kernels", "subpackages load on first use"
 
 
+def test_distrax_loads_with_the_vae_alone():
+    """Its six seconds are paid by those who use it: not by `models` and `objectives`, the bounds included."""
+    shown = "print([name in sys.modules for name in ('bayesjax.objectives.elbo', 'distrax')])"
+    done = python("-c", f"import sys, bayesjax.models, bayesjax.objectives; {shown}; bayesjax.models.vae; {shown}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["[True, False]", "[True, True]"]
+
+
 def test_training_and_data_import_no_heavy_module():
     """The loop and the data sets can be imported without Orbax, TFDS or matplotlib; those load when used."""
     heavy = "import sys, bayesjax.training, bayesjax.data, bayesjax.plots; print(' '.join(sys.modules))"

@@ -125,3 +125,25 @@ def test_a_key_used_twice_is_caught(draw):
         draw(key, 40)
         with pytest.raises(jax.errors.KeyReuseError):
             draw(key, 40)
+
+
+def test_bernoulli_probabilities(monkeypatch):
+    """Enumerated over all 2^16 values, low halves of words and high: P(1) is right to 2^-17, 0 and 1 exact."""
+    probability = jnp.array([0.0, 2**-18, 0.1, 0.5, 0.75, 1 - 2**-18, 1.0])
+    halves = jnp.arange(2**16, dtype=jnp.uint32).reshape(2, 8, -1)
+    words = halves | (halves << 16)
+    monkeypatch.setattr(noise, "_random_words", lambda rng_key, size, per_pair: [(block, block) for block in words])
+    for each in probability:
+        drawn = noise.bernoulli(jax.random.key(0), jnp.full(2**18, each))
+        assert drawn.dtype == jnp.float32 and set(np.unique(drawn)) <= {0.0, 1.0}
+        rates = np.asarray(drawn).reshape(2, -1).mean(axis=1)
+        np.testing.assert_array_equal(rates, np.round(2**16 * float(each)) / 2**16)
+
+
+def test_bernoulli_shape_and_key():
+    """The shape is that of the probabilities, odd sizes included; the key decides."""
+    probability = jnp.full((3, 5, 1), 0.5)
+    first, again, other = (noise.bernoulli(jax.random.key(seed), probability) for seed in (0, 0, 1))
+    assert first.shape == (3, 5, 1)
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)

@@ -6,12 +6,13 @@ An epoch is a fresh permutation of the data; it is never stored: element i of pe
 by a small block cipher keyed by e (a Feistel network walked until it lands inside the data).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import noise, tree
 from bayesjax.types import Array, PRNGKey, PyTree
 
 
@@ -54,6 +55,38 @@ class Minibatches:
         """Undoes `tree_flatten`."""
         self = object.__new__(cls)
         (self.rng_key, self.arrays), (self.num, self.batch_size) = children, static
+        return self
+
+
+@jax.tree_util.register_pytree_node_class
+class Binarised:
+    """Batches of grey images as binary ones, drawn anew at every step: x ~ Bernoulli(grey value).
+
+    "Resampled" or "dynamic" binarisation, as in Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR
+    2016. Likelihoods differ by some nats from those of grey values or of a set binarised once: say which it was.
+    """
+
+    def __init__(self, rng_key: PRNGKey, batches: Callable[[Array | int], Array]):
+        """
+        Args:
+          rng_key: consumed; the seed of the draws.
+          batches: `step -> array` of values in [0, 1], such as `Minibatches` of one array.
+        """
+        self.rng_key, self.batches = rng_key, batches
+
+    def __call__(self, step: Array | int) -> Array:
+        """The batch of that step: 0s and 1s in float32."""
+        return noise.bernoulli(jax.random.fold_in(self.rng_key, step), self.batches(step))
+
+    def tree_flatten(self) -> tuple[tuple, None]:
+        """Children and static part."""
+        return (self.rng_key, self.batches), None
+
+    @classmethod
+    def tree_unflatten(cls, static: None, children: tuple) -> Any:
+        """Undoes `tree_flatten`."""
+        self = object.__new__(cls)
+        self.rng_key, self.batches = children
         return self
 
 

@@ -1,0 +1,110 @@
+"""The two networks of a variational auto-encoder, as conditional distributions.
+
+    encode: x -> q(z | x) = N(mean(x), diag variance(x))
+    decode: z -> p(x | z) = Bernoulli(sigmoid(logits(z)))  or  N(mean(z), diag variance(z))  or  N(mean(z), variance)
+    prior:       p(z) = N(0, I)
+
+Multi-layer perceptrons that mirror each other; 784-500-20-500-784 with tanh is the classic for MNIST. Source: Kingma &
+Welling, "Auto-encoding variational Bayes", ICLR 2014, appendix C; one learned variance for all pixels is the
+"sigma-VAE" of Rybkin, Daniilidis & Levine, ICML 2021. `objectives/elbo.py` is what trains them:
+
+    model = vae.VAE(latent_dim=20, data_shape=(28, 28, 1))
+    encode = lambda params, x: model.apply({"params": params}, x, method="encode")
+    decode = lambda params, z: model.apply({"params": params}, z, method="decode")
+    loss = objectives.batch_mean(objectives.elbo.negative_elbo(encode, decode, model.prior()))
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import distrax
+import flax.linen as nn
+import jax.numpy as jnp
+
+from bayesjax.models.initializers import Initializer, fan_in_normal
+from bayesjax.models.mlp import MLP
+from bayesjax.types import Array
+
+LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_shared")
+
+
+class VAE(nn.Module):
+    """Encoder and decoder; both take any leading axes.
+
+    Attributes:
+      latent_dim: length of z.
+      data_shape: shape of one example x, e.g. (784,) or (28, 28, 1).
+      hidden: widths of the encoder's hidden layers; the decoder's are the same backwards.
+      activation: of the hidden layers; `nn.tanh` as in the paper, or `nn.relu`.
+      likelihood: "bernoulli"; "gaussian", with a mean and a variance for each pixel from z; "gaussian_shared", with a
+        mean for each pixel and one learned variance.
+      min_scale: least standard deviation of a Gaussian p(x | z). Without it the likelihood of a pixel that is the same
+        in all data has no upper bound. The default is that of rounding to 8 bits, 1/(256 sqrt 12).
+      kernel_init: Flax initialiser.
+    """
+
+    latent_dim: int
+    data_shape: Sequence[int]
+    hidden: Sequence[int] = (500,)
+    activation: Callable[[Array], Array] = nn.tanh
+    likelihood: str = "bernoulli"
+    min_scale: float = 1 / (256 * math.sqrt(12))
+    kernel_init: Initializer = fan_in_normal()
+
+    def setup(self) -> None:
+        """Layers."""
+        if self.likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {self.likelihood!r}")
+        if min(self.latent_dim, *self.data_shape) < 1:
+            raise ValueError(
+                f"latent_dim and data_shape must be positive; got {self.latent_dim} and {tuple(self.data_shape)}"
+            )
+        num_outputs = math.prod(self.data_shape) * (2 if self.likelihood == "gaussian" else 1)
+        self.encoder = MLP((*self.hidden, 2 * self.latent_dim), self.activation, self.kernel_init)
+        self.decoder = MLP((*reversed(self.hidden), num_outputs), self.activation, self.kernel_init)
+        if self.likelihood == "gaussian_shared":
+            self.log_variance = self.param("log_variance", nn.initializers.zeros, ())
+
+    def encode(self, x: Array) -> distrax.Distribution:
+        """q(z | x): `x [..., *data_shape]` to a distribution of `[latent_dim]`."""
+        ndim = len(self.data_shape)
+        if x.shape[x.ndim - ndim :] != tuple(self.data_shape):
+            raise ValueError(f"x must be [..., {', '.join(map(str, self.data_shape))}]; got {x.shape}")
+        mean, log_variance = jnp.split(self.encoder(x.reshape(*x.shape[: x.ndim - ndim], -1)), 2, axis=-1)
+        return distrax.Independent(distrax.Normal(mean, jnp.exp(log_variance / 2)), 1)
+
+    def decode(self, z: Array) -> distrax.Distribution:
+        """p(x | z): `z [..., latent_dim]` to a distribution of `data_shape`."""
+        shape = *z.shape[:-1], *self.data_shape
+        if self.likelihood == "bernoulli":
+            pixels = Bernoulli(self.decoder(z).reshape(shape))
+        elif self.likelihood == "gaussian":
+            mean, log_variance = jnp.split(self.decoder(z), 2, axis=-1)
+            pixels = distrax.Normal(mean.reshape(shape), self._scale(log_variance.reshape(shape)))
+        else:
+            pixels = distrax.Normal(self.decoder(z).reshape(shape), self._scale(self.log_variance))
+        return distrax.Independent(pixels, len(self.data_shape))
+
+    def prior(self) -> distrax.Distribution:
+        """p(z) = N(0, I)."""
+        return distrax.Independent(distrax.Normal(jnp.zeros(self.latent_dim), jnp.ones(self.latent_dim)), 1)
+
+    def __call__(self, x: Array) -> distrax.Distribution:
+        """p(x | z) at the mean of q(z | x): the reconstruction."""
+        return self.decode(self.encode(x).mean())
+
+    def _scale(self, log_variance: Array) -> Array:
+        return jnp.sqrt(self.min_scale**2 + jnp.exp(log_variance))
+
+
+class Bernoulli(distrax.Bernoulli):
+    """distrax's, with log p(x) = x l - log(1 + e^l) = (x - 1/2) l - |l|/2 - log(1 + e^-|l|) of logits l, x in [0, 1].
+
+    distrax sums two terms with a softplus each: three times the work, in what is the dearest part of a step beside the
+    matrix products.
+    """
+
+    def log_prob(self, value: Array) -> Array:
+        """Log probability, finite at any finite logit."""
+        logits, size = self.logits, jnp.abs(self.logits)
+        return (value - 0.5) * logits - 0.5 * size - jnp.log1p(jnp.exp(-size))

@@ -1,0 +1,135 @@
+"""The evidence lower bound of one example, from an encoder, a decoder and a prior that are distrax distributions.
+
+    log p(x) >= E_q [ log p(x | z) + log p(z) - log q(z | x) ]            SGVB A: every term sampled
+              = E_q [ log p(x | z) ] - KL(q(z | x) || p(z))               SGVB B: the divergence in closed form
+    log p(x) >= E_q log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x)          importance-weighted; rises with k
+
+The draws z ~ q(z | x) are differentiable in q's parameters (z = mean + scale * noise), and so are the bounds. Sources:
+Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, equations 6 and 7; Burda, Grosse & Salakhutdinov,
+"Importance weighted autoencoders", ICLR 2016. Networks to put in are in `models/vae.py`:
+
+    loss = objectives.batch_mean(elbo.negative_elbo(encode, decode, prior))
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from bayesjax.types import Array, Params, PRNGKey
+
+Distribution = Any
+"""A distrax distribution: `sample`, `log_prob`, `kl_divergence`. Loading distrax to name it would take seconds."""
+Conditional = Callable[[Params, Array], Distribution]
+Objective = Callable[[Params, PRNGKey, Array], tuple[Array, dict[str, Array]]]
+KL = ("closed_form", "sampled")
+
+
+def negative_elbo(
+    encode: Conditional,
+    decode: Conditional,
+    prior: Distribution,
+    *,
+    num_samples: int = 1,
+    beta: float = 1.0,
+    kl: str = "closed_form",
+) -> Objective:
+    """-1/L sum_l log p(x | z_l) + beta KL(q(z | x) || p(z)), z_l ~ q(z | x).
+
+    Args:
+      encode: `(params, x) -> q(z | x)`.
+      decode: `(params, z) -> p(x | z)`, of one latent vector.
+      prior: p(z).
+      num_samples: L.
+      beta: weight of the divergence; 1 for a bound on log p(x), other values as in Higgins et al. ("beta-VAE", ICLR
+        2017).
+      kl: "closed_form" (SGVB B) where distrax has one; "sampled" (SGVB A), 1/L sum_l log q(z_l | x) - log p(z_l), for
+        any pair of distributions.
+
+    Returns:
+      `(params, rng_key, x) -> (scalar, aux)`, to be minimised; aux has the two parts, `reconstruction` (the mean of
+      log p(x | z)) and `kl`.
+
+    Raises:
+      ValueError: if an option is out of range or, when evaluated, there is no closed form.
+    """
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"beta must be non-negative and finite; got {beta}")
+    if kl not in KL:
+        raise ValueError(f"kl must be one of {', '.join(KL)}; got {kl!r}")
+    terms = _sampled_terms(encode, decode, prior, num_samples)
+
+    def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
+        posterior, log_likelihood, log_ratio = terms(params, rng_key, x)
+        reconstruction = log_likelihood.mean()
+        divergence = _closed_form_kl(posterior, prior) if kl == "closed_form" else log_ratio.mean()
+        return beta * divergence - reconstruction, {"reconstruction": reconstruction, "kl": divergence}
+
+    return objective
+
+
+def negative_iwae_bound(
+    encode: Conditional, decode: Conditional, prior: Distribution, *, num_samples: int
+) -> Objective:
+    """-log 1/k sum_i w_i, w_i = p(x | z_i) p(z_i) / q(z_i | x), z_i ~ q(z | x): what an IWAE minimises.
+
+    For k = 1 it is the negative ELBO of SGVB A; for k -> infinity, -log p(x).
+
+    Args:
+      encode: `(params, x) -> q(z | x)`.
+      decode: `(params, z) -> p(x | z)`, of one latent vector.
+      prior: p(z).
+      num_samples: k.
+
+    Returns:
+      `(params, rng_key, x) -> (scalar, aux)`; aux as in `negative_elbo`, so that `reconstruction - kl` is the ELBO of
+      the same draws.
+
+    Raises:
+      ValueError: if `num_samples` is not positive.
+    """
+    terms = _sampled_terms(encode, decode, prior, num_samples)
+
+    def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
+        _, log_likelihood, log_ratio = terms(params, rng_key, x)
+        bound = jax.nn.logsumexp(log_likelihood - log_ratio) - math.log(num_samples)
+        return -bound, {"reconstruction": log_likelihood.mean(), "kl": log_ratio.mean()}
+
+    return objective
+
+
+def _sampled_terms(
+    encode: Conditional, decode: Conditional, prior: Distribution, num_samples: int
+) -> Callable[[Params, PRNGKey, Array], tuple[Distribution, Array, Array]]:
+    """`(params, rng_key, x) -> q(z | x), [log p(x | z_i)], [log q(z_i | x) - log p(z_i)]`, z_i ~ q(z | x).
+
+    Raises:
+      ValueError: if `num_samples` is not positive or, when evaluated, a distribution is not over whole vectors.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1; got {num_samples}")
+
+    def terms(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Distribution, Array, Array]:
+        posterior = encode(params, x)
+        z, log_q = posterior.sample_and_log_prob(seed=rng_key, sample_shape=(num_samples,))
+        log_likelihood = jax.vmap(lambda z: decode(params, z).log_prob(x))(z)
+        log_prior = prior.log_prob(z)
+        for name, value in (("encode", log_q), ("prior", log_prior), ("decode", log_likelihood)):
+            if value.shape != (num_samples,):
+                raise ValueError(
+                    f"{name} must give a distribution whose log_prob of one event is a scalar (distrax.Independent "
+                    f"makes one of many); got shape {value.shape[1:]}"
+                )
+        return posterior, log_likelihood, log_q - log_prior
+
+    return terms
+
+
+def _closed_form_kl(posterior: Distribution, prior: Distribution) -> Array:
+    try:
+        return posterior.kl_divergence(prior)
+    except NotImplementedError:
+        raise ValueError(
+            f"kl: distrax has no closed form between {posterior.name} and {prior.name}; use kl='sampled'"
+        ) from None
