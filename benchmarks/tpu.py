@@ -10,7 +10,7 @@ roofline:
     efficiency  = time on 1 chip / time on n chips, divided by n if the work is the same for any n (strong scaling)
 
     pip install -e '.[tpu]'
-    python -m benchmarks.tpu                                               {minutes} minutes on two idle cores
+    python -m benchmarks.tpu                                               ten minutes on two idle cores
     python -m benchmarks.tpu --chips 1 16 --topologies v5e --workloads hmc      a look
 
 A projection, not a measurement: the assumptions stand in the results and below the README's table. On a machine without
@@ -84,7 +84,7 @@ ASSUMPTIONS = (
     "Collectives are not overlapped with computation or with one another. A group lies along as few axes of the slice "
     "as hold it and uses them all, in both directions where a whole axis is closed to a ring (v5e and v6e: of length "
     "16; v4 and v5p: from 64 chips on). A hop takes a microsecond.",
-    "A step is compiled by itself, its state donated, its diagnostics dropped; host, input and start-up cost nothing.",
+    "A step is compiled by itself, with its diagnostics and its state donated; host, input and start-up cost nothing.",
 )
 
 
@@ -119,13 +119,9 @@ def compiled(workload: tpu_workloads.Workload, chips: Sequence[Any]) -> jax.stag
     kernel = parallel.spread(workload.kernel, data=workload.data, particle=workload.particle, devices=chips)
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(workload.kernel.init, workload.position, key)
-
-    def step(rng_key: jax.Array, state: Any, batch: Any) -> Any:
-        return kernel.step(rng_key, state, batch)[0]
-
     # A spread kernel says itself where its arguments lie; one for a single chip is told.
     where: dict[str, Any] = {"in_shardings": SingleDeviceSharding(chips[0])} if len(chips) == 1 else {}
-    return jax.jit(step, donate_argnums=1, **where).lower(key, state, workload.batch).compile()
+    return jax.jit(kernel.step, donate_argnums=1, **where).lower(key, state, workload.batch).compile()
 
 
 def cost(kind: str, num_chips: int, workload: tpu_workloads.Workload) -> dict[str, Any]:

@@ -108,8 +108,8 @@ def num_bytes(name):
 @pytest.mark.slow
 def test_products_are_those_of_the_formula(costs):
     """Per gradient and example, forward, weights and, but for the first layer, inputs: an MLP 32-16-4 on 512 examples,
-    three leapfrog steps (XLA counts one); a VAE 16-8-2 on 32 images a chip. The first layer's input gradient would be 42
-    and 20 % more."""
+    three leapfrog steps (XLA counts one); a VAE 16-8-2 on 32 images a chip. The first layer's input gradient would be
+    42 and 16 % more."""
     mlp, auto_encoder = (32 * 16, 16 * 4), (16 * 8, 8 * 4, 2 * 8, 8 * 16)
     for name, layers, examples in (("hmc", mlp, 3 * 512), ("vae", auto_encoder, 32)):
         for row in costs[name]:
@@ -120,8 +120,8 @@ def test_products_are_those_of_the_formula(costs):
 
 @pytest.mark.slow
 def test_collectives_carry_the_gradient(costs):
-    """Data parallel: one all-reduce a gradient, of its bytes and a few scalars. Particles: each player is gathered once,
-    matrices as the bfloat16 that the products take, and nothing else of size is exchanged."""
+    """Data parallel: one all-reduce a gradient, of its bytes and a few scalars. Particles: each player is gathered
+    once, matrices as the bfloat16 that the products take, and nothing else of size is exchanged."""
     for name, times in (("hmc", 3), ("vae", 1)):
         alone, four = costs[name]
         assert alone["collectives"] == []
