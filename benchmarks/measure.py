@@ -44,15 +44,20 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> N
         common.require_at_least_one(config, "repeats", "threads", *counts)
     except ValueError as error:
         common.fail(str(error))
-    try:
-        Path(config.out).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        common.fail(f"cannot write to --out {config.out}: {error.strerror}")
+    make_folder(config.out)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
     if jax.default_backend() != "cpu":
         common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
+
+
+def make_folder(out: str) -> None:
+    """Makes the folder of the results file, or ends with one line."""
+    try:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        common.fail(f"cannot write to --out {out}: {error.strerror}")
 
 
 class Row(NamedTuple):
@@ -234,16 +239,23 @@ def ratio(times: dict[str, list[float]], numerator: str, denominator: str, bar: 
     return {"of_medians": of_medians, "min": min(by_repeat), "max": max(by_repeat), "bar": bar}
 
 
-def provenance(config: Any, load_average: tuple[float, ...]) -> dict[str, Any]:
-    """Command, machine, versions and commit, for the results file."""
+def made_by(*packages: str) -> dict[str, Any]:
+    """Command, machine, versions and commit, for the results file.
+
+    Args:
+      *packages: those whose versions matter besides JAX, Flax and NumPy.
+    """
     module = Path(sys.argv[0]).stem
     return {
         "benchmark": module,
         "command": " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
         "device": origin.device_name(),
         "processor": origin.processor(),
-        "threads": config.threads,
-        "load_average_at_start": load_average,
-        "versions": origin.versions("jax", "jaxlib", "flax", "torch", "numpy"),
+        "versions": origin.versions("jax", "jaxlib", "flax", "numpy", *packages),
         "commit": origin.commit(),
     }
+
+
+def provenance(config: Any, load_average: tuple[float, ...], *packages: str) -> dict[str, Any]:
+    """`made_by` of a measurement beside PyTorch."""
+    return {**made_by("torch", *packages), "threads": config.threads, "load_average_at_start": load_average}

@@ -176,7 +176,7 @@ def main(config: Config) -> None:
         ("BLiTZ KL to a mixture", "bayesjax KL to a mixture"): "> 1",
     }
     results = {
-        **measure.provenance(config, load_average),
+        **measure.provenance(config, load_average, "bayesian-torch", "blitz-bayesian-pytorch"),
         "milliseconds_per_step": measure.summaries(times),
         "compile_seconds": running.compile_seconds,
         "peak_mib": running.peak_mib,

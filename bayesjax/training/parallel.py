@@ -14,6 +14,7 @@ into a gradient that is already summed over devices, and the mean in `kernels/gr
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -49,7 +50,14 @@ def particle_parallel(kernel: Kernel, num_devices: int | None = None, *, how: st
     return spread(kernel, particle=num_devices or jax.device_count(), how=how)
 
 
-def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shard_map") -> Kernel:
+def spread(
+    kernel: Kernel,
+    *,
+    data: int = 1,
+    particle: int = 1,
+    how: str = "shard_map",
+    devices: Sequence[Any] | None = None,
+) -> Kernel:
     """The same kernel on `data * particle` devices.
 
     Args:
@@ -59,6 +67,8 @@ def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shar
       particle: number of parts of the particles; it must divide their number (in a game, that of some player; the
         others' are whole on every device).
       how: "shard_map", or "pmap" for one of the two axes, on the devices of one process.
+      devices: those to use, the first `data * particle` of them, or those of a topology to compile for
+        (`jax.experimental.topologies`); if None, all there are, equally many of each process.
 
     Returns:
       A kernel with the same states, infos and numbers; `init` places the state on the devices.
@@ -72,18 +82,19 @@ def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shar
         raise ValueError(f"how must be one of {', '.join(HOW)}; got {how!r}")
     if data < 1 or particle < 1:
         raise ValueError(f"data and particle must be at least 1; got {data} and {particle}")
-    if data * particle > jax.device_count():
-        raise ValueError(f"{data} x {particle} devices are asked for and there are {jax.device_count()}")
+    num, found = data * particle, len(jax.devices() if devices is None else devices)
+    if num > found:
+        raise ValueError(f"{data} x {particle} devices are asked for and there are {found}")
     if how == "pmap" and jax.process_count() > 1:
         raise ValueError("pmap inside jit is of one process's devices; on several processes use how='shard_map'")
     if how == "pmap" and data > 1 and particle > 1:
         raise ValueError(f"pmap has one axis; got data={data} and particle={particle}: use how='shard_map' for both")
     if particle > 1:
         _check_particles(kernel, particle)
-    if data * particle == 1:
+    if num == 1:
         return kernel
-    devices = np.asarray(_devices(data * particle)).reshape(data, particle)
-    mesh = Mesh(devices, (DATA, PARTICLE), axis_types=(AxisType.Auto, AxisType.Auto))
+    grid = np.asarray(_devices(num) if devices is None else devices[:num]).reshape(data, particle)
+    mesh = Mesh(grid, (DATA, PARTICLE), axis_types=(AxisType.Auto, AxisType.Auto))
     state_spec, info_spec = _specs(kernel, AlternateState, particle), _specs(kernel, AlternateInfo, particle)
 
     def init(position: PyTree, rng_key: PRNGKey) -> Any:

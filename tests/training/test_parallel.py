@@ -100,6 +100,15 @@ def test_data_parallel_equals_one_device(name, num_devices, how, on_one_device):
     assert_same_steps(steps(kernel, POSITION, batch()), on_one_device[name])
 
 
+def test_devices_can_be_chosen():
+    """The last two of eight, in the order given; more than there are is refused."""
+    last = jax.devices()[-2:]
+    state = spread(KERNELS["sghmc"], data=2, devices=last).init(POSITION, KEY)
+    assert state.step.sharding.device_set == set(last) and state.step.sharding.mesh.devices.ravel().tolist() == last
+    with pytest.raises(ValueError, match="4 x 1 devices are asked for and there are 2"):
+        spread(KERNELS["sghmc"], data=4, devices=last)
+
+
 def test_one_device_needs_nothing():
     """On one device the kernel is itself."""
     for how in ("shard_map", "pmap"):
