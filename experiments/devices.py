@@ -97,7 +97,7 @@ def spread(flags: DeviceFlags, kernel: Any) -> Any:
 
     num, data = flags.devices * jax.process_count(), flags.data_devices
     parts = {"data": data, "particle": num // data} if data else parallel.divide(kernel, num, flags.parallel)
-    return parallel.spread(kernel, **parts, how=flags.parallel)
+    return parallel.spread(kernel, data=parts["data"], particle=parts["particle"], how=flags.parallel)
 
 
 def leave(error: BaseException) -> NoReturn:
