@@ -18,9 +18,14 @@ def num_elements(tree: PyTree) -> int:
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
 
 
+def total(tree: PyTree) -> Array:
+    """The sum of leaves of one shape, such as what each leaf of another tree adds to a density."""
+    return sum(jax.tree.leaves(tree), start=jnp.zeros(()))
+
+
 def dot(a: PyTree, b: PyTree) -> Array:
     """Inner product, the sum over all elements of all leaves."""
-    return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)), start=jnp.zeros(()))
+    return total(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
 
 
 def norm(tree: PyTree) -> Array:
@@ -65,14 +70,15 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
     return lengths.pop()
 
 
-def normal_like(rng_key: PRNGKey, tree: PyTree) -> PyTree:
+def normal_like(rng_key: PRNGKey, tree: PyTree, *, exact: bool = False) -> PyTree:
     """Independent standard normal noise in the shape of `tree`.
 
     All leaves come out of one draw, since many small draws cost more than a large one: of
-    `noise.sixteen_bit_normal` if all are float32, the cheapest there is, of `jax.random.normal` otherwise.
+    `noise.sixteen_bit_normal` if all are float32, the cheapest there is, of `jax.random.normal` otherwise, and if it is
+    to be `exact`: a Metropolis decision presumes the density of the noise, not only its moments.
     """
     leaves, structure = jax.tree.flatten(tree)
-    if all(jnp.result_type(leaf) == jnp.float32 for leaf in leaves):
+    if not exact and all(jnp.result_type(leaf) == jnp.float32 for leaf in leaves):
         flat = sixteen_bit_normal(rng_key, num_elements(leaves))
     else:
         flat = jax.random.normal(rng_key, (num_elements(leaves),), jnp.result_type(*leaves))

@@ -118,11 +118,11 @@ def game(num_data: int, num_generators: int, temperature: float) -> Kernel:
     )
 
 
-def initial_position(num_generators: int, dim: int) -> dict:
-    """One discriminator and the generators, stacked."""
+def initial_position(num_generators: int, dim: int, num_discriminators: int = 1) -> dict:
+    """The discriminators and the generators, stacked."""
     stacked = {}
     for i, (name, num, width, outputs) in enumerate(
-        (("discriminator", 1, dim, 1), ("generator", num_generators, peer.LATENT_DIM, dim))
+        (("discriminator", num_discriminators, dim, 1), ("generator", num_generators, peer.LATENT_DIM, dim))
     ):
         keys = jax.random.split(jax.random.key(i), num)
         stacked[name] = jax.vmap(network(outputs).init, in_axes=(0, None))(keys, jnp.zeros((1, width)))["params"]

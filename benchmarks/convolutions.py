@@ -113,27 +113,6 @@ def players() -> dict[str, Kernel]:
     return {name: kernels.optimize(loss, optimizer) for name, loss in losses().items()}
 
 
-def steps_of(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> measure.Row:
-    """Compiled steps from the same state."""
-
-    def steps(rng_key: jax.Array, state: Any, batch: Any) -> Any:
-        def one(state: Any, step: jax.Array) -> tuple[Any, None]:
-            return kernel.step(jax.random.fold_in(rng_key, step), state, batch)[0], None
-
-        return lax.scan(one, state, jnp.arange(num_steps))[0]
-
-    arguments = jax.random.key(3), kernel.init(position, jax.random.key(2)), batch
-    program, seconds = measure.compiled(steps, *arguments)
-
-    def run() -> None:
-        moved = jax.device_get(program(*arguments))  # on the host: an eager reduction over devices can meet another one
-        if not tree.all_finite(moved):
-            raise FloatingPointError("the bayesjax state is not finite")
-
-    run()
-    return measure.Row(run, num_steps, seconds)
-
-
 def check_port(position: dict[str, Any], images: np.ndarray) -> float:
     """The largest relative difference (Euclidean, by tensor) between the port's gradients and bayesjax's.
 
@@ -169,7 +148,7 @@ def step_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
     images, position, where = jnp.asarray(real_images()), initial_position(), _where(num_devices)
 
     def row(kernel: Kernel, at: Any, batch: Any) -> measure.Row:
-        return steps_of(training.data_parallel(kernel, num_devices), at, batch, config.num_steps)
+        return measure.kernel_steps(training.data_parallel(kernel, num_devices), at, batch, config.num_steps)
 
     rows = {"bayesjax game" + where: row(kernels.alternate(**players()), position, images)}
     for (name, kernel), other in zip(players().items(), PLAYERS[::-1], strict=True):
@@ -182,7 +161,7 @@ def particle_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
     num, images = config.num_particles, jnp.asarray(real_images())
     games = training.particle_parallel(kernels.particles(kernels.alternate(**players()), num), num_devices)
     start = tree.stack([initial_position()] * num)
-    return {f"bayesjax {num} games{_where(num_devices)}": steps_of(games, start, images, 1)}
+    return {f"bayesjax {num} games{_where(num_devices)}": measure.kernel_steps(games, start, images, 1)}
 
 
 def _where(num_devices: int) -> str:

@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from experiments import common
+from bayesjax import tree
+from bayesjax.types import Kernel
+from experiments import common, origin
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -41,15 +44,20 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> N
         common.require_at_least_one(config, "repeats", "threads", *counts)
     except ValueError as error:
         common.fail(str(error))
-    try:
-        Path(config.out).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        common.fail(f"cannot write to --out {config.out}: {error.strerror}")
+    make_folder(config.out)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
     if jax.default_backend() != "cpu":
         common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
+
+
+def make_folder(out: str) -> None:
+    """Makes the folder of the results file, or ends with one line."""
+    try:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        common.fail(f"cannot write to --out {out}: {error.strerror}")
 
 
 class Row(NamedTuple):
@@ -182,6 +190,27 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
     return program, time.perf_counter() - started
 
 
+def kernel_steps(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> Row:
+    """Steps of a kernel from one state, in a scan that keeps the infos, as `training.run` has it."""
+
+    def steps(rng_key: jax.Array, state: Any, batch: Any) -> Any:
+        def one(state: Any, step: jax.Array) -> tuple[Any, Any]:
+            return kernel.step(jax.random.fold_in(rng_key, step), state, batch)
+
+        return jax.lax.scan(one, state, jnp.arange(num_steps))
+
+    arguments = jax.random.key(3), kernel.init(position, jax.random.key(2)), batch
+    program, seconds = compiled(steps, *arguments)
+
+    def run() -> None:
+        moved, _ = jax.device_get(program(*arguments))  # on the host: an eager reduction over devices can meet another
+        if not tree.all_finite(moved):
+            raise FloatingPointError("the bayesjax state is not finite")
+
+    run()
+    return Row(run, num_steps, seconds)
+
+
 def alternate(rows: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
     """As `Sides.alternate`, for rows of one library in this process, a step each."""
     milliseconds = {name: [] for name in rows}
@@ -210,16 +239,23 @@ def ratio(times: dict[str, list[float]], numerator: str, denominator: str, bar: 
     return {"of_medians": of_medians, "min": min(by_repeat), "max": max(by_repeat), "bar": bar}
 
 
-def provenance(config: Any, load_average: tuple[float, ...]) -> dict[str, Any]:
-    """Command, machine, versions and commit, for the results file."""
+def made_by(*packages: str) -> dict[str, Any]:
+    """Command, machine, versions and commit, for the results file.
+
+    Args:
+      *packages: those whose versions matter besides JAX, Flax and NumPy.
+    """
     module = Path(sys.argv[0]).stem
     return {
         "benchmark": module,
         "command": " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
-        "device": common.device_name(),
-        "processor": common.processor(),
-        "threads": config.threads,
-        "load_average_at_start": load_average,
-        "versions": common.versions("jax", "jaxlib", "flax", "torch", "numpy"),
-        "commit": common.commit(),
+        "device": origin.device_name(),
+        "processor": origin.processor(),
+        "versions": origin.versions("jax", "jaxlib", "flax", "numpy", *packages),
+        "commit": origin.commit(),
     }
+
+
+def provenance(config: Any, load_average: tuple[float, ...], *packages: str) -> dict[str, Any]:
+    """`made_by` of a measurement beside PyTorch."""
+    return {**made_by("torch", *packages), "threads": config.threads, "load_average_at_start": load_average}

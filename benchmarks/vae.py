@@ -1,8 +1,8 @@
 """What an epoch of a variational auto-encoder costs beside PyTorch, pythae and its own matrix products.
 
 784-500-20-500-784 with tanh, batch 128, Adam, resampled binarisation, 60000 images: an epoch is 468 steps, of which a
-measurement takes 50. The images are made here, with MNIST's shape and about its share of ink (a fifth of the pixels): no
-product or draw depends on what they show.
+measurement takes 50. The images are made here, with MNIST's shape and about its share of ink (a fifth of the pixels):
+no product or draw depends on what they show.
 
     python -m benchmarks.vae                                 five minutes on two idle cores
     python -m benchmarks.vae --repeats 2 --num-steps 10      a look

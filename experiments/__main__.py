@@ -3,7 +3,16 @@
 import ast
 from pathlib import Path
 
-HELPERS = {"__init__", "__main__", "bayesian_gan_flags", "bayesian_gan_game", "common", "tables"}
+HELPERS = {
+    "__init__",
+    "__main__",
+    "bayesian_gan_flags",
+    "bayesian_gan_game",
+    "common",
+    "devices",
+    "origin",
+    "tables",
+}
 
 
 def main() -> None:

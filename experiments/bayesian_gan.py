@@ -173,12 +173,13 @@ def run_method(
     plan = stages(config, net, num_data, method, temperature)
     for stage in plan:
         stage_key = jax.random.fold_in(run_key, done)
-        state = jax.jit(stage.kernel.init)(position, jax.random.fold_in(stage_key, stage.num_steps))
+        kernel = run.spread(stage.kernel)
+        state = jax.jit(kernel.init)(position, jax.random.fold_in(stage_key, stage.num_steps))
         state, trace = training.run(
-            stage_key, stage.kernel, state, batches,
+            stage_key, kernel, state, batches,
             num_steps=stage.num_steps, thinning=config.thinning, keep=observe, **run.stage(f"{stage.name}-seed{seed}"),
         )  # fmt: skip
-        position, samples = state.position, trace.draws["samples"]
+        position, samples = training.fetch(state.position), trace.draws["samples"]
         every = max(len(samples) * config.num_steps // (stage.num_steps * 10), 1)
         shown = range(every - 1, len(samples), every)
         curve += [(done + (i + 1) * config.thinning, divergence(samples[i])) for i in shown]

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bayesjax import data, kernels, models, posteriors, training
+from bayesjax import axes, data, kernels, models, posteriors, training
 from bayesjax.objectives import released_bayesian_gan, semi_supervised
 from bayesjax.types import Array, Density, Given, Kernel, Params, Prior, PRNGKey
 from experiments.bayesian_gan_flags import GameFlags
@@ -192,8 +192,9 @@ def released_losses(
         fakes = net.generate(params, fake_key, batch_size)
         all_logits, all_features = (jax.vmap(f, in_axes=(0, None)) for f in (net.logits, net.features))
         others = batch.others["discriminator"]
+        real = axes.gather(batch.data.real, axes.DATA)  # the fakes are paired with all of the batch
         loss = released_bayesian_gan.generator_loss(
-            all_logits(others, fakes), all_features(others, batch.data.real), all_features(others, fakes)
+            all_logits(others, fakes), all_features(others, real), all_features(others, fakes)
         )
         return loss + prior_and_noise(params, noise_key)
 

@@ -111,6 +111,11 @@ def check(config: Config) -> None:
     common.require_choice(config, "labels_count_as", ("labelled", "unlabelled"))
     common.require_choice(config, "prior", ("gaussian", "fan_in"))
     common.require_choice(config, "norm", dcgan.NORMS)
+    one_device = config.devices == 1 and config.processes == 1
+    common.require(
+        config.norm != "batch" or one_device or config.data_devices == 1,
+        "--norm batch needs every batch whole: on several devices, --data-devices 1",
+    )
     left = config.num_steps - config.warmup - config.num_burnin
     common.require(
         left >= config.thinning,
@@ -232,7 +237,7 @@ def run_method(
         position = {"discriminator": position["discriminator"]}
 
     for index, stage in enumerate(stages(config, net, num_data, num_labelled, method)):
-        kernel = kernels.particles(stage.kernel, draws, batch_axis=0)
+        kernel = run.spread(kernels.particles(stage.kernel, draws, batch_axis=0))
         stage_key = jax.random.fold_in(run_key, index)
         sampling = stage.name == "bayes"
         state, trace = training.run(
@@ -241,8 +246,7 @@ def run_method(
             keep=lambda state, sampling=sampling: state.position["discriminator"] if sampling else (),
             **run.stage(f"{stage.name}-{num_labelled}"),
         )  # fmt: skip
-        position = state.position
-    position = jax.tree.map(np.asarray, position)
+        position = training.fetch(state.position)
     kept = trace.draws if sampling else jax.tree.map(lambda leaf: leaf[None], position["discriminator"])
 
     # Leaves are [kept draws, label draws, (games,) networks, ...]: all axes but the label draw's are averaged over.

@@ -48,7 +48,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from bayesjax import posteriors, training, tree
 from experiments import bayesian_gan, tables
@@ -72,17 +71,20 @@ def main(config: Config) -> None:
         data_key, init_key, warmup_key, sample_key = jax.random.split(jax.random.key(config.seed), 4)
         batches = game.batches(data_key, inputs, flags.batch_size)
         densities = game.conditionals(net, flags, posteriors.gaussian(flags.prior_scale), num_data=len(inputs))
-        adam = game.play(map(game.optimise(flags, len(inputs)), densities), flags.num_networks)
+        adam = run.spread(game.play(map(game.optimise(flags, len(inputs)), densities), flags.num_networks))
         state = jax.jit(lambda key: adam.init(net.init(key, *flags.num_networks), jax.random.fold_in(key, 0)))(init_key)
         state, _ = training.run(
             warmup_key, adam, state, batches, num_steps=config.warmup, keep=lambda state: (), **run.stage("warmup")
         )
+        position = training.fetch(state.position)
 
         @jax.jit
         def sample(position, batches, rng_key, learning_rate, friction, temperature):
             """Kinetic temperatures of both players after every step, and whether the run is finite."""
             here = replace(flags, learning_rate=learning_rate, friction=friction)
-            kernel = game.play(map(game.sample(here, len(inputs), temperature), densities), flags.num_networks)
+            kernel = run.spread(
+                game.play(map(game.sample(here, len(inputs), temperature), densities), flags.num_networks)
+            )
             start_key, rng_key = jax.random.split(rng_key)
             keys = jax.random.split(rng_key, config.num_steps)
 
@@ -95,8 +97,9 @@ def main(config: Config) -> None:
             return kinetic, tree.all_finite(state.position)
 
         def measure(temperature: float, friction: float, learning_rate: float) -> dict:
-            kinetic, finite = sample(state.position, batches, sample_key, learning_rate, friction, temperature)
-            second_half = {name: np.asarray(values)[config.num_steps // 2 :] for name, values in kinetic.items()}
+            settings = learning_rate, friction, temperature
+            kinetic, finite = training.fetch(sample(position, batches, sample_key, *settings))
+            second_half = {name: values[config.num_steps // 2 :] for name, values in kinetic.items()}
             print(f"T {temperature:g}, friction {friction:g}, learning rate {learning_rate:g}: finite {bool(finite)}")
             return {"finite": bool(finite), **{name: float(values.mean()) for name, values in second_half.items()}}
 

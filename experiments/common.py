@@ -8,30 +8,39 @@
 Exit codes: 0 done; 2 bad input, in one line; 130 interrupted (resume with --resume).
 """
 
+import contextlib
 import dataclasses
 import difflib
 import json
 import math
+import os
 import shutil
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from experiments import devices
+from experiments.origin import ROOT, command, commit, device_name, versions
+
 T = TypeVar("T", bound="RunFlags")
-BOOKKEEPING = ("out", "resume", "overwrite", "publish", "checkpoint_interval", "data_dir")  # not part of a result
-OWN_ENTRIES = (
-    "config.json", "commits.txt", "seconds.txt", "metrics.jsonl", "results.json", "figures", "parts", "checkpoints",
+K = TypeVar("K")
+BOOKKEEPING = (  # not part of a result
+    "out", "resume", "overwrite", "publish", "checkpoint_interval", "data_dir",
+    *(field.name for field in dataclasses.fields(devices.DeviceFlags)),
 )  # fmt: skip
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
+OWN_ENTRIES = (
+    "config.json", "commits.txt", "devices.txt", "seconds.txt", "metrics.jsonl", "results.json",
+    "figures", "parts", "checkpoints",
+)  # fmt: skip
+RESULTS = ROOT / "experiments" / "results"
 
 
 @dataclass(frozen=True)
-class RunFlags:
+class RunFlags(devices.DeviceFlags):
     """Flags of every experiment."""
 
     preset: str = "quick"
@@ -57,6 +66,8 @@ class RunFlags:
 def parse(presets: dict[str, T], description: str | None, arguments: list[str] | None = None) -> T:
     """Reads the command line into a configuration: `--preset` chooses the defaults, every field is a flag.
 
+    It must be called before JAX loads, for --devices and --processes to make what they ask for.
+
     Args:
       presets: configurations (frozen dataclasses with the fields `preset`, `out`, `resume` ...) by name.
       description: the module's docstring, shown by --help.
@@ -64,6 +75,7 @@ def parse(presets: dict[str, T], description: str | None, arguments: list[str] |
     """
     import tyro
 
+    own_command_line = arguments is None
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name = next(iter(presets))
     for i, argument in enumerate(arguments):
@@ -87,13 +99,17 @@ def parse(presets: dict[str, T], description: str | None, arguments: list[str] |
     if config.publish and set(changed) - {"dataset"}:
         flag = next(name for name in changed if name != "dataset").replace("_", "-")
         fail(f"--publish writes the results of a preset as it stands: take out --{flag}")
+    if message := devices.error(config):
+        fail(message)
+    if own_command_line:
+        devices.prepare(config)
     return config
 
 
 def fail(message: str) -> NoReturn:
     """One clear line on standard error, exit code 2."""
     print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(devices.BAD_INPUT)
 
 
 def require(condition: bool, message: str) -> None:
@@ -135,6 +151,8 @@ class Experiment:
     """A run's folder, from its configuration to its results; bad input leaves it as one clear line.
 
     Nothing is written or deleted before the first stage or part: what is wrong with the flags or the data shows first.
+    Of several processes all run the whole script, but the first alone has the folder and is heard; the others write to
+    folders that are thrown away, and take its word for what is done already.
 
     Attributes:
       out: the folder: config.json, metrics.jsonl, results.json, figures/, parts/, checkpoints/.
@@ -144,36 +162,63 @@ class Experiment:
         self.name, self.config = name, config
         self.out = Path(config.out or f"runs/{name}-{config.preset}-{slug(config.dataset)}-seed{config.seed}")
         self.started, self.commit = time.time(), commit()
-        self._is_open = False
+        self._shared = self.out
+        self._is_open = self._is_spread = False
         self._replaces = config.overwrite and not config.resume
         self._recorded_config = {"experiment": name, **self.identity()}
+        self._at_exit = contextlib.ExitStack()
 
     def __enter__(self) -> "Experiment":
         """Refuses a folder that holds something else than this run or nothing."""
+        from bayesjax.training import processes
+
+        if self.config.processes != 1:
+            devices.join()
+        if refusal := devices.missing(self.config) or processes.from_first(self._refusal):
+            fail(refusal)
+        if not processes.is_first():
+            self.out = Path(self._at_exit.enter_context(tempfile.TemporaryDirectory()))
+            nowhere = self._at_exit.enter_context(open(os.devnull, "w"))
+            self._at_exit.enter_context(contextlib.redirect_stdout(nowhere))
+        return self
+
+    def _refusal(self) -> str:
+        """Why the folder cannot be this run's, in a line; empty if it can."""
         saved = self.out / "config.json"
         try:
             was = json.loads(saved.read_text()) if saved.exists() else None
         except (OSError, ValueError) as error:
-            fail(f"cannot read {saved}: {error}")
+            return f"cannot read {saved}: {error}"
         written = [name for name in OWN_ENTRIES if (self.out / name).exists()]
         if self._replaces:
             if was is not None and was.get("experiment") != self.name:
-                fail(f"--overwrite: {saved} is not of experiments.{self.name}: choose another --out")
+                return f"--overwrite: {saved} is not of experiments.{self.name}: choose another --out"
         elif was is None and written:
-            fail(f"{self.out} holds {written[0]} without a config.json: choose another --out, or --overwrite it")
+            return f"{self.out} holds {written[0]} without a config.json: choose another --out, or --overwrite it"
         elif was is not None and not self.config.resume:
-            fail(f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or an --out")
+            return f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or an --out"
         elif was is not None and was != self._recorded_config:
             from bayesjax.training.checkpoint import first_difference
 
             difference = first_difference(was, self._recorded_config)
-            fail(f"--resume: {self.out} holds a run of another configuration: {difference}")
-        return self
+            return f"--resume: {self.out} holds a run of another configuration: {difference}"
+        return ""
 
     def open(self) -> None:
         """Makes the folder, once; empties it of the run that --overwrite replaces."""
+        from bayesjax.training import processes
+
         if self._is_open:
             return
+        processes.from_first(self._make_folder)
+        if not processes.is_first():
+            self._make_folder()
+            if (self._shared / "parts").exists():  # what a resumed run reads
+                shutil.copytree(self._shared / "parts", self.out / "parts", dirs_exist_ok=True)
+        processes.from_first(lambda: None)  # the first goes on, and writes, when the others have read
+        self._is_open = True
+
+    def _make_folder(self) -> None:
         try:
             if self._replaces:
                 for name in OWN_ENTRIES:
@@ -185,51 +230,69 @@ class Experiment:
             for folder in ("figures", "parts"):
                 (self.out / folder).mkdir(parents=True, exist_ok=True)
             write_json(self.out / "config.json", self._recorded_config)
-            with (self.out / "commits.txt").open("a") as file:
-                file.write(self.commit + "\n")
+            for name, line in (("commits", self.commit), ("devices", device_name(self.config.devices))):
+                with (self.out / f"{name}.txt").open("a") as file:
+                    file.write(line + "\n")
         except OSError as error:
             fail(f"cannot write to --out {self.out}: {error.strerror or error}")
-        self._is_open = True
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
         """Turns what a user can cause into one line and an exit code."""
-        from bayesjax import data
-
         if self._is_open:
             with (self.out / "seconds.txt").open("a") as file:
                 file.write(f"{time.time() - self.started:.1f}\n")
+        self._at_exit.close()
+        outcome = self._explain(error)
+        if outcome is not None and self.config.processes != 1:
+            devices.leave(outcome)
+        if outcome is not None and outcome is not error:
+            raise outcome
+
+    def _explain(self, error: BaseException | None) -> BaseException | None:
+        """Says in a line what a user can cause; the exit that it becomes, or the error itself."""
+        from bayesjax import data
+
         if isinstance(error, KeyboardInterrupt):
-            print(f"interrupted: add --resume to go on in {self.out}", file=sys.stderr)
-            raise SystemExit(130)
+            print(f"interrupted: add --resume to go on in {self._shared}", file=sys.stderr)
+            return SystemExit(130)
         if isinstance(error, (ValueError, OSError, FloatingPointError, data.DataUnavailable)):
-            fail(" ".join(str(error).split()))
+            print("error: " + " ".join(str(error).split()), file=sys.stderr)
+            return SystemExit(devices.BAD_INPUT)
+        return error
 
     def identity(self) -> dict:
         """The configuration less what does not change the result."""
         config = json.loads(json.dumps(dataclasses.asdict(self.config)))
         return {key: value for key, value in config.items() if key not in BOOKKEEPING}
 
+    def spread(self, kernel: K) -> K:
+        """The kernel on the devices that --devices, --processes, --parallel and --data-devices ask for."""
+        self._is_spread = True
+        return devices.spread(self.config, kernel)
+
     def stage(self, name: str) -> dict:
         """The arguments of `training.run` that make a stage of this experiment visible, recorded and resumable."""
         from bayesjax import training
 
+        one_device = self.config.devices == self.config.processes == 1
+        require(self._is_spread or one_device, f"experiments.{self.name} runs on one device of one process")
         self.open()
+        folder, interval = self._shared / "checkpoints" / name, self.config.checkpoint_interval
         return {
-            "checkpointer": training.Checkpointer(
-                self.out / "checkpoints" / name, config=self.identity(), interval=self.config.checkpoint_interval
-            ),
+            "checkpointer": training.Checkpointer(folder, config=self.identity(), interval=interval),
             "metrics": training.MetricsFile(self.out / "metrics.jsonl", name),
             "label": name,
         }
 
     def cached(self, name: str, compute: Callable[[], dict]) -> dict:
         """The JSON result of a finished part, computed once: what a resumed run need not do again."""
+        from bayesjax.training import processes
+
         self.open()
         path = self.out / "parts" / f"{name}.json"
-        if not path.exists():
-            value = compute()
-            write_json(path, value)
-        return json.loads(path.read_text())
+        if not processes.from_first(path.exists):
+            write_json(path, compute())
+        return processes.from_first(lambda: json.loads(path.read_text()))
 
     def finish(self, metrics: dict[str, dict]) -> Path:
         """Writes results.json; with --publish, also to experiments/results/NAME-PRESET-DATASET.json.
@@ -238,34 +301,24 @@ class Experiment:
           metrics: `{name: {"value": ..., "stderr": ..., "paper": ..., "source": ...}}`; a number that is not finite is
             written as null.
         """
-        commits = list(dict.fromkeys((self.out / "commits.txt").read_text().split()))
+        of_all_runs = lambda name: ", ".join(dict.fromkeys((self.out / name).read_text().splitlines()))  # noqa: E731
         before = self.out / "seconds.txt"  # of the runs that this one resumes
         earlier = sum(map(float, before.read_text().split())) if before.exists() else 0.0
         finite = {name: {key: _finite(value) for key, value in entry.items()} for name, entry in metrics.items()}
         results = {
             "experiment": self.name,
-            "command": " ".join(["python", "-m", f"experiments.{self.name}", *_without_folder(sys.argv[1:])]),
+            "command": command(self.name),
             "config": self.identity(),
             "metrics": finite,
             "seconds": round(earlier + time.time() - self.started, 1),
-            "device": device_name(),
+            "device": of_all_runs("devices.txt"),
             "versions": versions("jax", "jaxlib", "flax", "optax", "numpy"),
-            "commit": ", ".join(commits),
+            "commit": of_all_runs("commits.txt"),
         }
         write_json(self.out / "results.json", results)
-        if self.config.publish:
+        if self.config.publish and self.out == self._shared:
             write_json(RESULTS / f"{self.name}-{self.config.preset}-{slug(self.config.dataset)}.json", results)
         return self.out / "results.json"
-
-
-def _without_folder(arguments: list[str]) -> list[str]:
-    """The command line less what says where, or whether again: nobody needs it to make the same results."""
-    kept, skip = [], False
-    for argument in arguments:
-        if not skip and not argument.startswith(("--out", "--resume", "--overwrite")):
-            kept.append(argument)
-        skip = argument == "--out"
-    return kept
 
 
 def _finite(value: Any) -> Any:
@@ -286,49 +339,6 @@ def write_json(path: Path, value: Any) -> None:
 def slug(name: str) -> str:
     """A data set's name as part of a file name."""
     return Path(name).stem if name.endswith(".npz") else name.replace("/", "_").replace(":", "_")
-
-
-def device_name() -> str:
-    """Kind and number of devices, e.g. "cpu x 1 (2 cores)"."""
-    import os
-
-    import jax
-
-    device = jax.devices()[0]
-    cores = f" ({len(os.sched_getaffinity(0))} cores)" if device.platform == "cpu" else ""
-    return f"{device.device_kind} x {jax.device_count()}{cores}"
-
-
-def processor() -> str:
-    """The processor's name where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Installed versions by package."""
-    from importlib.metadata import version
-
-    return {package: version(package) for package in packages}
-
-
-def commit() -> str:
-    """The commit of the working tree, with "+changes" if it has uncommitted ones; "unknown" outside git."""
-    git = ["git", "-C", str(ROOT)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "bayesjax", "experiments/*.py", "benchmarks/*.py"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:

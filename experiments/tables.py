@@ -131,6 +131,52 @@ def shapes(results: list[dict]) -> str:
     return table(rows, ["image", "shapes", "bayesjax / better of XLA and patches", "worst", "above 1.2"])
 
 
+def tpu(results: dict) -> str:
+    """What a chip does in a step, on one kind of chip; time and efficiency on all; the figures and what is assumed."""
+    hardware, workloads = results["hardware"], results["workloads"]
+    shown = "v5e" if "v5e" in hardware else next(iter(hardware))
+    does, takes = [], []
+    for name, workload in workloads.items():
+        for at, row in enumerate(workload["on"][shown]):
+            exchanged = {}
+            for each in row["collectives"]:
+                times, size = exchanged.get(each["kind"], (0, 0))
+                exchanged[each["kind"]] = times + each["times"], size + each["times"] * each["bytes"]
+            cells = [f"{times} {kind}, {size / 1e6:.2f} MB" for kind, (times, size) in exchanged.items()]
+            parts = [f"{row['flops'] / 1e9:.3g}", f"{row['hbm_bytes'] / 1e6:.3g}", f"{row['peak_bytes'] / 2**20:.0f}"]
+            chips = [name, f"{row['chips']}", f"{row['data']} x {row['particle']}"]
+            does.append([*chips, *parts, "; ".join(cells) or "-"])
+            on_each = [workload["on"][kind][at] for kind in hardware]
+            takes.append([*chips[:2], *(f"{each['seconds'] * 1e3:.3g} ms{_percent(each)}" for each in on_each)])
+    figures = [
+        [
+            kind,
+            f"{chip['peak'] / 1e12:.0f}",
+            f"{chip['hbm_bandwidth'] / 1e9:.0f}",
+            f"{chip['hbm_gib']}",
+            f"{chip['link_bandwidth'] / 1e9:.0f}",
+            chip["source"],
+        ]
+        for kind, chip in hardware.items()
+    ]
+    per_chip = ["GFLOP", "HBM MB", "peak MiB", "collectives, bytes on a chip"]
+    what = [f"- `{name}`: {workload['what']} ({workload['scaling']} scaling)" for name, workload in workloads.items()]
+    return "\n\n".join(
+        [
+            "\n".join(what),
+            table(does, [f"a step on {shown}", "chips", "data x particle", *per_chip]),
+            table(takes, ["projected time, efficiency", "chips", *hardware]),
+            table(figures, ["chip", "bf16 TFLOP/s", "HBM GB/s", "HBM GiB", "link GB/s, one way", "source"]),
+            "\n".join(["Assumed:", "", *(f"- {line}" for line in results["assumptions"])]),
+        ]
+    )
+
+
+def _percent(row: dict) -> str:
+    """An efficiency behind its time, if there is one."""
+    return "" if row["efficiency"] is None else f", {100 * row['efficiency']:.0f} %"
+
+
 RENDER = {
     "bayesian_gan": synthetic,
     "bayesian_gan_semisupervised": semisupervised,
@@ -142,7 +188,7 @@ def render(path: Path) -> str:
     """The Markdown of one results file: its table, and the command, time, device and commit that made it."""
     results = json.loads(path.read_text())
     if "benchmark" in results:
-        body, took = cost(results), ""
+        body, took = (tpu if "workloads" in results else cost)(results), ""
     else:
         seconds = results["seconds"]
         duration = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"

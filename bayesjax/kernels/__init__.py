@@ -1,6 +1,7 @@
 """Ways to move a position: one algorithm a file, all with one contract (`types.Kernel`)."""
 
 from bayesjax.kernels.alternate import Alternate, AlternateInfo, AlternateState, alternate, repeat
+from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
 from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, clip_weights, optimize
 from bayesjax.kernels.particles import Particles, particles
 from bayesjax.kernels.sghmc import SGHMCInfo, SGHMCState, sghmc
@@ -11,6 +12,8 @@ __all__ = [
     "Alternate",
     "AlternateInfo",
     "AlternateState",
+    "HMCInfo",
+    "HMCState",
     "Kernel",
     "OptimizeInfo",
     "OptimizeState",
@@ -21,6 +24,7 @@ __all__ = [
     "SGLDState",
     "alternate",
     "clip_weights",
+    "hmc",
     "optimize",
     "particles",
     "repeat",

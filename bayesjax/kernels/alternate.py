@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bayesjax import axes
-from bayesjax.kernels.particles import Particles
+from bayesjax.kernels.particles import all_particles
 from bayesjax.types import Given, Kernel, PRNGKey, PyTree
 
 
@@ -81,7 +80,7 @@ def alternate(**players: Kernel) -> Alternate:
         keys = jax.random.split(rng_key, len(players))
         for key, (name, kernel) in zip(keys, players.items(), strict=True):
             others = {
-                other: axes.gather(position, axes.PARTICLE) if isinstance(players[other], Particles) else position
+                other: all_particles(players[other], position)
                 for other, position in state.position.items()
                 if other != name
             }

@@ -7,6 +7,7 @@ import numbers
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from bayesjax import axes
 from bayesjax.types import Array, Density, Params, PRNGKey, PyTree, Schedule
@@ -27,6 +28,37 @@ def value_and_grad(density: Density) -> Callable[[Params, PRNGKey, PyTree], tupl
         return axes.mean((value, aux, gradient), axes.DATA)
 
     return evaluate
+
+
+def may_change(density: Density, params: Params, rng_key: PRNGKey, batch: PyTree, *, full_batch: bool = False) -> bool:
+    """Whether the density may be another function of the parameters at the next step: whether it uses its key or batch.
+
+    Read from its trace, without computing anything: under a `vmap` over keys and batches, a value that depends on
+    neither is not batched. What cannot be traced so is taken to change.
+
+    Args:
+      density: the density.
+      params: parameters; only shapes are used, here and below.
+      rng_key: a key.
+      batch: a batch.
+      full_batch: whether the batch is the same at every step.
+    """
+
+    def value(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array:
+        out = density(params, rng_key, batch)
+        return out[0] if isinstance(out, tuple) else out
+
+    def of_several(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array:
+        keys, batches = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (rng_key, batch))
+        return jax.vmap(value, in_axes=(None, 0, None if full_batch else 0), out_axes=None)(
+            params, keys, batch if full_batch else batches
+        )
+
+    try:
+        jax.eval_shape(of_several, params, rng_key, batch)
+    except Exception:
+        return True
+    return False
 
 
 def as_schedule(step_size: float | Array | Schedule) -> Schedule:

@@ -37,7 +37,8 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Par
 
     Returns:
       A kernel whose `init` takes a stacked position: `[num, ...]` leaves, from `jax.vmap(model.init)` or `tree.stack`.
-      Where a `particle` axis is bound, its `step` moves this device's particles, each with the key of its place.
+      Where a `particle` axis is bound and the state holds this device's part of the particles, `step` moves these, each
+      with the key of its place; a state that holds all of them (particles inside particles) moves whole.
 
     Raises:
       ValueError: if `num` is not positive; from `init`, if the position is not `num` stacked trees.
@@ -52,9 +53,22 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Par
         return jax.vmap(kernel.init)(position, jax.random.split(rng_key, num))
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
-        keys = axes.own_keys(rng_key, axes.divided(num, axes.PARTICLE), axes.PARTICLE)
+        keys = jax.random.split(rng_key, num)
+        if _held(state) < num:
+            keys = axes.own(keys, axes.PARTICLE)
         return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(keys, state, batch)
 
     copies = Particles(init, step)
     copies.num, copies.batch_axis = num, batch_axis
     return copies
+
+
+def all_particles(kernel: Kernel, position: PyTree) -> PyTree:
+    """The position of every particle, gathered where each device of a `particle` axis holds its own."""
+    is_part = isinstance(kernel, Particles) and _held(position) < kernel.num
+    return axes.gather(position, axes.PARTICLE) if is_part else position
+
+
+def _held(state: PyTree) -> int:
+    """The number of particles on this device."""
+    return jax.tree.leaves(state)[0].shape[0]

@@ -124,13 +124,17 @@ def sghmc(
         momentum = jax.tree.map(
             lambda m, grad: (grad + (1 - friction) * (rescale * m)).astype(m.dtype), state.momentum, gradient
         )
-        position = jax.tree.map(lambda theta, m: (theta + eta * m).astype(theta.dtype), state.position, momentum)
-        if not _is_zero(temperature):
+        if _is_zero(temperature):
+            position = jax.tree.map(lambda theta, m: (theta + eta * m).astype(theta.dtype), state.position, momentum)
+        else:
             sd = jnp.sqrt(2 * eta * jnp.maximum(friction * temperature - noise_estimate, 0.0))
             pending = (1 - friction / 2) / (1 - friction) / positive
-            noise = jax.tree.map(lambda xi: (sd * xi).astype(xi.dtype), tree.normal_like(noise_key, position))
-            position = jax.tree.map(lambda theta, n: theta + n / 2, position, noise)
+            noise = jax.tree.map(lambda xi: (sd * xi).astype(xi.dtype), tree.normal_like(noise_key, state.position))
             momentum = jax.tree.map(lambda m, n: (m + pending * n).astype(m.dtype), momentum, noise)
+            excess = eta * pending - 0.5  # of n in the momentum, over what the drift takes: one pass over each array
+            position = jax.tree.map(
+                lambda theta, m, n: (theta + eta * m - excess * n).astype(theta.dtype), state.position, momentum, noise
+            )
 
         dim = tree.num_elements(position)
         info = SGHMCInfo(

@@ -2,6 +2,7 @@
 
 from bayesjax.training.checkpoint import Checkpointer, CheckpointError, CheckpointMismatch
 from bayesjax.training.parallel import data_parallel, particle_parallel, spread
+from bayesjax.training.processes import fetch, initialize
 from bayesjax.training.progress import MetricsFile
 from bayesjax.training.run import NonFinite, Trace, run
 
@@ -13,6 +14,8 @@ __all__ = [
     "NonFinite",
     "Trace",
     "data_parallel",
+    "fetch",
+    "initialize",
     "particle_parallel",
     "run",
     "spread",

@@ -5,7 +5,8 @@
     DIR/record/00000500.npz           draws and infos kept since the save before
 
 A save becomes visible by a rename, after all its files are written, so that a process killed at any moment leaves the
-last complete save intact. Only the newest state is kept; the records together are the draws of the whole run.
+last complete save intact. Only the newest state is kept; the records together are the draws of the whole run. Of
+several processes the first writes and all read, so they must share the folder; their number may change between runs.
 """
 
 import json
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesjax.training import processes
 from bayesjax.types import PRNGKey, PyTree
 
 
@@ -108,9 +110,12 @@ class Checkpointer:
           CheckpointError: if there is a checkpoint and `resume` is False: nothing written is ever thrown away.
         """
         self._rng_key = np.asarray(jax.random.key_data(rng_key)).tolist()
-        saved = self.latest()
-        if saved is None:
+        name = processes.from_first(lambda: getattr(self.latest(), "name", None))
+        if name is None:
             return 0, example, Record()
+        saved = self.directory / name
+        if not saved.exists():
+            raise CheckpointError(f"process {jax.process_index()} does not see {saved}: all processes must share it")
         if not self.resume:
             raise CheckpointError(f"{saved} already holds a run: resume it, or choose another folder")
         run = json.loads((saved / "run.json").read_text())
@@ -126,16 +131,20 @@ class Checkpointer:
         if run["shapes"] != shapes:
             raise CheckpointMismatch(f"{saved} holds another state: {first_difference(run['shapes'], shapes)}")
         leaves, structure = jax.tree.flatten(example)
+        like = {str(i): np.empty(np.shape(leaf), jnp.result_type(leaf)) for i, leaf in enumerate(leaves)}
         try:
             with _orbax() as checkpointer:
-                restored = checkpointer.restore(saved / "state", {str(i): leaf for i, leaf in enumerate(leaves)})
+                restored = checkpointer.restore(saved / "state", like)
             record = self._restore_record(run)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise CheckpointError(f"cannot read the checkpoint {saved}: {_cause(error)}") from error
-        return run["step"], jax.tree.unflatten(structure, [restored[str(i)] for i in range(len(leaves))]), record
+        placed = [processes.place_like(leaf, restored[str(i)]) for i, leaf in enumerate(leaves)]
+        return run["step"], jax.tree.unflatten(structure, placed), record
 
     def save(self, step: int, state: Any, record: Record) -> None:
-        """Saves the run after `step` steps; nothing if that is saved already.
+        """Saves the run after `step` steps; nothing if that is saved already, or by another process than the first.
+
+        On several processes the leaves of `state` must be host arrays (`processes.fetch`).
 
         Raises:
           CheckpointError: if the folder cannot be written; the save before stays complete.
@@ -143,7 +152,7 @@ class Checkpointer:
         target = self.directory / f"step_{step:08d}"
         previous = self.latest()
         self._last_save = time.monotonic()
-        if target.exists():
+        if target.exists() or not processes.is_first():
             return
         temporary = self.directory / f"unfinished_{step:08d}"
         try:
@@ -200,9 +209,13 @@ def _cause(error: Exception) -> str:
 
 
 def _orbax() -> Any:
+    """A checkpointer of this process's own: it waits for no other."""
     import orbax.checkpoint
+    from orbax.checkpoint.options import MultiprocessingOptions
 
-    return orbax.checkpoint.StandardCheckpointer()
+    own = jax.process_index()
+    alone = MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}")
+    return orbax.checkpoint.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _shapes(state: Any) -> dict[str, str]:

@@ -5,13 +5,16 @@
 The step that is spread is the kernel's own: each device runs it on its part of the batch and of the particles, with the
 axes bound, and `axes.py` says what is done along them: one mean of the gradients over `data`; players made of particles
 gathered over `particle` for those that face them. Every random number is that of its example's or particle's place in
-the whole, so a run on any number of devices is the run on one, up to the rounding of sums in another order.
+the whole, so a run on any number of devices is the run on one, up to the rounding of sums in another order. The devices
+may be those of several processes (`processes.py`).
 
 `how` is the transform that binds the axes: "shard_map", which JAX advises, or "pmap", of one axis. Both trace the
 same function. `check_vma=False`: with the check, JAX differentiates a replicated parameter that meets sharded data
 into a gradient that is already summed over devices, and the mean in `kernels/gradient.py` would leave N times the mean.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -39,22 +42,33 @@ def particle_parallel(kernel: Kernel, num_devices: int | None = None, *, how: st
     """Each device takes its part of the particles; all see the whole batch. See `spread`.
 
     Args:
-      kernel: `kernels.particles(...)`, or a `kernels.alternate(...)` of which some players are particles.
+      kernel: `kernels.particles(...)`, or a `kernels.alternate(...)` of which some players are particles; a player
+        whose particles do not divide over the devices moves alike on all of them.
       num_devices: all devices if None.
       how: "shard_map" or "pmap".
     """
     return spread(kernel, particle=num_devices or jax.device_count(), how=how)
 
 
-def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shard_map") -> Kernel:
+def spread(
+    kernel: Kernel,
+    *,
+    data: int = 1,
+    particle: int = 1,
+    how: str = "shard_map",
+    devices: Sequence[Any] | None = None,
+) -> Kernel:
     """The same kernel on `data * particle` devices.
 
     Args:
       kernel: any kernel; with `particle > 1`, one made of particles.
       data: number of parts of the batch: of the leading axis of its leaves (the second, if the first runs over
         particles). It must divide them.
-      particle: number of parts of the particles; it must divide their number.
-      how: "shard_map", or "pmap" for one of the two axes.
+      particle: number of parts of the particles; it must divide their number (in a game, that of some player; the
+        others' are whole on every device).
+      how: "shard_map", or "pmap" for one of the two axes, on the devices of one process.
+      devices: those to use, the first `data * particle` of them, or those of a topology to compile for
+        (`jax.experimental.topologies`); if None, all there are, equally many of each process.
 
     Returns:
       A kernel with the same states, infos and numbers; `init` places the state on the devices.
@@ -68,21 +82,27 @@ def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shar
         raise ValueError(f"how must be one of {', '.join(HOW)}; got {how!r}")
     if data < 1 or particle < 1:
         raise ValueError(f"data and particle must be at least 1; got {data} and {particle}")
-    if data * particle > jax.device_count():
-        raise ValueError(f"{data} x {particle} devices are asked for and there are {jax.device_count()}")
+    num, found = data * particle, len(jax.devices() if devices is None else devices)
+    if num > found:
+        raise ValueError(f"{data} x {particle} devices are asked for and there are {found}")
+    if how == "pmap" and jax.process_count() > 1:
+        raise ValueError("pmap inside jit is of one process's devices; on several processes use how='shard_map'")
     if how == "pmap" and data > 1 and particle > 1:
         raise ValueError(f"pmap has one axis; got data={data} and particle={particle}: use how='shard_map' for both")
     if particle > 1:
         _check_particles(kernel, particle)
-    if data * particle == 1:
+    if num == 1:
         return kernel
-    devices = np.asarray(jax.devices()[: data * particle]).reshape(data, particle)
-    mesh = Mesh(devices, (DATA, PARTICLE), axis_types=(AxisType.Auto, AxisType.Auto))
-    state_spec, info_spec = _specs(kernel, AlternateState), _specs(kernel, AlternateInfo)
+    grid = np.asarray(_devices(num) if devices is None else devices[:num]).reshape(data, particle)
+    mesh = Mesh(grid, (DATA, PARTICLE), axis_types=(AxisType.Auto, AxisType.Auto))
+    state_spec, info_spec = _specs(kernel, AlternateState, particle), _specs(kernel, AlternateInfo, particle)
 
     def init(position: PyTree, rng_key: PRNGKey) -> Any:
         state = kernel.init(position, rng_key)
-        return jax.device_put(state, jax.tree.map(lambda spec: NamedSharding(mesh, spec), state_spec))
+        shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), state_spec)
+        if jax.process_count() > 1:  # device_put would first compare the values of all processes, on all their devices
+            return jax.jit(lambda state: state, out_shardings=shardings)(state)
+        return jax.device_put(state, shardings)
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
         batch_spec = _batch_specs(kernel, batch, data, particle)
@@ -100,13 +120,38 @@ def spread(kernel: Kernel, *, data: int = 1, particle: int = 1, how: str = "shar
     return Kernel(init, step)
 
 
-def _specs(kernel: Kernel, of_players: type) -> Any:
+def divide(kernel: Kernel, num_devices: int, how: str = "shard_map") -> dict[str, int]:
+    """The arguments of `spread` that put all of `num_devices` to use: as many on the particles as divide them, which
+    costs no reduction of gradients, and the batch over the rest.
+
+    Args:
+      kernel: any kernel.
+      num_devices: how many devices.
+      how: "shard_map", or "pmap", which takes one axis.
+    """
+    particle = max((math.gcd(num_devices, num) for num in _num_particles(kernel).values()), default=1)
+    if how == "pmap" and particle < num_devices:
+        particle = 1
+    return {"data": num_devices // particle, "particle": particle}
+
+
+def _devices(num: int) -> list[Any]:
+    """The first `num` devices, equally many of each process."""
+    processes = range(jax.process_count())
+    if num % len(processes):
+        raise ValueError(f"{num} devices are asked for, which do not divide over {len(processes)} processes")
+    each = num // len(processes)
+    return [device for process in processes for device in jax.local_devices(process_index=process)[:each]]
+
+
+def _specs(kernel: Kernel, of_players: type, particle: int) -> Any:
     """Where the particles are in a state or info, as a prefix of its tree."""
     from bayesjax.kernels import Alternate, Particles
 
     if isinstance(kernel, Alternate):
-        return of_players({name: _specs(player, of_players) for name, player in kernel.players.items()})
-    return PartitionSpec(PARTICLE) if isinstance(kernel, Particles) else PartitionSpec()
+        return of_players({name: _specs(player, of_players, particle) for name, player in kernel.players.items()})
+    is_spread = isinstance(kernel, Particles) and kernel.num % particle == 0
+    return PartitionSpec(PARTICLE) if is_spread else PartitionSpec()
 
 
 def _batch_specs(kernel: Kernel, batch: PyTree, data: int, particle: int) -> Any:
@@ -133,17 +178,22 @@ def _batch_spec(kernel: Kernel, leaf: Any, data: int, particle: int) -> Partitio
     return PartitionSpec(*(name if sizes[name] > 1 else None for name in parts[: len(shape)]))
 
 
-def _check_particles(kernel: Kernel, particle: int) -> None:
-    """Raises ValueError unless there are particles and they divide evenly."""
+def _num_particles(kernel: Kernel) -> dict[str, int]:
+    """The number of particles of the kernel, or of each player that is made of particles."""
     from bayesjax.kernels import Alternate, Particles
 
     players = kernel.players if isinstance(kernel, Alternate) else {"the kernel": kernel}
-    numbers = {name: player.num for name, player in players.items() if isinstance(player, Particles)}
+    return {name: player.num for name, player in players.items() if isinstance(player, Particles)}
+
+
+def _check_particles(kernel: Kernel, particle: int) -> None:
+    """Raises ValueError unless there are particles that divide evenly."""
+    numbers = _num_particles(kernel)
     if not numbers:
         raise ValueError("a kernel of one network has no particles to spread: wrap it in kernels.particles")
-    for name, num in numbers.items():
-        if num % particle:
-            raise ValueError(f"{name} has {num} particles, which do not divide over {particle} devices")
+    if all(num % particle for num in numbers.values()):
+        found = " and ".join(f"{name} has {num} particles" for name, num in numbers.items())
+        raise ValueError(f"{found}, which do not divide over {particle} devices")
 
 
 def _pmapped(kernel: Kernel, mesh: Mesh, specs: tuple[Any, Any, Any]) -> Any:

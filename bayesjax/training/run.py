@@ -4,7 +4,8 @@
 
 Step t depends on nothing but (rng_key, t, state), so a run that stops after any chunk and resumes from its checkpoint
 is bit-identical to one that never stopped. Between chunks the loop shows progress, writes metrics, keeps draws, saves
-checkpoints, and stops at the first non-finite state with the last good one kept. Read `checkpoint.py` next.
+checkpoints, and stops at the first non-finite state with the last good one kept. On several processes (`processes.py`)
+every one of them returns the whole trace, and the first alone shows and writes. Read `checkpoint.py` next.
 """
 
 import time
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import tree
+from bayesjax.training import processes
 from bayesjax.training.checkpoint import Checkpointer, Record
 from bayesjax.training.progress import MetricsFile, Progress, scalars
 from bayesjax.types import Array, Kernel, PRNGKey, PyTree
@@ -88,7 +90,8 @@ def run(
       keep: what to keep of a state, by default its position; `lambda state: ()` keeps nothing.
       chunk_size: steps between looks at the run, a multiple of `thinning`; by default the largest up to 100 that
         divides `num_steps` (100 or so where none of at least 10 does).
-      every_chunk: called on the host with the step and the state; its numbers join the metrics.
+      every_chunk: called on the host with the step and the state; its numbers join the metrics. On several processes
+        all call it, with a state whose parts may lie on others: `training.fetch` what you read.
       checkpointer: saves the run as it goes, and resumes it if there is something to resume.
       metrics: receives a line per chunk.
       label: name of the progress bar on standard error; None shows none.
@@ -118,6 +121,8 @@ def run(
         raise ValueError(
             f"num_steps: a run that ended after {done} steps cannot go on with draws every {thinning} steps"
         )
+    if not processes.is_first():
+        metrics = label = None
     if metrics is not None:
         metrics.rewrite(record.metrics)
     keep = keep or (lambda state: state.position)
@@ -126,7 +131,7 @@ def run(
         record.structure = structure()
     progress = Progress(label, num_steps, done)
     compile_seconds = chunk_seconds = 0.0
-    complete = record.length
+    complete, to_save = record.length, _savable(state, checkpointer)
     try:
         for length in _chunk_lengths(done, num_steps, chunk_size, thinning):
             before = time.perf_counter()
@@ -135,34 +140,41 @@ def run(
             moved, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state))
             compile_seconds += compiled - before
             chunk_seconds += time.perf_counter() - compiled
+            kept, info, finite = processes.fetch((kept, info, finite))
             if not finite:
                 raise NonFinite(
                     f"the state is not finite after step {done + length}; it last was after step {done}", state, done
                 )
             reached = done + length
             steps = np.arange(done + thinning, reached + 1, thinning)
-            kept = jax.tree.map(lambda leaf, keep=steps > num_burnin: np.asarray(leaf)[: len(keep)][keep], kept)
+            kept = jax.tree.map(lambda leaf, keep=steps > num_burnin: leaf[: len(keep)][keep], kept)
             numbers = {"step": reached, **scalars(info)}
             if every_chunk is not None:
                 numbers |= every_chunk(reached, moved)
             record.add(kept, info, numbers)
-            done, state, complete = reached, moved, record.length
+            after = _savable(moved, checkpointer)
+            done, state, complete, to_save = reached, moved, record.length, after
             if metrics is not None:
                 metrics.write(numbers)
             progress.update(done, numbers)
             if checkpointer is not None and checkpointer.due():
-                checkpointer.save(done, state, record)
+                checkpointer.save(done, to_save, record)
     except (KeyboardInterrupt, NonFinite):
         record.truncate(complete)  # an interruption may fall between the lines above
         if checkpointer is not None:
-            checkpointer.save(done, state, record)
+            checkpointer.save(done, to_save, record)
         raise
     finally:
         progress.close()
     if checkpointer is not None:
-        checkpointer.save(done, state, record)
+        checkpointer.save(done, to_save, record)
     seconds = time.perf_counter() - started
     return state, Trace(*record.stacked(), record.metrics, seconds, compile_seconds, chunk_seconds, done - restored)
+
+
+def _savable(state: Any, checkpointer: Checkpointer | None) -> Any:
+    """What a checkpoint needs, at hand: an interrupted process can no longer ask the others for their parts."""
+    return state if checkpointer is None or jax.process_count() == 1 else processes.fetch(state)
 
 
 def _default_chunk(num_steps: int, thinning: int) -> int:
@@ -214,6 +226,7 @@ def _chunk_compiler(
             compiled[length, thinning] = jitted.lower(
                 length, thinning, rng_key, argument, jnp.int32(0), example
             ).compile()
+            processes.meet()
         return lambda done, state: compiled[length, thinning](rng_key, argument, done, state)
 
     def structure() -> PyTree:

@@ -181,15 +181,6 @@ EXPECTED = {
 }
 
 
-@pytest.fixture(scope="module")
-def vectors(tmp_path_factory):
-    """A small data set for the synthetic experiment, 60 vectors of dimension 6."""
-    x = np.random.default_rng(1).normal(size=(60, 6))
-    path = tmp_path_factory.mktemp("data") / "vectors.npz"
-    np.savez(path, x_train=x, y_train=np.zeros(60, int), x_test=x[:2], y_test=np.zeros(2, int))
-    return path
-
-
 @pytest.fixture(scope="module", params=list(SCRIPTS))
 def finished(request, tmp_path_factory, vectors):
     """A tiny run of each experiment, to its end: the script's name, the arguments and the folder."""

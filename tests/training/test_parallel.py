@@ -14,7 +14,7 @@ import pytest
 
 from bayesjax import axes, data, kernels, models, objectives, posteriors, training, tree
 from bayesjax.objectives import adversarial
-from bayesjax.training.parallel import spread
+from bayesjax.training.parallel import divide, spread
 from bayesjax.types import Given
 
 NUM_DATA, NUM_STEPS, TOLERANCE = 160, 10, 2e-5
@@ -44,6 +44,7 @@ def negative(params, rng_key, example):
 
 
 KERNELS = {
+    "hmc": kernels.hmc(LOG_POSTERIOR, step_size=0.02, num_integration_steps=3),
     "optimize": kernels.optimize(objectives.batch_mean(negative), optax.adam(1e-2)),
     "sghmc": kernels.sghmc(LOG_POSTERIOR, step_size=1e-3),
     "sgld": kernels.sgld(LOG_POSTERIOR, step_size=1e-3),
@@ -71,6 +72,20 @@ def assert_same(actual, expected, tolerance=TOLERANCE):
     jax.tree.map(compare, actual, expected)
 
 
+def assert_same_steps(actual, expected):
+    """As `assert_same`; what HMC makes of a difference of energies is rounded as they are."""
+    info = expected[1]
+    if isinstance(info, kernels.HMCInfo):
+        for name in ("energy_error", "acceptance_probability"):
+            values = [getattr(found[1], name) for found in (actual, expected)]
+            np.testing.assert_allclose(*values, rtol=0, atol=TOLERANCE * np.abs(info.energy).max())
+        actual, expected = (
+            (state, info._replace(energy_error=np.zeros(1), acceptance_probability=np.zeros(1)))
+            for state, info in (actual, expected)
+        )
+    assert_same(actual, expected)
+
+
 @pytest.fixture(scope="module")
 def on_one_device():
     return {name: steps(kernel, POSITION, batch()) for name, kernel in KERNELS.items()}
@@ -82,7 +97,16 @@ def on_one_device():
 def test_data_parallel_equals_one_device(name, num_devices, how, on_one_device):
     """State, loss, gradient norm and aux of every step, with noise in the objective and in the kernel."""
     kernel = training.data_parallel(KERNELS[name], num_devices, how=how)
-    assert_same(steps(kernel, POSITION, batch()), on_one_device[name])
+    assert_same_steps(steps(kernel, POSITION, batch()), on_one_device[name])
+
+
+def test_devices_can_be_chosen():
+    """The last two of eight, in the order given; more than there are is refused."""
+    last = jax.devices()[-2:]
+    state = spread(KERNELS["sghmc"], data=2, devices=last).init(POSITION, KEY)
+    assert state.step.sharding.device_set == set(last) and state.step.sharding.mesh.devices.ravel().tolist() == last
+    with pytest.raises(ValueError, match="4 x 1 devices are asked for and there are 2"):
+        spread(KERNELS["sghmc"], data=4, devices=last)
 
 
 def test_one_device_needs_nothing():
@@ -195,6 +219,39 @@ def test_bayesian_gan_on_four_devices():
     assert_same(steps(training.particle_parallel(game, 4), position, given), steps(game, position, given))
 
 
+@pytest.mark.parametrize("how", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
+def test_particles_that_do_not_divide_are_whole(how):
+    """One discriminator moves alike on all devices, while four generators are spread."""
+    game, position, given = bayesian_gan(num_discriminators=1)
+    assert_same(steps(spread(game, particle=4, how=how), position, given), steps(game, position, given))
+
+
+def test_of_particles_inside_particles_the_outermost_are_spread():
+    """Two groups of three on two devices: those inside are whole, each with the key that it has on one device."""
+    groups = kernels.particles(kernels.particles(KERNELS["sghmc"], 3), 2)
+    position = tree.stack([tree.stack([POSITION] * 3)] * 2)
+    assert_same(steps(spread(groups, particle=2), position, batch()), steps(groups, position, batch()), 0.0)
+
+
+@pytest.mark.slow
+def test_games_in_parallel_on_two_devices():
+    """Each game's discriminator faces its own generators, though both are particles."""
+    game, position, given = bayesian_gan(num_discriminators=2)
+    games = kernels.particles(game, 2)
+    positions = tree.stack([position, jax.tree.map(lambda leaf: 0.9 * leaf, position)])
+    assert_same(steps(spread(games, particle=2), positions, given), steps(games, positions, given))
+
+
+def test_all_devices_are_put_to_use():
+    """As many devices as divide the particles share them, the others the batch; pmap takes one of the two."""
+    one, ten = KERNELS["sghmc"], kernels.particles(KERNELS["sghmc"], 10)
+    game = kernels.alternate(discriminator=kernels.particles(one, 1), generator=ten)
+    assert divide(one, 4) == {"data": 4, "particle": 1}
+    assert divide(ten, 2) == divide(game, 2, "pmap") == {"data": 1, "particle": 2}
+    assert divide(game, 4) == {"data": 2, "particle": 2}
+    assert divide(game, 4, "pmap") == {"data": 4, "particle": 1}
+
+
 def all_reduced(kernel, position, given):
     """Bytes of each all-reduce of a compiled step whose info nobody reads."""
     state = kernel.init(position, KEY)
@@ -210,9 +267,13 @@ def all_reduced(kernel, position, given):
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_one_all_reduce_of_the_gradient(name):
-    """One all-reduce a step, of exactly the gradient's bytes; none for particles."""
+    """One all-reduce a step, of exactly the gradient's bytes; none for particles.
+
+    HMC has two in its program, where a step begins and in its trajectory, and 4 bytes more: it decides by the density.
+    """
     gradient = 4 * sum(leaf.size for leaf in jax.tree.leaves(POSITION))
-    assert all_reduced(training.data_parallel(KERNELS[name], 4), POSITION, batch()) == [gradient]
+    expected = [gradient + 4] * 2 if name == "hmc" else [gradient]
+    assert all_reduced(training.data_parallel(KERNELS[name], 4), POSITION, batch()) == expected
     copies = kernels.particles(KERNELS[name], 4)
     assert all_reduced(training.particle_parallel(copies, 4), tree.stack([POSITION] * 4), batch()) == []
 
@@ -228,9 +289,10 @@ def test_a_player_of_a_game_is_given_the_other_whole():
     assert_same(steps(training.data_parallel(kernel, 4), position, given), steps(kernel, position, given))
 
 
-def test_run_takes_a_spread_kernel(tmp_path):
+@pytest.mark.parametrize("parts", [{"data": 2, "particle": 2}, {"particle": 4, "how": "pmap"}], ids=["both", "pmap"])
+def test_run_takes_a_spread_kernel(tmp_path, parts):
     """`training.run` moves a spread kernel as any other, and resumes it bit for bit."""
-    kernel = spread(kernels.particles(KERNELS["sghmc"], 4), data=2, particle=2)
+    kernel = spread(kernels.particles(KERNELS["sghmc"], 4), **parts)
     position, source = tree.stack([POSITION] * 4), data.Minibatches(jax.random.key(1), batch(), 8)
 
     def go(folder, num_steps):

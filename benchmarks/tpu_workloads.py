@@ -1,0 +1,114 @@
+"""The steps that `tpu.py` compiles: a kernel, the shapes of its position and batch, and how it is spread over chips.
+
+Each is one short function of the number of chips. Strong scaling is the same work on any number of chips, as where the
+data set is the batch (HMC) or the game is given (Bayesian GAN: first the particles, then the images in parts); weak
+scaling is a batch that grows with them (VAE).
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bayesjax import kernels, models, objectives, posteriors
+from bayesjax.types import Kernel
+from benchmarks import bayesian_gan as synthetic
+
+Size = Literal["full", "smoke"]
+
+
+class Workload(NamedTuple):
+    """A step to compile.
+
+    Attributes:
+      what: one line for the table.
+      scaling: "strong" or "weak".
+      kernel: not yet spread.
+      position, batch: shapes.
+      data, particle: the parts of the batch and of the particles.
+      unknown_turns: of loops that do not count up to a constant.
+    """
+
+    what: str
+    scaling: str
+    kernel: Kernel
+    position: Any
+    batch: Any
+    data: int = 1
+    particle: int = 1
+    unknown_turns: int = 1
+
+
+def shape(*lengths: int, dtype: Any = jnp.float32) -> Any:
+    """Of an argument."""
+    return jax.ShapeDtypeStruct(lengths, dtype)
+
+
+def hmc(num_chips: int, size: Size) -> Workload:
+    """A Bayesian neural network on all of its data, which every gradient needs: the examples in parts."""
+    num_data, widths, num_steps = (61440, (784, 400, 400, 10), 10) if size == "full" else (512, (32, 16, 4), 3)
+    network = models.MLP(widths[1:])
+
+    def log_likelihood(params: Any, rng_key: jax.Array, example: Any) -> jax.Array:
+        logits: Any = network.apply({"params": params}, example["x"])
+        return jax.nn.log_softmax(logits)[example["y"]]
+
+    return Workload(
+        f"HMC, {num_steps} leapfrog steps: MLP {'-'.join(map(str, widths))}, full batch of {num_data}",
+        "strong",
+        kernels.hmc(
+            posteriors.log_posterior(log_likelihood, posteriors.gaussian(1.0), num_data),
+            step_size=1e-4,
+            num_integration_steps=num_steps,
+            full_batch=True,
+        ),
+        position(network, widths[0]),
+        {"x": shape(num_data, widths[0]), "y": shape(num_data, dtype=jnp.int32)},
+        data=num_chips,
+        unknown_turns=0,  # that of the first step, in which no gradient is known
+    )
+
+
+def bayesian_gan(num_chips: int, size: Size) -> Workload:
+    """The game of `bayesian_gan.py`, with as many discriminators as generators: particles in parts, then the batch."""
+    num, num_data, dim = (16, 10_000, 100) if size == "full" else (4, 512, 8)
+    density, particle = synthetic.conditionals(num_data), min(num, num_chips)
+    players = {name: synthetic.sampler(density[name], num, num_data, 1.0) for name in ("discriminator", "generator")}
+    return Workload(
+        f"SGHMC sweep of the Bayesian GAN: {num} + {num} MLPs, batch {synthetic.peer.BATCH_SIZE}",
+        "strong",
+        kernels.alternate(**players),
+        jax.eval_shape(lambda: synthetic.initial_position(num, dim, num)),
+        posteriors.GANBatch(shape(synthetic.peer.BATCH_SIZE, dim)),
+        data=num_chips // particle,
+        particle=particle,
+    )
+
+
+def vae(num_chips: int, size: Size) -> Workload:
+    """A step of Adam on the negative evidence lower bound; the batch grows with the chips."""
+    each, dim, hidden, latent_dim = (1024, 784, 500, 20) if size == "full" else (32, 16, 8, 2)
+    network = models.vae.VAE(latent_dim=latent_dim, data_shape=(dim,), hidden=(hidden,))
+
+    def method(name: str) -> Callable:
+        return lambda params, x: network.apply({"params": params}, x, method=name)
+
+    loss = objectives.elbo.negative_elbo(method("encode"), method("decode"), network.prior())
+    return Workload(
+        f"Adam on the negative ELBO: VAE {dim}-{hidden}-{latent_dim}, {each} images a chip",
+        "weak",
+        kernels.optimize(objectives.batch_mean(loss), optax.adam(1e-3)),
+        position(network, dim),
+        shape(each * num_chips, dim),
+        data=num_chips,
+    )
+
+
+def position(network: Any, width: int) -> Any:
+    """Shapes of a network's parameters."""
+    return jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, width)))["params"])
+
+
+WORKLOADS: dict[str, Callable[[int, Size], Workload]] = {"hmc": hmc, "bayesian_gan": bayesian_gan, "vae": vae}

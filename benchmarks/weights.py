@@ -1,0 +1,193 @@
+"""What noise in the weights costs: a step of SGHMC beside SGD with momentum, of Bayes by Backprop beside plain SGD.
+
+    python -m benchmarks.weights                   four minutes on two idle cores
+    python -m benchmarks.weights --repeats 3       a look
+
+Samplers: the log posterior of a 784-850-400-10 network (1.0 M weights, Gaussian prior) on a batch of 128; SGD with
+momentum on it is SGHMC without noise and diagnostics. Weight posteriors: Blundell's 784-1200-1200-10 (2.4 M weights,
+twice as many parameters), moved by SGD as in the paper: weights drawn and nothing else, with the closed-form KL to a
+Gaussian, and with the scale mixture. Peers are bayesian-torch (its layers' closed-form KL) and BLiTZ (sampled KL, its
+mixture), the same network and batch in eager PyTorch. Before anything is timed, both networks' logits at small
+standard deviations, and bayesian-torch's divergence, are compared with bayesjax's at equal parameters.
+
+Bars: SGHMC at most 1.25 times SGD with momentum on the same density; a sampled-weight step at most 1.5 times the
+deterministic one. Last, standard normals alone. Results: benchmarks/results/weights.json.
+"""
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bayesjax import kernels, models, noise, objectives, posteriors
+from bayesjax.types import Array, Params, PRNGKey
+from benchmarks import measure
+from experiments import common, tables
+
+NUM_DATA, NUM_PIXELS, NUM_CLASSES, SCALE, LEARNING_RATE = 60_000, 784, 10, 0.05, 1e-3
+SAMPLER_WIDTHS, POSTERIOR_WIDTHS = (850, 400), (1200, 1200)
+NUM_NORMALS = 2_400_000
+TOLERANCE = 1e-4  # relative, between a peer's logits and divergence and bayesjax's
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of benchmarks.weights."""
+
+    repeats: int = 11
+    """Times every row is measured."""
+    num_steps: int = 10
+    """Steps in a measurement."""
+    batch_size: int = 128
+    """Examples in a batch."""
+    threads: int = 2
+    """Cores and threads for each library."""
+    out: str = str(measure.RESULTS / "weights.json")
+    """The JSON file to write."""
+
+
+def network(widths: tuple[int, ...]) -> models.MLP:
+    return models.MLP((*widths, NUM_CLASSES))
+
+
+def batch(size: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    images = random.uniform(size=(size, NUM_PIXELS)).astype(np.float32)
+    return images, random.integers(0, NUM_CLASSES, size)
+
+
+def initial_weights(widths: tuple[int, ...]) -> Params:
+    return network(widths).init(jax.random.key(0), jnp.zeros((1, NUM_PIXELS)))["params"]
+
+
+def log_likelihood(widths: tuple[int, ...], params: Params, rng_key: PRNGKey, example: Any) -> Array:
+    """Of one image's label."""
+    del rng_key
+    image, label = example
+    logits: Any = network(widths).apply({"params": params}, image)
+    return -optax.softmax_cross_entropy_with_integer_labels(logits, label)
+
+
+def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
+    """Samplers, weight posteriors, noise."""
+    row = functools.partial(measure.kernel_steps, batch=batch(config.batch_size), num_steps=config.num_steps)
+
+    density = posteriors.log_posterior(
+        functools.partial(log_likelihood, SAMPLER_WIDTHS), posteriors.gaussian(), num_data=NUM_DATA
+    )
+
+    def loss(params: Params, rng_key: PRNGKey, examples: Any) -> Array:
+        return -density(params, rng_key, examples)[0] / NUM_DATA
+
+    weights, step_size = initial_weights(SAMPLER_WIDTHS), LEARNING_RATE / NUM_DATA
+    rows = {
+        "bayesjax SGD with momentum": row(kernels.optimize(loss, optax.sgd(LEARNING_RATE, momentum=0.9)), weights),
+        "bayesjax SGHMC": row(kernels.sghmc(density, step_size=step_size), weights),
+        "bayesjax SGHMC T=0": row(kernels.sghmc(density, step_size=step_size, temperature=0.0), weights),
+    }
+
+    likelihood, family = functools.partial(log_likelihood, POSTERIOR_WIDTHS), posteriors.mean_field(SCALE)
+    weights, sgd = initial_weights(POSTERIOR_WIDTHS), optax.sgd(LEARNING_RATE)
+    deterministic = objectives.batch_mean(lambda params, rng_key, example: -likelihood(params, rng_key, example))
+    rows["bayesjax deterministic"] = row(kernels.optimize(deterministic, sgd), weights)
+    for name, kl in (
+        ("weights drawn", lambda variational, drawn: jnp.zeros(())),
+        ("KL to a Gaussian", posteriors.kl_to_gaussian()),
+        ("KL to a mixture", posteriors.kl_sampled(posteriors.scale_mixture())),
+    ):
+        bound = objectives.bayes_by_backprop(likelihood, family.sample, kl, num_data=NUM_DATA)
+        rows[f"bayesjax {name}"] = row(kernels.optimize(bound, sgd), family.init(weights))
+
+    for name, normals in (
+        ("bayesjax.noise", lambda key: noise.sixteen_bit_normal(key, NUM_NORMALS)),
+        ("jax.random", lambda key: jax.random.normal(key, (NUM_NORMALS,))),
+    ):
+        program, seconds = measure.compiled(normals, jax.random.key(0))
+        run = lambda program=program: jax.block_until_ready(program(jax.random.key(0)))  # noqa: E731
+        run()
+        rows[f"{name}, {NUM_NORMALS / 1e6:g} M normals"] = measure.Row(run, 1, seconds)
+    return rows
+
+
+def torch_rows(config: Config, library: str) -> dict[str, measure.Row]:
+    """The steps of a peer."""
+    from benchmarks import weights_torch as peer
+
+    examples, rows = batch(config.batch_size), {}
+    for name, step in peer.steps(library, examples, NUM_NORMALS).items():
+
+        def run(step: Any = step) -> None:
+            for _ in range(config.num_steps):
+                step()
+
+        run()
+        rows[name] = measure.Row(run, config.num_steps)
+    return rows
+
+
+def check_peers() -> dict[str, float]:
+    """Largest relative difference of a peer's logits at small standard deviations, and of a divergence, by name.
+
+    Raises:
+      ArithmeticError: if one exceeds TOLERANCE.
+    """
+    from benchmarks import weights_torch as peer
+
+    images, weights = batch(16)[0], initial_weights(POSTERIOR_WIDTHS)
+    expected = np.asarray(network(POSTERIOR_WIDTHS).apply({"params": weights}, images))
+    variational = posteriors.mean_field(SCALE).init(weights)
+    kl = float(posteriors.kl_to_gaussian()(variational, weights))
+    layers = [weights[f"layers_{i}"] for i in range(len(weights))]
+    differences = {"bayesian-torch divergence": abs(peer.divergence(layers, SCALE) / kl - 1)}
+    for library in ("bayesian-torch", "BLiTZ"):
+        found = peer.logits(library, layers, images)
+        differences[f"{library} logits"] = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    for name, value in differences.items():
+        if not value < TOLERANCE:
+            raise ArithmeticError(f"{name} differ from bayesjax's by {value:.1e}; at most {TOLERANCE:g}")
+    return differences
+
+
+def main(config: Config) -> None:
+    """Checks the peers, measures, prints the tables, writes the file."""
+    load_average = os.getloadavg()
+    measure.prepare(config, "num_steps", "batch_size", needs=("torch", "bayesian_torch", "blitz"))
+    differences = check_peers()
+    sides = {"bayesjax": functools.partial(bayesjax_rows, config)} | {
+        library: functools.partial(torch_rows, config, library) for library in ("torch", "bayesian-torch", "BLiTZ")
+    }
+    with measure.Sides(sides, threads=config.threads) as running:
+        times = running.alternate(config.repeats)
+    pairs = {
+        ("bayesjax SGHMC", "bayesjax SGD with momentum"): "<= 1.25",
+        ("bayesjax SGHMC T=0", "bayesjax SGD with momentum"): "- (diagnostics)",
+        ("bayesjax weights drawn", "bayesjax deterministic"): "<= 1.5",
+        ("bayesjax KL to a Gaussian", "bayesjax deterministic"): "<= 1.5",
+        ("bayesjax KL to a mixture", "bayesjax deterministic"): "-",
+        ("torch SGD with momentum", "bayesjax SGD with momentum"): "-",
+        ("torch deterministic", "bayesjax deterministic"): "-",
+        ("bayesian-torch KL to a Gaussian", "bayesjax KL to a Gaussian"): "> 1",
+        ("BLiTZ KL to a mixture", "bayesjax KL to a mixture"): "> 1",
+    }
+    results = {
+        **measure.provenance(config, load_average, "bayesian-torch", "blitz-bayesian-pytorch"),
+        "milliseconds_per_step": measure.summaries(times),
+        "compile_seconds": running.compile_seconds,
+        "peak_mib": running.peak_mib,
+        "ratios": {" / ".join(pair): measure.ratio(times, *pair, bar) for pair, bar in pairs.items()},
+        "differences": differences,
+    }
+    common.write_json(Path(config.out), results)
+    print(tables.render(Path(config.out)))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config, description=__doc__))

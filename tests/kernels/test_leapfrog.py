@@ -1,0 +1,154 @@
+"""HMC's trajectory in float64: reversible, keeping volume, of second order, and BlackJAX's; wrong ones are refused."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from bayesjax import tree
+from bayesjax.kernels.hmc import Point, leapfrog
+
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+INVERSE_MASS = {"x": np.array([2.0, 1.0, 0.5]), "b": 0.7}
+
+
+def logdensity(position):
+    """Neither quadratic nor separable."""
+    x, b = position["x"], position["b"]
+    return -jnp.sum(jnp.log(jnp.cosh(x - 0.3))) - 0.25 * jnp.sum(x**4) - jnp.tanh(b * x[0]) - b**2
+
+
+gradient = jax.grad(logdensity)
+
+
+def start():
+    position = {"x": jnp.array([0.7, -1.3, 0.2]), "b": jnp.array(0.4)}
+    return position, {"x": jnp.array([0.5, 1.1, -0.9]), "b": jnp.array(-0.2)}
+
+
+def drift(position, momentum, size):
+    return jax.tree.map(lambda x, m, p: x + size * m * p, position, INVERSE_MASS, momentum)
+
+
+def kick(position, momentum, size):
+    return jax.tree.map(lambda p, g: p + size * g, momentum, gradient(position))
+
+
+def ours(position, momentum, step_size, num_steps):
+    """The kernel's trajectory: the position and momentum where it ends."""
+
+    def density(position):
+        return logdensity(position), {}, gradient(position)
+
+    end = leapfrog(density, Point(position, momentum, *density(position)), step_size, INVERSE_MASS, num_steps)
+    return end.position, end.momentum
+
+
+def a_kick_too_many(position, momentum, step_size, num_steps):
+    """The listing that takes half kicks at both ends and `num_steps` whole ones."""
+    position, momentum = ours(position, momentum, step_size, num_steps)
+    return position, kick(position, momentum, step_size / 2)
+
+
+def stepwise(step):
+    """A trajectory of steps `(position, momentum, step_size) -> (position, momentum)`."""
+    return lambda position, momentum, step_size, num_steps: jax.lax.fori_loop(
+        0, num_steps, lambda _, point: step(*point, step_size), (position, momentum)
+    )
+
+
+@stepwise
+def symplectic_euler(position, momentum, step_size):
+    """First order: whole kicks only."""
+    momentum = kick(position, momentum, step_size)
+    return drift(position, momentum, step_size), momentum
+
+
+@stepwise
+def explicit_euler(position, momentum, step_size):
+    """Both from the old ones."""
+    return drift(position, momentum, step_size), kick(position, momentum, step_size)
+
+
+@stepwise
+def mass_in_the_kick(position, momentum, step_size):
+    """Leapfrog whose kicks are eps M^-1 grad U: of the right target after the decision, and of ever less use."""
+
+    def wrong_kick(position, momentum):
+        change = jax.tree.map(jnp.subtract, kick(position, momentum, step_size / 2), momentum)
+        return jax.tree.map(lambda p, m, d: p + m * d, momentum, INVERSE_MASS, change)
+
+    momentum = wrong_kick(position, momentum)
+    position = drift(position, momentum, step_size)
+    return position, wrong_kick(position, momentum)
+
+
+def there_and_back(trajectory):
+    """Distance from the start after a trajectory, a turn of the momentum, the same trajectory and a turn."""
+    there = quick_jit(functools.partial(trajectory, step_size=0.1, num_steps=20))
+    flip = functools.partial(jax.tree.map, jnp.negative)
+    position, momentum = there(*start())
+    position, momentum = there(position, flip(momentum))
+    return tree.norm(jax.tree.map(jnp.subtract, (position, flip(momentum)), start()))
+
+
+def log_volume(trajectory):
+    """log |det| of the trajectory's Jacobian in phase space."""
+    flat, unravel = ravel_pytree(start())
+    jacobian = jax.jacfwd(lambda z: ravel_pytree(trajectory(*unravel(z), step_size=0.1, num_steps=5))[0])
+    return jnp.abs(jnp.linalg.slogdet(quick_jit(jacobian)(flat))[1])
+
+
+def energy_errors(trajectory):
+    """The changes of H over one length of trajectory, in 64 steps and in 128."""
+
+    def energy(position, momentum):
+        return tree.dot(jax.tree.map(jnp.multiply, INVERSE_MASS, momentum), momentum) / 2 - logdensity(position)
+
+    @quick_jit
+    def error(step_size, num_steps):
+        return energy(*trajectory(*start(), step_size, num_steps)) - energy(*start())
+
+    return [error(0.8 / n, n) for n in (64, 128)]
+
+
+def test_a_trajectory_is_reversible():
+    """Back to the start within 1e-12. Power: the wrong trajectories are over 1e-3 off."""
+    with jax.enable_x64(True):
+        assert there_and_back(ours) < 1e-12
+        for wrong in (a_kick_too_many, symplectic_euler, explicit_euler):
+            assert there_and_back(wrong) > 1e-3
+
+
+def test_a_trajectory_keeps_volume():
+    """|det| = 1 within 1e-12. Power: explicit Euler's is over 1e-3 off."""
+    with jax.enable_x64(True):
+        assert log_volume(ours) < 1e-12
+        assert log_volume(explicit_euler) > 1e-3
+
+
+@pytest.mark.parametrize(("trajectory", "ratio"), [(ours, 4), (symplectic_euler, 2), (mass_in_the_kick, 1)])
+def test_the_energy_error_is_of_second_order(trajectory, ratio):
+    """Half the step, twice the steps: a quarter of the error, within 5 %.
+
+    Power: of symplectic Euler's a half is left, and with M^-1 in the kicks all.
+    """
+    with jax.enable_x64(True):
+        coarse, fine = energy_errors(trajectory)
+        assert coarse / fine == pytest.approx(ratio, rel=0.05)
+
+
+def test_the_trajectory_is_that_of_blackjax():
+    """Ends where BlackJAX's velocity Verlet ends, with its diagonal in `ravel_pytree`'s order, to 1e-12."""
+    from blackjax.mcmc import integrators, metrics
+
+    with jax.enable_x64(True):
+        diagonal = ravel_pytree(jax.tree.map(jnp.asarray, INVERSE_MASS))[0]
+        verlet = integrators.velocity_verlet(logdensity, metrics.gaussian_euclidean(diagonal).kinetic_energy)
+        state = integrators.new_integrator_state(logdensity, *start())
+        state = jax.lax.fori_loop(0, 7, lambda _, state: verlet(state, 0.1), state)
+        for found, expected in zip(ours(*start(), 0.1, 7), state[:2], strict=True):
+            assert tree.norm(jax.tree.map(jnp.subtract, found, expected)) < 1e-12
