@@ -33,7 +33,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from bayesjax import data, kernels, models, objectives, training, tree
+from bayesjax import data, kernels, models, objectives, training
 from bayesjax.objectives import elbo
 from bayesjax.types import Kernel
 from benchmarks import measure
@@ -71,7 +71,7 @@ def made_images(num: int = NUM_IMAGES) -> np.ndarray:
 
 
 def training_parts(width: int = HIDDEN) -> tuple[Callable, Kernel, Any]:
-    """Loss, kernel and initial state."""
+    """Loss, kernel and initial parameters."""
     model = models.vae.VAE(LATENT_DIM, (NUM_PIXELS,), hidden=(width,))
 
     def encode(params: Any, x: jax.Array) -> Any:
@@ -82,8 +82,7 @@ def training_parts(width: int = HIDDEN) -> tuple[Callable, Kernel, Any]:
 
     loss = objectives.batch_mean(elbo.negative_elbo(encode, decode, model.prior()))
     kernel = kernels.optimize(loss, optax.adam(LEARNING_RATE))
-    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, NUM_PIXELS)))["params"]
-    return loss, kernel, kernel.init(params, jax.random.key(1))
+    return loss, kernel, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, NUM_PIXELS)))["params"]
 
 
 def batches(images: np.ndarray, batch_size: int) -> data.Binarised:
@@ -91,31 +90,20 @@ def batches(images: np.ndarray, batch_size: int) -> data.Binarised:
 
 
 def training_row(images: np.ndarray, batch_size: int, width: int, num_steps: int, info: bool = True) -> measure.Row:
-    """Compiled steps as `training.run` scans them; without `info` the compiler drops diagnostics that nobody reads."""
-    _, kernel, state = training_parts(width)
+    """Steps on their own batches; without `info` the compiler drops diagnostics that nobody reads."""
+    _, kernel, params = training_parts(width)
 
-    def steps(rng_key: jax.Array, state: Any, source: Callable) -> Any:
-        def one(state: Any, step: jax.Array) -> tuple[Any, Any]:
-            state, infos = kernel.step(jax.random.fold_in(rng_key, step), state, source(step))
-            return state, infos if info else None
+    def step(rng_key: jax.Array, state: Any, source: Callable) -> tuple[Any, Any]:
+        state, infos = kernel.step(rng_key, state, source(state.step))
+        return state, infos if info else ()
 
-        return lax.scan(one, state, jnp.arange(num_steps))
-
-    arguments = jax.random.key(4), state, batches(images, batch_size)
-    program, seconds = measure.compiled(steps, *arguments)
-
-    def run() -> None:
-        if not tree.all_finite(jax.block_until_ready(program(*arguments))):
-            raise FloatingPointError("the bayesjax state is not finite")
-
-    run()
-    return measure.Row(run, num_steps, seconds)
+    return measure.kernel_steps(kernel._replace(step=step), params, batches(images, batch_size), num_steps)
 
 
 def products_row(num_steps: int) -> measure.Row:
     """The matrix products of a step and nothing else, each with operands that depend on the one before."""
-    _, _, state = training_parts()
-    weights = [state.position[net][f"layers_{i}"]["kernel"] for net in ("encoder", "decoder") for i in (0, 1)]
+    _, _, params = training_parts()
+    weights = [params[net][f"layers_{i}"]["kernel"] for net in ("encoder", "decoder") for i in (0, 1)]
 
     def products(x: jax.Array, weights: list[jax.Array]) -> list[jax.Array]:
         first, second, third, fourth = weights
@@ -184,7 +172,7 @@ def torch_rows(config: Config) -> dict[str, measure.Row]:
     """The forms of the port; `torch.compile` only where it works (it needs a C++ compiler)."""
     from benchmarks import vae_torch as peer
 
-    images, params, num_steps = made_images(), training_parts()[2].position, config.num_steps
+    images, params, num_steps = made_images(), training_parts()[2], config.num_steps
     make = functools.partial(peer.training_steps, params, images, BATCH_SIZE, num_steps)
     rows = {
         "torch eager": measure.Row(make(), num_steps),
@@ -204,7 +192,7 @@ def torch_rows(config: Config) -> dict[str, measure.Row]:
 def pythae_rows(config: Config) -> dict[str, measure.Row]:
     from benchmarks import vae_torch as peer
 
-    params, num_steps = training_parts()[2].position, config.num_steps
+    params, num_steps = training_parts()[2], config.num_steps
     run = peer.pythae_steps(params, made_images(), BATCH_SIZE, num_steps, LATENT_DIM)
     return {"pythae": measure.Row(run, num_steps)}
 
@@ -217,8 +205,7 @@ def check_ports() -> dict[str, float]:
     """
     from benchmarks import vae_torch as peer
 
-    loss, _, state = training_parts()
-    params, rng_key = state.position, jax.random.key(5)
+    (loss, _, params), rng_key = training_parts(), jax.random.key(5)
     x = np.asarray(jax.jit(batches(made_images(BATCH_SIZE), BATCH_SIZE))(0))
     prior = models.vae.VAE(LATENT_DIM, (NUM_PIXELS,)).prior()
     keys = jax.random.split(rng_key, BATCH_SIZE)  # as `objectives.batch_mean` has them
@@ -241,12 +228,10 @@ def check_ports() -> dict[str, float]:
 
 
 def epoch_of_training_run() -> dict[str, float]:
-    """`training.run` for an epoch that is not the first; compiled apart."""
-    _, kernel, state = training_parts()
-    _, trace = training.run(
-        jax.random.key(4), kernel, state, batches(made_images(), BATCH_SIZE), num_steps=STEPS_PER_EPOCH,
-        keep=lambda state: (),
-    )  # fmt: skip
+    """`training.run` for an epoch, compiling apart."""
+    _, kernel, params = training_parts()
+    state, source = kernel.init(params, jax.random.key(1)), batches(made_images(), BATCH_SIZE)
+    _, trace = training.run(jax.random.key(4), kernel, state, source, num_steps=STEPS_PER_EPOCH, keep=lambda state: ())
     seconds = trace.seconds - trace.compile_seconds
     return {
         "seconds": seconds,
