@@ -52,7 +52,7 @@ class Chip(NamedTuple):
     hbm_gib: float
     link_bandwidth: float
     slices: dict[int, str]
-    options: dict[str, str]
+    options: dict[str, Any]
     source: str
 
 
@@ -110,8 +110,10 @@ class Config:
 def devices(kind: str, num_chips: int) -> Sequence[Any]:
     """Chips to compile for."""
     chip = CHIPS[kind]
-    name = f"{kind}:{chip.slices[num_chips]}"
-    return topologies.get_topology_desc(platform="tpu", topology_name=name, **chip.options).devices
+    name, options = f"{kind}:{chip.slices[num_chips]}", dict(chip.options)
+    if num_chips == 1:  # a host has four
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    return topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
 
 
 def compiled(workload: tpu_workloads.Workload, chips: Sequence[Any]) -> jax.stages.Compiled:

@@ -87,12 +87,17 @@ def step_sizes(results: dict) -> str:
     return table(rows, ["T", "friction", *(f"learning rate {rate:g}" for rate in config["learning_rates"])])
 
 
+def short(value: float) -> str:
+    """Two decimals, and at least three digits."""
+    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
+
+
 def cost(results: dict) -> str:
     """Milliseconds of a sweep or step in each library, ratios with their bars, peak memory, remarks, shapes if any."""
     per = next(key for key in results if key.startswith("milliseconds_per_"))
     compiling = {name: f"{seconds:.1f}" for name, seconds in results["compile_seconds"].items()}
     times = [
-        [name, f"{entry['median']:.2f}", f"{entry['min']:.2f} to {entry['max']:.2f}", compiling.get(name, "-")]
+        [name, short(entry["median"]), f"{short(entry['min'])} to {short(entry['max'])}", compiling.get(name, "-")]
         for name, entry in results[per].items()
     ]
     ratios = [
@@ -110,7 +115,33 @@ def cost(results: dict) -> str:
     parts += results.get("remarks", [])
     if results.get("shapes"):
         parts.append(shapes(results["shapes"]))
+    if results["benchmark"] == "samplers":
+        parts += samplers(results)
     return "\n\n".join(parts)
+
+
+def samplers(results: dict) -> list[str]:
+    """What a gradient buys in each library's HMC; the moment gate; cost against size; the share of a product's rate."""
+    effective = [
+        [name, *(f"{entry[f'{which}_per_1000_gradients']:.2f}" for which in ("min", "median"))]
+        for name, entry in results["effective"].items()
+    ]
+    gate = [
+        [name, number({"value": entry["variance"], **entry}, 3), "passes" if entry["passes"] else "fails"]
+        for name, entry in results["gate"].items()
+    ]
+    slopes = [
+        [name, f"{entry['from']} to {entry['to']}", number(entry, 2)] for name, entry in results["slopes"].items()
+    ]
+    rates = [
+        [name, f"{entry['gflops']:.0f}", f"{100 * entry['share']:.0f} %"] for name, entry in results["roofline"].items()
+    ]
+    return [
+        table(effective, ["HMC of", "bulk ESS per 1000 gradients, least", "median"]),
+        table(gate, ["sampler", "variance on N(0, I), exact 1", "gate of 5 %"]),
+        table(slopes, ["cost of HMC against", "from", "exponent"]),
+        table(rates, ["products of", "GFLOP/s", "of the rate of 1024 x 1024"]),
+    ]
 
 
 def shapes(results: list[dict]) -> str:

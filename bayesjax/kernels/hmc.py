@@ -195,19 +195,21 @@ def leapfrog(
     def kick(momentum: Params, gradient: Params, size: float | Array) -> Params:
         return jax.tree.map(lambda p, g: (p + size * g).astype(p.dtype), momentum, gradient)
 
-    def drift_and_kick(_: Array, point: Point) -> Point:
-        position = jax.tree.map(
-            lambda theta, m, p: (theta + step_size * m * p).astype(theta.dtype),
-            point.position,
-            inverse_mass,
-            point.momentum,
+    def drift(position: Params, momentum: Params) -> Params:
+        return jax.tree.map(
+            lambda theta, m, p: (theta + step_size * m * p).astype(theta.dtype), position, inverse_mass, momentum
         )
-        value, aux, gradient = density(position)
-        return Point(position, kick(point.momentum, gradient, step_size), value, aux, gradient)
 
-    start = start._replace(momentum=kick(start.momentum, start.gradient, step_size / 2))
-    end = lax.fori_loop(0, num_steps, drift_and_kick, start)
-    return end._replace(momentum=kick(end.momentum, end.gradient, -step_size / 2))
+    def kick_and_drift(_: Array, moving: tuple[Params, Params]) -> tuple[Params, Params]:
+        position, momentum = moving
+        momentum = kick(momentum, density(position)[2], step_size)
+        return drift(position, momentum), momentum
+
+    momentum = kick(start.momentum, start.gradient, step_size / 2)
+    moving = drift(start.position, momentum), momentum
+    position, momentum = lax.fori_loop(0, num_steps - 1, kick_and_drift, moving)  # nothing else is carried: it costs
+    value, aux, gradient = density(position)
+    return Point(position, kick(momentum, gradient, step_size / 2), value, aux, gradient)
 
 
 def hamiltonian(point: Point, inverse_mass: Params) -> Array:

@@ -1,0 +1,299 @@
+"""What samplers cost: full-batch HMC beside BlackJAX and NumPyro; SGHMC and SGLD beside BlackJAX and posteriors.
+
+The target is the posterior of a network of 973 weights (`samplers_problem.py`). HMC: 512 data, the same closure, step
+size and 50 leapfrog steps in every library, and beside them the bare loop, a scan of `value_and_grad` with an update of
+the position. SGHMC and SGLD: batches of 64, a step each (BlackJAX's SGHMC in its own form, 10 gradients a call).
+
+    python -m benchmarks.samplers                       five minutes on two idle cores
+    python -m benchmarks.samplers --repeats 2 --num-draws 20 --scaling few      a look
+
+Each library has a process of its own on the same cores; rows run in alternating order, after compilation; a time is
+that of one gradient, noise, decision and all. Before anything is timed: the posterior of `posteriors` (PyTorch) has
+bayesjax's gradient; the HMC kernels agree on the means of the posterior, and `effective` says by one estimator (bulk
+effective sample size, BlackJAX's, the least over 64 predictions and the log density, chains from common warm starts)
+what a gradient buys; and every stochastic-gradient sampler samples N(0, I) at its matched step size: a variance off by
+more than 5 % fails the gate, and is reported beside the speed (`samplers_checks.py`).
+
+Bars: HMC's gradients per second at least 0.97 of the bare loop's and ahead of every peer; 32 chains cost at most 12
+times one. Last, cost against size: the slope of log cost in log size over chains, width and data, with its standard
+error; and the share of this machine's matrix-product rate that a gradient reaches. Results:
+benchmarks/results/samplers.json.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import kernels, training, tree
+from bayesjax.types import Kernel, Params
+from benchmarks import measure, samplers_checks
+from benchmarks import samplers_problem as problem
+from benchmarks.samplers_checks import LEAPS, STEP_SIZE, Sampler
+from experiments import common, tables
+
+NUM_DATA, BATCH_SIZE, MANY = 512, 64, 32
+SIZES = {
+    "chains": (1, 2, 4, 8, 16, 32, 64),
+    "width": (8, 16, 32, 64, 128),
+    "data": (128, 256, 512, 1024, 2048, 4096),
+}
+NETWORK_STEPS = (1e-6, 1e-6)  # of SGHMC and SGLD, in bayesjax's units
+FLOPS = 3e9  # of a call of a row in the sweep of sizes: some hundredths of a second
+PEERS = ("blackjax", "numpyro")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of benchmarks.samplers."""
+
+    repeats: int = 11
+    """Times every row is measured."""
+    num_gradients: int = 2000
+    """Gradients in a measurement."""
+    num_draws: int = 400
+    """Draws of each of four chains for the effective sample size."""
+    scaling: Literal["all", "few"] = "all"
+    """Which sizes to sweep: few takes the ends."""
+    threads: int = 2
+    """Cores and threads for every library."""
+    out: str = str(measure.RESULTS / "samplers.json")
+    """The JSON file to write."""
+
+
+# ---- rows: a state moved so many steps under one jit
+
+
+def scanned(step: Callable[[jax.Array, Any], Any], state: Any, num_steps: int, gradients_per_step: int) -> measure.Row:
+    """Compiled steps `(index, state) -> state`, timed by the gradient."""
+
+    def steps(state: Any) -> Any:
+        return jax.lax.scan(lambda state, index: (step(index, state), None), state, jnp.arange(num_steps))[0]
+
+    program, seconds = measure.compiled(steps, state)
+
+    def run() -> None:
+        if not tree.all_finite(jax.block_until_ready(program(state))):
+            raise FloatingPointError("the state is not finite")
+
+    run()
+    return measure.Row(run, num_steps * gradients_per_step, seconds)
+
+
+def bare_loop(logdensity: Callable[[Params], jax.Array], position: Params, num_gradients: int) -> measure.Row:
+    """The least that a sampler can do with a gradient: value and gradient, and a position that depends on it."""
+
+    def step(_: jax.Array, carry: tuple[Params, jax.Array]) -> tuple[Params, jax.Array]:
+        value, gradient = jax.value_and_grad(logdensity)(carry[0])
+        return jax.tree.map(lambda theta, g: theta + 1e-9 * g, carry[0], gradient), value
+
+    return scanned(step, (position, jnp.zeros(())), num_gradients, 1)
+
+
+def hmc(num_data: int = NUM_DATA, hidden: tuple[int, ...] = problem.HIDDEN) -> Kernel:
+    """bayesjax's, of the closure."""
+    logdensity = problem.closure(num_data, hidden)
+    return kernels.hmc(
+        lambda params, rng_key, batch: logdensity(params), step_size=STEP_SIZE, num_integration_steps=LEAPS
+    )
+
+
+def hmc_row(kernel: Kernel, position: Params, num_gradients: int) -> measure.Row:
+    """Compiled steps of bayesjax's HMC, from a state whose gradient is known."""
+
+    def step(index: jax.Array, state: Any) -> Any:
+        return kernel.step(jax.random.fold_in(jax.random.key(1), index), state, None)[0]
+
+    state = jax.jit(kernel.step)(jax.random.key(0), kernel.init(position, jax.random.key(0)), None)[0]
+    return scanned(step, state, max(1, num_gradients // LEAPS), LEAPS)
+
+
+def chains_of(kernel: Kernel, position: Params, num: int) -> tuple[Kernel, Params]:
+    """Copies of a kernel and of its position; one is left as it is."""
+    return (kernels.particles(kernel, num), tree.stack([position] * num)) if num > 1 else (kernel, position)
+
+
+def stochastic_rows(samplers: dict[str, Sampler], num_gradients: int) -> dict[str, measure.Row]:
+    """A row for each SGHMC or SGLD, a batch a step."""
+    batches = jax.tree.map(jnp.asarray, problem.minibatches(NUM_DATA, BATCH_SIZE, 100))
+    rows = {}
+    for name, sampler in samplers.items():
+
+        def step(index: jax.Array, state: Any, sampler: Sampler = sampler) -> Any:
+            batch = jax.tree.map(lambda leaf: leaf[index % 100], batches)
+            return sampler.step(jax.random.fold_in(jax.random.key(1), index), state, batch)
+
+        state = sampler.init(problem.initial_weights(), jax.random.key(0))
+        per_step = sampler.gradients_per_step
+        rows[name] = scanned(step, state, num_gradients // per_step, per_step)
+    return rows
+
+
+def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
+    """The bare loop, HMC in one chain and many, SGHMC, SGLD, and a matrix product."""
+    num, position = config.num_gradients, problem.initial_weights()
+    square = jax.random.normal(jax.random.key(0), (1024, 1024)) / 32
+    rows = {
+        "bare loop": bare_loop(problem.closure(NUM_DATA), position, num),
+        "bayesjax hmc": hmc_row(hmc(), position, num),
+        f"bayesjax hmc {MANY} chains": hmc_row(*chains_of(hmc(), position, MANY), num // MANY),
+        "matrix product 1024": scanned(lambda _, x: x @ square, square, 10, 1),
+    }
+    density = problem.density(NUM_DATA)
+    return rows | stochastic_rows(samplers_checks.bayesjax_samplers(density, *NETWORK_STEPS), num)
+
+
+def device_rows(config: Config) -> dict[str, measure.Row]:
+    """Many chains, half of them on each core."""
+    kernel, position = chains_of(hmc(), problem.initial_weights(), MANY)
+    kernel = training.particle_parallel(kernel, config.threads)
+    row = f"bayesjax hmc {MANY} chains on {config.threads} devices"
+    return {row: hmc_row(kernel, position, config.num_gradients // MANY)}
+
+
+def scaling_rows(config: Config) -> dict[str, measure.Row]:
+    """HMC over numbers of chains, widths and numbers of data; enough steps for a time to be told."""
+    rows = {}
+    for kind, size in sizes(config):
+        hidden = (size, size) if kind == "width" else problem.HIDDEN
+        num_data = size if kind == "data" else NUM_DATA
+        num_chains = size if kind == "chains" else 1
+        flops = num_chains * problem.matrix_flops(num_data, hidden)
+        kernel, position = chains_of(hmc(num_data, hidden), problem.initial_weights(hidden), num_chains)
+        rows[f"{kind} {size}"] = hmc_row(kernel, position, int(min(config.num_gradients, max(LEAPS, FLOPS / flops))))
+    return rows
+
+
+def sizes(config: Config) -> list[tuple[str, int]]:
+    """The sweep: what varies, and its value."""
+    return [
+        (kind, size) for kind, values in SIZES.items() for size in (values if config.scaling == "all" else values[::4])
+    ]
+
+
+def peer_rows(config: Config, library: str) -> dict[str, measure.Row]:
+    """HMC of a library of JAX, and BlackJAX's SGHMC and SGLD."""
+    position = problem.initial_weights()
+    sampler = samplers_checks.hmc_samplers(problem.closure(NUM_DATA))[library]
+    state = sampler.init(position, jax.random.key(0))
+    steps = config.num_gradients // LEAPS
+
+    def step(index: jax.Array, state: Any) -> Any:
+        return sampler.step(jax.random.fold_in(jax.random.key(1), index), state, None)
+
+    rows = {f"{library} hmc": scanned(step, state, steps, LEAPS)}
+    if library == "blackjax":
+        samplers = samplers_checks.blackjax_samplers(problem.density(NUM_DATA), *NETWORK_STEPS)
+        rows |= stochastic_rows(samplers, config.num_gradients)
+    return rows
+
+
+def posteriors_rows(config: Config) -> dict[str, measure.Row]:
+    """SGHMC and SGLD of `posteriors`, eager PyTorch."""
+    from benchmarks import samplers_torch as peer
+
+    batches = problem.minibatches(NUM_DATA, BATCH_SIZE, 100)
+    num = max(1, config.num_gradients // 4)
+    rows = {}
+    for name, sampler in peer.network_samplers(problem.initial_weights(), NUM_DATA, *NETWORK_STEPS).items():
+        sampler.steps(batches, 3)
+        rows[f"posteriors {name}"] = measure.Row(functools.partial(sampler.steps, batches, num), num)
+    return rows
+
+
+# ---- what the times say
+
+
+def slope(values: list[int], milliseconds: list[float]) -> dict[str, float]:
+    """Least squares of log time on log size: the exponent, and its standard error from the residuals."""
+    x, y = np.log(values), np.log(milliseconds)
+    x = x - x.mean()
+    exponent = float(x @ y / (x @ x))
+    residual = y - y.mean() - exponent * x
+    stderr = math.sqrt(residual @ residual / (len(x) - 2) / (x @ x)) if len(x) > 2 else math.nan
+    return {"value": exponent, "stderr": stderr, "from": values[0], "to": values[-1]}
+
+
+def slopes(config: Config, summaries: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The exponent of cost in each size."""
+    fitted = {}
+    for kind in SIZES:
+        values = [size for of, size in sizes(config) if of == kind]
+        fitted[kind] = slope(values, [summaries[f"{kind} {size}"]["median"] for size in values])
+    return fitted
+
+
+def roofline(summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """GFLOP/s of the matrix products in a gradient, and their share of what a large product reaches here."""
+    rate = {"matrix product 1024": 2 * 1024**3}
+    rate |= {"bare loop": problem.matrix_flops(NUM_DATA), "bayesjax hmc": problem.matrix_flops(NUM_DATA)}
+    rate[f"bayesjax hmc {MANY} chains"] = MANY * problem.matrix_flops(NUM_DATA)
+    rate |= {f"width {SIZES['width'][-1]}": problem.matrix_flops(NUM_DATA, (SIZES["width"][-1],) * 2)}
+    gigaflops = {name: flops / summaries[name]["median"] / 1e6 for name, flops in rate.items() if name in summaries}
+    peak = gigaflops["matrix product 1024"]
+    return {name: {"gflops": value, "share": value / peak} for name, value in gigaflops.items()}
+
+
+def main(config: Config) -> None:
+    """Checks, measures, prints the tables, writes the file."""
+    load_average = os.getloadavg()
+    measure.prepare(config, "num_gradients", "num_draws", needs=("torch", "posteriors", "numpyro"))
+    if config.num_gradients < MANY * LEAPS:
+        common.fail(f"--num-gradients must be at least {MANY * LEAPS}, for {MANY} chains; got {config.num_gradients}")
+    difference = samplers_checks.check_port(NUM_DATA)
+    gate = samplers_checks.moment_gate()
+    effective = samplers_checks.effective_sizes(problem.closure(NUM_DATA), config.num_draws)
+
+    on_devices = f"bayesjax on {config.threads} devices"
+    sides = {
+        "bayesjax": functools.partial(bayesjax_rows, config),
+        on_devices: functools.partial(device_rows, config),
+        **{library: functools.partial(peer_rows, config, library) for library in PEERS},
+        "posteriors": functools.partial(posteriors_rows, config),
+    }
+    with measure.Sides(sides, threads=config.threads, devices={on_devices: config.threads}) as running:
+        times = running.alternate(config.repeats)
+    with measure.Sides({"sizes": functools.partial(scaling_rows, config)}, threads=config.threads) as sweep:
+        summaries = measure.summaries(times | sweep.alternate(max(1, config.repeats // 2)))
+    ratio, many = functools.partial(measure.ratio, times), f"bayesjax hmc {MANY} chains"
+    ratios = {
+        "bare loop / bayesjax hmc": ratio("bare loop", "bayesjax hmc", ">= 0.97"),
+        **{f"{name} hmc / bayesjax hmc": ratio(f"{name} hmc", "bayesjax hmc", "> 1") for name in PEERS},
+        **{
+            f"{library} {name} / bayesjax {name}": ratio(f"{library} {name}", f"bayesjax {name}", "> 1")
+            for name in ("sghmc", "sgld")
+            for library in ("blackjax", "posteriors")
+        },
+        f"{many} / bayesjax hmc": ratio(many, "bayesjax hmc", "<= 12"),
+        f"{many} on {config.threads} devices / bayesjax hmc": ratio(
+            f"{many} on {config.threads} devices", "bayesjax hmc", "<= 12"
+        ),
+    }
+    results = {
+        **measure.provenance(config, load_average),
+        "milliseconds_per_gradient": {name: summaries[name] for name in times},
+        "milliseconds_by_size": {name: entry for name, entry in summaries.items() if name not in times},
+        "compile_seconds": running.compile_seconds,
+        "peak_mib": running.peak_mib,
+        "ratios": ratios,
+        "effective": effective,
+        "gate": gate,
+        "slopes": slopes(config, summaries),
+        "roofline": roofline(summaries),
+        "difference": difference,
+    }
+    common.write_json(Path(config.out), results)
+    print(tables.render(Path(config.out)))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config, description=__doc__))
