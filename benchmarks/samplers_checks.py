@@ -149,7 +149,7 @@ def check_port(num_data: int) -> float:
 def hmc_samplers(logdensity: Callable[[Params], jax.Array]) -> dict[str, Sampler]:
     """Each library's HMC of one closure, with the same step size and number of leapfrog steps."""
     import blackjax
-    from numpyro.infer.hmc import hmc as numpyro_hmc
+    from numpyro.infer.hmc import hmc as numpyro_hmc  # pyright: ignore[reportMissingImports]
 
     kernel = kernels.hmc(
         lambda params, rng_key, batch: logdensity(params), step_size=STEP_SIZE, num_integration_steps=LEAPS

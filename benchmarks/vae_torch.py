@@ -51,7 +51,7 @@ class TorchVAE(nn.Module):
         first, second, third, fourth = (
             {"kernel": layer.weight.grad.numpy().T, "bias": layer.bias.grad.numpy()} for layer in layers
         )
-        return float(loss), {
+        return loss.item(), {
             "encoder": {"layers_0": first, "layers_1": second},
             "decoder": {"layers_0": third, "layers_1": fourth},
         }
@@ -138,7 +138,7 @@ def pythae_loss(params: dict, x: np.ndarray, noise: np.ndarray) -> float:
     """The loss of pythae for a batch with that noise."""
     model = pythae_model(params, x.shape[1], noise.shape[1])
     model._sample_gauss = lambda mean, scale: (mean + torch.tensor(noise) * scale, None)
-    return float(model({"data": torch.tensor(x)}).loss)
+    return model({"data": torch.tensor(x)}).loss.item()
 
 
 def pythae_steps(params: dict, images: np.ndarray, batch_size: int, num_steps: int, latent_dim: int) -> Callable:

@@ -2,10 +2,10 @@
 
 With U = -log p, kinetic energy K(p) = p' M^-1 p / 2, H = U + K and temperature T, a step draws p ~ N(0, T M) and takes
 
-    p     <- p - eps/2 grad U(theta)                 # half a kick
-    theta <- theta + eps M^-1 p                      # L times: drift, and
-    p     <- p - eps grad U(theta)                   # a whole kick (M does not enter a kick),
-    p     <- p + eps/2 grad U(theta)                 # half of the last of which is taken back
+    p     <- p - eps/2 grad U(theta)       # half a kick, in which M has no part
+    theta <- theta + eps M^-1 p            # L drifts, and between them
+    p     <- p - eps grad U(theta)         # L - 1 whole kicks
+    p     <- p - eps/2 grad U(theta)       # half a kick
     accept (theta, p) with probability min(1, exp((H(old) - H(new)) / T)), else stay
 
 The leapfrog map is reversible and keeps volume, so exp(-U / T) is stationary at any step size; its energy error is
@@ -22,8 +22,8 @@ have one key and one batch.
 
 Why not `blackjax.hmc` (1.7.1)? Its numbers are right, and its steps cost L gradients. But it differentiates the density
 itself, where the gradient must be the one that is averaged over devices; it keeps density and gradient from step to
-step whether or not they still hold; and it has neither temperature nor auxiliary output. Its integrator is the
-reference in `tests/kernels/test_leapfrog.py`, and `benchmarks/samplers.py` runs beside it.
+step whether or not they still hold; it has neither temperature nor auxiliary output; and its import starts JAX's
+backend. Its integrator is the reference in `tests/kernels/test_leapfrog.py`; `benchmarks/samplers.py` runs beside it.
 """
 
 import functools
@@ -134,9 +134,7 @@ def hmc(
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, HMCInfo]:
         density_key, momentum_key, accept_key = jax.random.split(rng_key, 3)
         if full_batch and isinstance(batch, Given):
-            raise ValueError(
-                "full_batch promises the same batch at every step; a player of a game faces others who move"
-            )
+            raise ValueError("full_batch promises one batch for all steps; got that of a game, where others move")
 
         def density(position: Params) -> tuple[Array, PyTree, Params]:
             value, aux, gradient = evaluate(position, jax.random.clone(density_key), batch)  # one key, knowingly
@@ -207,7 +205,7 @@ def leapfrog(
 
     momentum = kick(start.momentum, start.gradient, step_size / 2)
     moving = drift(start.position, momentum), momentum
-    position, momentum = lax.fori_loop(0, num_steps - 1, kick_and_drift, moving)  # nothing else is carried: it costs
+    position, momentum = lax.fori_loop(0, num_steps - 1, kick_and_drift, moving)  # carries no more than it must
     value, aux, gradient = density(position)
     return Point(position, kick(momentum, gradient, step_size / 2), value, aux, gradient)
 

@@ -246,7 +246,7 @@ def test_players_that_move_make_the_gradient_void(monkeypatch):
 
 def test_a_player_cannot_be_promised_one_batch():
     kernel = hmc(conditional, step_size=1.0, num_integration_steps=2, full_batch=True)
-    with pytest.raises(ValueError, match="full_batch promises the same batch at every step"):
+    with pytest.raises(ValueError, match="full_batch promises one batch for all steps; got that of a game"):
         kernel.step(jax.random.key(0), kernel.init(jnp.zeros(()), jax.random.key(0)), Given(None, {"b": jnp.ones(())}))
 
 
