@@ -95,7 +95,10 @@ def test_arithmetic():
     assert tree.num_elements(a) == 5
     assert tree.dot(a, b) == 2 + 3 - 4 + 15
     assert tree.norm(a) == pytest.approx(55**0.5)
-    assert tree.num_elements({}) == 0
+    assert tree.norm({"x": jnp.ones((2, 3, 4)), "none": jnp.ones((0, 3)), "nor": jnp.ones((3, 0))}) == pytest.approx(
+        24**0.5
+    )
+    assert tree.num_elements({}) == tree.norm({}) == 0
     assert tree.dot({}, {}) == 0
 
 

@@ -1,9 +1,10 @@
 """log(1 + exp x) in a few passes of plain arithmetic, to float32 rounding at both ends.
 
-    softplus(x) = max(x, 0) + 2 artanh(e / (2 + e)),   e = exp(-|x|)
+    softplus(x) = max(x, 0) - log(1 - p),   p = min(d, 1 - d),   d = 1 / (1 + exp -x) = softplus'(x)
 
 A variational posterior takes it of every weight at every step, and XLA's CPU backend takes ten times as long over
-`log1p`. The argument of artanh is at most 1/3, so eight terms of its series are exact to float32.
+`log1p`. Here p is at most 1/2, where p times a polynomial is -log(1 - p). Only the derivative d has to go through
+memory: the value is made of it again wherever it is needed, and the gradient is a product with it.
 """
 
 import functools
@@ -14,28 +15,31 @@ import jax.numpy as jnp
 
 from bayesjax.types import Array
 
-_ODD = tuple(1 / k for k in range(1, 16, 2))  # artanh(s) = s + s^3/3 + s^5/5 + ...
+# -log(1 - p) / p on [0, 1/2], interpolated at the Chebyshev nodes; relative error 4e-9.
+_RATIO = (
+    0.999999997, 0.500001199, 0.333255162, 0.251956794, 0.175440773,
+    0.340746471, -0.590088703, 1.95987057, -2.45896188, 1.73361195,
+)  # fmt: skip
 
 
 @jax.custom_jvp
 def softplus(x: Array) -> Array:
     """log(1 + exp x), elementwise; the standard deviation of a weight whose rho is x."""
-    return jax.nn.softplus(x) if x.dtype == jnp.float64 else _softplus(x, jnp.exp(-jnp.abs(x)))
+    return jax.nn.softplus(x) if x.dtype == jnp.float64 else _softplus(x, jax.nn.sigmoid(x))
 
 
-def _softplus(x: Array, e: Array) -> Array:
-    s = e / (2 + e)
-    series = functools.reduce(lambda value, coefficient: value * (s * s) + coefficient, reversed(_ODD))
-    return jnp.maximum(x, 0) + 2 * s * series
+def _softplus(x: Array, derivative: Array) -> Array:
+    p = jnp.minimum(derivative, 1 - derivative)
+    ratio = functools.reduce(lambda value, coefficient: value * p + coefficient, reversed(_RATIO))
+    return jnp.maximum(x, 0) + p * ratio
 
 
 @softplus.defjvp
 def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
-    if x.dtype == jnp.float64:
-        return softplus(x), tangent * jax.nn.sigmoid(x)
-    e = jnp.exp(-jnp.abs(x))  # once, for the value and for its derivative
-    return _softplus(x, e), tangent * jnp.where(x > 0, 1, e) / (1 + e)
+    derivative = jax.nn.sigmoid(x)
+    value = jax.nn.softplus(x) if x.dtype == jnp.float64 else _softplus(x, derivative)
+    return value, tangent * derivative
 
 
 def inverse_softplus(y: float) -> float:
