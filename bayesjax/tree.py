@@ -30,17 +30,7 @@ def dot(a: PyTree, b: PyTree) -> Array:
 
 def norm(tree: PyTree) -> Array:
     """Euclidean norm over all elements of all leaves."""
-
-    def square(leaf: Array) -> Array:
-        if jnp.ndim(leaf) < 2:
-            return jnp.sum(jnp.square(leaf))
-        # Rows are added by a product with ones: a sum over a transposed array, like the gradient of a matrix, takes
-        # XLA's CPU backend some ten times as long.
-        *leading, last = leaf.shape
-        rows = jnp.square(leaf).reshape(math.prod(leading), last)
-        return jnp.sum(jnp.dot(rows, jnp.ones(last, leaf.dtype), precision=jax.lax.Precision.HIGHEST))
-
-    return jnp.sqrt(total(jax.tree.map(square, tree)))
+    return jnp.sqrt(dot(tree, tree))
 
 
 def all_finite(tree: PyTree) -> Array:

@@ -107,6 +107,30 @@ def training_steps(
     return run
 
 
+def products(params: dict, x: np.ndarray, num_steps: int) -> Callable[[], None]:
+    """A function that takes the products of that many steps, forward and for both gradients, and nothing else."""
+    first, second, third, fourth = (
+        torch.tensor(np.asarray(params[net][f"layers_{i}"]["kernel"])) for net in ("encoder", "decoder") for i in (0, 1)
+    )
+    images, latent_dim = torch.tensor(x), third.shape[0]
+
+    def run() -> None:
+        for _ in range(num_steps):
+            hidden = images @ first
+            moments = hidden @ second
+            z = moments[:, :latent_dim]
+            decoder_hidden = z @ third
+            logits = decoder_hidden @ fourth
+            by_hidden = logits @ fourth.T
+            by_moments = torch.cat([by_hidden @ third.T] * 2, dim=1)
+            by_first = by_moments @ second.T
+            for a, b in ((images, by_first), (hidden, by_moments), (z, by_hidden), (decoder_hidden, logits)):
+                a.T @ b
+
+    run()
+    return run
+
+
 def pythae_model(params: dict, num_pixels: int, latent_dim: int) -> Any:
     """The VAE of pythae on the same networks."""
     from pythae.models import VAE, VAEConfig  # pyright: ignore[reportMissingImports]
