@@ -34,6 +34,7 @@ def curves(
     xlabel: str,
     ylabel: str,
     title: str = "",
+    log_x: bool = False,
     log_y: bool = False,
 ) -> Path:
     """Lines with a band of one standard error over repeats.
@@ -42,7 +43,7 @@ def curves(
       path: the PNG to write.
       series: `{name: (x [num], y [num_repeats, num])}`.
       xlabel, ylabel, title: texts.
-      log_y: whether the y axis is logarithmic.
+      log_x, log_y: whether an axis is logarithmic.
     """
     figure, axis = _figure(6.4, 4.0)
     for name, (x, y) in series.items():
@@ -53,6 +54,8 @@ def curves(
             stderr = y.std(axis=0, ddof=1) / np.sqrt(len(y))
             axis.fill_between(x, mean - stderr, mean + stderr, color=line.get_color(), alpha=0.2, linewidth=0)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if log_x:
+        axis.set_xscale("log")
     if log_y:
         axis.set_yscale("log")
     axis.grid(alpha=0.3)
@@ -83,6 +86,31 @@ def scatter_by_group(
             )
         axis.set(title=title, xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
         axis.title.set_fontsize(9)
+    return _save(figure, path)
+
+
+def scatter_by_label(path: str | Path, points: np.ndarray, labels: np.ndarray, *, title: str = "") -> Path:
+    """Points in the plane, a colour for each class.
+
+    Args:
+      path: the PNG to write.
+      points: `[num, 2]`.
+      labels: integers `[num]`.
+      title: text above.
+
+    Raises:
+      ValueError: if the shapes do not fit.
+    """
+    from matplotlib import colormaps
+
+    if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
+        raise ValueError(f"points must be [num, 2] and labels [num]; got {points.shape} and {labels.shape}")
+    figure, axis = _figure(5.4, 4.6)
+    for i, label in enumerate(np.unique(labels)):
+        chosen = points[labels == label]
+        axis.scatter(*chosen.T, s=6, color=colormaps["tab10"](i % 10), label=str(label), linewidths=0, rasterized=True)
+    axis.set(title=title, xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
+    axis.legend(fontsize=7, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     return _save(figure, path)
 
 

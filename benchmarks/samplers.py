@@ -15,8 +15,9 @@ what a gradient buys; and every stochastic-gradient sampler samples N(0, I) at i
 more than 5 % fails the gate, and is reported beside the speed (`samplers_checks.py`).
 
 Bars: HMC's gradients per second at least 0.97 of the bare loop's and ahead of every peer; 32 chains cost at most 12
-times one. One chain's work is a core's: on two cores, 32 chains of it cost 16 at best, and less only where the fixed
-cost of a step counts, so that ratio is taken at 512 data and at 16, on one device and with each core as one.
+times one. One chain's products and elementwise work keep a core busy: on two cores 32 chains cost about 16, and less
+where the fixed cost of a step counts, so that ratio is taken at 512 data and at 16, on one device and with each core as
+one. bayesjax's SGHMC and SGLD draw 16-bit normals (`bayesjax.noise`), the peers their own: what each does by default.
 
 Last, cost against size: the slope of log cost in log size over chains, width and data, with its standard error; and the
 share of this machine's matrix-product rate that a gradient reaches. Results: benchmarks/results/samplers.json.
@@ -64,7 +65,7 @@ class Config:
     num_draws: int = 400
     """Draws of each of four chains for the effective sample size."""
     scaling: Literal["all", "few"] = "all"
-    """Which sizes to sweep: few takes the ends."""
+    """Which sizes to sweep: few takes every fourth."""
     threads: int = 2
     """Cores and threads for every library."""
     out: str = str(measure.RESULTS / "samplers.json")

@@ -79,7 +79,8 @@ CHIPS = {
 HOP_SECONDS = 1e-6  # of a hop over a link: jax-ml.github.io/scaling-book/sharding
 ASSUMPTIONS = (
     "Float32 products run at JAX's default precision: one bf16 pass of the matrix unit, so the peak is that of bf16.",
-    "Products fill the matrix unit, and elementwise work and random numbers, on the vector unit, hide behind them.",
+    "Products fill the matrix unit, small ones too, and elementwise work and random numbers, on the vector unit, cost "
+    "nothing: the times are lower bounds, the most so for the Bayesian GAN with its noise and its batches of 64.",
     "HBM bytes are those of arrays that XLA did not place in the chip's own memory; they move at the full bandwidth.",
     "Collectives are not overlapped with computation or with one another. A group lies along as few axes of the slice "
     "as hold it and uses them all, in both directions where a whole axis is closed to a ring (v5e and v6e: of length "

@@ -13,7 +13,8 @@ step alone, forward and both gradients, in the same scan or in a loop of PyTorch
 is eager code as one writes it, in its forms: batches by index or from a `DataLoader`, Adam's default or fused; and
 compiled by `torch.compile`. pythae trains the same networks in its own trainer's loop; it has no binarisation and is
 given grey images. Before anything is timed, loss and gradient of the port, and pythae's loss, are compared with
-bayesjax's from equal weights, images and noise.
+bayesjax's from equal weights, images and noise. bayesjax draws pixels with 16 random bits each (`data.Binarised`),
+PyTorch with its own generator: what each does by default.
 
 Bars: PyTorch eager takes at least 3 times as long as bayesjax; the products are at least 70 % of bayesjax's step. Also
 measured: the exponents of time against batch and width. Results: benchmarks/results/vae.json.

@@ -66,16 +66,16 @@ def linear(layer: dict) -> nn.Linear:
 
 
 def indexed(images: Any, batch_size: int) -> Iterator[Any]:
-    """Shuffled batches of a tensor in memory, without end."""
+    """Shuffled whole batches of a tensor in memory, without end."""
     while True:
-        for index in torch.randperm(len(images)).split(batch_size):
+        for index in torch.randperm(len(images)).split(batch_size)[: len(images) // batch_size]:
             yield images[index]
 
 
 def loaded(images: Any, batch_size: int) -> Iterator[Any]:
     """The same from a `DataLoader`."""
     while True:
-        for (batch,) in DataLoader(TensorDataset(images), batch_size, shuffle=True):
+        for (batch,) in DataLoader(TensorDataset(images), batch_size, shuffle=True, drop_last=True):
             yield batch
 
 

@@ -6,9 +6,10 @@
 Samplers: the log posterior of a 784-850-400-10 network (1.0 M weights, Gaussian prior) on a batch of 128; SGD with
 momentum on it is SGHMC without noise and diagnostics. Weight posteriors: Blundell's 784-1200-1200-10 (2.4 M weights,
 twice as many parameters), moved by SGD as in the paper: weights drawn and nothing else, with the closed-form KL to a
-Gaussian, and with the scale mixture. Peers are bayesian-torch (its layers' closed-form KL) and BLiTZ (sampled KL, its
-mixture), the same network and batch in eager PyTorch. Before anything is timed, both networks' logits at small
-standard deviations, and bayesian-torch's divergence, are compared with bayesjax's at equal parameters.
+Gaussian, and with the scale mixture; bayesjax's noise has 16 random bits a number (`bayesjax.noise`). Peers are
+bayesian-torch (its layers' closed-form KL) and BLiTZ (sampled KL, its mixture), the same network and batch in eager
+PyTorch. Before anything is timed, both networks' logits at small standard deviations, and bayesian-torch's divergence,
+are compared with bayesjax's at equal parameters.
 
 Bars: SGHMC at most 1.25 times SGD with momentum on the same density; a sampled-weight step at most 1.5 times the
 deterministic one. Last, standard normals alone. Results: benchmarks/results/weights.json.

@@ -87,6 +87,46 @@ def step_sizes(results: dict) -> str:
     return table(rows, ["T", "friction", *(f"learning rate {rate:g}" for rate in config["learning_rates"])])
 
 
+def auto_encoder(results: dict) -> str:
+    """Latent dimensions down; bounds by epoch, likelihood and active units across; then the estimators."""
+    config, metrics = results["config"], results["metrics"]
+    epochs = sorted(
+        {int(name.rpartition(" ")[2]) for name in metrics if " -ELBO epoch " in name},
+    )
+    rows = [
+        [
+            str(dim),
+            *(number(metrics[f"latent={dim} test -ELBO epoch {epoch}"], 2) for epoch in epochs),
+            number(metrics[f"latent={dim} test KL"], 2),
+            number(metrics[f"latent={dim} test NLL"], 2),
+            number(metrics[f"latent={dim} active units"], 0),
+        ]
+        for dim in config["latent_dims"]
+    ]
+    images, draws = config["num_likelihood"], config["likelihood_samples"]
+    header = [
+        "latents",
+        *(f"epoch {epoch}" for epoch in epochs),
+        "KL",
+        f"-log p(x), {images} images x {draws}",
+        "active",
+    ]
+    estimators = [
+        [
+            name.replace("_", " "),
+            number(metrics[f"{name} train -ELBO"], 2),
+            f"{metrics[f'{name} gradient variance']['value']:.3g}",
+        ]
+        for name in config["estimators"]
+    ]
+    across = [
+        "gradient",
+        f"train -ELBO after {config['estimator_epochs']} epochs",
+        "variance of the encoder's gradient",
+    ]
+    return "\n\n".join([table(rows, header), *([table(estimators, across)] if estimators else [])])
+
+
 def short(value: float) -> str:
     """Two decimals, and at least three digits."""
     return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
@@ -212,6 +252,7 @@ RENDER = {
     "bayesian_gan": synthetic,
     "bayesian_gan_semisupervised": semisupervised,
     "bayesian_gan_step_sizes": step_sizes,
+    "vae": auto_encoder,
 }
 
 

@@ -3,6 +3,7 @@
     digits              1797 grey 8 x 8 images of handwritten digits, shipped inside scikit-learn: needs no network
     synthetic/...       made on the spot (`synthetic.py`)
     path/to/file.npz    your own arrays: x_train, y_train, x_test, y_test (as Keras has them)
+    path/to/file.npy    one array without labels, such as the Frey faces; a tenth of it, drawn once, is the test split
     anything else       an image data set of TensorFlow Datasets by its name, already prepared in `data_dir`
 
 Images are float32 `[num, height, width, channels]` in [0, 1]. Read `batches.py` next for minibatches.
@@ -79,8 +80,8 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
     Raises:
       UnknownDataset: if there is no data set of that name.
       DataUnavailable: if it is not prepared on this machine and cannot be.
-      ValueError: if an `.npz` file lacks an array, or its arrays do not fit each other.
-      FileNotFoundError: if an `.npz` file does not exist.
+      ValueError: if a file lacks an array, or its arrays do not fit each other.
+      FileNotFoundError: if a file does not exist.
     """
     if name == "digits":
         return _load_digits()
@@ -89,6 +90,8 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
         return Dataset(name, Split(inputs), Split(inputs[:0]))
     if name.endswith(".npz"):
         return _load_npz(Path(name))
+    if name.endswith(".npy"):
+        return _load_npy(Path(name))
     return _load_tfds(name, data_dir)
 
 
@@ -125,6 +128,22 @@ def _load_npz(path: Path) -> Dataset:
     if train.inputs.shape[1:] != test.inputs.shape[1:]:
         raise ValueError(f"{path}: x_train has examples of shape {x_train.shape[1:]}, x_test of {x_test.shape[1:]}")
     return Dataset(str(path), train, test, num_classes)
+
+
+def _load_npy(path: Path) -> Dataset:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: expected an .npy file with one array [num, ...]")
+    try:
+        x = np.load(path)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a readable .npy file of a plain array: {error}") from None
+    if not isinstance(x, np.ndarray) or x.ndim < 2 or len(x) < 2 or x.dtype.kind not in "uif":
+        found = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else "several arrays"
+        raise ValueError(f"{path} must hold one array of numbers [num >= 2, ...]; got {found}")
+    order = np.random.default_rng(0).permutation(len(x))
+    num_test = max(1, len(x) // 10)
+    test, train = np.sort(order[:num_test]), np.sort(order[num_test:])
+    return Dataset(str(path), Split(_images(x[train], str(path))), Split(_images(x[test], str(path))))
 
 
 def _images(x: np.ndarray, name: str) -> np.ndarray:

@@ -71,7 +71,7 @@ def make_norm(norm: str, channels: int) -> Callable[[Array], Array]:
 
 
 class Generator(nn.Module):
-    """Noise `[batch, z_dim]` to images `[batch, *image_shape]` in (-1, 1).
+    """Noise `[batch, z_dim]` to images `[batch, *image_shape]`, in (-1, 1) unless `output` is another.
 
     Attributes:
       image_shape: (height, width, channels).
@@ -79,6 +79,7 @@ class Generator(nn.Module):
       norm: "group", "batch" or "none".
       kernel_size: of the convolutions.
       kernel_init: Flax initialiser.
+      output: applied to the last layer.
     """
 
     image_shape: Sequence[int]
@@ -86,6 +87,7 @@ class Generator(nn.Module):
     norm: str = "group"
     kernel_size: int = 5
     kernel_init: Initializer = DCGAN_INIT
+    output: Callable[[Array], Array] = jnp.tanh
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -101,7 +103,7 @@ class Generator(nn.Module):
             ]
             if (height, width) != sizes[-1]:
                 x = nn.relu(make_norm(self.norm, channels)(x))
-        return jnp.tanh(x)
+        return self.output(x)
 
 
 class Discriminator(nn.Module):

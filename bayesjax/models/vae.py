@@ -4,9 +4,10 @@
     decode: z -> p(x | z) = Bernoulli(sigmoid(logits(z)))  or  N(mean(z), diag variance(z))  or  N(mean(z), variance)
     prior:       p(z) = N(0, I)
 
-Multi-layer perceptrons that mirror each other; 784-500-20-500-784 with tanh is the classic for MNIST. Source: Kingma &
-Welling, "Auto-encoding variational Bayes", ICLR 2014, appendix C; one learned variance for all pixels is the
-"sigma-VAE" of Rybkin, Daniilidis & Levine, ICML 2021. `objectives/elbo.py` is what trains them:
+Networks that mirror each other: multi-layer perceptrons, of which 784-500-20-500-784 with tanh is the classic for
+MNIST, or DCGAN's stacks of strided convolutions. Source: Kingma & Welling, "Auto-encoding variational Bayes", ICLR
+2014, appendix C; one learned variance for all pixels is the "sigma-VAE" of Rybkin, Daniilidis & Levine, ICML 2021.
+`objectives/elbo.py` is what trains them:
 
     model = vae.VAE(latent_dim=20, data_shape=(28, 28, 1))
     encode = lambda params, x: model.apply({"params": params}, x, method="encode")
@@ -21,11 +22,13 @@ import distrax
 import flax.linen as nn
 import jax.numpy as jnp
 
+from bayesjax.models import dcgan
 from bayesjax.models.initializers import Initializer, fan_in_normal
 from bayesjax.models.mlp import MLP
 from bayesjax.types import Array
 
 LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_shared")
+ARCHITECTURES = ("mlp", "convolutional")
 
 
 class VAE(nn.Module):
@@ -34,13 +37,16 @@ class VAE(nn.Module):
     Attributes:
       latent_dim: length of z.
       data_shape: shape of one example x, e.g. (784,) or (28, 28, 1).
-      hidden: widths of the encoder's hidden layers; the decoder's are the same backwards.
-      activation: of the hidden layers; `nn.tanh` as in the paper, or `nn.relu`.
+      hidden: widths of the encoder's hidden layers, or channels of its convolutions, each of stride 2; the decoder's
+        are the same backwards.
+      activation: of the hidden layers of a perceptron; `nn.tanh` as in the paper, or `nn.relu`.
       likelihood: "bernoulli"; "gaussian", with a mean and a variance for each pixel from z; "gaussian_shared", with a
         mean for each pixel and one learned variance.
       min_scale: least standard deviation of a Gaussian p(x | z). Without it the likelihood of a pixel that is the same
         in all data has no upper bound. The default is that of rounding to 8 bits, 1/(256 sqrt 12).
       kernel_init: Flax initialiser.
+      architecture: "mlp"; "convolutional", for data of shape (height, width, channels), with kernels of 5 x 5, leaky
+        ReLU in the encoder and ReLU in the decoder, without normalisation.
     """
 
     latent_dim: int
@@ -50,6 +56,7 @@ class VAE(nn.Module):
     likelihood: str = "bernoulli"
     min_scale: float = 1 / (256 * math.sqrt(12))
     kernel_init: Initializer = fan_in_normal()
+    architecture: str = "mlp"
 
     def setup(self) -> None:
         """Layers."""
@@ -59,9 +66,18 @@ class VAE(nn.Module):
             raise ValueError(
                 f"latent_dim and data_shape must be positive; got {self.latent_dim} and {tuple(self.data_shape)}"
             )
-        num_outputs = math.prod(self.data_shape) * (2 if self.likelihood == "gaussian" else 1)
-        self.encoder = MLP((*self.hidden, 2 * self.latent_dim), self.activation, self.kernel_init)
-        self.decoder = MLP((*reversed(self.hidden), num_outputs), self.activation, self.kernel_init)
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}; got {self.architecture!r}")
+        num_moments, backwards = 2 if self.likelihood == "gaussian" else 1, tuple(reversed(self.hidden))
+        if self.architecture == "mlp":
+            num_outputs = num_moments * math.prod(self.data_shape)
+            self.encoder = MLP((*self.hidden, 2 * self.latent_dim), self.activation, self.kernel_init)
+            self.decoder = MLP((*backwards, num_outputs), self.activation, self.kernel_init)
+        else:
+            shape, init = tuple(self.data_shape), {"kernel_init": self.kernel_init, "norm": "none"}
+            self.encoder = dcgan.Discriminator(shape, 2 * self.latent_dim, self.hidden, **init)
+            shape = *shape[:-1], num_moments * shape[-1]
+            self.decoder = dcgan.Generator(shape, backwards, output=lambda x: x, **init)
         if self.likelihood == "gaussian_shared":
             self.log_variance = self.param("log_variance", nn.initializers.zeros, ())
 
@@ -70,19 +86,25 @@ class VAE(nn.Module):
         ndim = len(self.data_shape)
         if x.shape[x.ndim - ndim :] != tuple(self.data_shape):
             raise ValueError(f"x must be [..., {', '.join(map(str, self.data_shape))}]; got {x.shape}")
-        mean, log_variance = jnp.split(self.encoder(x.reshape(*x.shape[: x.ndim - ndim], -1)), 2, axis=-1)
+        leading = x.shape[: x.ndim - ndim]
+        if self.architecture == "mlp":
+            moments = self.encoder(x.reshape(*leading, -1))
+        else:
+            moments = self.encoder(x.reshape(-1, *self.data_shape)).reshape(*leading, -1)
+        mean, log_variance = jnp.split(moments, 2, axis=-1)
         return distrax.Independent(distrax.Normal(mean, jnp.exp(log_variance / 2)), 1)
 
     def decode(self, z: Array) -> distrax.Distribution:
         """p(x | z): `z [..., latent_dim]` to a distribution of `data_shape`."""
         shape = *z.shape[:-1], *self.data_shape
+        outputs = self.decoder(z) if self.architecture == "mlp" else self.decoder(z.reshape(-1, self.latent_dim))
         if self.likelihood == "bernoulli":
-            pixels = Bernoulli(self.decoder(z).reshape(shape))
+            pixels = Bernoulli(outputs.reshape(shape))
         elif self.likelihood == "gaussian":
-            mean, log_variance = jnp.split(self.decoder(z), 2, axis=-1)
+            mean, log_variance = jnp.split(outputs, 2, axis=-1)
             pixels = distrax.Normal(mean.reshape(shape), self._scale(log_variance.reshape(shape)))
         else:
-            pixels = distrax.Normal(self.decoder(z).reshape(shape), self._scale(self.log_variance))
+            pixels = distrax.Normal(outputs.reshape(shape), self._scale(self.log_variance))
         return distrax.Independent(pixels, len(self.data_shape))
 
     def prior(self) -> distrax.Distribution:

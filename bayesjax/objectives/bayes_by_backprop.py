@@ -34,8 +34,8 @@ def bayes_by_backprop(
       num_samples: draws of the weights, averaged over.
 
     Returns:
-      `(variational, rng_key, batch) -> (loss, aux)`; aux has "nll" (per example), "kl" (nats, of the whole data set)
-      and what the likelihood returned.
+      `(variational, rng_key, batch) -> (loss, aux)`; aux has what the likelihood returned, and under these names "nll"
+      (per example) and "kl" (of the weights, nats of the whole data set).
 
     Raises:
       ValueError: if a count is not positive.
@@ -49,7 +49,7 @@ def bayes_by_backprop(
         weights = sample(variational, weights_key)
         fit, aux = log_likelihoods(weights, data_key, batch)
         divergence = kl(variational, weights)
-        return divergence / num_data - fit, {"nll": -fit, "kl": divergence, **aux}
+        return divergence / num_data - fit, {**aux, "nll": -fit, "kl": divergence}
 
     def loss(variational: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         if num_samples == 1:

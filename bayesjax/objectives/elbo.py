@@ -4,9 +4,13 @@
               = E_q [ log p(x | z) ] - KL(q(z | x) || p(z))               SGVB B: the divergence in closed form
     log p(x) >= E_q log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x)          importance-weighted; rises with k
 
-The draws z ~ q(z | x) are differentiable in q's parameters (z = mean + scale * noise), and so are the bounds. Sources:
-Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, equations 6 and 7; Burda, Grosse & Salakhutdinov,
-"Importance weighted autoencoders", ICLR 2016. Networks to put in are in `models/vae.py`:
+The draws z ~ q(z | x) are differentiable in q's parameters (z = mean + scale * noise), and so are the bounds. Where
+draws are not, or to see what that saves, the score function gives the same gradient in the mean, with more variance:
+
+    d/dphi E_q [ f(z) ] = E_q [ f(z) d/dphi log q(z | x) ] + E_q [ d/dphi f(z) ]      z held fixed; first derivatives
+
+Sources: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, section 2.2, equations 6 and 7; Burda, Grosse
+& Salakhutdinov, "Importance weighted autoencoders", ICLR 2016. Networks to put in are in `models/vae.py`:
 
     loss = objectives.batch_mean(elbo.negative_elbo(encode, decode, prior))
 """
@@ -16,6 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 
 from bayesjax.types import Array, Params, PRNGKey
 
@@ -24,6 +30,7 @@ Distribution = Any
 Conditional = Callable[[Params, Array], Distribution]
 Objective = Callable[[Params, PRNGKey, Array], tuple[Array, dict[str, Array]]]
 KL = ("closed_form", "sampled")
+GRADIENTS = ("reparameterised", "score_function")
 
 
 def negative_elbo(
@@ -34,6 +41,7 @@ def negative_elbo(
     num_samples: int = 1,
     beta: float = 1.0,
     kl: str = "closed_form",
+    gradient: str = "reparameterised",
 ) -> Objective:
     """-1/L sum_l log p(x | z_l) + beta KL(q(z | x) || p(z)), z_l ~ q(z | x).
 
@@ -46,6 +54,7 @@ def negative_elbo(
         2017).
       kl: "closed_form" (SGVB B) where distrax has one; "sampled" (SGVB A), 1/L sum_l log q(z_l | x) - log p(z_l), for
         any pair of distributions.
+      gradient: "reparameterised", through the draws; "score_function", for any q whose log density is differentiable.
 
     Returns:
       `(params, rng_key, x) -> (scalar, aux)`, to be minimised; aux has the two parts, `reconstruction` (the mean of
@@ -58,13 +67,19 @@ def negative_elbo(
         raise ValueError(f"beta must be non-negative and finite; got {beta}")
     if kl not in KL:
         raise ValueError(f"kl must be one of {', '.join(KL)}; got {kl!r}")
-    terms = _sampled_terms(encode, decode, prior, num_samples)
+    if gradient not in GRADIENTS:
+        raise ValueError(f"gradient must be one of {', '.join(GRADIENTS)}; got {gradient!r}")
+    terms = _sampled_terms(encode, decode, prior, num_samples, through_draws=gradient == "reparameterised")
 
     def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
-        posterior, log_likelihood, log_ratio = terms(params, rng_key, x)
+        posterior, log_q, log_likelihood, log_ratio = terms(params, rng_key, x)
         reconstruction = log_likelihood.mean()
         divergence = _closed_form_kl(posterior, prior) if kl == "closed_form" else log_ratio.mean()
-        return beta * divergence - reconstruction, {"reconstruction": reconstruction, "kl": divergence}
+        loss = beta * divergence - reconstruction
+        if gradient == "score_function":  # zero, with the gradient f(z) d log q
+            sampled = -log_likelihood if kl == "closed_form" else beta * log_ratio - log_likelihood
+            loss += jnp.mean(lax.stop_gradient(sampled) * (log_q - lax.stop_gradient(log_q)))
+        return loss, {"reconstruction": reconstruction, "kl": divergence}
 
     return objective
 
@@ -92,7 +107,7 @@ def negative_iwae_bound(
     terms = _sampled_terms(encode, decode, prior, num_samples)
 
     def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
-        _, log_likelihood, log_ratio = terms(params, rng_key, x)
+        _, _, log_likelihood, log_ratio = terms(params, rng_key, x)
         bound = jax.nn.logsumexp(log_likelihood - log_ratio) - math.log(num_samples)
         return -bound, {"reconstruction": log_likelihood.mean(), "kl": log_ratio.mean()}
 
@@ -100,9 +115,10 @@ def negative_iwae_bound(
 
 
 def _sampled_terms(
-    encode: Conditional, decode: Conditional, prior: Distribution, num_samples: int
-) -> Callable[[Params, PRNGKey, Array], tuple[Distribution, Array, Array]]:
-    """`(params, rng_key, x) -> q(z | x), [log p(x | z_i)], [log q(z_i | x) - log p(z_i)]`, z_i ~ q(z | x).
+    encode: Conditional, decode: Conditional, prior: Distribution, num_samples: int, *, through_draws: bool = True
+) -> Callable[[Params, PRNGKey, Array], tuple[Distribution, Array, Array, Array]]:
+    """`(params, rng_key, x) -> q(z | x), [log q(z_i | x)], [log p(x | z_i)], [log q(z_i | x) - log p(z_i)]`, of draws
+    z_i ~ q(z | x) that are differentiable or held fixed.
 
     Raises:
       ValueError: if `num_samples` is not positive or, when evaluated, a distribution is not over whole vectors.
@@ -110,9 +126,12 @@ def _sampled_terms(
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1; got {num_samples}")
 
-    def terms(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Distribution, Array, Array]:
+    def terms(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Distribution, Array, Array, Array]:
         posterior = encode(params, x)
         z, log_q = posterior.sample_and_log_prob(seed=rng_key, sample_shape=(num_samples,))
+        if not through_draws:
+            z = lax.stop_gradient(z)
+            log_q = posterior.log_prob(z)
 
         def log_prob(z: Array) -> Array:
             return decode(params, z).log_prob(x)
@@ -126,7 +145,7 @@ def _sampled_terms(
                     f"{name} must give a distribution whose log_prob of one event is a scalar (distrax.Independent "
                     f"makes one of many); got shape {value.shape[1:]}"
                 )
-        return posterior, log_likelihood, log_q - log_prior
+        return posterior, log_q, log_likelihood, log_q - log_prior
 
     return terms
 

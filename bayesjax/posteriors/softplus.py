@@ -25,20 +25,23 @@ _RATIO = (
 @jax.custom_jvp
 def softplus(x: Array) -> Array:
     """log(1 + exp x), elementwise; the standard deviation of a weight whose rho is x."""
-    return jax.nn.softplus(x) if x.dtype == jnp.float64 else _softplus(x, jax.nn.sigmoid(x))
+    return _value_and_derivative(x)[0]
 
 
-def _softplus(x: Array, derivative: Array) -> Array:
+def _value_and_derivative(x: Array) -> tuple[Array, Array]:
+    if x.dtype == jnp.float64:
+        return jax.nn.softplus(x), jax.nn.sigmoid(x)
+    wide = x.astype(jnp.float32)  # float16 cannot hold exp 12
+    derivative = jax.nn.sigmoid(wide)
     p = jnp.minimum(derivative, 1 - derivative)
     ratio = functools.reduce(lambda value, coefficient: value * p + coefficient, reversed(_RATIO))
-    return jnp.maximum(x, 0) + p * ratio
+    return (jnp.maximum(wide, 0) + p * ratio).astype(x.dtype), derivative.astype(x.dtype)
 
 
 @softplus.defjvp
 def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
-    derivative = jax.nn.sigmoid(x)
-    value = jax.nn.softplus(x) if x.dtype == jnp.float64 else _softplus(x, derivative)
+    value, derivative = _value_and_derivative(x)
     return value, tangent * derivative
 
 

@@ -172,6 +172,39 @@ def test_a_file_that_is_no_npz(npz, content):
         data.load(path)
 
 
+def test_npy(tmp_path):
+    """One array: every image once, a tenth of them for the test, always the same ones, in the order of the file."""
+    path = tmp_path / "faces.npy"
+    images = np.arange(40, dtype=np.uint8)[:, None, None] * np.ones((3, 2), np.uint8)
+    np.save(path, images)
+    dataset, again = data.load(str(path)), data.load(str(path))
+    assert dataset.input_shape == (3, 2, 1) and len(dataset.test) == 4 and dataset.num_classes == 0
+    both = [np.round(255 * split.inputs[:, 0, 0, 0]).astype(int) for split in (dataset.train, dataset.test)]
+    assert sorted([*both[0], *both[1]]) == list(range(40)) and (np.diff(both[1]) > 0).all() and both[1][-1] != 39
+    np.testing.assert_array_equal(again.test.inputs, dataset.test.inputs)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"text", "is not a readable .npy file"),
+        (np.zeros(5), "must hold one array of numbers [num >= 2, ...]; got float64 of shape (5,)"),
+        (np.array([["a"], ["b"]]), "must hold one array of numbers"),
+        (np.full((4, 3, 3), 7.0), "must hold uint8 images or floats in [0, 1]"),
+    ],
+)
+def test_bad_npy(content, message, tmp_path):
+    path = tmp_path / "faces.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        data.load(str(path))
+    with pytest.raises(FileNotFoundError, match=r"expected an \.npy file"):
+        data.load(str(tmp_path / "none.npy"))
+
+
 @pytest.mark.parametrize("name", ["synthetic/ten_clusters", "synthetic/single_gaussian"])
 def test_synthetic_sets(name):
     """Deterministic, standardised per column, no labels, an empty test split."""

@@ -11,7 +11,7 @@ import scipy.special
 import scipy.stats
 
 from bayesjax import data, kernels, models, objectives, training
-from bayesjax.models import vae
+from bayesjax.models import dcgan, vae
 from bayesjax.objectives import elbo
 
 SHAPE, LATENT = (3, 2, 1), 2
@@ -90,6 +90,30 @@ def test_shapes_and_sizes():
     assert kernels_of == {"encoder": [(784, 500), (500, 40)], "decoder": [(20, 500), (500, 784)]}
 
 
+@pytest.mark.parametrize("likelihood", vae.LIKELIHOODS)
+def test_convolutional_networks(likelihood):
+    """DCGAN's stacks: any leading axes, one example as in a batch, a mean and a variance for every pixel."""
+    model = vae.VAE(LATENT, (6, 5, 2), hidden=(4, 8), likelihood=likelihood, architecture="convolutional")
+    x = np.random.default_rng(0).uniform(size=(3, 6, 5, 2)).astype(np.float32)
+    params = jax.jit(model.init)(jax.random.key(0), x)["params"]
+    encode, decode = applies(model)
+    q, p = encode(params, x), decode(params, np.ones((3, 2, LATENT), np.float32))
+    assert (q.batch_shape, q.event_shape) == ((3,), (LATENT,))
+    assert (p.batch_shape, p.event_shape) == ((3, 2), (6, 5, 2))
+    np.testing.assert_allclose(jax.vmap(lambda x: encode(params, x).mean())(x), q.mean(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(decode(params, np.ones(LATENT)).log_prob(x[0]), p.log_prob(x[0])[0, 0], rtol=1e-4)
+    out = dcgan.Generator((6, 5, 4 if likelihood == "gaussian" else 2), (8, 4), norm="none", output=lambda x: x).apply(
+        {"params": params["decoder"]}, np.ones((1, LATENT))
+    )
+    log_variance = params["log_variance"] if likelihood == "gaussian_shared" else out[0, ..., 2:]
+    if likelihood == "bernoulli":
+        np.testing.assert_allclose(p.mean()[0, 0], jax.nn.sigmoid(out[0]), rtol=1e-5, atol=1e-6)
+    else:
+        scale = np.broadcast_to(np.sqrt(model.min_scale**2 + np.exp(log_variance)), (6, 5, 2))
+        np.testing.assert_allclose(p.mean()[0, 0], out[0, ..., :2], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(p.stddev()[0, 0], scale, rtol=1e-5)
+
+
 def test_prior_is_standard_normal():
     z = np.random.default_rng(0).normal(size=(3, LATENT))
     np.testing.assert_allclose(made()[0].prior().log_prob(z), scipy.stats.norm.logpdf(z).sum(axis=-1), rtol=1e-5)
@@ -125,6 +149,7 @@ def test_bernoulli_log_prob():
     ("make", "message"),
     [
         (lambda: made("poisson"), "likelihood must be one of bernoulli, gaussian, gaussian_shared; got 'poisson'"),
+        (lambda: made(architecture="unet"), "architecture must be one of mlp, convolutional; got 'unet'"),
         (lambda: vae.VAE(0, SHAPE).init(jax.random.key(0), X), r"latent_dim and data_shape .* got 0 and \(3, 2, 1\)"),
         (lambda: vae.VAE(2, (4,)).init(jax.random.key(0), X), r"x must be \[..., 4\]; got \(5, 3, 2, 1\)"),
     ],

@@ -293,6 +293,10 @@ def test_a_batch_costs_the_products_of_batch_code():
             lambda: elbo.negative_elbo(encode, decode, prior(), kl="B"),
             "kl must be one of closed_form, sampled; got 'B'",
         ),
+        (
+            lambda: sampled(gradient="reinforce"),
+            "gradient must be one of reparameterised, score_function; got 'reinforce'",
+        ),
     ],
 )
 def test_bad_options(make, message):

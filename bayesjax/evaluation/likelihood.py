@@ -1,0 +1,308 @@
+"""How probable a latent-variable model holds data to be: log p(x) of a decoder, which no formula gives.
+
+    log p(x) = log E_{z ~ q(z | x)} [ p(x, z) / q(z | x) ]                    importance sampling with the encoder
+    log p(x) = log E [ prod_t p(x | z_t)^(b_{t+1} - b_t) ]                    annealed: no encoder; z_0 ~ p(z), each z_t
+                                                                              by a step that keeps p(z) p(x | z)^b_t
+    log p(x) ~ log 1/n sum_i N(x; y_i, s^2 I),  y_i ~ the model               Parzen window: of samples alone
+
+Averages of unbiased estimates of p(x) under the logarithm, the first two are lower bounds in expectation. The last is
+no bound, and poor in many dimensions (Theis, van den Oord & Bethge, ICLR 2016); it is here because the literature
+reports it. Sources: Burda, Grosse & Salakhutdinov, ICLR 2016; Neal, "Annealed importance sampling", 2001, as Wu et al.
+apply it, "On the quantitative analysis of decoder-based generative models", ICLR 2017; Breuleux, Bengio & Vincent 2011.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from bayesjax import kernels
+from bayesjax.types import Array, ArrayLike, Params, PRNGKey
+
+Distribution = Any
+"""A distrax distribution over one event."""
+MIN_PILOT, PILOT_STEPS = 30, 3  # temperatures of the pilot run, and steps at each
+
+
+def importance_sampled(
+    encode: Callable[[Params, Array], Distribution],
+    decode: Callable[[Params, Array], Distribution],
+    prior: Distribution,
+    params: Params,
+    rng_key: PRNGKey,
+    x: ArrayLike,
+    *,
+    num_samples: int = 5000,
+    batch_size: int = 64,
+    chunk_size: int = 50,
+) -> Array:
+    """Log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x), z_i ~ q(z | x), of each example: a lower bound that rises with k.
+
+    Args:
+      encode: `(params, x) -> q(z | x)`, of one example.
+      decode: `(params, z) -> p(x | z)`, of one latent vector.
+      prior: p(z).
+      params: of both.
+      rng_key: each example has its own, by its place.
+      x: examples `[num, ...]`.
+      num_samples: k, rounded up to a multiple of `chunk_size`.
+      batch_size: examples at once.
+      chunk_size: draws at once. Memory is that of `batch_size * chunk_size` evaluations of the decoder, whatever `num`
+        and `num_samples` are.
+
+    Returns:
+      Nats `[num]`.
+
+    Raises:
+      ValueError: if a count is not positive or `x` has no examples.
+    """
+    _check_positive(num_samples=num_samples, batch_size=batch_size, chunk_size=chunk_size)
+    num_chunks = -(-num_samples // chunk_size)
+
+    def of_example(params: Params, key: PRNGKey, example: Array) -> Array:
+        posterior = encode(params, example)
+
+        def chunk(total: Array, index: Array) -> tuple[Array, None]:
+            z, log_q = posterior.sample_and_log_prob(seed=jax.random.fold_in(key, index), sample_shape=(chunk_size,))
+            log_likelihood = jax.vmap(lambda z: decode(params, z).log_prob(example))(z)
+            return jnp.logaddexp(total, jax.nn.logsumexp(log_likelihood + prior.log_prob(z) - log_q)), None
+
+        total, _ = lax.scan(chunk, jnp.full((), -jnp.inf), jnp.arange(num_chunks))
+        return total - math.log(num_chunks * chunk_size)
+
+    return _in_batches(of_example, params, rng_key, x, batch_size)
+
+
+class Annealed(NamedTuple):
+    """What `annealed` found for each example.
+
+    Attributes:
+      log_likelihood: nats `[num]`, the logarithm of the mean weight.
+      log_weights: `[num, num_chains]`; their spread tells how far the estimate can be trusted.
+      acceptance_probability: `[num]`, the mean over all transitions.
+    """
+
+    log_likelihood: Array
+    log_weights: Array
+    acceptance_probability: Array
+
+
+def annealed(
+    decode: Callable[[Params, Array], Distribution],
+    prior: Distribution,
+    params: Params,
+    rng_key: PRNGKey,
+    x: ArrayLike,
+    *,
+    num_temperatures: int = 1000,
+    num_chains: int = 16,
+    num_integration_steps: int = 10,
+    target_acceptance: float = 0.65,
+    batch_size: int = 64,
+) -> Annealed:
+    """Annealed importance sampling from the prior to the posterior of each example, with a step of HMC a temperature.
+
+    The inverse temperatures b_0 = 0, ..., b_n = 1 are those of a sigmoid, dense at both ends. The step sizes come from
+    a pilot run with a tenth of the temperatures (at least 30) and three steps at each, which adapts them by example
+    towards an acceptance probability; the run itself takes them as given, so that its weights are unbiased.
+
+    Args:
+      decode: `(params, z) -> p(x | z)`, of one latent vector.
+      prior: p(z), of `event_shape` `[latent_dim]`.
+      params: the decoder's.
+      rng_key: each example has its own, by its place.
+      x: examples `[num, ...]`.
+      num_temperatures: n, at least 10.
+      num_chains: independent chains of an example, whose weights are averaged.
+      num_integration_steps: leapfrog steps of a transition.
+      target_acceptance: of a transition.
+      batch_size: examples at once.
+
+    Raises:
+      ValueError: if an argument is out of range or `x` has no examples.
+    """
+    _check_positive(num_chains=num_chains, num_integration_steps=num_integration_steps, batch_size=batch_size)
+    if num_temperatures < 10:
+        raise ValueError(f"num_temperatures must be at least 10; got {num_temperatures}")
+    if not 0 < target_acceptance < 1:
+        raise ValueError(f"target_acceptance must lie strictly between 0 and 1; got {target_acceptance}")
+
+    def of_example(params: Params, key: PRNGKey, example: Array) -> Annealed:
+        def log_likelihood(z: Array) -> Array:
+            return decode(params, z).log_prob(example)
+
+        def tempered(z: Array, rng_key: PRNGKey, inverse_temperature: Array) -> Array:
+            del rng_key
+            return prior.log_prob(z) + inverse_temperature * log_likelihood(z)
+
+        def move(key: PRNGKey, z: Array, inverse_temperature: Array, step_size: Array) -> tuple[Array, Array]:
+            """All chains a step on, and their mean acceptance probability."""
+            kernel = kernels.hmc(tempered, step_size=lambda _: step_size, num_integration_steps=num_integration_steps)
+
+            def one(key: PRNGKey, z: Array) -> tuple[Array, Array]:
+                state, info = kernel.step(key, kernel.init(z, key), inverse_temperature)
+                return state.position, info.acceptance_probability
+
+            z, accepted = jax.vmap(one)(jax.random.split(key, num_chains), z)
+            return z, accepted.mean()
+
+        def start(key: PRNGKey) -> Array:
+            return jax.vmap(lambda key: prior.sample(seed=key))(jax.random.split(key, num_chains))
+
+        def pilot(key: PRNGKey, num: int) -> Array:
+            """A step size for each of `num` temperatures, adapted in a few transitions at each."""
+            start_key, run_key = jax.random.split(key)
+            schedule = jnp.repeat(inverse_temperatures(num)[1:], PILOT_STEPS)
+
+            def advance(carry: tuple[Array, Array], step: Array) -> tuple[tuple[Array, Array], Array]:
+                z, size = carry
+                z, accepted = move(jax.random.fold_in(run_key, step), z, schedule[step], size)
+                size = (size * jnp.where(accepted > target_acceptance, 1.15, 0.85)).astype(size.dtype)
+                return (z, size), size
+
+            _, sizes = lax.scan(advance, (start(start_key), jnp.full((), 0.1)), jnp.arange(len(schedule)))
+            return jnp.exp(jnp.log(sizes).reshape(num, PILOT_STEPS).mean(axis=1))
+
+        def anneal(key: PRNGKey, step_sizes: Array) -> tuple[Array, Array]:
+            """Log weights `[num_chains]` and acceptance probabilities `[num_temperatures]`."""
+            start_key, run_key = jax.random.split(key)
+            schedule = inverse_temperatures(num_temperatures)
+
+            def advance(carry: tuple[Array, Array], step: Array) -> tuple[tuple[Array, Array], Array]:
+                z, log_weights = carry
+                log_weights += (schedule[step + 1] - schedule[step]) * jax.vmap(log_likelihood)(z)
+                z, accepted = move(jax.random.fold_in(run_key, step), z, schedule[step + 1], step_sizes[step])
+                return (z, log_weights), accepted
+
+            (_, log_weights), accepted = lax.scan(
+                advance, (start(start_key), jnp.zeros(num_chains)), jnp.arange(num_temperatures)
+            )
+            return log_weights, accepted
+
+        pilot_key, run_key = jax.random.split(key)
+        num_pilot = max(MIN_PILOT, num_temperatures // 10)
+        sizes = pilot(pilot_key, num_pilot)
+        at = jnp.linspace(0, num_pilot - 1, num_temperatures)
+        log_weights, accepted = anneal(run_key, jnp.interp(at, jnp.arange(num_pilot), sizes))
+        return Annealed(jax.nn.logsumexp(log_weights) - math.log(num_chains), log_weights, accepted.mean())
+
+    return _in_batches(of_example, params, rng_key, x, batch_size)
+
+
+def inverse_temperatures(num: int, steepness: float = 4.0) -> Array:
+    """b_0 = 0, ..., b_num = 1: a sigmoid, evenly from -steepness to steepness, `[num + 1]` (Wu et al. 2017)."""
+    values = jax.nn.sigmoid(jnp.linspace(-steepness, steepness, num + 1))
+    return (values - values[0]) / (values[-1] - values[0])
+
+
+def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float | ArrayLike, *, batch_size: int = 256) -> Array:
+    """Log 1/n sum_i N(x; samples_i, scale^2 I), of each example.
+
+    Args:
+      samples: of the model, `[n, ...]`.
+      x: examples `[num, ...]`, of the same shape each.
+      scale: the kernel's standard deviation, chosen on other data (`parzen_scale`).
+      batch_size: examples at once; memory is that of `batch_size * n` numbers.
+
+    Returns:
+      Nats `[num]`.
+
+    Raises:
+      ValueError: if the shapes differ or the scale is not positive.
+    """
+    samples, x = (np.asarray(a, np.float32) for a in (samples, x))
+    if samples.shape[1:] != x.shape[1:] or not len(samples):
+        raise ValueError(f"samples must be [n, ...] of x's shape {x.shape[1:]}; got {samples.shape}")
+    if not 0 < float(scale) < math.inf:
+        raise ValueError(f"scale must be positive and finite; got {scale}")
+    centre = samples.mean(axis=0)  # smaller numbers, smaller rounding errors
+    flat = (samples - centre).reshape(len(samples), -1)
+    log_normaliser = math.log(len(flat)) + flat.shape[1] * (math.log(float(scale)) + 0.5 * math.log(2 * math.pi))
+
+    def of_example(given: tuple[Array, Array], key: PRNGKey, example: Array) -> Array:
+        del key
+        samples, half_precision = given
+        products = jnp.dot(samples, example, precision=lax.Precision.HIGHEST)
+        distances = jnp.sum(samples**2, axis=1) - 2 * products + jnp.sum(example**2)
+        return jax.nn.logsumexp(-half_precision * jnp.maximum(distances, 0))
+
+    given = jnp.asarray(flat), jnp.float32(0.5 / float(scale) ** 2)
+    return (
+        _in_batches(of_example, given, jax.random.key(0), (x - centre).reshape(len(x), -1), batch_size) - log_normaliser
+    )
+
+
+def parzen_scale(samples: ArrayLike, validation: ArrayLike, scales: Sequence[float]) -> float:
+    """Of `scales`, the one under which `validation` is most probable: data that are neither trained nor tested on.
+
+    Raises:
+      ValueError: if there are no scales, and as `parzen_window`.
+    """
+    if not len(scales):
+        raise ValueError("scales is empty: parzen_scale chooses one of them")
+    means = [float(parzen_window(samples, validation, scale).mean()) for scale in scales]
+    return float(scales[int(np.argmax(means))])
+
+
+def active_units(
+    encode: Callable[[Params, Array], Distribution],
+    params: Params,
+    x: ArrayLike,
+    *,
+    threshold: float = 0.01,
+    batch_size: int = 1024,
+) -> Array:
+    """Which latent dimensions the encoder uses: those whose posterior mean varies over the data by more than
+    `threshold` (variance). Booleans `[latent_dim]`.
+
+    Source: Burda, Grosse & Salakhutdinov, ICLR 2016, section 5.
+    """
+    means = _in_batches(
+        lambda params, key, example: encode(params, example).mean(), params, jax.random.key(0), x, batch_size
+    )
+    return jnp.var(means, axis=0) > threshold
+
+
+def bits_per_dimension(log_likelihood: ArrayLike, num_dimensions: int, num_levels: int = 256) -> Array:
+    """-log_2 p(x) / dimensions, of nats.
+
+    Args:
+      log_likelihood: of examples, any shape.
+      num_dimensions: of one example: pixels times channels.
+      num_levels: for a density of values (level + u) / num_levels with u uniform on [0, 1), where the result bounds the
+        code length of the levels (Theis et al. 2016). `data.load` divides bytes by 255 and adds no u: a density of such
+        values bounds nothing. 1 for probabilities of discrete data.
+    """
+    _check_positive(num_dimensions=num_dimensions, num_levels=num_levels)
+    return -jnp.asarray(log_likelihood) / (num_dimensions * math.log(2)) + math.log2(num_levels)
+
+
+# ---- many examples
+
+
+def _in_batches(
+    of_example: Callable[[Any, PRNGKey, Array], Any], params: Any, rng_key: PRNGKey, x: ArrayLike, batch_size: int
+) -> Any:
+    """`of_example(params, key, example)` of all examples `[num, ...]`, `batch_size` at once, in one compiled loop."""
+    examples = jnp.asarray(x)
+    num = len(examples) if examples.ndim else 0
+    if num == 0:
+        raise ValueError(f"x must be [num >= 1, ...]; got shape {examples.shape}")
+
+    @jax.jit
+    def loop(params: Any, rng_key: PRNGKey, examples: Array) -> Any:
+        keys = jax.vmap(functools.partial(jax.random.fold_in, rng_key))(jnp.arange(num))
+        return lax.map(lambda pair: of_example(params, *pair), (keys, examples), batch_size=min(batch_size, num))
+
+    return loop(params, rng_key, examples)
+
+
+def _check_positive(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}")
