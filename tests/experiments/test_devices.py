@@ -42,6 +42,7 @@ def assert_same(found, expected):
     assert len(found) > 0
 
 
+@pytest.mark.slow
 def test_pmap_equals_one_device(tmp_path, compile_quickly, vectors):
     """Four generators on two devices; the run may be resumed on one, and says where it was."""
     flags = (*SYNTHETIC, "--methods", "ml_coupled", "--dataset", str(vectors))

@@ -29,6 +29,7 @@ def images(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_table_and_figures_and_resumes(images, tmp_path, capsys):
     flags = (*SMALL, "--dataset", images, "--out", tmp_path / "run")
     call(*flags)
@@ -48,13 +49,14 @@ def test_a_run_leaves_its_table_and_figures_and_resumes(images, tmp_path, capsys
     assert {path.stem for path in (tmp_path / "run" / "figures").iterdir()} == FIGURES
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
         ("--likelihood", "gaussian_shared", "--binarise", "none"),
-        ("--bound", "iwae", "--num-samples", "3", "--binarise", "fixed"),
-        ("--architecture", "convolutional", "--hidden", "4"),
+        pytest.param(
+            ("--bound", "iwae", "--num-samples", "3", "--binarise", "fixed"), marks=pytest.mark.slow, id="iwae"
+        ),
+        pytest.param(("--architecture", "convolutional", "--hidden", "4"), marks=pytest.mark.slow, id="convolutional"),
     ],
 )
 def test_options(flags, images, tmp_path):

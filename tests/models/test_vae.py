@@ -90,7 +90,10 @@ def test_shapes_and_sizes():
     assert kernels_of == {"encoder": [(784, 500), (500, 40)], "decoder": [(20, 500), (500, 784)]}
 
 
-@pytest.mark.parametrize("likelihood", vae.LIKELIHOODS)
+@pytest.mark.parametrize(
+    "likelihood",
+    ["gaussian", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bernoulli", "gaussian_shared"))],
+)
 def test_convolutional_networks(likelihood):
     """DCGAN's stacks: any leading axes, one example as in a batch, a mean and a variance for every pixel."""
     model = vae.VAE(LATENT, (6, 5, 2), hidden=(4, 8), likelihood=likelihood, architecture="convolutional")
