@@ -24,6 +24,10 @@ PRNGKey = jax.Array
 PyTree = Any
 Params = PyTree
 """A pytree of floating-point arrays: what is differentiated, optimised or sampled."""
+Distribution = Any
+"""A distrax distribution over one event: `sample`, `log_prob`, `kl_divergence`. Naming it would load distrax."""
+Conditional = Callable[[Params, Array], Distribution]
+"""`(params, x) -> q(z | x)` of an encoder, `(params, z) -> p(x | z)` of a decoder, for one x or z."""
 Schedule = Callable[[Array], Array | float]
 """A step size as a function of the number of steps taken so far (an int32 scalar)."""
 

@@ -39,7 +39,7 @@ from bayesjax import kernels, training, tree
 from bayesjax.types import Kernel, Params
 from benchmarks import measure, samplers_checks
 from benchmarks import samplers_problem as problem
-from benchmarks.samplers_checks import LEAPS, STEP_SIZE, Sampler
+from benchmarks.samplers_checks import LEAPS, Sampler
 from experiments import common, tables
 
 NUM_DATA, FEW_DATA, BATCH_SIZE, MANY = 512, 16, 64, 32
@@ -103,10 +103,7 @@ def bare_loop(logdensity: Callable[[Params], jax.Array], position: Params, num_g
 
 def hmc(num_data: int = NUM_DATA, hidden: tuple[int, ...] = problem.HIDDEN) -> Kernel:
     """bayesjax's, of the closure."""
-    logdensity = problem.closure(num_data, hidden)
-    return kernels.hmc(
-        lambda params, rng_key, batch: logdensity(params), step_size=STEP_SIZE, num_integration_steps=LEAPS
-    )
+    return samplers_checks.bayesjax_hmc(problem.closure(num_data, hidden))
 
 
 def hmc_row(kernel: Kernel, position: Params, num_gradients: int) -> measure.Row:
@@ -286,7 +283,7 @@ def main(config: Config) -> None:
         },
     }
     results = {
-        **measure.provenance(config, load_average),
+        **measure.provenance(config, load_average, "blackjax", "numpyro", "posteriors"),
         "milliseconds_per_gradient": {name: summaries[name] for name in times},
         "milliseconds_by_size": {name: entry for name, entry in summaries.items() if name not in times},
         "compile_seconds": running.compile_seconds,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import kernels
-from bayesjax.types import Density, Params
+from bayesjax.types import Density, Kernel, Params
 from benchmarks import samplers_problem as problem
 
 STEP_SIZE, LEAPS = 0.0035, 50  # of HMC: about 0.8 accepted
@@ -146,14 +146,19 @@ def check_port(num_data: int) -> float:
 # ---- HMC
 
 
+def bayesjax_hmc(logdensity: Callable[[Params], jax.Array]) -> Kernel:
+    """Bayesjax's HMC of a closure."""
+    return kernels.hmc(
+        lambda params, rng_key, batch: logdensity(params), step_size=STEP_SIZE, num_integration_steps=LEAPS
+    )
+
+
 def hmc_samplers(logdensity: Callable[[Params], jax.Array]) -> dict[str, Sampler]:
     """Each library's HMC of one closure, with the same step size and number of leapfrog steps."""
     import blackjax
     from numpyro.infer.hmc import hmc as numpyro_hmc  # pyright: ignore[reportMissingImports]
 
-    kernel = kernels.hmc(
-        lambda params, rng_key, batch: logdensity(params), step_size=STEP_SIZE, num_integration_steps=LEAPS
-    )
+    kernel = bayesjax_hmc(logdensity)
     numpyro_init, numpyro_step = numpyro_hmc(lambda params: -logdensity(params), algo="HMC")
     settings: Any = {"num_warmup": 0, "adapt_step_size": False, "adapt_mass_matrix": False, "trajectory_length": None}
 

@@ -101,26 +101,41 @@ def training_row(images: np.ndarray, batch_size: int, width: int, num_steps: int
     return measure.kernel_steps(kernel._replace(step=step), params, batches(images, batch_size), num_steps)
 
 
-def products_row(num_steps: int) -> measure.Row:
-    """The matrix products of a step and nothing else, each with operands that depend on the one before."""
-    _, _, params = training_parts()
-    weights = [params[net][f"layers_{i}"]["kernel"] for net in ("encoder", "decoder") for i in (0, 1)]
+def products(x: Any, weights: list[Any], concatenate: Callable) -> list[Any]:
+    """The matrix products of a step and nothing else, on the arrays of either library.
 
-    def products(x: jax.Array, weights: list[jax.Array]) -> list[jax.Array]:
-        first, second, third, fourth = weights
-        hidden = x @ first
-        moments = hidden @ second
-        z = moments[:, :LATENT_DIM]
-        decoder_hidden = z @ third
-        logits = decoder_hidden @ fourth
-        by_hidden = logits @ fourth.T
-        by_moments = jnp.concatenate([by_hidden @ third.T] * 2, axis=1)
-        by_first = by_moments @ second.T
-        return [x.T @ by_first, hidden.T @ by_moments, z.T @ by_hidden, decoder_hidden.T @ logits]
+    Args:
+      x: images `[batch, 784]`.
+      weights: the four kernels, `[in, out]`.
+      concatenate: of the library.
+
+    Returns:
+      The gradients of the kernels, were everything linear.
+    """
+    first, second, third, fourth = weights
+    hidden = x @ first
+    moments = hidden @ second
+    z = moments[:, :LATENT_DIM]
+    decoder_hidden = z @ third
+    logits = decoder_hidden @ fourth
+    by_hidden = logits @ fourth.T
+    by_moments = concatenate([by_hidden @ third.T] * 2, axis=1)
+    by_first = by_moments @ second.T
+    return [x.T @ by_first, hidden.T @ by_moments, z.T @ by_hidden, decoder_hidden.T @ logits]
+
+
+def weight_matrices(params: Any) -> list[Any]:
+    """The four kernels, from the images on."""
+    return [params[net][f"layers_{i}"]["kernel"] for net in ("encoder", "decoder") for i in (0, 1)]
+
+
+def products_row(num_steps: int) -> measure.Row:
+    """`products` in a scan, of one batch after another with the same weights."""
+    weights = weight_matrices(training_parts()[2])
 
     def steps(xs: jax.Array, weights: list[jax.Array]) -> list[jax.Array]:
         def one(_: Any, step: jax.Array) -> tuple[Any, None]:
-            return products(xs[step % len(xs)], weights), None
+            return products(xs[step % len(xs)], weights, jnp.concatenate), None
 
         return lax.scan(one, weights, jnp.arange(num_steps))[0]
 
@@ -179,12 +194,14 @@ def torch_rows(config: Config) -> dict[str, measure.Row]:
         "torch eager": measure.Row(make(), num_steps),
         "torch eager, DataLoader": measure.Row(make(peer.loaded), num_steps),
         "torch eager, fused Adam": measure.Row(make(fused=True), num_steps),
-        "torch products": measure.Row(peer.products(params, images[:BATCH_SIZE], num_steps), num_steps),
+        "torch products": measure.Row(
+            peer.repeated(products, images[:BATCH_SIZE], weight_matrices(params), num_steps), num_steps
+        ),
     }
     started = time.perf_counter()
     try:
         run = make(compile=True, fused=True)
-    except Exception as error:
+    except RuntimeError as error:  # as all errors of PyTorch's compiler are, that of a missing C++ compiler among them
         print(f"torch.compile does not work here: {str(error).splitlines()[0]}")
     else:
         rows["torch compiled, fused Adam"] = measure.Row(run, num_steps, time.perf_counter() - started)
@@ -284,7 +301,7 @@ def main(config: Config) -> None:
     }
     epoch, slopes = epoch_of_training_run(), exponents(milliseconds)
     results = {
-        **measure.provenance(config, load_average),
+        **measure.provenance(config, load_average, "pythae"),
         "milliseconds_per_step": measure.summaries(times),
         "compile_seconds": running.compile_seconds,
         "peak_mib": running.peak_mib,

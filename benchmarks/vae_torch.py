@@ -107,25 +107,13 @@ def training_steps(
     return run
 
 
-def products(params: dict, x: np.ndarray, num_steps: int) -> Callable[[], None]:
-    """A function that takes the products of that many steps, forward and for both gradients, and nothing else."""
-    first, second, third, fourth = (
-        torch.tensor(np.asarray(params[net][f"layers_{i}"]["kernel"])) for net in ("encoder", "decoder") for i in (0, 1)
-    )
-    images, latent_dim = torch.tensor(x), third.shape[0]
+def repeated(products: Callable, x: np.ndarray, weights: list[Any], num_steps: int) -> Callable[[], None]:
+    """A function that takes `products(x, weights, concatenate)` of `vae.py` that many times, on tensors."""
+    images, tensors = torch.tensor(x), [torch.tensor(np.asarray(matrix)) for matrix in weights]
 
     def run() -> None:
         for _ in range(num_steps):
-            hidden = images @ first
-            moments = hidden @ second
-            z = moments[:, :latent_dim]
-            decoder_hidden = z @ third
-            logits = decoder_hidden @ fourth
-            by_hidden = logits @ fourth.T
-            by_moments = torch.cat([by_hidden @ third.T] * 2, dim=1)
-            by_first = by_moments @ second.T
-            for a, b in ((images, by_first), (hidden, by_moments), (z, by_hidden), (decoder_hidden, logits)):
-                a.T @ b
+            products(images, tensors, torch.concatenate)
 
     run()
     return run

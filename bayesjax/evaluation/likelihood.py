@@ -22,16 +22,14 @@ import numpy as np
 from jax import lax
 
 from bayesjax import kernels
-from bayesjax.types import Array, ArrayLike, Params, PRNGKey
+from bayesjax.types import Array, ArrayLike, Conditional, Distribution, Params, PRNGKey
 
-Distribution = Any
-"""A distrax distribution over one event."""
 MIN_PILOT, PILOT_STEPS = 30, 3  # temperatures of the pilot run, and steps at each
 
 
 def importance_sampled(
-    encode: Callable[[Params, Array], Distribution],
-    decode: Callable[[Params, Array], Distribution],
+    encode: Conditional,
+    decode: Conditional,
     prior: Distribution,
     params: Params,
     rng_key: PRNGKey,
@@ -93,7 +91,7 @@ class Annealed(NamedTuple):
 
 
 def annealed(
-    decode: Callable[[Params, Array], Distribution],
+    decode: Conditional,
     prior: Distribution,
     params: Params,
     rng_key: PRNGKey,
@@ -250,7 +248,7 @@ def parzen_scale(samples: ArrayLike, validation: ArrayLike, scales: Sequence[flo
 
 
 def active_units(
-    encode: Callable[[Params, Array], Distribution],
+    encode: Conditional,
     params: Params,
     x: ArrayLike,
     *,

@@ -17,17 +17,13 @@ Sources: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, section
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bayesjax.types import Array, Params, PRNGKey
+from bayesjax.types import Array, Conditional, Distribution, Params, PRNGKey
 
-Distribution = Any
-"""A distrax distribution: `sample`, `log_prob`, `kl_divergence`. Loading distrax to name it would take seconds."""
-Conditional = Callable[[Params, Array], Distribution]
 Objective = Callable[[Params, PRNGKey, Array], tuple[Array, dict[str, Array]]]
 KL = ("closed_form", "sampled")
 GRADIENTS = ("reparameterised", "score_function")
