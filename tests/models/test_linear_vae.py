@@ -19,7 +19,7 @@ from bayesjax import kernels, objectives, training
 from bayesjax.models import vae
 from bayesjax.objectives import elbo
 
-LATENT_DIM, NUM_STEPS, NUM_SAMPLES = 2, 2500, 4
+LATENT_DIM, NUM_STEPS, NUM_SAMPLES = 2, 4000, 4
 
 
 def data():
