@@ -71,8 +71,8 @@ def made_images(num: int = NUM_IMAGES) -> np.ndarray:
 # ---- bayesjax
 
 
-def training_parts(width: int = HIDDEN) -> tuple[Callable, Kernel, Any]:
-    """Loss, kernel and initial parameters."""
+def networks(width: int = HIDDEN) -> tuple[models.vae.VAE, Callable, Callable]:
+    """The Flax module, and its two conditionals as functions of the parameters."""
     model = models.vae.VAE(LATENT_DIM, (NUM_PIXELS,), hidden=(width,))
 
     def encode(params: Any, x: jax.Array) -> Any:
@@ -81,6 +81,12 @@ def training_parts(width: int = HIDDEN) -> tuple[Callable, Kernel, Any]:
     def decode(params: Any, z: jax.Array) -> Any:
         return model.apply({"params": params}, z, method="decode")
 
+    return model, encode, decode
+
+
+def training_parts(width: int = HIDDEN) -> tuple[Callable, Kernel, Any]:
+    """Loss, kernel and initial parameters."""
+    model, encode, decode = networks(width)
     loss = objectives.batch_mean(elbo.negative_elbo(encode, decode, model.prior()))
     kernel = kernels.optimize(loss, optax.adam(LEARNING_RATE))
     return loss, kernel, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, NUM_PIXELS)))["params"]
@@ -227,7 +233,7 @@ def check_ports() -> dict[str, float]:
 
     (loss, _, params), rng_key = training_parts(), jax.random.key(5)
     x = np.asarray(jax.jit(batches(made_images(BATCH_SIZE), BATCH_SIZE))(0))
-    prior = models.vae.VAE(LATENT_DIM, (NUM_PIXELS,)).prior()
+    prior = networks()[0].prior()
     keys = jax.random.split(rng_key, BATCH_SIZE)  # as `objectives.batch_mean` has them
     noise = np.asarray(jax.vmap(lambda key: prior.sample(seed=key, sample_shape=(1,))[0])(keys))
     (value, _), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, rng_key, x)

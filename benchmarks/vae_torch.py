@@ -172,3 +172,15 @@ def pythae_steps(params: dict, images: np.ndarray, batch_size: int, num_steps: i
 
     run()
     return run
+
+
+def pythae_nll(params: dict, x: np.ndarray, num_samples: int, latent_dim: int) -> Callable[[], float]:
+    """A function that gives the mean NLL of the images, by its importance sampling."""
+    model, images = pythae_model(params, x.shape[1], latent_dim), torch.tensor(x)
+
+    @torch.no_grad()
+    def run() -> float:
+        return -float(model.get_nll(images, n_samples=num_samples))  # despite its name it returns log p(x)
+
+    run()
+    return run

@@ -88,29 +88,31 @@ def step_sizes(results: dict) -> str:
 
 
 def auto_encoder(results: dict) -> str:
-    """Latent dimensions down; bounds by epoch, likelihood and active units across; then the estimators."""
+    """Models down; bounds by epoch, likelihoods and active units across; then the estimators."""
     config, metrics = results["config"], results["metrics"]
-    epochs = sorted(
-        {int(name.rpartition(" ")[2]) for name in metrics if " -ELBO epoch " in name},
-    )
+    epochs = sorted({int(name.rpartition(" ")[2]) for name in metrics if " -ELBO epoch " in name})
+    across = {
+        **{f"test -ELBO epoch {epoch}": f"epoch {epoch}" for epoch in epochs},
+        "train -ELBO": "training set",
+        "test KL": "KL",
+        "NLL": "-log p(x)",
+        "annealed NLL": "annealed",
+        "annealed - sampled log p": "log p(x), annealed - sampled",
+        "active units": "active",
+        "seconds per epoch": "s an epoch",
+    }
+    models = [(str(dim), bound) for dim in config["latent_dims"] for bound in config["bounds"]]
+    across = {what: head for what, head in across.items() if f"latent={models[0][0]} {models[0][1]} {what}" in metrics}
     rows = [
-        [
-            str(dim),
-            *(number(metrics[f"latent={dim} test -ELBO epoch {epoch}"], 2) for epoch in epochs),
-            number(metrics[f"latent={dim} test KL"], 2),
-            number(metrics[f"latent={dim} test NLL"], 2),
-            number(metrics[f"latent={dim} active units"], 0),
-        ]
-        for dim in config["latent_dims"]
+        [dim, bound, *(number(metrics[f"latent={dim} {bound} {what}"], 0 if "units" in what else 2) for what in across)]
+        for dim, bound in models
     ]
-    images, draws = config["num_likelihood"], config["likelihood_samples"]
-    header = [
-        "latents",
-        *(f"epoch {epoch}" for epoch in epochs),
-        "KL",
-        f"-log p(x), {images} images x {draws}",
-        "active",
-    ]
+    held, images, draws = config["num_validation"], config["num_likelihood"], config["likelihood_samples"]
+    annealed = f", annealed for {config['num_annealed']} of them" if config["num_annealed"] else ""
+    note = (
+        f"Nats an image. -ELBO of {f'{held} training images held out' if held else 'the test set'}; log p(x) of the "
+        f"first {images} of it with {draws} draws each{annealed}. Pixels: {config['binarise']} binarisation."
+    )
     estimators = [
         [
             name.replace("_", " "),
@@ -119,12 +121,13 @@ def auto_encoder(results: dict) -> str:
         ]
         for name in config["estimators"]
     ]
-    across = [
+    beside = [
         "gradient",
         f"train -ELBO after {config['estimator_epochs']} epochs",
         "variance of the encoder's gradient",
     ]
-    return "\n\n".join([table(rows, header), *([table(estimators, across)] if estimators else [])])
+    parts = [table(rows, ["latents", "trained by", *across.values()]), note]
+    return "\n\n".join([*parts, *([table(estimators, beside)] if estimators else [])])
 
 
 def short(value: float) -> str:

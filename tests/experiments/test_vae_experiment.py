@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import common, tables, vae
+from bayesjax import models
+from experiments import common, tables, vae, vae_flags
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 FIGURES = {"bound", "estimators", "interpolation", "latent", "manifold", "reconstructions", "samples"}
@@ -37,9 +38,9 @@ def test_a_run_leaves_its_table_and_figures_and_resumes(images, tmp_path, capsys
     before = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
     assert {path.stem for path in (tmp_path / "run" / "figures").iterdir()} == FIGURES
     assert all(np.isfinite(entry["value"]) for entry in before.values())
-    assert before["latent=3 test -ELBO epoch 2"]["value"] < 16 * np.log(2) + 5
+    assert before["latent=3 elbo test -ELBO epoch 2"]["value"] < 16 * np.log(2) + 5
     assert before["score_function gradient variance"]["value"] > before["closed_form gradient variance"]["value"]
-    (tmp_path / "run" / "parts" / "latent3.json").unlink()
+    (tmp_path / "run" / "parts" / "latent3-elbo.json").unlink()
     for path in (tmp_path / "run" / "figures").iterdir():
         path.unlink()
     call(*flags, "--resume")
@@ -54,8 +55,11 @@ def test_a_run_leaves_its_table_and_figures_and_resumes(images, tmp_path, capsys
     [
         ("--likelihood", "gaussian_shared", "--binarise", "none"),
         pytest.param(
-            ("--bound", "iwae", "--num-samples", "3", "--binarise", "fixed"), marks=pytest.mark.slow, id="iwae"
+            ("--bounds", "elbo-2", "iwae-3", "--binarise", "fixed", "--schedule", "cosine", "--num-validation", "7"),
+            marks=pytest.mark.slow,
+            id="iwae",
         ),
+        pytest.param(("--num-annealed", "3", "--num-temperatures", "10"), marks=pytest.mark.slow, id="annealed"),
         pytest.param(("--architecture", "convolutional", "--hidden", "4"), marks=pytest.mark.slow, id="convolutional"),
     ],
 )
@@ -65,11 +69,20 @@ def test_options(flags, images, tmp_path):
     assert "active" in table and "gradient" not in table
 
 
+def test_flags_name_what_the_model_has():
+    assert vae_flags.LIKELIHOODS == models.vae.LIKELIHOODS and vae_flags.ARCHITECTURES == models.vae.ARCHITECTURES
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--binarise", "twice"), "--binarise must be resampled or fixed or none; got 'twice'"),
         (("--estimators", "A"), "--estimators must be among closed_form, sampled, score_function; got 'A'"),
+        (("--bounds", "iwae"), "--bounds must be elbo, elbo-L or iwae-K with numbers of draws L and K; got 'iwae'"),
+        (("--bounds", "elbo-0"), "--bounds must be elbo, elbo-L or iwae-K with numbers of draws L and K; got 'elbo-0'"),
+        (("--schedule", "linear"), "--schedule must be constant or cosine; got 'linear'"),
+        (("--num-annealed", "200"), "--num-annealed must be at most --num-likelihood, 100; got 200"),
+        (("--num-validation", "1437"), "--num-validation must be less than the 1437 training images"),
         (("--latent-dims", "0"), "--latent-dims must be positive numbers; got (0,)"),
         (("--dataset", "synthetic/ten_clusters"), "must have at least 2 test examples"),
     ],

@@ -1,0 +1,191 @@
+"""What log p(x) by importance sampling costs beside pythae and the decoder's own matrix products.
+
+The model of `vae.py` (784-500-20-500-784, tanh, Bernoulli), 5000 draws of z for each image. pythae (`VAE.get_nll`, its
+default of 100 draws at once) encodes an image anew for every draw and loops over images and draws in Python; bayesjax
+encodes once and has one compiled loop. Both see the same weights and images; before anything is timed, their estimates
+are compared. "Products" are those of the decoder for the same draws and nothing else: what cannot be saved.
+
+    python -m benchmarks.vae_likelihood                       twenty minutes on two idle cores
+    python -m benchmarks.vae_likelihood --num-whole 100       a look
+
+Last, the likelihoods of all images in one call, with the memory that it takes on top of the images: it must not grow
+with their number or with that of the draws.
+
+Bars: pythae takes at least 10 times as long; memory at most 512 MiB. Results: benchmarks/results/vae_likelihood.json.
+"""
+
+import functools
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from bayesjax.evaluation import likelihood
+from benchmarks import measure, vae
+from experiments import common, tables
+
+NUM_SAMPLES, BATCH_SIZE, CHUNK_SIZE = 5000, 64, 50
+TRAINING_STEPS = 200  # of the model: at first weights p(x | z) does not depend on z
+MAX_MIB = 512
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of benchmarks.vae_likelihood."""
+
+    repeats: int = 7
+    """Times every row is measured."""
+    num_images: int = 64
+    """Images in a measurement of bayesjax; an eighth of them for pythae."""
+    num_whole: int = 10_000
+    """Images in the one call."""
+    threads: int = 2
+    """Cores and threads for either library."""
+    out: str = str(measure.RESULTS / "vae_likelihood.json")
+    """The JSON file to write."""
+
+
+@functools.cache
+def trained() -> Any:
+    """Parameters after some steps."""
+    _, kernel, params = vae.training_parts()
+    source = vae.batches(vae.made_images(8192), vae.BATCH_SIZE)
+
+    def steps(state: Any) -> Any:
+        def one(state: Any, step: jax.Array) -> tuple[Any, None]:
+            return kernel.step(jax.random.fold_in(jax.random.key(4), step), state, source(step))[0], None
+
+        return lax.scan(one, state, jnp.arange(TRAINING_STEPS))[0]
+
+    return jax.jit(steps)(kernel.init(params, jax.random.key(1))).position
+
+
+def binary_images(num: int) -> np.ndarray:
+    """Images `[num, 784]` of zeros and ones, none of them trained on."""
+    return (vae.made_images(num) > np.random.default_rng(1).random((num, vae.NUM_PIXELS), np.float32)).astype("f4")
+
+
+def estimate(params: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
+    """Log p(x) of each image."""
+    model, encode, decode = vae.networks()
+    return likelihood.importance_sampled(
+        encode, decode, model.prior(), params, rng_key, x,
+        num_samples=NUM_SAMPLES, batch_size=BATCH_SIZE, chunk_size=CHUNK_SIZE,
+    )  # fmt: skip
+
+
+def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
+    """The estimate, and the products of as many draws."""
+    x, params = jnp.asarray(binary_images(config.num_images)), trained()
+    arguments = params, jax.random.key(0), x
+    program, seconds = measure.compiled(estimate, *arguments)
+    _, _, third, fourth = vae.weight_matrices(params)
+    num_rows = BATCH_SIZE * CHUNK_SIZE
+
+    def of_products(z: jax.Array, third: jax.Array, fourth: jax.Array) -> jax.Array:
+        def one(z: jax.Array, _: Any) -> tuple[jax.Array, None]:
+            logits = (z @ third) @ fourth
+            return logits[:, : vae.LATENT_DIM], None
+
+        return lax.scan(one, z, None, length=config.num_images * NUM_SAMPLES // num_rows)[0]
+
+    operands = jnp.zeros((num_rows, vae.LATENT_DIM)), third, fourth
+    products, products_seconds = measure.compiled(of_products, *operands)
+    return {
+        "bayesjax": measure.Row(lambda: jax.block_until_ready(program(*arguments)), config.num_images, seconds),
+        "bayesjax products": measure.Row(
+            lambda: jax.block_until_ready(products(*operands)), config.num_images, products_seconds
+        ),
+    }
+
+
+def pythae_rows(config: Config) -> dict[str, measure.Row]:
+    from benchmarks import vae_torch as peer
+
+    num = max(1, config.num_images // 8)
+    run = peer.pythae_nll(trained(), binary_images(num), NUM_SAMPLES, vae.LATENT_DIM)
+    return {"pythae": measure.Row(run, num)}
+
+
+def check_peer(num: int = 8) -> dict[str, float]:
+    """Mean NLL of some images by either library.
+
+    Raises:
+      ArithmeticError: if they are more than half a nat apart (importance weights of 5000 draws vary by less).
+    """
+    from benchmarks import vae_torch as peer
+
+    x, params = binary_images(num), trained()
+    means = {
+        "bayesjax": -float(jax.jit(estimate)(params, jax.random.key(0), jnp.asarray(x)).mean()),
+        "pythae": float(peer.pythae_nll(params, x, NUM_SAMPLES, vae.LATENT_DIM)()),
+    }
+    if not abs(means["bayesjax"] - means["pythae"]) < 0.5:
+        raise ArithmeticError(f"the estimates differ: {means}")
+    return means
+
+
+def whole(num: int) -> dict[str, float]:
+    """All images in one call: seconds, and the memory that the compiled program takes beside its arguments."""
+    x = jnp.asarray(binary_images(num))
+    arguments = trained(), jax.random.key(0), x
+    started = time.perf_counter()
+    program = jax.jit(estimate).lower(*arguments).compile()
+    compiled_at = time.perf_counter()
+    mean = float(program(*arguments).mean())
+    memory: Any = program.memory_analysis()
+    return {
+        "images": num,
+        "seconds": time.perf_counter() - compiled_at,
+        "compile_seconds": compiled_at - started,
+        "temporary_mib": memory.temp_size_in_bytes / 2**20,
+        "nll": -mean,
+    }
+
+
+def main(config: Config) -> None:
+    """Compares the estimates, measures, prints the tables, writes the file."""
+    load_average = os.getloadavg()
+    measure.prepare(config, "num_images", "num_whole", needs=("torch", "pythae"))
+    means = check_peer()
+    sides = {
+        name: functools.partial(rows, config) for name, rows in (("bayesjax", bayesjax_rows), ("pythae", pythae_rows))
+    }
+    with measure.Sides(sides, threads=config.threads) as running:
+        times = running.alternate(config.repeats)
+    all_images = whole(config.num_whole)
+    if not all_images["temporary_mib"] <= MAX_MIB:
+        raise MemoryError(f"the call takes {all_images['temporary_mib']:.0f} MiB; at most {MAX_MIB}")
+    ratios = {
+        "pythae / bayesjax": measure.ratio(times, "pythae", "bayesjax", ">= 10"),
+        "bayesjax products / bayesjax": measure.ratio(times, "bayesjax products", "bayesjax", "-"),
+        "pythae / bayesjax products": measure.ratio(times, "pythae", "bayesjax products", "- (10 cannot be if less)"),
+    }
+    results = {
+        **measure.provenance(config, load_average, "pythae"),
+        "milliseconds_per_step": measure.summaries(times),
+        "compile_seconds": running.compile_seconds,
+        "peak_mib": running.peak_mib,
+        "ratios": ratios,
+        "whole": all_images,
+        "nll": means,
+        "remarks": [
+            f"A step is an image with {NUM_SAMPLES} draws. {all_images['images']} images in one call take "
+            f"{all_images['seconds']:.0f} s and {all_images['temporary_mib']:.0f} MiB beside the images (the bar is "
+            f"{MAX_MIB}), whatever their number."
+        ],
+    }
+    common.write_json(Path(config.out), results)
+    print(tables.render(Path(config.out)))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,76 @@
+"""The figures of `vae.py`: what models make of data and of draws, the plane of two latents, bounds by images seen.
+
+Papers: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, figures 2, 4 and 5.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import scipy.stats
+
+from bayesjax import plots
+from bayesjax.types import Array
+
+
+class Model(NamedTuple):
+    """What is drawn of a trained model.
+
+    Attributes:
+      name: of its row.
+      latent_dim: length of z.
+      reconstruct: z `[num, latent_dim]` to means of p(x | z).
+      embed: x `[num, ...]` to means of q(z | x).
+    """
+
+    name: str
+    latent_dim: int
+    reconstruct: Callable[[Array], Array]
+    embed: Callable[[Array], Array]
+
+
+def draw_models(folder: Path, models: list[Model], test_set: np.ndarray, labels: np.ndarray, seed: int) -> None:
+    """Reconstructions, samples and interpolations of every model; the manifold and the latent plane if one has two."""
+    shape = test_set.shape[1:]
+    rows, samples, names = [test_set[:12]], [], [model.name for model in models]
+    for model in models:
+        means = np.asarray(model.embed(test_set))
+        rows.append(np.asarray(model.reconstruct(means[:12])))
+        samples.append(np.asarray(model.reconstruct(jax.random.normal(jax.random.key(seed), (12, model.latent_dim)))))
+        if model.latent_dim == 2:
+            quantiles = scipy.stats.norm.ppf(np.linspace(0.03, 0.97, 15)).astype(np.float32)
+            plane = np.stack(np.meshgrid(quantiles, quantiles[::-1], indexing="xy"), axis=-1)
+            plots.image_grid(
+                folder / "manifold.png", np.asarray(model.reconstruct(plane.reshape(-1, 2))).reshape(15, 15, *shape),
+                title="decoder's mean over the quantiles of the prior in two dimensions",
+            )  # fmt: skip
+            if len(labels):
+                plots.scatter_by_label(folder / "latent.png", means, labels, title="means of q(z | x), test set")
+        if model.latent_dim == max(each.latent_dim for each in models):
+            way = np.linspace(0, 1, 12, dtype=np.float32)[None, :, None]
+            ends = means[: 2 * (len(means) // 2)][:10].reshape(-1, 2, 1, model.latent_dim)
+            between = ((1 - way) * ends[:, 0] + way * ends[:, 1]).reshape(-1, model.latent_dim)
+            plots.image_grid(
+                folder / "interpolation.png", np.asarray(model.reconstruct(between)).reshape(-1, 12, *shape),
+                title=f"between two test images, {model.name}",
+            )  # fmt: skip
+    plots.image_grid(folder / "reconstructions.png", np.stack(rows), row_names=["test data", *names])
+    plots.image_grid(
+        folder / "samples.png", np.stack(samples), row_names=names, title="decoder's mean at draws of the prior"
+    )
+
+
+def draw_curves(folder: Path, found: dict[str, dict], compared: dict[str, dict], num_train: int) -> None:
+    """Negative bounds in nats against the training images seen, on a logarithmic axis as in the paper."""
+
+    def curve(values: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        return num_train * np.arange(1, len(values) + 1), np.array(values)
+
+    labels = {"xlabel": "training images seen", "ylabel": "negative ELBO (nats)"}
+    series = {f"{name} test": curve(result["test"]) for name, result in found.items()}
+    plots.curves(folder / "bound.png", series, log_x=True, **labels)
+    if compared:
+        series = {name.replace("_", " "): curve(result["train"]) for name, result in compared.items()}
+        plots.curves(folder / "estimators.png", series, log_x=True, **labels)
