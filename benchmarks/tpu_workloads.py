@@ -53,7 +53,8 @@ def hmc(num_chips: int, size: Size) -> Workload:
 
     def log_likelihood(params: Any, rng_key: jax.Array, example: Any) -> jax.Array:
         logits: Any = network.apply({"params": params}, example["x"])
-        return jax.nn.log_softmax(logits)[example["y"]]
+        # Not `[example["y"]]`: its gradient is a scatter, which the compiler makes a loop over the examples.
+        return jnp.sum(jax.nn.log_softmax(logits) * jax.nn.one_hot(example["y"], widths[-1]))
 
     return Workload(
         f"HMC, {num_steps} leapfrog steps: MLP {'-'.join(map(str, widths))}, full batch of {num_data}",

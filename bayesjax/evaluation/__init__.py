@@ -1,5 +1,6 @@
 """Arrays in, arrays out: what draws predict, how good it is, how far samples are from data, how well chains mix."""
 
+from bayesjax.evaluation import likelihood
 from bayesjax.evaluation.diagnostics import effective_sample_size, r_hat, split_chains
 from bayesjax.evaluation.predictive import Estimate, error_rate, mean_estimate, negative_log_likelihood, predict
 from bayesjax.evaluation.projected_divergence import ProjectedDivergence, kernel_density
@@ -10,6 +11,7 @@ __all__ = [
     "effective_sample_size",
     "error_rate",
     "kernel_density",
+    "likelihood",
     "mean_estimate",
     "negative_log_likelihood",
     "predict",

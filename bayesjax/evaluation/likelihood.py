@@ -292,10 +292,20 @@ def _in_batches(
     if num == 0:
         raise ValueError(f"x must be [num >= 1, ...]; got shape {examples.shape}")
 
+    # Batches of one size, the last filled up: a remainder would be compiled as a program of its own.
+    num_batches = -(-num // batch_size)
+    size = -(-num // num_batches)
+
     @jax.jit
     def loop(params: Any, rng_key: PRNGKey, examples: Array) -> Any:
-        keys = jax.vmap(functools.partial(jax.random.fold_in, rng_key))(jnp.arange(num))
-        return lax.map(lambda pair: of_example(params, *pair), (keys, examples), batch_size=min(batch_size, num))
+        index = jnp.arange(num_batches * size) % num
+        keys = jax.vmap(functools.partial(jax.random.fold_in, rng_key))(index)
+
+        def one_batch(batch: Array) -> Any:
+            return jax.vmap(functools.partial(of_example, params))(keys[batch], examples[batch])
+
+        results = lax.map(one_batch, index.reshape(num_batches, size))
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num], results)
 
     return loop(params, rng_key, examples)
 

@@ -114,13 +114,27 @@ def _native_output(image: Array, kernel: Array, geometry: Geometry) -> Array:
 def _output(image: Array, kernel: Array, geometry: Geometry) -> Array:
     """The convolution itself.
 
-    A kernel matrix with more columns than there are output pixels costs XLA more to arrange than to use.
+    A kernel matrix with more columns than there are output pixels costs XLA more to arrange than to use; one wider than
+    the image makes it a plain loop, which only few output channels can afford.
     """
+    if _share_patches(*kernel.shape[-2:], geometry):
+        return _patches(image, geometry) @ kernel.reshape(-1, kernel.shape[-1])
+    outputs, taps = kernel.shape[-1], math.prod(geometry.kernel)
     fits = all(size <= length for size, length in zip(geometry.kernel, geometry.image, strict=True))
-    few_pixels = image.shape[0] * math.prod(geometry.output) <= kernel.shape[-1]
-    if image.shape[-1] == 1 or few_pixels or not fits:
+    num_rows = image.shape[0] * math.prod(geometry.output)
+    few_rows = num_rows <= outputs or (num_rows <= 512 and taps > 9 and min(kernel.shape[-2:]) >= 16)
+    few_products = image.shape[-1] == 1 and (outputs <= 16 or taps <= 16)
+    if few_products or few_rows or not (fits or outputs <= 4):
         return _output_by_patches(image, kernel, geometry)
     return _native_output(image, kernel, geometry)
+
+
+def _share_patches(inputs: int, outputs: int, geometry: Geometry) -> bool:
+    """Whether the convolution and its gradient in the kernel are products with one array of patches, made once: where
+    that is little larger than the image and the products are large, or everything is small."""
+    large = min(geometry.strides) > 1 and min(inputs, outputs) >= 64
+    small = inputs * math.prod(geometry.output) <= 64 and inputs <= outputs
+    return math.prod(geometry.kernel) <= 9 and (large or small)
 
 
 def _output_by_patches(image: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -142,15 +156,14 @@ def _output_by_patches(image: Array, kernel: Array, geometry: Geometry) -> Array
 def _image(kernel: Array, output: Array, geometry: Geometry) -> Array:
     """The gradient in the image: the output spread out again.
 
-    Into few channels, and from outputs smaller than what a pixel sees, a product and kernel-sized many shifted sums;
-    otherwise one convolution for each phase, the pixels `t = stride q + phase` that see the same rows of the kernel.
+    Into few channels a product and kernel-sized many shifted sums; so for small kernels and many channels. Otherwise
+    one convolution for each phase, the pixels `t = stride q + phase` that see the same rows of the kernel.
     """
-    channels = kernel.shape[2]
-    fits = all(
-        size <= length * stride
-        for size, length, stride in zip(geometry.kernel, geometry.output, geometry.strides, strict=True)
-    )
-    if channels * 4 <= kernel.shape[3] or not fits:
+    (inputs, outputs), taps = kernel.shape[2:], math.prod(geometry.kernel)
+    is_strided = math.prod(geometry.strides) > 1
+    few = inputs * 4 <= outputs and (inputs <= 4 or inputs >= 64)
+    small = inputs <= outputs and ((taps <= 9 and (is_strided or inputs >= 32)) or (inputs >= 256 and not is_strided))
+    if few or small:
         return _image_by_patches(kernel, output, geometry)
     grid = [-(-length // stride) for length, stride in zip(geometry.image, geometry.strides, strict=True)]
     phases = [
@@ -160,9 +173,9 @@ def _image(kernel: Array, output: Array, geometry: Geometry) -> Array:
     ]
     if len(phases) == 1:
         return phases[0]
-    image = jnp.stack(phases, axis=3).reshape(output.shape[0], *grid, *geometry.strides, channels)
+    image = jnp.stack(phases, axis=3).reshape(output.shape[0], *grid, *geometry.strides, inputs)
     image = image.transpose(0, 1, 3, 2, 4, 5)
-    image = image.reshape(-1, grid[0] * geometry.strides[0], grid[1] * geometry.strides[1], channels)
+    image = image.reshape(-1, grid[0] * geometry.strides[0], grid[1] * geometry.strides[1], inputs)
     return image[:, : geometry.image[0], : geometry.image[1]]
 
 
@@ -189,14 +202,23 @@ def _phase(kernel: Array, output: Array, phase: tuple[int, ...], grid: tuple[int
 def _kernel(image: Array, output: Array, geometry: Geometry) -> Array:
     """The gradient in the kernel, a convolution whose batch is the channels and whose channels are the batch.
 
-    Patches are worth their memory where few input channels make them small or many output channels share them.
+    Patches are worth their memory where few input channels make them small or many output channels share them, and
+    where the channels do not fill XLA's vectors.
     """
     inputs, outputs, pixels = image.shape[-1], output.shape[-1], math.prod(geometry.output)
+    if _share_patches(inputs, outputs, geometry):
+        kernel = jnp.einsum("nhwp,nhwb->pb", _patches(image, geometry), output)
+        return kernel.reshape(*geometry.kernel, inputs, outputs)
     spans = [stride * (out - 1) + 1 for stride, out in zip(geometry.strides, geometry.output, strict=True)]
     fits = all(span <= length for span, length in zip(spans, geometry.image, strict=True))
-    small = inputs <= 4 and outputs >= 16
-    shared = inputs * outputs >= 2**16 or (outputs >= 64 and math.prod(geometry.kernel) <= 9 and pixels >= 256)
-    if small or shared or not fits:
+    taps = math.prod(geometry.kernel)
+    if inputs <= 4:
+        cheap = outputs >= 16 and (taps <= 9 or (outputs > 16 and pixels >= 256))
+    else:
+        many = inputs * outputs >= 2**16 or outputs >= max(64, 4 * inputs)
+        cheap = many or (inputs <= outputs and outputs >= 64 and taps <= 9 and 256 <= pixels < 1024)
+        cheap = cheap or (outputs > 16 and outputs % 16 > 0)
+    if cheap or not fits:
         return _kernel_by_patches(image, output, geometry)
     kernel = lax.conv_general_dilated(
         image.transpose(3, 1, 2, 0),

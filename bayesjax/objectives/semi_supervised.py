@@ -47,7 +47,9 @@ def log_prob_label(logits: Array, label: Array, reading: str = "conditional") ->
         )
     chex.assert_type(label, int)
     in_range = (label >= 0) & (label < logits.shape[-1])
-    logit = jnp.take_along_axis(logits, jnp.where(in_range, label, 0)[..., None], axis=-1)[..., 0]
+    # A comparison, not a gather: the gradient of a gather is a scatter, which TPUs run one example after the other.
+    is_label = jnp.asarray(label)[..., None] == jnp.arange(logits.shape[-1])
+    logit = jnp.sum(jnp.where(is_label, logits, 0), axis=-1)
     log_normaliser = jax.nn.logsumexp(logits, axis=-1)
     if reading == "joint":
         log_normaliser = jax.nn.softplus(log_normaliser)
