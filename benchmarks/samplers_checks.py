@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import kernels
+from bayesjax import evaluation, kernels
 from bayesjax.types import Density, Kernel, Params
 from benchmarks import samplers_problem as problem
 
@@ -196,8 +196,8 @@ def hmc_samplers(logdensity: Callable[[Params], jax.Array]) -> dict[str, Sampler
 
 
 def effective_sizes(logdensity: Callable[[Params], jax.Array], num_draws: int) -> dict[str, dict[str, float]]:
-    """Least and median bulk effective sample size per 1000 gradients of each library's HMC, and how far its means are
-    from bayesjax's.
+    """Least and median bulk effective sample size per 1000 gradients of each library's HMC, its largest R-hat, and how
+    far its means are from bayesjax's.
 
     Of 64 predictions and the log density, four chains from common warm starts.
 
@@ -242,5 +242,6 @@ def effective_sizes(logdensity: Callable[[Params], jax.Array], num_draws: int) -
             "min_per_1000_gradients": float(sizes.min() / thousands),
             "median_per_1000_gradients": float(jnp.median(sizes) / thousands),
             "largest_z_from_bayesjax": float(z.max()),
+            "largest_r_hat": float(evaluation.r_hat(watched).max()),
         }
     return found

@@ -93,6 +93,8 @@ def auto_encoder(results: dict) -> str:
     epochs = sorted({int(name.rpartition(" ")[2]) for name in metrics if " -ELBO epoch " in name})
     across = {
         **{f"test -ELBO epoch {epoch}": f"epoch {epoch}" for epoch in epochs},
+        "epochs": "epochs",
+        "test -ELBO": "at the end",
         "train -ELBO": "training set",
         "test KL": "KL",
         "NLL": "-log p(x)",
@@ -102,9 +104,16 @@ def auto_encoder(results: dict) -> str:
         "seconds per epoch": "s an epoch",
     }
     models = [(str(dim), bound) for dim in config["latent_dims"] for bound in config["bounds"]]
-    across = {what: head for what, head in across.items() if f"latent={models[0][0]} {models[0][1]} {what}" in metrics}
+    across = {what: head for what, head in across.items() if any(name.endswith(f" {what}") for name in metrics)}
     rows = [
-        [dim, bound, *(number(metrics[f"latent={dim} {bound} {what}"], 0 if "units" in what else 2) for what in across)]
+        [
+            dim,
+            bound,
+            *(
+                number(metrics.get(f"latent={dim} {bound} {what}"), 0 if what in ("active units", "epochs") else 2)
+                for what in across
+            ),
+        ]
         for dim, bound in models
     ]
     held, images, draws = config["num_validation"], config["num_likelihood"], config["likelihood_samples"]
@@ -166,7 +175,11 @@ def cost(results: dict) -> str:
 def samplers(results: dict) -> list[str]:
     """What a gradient buys in each library's HMC; the moment gate; cost against size; the share of a product's rate."""
     effective = [
-        [name, *(f"{entry[f'{which}_per_1000_gradients']:.2f}" for which in ("min", "median"))]
+        [
+            name,
+            *(f"{entry[f'{which}_per_1000_gradients']:.2f}" for which in ("min", "median")),
+            f"{entry['largest_r_hat']:.2f}",
+        ]
         for name, entry in results["effective"].items()
     ]
     gate = [
@@ -180,7 +193,7 @@ def samplers(results: dict) -> list[str]:
         [name, f"{entry['gflops']:.0f}", f"{100 * entry['share']:.0f} %"] for name, entry in results["roofline"].items()
     ]
     return [
-        table(effective, ["HMC of", "bulk ESS per 1000 gradients, least", "median"]),
+        table(effective, ["HMC of", "bulk ESS per 1000 gradients, least", "median", "largest R-hat"]),
         table(gate, ["sampler", "variance on N(0, I), exact 1", "gate of 5 %"]),
         table(slopes, ["cost of HMC against", "from", "exponent"]),
         table(rates, ["products of", "GFLOP/s", "of the rate of 1024 x 1024"]),

@@ -115,7 +115,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains a model; leaves its parameters in `parts/`. ELBOs on the test set, epoch by epoch, and seconds."""
     config, shape = run.config, train_set.shape[1:]
-    num_epochs = config.estimator_epochs if bound in vae_flags.ESTIMATORS else config.num_epochs
+    num_epochs, before = length(config, bound)
     steps = max(1, len(train_set) // config.batch_size)
     rate = config.learning_rate
     optimizer = optax.adam(
@@ -134,7 +134,7 @@ def train(
         return {"test": loss, "kl": aux["kl"], "train": judge(state.position, test_key, train_images)[0]}
 
     model, _, _ = networks(config, shape, latent_dim)
-    params = jax.jit(model.init)(init_key, train_set[:1])["params"]
+    params = load(run, part(latent_dim, before)) if before else jax.jit(model.init)(init_key, train_set[:1])["params"]
     state = jax.jit(kernel.init)(params, init_key)
     state, trace = training.run(
         run_key, kernel, state, batches(config, data_key, train_set),
@@ -145,6 +145,16 @@ def train(
         **{name: np.asarray(values, float).tolist() for name, values in trace.draws.items()},
         "seconds": trace.seconds,
     }
+
+
+def length(config: Config, bound: str) -> tuple[int, str | None]:
+    """Epochs, and the bound whose parameters are the first ones; None for fresh ones."""
+    if bound in vae_flags.ESTIMATORS:
+        return config.estimator_epochs, None
+    place = config.bounds.index(bound)
+    if place and config.warm_epochs:
+        return config.warm_epochs, config.bounds[place - 1]
+    return config.num_epochs, None
 
 
 def part(latent_dim: int, bound: str) -> str:
@@ -273,12 +283,15 @@ def summarise(config: Config, found: dict, judged: dict, compared: dict, spread:
     """What goes into the results file."""
     metrics = {}
     for name, result in found.items():
-        for epoch in (*(epoch for epoch in SHOWN_EPOCHS if epoch < config.num_epochs), config.num_epochs):
+        num_epochs = len(result["test"])
+        for epoch in (epoch for epoch in SHOWN_EPOCHS if epoch < num_epochs):
             metrics[f"{name} test -ELBO epoch {epoch}"] = {"value": result["test"][epoch - 1]}
+        metrics[f"{name} test -ELBO"] = {"value": result["test"][-1]}
         metrics[f"{name} test KL"] = {"value": result["kl"][-1]}
         metrics[f"{name} train -ELBO"] = {"value": result["train"][-1]}
         metrics |= {f"{name} {what}": entry for what, entry in judged[name].items()}
-        metrics[f"{name} seconds per epoch"] = {"value": result["seconds"] / config.num_epochs}
+        metrics[f"{name} seconds per epoch"] = {"value": result["seconds"] / num_epochs}
+        metrics[f"{name} epochs"] = {"value": num_epochs}
     for name, result in compared.items():
         metrics[f"{name} train -ELBO"] = {"value": result["train"][-1]}
         metrics[f"{name} gradient variance"] = {"value": spread[name]}

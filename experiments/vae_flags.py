@@ -37,6 +37,8 @@ class Config(common.RunFlags):
     """Images a step."""
     num_epochs: int = 60
     """Epochs, of N // batch size steps."""
+    warm_epochs: int = 0
+    """Epochs of a bound that starts where the one before it ended; 0: every bound has --num-epochs from scratch."""
     estimators: tuple[str, ...] = ESTIMATORS
     """Gradients to compare, of closed_form, sampled, score_function."""
     estimator_epochs: int = 20
@@ -60,7 +62,7 @@ PAPER = replace(
 )  # fmt: skip
 LIKELIHOOD = replace(
     PAPER, preset="likelihood", binarise="fixed", hidden=(200, 200), latent_dims=(50,), bounds=("elbo", "iwae-50"),
-    schedule="cosine", num_epochs=60, estimators=(),
+    schedule="cosine", num_epochs=150, warm_epochs=30, estimators=(),
 )  # fmt: skip
 ANNEALED = replace(
     PAPER, preset="annealed", latent_dims=(10,), estimators=(), num_likelihood=1000, num_annealed=1000,
@@ -92,7 +94,9 @@ def check(config: Config) -> None:
     common.require_at_least_one(
         config, "batch_size", "num_epochs", "estimator_epochs", "num_likelihood", "likelihood_samples"
     )
-    common.require(config.num_validation >= 0, f"--num-validation must be 0 or more; got {config.num_validation}")
+    for name in ("num_validation", "warm_epochs"):
+        flag = name.replace("_", "-")
+        common.require(getattr(config, name) >= 0, f"--{flag} must be 0 or more; got {getattr(config, name)}")
     common.require(
         0 <= config.num_annealed <= config.num_likelihood,
         f"--num-annealed must be at most --num-likelihood, {config.num_likelihood}; got {config.num_annealed}",

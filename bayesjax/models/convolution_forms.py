@@ -123,7 +123,8 @@ def _output(image: Array, kernel: Array, geometry: Geometry) -> Array:
     fits = all(size <= length for size, length in zip(geometry.kernel, geometry.image, strict=True))
     num_rows = image.shape[0] * math.prod(geometry.output)
     few_rows = num_rows <= outputs or (num_rows <= 512 and taps > 9 and min(kernel.shape[-2:]) >= 16)
-    few_products = image.shape[-1] == 1 and (outputs <= 16 or taps <= 16)
+    is_strided = min(geometry.strides) > 1
+    few_products = image.shape[-1] == 1 and (outputs <= 16 or taps <= 9 or (taps <= 16 and not is_strided))
     if few_products or few_rows or not (fits or outputs <= 4):
         return _output_by_patches(image, kernel, geometry)
     return _native_output(image, kernel, geometry)
@@ -160,7 +161,7 @@ def _image(kernel: Array, output: Array, geometry: Geometry) -> Array:
     one convolution for each phase, the pixels `t = stride q + phase` that see the same rows of the kernel.
     """
     (inputs, outputs), taps = kernel.shape[2:], math.prod(geometry.kernel)
-    is_strided = math.prod(geometry.strides) > 1
+    is_strided = min(geometry.strides) > 1
     few = inputs * 4 <= outputs and (inputs <= 4 or inputs >= 64)
     small = inputs <= outputs and ((taps <= 9 and (is_strided or inputs >= 32)) or (inputs >= 256 and not is_strided))
     if few or small:
@@ -216,8 +217,7 @@ def _kernel(image: Array, output: Array, geometry: Geometry) -> Array:
         cheap = outputs >= 16 and (taps <= 9 or (outputs > 16 and pixels >= 256))
     else:
         many = inputs * outputs >= 2**16 or outputs >= max(64, 4 * inputs)
-        cheap = many or (inputs <= outputs and outputs >= 64 and taps <= 9 and 256 <= pixels < 1024)
-        cheap = cheap or (outputs > 16 and outputs % 16 > 0)
+        cheap = many or (outputs > 16 and outputs % 16 > 0)
     if cheap or not fits:
         return _kernel_by_patches(image, output, geometry)
     kernel = lax.conv_general_dilated(
