@@ -260,11 +260,11 @@ def main(config: Config) -> None:
         vae_flags.check(config)
         train_set, test_set, labels = splits(config)
         found, judged = {}, {}
-        for name, *which in models(config):
-            found[name] = run.cached(part(*which), functools.partial(train, run, train_set, test_set, *which))
-            judged[name] = run.cached(
-                f"{part(*which)}-likelihood", functools.partial(likelihoods, run, test_set, *which)
-            )
+        for name, latent_dim, bound in models(config):
+            file = part(latent_dim, bound)
+            found[name] = run.cached(file, functools.partial(train, run, train_set, test_set, latent_dim, bound))
+            judge = functools.partial(likelihoods, run, test_set, latent_dim, bound)
+            judged[name] = run.cached(f"{file}-likelihood", judge)
         first = config.latent_dims[0]
         compared = {
             name: run.cached(name, functools.partial(train, run, train_set, test_set, first, name))

@@ -3,6 +3,7 @@
 Papers: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, figures 2, 4 and 5.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import scipy.stats
 
 from bayesjax import plots
-from bayesjax.types import Array
+from bayesjax.types import ArrayLike
 
 
 class Model(NamedTuple):
@@ -27,8 +28,8 @@ class Model(NamedTuple):
 
     name: str
     latent_dim: int
-    reconstruct: Callable[[Array], Array]
-    embed: Callable[[Array], Array]
+    reconstruct: Callable[[ArrayLike], ArrayLike]
+    embed: Callable[[ArrayLike], ArrayLike]
 
 
 def draw_models(folder: Path, models: list[Model], test_set: np.ndarray, labels: np.ndarray, seed: int) -> None:
@@ -68,9 +69,8 @@ def draw_curves(folder: Path, found: dict[str, dict], compared: dict[str, dict],
     def curve(values: list[float]) -> tuple[np.ndarray, np.ndarray]:
         return num_train * np.arange(1, len(values) + 1), np.array(values)
 
-    labels = {"xlabel": "training images seen", "ylabel": "negative ELBO (nats)"}
-    series = {f"{name} test": curve(result["test"]) for name, result in found.items()}
-    plots.curves(folder / "bound.png", series, log_x=True, **labels)
+    draw = functools.partial(plots.curves, xlabel="training images seen", ylabel="negative ELBO (nats)", log_x=True)
+    draw(folder / "bound.png", {f"{name} test": curve(result["test"]) for name, result in found.items()})
     if compared:
         series = {name.replace("_", " "): curve(result["train"]) for name, result in compared.items()}
-        plots.curves(folder / "estimators.png", series, log_x=True, **labels)
+        draw(folder / "estimators.png", series)

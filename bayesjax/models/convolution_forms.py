@@ -117,7 +117,7 @@ def _output(image: Array, kernel: Array, geometry: Geometry) -> Array:
     A kernel matrix with more columns than there are output pixels costs XLA more to arrange than to use; one wider than
     the image makes it a plain loop, which only few output channels can afford.
     """
-    if _share_patches(*kernel.shape[-2:], geometry):
+    if _share_patches(kernel.shape[-2], kernel.shape[-1], geometry):
         return _patches(image, geometry) @ kernel.reshape(-1, kernel.shape[-1])
     outputs, taps = kernel.shape[-1], math.prod(geometry.kernel)
     fits = all(size <= length for size, length in zip(geometry.kernel, geometry.image, strict=True))
