@@ -84,7 +84,7 @@ def scanned(step: Callable[[jax.Array, Any], Any], state: Any, num_steps: int, g
     program, seconds = measure.compiled(steps, state)
 
     def run() -> None:
-        if not tree.all_finite(jax.block_until_ready(program(state))):
+        if not tree.all_finite(jax.device_get(program(state))):  # on the host, as in `measure.kernel_steps`
             raise FloatingPointError("the state is not finite")
 
     run()
