@@ -178,7 +178,7 @@ def samplers(results: dict) -> list[str]:
         [
             name,
             *(f"{entry[f'{which}_per_1000_gradients']:.2f}" for which in ("min", "median")),
-            f"{entry['largest_r_hat']:.2f}",
+            number({"value": entry.get("largest_r_hat")}, 2),  # older results have none
         ]
         for name, entry in results["effective"].items()
     ]
