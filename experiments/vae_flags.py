@@ -58,15 +58,13 @@ class Config(common.RunFlags):
 QUICK = Config()
 PAPER = replace(
     QUICK, preset="paper", dataset="mnist", hidden=(500,), latent_dims=(20, 2, 5, 10), num_epochs=20,
-    estimator_epochs=3, num_likelihood=10_000, likelihood_samples=5000,
+    estimator_epochs=3, num_likelihood=1000, likelihood_samples=5000,
 )  # fmt: skip
 LIKELIHOOD = replace(
     PAPER, preset="likelihood", binarise="fixed", hidden=(200, 200), latent_dims=(50,), bounds=("elbo", "iwae-50"),
-    schedule="cosine", num_epochs=150, warm_epochs=30, estimators=(),
+    schedule="cosine", num_epochs=150, warm_epochs=30, estimators=(), num_likelihood=10_000,
 )  # fmt: skip
-ANNEALED = replace(
-    PAPER, preset="annealed", latent_dims=(10,), estimators=(), num_likelihood=1000, num_annealed=1000,
-)  # fmt: skip
+ANNEALED = replace(PAPER, preset="annealed", latent_dims=(10,), estimators=(), num_annealed=1000)
 FACES = replace(
     QUICK, preset="faces", dataset="frey_faces.npy", binarise="none", likelihood="gaussian", latent_dims=(2, 5, 10, 20),
     batch_size=100, num_epochs=500, schedule="cosine", estimators=(), likelihood_samples=5000,
