@@ -89,8 +89,9 @@ def batches(config: Config, rng_key: jax.Array, images: np.ndarray) -> Callable:
 def networks(config: Config, shape: tuple[int, ...], latent_dim: int) -> tuple[Any, Callable, Callable]:
     """The Flax module, and its two conditionals as functions of the parameters."""
     model = vae.VAE(
-        latent_dim, shape, hidden=config.hidden, likelihood=config.likelihood, architecture=config.architecture
-    )
+        latent_dim, shape, hidden=config.hidden, likelihood=config.likelihood, architecture=config.architecture,
+        activation={"tanh": jnp.tanh, "relu": jax.nn.relu}[config.activation],
+    )  # fmt: skip
 
     def conditional(name: str) -> Callable:
         return lambda params, x: model.apply({"params": params}, x, method=name)

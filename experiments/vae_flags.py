@@ -7,6 +7,7 @@ from experiments import common
 BINARISE = ("resampled", "fixed", "none")
 LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_shared")  # of models.vae, which would load JAX
 ARCHITECTURES = ("mlp", "convolutional")
+ACTIVATIONS = ("tanh", "relu")
 SCHEDULES = ("constant", "cosine")
 ESTIMATORS = ("closed_form", "sampled", "score_function")
 
@@ -23,6 +24,8 @@ class Config(common.RunFlags):
     """bernoulli, gaussian (a variance for every pixel) or gaussian_shared (one for all)."""
     architecture: str = "mlp"
     """mlp or convolutional."""
+    activation: str = "tanh"
+    """tanh, as in the paper of 2014, or relu; of the perceptrons."""
     hidden: tuple[int, ...] = (200,)
     """Widths of the encoder's hidden layers, or channels of its convolutions; the decoder's are the same backwards."""
     latent_dims: tuple[int, ...] = (2, 10)
@@ -57,7 +60,7 @@ class Config(common.RunFlags):
 
 QUICK = Config()
 PAPER = replace(
-    QUICK, preset="paper", dataset="mnist", hidden=(500,), latent_dims=(20, 2, 5, 10), num_epochs=20,
+    QUICK, preset="paper", dataset="mnist", activation="relu", hidden=(500,), latent_dims=(20, 2, 5, 10), num_epochs=20,
     estimator_epochs=3, num_likelihood=1000, likelihood_samples=5000,
 )  # fmt: skip
 LIKELIHOOD = replace(
@@ -77,6 +80,7 @@ def check(config: Config) -> None:
     common.require_choice(config, "binarise", BINARISE)
     common.require_choice(config, "likelihood", LIKELIHOODS)
     common.require_choice(config, "architecture", ARCHITECTURES)
+    common.require_choice(config, "activation", ACTIVATIONS)
     common.require_choice(config, "schedule", SCHEDULES)
     for name in config.estimators:
         common.require(name in ESTIMATORS, f"--estimators must be among {', '.join(ESTIMATORS)}; got {name!r}")
