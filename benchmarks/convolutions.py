@@ -290,10 +290,7 @@ def main(config: Config) -> None:
         ratios[" / ".join(pair)] = ratio(*pair, "<= 10")
     results = {
         **measure.provenance(config, load_average),
-        "milliseconds_per_step": measure.summaries(times),
-        "compile_seconds": running.compile_seconds,
-        "peak_mib": running.peak_mib,
-        "ratios": ratios,
+        **measure.of_steps(running, times, ratios),
         "shapes": shape_table(config.shapes, config.repeats),
         "difference": difference,
     }

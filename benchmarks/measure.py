@@ -239,6 +239,16 @@ def ratio(times: dict[str, list[float]], numerator: str, denominator: str, bar: 
     return {"of_medians": of_medians, "min": min(by_repeat), "max": max(by_repeat), "bar": bar}
 
 
+def of_steps(running: Sides, times: dict[str, list[float]], ratios: dict[str, Any]) -> dict[str, Any]:
+    """Time, compile time and peak memory of a step of each row, and the ratios, for the results file."""
+    return {
+        "milliseconds_per_step": summaries(times),
+        "compile_seconds": running.compile_seconds,
+        "peak_mib": running.peak_mib,
+        "ratios": ratios,
+    }
+
+
 def made_by(*packages: str) -> dict[str, Any]:
     """Command, machine, versions and commit, for the results file.
 

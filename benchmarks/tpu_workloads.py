@@ -92,11 +92,8 @@ def vae(num_chips: int, size: Size) -> Workload:
     """A step of Adam on the negative evidence lower bound; the batch grows with the chips."""
     each, dim, hidden, latent_dim = (1024, 784, 500, 20) if size == "full" else (32, 16, 8, 2)
     network = models.vae.VAE(latent_dim=latent_dim, data_shape=(dim,), hidden=(hidden,))
-
-    def method(name: str) -> Callable:
-        return lambda params, x: network.apply({"params": params}, x, method=name)
-
-    loss = objectives.elbo.negative_elbo(method("encode"), method("decode"), network.prior())
+    encode, decode = models.vae.conditionals(network)
+    loss = objectives.elbo.negative_elbo(encode, decode, network.prior())
     return Workload(
         f"Adam on the negative ELBO: VAE {dim}-{hidden}-{latent_dim}, {each} images a chip",
         "weak",

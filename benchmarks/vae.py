@@ -74,14 +74,7 @@ def made_images(num: int = NUM_IMAGES) -> np.ndarray:
 def networks(width: int = HIDDEN) -> tuple[models.vae.VAE, Callable, Callable]:
     """The Flax module, and its two conditionals as functions of the parameters."""
     model = models.vae.VAE(LATENT_DIM, (NUM_PIXELS,), hidden=(width,))
-
-    def encode(params: Any, x: jax.Array) -> Any:
-        return model.apply({"params": params}, x, method="encode")
-
-    def decode(params: Any, z: jax.Array) -> Any:
-        return model.apply({"params": params}, z, method="decode")
-
-    return model, encode, decode
+    return model, *models.vae.conditionals(model)
 
 
 def training_parts(width: int = HIDDEN) -> tuple[Callable, Kernel, Any]:
@@ -308,10 +301,7 @@ def main(config: Config) -> None:
     epoch, slopes = epoch_of_training_run(), exponents(milliseconds)
     results = {
         **measure.provenance(config, load_average, "pythae"),
-        "milliseconds_per_step": measure.summaries(times),
-        "compile_seconds": running.compile_seconds,
-        "peak_mib": running.peak_mib,
-        "ratios": ratios,
+        **measure.of_steps(running, times, ratios),
         "gigaflops": rates,
         "training_run": epoch,
         "exponents": slopes,

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from bayesjax import training
 from bayesjax.evaluation import likelihood
 from benchmarks import measure, vae
 from experiments import common, tables
@@ -55,19 +56,13 @@ class Config:
 def trained() -> Any:
     """Parameters after some steps."""
     _, kernel, params = vae.training_parts()
-    source = vae.batches(vae.made_images(8192), vae.BATCH_SIZE)
-
-    def steps(state: Any) -> Any:
-        def one(state: Any, step: jax.Array) -> tuple[Any, None]:
-            return kernel.step(jax.random.fold_in(jax.random.key(4), step), state, source(step))[0], None
-
-        return lax.scan(one, state, jnp.arange(TRAINING_STEPS))[0]
-
-    return jax.jit(steps)(kernel.init(params, jax.random.key(1))).position
+    state, source = kernel.init(params, jax.random.key(1)), vae.batches(vae.made_images(8192), vae.BATCH_SIZE)
+    state, _ = training.run(jax.random.key(4), kernel, state, source, num_steps=TRAINING_STEPS, thinning=TRAINING_STEPS)
+    return state.position
 
 
 def binary_images(num: int) -> np.ndarray:
-    """Images `[num, 784]` of zeros and ones, none of them trained on."""
+    """Images `[num, 784]` of zeros and ones."""
     return (vae.made_images(num) > np.random.default_rng(1).random((num, vae.NUM_PIXELS), np.float32)).astype("f4")
 
 
@@ -161,10 +156,7 @@ def main(config: Config) -> None:
     }
     results = {
         **measure.provenance(config, load_average, "pythae"),
-        "milliseconds_per_step": measure.summaries(times),
-        "compile_seconds": running.compile_seconds,
-        "peak_mib": running.peak_mib,
-        "ratios": ratios,
+        **measure.of_steps(running, times, ratios),
         "nll": means,
         "remarks": [
             f"A step is an image with {NUM_SAMPLES} draws. {config.num_whole} images in one call take "

@@ -176,12 +176,10 @@ def main(config: Config) -> None:
         ("bayesian-torch KL to a Gaussian", "bayesjax KL to a Gaussian"): "> 1",
         ("BLiTZ KL to a mixture", "bayesjax KL to a mixture"): "> 1",
     }
+    ratios = {" / ".join(pair): measure.ratio(times, *pair, bar) for pair, bar in pairs.items()}
     results = {
         **measure.provenance(config, load_average, "bayesian-torch", "blitz-bayesian-pytorch"),
-        "milliseconds_per_step": measure.summaries(times),
-        "compile_seconds": running.compile_seconds,
-        "peak_mib": running.peak_mib,
-        "ratios": {" / ".join(pair): measure.ratio(times, *pair, bar) for pair, bar in pairs.items()},
+        **measure.of_steps(running, times, ratios),
         "differences": differences,
     }
     common.write_json(Path(config.out), results)

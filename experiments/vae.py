@@ -92,11 +92,7 @@ def networks(config: Config, shape: tuple[int, ...], latent_dim: int) -> tuple[A
         latent_dim, shape, hidden=config.hidden, likelihood=config.likelihood, architecture=config.architecture,
         activation={"tanh": jnp.tanh, "relu": jax.nn.relu}[config.activation],
     )  # fmt: skip
-
-    def conditional(name: str) -> Callable:
-        return lambda params, x: model.apply({"params": params}, x, method=name)
-
-    return model, conditional("encode"), conditional("decode")
+    return model, *vae.conditionals(model)
 
 
 def loss_of(config: Config, shape: tuple[int, ...], latent_dim: int, bound: str) -> Callable:

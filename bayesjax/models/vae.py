@@ -10,13 +10,13 @@ MNIST, or DCGAN's stacks of strided convolutions. Source: Kingma & Welling, "Aut
 `objectives/elbo.py` is what trains them:
 
     model = vae.VAE(latent_dim=20, data_shape=(28, 28, 1))
-    encode = lambda params, x: model.apply({"params": params}, x, method="encode")
-    decode = lambda params, z: model.apply({"params": params}, z, method="decode")
+    encode, decode = vae.conditionals(model)
     loss = objectives.batch_mean(objectives.elbo.negative_elbo(encode, decode, model.prior()))
 """
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import distrax
 import flax.linen as nn
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from bayesjax.models import dcgan
 from bayesjax.models.initializers import Initializer, fan_in_normal
 from bayesjax.models.mlp import MLP
-from bayesjax.types import Array
+from bayesjax.types import Array, Conditional, Params
 
 LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_shared")
 ARCHITECTURES = ("mlp", "convolutional")
@@ -117,6 +117,18 @@ class VAE(nn.Module):
 
     def _scale(self, log_variance: Array) -> Array:
         return jnp.sqrt(self.min_scale**2 + jnp.exp(log_variance))
+
+
+def conditionals(model: VAE) -> tuple[Conditional, Conditional]:
+    """`encode(params, x)` and `decode(params, z)` as functions of the parameters, which the objectives ask for."""
+
+    def encode(params: Params, x: Array) -> Any:
+        return model.apply({"params": params}, x, method="encode")
+
+    def decode(params: Params, z: Array) -> Any:
+        return model.apply({"params": params}, z, method="decode")
+
+    return encode, decode
 
 
 class Bernoulli(distrax.Bernoulli):

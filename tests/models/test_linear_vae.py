@@ -42,11 +42,7 @@ def trained():
     """Parameters after training on all data at every step, Adam's step size going down to zero."""
     x = data()
     model = vae.VAE(LATENT_DIM, (6,), hidden=(), likelihood="gaussian_shared")
-
-    def conditional(name):
-        return lambda params, x: model.apply({"params": params}, x, method=name)
-
-    bound = elbo.negative_elbo(conditional("encode"), conditional("decode"), model.prior(), num_samples=NUM_SAMPLES)
+    bound = elbo.negative_elbo(*vae.conditionals(model), model.prior(), num_samples=NUM_SAMPLES)
     kernel = kernels.optimize(objectives.batch_mean(bound), optax.adam(optax.cosine_decay_schedule(0.01, NUM_STEPS)))
     start = kernel.init(model.init(jax.random.key(0), x[:1])["params"], jax.random.key(1))
     state, _ = training.run(

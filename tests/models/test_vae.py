@@ -26,12 +26,6 @@ def made(likelihood="bernoulli", **options):
     return model, jax.tree.map(lambda leaf: 0.5 * random.normal(size=leaf.shape).astype(np.float32), shapes)
 
 
-def applies(model):
-    return tuple(
-        lambda params, x, name=name: model.apply({"params": params}, x, method=name) for name in ("encode", "decode")
-    )
-
-
 def by_hand(layers, x, activation=np.tanh):
     """A perceptron in float64."""
     x = np.asarray(x, np.float64)
@@ -44,7 +38,7 @@ def by_hand(layers, x, activation=np.tanh):
 def test_encoder_is_a_gaussian_with_its_own_variance():
     """Mean and log variance are the halves of the last layer: scale = exp(log variance / 2), not its exp."""
     model, params = made()
-    q = applies(model)[0](params, X)
+    q = vae.conditionals(model)[0](params, X)
     mean, log_variance = np.split(by_hand(params["encoder"], X.reshape(5, -1)), 2, axis=-1)
     assert (q.batch_shape, q.event_shape) == ((5,), (LATENT,))
     z = np.random.default_rng(1).normal(size=(5, LATENT))
@@ -60,7 +54,7 @@ def test_decoder_against_scipy(likelihood):
     for activation, by_numpy in ((nn.tanh, np.tanh), (nn.relu, lambda h: np.maximum(h, 0))):
         model, params = made(likelihood, activation=activation)
         z = np.random.default_rng(1).normal(size=(5, LATENT)).astype(np.float32)
-        p = applies(model)[1](params, z)
+        p = vae.conditionals(model)[1](params, z)
         assert (p.batch_shape, p.event_shape) == ((5,), SHAPE)
         out, x = by_hand(params["decoder"], z, by_numpy), X.reshape(5, -1).astype(np.float64)
         if likelihood == "bernoulli":
@@ -78,7 +72,7 @@ def test_decoder_against_scipy(likelihood):
 def test_shapes_and_sizes():
     """One example, any leading axes; the classic has 784-500-20-500-784; "gaussian_shared" adds a single number."""
     model, params = made("gaussian")
-    encode, decode = applies(model)
+    encode, decode = vae.conditionals(model)
     assert encode(params, X[0]).batch_shape == ()
     assert decode(params, jnp.zeros((2, 4, LATENT))).batch_shape == (2, 4)
     assert model.apply({"params": params}, X).event_shape == SHAPE
@@ -99,7 +93,7 @@ def test_convolutional_networks(likelihood):
     model = vae.VAE(LATENT, (6, 5, 2), hidden=(4, 8), likelihood=likelihood, architecture="convolutional")
     x = np.random.default_rng(0).uniform(size=(3, 6, 5, 2)).astype(np.float32)
     params = jax.jit(model.init)(jax.random.key(0), x)["params"]
-    encode, decode = applies(model)
+    encode, decode = vae.conditionals(model)
     q, p = encode(params, x), decode(params, np.ones((3, 2, LATENT), np.float32))
     assert (q.batch_shape, q.event_shape) == ((3,), (LATENT,))
     assert (p.batch_shape, p.event_shape) == ((3, 2), (6, 5, 2))
@@ -126,11 +120,11 @@ def test_a_constant_pixel_does_not_run_away():
     """Log variance of -1e4: the density stays that of the least scale; without one it is infinite."""
     model, params = made("gaussian_shared")
     params = {**params, "log_variance": jnp.float32(-1e4)}
-    mean = applies(model)[1](params, jnp.zeros(LATENT)).mean()
-    log_prob = applies(model)[1](params, jnp.zeros(LATENT)).log_prob(mean)
+    mean = vae.conditionals(model)[1](params, jnp.zeros(LATENT)).mean()
+    log_prob = vae.conditionals(model)[1](params, jnp.zeros(LATENT)).log_prob(mean)
     assert float(log_prob) == pytest.approx(6 * scipy.stats.norm(0, 1 / (256 * np.sqrt(12))).logpdf(0), rel=1e-5)
     bare = made("gaussian_shared", min_scale=0.0)[0]
-    assert not np.isfinite(applies(bare)[1](params, jnp.zeros(LATENT)).log_prob(mean))
+    assert not np.isfinite(vae.conditionals(bare)[1](params, jnp.zeros(LATENT)).log_prob(mean))
 
 
 def test_bernoulli_log_prob():
@@ -163,7 +157,7 @@ def test_bad_input(make, message):
 
 
 def kernel_and_start(model, example):
-    encode, decode = applies(model)
+    encode, decode = vae.conditionals(model)
     loss = objectives.batch_mean(elbo.negative_elbo(encode, decode, model.prior()))
     kernel = kernels.optimize(loss, optax.adam(3e-3))
     return kernel, kernel.init(model.init(jax.random.key(0), example)["params"], jax.random.key(1))
