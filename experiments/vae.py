@@ -184,9 +184,10 @@ def likelihoods(run: common.Experiment, test_set: np.ndarray, latent_dim: int, b
     """Negative log-likelihood by importance sampling and by annealing, what lies between the two, and active units."""
     config = run.config
     model, encode, decode = networks(config, test_set.shape[1:], latent_dim)
-    params, rng_key = load(run, part(latent_dim, bound)), jax.random.key(config.seed + 3)
+    params = load(run, part(latent_dim, bound))
+    sampling_key, annealing_key = jax.random.split(jax.random.key(config.seed + 3))
     sampled = likelihood.importance_sampled(
-        encode, decode, model.prior(), params, rng_key, test_set[: config.num_likelihood],
+        encode, decode, model.prior(), params, sampling_key, test_set[: config.num_likelihood],
         num_samples=config.likelihood_samples,
     )  # fmt: skip
     found = {
@@ -195,7 +196,7 @@ def likelihoods(run: common.Experiment, test_set: np.ndarray, latent_dim: int, b
     }
     if config.num_annealed:
         annealed = likelihood.annealed(
-            decode, model.prior(), params, rng_key, test_set[: config.num_annealed],
+            decode, model.prior(), params, annealing_key, test_set[: config.num_annealed],
             num_temperatures=config.num_temperatures, num_chains=8, num_integration_steps=5,
         )  # fmt: skip
         logs = np.asarray(annealed.log_likelihood, float)
