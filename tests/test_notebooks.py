@@ -1,5 +1,10 @@
-"""Every notebook runs from top to bottom in a fresh kernel, anywhere, and is committed with its outputs."""
+"""Every notebook runs from top to bottom in a fresh kernel, anywhere, and is committed with its outputs.
 
+A run takes one to two minutes, so it is among the slow tests; the fast ones see to it that the names still exist.
+"""
+
+import ast
+import importlib
 from pathlib import Path
 
 import nbformat
@@ -38,6 +43,29 @@ def test_is_committed_as_it_ran(path):
     assert "assert " in cells[-1].source
 
 
+def unknown_names(source: str) -> list[str]:
+    """Names imported from bayesjax, and attributes of its modules, that do not exist."""
+    nodes, modules, missing = list(ast.walk(ast.parse(source))), {}, []
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("bayesjax"):
+            for alias in node.names:
+                found = getattr(importlib.import_module(node.module), alias.name, None)
+                modules[alias.asname or alias.name] = found
+                missing += [f"{node.module}.{alias.name}"] if found is None else []
+    uses = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    of_modules = [(node.value.id, node.attr) for node in uses if node.value.id in modules]
+    return missing + [f"{name}.{attribute}" for name, attribute in of_modules if not hasattr(modules[name], attribute)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_names_exist(path):
+    sources = [cell.source for cell in code_cells(read(path))]
+    imports = sources[0]
+    assert "bayesjax" in imports and unknown_names("\n".join(sources)) == []
+    assert unknown_names(imports + "\nkernels.no_such_kernel") == ["kernels.no_such_kernel"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_in_a_fresh_kernel(path, tmp_path):
     notebook = read(path)

@@ -323,6 +323,7 @@ def test_from_the_command_line(tmp_path):
     assert done.stderr.splitlines() == ["error: --temperature must be positive; got 0.0"]
 
 
+@pytest.mark.slow
 def test_step_sizes(tmp_path, capsys):
     """Every setting is measured from one warm-up; a step size a million times too large is told as diverging."""
     small = ("--hidden", "8", "--num-generators", "2", "--warmup", "10", "--num-steps", "20", "--temperatures", "1")

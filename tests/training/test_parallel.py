@@ -219,7 +219,8 @@ def test_bayesian_gan_on_four_devices():
     assert_same(steps(training.particle_parallel(game, 4), position, given), steps(game, position, given))
 
 
-@pytest.mark.parametrize("how", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["shard_map", "pmap"])
 def test_particles_that_do_not_divide_are_whole(how):
     """One discriminator moves alike on all devices, while four generators are spread."""
     game, position, given = bayesian_gan(num_discriminators=1)
@@ -289,7 +290,13 @@ def test_a_player_of_a_game_is_given_the_other_whole():
     assert_same(steps(training.data_parallel(kernel, 4), position, given), steps(kernel, position, given))
 
 
-@pytest.mark.parametrize("parts", [{"data": 2, "particle": 2}, {"particle": 4, "how": "pmap"}], ids=["both", "pmap"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param({"data": 2, "particle": 2}, id="both"),
+        pytest.param({"particle": 4, "how": "pmap"}, marks=pytest.mark.slow, id="pmap"),
+    ],
+)
 def test_run_takes_a_spread_kernel(tmp_path, parts):
     """`training.run` moves a spread kernel as any other, and resumes it bit for bit."""
     kernel = spread(kernels.particles(KERNELS["sghmc"], 4), **parts)
