@@ -43,9 +43,11 @@ from bayesjax.evaluation import likelihood
 from bayesjax.models import vae
 from bayesjax.objectives import elbo
 from experiments import tables, vae_figures, vae_flags
+from experiments.parts import in_parts
 from experiments.vae_flags import Config
 
 NUM_VARIANCE = 200  # draws for an estimator's variance
+NUM_SAMPLED, NUM_ANNEALED = 1000, 100  # images whose likelihoods are estimated at a time
 SHOWN_EPOCHS = (1, 2, 3, 5, 10, 15, 20, 50, 100)
 
 
@@ -182,28 +184,41 @@ def load(run: common.Experiment, name: str) -> Any:
 
 def likelihoods(run: common.Experiment, test_set: np.ndarray, latent_dim: int, bound: str) -> dict[str, Any]:
     """Negative log-likelihood by importance sampling and by annealing, what lies between the two, and active units."""
-    config = run.config
+    config, file = run.config, part(latent_dim, bound)
     model, encode, decode = networks(config, test_set.shape[1:], latent_dim)
-    params = load(run, part(latent_dim, bound))
+    params, prior = load(run, file), model.prior()
     sampling_key, annealing_key = jax.random.split(jax.random.key(config.seed + 3))
-    sampled = likelihood.importance_sampled(
-        encode, decode, model.prior(), params, sampling_key, test_set[: config.num_likelihood],
-        num_samples=config.likelihood_samples,
+    sample = jax.jit(
+        functools.partial(likelihood.importance_sampled, encode, decode, prior, num_samples=config.likelihood_samples)
+    )
+    anneal = jax.jit(
+        functools.partial(
+            likelihood.annealed, decode, prior, num_temperatures=config.num_temperatures, num_chains=8,
+            num_integration_steps=5,
+        )
     )  # fmt: skip
+
+    def sampled(start: int, stop: int) -> dict[str, jax.Array]:
+        return {"log_p": sample(params, jax.random.fold_in(sampling_key, start), test_set[start:stop])}
+
+    def annealed(start: int, stop: int) -> dict[str, jax.Array]:
+        found = anneal(params, jax.random.fold_in(annealing_key, start), test_set[start:stop])
+        return {"log_p": found.log_likelihood, "acceptance": found.acceptance_probability}
+
+    num_sampled = min(config.num_likelihood, len(test_set))
+    by_sampling = in_parts(run, f"{file}-sampled", sampled, num_sampled, NUM_SAMPLED)["log_p"]
     found = {
-        "NLL": evaluation.mean_estimate(-np.asarray(sampled, float))._asdict(),
+        "NLL": evaluation.mean_estimate(-by_sampling)._asdict(),
         "active units": {"value": int(likelihood.active_units(encode, params, test_set).sum())},
     }
     if config.num_annealed:
-        annealed = likelihood.annealed(
-            decode, model.prior(), params, annealing_key, test_set[: config.num_annealed],
-            num_temperatures=config.num_temperatures, num_chains=8, num_integration_steps=5,
-        )  # fmt: skip
-        logs = np.asarray(annealed.log_likelihood, float)
-        gap = logs - np.asarray(sampled, float)[: len(logs)]
-        found["annealed NLL"] = evaluation.mean_estimate(-logs)._asdict()
-        found["annealed - sampled log p"] = evaluation.mean_estimate(gap)._asdict()
-        found["annealed acceptance"] = {"value": float(annealed.acceptance_probability.mean())}
+        num = min(config.num_annealed, num_sampled)
+        by_annealing = in_parts(run, f"{file}-annealed", annealed, num, NUM_ANNEALED)
+        found["annealed NLL"] = evaluation.mean_estimate(-by_annealing["log_p"])._asdict()
+        found["annealed - sampled log p"] = evaluation.mean_estimate(
+            by_annealing["log_p"] - by_sampling[:num]
+        )._asdict()
+        found["annealed acceptance"] = {"value": float(by_annealing["acceptance"].mean())}
     return found
 
 
