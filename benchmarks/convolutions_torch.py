@@ -11,7 +11,9 @@ import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-BATCH_SIZE, LATENT_DIM, LEARNING_RATE, BETAS, SLOPE = 64, 100, 2e-4, (0.5, 0.999), 0.2
+from benchmarks.convolutions import BATCH_SIZE, LATENT_DIM, LEARNING_RATE
+
+BETAS, SLOPE = (0.5, 0.999), 0.2
 SIZES = (4, 7, 14, 28)
 
 

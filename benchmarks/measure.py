@@ -8,25 +8,28 @@ In one process two libraries' thread pools get in each other's way, and nobody c
 """
 
 import importlib.util
+import math
 import multiprocessing
 import os
 import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bayesjax import tree
 from bayesjax.types import Kernel
 from experiments import common, origin
 
 RESULTS = Path(__file__).parent / "results"
+BUSY = 0.7  # load average of the last minute above which another program is at work
 
 
 def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> None:
@@ -45,6 +48,8 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> N
     except ValueError as error:
         common.fail(str(error))
     make_folder(config.out)
+    if (load := os.getloadavg()[0]) > BUSY:
+        print(f"warning: the load average is {load:.1f}: times will be those of a busy machine", file=sys.stderr)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
@@ -237,6 +242,19 @@ def ratio(times: dict[str, list[float]], numerator: str, denominator: str, bar: 
     by_repeat = [a / b for a, b in zip(times[numerator], times[denominator], strict=True)]
     of_medians = statistics.median(times[numerator]) / statistics.median(times[denominator])
     return {"of_medians": of_medians, "min": min(by_repeat), "max": max(by_repeat), "bar": bar}
+
+
+def slope(sizes: Sequence[float], milliseconds: Sequence[float]) -> dict[str, float | None]:
+    """Least squares of log time on log size: the exponent, and its standard error from the residuals of three or more.
+
+    The exponent is 1 if cost is proportional to size.
+    """
+    x, y = np.log(sizes), np.log(milliseconds)
+    x = x - x.mean()
+    exponent = float(x @ y / (x @ x))
+    residual = y - y.mean() - exponent * x
+    stderr = math.sqrt(residual @ residual / (len(x) - 2) / (x @ x)) if len(x) > 2 else None
+    return {"value": exponent, "stderr": stderr, "from": sizes[0], "to": sizes[-1]}
 
 
 def of_steps(running: Sides, times: dict[str, list[float]], ratios: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,6 @@ share of this machine's matrix-product rate that a gradient reaches. Results: be
 """
 
 import functools
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from bayesjax import kernels, training, tree
 from bayesjax.types import Kernel, Params
@@ -216,22 +214,12 @@ def posteriors_rows(config: Config) -> dict[str, measure.Row]:
 # ---- what the times say
 
 
-def slope(values: list[int], milliseconds: list[float]) -> dict[str, float]:
-    """Least squares of log time on log size: the exponent, and its standard error from the residuals."""
-    x, y = np.log(values), np.log(milliseconds)
-    x = x - x.mean()
-    exponent = float(x @ y / (x @ x))
-    residual = y - y.mean() - exponent * x
-    stderr = math.sqrt(residual @ residual / (len(x) - 2) / (x @ x)) if len(x) > 2 else math.nan
-    return {"value": exponent, "stderr": stderr, "from": values[0], "to": values[-1]}
-
-
 def slopes(config: Config, summaries: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """The exponent of cost in each size."""
     fitted = {}
     for kind in SIZES:
         values = [size for of, size in sizes(config) if of == kind]
-        fitted[kind] = slope(values, [summaries[f"{kind} {size}"]["median"] for size in values])
+        fitted[kind] = measure.slope(values, [summaries[f"{kind} {size}"]["median"] for size in values])
     return fitted
 
 

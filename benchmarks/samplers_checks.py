@@ -17,7 +17,7 @@ FRICTION = 0.1
 GATE_STEPS = (0.01, 0.02)  # of SGHMC and SGLD on N(0, I), in bayesjax's units
 GATE, GATE_DIM, GATE_LENGTH = 0.05, 4096, 4000  # relative error allowed, coordinates, steps
 TOLERANCE = 1e-4  # relative, between the port's gradient and bayesjax's
-NUM_CHAINS, WARM_UP = 4, 300
+NUM_CHAINS, NUM_RUNS, WARM_UP = 4, 4, 300
 
 
 class Sampler(NamedTuple):
@@ -195,14 +195,15 @@ def hmc_samplers(logdensity: Callable[[Params], jax.Array]) -> dict[str, Sampler
     }
 
 
-def effective_sizes(logdensity: Callable[[Params], jax.Array], num_draws: int) -> dict[str, dict[str, float]]:
+def effective_sizes(logdensity: Callable[[Params], jax.Array], num_draws: int) -> dict[str, dict[str, Any]]:
     """Least and median bulk effective sample size per 1000 gradients of each library's HMC, its largest R-hat, and how
     far its means are from bayesjax's.
 
-    Of 64 predictions and the log density, four chains from common warm starts.
+    Of 64 predictions and the log density; four runs of four chains, all from common warm starts. The effective sizes
+    are means over the runs with their standard errors, the rest is of all chains together.
 
     Raises:
-      ArithmeticError: if a mean is 6 standard errors from bayesjax's.
+      ArithmeticError: if a mean is 5 standard errors from bayesjax's (of 65 in two libraries: false alarms 7e-5).
     """
     from blackjax.diagnostics import ess_bulk
 
@@ -230,17 +231,18 @@ def effective_sizes(logdensity: Callable[[Params], jax.Array], num_draws: int) -
     warm, _ = run("bayesjax", starts, jax.random.key(1), WARM_UP)
     found, reference = {}, None
     for name, sampler in samplers.items():
-        _, watched = run(name, warm, jax.random.key(2), num_draws)
-        sizes = ess_bulk(watched)
-        mean, square_error = watched.mean(axis=(0, 1)), watched.var(axis=(0, 1)) / sizes
+        runs = [run(name, warm, key, num_draws)[1] for key in jax.random.split(jax.random.key(2), NUM_RUNS)]
+        sizes = np.stack([np.asarray(ess_bulk(watched)) for watched in runs])
+        watched = jnp.concatenate(runs)
+        mean, square_error = watched.mean(axis=(0, 1)), watched.var(axis=(0, 1)) / sizes.sum(axis=0)
         reference = reference or (mean, square_error)
         z = jnp.abs(mean - reference[0]) / jnp.sqrt(square_error + reference[1])
-        if not z.max() < 6:
-            raise ArithmeticError(f"{name}'s means differ from bayesjax's by {z.max():.1f} standard errors; at most 6")
+        if not z.max() < 5:
+            raise ArithmeticError(f"{name}'s means differ from bayesjax's by {z.max():.1f} standard errors; at most 5")
         thousands = NUM_CHAINS * num_draws * sampler.gradients_per_step / 1000
         found[name] = {
-            "min_per_1000_gradients": float(sizes.min() / thousands),
-            "median_per_1000_gradients": float(jnp.median(sizes) / thousands),
+            "min_per_1000_gradients": evaluation.mean_estimate(sizes.min(axis=1) / thousands)._asdict(),
+            "median_per_1000_gradients": evaluation.mean_estimate(np.median(sizes, axis=1) / thousands)._asdict(),
             "largest_z_from_bayesjax": float(z.max()),
             "largest_r_hat": float(evaluation.r_hat(watched).max()),
         }

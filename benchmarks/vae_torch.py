@@ -10,7 +10,7 @@ from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
 from torch.utils.data import DataLoader, TensorDataset  # pyright: ignore[reportMissingImports]
 
-LEARNING_RATE = 1e-3
+from benchmarks.vae import LEARNING_RATE
 
 
 class TorchVAE(nn.Module):

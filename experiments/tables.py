@@ -177,8 +177,8 @@ def samplers(results: dict) -> list[str]:
     effective = [
         [
             name,
-            *(f"{entry[f'{which}_per_1000_gradients']:.2f}" for which in ("min", "median")),
-            number({"value": entry.get("largest_r_hat")}, 2),  # older results have none
+            *(number(entry[f"{which}_per_1000_gradients"], 2) for which in ("min", "median")),
+            number({"value": entry["largest_r_hat"]}, 3),
         ]
         for name, entry in results["effective"].items()
     ]

@@ -10,12 +10,14 @@ Layout is NHWC; kernels are `[height, width, in, out]`; padding as in Flax.
 """
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -98,48 +100,75 @@ def _batched(
     return result.reshape(*networks, *result.shape[1:]), 0
 
 
-def _lowered(one: forms.Form, several: forms.Form) -> Any:
-    """The lowering by `one`, or by `several` of arrays with a leading axis of networks."""
+def _computed(one: forms.Form, several: forms.Form) -> Callable[..., Array]:
+    """By `one`, or by `several` of arrays with a leading axis of networks."""
 
     def compute(first: Array, second: Array, *, missing: str, geometry: Geometry) -> Array:
         return (one if first.ndim == 4 else several)(missing, first, second, geometry)
 
-    return mlir.lower_fun(compute, multiple_results=False)
+    return compute
 
 
-contract_p.def_impl(jax.jit(contract_p.bind, static_argnames=("missing", "geometry")))
+ON = {  # by platform; on a GPU and a TPU it is XLA's own convolution, and how several are best done is not measured
+    "cpu": _computed(forms.in_float32(forms.fast_on_cpu), forms.in_float32(forms.several_on_cpu)),
+    "gpu": _computed(forms.native, functools.partial(forms.one_by_one, forms.native)),
+    None: _computed(forms.native, functools.partial(forms.together, forms.native)),
+}
+
+
+@functools.partial(jax.jit, static_argnames=("missing", "geometry"))
+def _eagerly(first: Array, second: Array, *, missing: str, geometry: Geometry) -> Array:
+    """Outside a program. Of JAX's own operations, so that it runs without `jit`, too: under `disable_jit`, and when
+    `debug_nans` looks for the operation that made a NaN."""
+    compute = ON.get(jax.default_backend(), ON[None])
+    return compute(first, second, missing=missing, geometry=geometry)
+
+
+contract_p.def_impl(_eagerly)
 contract_p.def_abstract_eval(_abstract)
 ad.defbilinear(contract_p, _transposed(0), _transposed(1))
 batching.primitive_batchers[contract_p] = _batched
-mlir.register_lowering(contract_p, _lowered(forms.native, functools.partial(forms.together, forms.native)))
-mlir.register_lowering(
-    contract_p, _lowered(forms.native, functools.partial(forms.one_by_one, forms.native)), platform="gpu"
-)
-mlir.register_lowering(contract_p, _lowered(forms.fast_on_cpu, forms.several_on_cpu), platform="cpu")
+for platform, compute in ON.items():
+    mlir.register_lowering(contract_p, mlir.lower_fun(compute, multiple_results=False), platform=platform)
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """A number for both axes, or one for each."""
-    first, second = (value, value) if isinstance(value, int) else value
-    return int(first), int(second)
+def _twice(value: Any) -> tuple[int, int]:
+    """A whole number for both, or two of them; TypeError or ValueError for anything else."""
+    first, second = value if isinstance(value, Sequence | np.ndarray) else (value, value)
+    return operator.index(first), operator.index(second)
+
+
+def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    """A number for both axes, or one for each.
+
+    Raises:
+      ValueError: unless they are whole numbers from 1 on.
+    """
+    try:
+        pair = _twice(value)
+    except (TypeError, ValueError):
+        pair = (0, 0)
+    if min(pair) < 1:
+        raise ValueError(f"{name} must be one or two whole numbers, at least 1; got {value!r}")
+    return pair
 
 
 def _pads(padding: Padding) -> list[tuple[int, int]] | None:
     """Flax's padding: None for a name, or (before, after) on each axis."""
     if isinstance(padding, str) and padding in ("SAME", "VALID"):
         return None
-    sides: Any = [padding, padding] if isinstance(padding, int) else list(padding)
-    pairs = [(side, side) if isinstance(side, int) else tuple(side) for side in sides]
-    if len(pairs) != 2 or any(len(pair) != 2 or not all(isinstance(side, int) for side in pair) for pair in pairs):
+    try:
+        vertical, horizontal = padding if isinstance(padding, Sequence) else (padding, padding)
+        return [_twice(vertical), _twice(horizontal)]
+    except (TypeError, ValueError):
         raise ValueError(
-            f"padding must be SAME, VALID, a number, or a number or (before, after) an axis; got {padding}"
-        )
-    return [(pair[0], pair[1]) for pair in pairs]
+            f"padding must be SAME, VALID, a number, or a number or (before, after) an axis; got {padding!r}"
+        ) from None
 
 
 def _images(x: Array, kernel: Array) -> Array:
     """`x` with one leading axis, or a line that says what does not fit."""
-    if x.ndim < 3 or kernel.ndim != 4 or x.shape[-1] != kernel.shape[2]:
+    if x.ndim < 3 or kernel.ndim != 4 or x.shape[-1] != kernel.shape[2] or 0 in kernel.shape[:2]:
         raise ValueError(
             "a convolution takes x [..., h, w, in] and kernel [kh, kw, in, out] with as many inputs; got "
             f"{x.shape} and {kernel.shape}"
@@ -158,9 +187,10 @@ def convolve(x: Array, kernel: Array, strides: int | Sequence[int] = 1, padding:
     """Convolution of `x` `[..., h, w, in]` with `kernel` `[kh, kw, in, out]`, as `flax.linen.Conv` has it.
 
     Raises:
-      ValueError: if the arrays do not fit, the padding is no padding, or the kernel is larger than the padded image.
+      ValueError: if the arrays do not fit, the strides are no strides or the padding no padding, or the kernel is
+        larger than the padded image.
     """
-    images, steps, pads = _images(x, kernel), _pair(strides), _pads(padding)
+    images, steps, pads = _images(x, kernel), _pair(strides, "strides"), _pads(padding)
     image, size = (x.shape[-3], x.shape[-2]), (kernel.shape[0], kernel.shape[1])
     if pads is None:
         pads = lax.padtype_to_pads(image, size, steps, str(padding))
@@ -171,7 +201,7 @@ def convolve(x: Array, kernel: Array, strides: int | Sequence[int] = 1, padding:
     return contract("output", images, kernel, geometry).reshape(*x.shape[:-3], *output, kernel.shape[-1])
 
 
-def convolve_transpose(x: Array, kernel: Array, strides: int | Sequence[int] = 2, padding: Padding = "SAME") -> Array:
+def convolve_transpose(x: Array, kernel: Array, strides: int | Sequence[int] = 1, padding: Padding = "SAME") -> Array:
     """Transposed convolution of `x` `[..., h, w, in]` with `kernel` `[kh, kw, in, out]`, as `flax.linen.ConvTranspose`.
 
     It spreads `x` out, `stride - 1` zeros between its pixels, and convolves that with the kernel: the gradient, in its
@@ -180,7 +210,7 @@ def convolve_transpose(x: Array, kernel: Array, strides: int | Sequence[int] = 2
     Raises:
       ValueError: as `convolve`.
     """
-    images, steps, pads = _images(x, kernel), _pair(strides), _pads(padding)
+    images, steps, pads = _images(x, kernel), _pair(strides, "strides"), _pads(padding)
     output, low = [], []
     for axis, step in enumerate(steps):
         taps = kernel.shape[axis]
@@ -222,7 +252,8 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """The convolution of `x`."""
-        kernel = self.param("kernel", self.kernel_init, (*_pair(self.kernel_size), x.shape[-1], self.features))
+        size = _pair(self.kernel_size, "kernel_size")
+        kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1], self.features))
         out = convolve(x, kernel, self.strides, self.padding)
         return out + self.param("bias", self.bias_init, (self.features,)) if self.use_bias else out
 
@@ -235,7 +266,7 @@ class ConvTranspose(nn.Module):
 
     features: int
     kernel_size: int | Sequence[int]
-    strides: int | Sequence[int] = 2
+    strides: int | Sequence[int] = 1
     padding: Padding = "SAME"
     use_bias: bool = True
     kernel_init: Initializer = fan_in_normal()
@@ -244,6 +275,7 @@ class ConvTranspose(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """The transposed convolution of `x`."""
-        kernel = self.param("kernel", self.kernel_init, (*_pair(self.kernel_size), x.shape[-1], self.features))
+        size = _pair(self.kernel_size, "kernel_size")
+        kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1], self.features))
         out = convolve_transpose(x, kernel, self.strides, self.padding)
         return out + self.param("bias", self.bias_init, (self.features,)) if self.use_bias else out

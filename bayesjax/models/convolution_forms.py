@@ -92,6 +92,17 @@ def fast_on_cpu(missing: str, first: Array, second: Array, geometry: Geometry) -
     return forms[missing](first, second, geometry)
 
 
+def in_float32(form: Form) -> Form:
+    """`form`, with sums of shorter numbers in float32: rounded once, at the end."""
+
+    def wide(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
+        dtype = first.dtype
+        wider = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else dtype
+        return form(missing, first.astype(wider), second.astype(wider), geometry).astype(dtype)
+
+    return wide
+
+
 def products(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
     """One network as a product over patches, which `vmap` turns into a batched product."""
     forms = {"output": _output_by_patches, "image": _image_by_patches, "kernel": _kernel_by_patches}

@@ -98,9 +98,8 @@ class Generator(nn.Module):
         x = nn.relu(make_norm(self.norm, channels)(x.reshape(-1, height, width, channels)))
         widths = [*self.features[1:], self.image_shape[-1]]
         for (height, width), channels in zip(sizes[1:], widths, strict=True):
-            x = ConvTranspose(channels, (self.kernel_size, self.kernel_size), kernel_init=self.kernel_init)(x)[
-                :, :height, :width
-            ]
+            transposed = ConvTranspose(channels, self.kernel_size, strides=2, kernel_init=self.kernel_init)
+            x = transposed(x)[:, :height, :width]
             if (height, width) != sizes[-1]:
                 x = nn.relu(make_norm(self.norm, channels)(x))
         return self.output(x)

@@ -35,7 +35,7 @@ def data_parallel(kernel: Kernel, num_devices: int | None = None, *, how: str = 
       num_devices: all devices if None.
       how: "shard_map" or "pmap".
     """
-    return spread(kernel, data=num_devices or jax.device_count(), how=how)
+    return spread(kernel, data=jax.device_count() if num_devices is None else num_devices, how=how)
 
 
 def particle_parallel(kernel: Kernel, num_devices: int | None = None, *, how: str = "shard_map") -> Kernel:
@@ -47,7 +47,7 @@ def particle_parallel(kernel: Kernel, num_devices: int | None = None, *, how: st
       num_devices: all devices if None.
       how: "shard_map" or "pmap".
     """
-    return spread(kernel, particle=num_devices or jax.device_count(), how=how)
+    return spread(kernel, particle=jax.device_count() if num_devices is None else num_devices, how=how)
 
 
 def spread(

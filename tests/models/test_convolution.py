@@ -5,6 +5,7 @@ Kernel sizes 1 to 5 and strides 1 to 3 are all met, on each axis, by 15 rectangu
 
 import functools
 import itertools
+import re
 
 import flax.linen as nn
 import jax
@@ -23,6 +24,7 @@ CASES = [
     for (size_h, stride_h), (size_w, stride_w) in zip(PAIRS, PAIRS[7:] + PAIRS[:7], strict=True)
 ]
 every_case = pytest.mark.parametrize(("size", "strides"), CASES)
+X77, K33 = np.zeros((1, 7, 7, 2)), np.zeros((3, 3, 2, 3))
 MODULES = {"Conv": (Conv, nn.Conv), "ConvTranspose": (ConvTranspose, nn.ConvTranspose)}
 
 
@@ -195,11 +197,53 @@ def test_leading_axes_are_all_batch():
     [
         ((np.zeros((7, 10)), np.zeros((3, 3, 2, 3))), r"x \[..., h, w, in\].*got \(7, 10\) and \(3, 3, 2, 3\)"),
         ((np.zeros((1, 7, 10, 5)), np.zeros((3, 3, 2, 3))), r"as many inputs; got \(1, 7, 10, 5\) and \(3, 3, 2, 3\)"),
-        ((np.zeros((1, 2, 2, 2)), np.zeros((3, 3, 2, 3)), 1, "VALID"), "no output is left of x .* padding VALID"),
-        ((np.zeros((1, 7, 7, 2)), np.zeros((3, 3, 2, 3)), 1, "REFLECT"), "padding must be SAME, VALID.* got REFLECT"),
-        ((np.zeros((1, 7, 7, 2)), np.zeros((3, 3, 2, 3)), 1, (1, 2, 3)), r"padding must be .* got \(1, 2, 3\)"),
+        ((np.zeros((1, 7, 7, 2)), np.zeros((3, 0, 2, 3))), r"got \(1, 7, 7, 2\) and \(3, 0, 2, 3\)"),
+        *(
+            (
+                (X77, K33, strides),
+                f"strides must be one or two whole numbers, at least 1; got {re.escape(repr(strides))}",
+            )
+            for strides in (0, (2, -1), 1.5, (1.5, 2), (1, 2, 3), None, "SAME")
+        ),
+        *(
+            ((X77, K33, 1, padding), f"padding must be SAME, VALID.* got {re.escape(repr(padding))}")
+            for padding in ("REFLECT", (1, 2, 3), 1.5, None, ((1, 2, 3), 1))
+        ),
     ],
 )
-def test_wrong_arguments_are_refused(arguments, message):
+@pytest.mark.parametrize("function", [convolve, convolve_transpose])
+def test_wrong_arguments_are_refused(function, arguments, message):
     with pytest.raises(ValueError, match=message):
-        convolve(*arguments)
+        function(*arguments)
+
+
+def test_a_kernel_larger_than_the_image_is_refused():
+    with pytest.raises(ValueError, match=r"no output is left of x .* padding VALID"):
+        convolve(np.zeros((1, 2, 2, 2)), K33, 1, "VALID")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_defaults_are_those_of_flax(name):
+    """As called with no more than features and kernel; and a module may be given NumPy's integers."""
+    ours, flax = (module(3, (3, 3)) for module in MODULES[name])
+    x, kernel, bias = arrays((3, 3))
+    params = {"params": {"kernel": kernel, "bias": bias}}
+    assert_close(ours.apply(params, x), flax.apply(params, x))
+    same = MODULES[name][0](3, np.int64(3), strides=np.array([1, 1]), padding="SAME")
+    assert_close(same.apply(params, x), flax.apply(params, x))
+    with pytest.raises(ValueError, match=r"kernel_size must be one or two whole numbers, at least 1; got \(3, 3, 3\)"):
+        MODULES[name][0](3, (3, 3, 3)).init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize("function", [convolve, convolve_transpose])
+def test_runs_operation_by_operation(function):
+    """Under `disable_jit` the numbers are the same; `debug_nans` finds a NaN rather than no end."""
+    x, kernel, _ = arrays((3, 3))
+    expected = function(x, kernel, 2)
+    with jax.disable_jit():
+        assert_close(function(x, kernel, 2), expected)
+    x[0, 0, 0, 0] = np.inf
+    with jax.debug_nans(True):
+        for call in (function, jax.jit(function, static_argnums=2)):
+            with pytest.raises(FloatingPointError):
+                jax.block_until_ready(call(x, kernel, 2) * 0)
