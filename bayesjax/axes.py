@@ -1,4 +1,4 @@
-"""The two axes that a computation can be spread over, `data` and `particle`, and the four things done along them.
+"""The two axes that a computation can be spread over, `data` and `particle`, and the three things done along them.
 
 `training.parallel` binds them with `shard_map` or `pmap`; a `vmap(axis_name=...)` does as well. Code that follows works
 on any number of devices, and on one it does nothing:

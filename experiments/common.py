@@ -44,7 +44,7 @@ class RunFlags(devices.DeviceFlags):
     """Flags of every experiment."""
 
     preset: str = "quick"
-    """Which defaults: quick or paper."""
+    """Which defaults: quick, paper, or another of those above."""
     dataset: str = ""
     """A data set by name."""
     data_dir: str = ""
@@ -338,7 +338,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def slug(name: str) -> str:
     """A data set's name as part of a file name."""
-    return Path(name).stem if name.endswith(".npz") else name.replace("/", "_").replace(":", "_")
+    return Path(name).stem if name.endswith((".npz", ".npy")) else name.replace("/", "_").replace(":", "_")
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:

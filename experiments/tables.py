@@ -100,27 +100,34 @@ def auto_encoder(results: dict) -> str:
         "NLL": "-log p(x)",
         "annealed NLL": "annealed",
         "annealed - sampled log p": "log p(x), annealed - sampled",
+        "annealed within 0.5 of sampled %": "% within 0.5",
         "active units": "active",
         "seconds per epoch": "s an epoch",
     }
     models = [(str(dim), bound) for dim in config["latent_dims"] for bound in config["bounds"]]
     across = {what: head for what, head in across.items() if any(name.endswith(f" {what}") for name in metrics)}
-    rows = [
-        [
-            dim,
-            bound,
-            *(
-                number(metrics.get(f"latent={dim} {bound} {what}"), 0 if what in ("active units", "epochs") else 2)
-                for what in across
-            ),
-        ]
-        for dim, bound in models
-    ]
-    held, images, draws = config["num_validation"], config["num_likelihood"], config["likelihood_samples"]
-    annealed = f", annealed for {config['num_annealed']} of them" if config["num_annealed"] else ""
+    whole = ("active units", "epochs", "annealed within 0.5 of sampled %")
+
+    def cell(name: str, what: str) -> str:
+        before = metrics[f"{name} epochs before"]["value"] if what == "epochs" else 0
+        return (f"{before} + " if before else "") + number(metrics.get(f"{name} {what}"), 0 if what in whole else 2)
+
+    rows = []
+    for name, dim, bound in ((f"latent={dim} {bound}", dim, bound) for dim, bound in models):
+        published = {what: metrics.get(f"{name} {what}", {}).get("paper") for what in across}
+        if any(published.values()):
+            rows.append([dim, "published", *(number({"value": value}, 2) for value in published.values())])
+        rows.append([dim, bound, *(cell(name, what) for what in across)])
+    first, held = f"latent={models[0][0]} {models[0][1]}", config["num_validation"]
+    images, annealed = (metrics.get(f"{first} images of {what}") for what in ("NLL", "annealed NLL"))
+    pixels = "grey" if config["binarise"] == "none" else f"{config['binarise']} binarisation"
+    if (config["binarise"], config["likelihood"]) == ("none", "bernoulli"):
+        pixels += ", of which a Bernoulli's log p is no log density"
+    judged = f"{held} training images held out" if held else "the test set"
+    both = f", annealed for {annealed['value']} of them" if annealed else ""
     note = (
-        f"Nats an image. -ELBO of {f'{held} training images held out' if held else 'the test set'}; log p(x) of the "
-        f"first {images} of it with {draws} draws each{annealed}. Pixels: {config['binarise']} binarisation."
+        f"Nats an image. -ELBO of {judged}; log p(x) of the first {images['value']} of it with "
+        f"{config['likelihood_samples']} draws each{both}. Pixels: {pixels}."
     )
     estimators = [
         [

@@ -49,7 +49,7 @@ class Config(common.RunFlags):
     num_validation: int = 0
     """The last training images that stand in for the test set; 0: the test set itself."""
     num_likelihood: int = 100
-    """Test images whose likelihood is estimated."""
+    """Test images whose likelihood is estimated, at most; the first ones."""
     likelihood_samples: int = 1000
     """Draws for each."""
     num_annealed: int = 0
@@ -70,7 +70,7 @@ LIKELIHOOD = replace(
 ANNEALED = replace(PAPER, preset="annealed", latent_dims=(10,), estimators=(), num_annealed=1000)
 FACES = replace(
     QUICK, preset="faces", dataset="frey_faces.npy", binarise="none", likelihood="gaussian", latent_dims=(2, 5, 10, 20),
-    batch_size=100, num_epochs=500, schedule="cosine", estimators=(), likelihood_samples=5000,
+    batch_size=100, num_epochs=500, schedule="cosine", estimators=(), num_likelihood=196, likelihood_samples=5000,
 )  # fmt: skip
 PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, LIKELIHOOD, ANNEALED, FACES)}
 
@@ -84,6 +84,15 @@ def check(config: Config) -> None:
     common.require_choice(config, "schedule", SCHEDULES)
     for name in config.estimators:
         common.require(name in ESTIMATORS, f"--estimators must be among {', '.join(ESTIMATORS)}; got {name!r}")
+    for name in ("latent_dims", "bounds", "estimators"):
+        values = getattr(config, name)
+        common.require(
+            len(set(values)) == len(values), f"--{name.replace('_', '-')} must not repeat itself; got {values}"
+        )
+    common.require(
+        config.likelihood == "bernoulli" or config.binarise == "none",
+        f"--likelihood {config.likelihood} is of grey values: it needs --binarise none; got {config.binarise}",
+    )
     for name in config.bounds:
         bound, dash, num = name.partition("-")
         common.require(
@@ -95,6 +104,15 @@ def check(config: Config) -> None:
     common.require_positive(config, "learning_rate")
     common.require_at_least_one(
         config, "batch_size", "num_epochs", "estimator_epochs", "num_likelihood", "likelihood_samples"
+    )
+    common.require(config.num_validation != 1, "--num-validation must be 0, or 2 or more; got 1")
+    common.require(
+        config.likelihood_samples <= 50 or config.likelihood_samples % 50 == 0,
+        f"--likelihood-samples must be at most 50, or a multiple of it; got {config.likelihood_samples}",
+    )
+    common.require(
+        not config.num_annealed or config.num_temperatures >= 10,
+        f"--num-temperatures must be at least 10; got {config.num_temperatures}",
     )
     for name in ("num_validation", "warm_epochs"):
         flag = name.replace("_", "-")

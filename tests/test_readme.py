@@ -23,6 +23,13 @@ def test_code_blocks_run_and_find_what_they_say():
     assert error < 0.06, "a Bayesian MLP on all digits errs on 3 % of the test images; 6 % is a broken sampler"
 
 
+def test_own_data_takes_fifteen_lines():
+    """As the heading says: imports, blank lines and the line that prints the result aside."""
+    block = re.search(r"in 15 lines\n.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
+    lines = [line for line in block.splitlines() if line and not line.startswith(("import ", "from ", "print("))]
+    assert len(lines) == 15
+
+
 def test_tables_are_rendered_from_the_results_files():
     text = README.read_text()
     assert text == tables.updated(text), "run `make tables`"

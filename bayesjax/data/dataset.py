@@ -2,8 +2,8 @@
 
     digits              1797 grey 8 x 8 images of handwritten digits, shipped inside scikit-learn: needs no network
     synthetic/...       made on the spot (`synthetic.py`)
-    path/to/file.npz    your own arrays: x_train, y_train, x_test, y_test (as Keras has them)
-    path/to/file.npy    one array without labels, such as the Frey faces; a tenth of it, drawn once, is the test split
+    path/to/file.npz    your own arrays: x_train, y_train, x_test, y_test (as Keras has them), or no labels at all
+    path/to/file.npy    one array without labels, such as the Frey faces; a tenth of it is the test split
     anything else       an image data set of TensorFlow Datasets by its name, already prepared in `data_dir`
 
 Images are float32 `[num, height, width, channels]` in [0, 1]. Read `batches.py` next for minibatches.
@@ -67,6 +67,7 @@ class Dataset:
         return self.train.inputs.shape[1:]
 
 
+NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 SYNTHETIC = {"synthetic/ten_clusters": synthetic.ten_clusters, "synthetic/single_gaussian": synthetic.single_gaussian}
 
 
@@ -109,24 +110,30 @@ def _load_digits() -> Dataset:
 
 def _load_npz(path: Path) -> Dataset:
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: expected an .npz file with arrays x_train, y_train, x_test, y_test")
+        raise FileNotFoundError(f"no file {path}: expected an .npz file with arrays {', '.join(NPZ_ARRAYS)}")
     try:
         with zipfile.ZipFile(path), np.load(path) as file:  # np.load alone would take a text or a lone array, too
             arrays = dict(file)
     except (zipfile.BadZipFile, zlib.error, ValueError) as error:
         raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
-    missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in arrays]
+    has_labels = "y_train" in arrays or "y_test" in arrays
+    missing = [key for key in NPZ_ARRAYS if key not in arrays and (has_labels or key.startswith("x"))]
     if missing:
         raise ValueError(
             f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(arrays) or 'none'}, and "
-            "x_train, y_train, x_test, y_test are expected"
+            f"{', '.join(NPZ_ARRAYS)} are expected (the y together or not at all)"
         )
-    x_train, y_train, x_test, y_test = (arrays[key] for key in ("x_train", "y_train", "x_test", "y_test"))
-    num_classes = int(y_train.max()) + 1 if y_train.size and np.issubdtype(y_train.dtype, np.integer) else 0
-    train = Split(_images(x_train, f"{path}: x_train"), _labels(y_train, len(x_train), num_classes, f"{path}: y_train"))
-    test = Split(_images(x_test, f"{path}: x_test"), _labels(y_test, len(x_test), num_classes, f"{path}: y_test"))
-    if train.inputs.shape[1:] != test.inputs.shape[1:]:
-        raise ValueError(f"{path}: x_train has examples of shape {x_train.shape[1:]}, x_test of {x_test.shape[1:]}")
+    inputs = {name: _images(arrays[f"x_{name}"], f"{path}: x_{name}") for name in ("train", "test")}
+    if inputs["train"].shape[1:] != inputs["test"].shape[1:]:
+        shapes = [arrays[f"x_{name}"].shape[1:] for name in inputs]
+        raise ValueError(f"{path}: x_train has examples of shape {shapes[0]}, x_test of {shapes[1]}")
+    if not has_labels:
+        return Dataset(str(path), Split(inputs["train"]), Split(inputs["test"]))
+    known = arrays["y_train"]
+    num_classes = int(known.max()) + 1 if known.size and np.issubdtype(known.dtype, np.integer) else 0
+    train, test = (
+        Split(x, _labels(arrays[f"y_{name}"], len(x), num_classes, f"{path}: y_{name}")) for name, x in inputs.items()
+    )
     return Dataset(str(path), train, test, num_classes)
 
 
@@ -140,17 +147,28 @@ def _load_npy(path: Path) -> Dataset:
     if not isinstance(x, np.ndarray) or x.ndim < 2 or len(x) < 2 or x.dtype.kind not in "uif":
         found = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else "several arrays"
         raise ValueError(f"{path} must hold one array of numbers [num >= 2, ...]; got {found}")
-    order = np.random.default_rng(0).permutation(len(x))
-    num_test = max(1, len(x) // 10)
-    test, train = np.sort(order[:num_test]), np.sort(order[num_test:])
-    return Dataset(str(path), Split(_images(x[train], str(path))), Split(_images(x[test], str(path))))
+    is_test = _test_runs(len(x))
+    return Dataset(str(path), Split(_images(x[~is_test], str(path))), Split(_images(x[is_test], str(path))))
+
+
+def _test_runs(num: int) -> np.ndarray:
+    """Which tenth of `num` examples is the test split: runs of neighbours, in five places.
+
+    Were it drawn one by one, each frame of a video would be tested on a model that has seen the frame before.
+    """
+    num_test, is_test = max(1, num // 10), np.zeros(num, bool)
+    places = np.array_split(np.arange(num), min(5, num_test))
+    for place, run in zip(places, np.array_split(np.arange(num_test), len(places)), strict=True):
+        start = place[0] + (len(place) - len(run)) // 2
+        is_test[start : start + len(run)] = True
+    return is_test
 
 
 def _images(x: np.ndarray, name: str) -> np.ndarray:
-    """float32 with a channel axis; uint8 is scaled to [0, 1]."""
+    """float32 with a channel axis; uint8 is scaled to [0, 1], unless it is 0 and 1 already."""
     if x.ndim < 2 or not len(x):
         raise ValueError(f"{name} must hold at least one example, [num, ...]; got shape {x.shape}")
-    out = x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
+    out = x.astype(np.float32) / (255 if x.dtype == np.uint8 and x.max() > 1 else 1)
     if not np.isfinite(out).all():
         raise ValueError(f"{name} holds NaN or infinite values")
     if x.ndim in (3, 4) and not (out.min() >= 0 and out.max() <= 1):
@@ -184,8 +202,8 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
             f"that has it, or prepare it where there is a network: tfds build {name} --file_format=array_record"
         )
     features = builder.info.features
-    if features is None or not {"image", "label"} <= set(features):
-        raise ValueError(f"data set {name!r} must have the features image and label; it has {list(features or ())}")
+    if features is None or "image" not in features:
+        raise ValueError(f"data set {name!r} must have the feature image; it has {list(features or ())}")
     try:
         sources = [builder.as_data_source(split=split) for split in ("train", "test")]
     except NotImplementedError as error:
@@ -193,12 +211,12 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
             f"data set {name!r} in {builder.data_dir} cannot be read at random: prepare it with "
             f"tfds build {name} --file_format=array_record ({str(error).splitlines()[0]})"
         ) from None
-    num_classes = features["label"].num_classes
+    num_classes = features["label"].num_classes if "label" in features else 0
     splits = []
     for split, source in zip(("train", "test"), sources, strict=True):
         images, labels = _decode(source, f"{name} {split}")
-        labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
-        splits.append(Split(_images(images, f"{name} {split} images"), labels))
+        labels = (_labels(labels, len(images), num_classes, f"{name} {split} labels"),) if num_classes else ()
+        splits.append(Split(_images(images, f"{name} {split} images"), *labels))
     return Dataset(name, splits[0], splits[1], num_classes)
 
 
@@ -215,5 +233,5 @@ def _decode(source: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
                 f"{name}: images must all have one shape; the first has {images.shape[1:]}, number {i} has "
                 f"{example['image'].shape}"
             )
-        images[i], labels[i] = example["image"], example["label"]
+        images[i], labels[i] = example["image"], example.get("label", 0)
     return np.zeros((0,)) if images is None else images, labels

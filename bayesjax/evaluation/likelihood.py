@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 
 from bayesjax import kernels
+from bayesjax.objectives import elbo
 from bayesjax.types import Array, ArrayLike, Conditional, Distribution, Params, PRNGKey
 
 MIN_PILOT, PILOT_STEPS = 30, 3  # temperatures of the pilot run, and steps at each
@@ -57,21 +58,19 @@ def importance_sampled(
       Nats `[num]`.
 
     Raises:
-      ValueError: if a count is not positive or `x` has no examples.
+      ValueError: if a count is not positive, `x` has no examples, or a distribution is not over whole vectors.
     """
     _check_positive(num_samples=num_samples, batch_size=batch_size, chunk_size=chunk_size)
     num_chunks = -(-num_samples // chunk_size)
+    negative_bound = elbo.negative_iwae_bound(encode, decode, prior, num_samples=chunk_size)
 
     def of_example(params: Params, key: PRNGKey, example: Array) -> Array:
-        posterior = encode(params, example)
-
         def chunk(total: Array, index: Array) -> tuple[Array, None]:
-            z, log_q = posterior.sample_and_log_prob(seed=jax.random.fold_in(key, index), sample_shape=(chunk_size,))
-            log_likelihood = jax.vmap(lambda z: decode(params, z).log_prob(example))(z)
-            return jnp.logaddexp(total, jax.nn.logsumexp(log_likelihood + prior.log_prob(z) - log_q)), None
+            value, _ = negative_bound(params, jax.random.fold_in(key, index), example)
+            return jnp.logaddexp(total, -value), None
 
         total, _ = lax.scan(chunk, jnp.full((), -jnp.inf), jnp.arange(num_chunks))
-        return total - math.log(num_chunks * chunk_size)
+        return total - math.log(num_chunks)
 
     return _in_batches(of_example, params, rng_key, x, batch_size)
 
@@ -122,7 +121,7 @@ def annealed(
       batch_size: examples at once.
 
     Raises:
-      ValueError: if an argument is out of range or `x` has no examples.
+      ValueError: if an argument is out of range, `x` has no examples, or p(x | z) is not over one.
     """
     _check_positive(num_chains=num_chains, num_integration_steps=num_integration_steps, batch_size=batch_size)
     if num_temperatures < 10:
@@ -132,7 +131,7 @@ def annealed(
 
     def of_example(params: Params, key: PRNGKey, example: Array) -> Annealed:
         def log_likelihood(z: Array) -> Array:
-            return decode(params, z).log_prob(example)
+            return elbo.log_likelihood(decode, params, z, example)
 
         def tempered(z: Array, rng_key: PRNGKey, inverse_temperature: Array) -> Array:
             del rng_key
@@ -213,38 +212,46 @@ def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float | ArrayLike, *,
     Raises:
       ValueError: if the shapes differ or the scale is not positive.
     """
-    samples, x = (np.asarray(a, np.float32) for a in (samples, x))
-    if samples.shape[1:] != x.shape[1:] or not len(samples):
-        raise ValueError(f"samples must be [n, ...] of x's shape {x.shape[1:]}; got {samples.shape}")
-    if not 0 < float(scale) < math.inf:
-        raise ValueError(f"scale must be positive and finite; got {scale}")
-    centre = samples.mean(axis=0)  # smaller numbers, smaller rounding errors
-    flat = (samples - centre).reshape(len(samples), -1)
-    log_normaliser = math.log(len(flat)) + flat.shape[1] * (math.log(float(scale)) + 0.5 * math.log(2 * math.pi))
-
-    def of_example(given: tuple[Array, Array], key: PRNGKey, example: Array) -> Array:
-        del key
-        samples, half_precision = given
-        products = jnp.dot(samples, example, precision=lax.Precision.HIGHEST)
-        distances = jnp.sum(samples**2, axis=1) - 2 * products + jnp.sum(example**2)
-        return jax.nn.logsumexp(-half_precision * jnp.maximum(distances, 0))
-
-    given = jnp.asarray(flat), jnp.float32(0.5 / float(scale) ** 2)
-    return (
-        _in_batches(of_example, given, jax.random.key(0), (x - centre).reshape(len(x), -1), batch_size) - log_normaliser
-    )
+    return _parzen(samples, x, [scale], batch_size)[:, 0]
 
 
 def parzen_scale(samples: ArrayLike, validation: ArrayLike, scales: Sequence[float]) -> float:
     """Of `scales`, the one under which `validation` is most probable: data that are neither trained nor tested on.
 
     Raises:
-      ValueError: if there are no scales, and as `parzen_window`.
+      ValueError: if there are no scales or numbers that are not finite, and as `parzen_window`.
     """
     if not len(scales):
         raise ValueError("scales is empty: parzen_scale chooses one of them")
-    means = [float(parzen_window(samples, validation, scale).mean()) for scale in scales]
+    means = np.asarray(_parzen(samples, validation, scales).mean(axis=0))
+    if np.isnan(means).any():
+        raise ValueError("samples and validation must be finite: their mean log density is NaN")
     return float(scales[int(np.argmax(means))])
+
+
+def _parzen(samples: ArrayLike, x: ArrayLike, scales: Sequence[float], batch_size: int = 256) -> Array:
+    """`parzen_window` under every scale, `[num, num_scales]`, from one computation of the distances."""
+    samples, x = (np.asarray(a, np.float32) for a in (samples, x))
+    if samples.shape[1:] != x.shape[1:] or not len(samples):
+        raise ValueError(f"samples must be [n, ...] of x's shape {x.shape[1:]}; got {samples.shape}")
+    for scale in scales:
+        if not 0 < float(scale) < math.inf:
+            raise ValueError(f"scale must be positive and finite; got {scale}")
+    centre = samples.mean(axis=0)  # smaller numbers, smaller rounding errors
+    flat = (samples - centre).reshape(len(samples), -1)
+    sd = np.asarray(scales, float)
+    log_normalisers = math.log(len(flat)) + flat.shape[1] * (np.log(sd) + 0.5 * math.log(2 * math.pi))
+
+    def of_example(given: tuple[Array, Array], key: PRNGKey, example: Array) -> Array:
+        del key
+        samples, half_precisions = given
+        products = jnp.dot(samples, example, precision=lax.Precision.HIGHEST)
+        distances = jnp.sum(samples**2, axis=1) - 2 * products + jnp.sum(example**2)
+        return jax.vmap(lambda h: jax.nn.logsumexp(-h * jnp.maximum(distances, 0)))(half_precisions)
+
+    given = jnp.asarray(flat), jnp.asarray(0.5 / sd**2, jnp.float32)
+    examples = (x - centre).reshape(len(x), -1)
+    return _in_batches(of_example, given, jax.random.key(0), examples, batch_size) - log_normalisers
 
 
 def active_units(

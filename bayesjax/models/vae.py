@@ -42,6 +42,8 @@ class VAE(nn.Module):
       activation: of the hidden layers of a perceptron; `nn.tanh` as in the paper, or `nn.relu`.
       likelihood: "bernoulli"; "gaussian", with a mean and a variance for each pixel from z; "gaussian_shared", with a
         mean for each pixel and one learned variance.
+      mean_activation: of a Gaussian's mean; `nn.sigmoid` keeps it between 0 and 1, as the paper has it for Frey faces.
+        Without it grey images begin with a mean of 0 at every z, and z comes to say how bright all of them are.
       min_scale: least standard deviation of a Gaussian p(x | z). Without it the likelihood of a pixel that is the same
         in all data has no upper bound. The default is that of rounding to 8 bits, 1/(256 sqrt 12).
       kernel_init: Flax initialiser.
@@ -54,6 +56,7 @@ class VAE(nn.Module):
     hidden: Sequence[int] = (500,)
     activation: Callable[[Array], Array] = nn.tanh
     likelihood: str = "bernoulli"
+    mean_activation: Callable[[Array], Array] = lambda x: x
     min_scale: float = 1 / (256 * math.sqrt(12))
     kernel_init: Initializer = fan_in_normal()
     architecture: str = "mlp"
@@ -102,9 +105,10 @@ class VAE(nn.Module):
             pixels = Bernoulli(outputs.reshape(shape))
         elif self.likelihood == "gaussian":
             mean, log_variance = jnp.split(outputs, 2, axis=-1)
-            pixels = distrax.Normal(mean.reshape(shape), self._scale(log_variance.reshape(shape)))
+            mean = self.mean_activation(mean.reshape(shape))
+            pixels = distrax.Normal(mean, self._scale(log_variance.reshape(shape)))
         else:
-            pixels = distrax.Normal(outputs.reshape(shape), self._scale(self.log_variance))
+            pixels = distrax.Normal(self.mean_activation(outputs.reshape(shape)), self._scale(self.log_variance))
         return distrax.Independent(pixels, len(self.data_shape))
 
     def prior(self) -> distrax.Distribution:

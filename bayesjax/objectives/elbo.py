@@ -13,6 +13,9 @@ Sources: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, section
 & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016. Networks to put in are in `models/vae.py`:
 
     loss = objectives.batch_mean(elbo.negative_elbo(encode, decode, prior))
+
+A posterior over the decoder's weights, too (Kingma & Welling, appendix F), is `bayes_by_backprop` on this bound: the
+encoder's parameters in the variational ones, as points; `tests/objectives/test_elbo_estimators.py` composes it.
 """
 
 import math
@@ -68,12 +71,12 @@ def negative_elbo(
     terms = _sampled_terms(encode, decode, prior, num_samples, through_draws=gradient == "reparameterised")
 
     def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
-        posterior, log_q, log_likelihood, log_ratio = terms(params, rng_key, x)
-        reconstruction = log_likelihood.mean()
+        posterior, log_q, log_likelihoods, log_ratio = terms(params, rng_key, x)
+        reconstruction = log_likelihoods.mean()
         divergence = _closed_form_kl(posterior, prior) if kl == "closed_form" else log_ratio.mean()
         loss = beta * divergence - reconstruction
         if gradient == "score_function":  # zero, with the gradient f(z) d log q
-            sampled = -log_likelihood if kl == "closed_form" else beta * log_ratio - log_likelihood
+            sampled = -log_likelihoods if kl == "closed_form" else beta * log_ratio - log_likelihoods
             loss += jnp.mean(lax.stop_gradient(sampled) * (log_q - lax.stop_gradient(log_q)))
         return loss, {"reconstruction": reconstruction, "kl": divergence}
 
@@ -103,11 +106,27 @@ def negative_iwae_bound(
     terms = _sampled_terms(encode, decode, prior, num_samples)
 
     def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
-        _, _, log_likelihood, log_ratio = terms(params, rng_key, x)
-        bound = jax.nn.logsumexp(log_likelihood - log_ratio) - math.log(num_samples)
-        return -bound, {"reconstruction": log_likelihood.mean(), "kl": log_ratio.mean()}
+        _, _, log_likelihoods, log_ratio = terms(params, rng_key, x)
+        bound = jax.nn.logsumexp(log_likelihoods - log_ratio) - math.log(num_samples)
+        return -bound, {"reconstruction": log_likelihoods.mean(), "kl": log_ratio.mean()}
 
     return objective
+
+
+def log_likelihood(decode: Conditional, params: Params, z: Array, x: Array) -> Array:
+    """Log p(x | z), a scalar, of one latent vector and one example.
+
+    Raises:
+      ValueError: if p(x | z) is not over examples of that shape, which broadcasting would hide.
+    """
+    likelihood = decode(params, z)
+    event, batch = tuple(likelihood.event_shape), tuple(likelihood.batch_shape)
+    if event != x.shape or batch:
+        raise ValueError(
+            f"decode must give a distribution over x, of shape {x.shape}; got one over shape {event}, and "
+            f"{batch or 'one'} of them (distrax.Independent makes one of many)"
+        )
+    return likelihood.log_prob(x)
 
 
 def _sampled_terms(
@@ -130,18 +149,18 @@ def _sampled_terms(
             log_q = posterior.log_prob(z)
 
         def log_prob(z: Array) -> Array:
-            return decode(params, z).log_prob(x)
+            return log_likelihood(decode, params, z, x)
 
         # One draw without an axis of its own, for which XLA would transpose what the decoder passes back.
-        log_likelihood = log_prob(z[0])[None] if num_samples == 1 else jax.vmap(log_prob)(z)
+        log_likelihoods = log_prob(z[0])[None] if num_samples == 1 else jax.vmap(log_prob)(z)
         log_prior = prior.log_prob(z)
-        for name, value in (("encode", log_q), ("prior", log_prior), ("decode", log_likelihood)):
+        for name, value in (("encode", log_q), ("prior", log_prior)):
             if value.shape != (num_samples,):
                 raise ValueError(
                     f"{name} must give a distribution whose log_prob of one event is a scalar (distrax.Independent "
                     f"makes one of many); got shape {value.shape[1:]}"
                 )
-        return posterior, log_q, log_likelihood, log_q - log_prior
+        return posterior, log_q, log_likelihoods, log_q - log_prior
 
     return terms
 

@@ -173,15 +173,33 @@ def test_a_file_that_is_no_npz(npz, content):
 
 
 def test_npy(tmp_path):
-    """One array: every image once, a tenth of them for the test, always the same ones, in the order of the file."""
+    """One array: every image once, a tenth of them for the test, always the same ones, in the order of the file.
+
+    Neighbours stay together: of 400 frames, those with a neighbour in the training set are the ends of five runs.
+    """
     path = tmp_path / "faces.npy"
     images = np.arange(40, dtype=np.uint8)[:, None, None] * np.ones((3, 2), np.uint8)
     np.save(path, images)
     dataset, again = data.load(str(path)), data.load(str(path))
     assert dataset.input_shape == (3, 2, 1) and len(dataset.test) == 4 and dataset.num_classes == 0
     both = [np.round(255 * split.inputs[:, 0, 0, 0]).astype(int) for split in (dataset.train, dataset.test)]
-    assert sorted([*both[0], *both[1]]) == list(range(40)) and (np.diff(both[1]) > 0).all() and both[1][-1] != 39
+    assert sorted([*both[0], *both[1]]) == list(range(40)) and (np.diff(both[1]) > 0).all()
     np.testing.assert_array_equal(again.test.inputs, dataset.test.inputs)
+    np.save(path, np.arange(400.0)[:, None])
+    test = data.load(str(path)).test.inputs[:, 0]
+    assert len(test) == 40 and (np.diff(test) > 1).sum() == 4 and test[0] > 0 and test[-1] < 399
+
+
+def test_labels_are_not_needed(npz):
+    """An .npz without labels; one split alone with them is refused, below."""
+    dataset = data.load(npz(y_train=None, y_test=None))
+    assert dataset.num_classes == 0 and len(dataset.train) == 6 and dataset.train.labels.size == 0
+
+
+def test_zeros_and_ones_stay(npz):
+    """uint8 images of 0 and 1, as binarised sets have them, are not divided by 255."""
+    binary = (GOOD["x_train"] > 100).astype(np.uint8)
+    assert data.load(npz(x_train=binary, x_test=binary[:2])).train.inputs.max() == 1
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,11 @@ def test_bits_per_dimension():
     assert likelihood.bits_per_dimension(784 * np.log(0.5), 784, num_levels=1) == pytest.approx(1)
 
 
+def loose(params, x):
+    """Several distributions of a number each, where one of a vector is asked for."""
+    return encode(params, x).distribution
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -159,6 +164,11 @@ def test_bits_per_dimension():
         (lambda: likelihood.parzen_window(X, X[:, :2], 1.0), r"samples must be \[n, ...\] of x's shape \(2,\)"),
         (lambda: likelihood.parzen_window(X, X, 0.0), "scale must be positive and finite; got 0.0"),
         (lambda: likelihood.parzen_scale(X, X, ()), "scales is empty"),
+        (lambda: likelihood.parzen_scale(X, X + np.nan, (1.0, 2.0)), "must be finite: their mean log density is NaN"),
+        # As many draws as dimensions: the sum over both would broadcast.
+        (lambda: importance_sampled(encode=loose, num_samples=2, chunk_size=2), "encode must give a distribution"),
+        (lambda: importance_sampled(prior=loose(PARAMS, X[0]), num_samples=2, chunk_size=2), "prior must give a"),
+        (lambda: annealed(decode=lambda params, z: loose(params, B)), r"decode must give .* of shape \(3,\)"),
         (lambda: likelihood.active_units(encode, PARAMS, X[:0]), r"x must be \[num >= 1, ...\]; got shape \(0, 3\)"),
     ],
 )

@@ -69,6 +69,16 @@ def test_decoder_against_scipy(likelihood):
         assert not np.allclose(p.log_prob(X[::-1]), log_prob.sum(axis=-1), rtol=1e-3)
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_shared"])
+def test_means_may_be_kept_between_0_and_1(likelihood):
+    model, params = made(likelihood)
+    between = made(likelihood, mean_activation=nn.sigmoid)[0]
+    z = 3 * np.random.default_rng(1).normal(size=(5, LATENT)).astype(np.float32)
+    means = [np.asarray(vae.conditionals(each)[1](params, z).mean()) for each in (model, between)]
+    assert (means[0] < 0).any()
+    np.testing.assert_allclose(means[1], scipy.special.expit(means[0]), rtol=1e-5)
+
+
 def test_shapes_and_sizes():
     """One example, any leading axes; the classic has 784-500-20-500-784; "gaussian_shared" adds a single number."""
     model, params = made("gaussian")
