@@ -137,7 +137,13 @@ def train(
         return {"test": loss, "kl": aux["kl"], "train": judge(state.position, test_key, train_images)[0]}
 
     model, _, _ = networks(config, shape, latent_dim)
-    params = load(run, part(latent_dim, before)) if before else jax.jit(model.init)(init_key, train_set[:1])["params"]
+    if before:
+        params = load(run, part(latent_dim, before))
+    else:
+        params = jax.jit(model.init)(init_key, train_set[:1])["params"]
+        if config.centred:
+            mean = jnp.clip(train_set.mean(axis=0), 0.01, 0.99)
+            params = vae.with_output_bias(model, params, jnp.log(mean / (1 - mean)))
     state = jax.jit(kernel.init)(params, start_key)
     state, trace = training.run(
         run_key, kernel, state, batches(config, data_key, train_set),

@@ -26,6 +26,8 @@ class Config(common.RunFlags):
     """mlp or convolutional."""
     activation: str = "tanh"
     """tanh, as in the paper of 2014, or relu; of the perceptrons."""
+    centred: bool = False
+    """Whether the decoder begins at the training images' mean; of the perceptrons."""
     hidden: tuple[int, ...] = (200,)
     """Widths of the encoder's hidden layers, or channels of its convolutions; the decoder's are the same backwards."""
     latent_dims: tuple[int, ...] = (2, 10)
@@ -69,7 +71,8 @@ LIKELIHOOD = replace(
 )  # fmt: skip
 ANNEALED = replace(PAPER, preset="annealed", latent_dims=(10,), estimators=(), num_annealed=1000)
 FACES = replace(
-    QUICK, preset="faces", dataset="frey_faces.npy", binarise="none", likelihood="gaussian", latent_dims=(2, 5, 10, 20),
+    QUICK, preset="faces", dataset="frey_faces.npy", binarise="none", likelihood="gaussian", centred=True,
+    latent_dims=(2, 5, 10, 20),
     batch_size=100, num_epochs=500, schedule="cosine", estimators=(), num_likelihood=196, likelihood_samples=5000,
 )  # fmt: skip
 PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, LIKELIHOOD, ANNEALED, FACES)}
@@ -84,6 +87,7 @@ def check(config: Config) -> None:
     common.require_choice(config, "schedule", SCHEDULES)
     for name in config.estimators:
         common.require(name in ESTIMATORS, f"--estimators must be among {', '.join(ESTIMATORS)}; got {name!r}")
+    common.require(not config.centred or config.architecture == "mlp", "--centred is for --architecture mlp")
     for name in ("latent_dims", "bounds", "estimators"):
         values = getattr(config, name)
         common.require(

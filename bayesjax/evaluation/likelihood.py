@@ -197,7 +197,7 @@ def inverse_temperatures(num: int, steepness: float = 4.0) -> Array:
     return (values - values[0]) / (values[-1] - values[0])
 
 
-def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float | ArrayLike, *, batch_size: int = 256) -> Array:
+def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float, *, batch_size: int = 256) -> Array:
     """Log 1/n sum_i N(x; samples_i, scale^2 I), of each example.
 
     Args:
@@ -212,7 +212,7 @@ def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float | ArrayLike, *,
     Raises:
       ValueError: if the shapes differ or the scale is not positive.
     """
-    return _parzen(samples, x, [scale], batch_size)[:, 0]
+    return _parzen(samples, x, [float(scale)], batch_size)[:, 0]
 
 
 def parzen_scale(samples: ArrayLike, validation: ArrayLike, scales: Sequence[float]) -> float:
@@ -247,7 +247,7 @@ def _parzen(samples: ArrayLike, x: ArrayLike, scales: Sequence[float], batch_siz
         samples, half_precisions = given
         products = jnp.dot(samples, example, precision=lax.Precision.HIGHEST)
         distances = jnp.sum(samples**2, axis=1) - 2 * products + jnp.sum(example**2)
-        return jax.vmap(lambda h: jax.nn.logsumexp(-h * jnp.maximum(distances, 0)))(half_precisions)
+        return lax.map(lambda h: jax.nn.logsumexp(-h * jnp.maximum(distances, 0)), half_precisions)
 
     given = jnp.asarray(flat), jnp.asarray(0.5 / sd**2, jnp.float32)
     examples = (x - centre).reshape(len(x), -1)

@@ -135,6 +135,26 @@ def conditionals(model: VAE) -> tuple[Conditional, Conditional]:
     return encode, decode
 
 
+def with_output_bias(model: VAE, params: Params, bias: Array) -> Params:
+    """Parameters whose decoder begins at `bias`, shaped like the data: that of logits, or of a Gaussian's means.
+
+    From the data's mean, z need not say what all the data have in common, and they come to fill the prior.
+    Source: the code of Burda, Grosse & Salakhutdinov, ICLR 2016.
+
+    Raises:
+      ValueError: if the model is no perceptron, or the bias has another shape.
+    """
+    if model.architecture != "mlp" or bias.shape != tuple(model.data_shape):
+        raise ValueError(
+            f"the bias must be of a perceptron's outputs {tuple(model.data_shape)}; got {bias.shape} for architecture "
+            f"{model.architecture}"
+        )
+    last = f"layers_{len(model.hidden)}"
+    layer = params["decoder"][last]
+    layer = {**layer, "bias": layer["bias"].at[: bias.size].set(jnp.ravel(bias))}  # the variances' biases come after
+    return {**params, "decoder": {**params["decoder"], last: layer}}
+
+
 class Bernoulli(distrax.Bernoulli):
     """distrax's, with log p(x) = x l - log(1 + e^l) = (x - 1/2) l - |l|/2 - log(1 + e^-|l|) of logits l, x in [0, 1].
 

@@ -79,6 +79,21 @@ def test_means_may_be_kept_between_0_and_1(likelihood):
     np.testing.assert_allclose(means[1], scipy.special.expit(means[0]), rtol=1e-5)
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_decoder_may_begin_at_the_mean_of_the_data(likelihood):
+    """At z = 0, where a new perceptron of tanh has no other output; the variances stay."""
+    model = vae.VAE(LATENT, SHAPE, hidden=(5,), likelihood=likelihood, mean_activation=nn.sigmoid)
+    params = jax.jit(model.init)(jax.random.key(0), X)["params"]
+    mean = jnp.clip(X.mean(axis=0), 0.01, 0.99)
+    begun = vae.with_output_bias(model, params, jnp.log(mean / (1 - mean)))
+    p, before = (vae.conditionals(model)[1](each, jnp.zeros(LATENT)) for each in (begun, params))
+    np.testing.assert_allclose(p.mean(), mean, rtol=1e-5)
+    if likelihood == "gaussian":
+        np.testing.assert_array_equal(p.distribution.scale, before.distribution.scale)
+    with pytest.raises(ValueError, match=r"the bias must be of a perceptron's outputs .* got \(3,\)"):
+        vae.with_output_bias(model, params, jnp.zeros(3))
+
+
 def test_shapes_and_sizes():
     """One example, any leading axes; the classic has 784-500-20-500-784; "gaussian_shared" adds a single number."""
     model, params = made("gaussian")
