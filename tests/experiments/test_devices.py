@@ -28,7 +28,14 @@ VAE = (
     "--hidden", "8", "--latent-dims", "2", "--num-epochs", "1", "--estimator-epochs", "1", "--num-likelihood", "4",
     "--likelihood-samples", "20",
 )  # fmt: skip
-TWICE = "from experiments import devices; devices.GRACE = 1.0; raise SystemExit(devices.run({command}, 1, 2))"
+TWICE = """
+import signal
+from experiments import devices
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs in the background ignore Ctrl-C
+devices.GRACE = 1.0
+raise SystemExit(devices.run({command}, 1, 2))
+"""
 
 
 def call(module, out, *arguments):

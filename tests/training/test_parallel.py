@@ -200,7 +200,7 @@ def game_on_one_device():
 @pytest.mark.parametrize(
     ("how", "parts"),
     [
-        ("shard_map", (4, 2)),
+        pytest.param("shard_map", (4, 2), marks=pytest.mark.slow),
         pytest.param("shard_map", (1, 2), marks=pytest.mark.slow),
         pytest.param("pmap", (1, 2), marks=pytest.mark.slow),
         pytest.param("pmap", (4, 1), marks=pytest.mark.slow),
