@@ -154,7 +154,7 @@ def train(
         **{name: np.asarray(values, float).tolist() for name, values in trace.draws.items()},
         "seconds_per_epoch": steps * (trace.seconds - trace.compile_seconds) / trace.steps if trace.steps else None,
         "images_per_epoch": steps * config.batch_size,
-        "epochs_before": length(config, before)[0] if before else 0,
+        "epochs_before": config.num_epochs + (config.bounds.index(bound) - 1) * config.warm_epochs if before else 0,
     }
 
 
