@@ -20,7 +20,6 @@ times as long as bayesjax. Results: benchmarks/results/bayesian_gan.json.
 """
 
 import functools
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -259,8 +258,7 @@ def time_outside_chunks(inputs: np.ndarray, num_generators: int, num_sweeps: int
 
 def main(config: Config) -> None:
     """Checks the ports, measures, prints the tables, writes the file."""
-    load_average = os.getloadavg()
-    measure.prepare(config, "num_sweeps", "num_generators")
+    load_average = measure.prepare(config, "num_sweeps", "num_generators")
     if config.num_run_sweeps < 0:
         common.fail(f"--num-run-sweeps must be at least 0; got {config.num_run_sweeps}")
     inputs = data.load("synthetic/ten_clusters").train.inputs

@@ -24,7 +24,6 @@ benchmarks/results/convolutions.json.
 import functools
 import itertools
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,8 +262,7 @@ def shape_table(which: str, repeats: int) -> list[dict[str, Any]]:
 
 def main(config: Config) -> None:
     """Checks the port, measures, prints the tables, writes the file."""
-    load_average = os.getloadavg()
-    measure.prepare(config, "num_steps", "num_particles")
+    load_average = measure.prepare(config, "num_steps", "num_particles")
     difference = check_port(initial_position(), real_images())
     threads, spread_steps, spread_particles = config.threads, "bayesjax, batch in parts", "bayesjax, particles in parts"
     sides = {

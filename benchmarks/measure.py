@@ -32,14 +32,18 @@ RESULTS = Path(__file__).parent / "results"
 BUSY = 0.7  # load average of the last minute above which another program is at work
 
 
-def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> None:
+def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> tuple[float, ...]:
     """Checks the flags and gives this process, and those it starts, the same cores and numbers of threads.
 
     Args:
       config: flags, with `repeats`, `threads` and `out` among them.
       *counts: other flags that must be at least 1.
       needs: modules of the peers.
+
+    Returns:
+      The load averages, for the results file; above BUSY there is a warning.
     """
+    load_average = os.getloadavg()
     for module in needs:
         if importlib.util.find_spec(module) is None:
             common.fail(f"this benchmark compares with {module}: pip install -e '.[bench]'")
@@ -48,13 +52,15 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> N
     except ValueError as error:
         common.fail(str(error))
     make_folder(config.out)
-    if (load := os.getloadavg()[0]) > BUSY:
-        print(f"warning: the load average is {load:.1f}: times will be those of a busy machine", file=sys.stderr)
+    if load_average[0] > BUSY:
+        line = f"warning: the load average is {load_average[0]:.1f}: times will be those of a busy machine"
+        print(line, file=sys.stderr)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
     if jax.default_backend() != "cpu":
         common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
+    return load_average
 
 
 def make_folder(out: str) -> None:

@@ -24,7 +24,6 @@ share of this machine's matrix-product rate that a gradient reaches. Results: be
 """
 
 import functools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,8 +235,7 @@ def roofline(summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def main(config: Config) -> None:
     """Checks, measures, prints the tables, writes the file."""
-    load_average = os.getloadavg()
-    measure.prepare(config, "num_gradients", "num_draws", needs=("torch", "posteriors", "numpyro"))
+    load_average = measure.prepare(config, "num_gradients", "num_draws", needs=("torch", "posteriors", "numpyro"))
     if config.num_gradients < MANY * LEAPS:
         common.fail(f"--num-gradients must be at least {MANY * LEAPS}, for {MANY} chains; got {config.num_gradients}")
     difference = samplers_checks.check_port(NUM_DATA)

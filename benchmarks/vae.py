@@ -272,8 +272,7 @@ def exponents(milliseconds: dict[str, float]) -> dict[str, dict[str, Any]]:
 
 def main(config: Config) -> None:
     """Checks the ports, measures, prints the tables, writes the file."""
-    load_average = os.getloadavg()
-    measure.prepare(config, "num_steps", needs=("torch", "pythae"))
+    load_average = measure.prepare(config, "num_steps", needs=("torch", "pythae"))
     differences = check_ports()
     makers = {"bayesjax": bayesjax_rows, "torch": torch_rows, "pythae": pythae_rows, "bayesjax, sizes": bayesjax_sizes}
     sides = {name: functools.partial(make_rows, config) for name, make_rows in makers.items()}

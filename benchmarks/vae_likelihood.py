@@ -15,7 +15,6 @@ benchmarks/results/vae_likelihood.json.
 """
 
 import functools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,8 +134,7 @@ def whole_rows(config: Config) -> dict[str, measure.Row]:
 
 def main(config: Config) -> None:
     """Compares the estimates, measures, prints the tables, writes the file."""
-    load_average = os.getloadavg()
-    measure.prepare(config, "num_images", "num_whole", needs=("torch", "pythae"))
+    load_average = measure.prepare(config, "num_images", "num_whole", needs=("torch", "pythae"))
     means = check_peer()
     sides = {
         "bayesjax": functools.partial(bayesjax_rows, config),

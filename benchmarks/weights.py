@@ -16,7 +16,6 @@ deterministic one. Last, standard normals alone. Results: benchmarks/results/wei
 """
 
 import functools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,8 +156,7 @@ def check_peers() -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Checks the peers, measures, prints the tables, writes the file."""
-    load_average = os.getloadavg()
-    measure.prepare(config, "num_steps", "batch_size", needs=("torch", "bayesian_torch", "blitz"))
+    load_average = measure.prepare(config, "num_steps", "batch_size", needs=("torch", "bayesian_torch", "blitz"))
     differences = check_peers()
     sides = {"bayesjax": functools.partial(bayesjax_rows, config)} | {
         library: functools.partial(torch_rows, config, library) for library in ("torch", "bayesian-torch", "BLiTZ")

@@ -1,10 +1,12 @@
 """A long computation over many items, some at a time: seen as it goes, interrupted and resumed without loss."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from bayesjax.training.progress import Progress
 from experiments import common
 
 
@@ -20,7 +22,6 @@ def in_parts(
       num: of items.
       size: of a part; the last may be smaller.
     """
-    from bayesjax.training.progress import Progress
 
     def part(start: int, stop: int) -> dict[str, list]:
         return {key: np.asarray(values, float).tolist() for key, values in compute(start, stop).items()}
@@ -28,7 +29,7 @@ def in_parts(
     bar, parts = Progress(name, num, 0), []
     for start in range(0, num, size):
         stop = min(start + size, num)
-        parts.append(run.cached(f"{name}-{start}", lambda start=start, stop=stop: part(start, stop)))
+        parts.append(run.cached(f"{name}-{start}", functools.partial(part, start, stop)))
         bar.update(stop, {key: float(np.mean(values)) for key, values in parts[-1].items()})
     bar.close()
     return {key: np.concatenate([np.asarray(values[key], float) for values in parts]) for key in parts[0]}

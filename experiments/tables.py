@@ -113,7 +113,8 @@ def auto_encoder(results: dict) -> str:
         return (f"{before} + " if before else "") + number(metrics.get(f"{name} {what}"), 0 if what in whole else 2)
 
     rows = []
-    for name, dim, bound in ((f"latent={dim} {bound}", dim, bound) for dim, bound in models):
+    for dim, bound in models:
+        name = f"latent={dim} {bound}"
         published = {what: metrics.get(f"{name} {what}", {}).get("paper") for what in across}
         if any(published.values()):
             rows.append([dim, "published", *(number({"value": value}, 2) for value in published.values())])

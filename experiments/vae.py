@@ -118,7 +118,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains a model; leaves its parameters in `parts/`. ELBOs on the test set, epoch by epoch, and seconds."""
     config, shape = run.config, train_set.shape[1:]
-    num_epochs, before = length(config, bound)
+    num_epochs, epochs_before, before = length(config, bound)
     steps = max(1, len(train_set) // config.batch_size)
     rate = config.learning_rate
     optimizer = optax.adam(
@@ -143,7 +143,7 @@ def train(
         params = jax.jit(model.init)(init_key, train_set[:1])["params"]
         if config.centred:
             mean = jnp.clip(train_set.mean(axis=0), 0.01, 0.99)
-            params = vae.with_output_bias(model, params, jnp.log(mean / (1 - mean)))
+            params = vae.with_output_bias(model, params, jax.scipy.special.logit(mean))
     state = jax.jit(kernel.init)(params, start_key)
     state, trace = training.run(
         run_key, kernel, state, batches(config, data_key, train_set),
@@ -154,18 +154,18 @@ def train(
         **{name: np.asarray(values, float).tolist() for name, values in trace.draws.items()},
         "seconds_per_epoch": steps * (trace.seconds - trace.compile_seconds) / trace.steps if trace.steps else None,
         "images_per_epoch": steps * config.batch_size,
-        "epochs_before": config.num_epochs + (config.bounds.index(bound) - 1) * config.warm_epochs if before else 0,
+        "epochs_before": epochs_before,
     }
 
 
-def length(config: Config, bound: str) -> tuple[int, str | None]:
-    """Epochs, and the bound whose parameters are the first ones; None for fresh ones."""
+def length(config: Config, bound: str) -> tuple[int, int, str | None]:
+    """Epochs, those before them, and the bound whose parameters are the first ones; None for fresh ones."""
     if bound in vae_flags.ESTIMATORS:
-        return config.estimator_epochs, None
+        return config.estimator_epochs, 0, None
     place = config.bounds.index(bound)
     if place and config.warm_epochs:
-        return config.warm_epochs, config.bounds[place - 1]
-    return config.num_epochs, None
+        return config.warm_epochs, config.num_epochs + (place - 1) * config.warm_epochs, config.bounds[place - 1]
+    return config.num_epochs, 0, None
 
 
 def part(latent_dim: int, bound: str) -> str:
@@ -203,7 +203,7 @@ def likelihoods(run: common.Experiment, test_set: np.ndarray, latent_dim: int, b
     sample = jax.jit(
         functools.partial(
             likelihood.importance_sampled, encode, decode, prior, num_samples=config.likelihood_samples,
-            chunk_size=min(50, config.likelihood_samples),
+            chunk_size=min(vae_flags.CHUNK, config.likelihood_samples),
         )
     )  # fmt: skip
     anneal = jax.jit(
@@ -316,9 +316,8 @@ def summarise(config: Config, found: dict, judged: dict, compared: dict, spread:
     for name, result in found.items():
         num_epochs, before = len(result["test"]), result["epochs_before"]
         published = FLAX_EXAMPLE if (config.preset, name) == ("paper", "latent=20 elbo") else {}
-        for epoch in (*SHOWN_EPOCHS, num_epochs):
-            if epoch > num_epochs or (before and epoch < num_epochs):
-                continue
+        shown = () if before else (epoch for epoch in SHOWN_EPOCHS if epoch < num_epochs)
+        for epoch in (*shown, num_epochs):
             suffix = f" epoch {epoch}" if epoch < num_epochs else ""
             entry = metrics[f"{name} test -ELBO{suffix}"] = {"value": result["test"][epoch - 1]}
             if epoch in published:

@@ -10,6 +10,7 @@ ARCHITECTURES = ("mlp", "convolutional")
 ACTIVATIONS = ("tanh", "relu")
 SCHEDULES = ("constant", "cosine")
 ESTIMATORS = ("closed_form", "sampled", "score_function")
+CHUNK = 50  # draws of importance sampling at once
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ LIKELIHOOD = replace(
 ANNEALED = replace(PAPER, preset="annealed", latent_dims=(10,), estimators=(), num_annealed=1000)
 FACES = replace(
     QUICK, preset="faces", dataset="frey_faces.npy", binarise="none", likelihood="gaussian", centred=True,
-    latent_dims=(2, 5, 10, 20),
-    batch_size=100, num_epochs=500, schedule="cosine", estimators=(), num_likelihood=196, likelihood_samples=5000,
+    latent_dims=(2, 5, 10, 20), batch_size=100, num_epochs=500, schedule="cosine", estimators=(), num_likelihood=196,
+    likelihood_samples=5000,
 )  # fmt: skip
 PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, LIKELIHOOD, ANNEALED, FACES)}
 
@@ -111,8 +112,8 @@ def check(config: Config) -> None:
     )
     common.require(config.num_validation != 1, "--num-validation must be 0, or 2 or more; got 1")
     common.require(
-        config.likelihood_samples <= 50 or config.likelihood_samples % 50 == 0,
-        f"--likelihood-samples must be at most 50, or a multiple of it; got {config.likelihood_samples}",
+        config.likelihood_samples <= CHUNK or config.likelihood_samples % CHUNK == 0,
+        f"--likelihood-samples must be at most {CHUNK}, or a multiple of it; got {config.likelihood_samples}",
     )
     common.require(
         not config.num_annealed or config.num_temperatures >= 10,

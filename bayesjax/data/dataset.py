@@ -215,8 +215,9 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     splits = []
     for split, source in zip(("train", "test"), sources, strict=True):
         images, labels = _decode(source, f"{name} {split}")
-        labels = (_labels(labels, len(images), num_classes, f"{name} {split} labels"),) if num_classes else ()
-        splits.append(Split(_images(images, f"{name} {split} images"), *labels))
+        if num_classes:
+            labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
+        splits.append(Split(_images(images, f"{name} {split} images"), labels))
     return Dataset(name, splits[0], splits[1], num_classes)
 
 
@@ -224,7 +225,7 @@ def _decode(source: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     """All images and labels of a random-access source: decoding takes half a minute for MNIST, so it shows progress."""
     from tqdm import tqdm
 
-    images, labels = None, np.zeros(len(source), np.int64)
+    images, labels = None, []
     for i, example in enumerate(tqdm(source, desc=f"decoding {name}", leave=False, mininterval=1, delay=2)):
         if images is None:
             images = np.empty((len(source), *example["image"].shape), example["image"].dtype)
@@ -233,5 +234,7 @@ def _decode(source: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
                 f"{name}: images must all have one shape; the first has {images.shape[1:]}, number {i} has "
                 f"{example['image'].shape}"
             )
-        images[i], labels[i] = example["image"], example.get("label", 0)
-    return np.zeros((0,)) if images is None else images, labels
+        images[i] = example["image"]
+        if "label" in example:
+            labels.append(example["label"])
+    return np.zeros((0,)) if images is None else images, np.array(labels, np.int32)

@@ -7,18 +7,23 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from bayesjax.training import processes
 from bayesjax.types import PyTree
 
 
 class Progress:
-    """A tqdm bar on standard error with rate, time left and a few metrics; silent without a label."""
+    """A tqdm bar on standard error with rate, time left and a few metrics; silent without a label.
+
+    Of several processes the first alone shows it.
+    """
 
     def __init__(self, label: str | None, num_steps: int, done: int):
         from tqdm import tqdm
 
         interval = 0.1 if sys.stderr.isatty() else 10.0  # a log file wants a line now and then, not a redrawn bar
+        is_silent = label is None or not processes.is_first()
         self._bar = tqdm(
-            total=num_steps, initial=done, desc=label, disable=label is None, mininterval=interval, dynamic_ncols=True
+            total=num_steps, initial=done, desc=label, disable=is_silent, mininterval=interval, dynamic_ncols=True
         )
 
     def update(self, done: int, numbers: dict[str, float]) -> None:

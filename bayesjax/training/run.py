@@ -122,7 +122,7 @@ def run(
             f"num_steps: a run that ended after {done} steps cannot go on with draws every {thinning} steps"
         )
     if not processes.is_first():
-        metrics = label = None
+        metrics = None
     if metrics is not None:
         metrics.rewrite(record.metrics)
     keep = keep or (lambda state: state.position)

@@ -234,6 +234,9 @@ def test_other_types():
     """Without jit, in float64 and in bfloat16, and a kernel of another type than the image."""
     x, kernel = np.random.default_rng(0).normal(size=(2, 6, 6, 2)), np.ones((3, 3, 2, 3))
     reference = convolve(jnp.float32(x), jnp.float32(kernel), 2)
+    half = convolve(jnp.bfloat16(x), jnp.bfloat16(kernel), 2)
+    assert half.dtype == jnp.bfloat16
+    assert_close(half.astype(jnp.float32), reference, 2e-2)
     for channels in (1, 2):  # with one, sums of slices, which would round at each of 25 additions
         images, weights = jnp.bfloat16(x[..., :channels]), jnp.full((5, 5, channels, 3), 1 / 3, jnp.bfloat16)
         half = convolve(images, weights)
