@@ -244,10 +244,22 @@ def summaries(times: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
 
 
 def ratio(times: dict[str, list[float]], numerator: str, denominator: str, bar: str) -> dict[str, Any]:
-    """The ratio of two rows' medians, the range of their ratio repeat by repeat, and what was asked of it."""
-    by_repeat = [a / b for a, b in zip(times[numerator], times[denominator], strict=True)]
-    of_medians = statistics.median(times[numerator]) / statistics.median(times[denominator])
-    return {"of_medians": of_medians, "min": min(by_repeat), "max": max(by_repeat), "bar": bar}
+    """The ratio of two rows' medians, the range of their ratio repeat by repeat, and what was asked of it.
+
+    From five repeats on with the standard error, by a bootstrap that draws repeats with replacement.
+    """
+    pairs = np.array([times[numerator], times[denominator]])
+    by_repeat, found = pairs[0] / pairs[1], {"of_medians": _of_medians(pairs)}
+    if (num := pairs.shape[1]) >= 5:
+        drawn = pairs[:, np.random.default_rng(0).integers(num, size=(1000, num))]
+        found["stderr"] = float(np.std(_of_medians(drawn), ddof=1))
+    return found | {"min": float(by_repeat.min()), "max": float(by_repeat.max()), "bar": bar}
+
+
+def _of_medians(pairs: np.ndarray) -> Any:
+    """Ratios `[...]` of the medians of two rows `[2, ..., repeats]`."""
+    medians = np.median(pairs, axis=-1)
+    return (medians[0] / medians[1])[()]
 
 
 def slope(sizes: Sequence[float], milliseconds: Sequence[float]) -> dict[str, float | None]:

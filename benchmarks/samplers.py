@@ -2,10 +2,11 @@
 
 The target is the posterior of a network of 973 weights (`samplers_problem.py`). HMC: 512 data, the same closure, step
 size and 50 leapfrog steps in every library, and beside them the bare loop, a scan of `value_and_grad` with an update of
-the position. SGHMC and SGLD: batches of 64, a step each (BlackJAX's SGHMC in its own form, 10 gradients a call).
+the position, and one that has a momentum as well. SGHMC and SGLD: batches of 64, a step each (BlackJAX's SGHMC in its
+own form, 10 gradients a call).
 
-    python -m benchmarks.samplers                       five minutes on two idle cores
-    python -m benchmarks.samplers --repeats 2 --num-draws 20 --scaling few      a look
+    python -m benchmarks.samplers                       twenty minutes on two idle cores
+    python -m benchmarks.samplers --repeats 2 --close-repeats 2 --num-draws 20 --scaling few      a look
 
 Each library has a process of its own on the same cores; rows run in alternating order, after compilation; a time is
 that of one gradient, noise, decision and all. Before anything is timed: the posterior of `posteriors` (PyTorch) has
@@ -49,6 +50,9 @@ NETWORK_STEPS = (1e-6, 1e-6)  # of SGHMC and SGLD, in bayesjax's units
 FEW = f", {FEW_DATA} data"
 FLOPS = 3e9  # of a call of a row in the sweep of sizes: some hundredths of a second
 PEERS = ("blackjax", "numpyro")
+HMC = "bayesjax hmc"
+CLOSE = ("bare loop", "bare loop with a momentum", HMC, *(f"{name} hmc" for name in PEERS))
+"""Rows within some hundredths of each other: only many repeats tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Config:
 
     repeats: int = 11
     """Times every row is measured."""
+    close_repeats: int = 100
+    """Times the bare loops and the HMCs are measured besides, for their ratios."""
     num_gradients: int = 2000
     """Gradients in a measurement."""
     num_draws: int = 400
@@ -88,14 +94,31 @@ def scanned(step: Callable[[jax.Array, Any], Any], state: Any, num_steps: int, g
     return measure.Row(run, num_steps * gradients_per_step, seconds)
 
 
+def moved(params: Params, by: Params) -> Params:
+    """The parameters and a little of `by`."""
+    return jax.tree.map(lambda leaf, direction: leaf + 1e-9 * direction, params, by)
+
+
 def bare_loop(logdensity: Callable[[Params], jax.Array], position: Params, num_gradients: int) -> measure.Row:
-    """The least that a sampler can do with a gradient: value and gradient, and a position that depends on it."""
+    """The least that can be done with a gradient: value and gradient, and a position that depends on it."""
 
     def step(_: jax.Array, carry: tuple[Params, jax.Array]) -> tuple[Params, jax.Array]:
         value, gradient = jax.value_and_grad(logdensity)(carry[0])
-        return jax.tree.map(lambda theta, g: theta + 1e-9 * g, carry[0], gradient), value
+        return moved(carry[0], gradient), value
 
     return scanned(step, (position, jnp.zeros(())), num_gradients, 1)
+
+
+def bare_loop_with_momentum(
+    logdensity: Callable[[Params], jax.Array], position: Params, num_gradients: int
+) -> measure.Row:
+    """The least that a Hamiltonian sampler can do: a gradient moves the momentum, and that the position."""
+
+    def step(_: jax.Array, carry: tuple[Params, Params]) -> tuple[Params, Params]:
+        momentum = moved(carry[1], jax.grad(logdensity)(carry[0]))
+        return moved(carry[0], momentum), momentum
+
+    return scanned(step, (position, jax.tree.map(jnp.zeros_like, position)), num_gradients, 1)
 
 
 def hmc(num_data: int = NUM_DATA, hidden: tuple[int, ...] = problem.HIDDEN) -> Kernel:
@@ -140,6 +163,7 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
     square = jax.random.normal(jax.random.key(0), (1024, 1024)) / 32
     rows = {
         "bare loop": bare_loop(problem.closure(NUM_DATA), position, num),
+        "bare loop with a momentum": bare_loop_with_momentum(problem.closure(NUM_DATA), position, num),
         "bayesjax hmc": hmc_row(hmc(), position, num),
         f"bayesjax hmc {MANY} chains": hmc_row(*chains_of(hmc(), position, MANY), num // MANY),
         f"bayesjax hmc{FEW}": hmc_row(hmc(FEW_DATA), position, 5 * num),
@@ -235,7 +259,9 @@ def roofline(summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def main(config: Config) -> None:
     """Checks, measures, prints the tables, writes the file."""
-    load_average = measure.prepare(config, "num_gradients", "num_draws", needs=("torch", "posteriors", "numpyro"))
+    load_average = measure.prepare(
+        config, "num_gradients", "num_draws", "close_repeats", needs=("torch", "posteriors", "numpyro")
+    )
     if config.num_gradients < MANY * LEAPS:
         common.fail(f"--num-gradients must be at least {MANY * LEAPS}, for {MANY} chains; got {config.num_gradients}")
     difference = samplers_checks.check_port(NUM_DATA)
@@ -251,12 +277,13 @@ def main(config: Config) -> None:
     }
     with measure.Sides(sides, threads=config.threads, devices={on_devices: config.threads}) as running:
         times = running.alternate(config.repeats)
+        close = running.alternate(config.close_repeats, list(CLOSE))
     with measure.Sides({"sizes": functools.partial(scaling_rows, config)}, threads=config.threads) as sweep:
-        summaries = measure.summaries(times | sweep.alternate(max(1, config.repeats // 2)))
+        summaries = measure.summaries(times | close | sweep.alternate(max(1, config.repeats // 2)))
     ratio, many = functools.partial(measure.ratio, times), f"bayesjax hmc {MANY} chains"
+    bars = dict.fromkeys(CLOSE, "> 1") | {"bare loop": ">= 0.97", "bare loop with a momentum": "-"}
     ratios = {
-        "bare loop / bayesjax hmc": ratio("bare loop", "bayesjax hmc", ">= 0.97"),
-        **{f"{name} hmc / bayesjax hmc": ratio(f"{name} hmc", "bayesjax hmc", "> 1") for name in PEERS},
+        **{f"{name} / {HMC}": measure.ratio(close, name, HMC, bars[name]) for name in CLOSE if name != HMC},
         **{
             f"{library} {name} / bayesjax {name}": ratio(f"{library} {name}", f"bayesjax {name}", "> 1")
             for name in ("sghmc", "sgld")

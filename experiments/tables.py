@@ -161,7 +161,12 @@ def cost(results: dict) -> str:
         for name, entry in results[per].items()
     ]
     ratios = [
-        [name, f"{entry['of_medians']:.2f}", f"{entry['min']:.2f} to {entry['max']:.2f}", entry["bar"]]
+        [
+            name,
+            number({"value": entry["of_medians"], "stderr": entry.get("stderr")}, 2),
+            f"{entry['min']:.2f} to {entry['max']:.2f}",
+            entry["bar"],
+        ]
         for name, entry in results["ratios"].items()
     ]
     parts = [

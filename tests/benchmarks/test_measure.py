@@ -24,6 +24,20 @@ def test_ratio_is_of_medians_and_its_range_of_repeats():
     assert measure.summary(times["a"]) == {"median": 4.0, "min": 2.0, "max": 30.0}
 
 
+def test_error_of_a_ratio():
+    """Of 400 pairs with a common factor it is that of the medians of what is not common; not that of separate rows."""
+    random = np.random.default_rng(0)
+    common, a, b = np.exp([[0.5], [0.05], [0.05]] * random.normal(size=(3, 400)))
+    found = measure.ratio({"a": list(common * a), "b": list(common * b)}, "a", "b", "-")
+    again = [
+        np.median(common * row[0]) / np.median(common * row[1])
+        for row in np.exp(0.05 * random.normal(size=(500, 2, 400)))
+    ]
+    assert found["stderr"] == pytest.approx(np.std(again), rel=0.5)
+    apart = 1.2533 * 0.5 * (2 / 400) ** 0.5  # if the rows had not been measured side by side
+    assert found["stderr"] < apart / 2
+
+
 def test_slope_is_the_exponent():
     """Exact for a power law; of noisy times it is NumPy's, with its standard error; no error of two points."""
     sizes = [1, 2, 4, 8, 16]
