@@ -51,7 +51,7 @@ from experiments.vae_flags import Config
 NUM_VARIANCE = 200  # draws for an estimator's variance
 NUM_SAMPLED, NUM_ANNEALED = 1000, 100  # images whose likelihoods are estimated at a time
 FLAX_EXAMPLE = {1: 119.74, 2: 112.05, 3: 109.34, 5: 106.06, 10: 103.60, 20: 101.83}  # test -ELBO by epoch
-SHOWN_EPOCHS = (1, 2, 3, 5, 10, 15, 20, 50, 100)
+SHOWN_EPOCHS = (1, 2, 3, 5, 10, 15, 20, 50, 100, 1000)
 
 
 # ---- data: grey or binary, as the configuration names it

@@ -72,8 +72,8 @@ LIKELIHOOD = replace(
 )  # fmt: skip
 ANNEALED = replace(PAPER, preset="annealed", latent_dims=(10,), estimators=(), num_annealed=1000)
 FACES = replace(
-    QUICK, preset="faces", dataset="frey_faces.npy", binarise="none", likelihood="gaussian", centred=True,
-    latent_dims=(2, 5, 10, 20), batch_size=100, num_epochs=500, schedule="cosine", estimators=(), num_likelihood=196,
+    QUICK, preset="faces", dataset="frey_faces.npy", binarise="none", likelihood="gaussian_shared", centred=True,
+    latent_dims=(2, 5, 10, 20), batch_size=100, num_epochs=3000, schedule="cosine", estimators=(), num_likelihood=196,
     likelihood_samples=5000,
 )  # fmt: skip
 PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, LIKELIHOOD, ANNEALED, FACES)}
