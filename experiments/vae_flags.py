@@ -73,7 +73,7 @@ LIKELIHOOD = replace(
 ANNEALED = replace(PAPER, preset="annealed", latent_dims=(10,), estimators=(), num_annealed=1000)
 FACES = replace(
     QUICK, preset="faces", dataset="frey_faces.npy", binarise="none", likelihood="gaussian_shared", centred=True,
-    latent_dims=(2, 5, 10, 20), batch_size=100, num_epochs=3000, schedule="cosine", estimators=(), num_likelihood=196,
+    latent_dims=(2, 5, 10, 20), batch_size=100, num_epochs=1000, schedule="cosine", estimators=(), num_likelihood=196,
     likelihood_samples=5000,
 )  # fmt: skip
 PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, LIKELIHOOD, ANNEALED, FACES)}
