@@ -20,6 +20,7 @@ from typing import Any
 
 import distrax
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from bayesjax.models import dcgan
@@ -108,8 +109,9 @@ class VAE(nn.Module):
             mean = self.mean_activation(mean.reshape(shape))
             pixels = distrax.Normal(mean, self._scale(log_variance.reshape(shape)))
         else:
-            pixels = distrax.Normal(self.mean_activation(outputs.reshape(shape)), self._scale(self.log_variance))
-        return distrax.Independent(pixels, len(self.data_shape))
+            scale = jnp.broadcast_to(self._scale(self.log_variance), shape)
+            pixels = distrax.Normal(self.mean_activation(outputs.reshape(shape)), scale)
+        return Pixels(pixels, len(self.data_shape))
 
     def prior(self) -> distrax.Distribution:
         """p(z) = N(0, I)."""
@@ -166,3 +168,20 @@ class Bernoulli(distrax.Bernoulli):
         """Log probability, finite at any finite logit."""
         logits, size = self.logits, jnp.abs(self.logits)
         return (value - 0.5) * logits - 0.5 * size - jnp.log1p(jnp.exp(-size))
+
+
+class Pixels(distrax.Independent):
+    """`distrax.Independent`, of a distribution whose parameters all have the shape `[..., *event_shape]`.
+
+    Its density is computed along one axis: XLA's CPU compiler vectorises a loop over 784 numbers and not one over
+    (28, 28, 1), which takes four times as long.
+    """
+
+    def log_prob(self, value: Array) -> Array:
+        """Of values `[..., *event_shape]`."""
+        ndim = len(self.event_shape)
+
+        def flat(array: Array) -> Array:
+            return array.reshape(*array.shape[: array.ndim - ndim], -1)
+
+        return jax.tree.map(flat, self.distribution).log_prob(flat(value)).sum(axis=-1)

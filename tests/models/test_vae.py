@@ -94,6 +94,21 @@ def test_decoder_may_begin_at_the_mean_of_the_data(likelihood):
         vae.with_output_bias(model, params, jnp.zeros(3))
 
 
+@pytest.mark.parametrize("kind", [distrax.Normal, vae.Bernoulli])
+def test_pixels_are_independent(kind):
+    """As distrax has it: densities of any leading axes, through `jit` and `vmap`, and those of draws."""
+    parameters = np.random.default_rng(2).uniform(0.5, 2, size=(2, 4, *SHAPE)).astype(np.float32)
+    inner = kind(*parameters) if kind is distrax.Normal else kind(parameters[0])
+    reference, p = distrax.Independent(inner, 3), vae.Pixels(inner, 3)
+    x = X[:4]
+    np.testing.assert_allclose(p.log_prob(x[0]), reference.log_prob(x[0]), rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(vae.Pixels.log_prob)(p, x), reference.log_prob(x), rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(vae.Pixels.log_prob)(p, x), reference.log_prob(x), rtol=1e-5)
+    draws, log_prob = p.sample_and_log_prob(seed=jax.random.key(0), sample_shape=(7, 2))
+    assert draws.shape == (7, 2, 4, *SHAPE)
+    np.testing.assert_allclose(log_prob, p.log_prob(draws), rtol=1e-5)
+
+
 def test_shapes_and_sizes():
     """One example, any leading axes; the classic has 784-500-20-500-784; "gaussian_shared" adds a single number."""
     model, params = made("gaussian")
