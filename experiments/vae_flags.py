@@ -67,8 +67,8 @@ PAPER = replace(
     estimator_epochs=3, num_likelihood=1000, likelihood_samples=5000,
 )  # fmt: skip
 LIKELIHOOD = replace(
-    PAPER, preset="likelihood", binarise="fixed", hidden=(200, 200), latent_dims=(50,), bounds=("elbo", "iwae-50"),
-    schedule="cosine", num_epochs=150, warm_epochs=30, estimators=(), num_likelihood=10_000,
+    PAPER, preset="likelihood", binarise="fixed", hidden=(300, 300), latent_dims=(50,), bounds=("elbo", "iwae-50"),
+    schedule="cosine", num_epochs=120, warm_epochs=12, estimators=(), num_likelihood=10_000,
 )  # fmt: skip
 ANNEALED = replace(PAPER, preset="annealed", latent_dims=(10,), estimators=(), num_annealed=1000)
 FACES = replace(
