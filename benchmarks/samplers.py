@@ -164,10 +164,10 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
     rows = {
         "bare loop": bare_loop(problem.closure(NUM_DATA), position, num),
         "bare loop with a momentum": bare_loop_with_momentum(problem.closure(NUM_DATA), position, num),
-        "bayesjax hmc": hmc_row(hmc(), position, num),
-        f"bayesjax hmc {MANY} chains": hmc_row(*chains_of(hmc(), position, MANY), num // MANY),
-        f"bayesjax hmc{FEW}": hmc_row(hmc(FEW_DATA), position, 5 * num),
-        f"bayesjax hmc {MANY} chains{FEW}": hmc_row(*chains_of(hmc(FEW_DATA), position, MANY), 5 * num // MANY),
+        HMC: hmc_row(hmc(), position, num),
+        f"{HMC} {MANY} chains": hmc_row(*chains_of(hmc(), position, MANY), num // MANY),
+        f"{HMC}{FEW}": hmc_row(hmc(FEW_DATA), position, 5 * num),
+        f"{HMC} {MANY} chains{FEW}": hmc_row(*chains_of(hmc(FEW_DATA), position, MANY), 5 * num // MANY),
         "matrix product 1024": scanned(lambda _, x: x @ square, square, 10, 1),
     }
     density = problem.density(NUM_DATA)
@@ -180,7 +180,7 @@ def device_rows(config: Config) -> dict[str, measure.Row]:
     for name, num_data, num in (("", NUM_DATA, config.num_gradients), (FEW, FEW_DATA, 5 * config.num_gradients)):
         kernel, position = chains_of(hmc(num_data), problem.initial_weights(), MANY)
         kernel = training.particle_parallel(kernel, config.threads)
-        rows[f"bayesjax hmc {MANY} chains{name} on {config.threads} devices"] = hmc_row(kernel, position, num // MANY)
+        rows[f"{HMC} {MANY} chains{name} on {config.threads} devices"] = hmc_row(kernel, position, num // MANY)
     return rows
 
 
@@ -249,8 +249,8 @@ def slopes(config: Config, summaries: dict[str, dict[str, Any]]) -> dict[str, di
 def roofline(summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """GFLOP/s of the matrix products in a gradient, and their share of what a large product reaches here."""
     rate = {"matrix product 1024": 2 * 1024**3}
-    rate |= {"bare loop": problem.matrix_flops(NUM_DATA), "bayesjax hmc": problem.matrix_flops(NUM_DATA)}
-    rate[f"bayesjax hmc {MANY} chains"] = MANY * problem.matrix_flops(NUM_DATA)
+    rate |= {"bare loop": problem.matrix_flops(NUM_DATA), HMC: problem.matrix_flops(NUM_DATA)}
+    rate[f"{HMC} {MANY} chains"] = MANY * problem.matrix_flops(NUM_DATA)
     rate |= {f"width {SIZES['width'][-1]}": problem.matrix_flops(NUM_DATA, (SIZES["width"][-1],) * 2)}
     gigaflops = {name: flops / summaries[name]["median"] / 1e6 for name, flops in rate.items() if name in summaries}
     peak = gigaflops["matrix product 1024"]
@@ -280,7 +280,7 @@ def main(config: Config) -> None:
         close = running.alternate(config.close_repeats, list(CLOSE))
     with measure.Sides({"sizes": functools.partial(scaling_rows, config)}, threads=config.threads) as sweep:
         summaries = measure.summaries(times | close | sweep.alternate(max(1, config.repeats // 2)))
-    ratio, many = functools.partial(measure.ratio, times), f"bayesjax hmc {MANY} chains"
+    ratio, many = functools.partial(measure.ratio, times), f"{HMC} {MANY} chains"
     bars = dict.fromkeys(CLOSE, "> 1") | {"bare loop": ">= 0.97", "bare loop with a momentum": "-"}
     ratios = {
         **{f"{name} / {HMC}": measure.ratio(close, name, HMC, bars[name]) for name in CLOSE if name != HMC},
@@ -290,7 +290,7 @@ def main(config: Config) -> None:
             for library in ("blackjax", "posteriors")
         },
         **{
-            f"{many}{name}{where} / bayesjax hmc{name}": ratio(f"{many}{name}{where}", f"bayesjax hmc{name}", "<= 12")
+            f"{many}{name}{where} / {HMC}{name}": ratio(f"{many}{name}{where}", f"{HMC}{name}", "<= 12")
             for name in ("", FEW)
             for where in ("", f" on {config.threads} devices")
         },

@@ -6,7 +6,7 @@ decoder-based generative models", ICLR 2017 (annealed importance sampling).
 
     python -m experiments.vae                             quick: digits, 2 and 10 latent dimensions: under a minute
     python -m experiments.vae --preset paper              MNIST, 784-500-20, ReLU, resampled binarisation, 20 epochs
-    python -m experiments.vae --preset likelihood         fixed binarised MNIST, 784-200-200-50: the ELBO and IWAE-50
+    python -m experiments.vae --preset likelihood         fixed binarised MNIST, 784-300-300-50: the ELBO and IWAE-50
     python -m experiments.vae --preset annealed           10 latents: importance sampling beside annealing
     python -m experiments.vae --preset faces --dataset frey_faces.npy
 
