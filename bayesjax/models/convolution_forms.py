@@ -35,6 +35,7 @@ from bayesjax.types import Array
 ARRAYS = ("image", "kernel", "output")  # the order in which any two of them are given
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 UNROLLED = 16  # networks in one program, one after another; in a loop over them XLA runs a third slower
+LARGE = 2**22  # numbers in patches that leave the cache, 16 MiB
 SMALL = 2**25  # multiply-adds of a network above which it pays to compute it by itself
 
 
@@ -136,7 +137,8 @@ def _output(image: Array, kernel: Array, geometry: Geometry) -> Array:
     few_rows = num_rows <= outputs or (num_rows <= 512 and taps > 9 and min(kernel.shape[-2:]) >= 16)
     is_strided = min(geometry.strides) > 1
     few_products = image.shape[-1] == 1 and (outputs <= 16 or taps <= 9 or (taps <= 16 and not is_strided))
-    if few_products or few_rows or not (fits or outputs <= 4):
+    is_tiny = _is_tiny(image.shape[-1], geometry)
+    if not is_tiny and (few_products or few_rows or not (fits or outputs <= 4)):
         return _output_by_patches(image, kernel, geometry)
     return _native_output(image, kernel, geometry)
 
@@ -150,10 +152,17 @@ def _share_patches(inputs: int, outputs: int, geometry: Geometry) -> bool:
 def _large_products(inputs: int, outputs: int, geometry: Geometry) -> bool:
     """Whether patches are little larger than the image for the size of the products.
 
-    A kernel of 4 x 4 and stride 2 makes four equal phases, which are faster; one of 5 x 5 does not.
+    A kernel of 4 x 4 and stride 2 makes four equal phases, which are faster; one of 5 x 5 does not. With as many pixels
+    as 32 x 32 the patches leave the cache.
     """
-    channels, taps = min(inputs, outputs), math.prod(geometry.kernel)
-    return min(geometry.strides) > 1 and ((taps <= 9 and channels >= 64) or (taps > 16 and channels >= 256))
+    channels, taps, fits = min(inputs, outputs), math.prod(geometry.kernel), math.prod(geometry.output) < 1024
+    small_kernel = taps <= 9 and channels >= 64 and (fits or channels >= 256)
+    return min(geometry.strides) > 1 and (small_kernel or (taps > 16 and channels >= 256))
+
+
+def _is_tiny(inputs: int, geometry: Geometry) -> bool:
+    """Whether there is too little to do for more than one operation: XLA's own, even as a plain loop."""
+    return inputs == 1 and math.prod(geometry.output) <= 4 and math.prod(geometry.kernel) > 9
 
 
 def _output_by_patches(image: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -181,9 +190,12 @@ def _image(kernel: Array, output: Array, geometry: Geometry) -> Array:
     (inputs, outputs), taps = kernel.shape[2:], math.prod(geometry.kernel)
     is_strided = min(geometry.strides) > 1
     few = inputs * 4 <= outputs and (inputs <= 4 or inputs >= 64)
+    few_pixels = not is_strided and taps <= 16 and math.prod(geometry.output) <= 16 and inputs >= 32
     small = inputs <= outputs and ((taps <= 9 and (is_strided or inputs >= 32)) or (inputs >= 256 and not is_strided))
-    if few or small or _large_products(inputs, outputs, geometry):
+    if few or small or (few_pixels and inputs <= outputs) or _large_products(inputs, outputs, geometry):
         return _image_by_patches(kernel, output, geometry)
+    if _is_tiny(inputs, geometry):
+        return native("image", kernel, output, geometry)
     grid = [-(-length // stride) for length, stride in zip(geometry.image, geometry.strides, strict=True)]
     phases = [
         _phase(kernel, output, (row, column), (grid[0], grid[1]), geometry)
@@ -222,7 +234,7 @@ def _kernel(image: Array, output: Array, geometry: Geometry) -> Array:
     """The gradient in the kernel, a convolution whose batch is the channels and whose channels are the batch.
 
     Patches are worth their memory where few input channels make them small or many output channels share them, and
-    where the channels do not fill XLA's vectors.
+    where the channels do not fill XLA's vectors; but not where they leave the cache.
     """
     inputs, outputs, pixels = image.shape[-1], output.shape[-1], math.prod(geometry.output)
     if _share_patches(inputs, outputs, geometry):
@@ -236,7 +248,8 @@ def _kernel(image: Array, output: Array, geometry: Geometry) -> Array:
     else:
         many = inputs * outputs >= 2**16 or outputs >= max(64, 4 * inputs)
         cheap = many or (outputs > 16 and outputs % 16 > 0)
-    if cheap or not fits:
+    is_large = taps > 9 and max(geometry.strides) == 1 and taps * inputs * pixels * image.shape[0] >= LARGE
+    if (cheap and not is_large) or not fits:
         return _kernel_by_patches(image, output, geometry)
     kernel = lax.conv_general_dilated(
         image.transpose(3, 1, 2, 0),
