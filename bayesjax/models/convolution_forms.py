@@ -153,9 +153,9 @@ def _large_products(inputs: int, outputs: int, geometry: Geometry) -> bool:
     """Whether patches are little larger than the image for the size of the products.
 
     A kernel of 4 x 4 and stride 2 makes four equal phases, which are faster; one of 5 x 5 does not. With as many pixels
-    as 32 x 32 the patches leave the cache, which only more channels on one side are worth.
+    as 16 x 16 the patches leave the cache, which only more channels on one side are worth.
     """
-    channels, taps, fits = min(inputs, outputs), math.prod(geometry.kernel), math.prod(geometry.output) < 1024
+    channels, taps, fits = min(inputs, outputs), math.prod(geometry.kernel), math.prod(geometry.output) < 256
     small_kernel = taps <= 9 and channels >= 64 and (fits or max(inputs, outputs) >= 256)
     return min(geometry.strides) > 1 and (small_kernel or (taps > 16 and channels >= 256))
 
