@@ -68,7 +68,7 @@ PAPER = replace(
 )  # fmt: skip
 LIKELIHOOD = replace(
     PAPER, preset="likelihood", binarise="fixed", hidden=(300, 300), latent_dims=(50,), bounds=("elbo", "iwae-50"),
-    schedule="cosine", num_epochs=120, warm_epochs=12, estimators=(), num_likelihood=10_000,
+    schedule="cosine", num_epochs=120, warm_epochs=30, estimators=(), num_likelihood=10_000,
 )  # fmt: skip
 ANNEALED = replace(PAPER, preset="annealed", latent_dims=(10,), estimators=(), num_annealed=1000)
 FACES = replace(
