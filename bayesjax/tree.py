@@ -3,8 +3,10 @@
 Read `kernels/sghmc.py` next to see these at work.
 """
 
+import fnmatch
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +70,34 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
             f"{name} must have one leading axis of the same length in every leaf; found {', '.join(found)}"
         )
     return lengths.pop()
+
+
+def by_path(tree: PyTree) -> dict[str, Array]:
+    """The leaves by their paths, the keys on the way joined by "/", in the order of `jax.tree.leaves`."""
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+    return {name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def match_paths(paths: Iterable[str], patterns: Sequence[str], name: str) -> list[str]:
+    """For each path, the first pattern that it matches, as `fnmatch` has it: "Dense_0/*", "*/bias", "*".
+
+    Args:
+      paths: of leaves, such as the keys of `by_path`.
+      patterns: in the order in which they are tried.
+      name: what to call them in the error.
+
+    Raises:
+      ValueError: if a path matches no pattern, or a pattern is the first of no path.
+    """
+    paths, chosen = list(paths), []
+    for path in paths:
+        matching = [pattern for pattern in patterns if fnmatch.fnmatchcase(path, pattern)]
+        if not matching:
+            raise ValueError(f"{name} must cover every leaf; none of {', '.join(patterns)} matches {path}")
+        chosen.append(matching[0])
+    if unused := [pattern for pattern in patterns if pattern not in chosen]:
+        raise ValueError(f"{name} must each be the first to match a leaf; {unused[0]} is not, of {', '.join(paths)}")
+    return chosen
 
 
 def normal_like(rng_key: PRNGKey, tree: PyTree, *, exact: bool = False) -> PyTree:

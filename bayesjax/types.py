@@ -70,6 +70,30 @@ class Kernel(NamedTuple):
     step: Callable[..., Any]
 
 
+class Numbered(NamedTuple):
+    """A batch that knows its step, for losses that change from step to step: `data.Numbered` makes them.
+
+    Attributes:
+      step: int32 `[n]`, the same number for every example, so that a batch can be divided over devices.
+      batch: leaves `[n, ...]`.
+    """
+
+    step: Array
+    batch: PyTree
+
+
+class Carried(NamedTuple):
+    """The batch that a kernel of `kernels.carrying` sees: the data and what the batch before left behind.
+
+    Attributes:
+      batch: the data.
+      carry: where the batch before ended, such as the state of a recurrent network.
+    """
+
+    batch: PyTree
+    carry: PyTree
+
+
 class Given(NamedTuple):
     """The batch that one player of `kernels.alternate` sees: the data and where the other players stand.
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bayesjax import noise, tree
+from bayesjax import noise, tree, types
 from bayesjax.types import Array, PRNGKey, PyTree
 
 
@@ -92,6 +92,34 @@ class Binarised:
         """Undoes `tree_flatten`."""
         self = object.__new__(cls)
         self.rng_key, self.batches = children
+        return self
+
+
+@jax.tree_util.register_pytree_node_class
+class Numbered:
+    """Batches with the number of their step, `types.Numbered`: for losses whose weights change during an epoch."""
+
+    def __init__(self, batches: Callable[[Array | int], PyTree]):
+        """
+        Args:
+          batches: `step -> batch`, such as `Minibatches`.
+        """
+        self.batches = batches
+
+    def __call__(self, step: Array | int) -> types.Numbered:
+        """The batch of that step."""
+        batch = self.batches(step)
+        return types.Numbered(jnp.full(tree.leading_axis(batch, "batch"), step, jnp.int32), batch)
+
+    def tree_flatten(self) -> tuple[tuple, None]:
+        """Children and static part."""
+        return (self.batches,), None
+
+    @classmethod
+    def tree_unflatten(cls, static: None, children: tuple) -> Any:
+        """Undoes `tree_flatten`."""
+        self = object.__new__(cls)
+        (self.batches,) = children
         return self
 
 

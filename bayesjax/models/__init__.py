@@ -3,12 +3,32 @@
 import importlib
 from typing import Any
 
-from bayesjax.models import dcgan, initializers
+from bayesjax.models import dcgan, initializers, segnet
 from bayesjax.models.convolution import Conv, ConvTranspose
 from bayesjax.models.latent import latent_noise
+from bayesjax.models.lenet import LeNet
 from bayesjax.models.mlp import MLP
+from bayesjax.models.recurrent import LSTM, Carry, LanguageModel
+from bayesjax.models.segnet import SegNet
+from bayesjax.models.weight_noise import flipout, local_reparameterisation
 
-__all__ = ["MLP", "Conv", "ConvTranspose", "dcgan", "initializers", "latent_noise", "vae"]
+__all__ = [
+    "LSTM",
+    "MLP",
+    "Carry",
+    "Conv",
+    "ConvTranspose",
+    "LanguageModel",
+    "LeNet",
+    "SegNet",
+    "dcgan",
+    "flipout",
+    "initializers",
+    "latent_noise",
+    "local_reparameterisation",
+    "segnet",
+    "vae",
+]
 
 
 def __getattr__(name: str) -> Any:

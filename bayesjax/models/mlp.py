@@ -18,12 +18,16 @@ class MLP(nn.Module):
       features: width of each layer; the last is the output.
       activation: applied after every layer but the last.
       kernel_init, bias_init: Flax initialisers.
+      dropout_rate: of hidden units, with the rng "dropout", where a call is not `deterministic`.
+      input_dropout_rate: of inputs, likewise.
     """
 
     features: Sequence[int]
     activation: Callable[[Array], Array] = nn.relu
     kernel_init: Initializer = fan_in_normal()
     bias_init: Initializer = nn.initializers.zeros
+    dropout_rate: float = 0.0
+    input_dropout_rate: float = 0.0
 
     def setup(self) -> None:
         """Layers."""
@@ -32,13 +36,16 @@ class MLP(nn.Module):
         self.layers = [
             nn.Dense(width, kernel_init=self.kernel_init, bias_init=self.bias_init) for width in self.features
         ]
+        hidden = [self.dropout_rate] * (len(self.features) - 1)
+        self.dropouts = [nn.Dropout(rate) for rate in (self.input_dropout_rate, *hidden)]
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
         """Output of the last layer, no activation."""
-        return self.layers[-1](self.embed(x))
+        return self.layers[-1](self.embed(x, deterministic=deterministic))
 
-    def embed(self, x: Array) -> Array:
+    def embed(self, x: Array, *, deterministic: bool = True) -> Array:
         """Activations before the last layer: features to match or to judge by."""
-        for layer in self.layers[:-1]:
-            x = self.activation(layer(x))
+        x = self.dropouts[0](x, deterministic=deterministic)
+        for layer, dropout in zip(self.layers[:-1], self.dropouts[1:], strict=True):
+            x = dropout(self.activation(layer(x)), deterministic=deterministic)
         return x

@@ -1,23 +1,35 @@
 """Log densities over weights: priors, the log posterior of a network, the conditionals of the Bayesian GAN; the
-mean-field family."""
+mean-field family, its divergences from a prior, and pruning by it."""
 
+from bayesjax.posteriors import kl, priors
 from bayesjax.posteriors.bayesian_gan import GANBatch, discriminator_conditional, generator_conditional
+from bayesjax.posteriors.kl import kl_sampled, kl_to_fan_in_gaussian, kl_to_gaussian, kl_to_laplace
 from bayesjax.posteriors.log_posterior import data_sum, log_posterior
 from bayesjax.posteriors.mean_field import (
     MeanField,
     MeanFieldParams,
+    Moments,
+    Perturbed,
     entropy,
-    kl_sampled,
-    kl_to_gaussian,
     mean_field,
     scales,
 )
-from bayesjax.posteriors.priors import fan_in_gaussian, fan_in_scales, gaussian, sample_gaussian, scale_mixture
+from bayesjax.posteriors.priors import (
+    fan_in_gaussian,
+    fan_in_scales,
+    gaussian,
+    laplace,
+    sample_gaussian,
+    scale_mixture,
+)
+from bayesjax.posteriors.pruning import prune, signal_to_noise
 
 __all__ = [
     "GANBatch",
     "MeanField",
     "MeanFieldParams",
+    "Moments",
+    "Perturbed",
     "data_sum",
     "discriminator_conditional",
     "entropy",
@@ -25,11 +37,18 @@ __all__ = [
     "fan_in_scales",
     "gaussian",
     "generator_conditional",
+    "kl",
     "kl_sampled",
+    "kl_to_fan_in_gaussian",
     "kl_to_gaussian",
+    "kl_to_laplace",
+    "laplace",
     "log_posterior",
     "mean_field",
+    "priors",
+    "prune",
     "sample_gaussian",
     "scale_mixture",
     "scales",
+    "signal_to_noise",
 ]

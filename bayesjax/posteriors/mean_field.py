@@ -4,8 +4,8 @@
     w = mu + sigma eps,   eps ~ N(0, I)                                              (not mu + sigma^2 eps)
 
 Weights are a pytree and the family is one over pytrees, so that a Bayesian MLP, CNN or RNN is the plain Flax module,
-applied to a draw. Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, section 3.2. Read
-`objectives/bayes_by_backprop.py` next.
+applied to a draw. Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, section 3.2. Divergences
+from a prior are in `kl.py`, the objective is in `objectives/bayes_by_backprop.py`.
 """
 
 import math
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from bayesjax import tree
 from bayesjax.posteriors.softplus import inverse_softplus, softplus
-from bayesjax.types import Array, Params, Prior, PRNGKey
+from bayesjax.types import Array, Params, PRNGKey
 
 
 class MeanFieldParams(NamedTuple):
@@ -32,6 +32,30 @@ class MeanFieldParams(NamedTuple):
     rho: Params
 
 
+class Perturbed(NamedTuple):
+    """A draw with its two parts apart, for `models.flipout`.
+
+    Attributes:
+      mean: mu.
+      noise: sigma eps; the weights drawn are mean + noise.
+    """
+
+    mean: Params
+    noise: Params
+
+
+class Moments(NamedTuple):
+    """The law of the weights, for `models.local_reparameterisation`, which draws none.
+
+    Attributes:
+      mean: mu.
+      scale: sigma.
+    """
+
+    mean: Params
+    scale: Params
+
+
 class MeanField(NamedTuple):
     """The family, as functions.
 
@@ -39,11 +63,18 @@ class MeanField(NamedTuple):
       init: `params -> MeanFieldParams`, with those weights as means.
       sample: `(variational, rng_key) -> params`, one draw of all weights.
       log_prob: `(variational, params) -> scalar`, log q of weights.
+      reflect: `(variational, params) -> params`, 2 mu - w: the other half of an antithetic pair, of a `sample` or of a
+        `Perturbed`.
+      perturb: `(variational, rng_key) -> Perturbed`, a draw as its mean and its noise.
+      moments: `(variational, rng_key) -> Moments`; the key is not used.
     """
 
     init: Callable[[Params], MeanFieldParams]
     sample: Callable[[MeanFieldParams, PRNGKey], Params]
     log_prob: Callable[[MeanFieldParams, Params], Array]
+    reflect: Callable[[MeanFieldParams, Params], Params]
+    perturb: Callable[[MeanFieldParams, PRNGKey], Perturbed]
+    moments: Callable[[MeanFieldParams, PRNGKey], Moments]
 
 
 def mean_field(scale: float = 0.05) -> MeanField:
@@ -68,7 +99,22 @@ def mean_field(scale: float = 0.05) -> MeanField:
 
         return tree.total(jax.tree.map(leaf, variational.mean, scales(variational), params))
 
-    return MeanField(init, sample, log_prob)
+    def reflect(variational: MeanFieldParams, params: Params) -> Params:
+        if isinstance(params, Moments):
+            raise ValueError("params must be a draw to be reflected; got Moments")
+        if isinstance(params, Perturbed):
+            return Perturbed(params.mean, jax.tree.map(jnp.negative, params.noise))
+        return jax.tree.map(lambda mu, w: 2 * mu - w, variational.mean, params)
+
+    def perturb(variational: MeanFieldParams, rng_key: PRNGKey) -> Perturbed:
+        noise = tree.normal_like(rng_key, variational.mean)
+        return Perturbed(variational.mean, jax.tree.map(jnp.multiply, scales(variational), noise))
+
+    def moments(variational: MeanFieldParams, rng_key: PRNGKey) -> Moments:
+        del rng_key
+        return Moments(variational.mean, scales(variational))
+
+    return MeanField(init, sample, log_prob, reflect, perturb, moments)
 
 
 def scales(variational: MeanFieldParams) -> Params:
@@ -80,31 +126,3 @@ def entropy(variational: MeanFieldParams) -> Array:
     """-E log q(w) in nats: sum_j log sigma_j + (1 + log 2 pi) / 2."""
     logs = tree.total(jax.tree.map(lambda sd: jnp.sum(jnp.log(sd)), scales(variational)))
     return logs + tree.num_elements(variational.mean) * 0.5 * (1 + math.log(2 * math.pi))
-
-
-def kl_to_gaussian(scale: float = 1.0) -> Callable[[MeanFieldParams, Params], Array]:
-    """KL(q || N(0, scale^2 I)) in closed form, `(variational, weights) -> nats`; the weights drawn are not used.
-
-    Raises:
-      ValueError: if `scale` is not positive and finite.
-    """
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"scale must be positive and finite; got {scale}")
-
-    def divergence(variational: MeanFieldParams, weights: Params) -> Array:
-        del weights
-
-        def leaf(mu: Array, sd: Array) -> Array:
-            return jnp.sum(0.5 * (sd**2 + mu**2) / scale**2 - jnp.log(sd)) + mu.size * (math.log(scale) - 0.5)
-
-        return tree.total(jax.tree.map(leaf, variational.mean, scales(variational)))
-
-    return divergence
-
-
-def kl_sampled(log_prior: Prior) -> Callable[[MeanFieldParams, Params], Array]:
-    """An unbiased estimate of KL(q || p) for any prior: -H(q) - log p(w) at the weights drawn.
-
-    The entropy is exact, where Blundell et al. have log q(w) at the same weights: what is random is log p alone.
-    """
-    return lambda variational, weights: -entropy(variational) - log_prior(weights)

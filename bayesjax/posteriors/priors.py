@@ -7,6 +7,7 @@ of `fan_in_gaussian` from `models.initializers.fan_in_normal`.
 """
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,41 @@ def scale_mixture(weight: float = 0.5, scales: tuple[float, float] = (1.0, math.
         return jnp.sum(values) + w.size * offsets[0]
 
     return lambda params: tree.total(jax.tree.map(log_prob, params))
+
+
+def laplace(scale: float = 1.0) -> Prior:
+    """Independent Laplace densities exp(-|w| / scale) / (2 scale) on every weight and bias: an L1 penalty.
+
+    Raises:
+      ValueError: if `scale` is not positive, or beyond 1e-15 or 1e15.
+    """
+    _check_scale(scale)
+
+    def log_prob(w: Array) -> Array:
+        wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
+        return -jnp.sum(jnp.abs(wide)) / scale - w.size * math.log(2 * scale)
+
+    return lambda params: tree.total(jax.tree.map(log_prob, params))
+
+
+def by_path(priors: Mapping[str, Prior]) -> Prior:
+    """A prior for each part of the network, by pattern of the path: a leaf has the first that matches.
+
+    For example `{"Dense_0/*": laplace(0.1), "*/bias": gaussian(10.0), "*": scale_mixture()}`; see `tree.match_paths`.
+
+    Raises:
+      ValueError: by the prior returned, if a leaf matches no pattern or a pattern is the first of no leaf.
+    """
+
+    def log_prior(params: Params) -> Array:
+        leaves = tree.by_path(params)
+        chosen = tree.match_paths(leaves, tuple(priors), "priors")
+        parts = {
+            name: [leaf for leaf, of in zip(leaves.values(), chosen, strict=True) if of == name] for name in priors
+        }
+        return tree.total([prior(parts[name]) for name, prior in priors.items()])
+
+    return log_prior
 
 
 def fan_in_scales(params: Params, scale: float = 1.0) -> Params:

@@ -1,0 +1,45 @@
+"""LeNet: two convolutions with pooling, a hidden layer, a linear one; the convolutional network of the dropout papers.
+
+Widths as in Caffe's version of LeCun et al., "Gradient-based learning applied to document recognition", 1998: 20 and 50
+kernels of 5 x 5, 500 units. Dropout as in Gal & Ghahramani, "Bayesian convolutional neural networks with Bernoulli
+approximate variational inference", 2015: on the hidden layer ("LeNet-ip"), or after the convolutions as well
+("LeNet-all").
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+
+from bayesjax.models.convolution import Conv
+from bayesjax.models.pooling import max_pool
+from bayesjax.types import Array
+
+
+class LeNet(nn.Module):
+    """Images `[..., height, width, channels]` to logits `[..., num_classes]`.
+
+    Attributes:
+      num_classes: length of the output.
+      channels: of the convolutions, each followed by pooling and so half the size.
+      hidden: units of the dense layer.
+      padding: of the convolutions, "SAME" for images of any size, "VALID" as in the original.
+      dropout_rate: of the hidden units, with the rng "dropout", where a call is not `deterministic`.
+      convolution_dropout_rate: of what the convolutions put out, likewise.
+    """
+
+    num_classes: int
+    channels: Sequence[int] = (20, 50)
+    hidden: int = 500
+    padding: str = "SAME"
+    dropout_rate: float = 0.0
+    convolution_dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
+        """Logits."""
+        for features in self.channels:
+            x = max_pool(Conv(features, (5, 5), padding=self.padding)(x))
+            x = nn.Dropout(self.convolution_dropout_rate)(x, deterministic=deterministic)
+        x = nn.relu(nn.Dense(self.hidden)(x.reshape(*x.shape[:-3], -1)))
+        x = nn.Dropout(self.dropout_rate)(x, deterministic=deterministic)
+        return nn.Dense(self.num_classes)(x)

@@ -1,0 +1,137 @@
+"""KL(q || p) from the mean-field family to a prior over weights: exact where it has a closed form, sampled elsewhere.
+
+    KL(N(mu, sigma^2) || N(0, s^2))        = log(s / sigma) + (sigma^2 + mu^2) / (2 s^2) - 1/2
+    KL(N(mu, sigma^2) || Laplace(0, b))    = log(2 b) - 1/2 log(2 pi e sigma^2) + E|w| / b,
+                                      E|w| = sigma sqrt(2 / pi) exp(-mu^2 / (2 sigma^2)) + mu (1 - 2 Phi(-mu / sigma))
+    KL(q || p)                             = -H(q) - E_q log p(w)                  at a draw, for any p
+
+Each function returns `(variational, weights) -> nats`, which is what `objectives.bayes_by_backprop` asks for; the exact
+ones do not use the weights. `by_path` gives layers priors of their own.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from bayesjax import tree
+from bayesjax.posteriors.mean_field import MeanFieldParams, Moments, Perturbed, entropy, scales
+from bayesjax.posteriors.priors import fan_in_scales
+from bayesjax.types import Array, Params, Prior
+
+Divergence = Callable[[MeanFieldParams, Params], Array]
+
+
+def kl_to_gaussian(scale: float = 1.0) -> Divergence:
+    """KL(q || N(0, scale^2 I)) in closed form, the prior `priors.gaussian(scale)`.
+
+    Raises:
+      ValueError: if `scale` is not positive and finite.
+    """
+    _check_scale(scale)
+    return _to_gaussians(lambda params: jax.tree.map(lambda _: scale, params))
+
+
+def kl_to_fan_in_gaussian(scale: float = 1.0) -> Divergence:
+    """KL(q || p) in closed form for the prior `priors.fan_in_gaussian(scale)`.
+
+    Raises:
+      ValueError: if `scale` is not positive and finite.
+    """
+    _check_scale(scale)
+    return _to_gaussians(lambda params: fan_in_scales(params, scale))
+
+
+def _to_gaussians(prior_scales: Callable[[Params], Params]) -> Divergence:
+    def divergence(variational: MeanFieldParams, weights: Params) -> Array:
+        del weights
+
+        def leaf(mu: Array, sd: Array, scale: float) -> Array:
+            return jnp.sum(0.5 * (sd**2 + mu**2) / scale**2 - jnp.log(sd)) + mu.size * (math.log(scale) - 0.5)
+
+        return tree.total(jax.tree.map(leaf, variational.mean, scales(variational), prior_scales(variational.mean)))
+
+    return divergence
+
+
+def kl_to_laplace(scale: float = 1.0) -> Divergence:
+    """KL(q || p) in closed form for the prior `priors.laplace(scale)`, whose density is exp(-|w| / scale) / (2 scale).
+
+    Raises:
+      ValueError: if `scale` is not positive and finite.
+    """
+    _check_scale(scale)
+
+    def divergence(variational: MeanFieldParams, weights: Params) -> Array:
+        del weights
+
+        def leaf(mu: Array, sd: Array) -> Array:
+            ratio = mu / sd
+            distance = sd * math.sqrt(2 / math.pi) * jnp.exp(-0.5 * ratio**2) + mu * jax.lax.erf(ratio / math.sqrt(2))
+            return jnp.sum(distance / scale - jnp.log(sd)) + mu.size * (
+                math.log(2 * scale) - 0.5 * (1 + math.log(2 * math.pi))
+            )
+
+        return tree.total(jax.tree.map(leaf, variational.mean, scales(variational)))
+
+    return divergence
+
+
+def kl_sampled(log_prior: Prior) -> Divergence:
+    """An unbiased estimate of KL(q || p) for any prior: -H(q) - log p(w) at the weights drawn.
+
+    The entropy is exact, where Blundell et al. have log q(w) at the same weights: what is random is log p alone.
+
+    Raises:
+      ValueError: by the function returned, if there are no weights but their `Moments`.
+    """
+
+    def divergence(variational: MeanFieldParams, weights: Params | Perturbed) -> Array:
+        if isinstance(weights, Moments):
+            raise ValueError(
+                "weights must be a draw; got Moments, of which only a divergence in closed form can be had"
+            )
+        if isinstance(weights, Perturbed):
+            weights = jax.tree.map(jnp.add, weights.mean, weights.noise)
+        return -entropy(variational) - log_prior(weights)
+
+    return divergence
+
+
+def by_path(divergences: Mapping[str, Divergence]) -> Divergence:
+    """A divergence for each part of the network: the sum of what each gives on the leaves that it is named for.
+
+    A leaf belongs to the first pattern that its path matches (`tree.match_paths`), e.g.
+
+        by_path({"Dense_0/*": kl_to_laplace(0.1), "*/bias": kl_to_gaussian(10.0), "*": kl_sampled(scale_mixture())})
+
+    Args:
+      divergences: by pattern of the path, its names joined by "/".
+
+    Raises:
+      ValueError: by the function returned, if a leaf matches no pattern or a pattern no leaf.
+    """
+
+    def divergence(variational: MeanFieldParams, weights: Params) -> Array:
+        chosen = tree.match_paths(tree.by_path(variational.mean), tuple(divergences), "divergences")
+
+        def part(name: str, values: Params) -> list[Array]:
+            return [leaf for leaf, of in zip(jax.tree.leaves(values), chosen, strict=True) if of == name]
+
+        def part_of_draw(name: str) -> Params:
+            if isinstance(weights, (Perturbed, Moments)):
+                return type(weights)(*(part(name, half) for half in weights))
+            return part(name, weights)
+
+        total = jnp.zeros(())
+        for name, one in divergences.items():
+            total += one(MeanFieldParams(part(name, variational.mean), part(name, variational.rho)), part_of_draw(name))
+        return total
+
+    return divergence
+
+
+def _check_scale(scale: float) -> None:
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale must be positive and finite; got {scale}")

@@ -1,0 +1,63 @@
+"""LeNet, SegNet and the perceptron's dropout: shapes, sizes, places that are used, dropout that is off by default."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesjax import models, tree
+
+
+def initialised(model, x):
+    return jax.jit(model.init)(jax.random.key(0), x)
+
+
+def test_lenet_is_caffe_s_by_its_number_of_weights():
+    """431080 with VALID convolutions of 28 x 28 images, as Caffe's; another size of image with SAME ones."""
+    model = models.LeNet(10, padding="VALID")
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((28, 28, 1)))
+    assert tree.num_elements(variables) == 431_080
+    x = jnp.ones((2, 8, 8, 1))
+    small = models.LeNet(3)
+    assert small.apply(initialised(small, x), x).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (models.MLP((5, 2), dropout_rate=0.5, input_dropout_rate=0.2), jnp.ones((3, 4))),
+        (
+            models.LeNet(2, channels=(4,), hidden=8, dropout_rate=0.5, convolution_dropout_rate=0.5),
+            jnp.ones((3, 8, 8, 1)),
+        ),
+        (models.SegNet(2, stages=((4,), (8,)), group_size=4), jnp.ones((3, 8, 8, 3))),
+    ],
+)
+def test_dropout_is_off_unless_asked_for_and_then_differs_by_key(model, x):
+    variables = initialised(model, x)
+    assert set(variables) == {"params"}
+    np.testing.assert_array_equal(model.apply(variables, x), model.apply(variables, x))
+    one, two = (
+        model.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(seed)}) for seed in (1, 2)
+    )
+    assert not np.allclose(one, two)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (9, 11)])
+def test_segnet_labels_every_pixel_of_any_size(size):
+    """One image or a batch of them; an image's logits do not depend on the others (no batch statistics)."""
+    model = models.SegNet(5, stages=((4, 4), (8,), (8,)), group_size=4)
+    x = jax.random.normal(jax.random.key(1), (2, *size, 3))
+    variables = initialised(model, x)
+    logits = model.apply(variables, x)
+    assert logits.shape == (2, *size, 5)
+    np.testing.assert_allclose(model.apply(variables, x[0]), logits[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_decoder_mirrors_the_encoder():
+    """VGG-16's thirteen convolutions twice; widths of each."""
+    model = models.SegNet(11, stages=models.segnet.FULL)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((64, 64, 3)))["params"]
+    widths = [shapes[f"Conv_{i}"]["kernel"].shape[-1] for i in range(26)]
+    assert widths[:13] == [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    assert widths[13:] == [512, 512, 512, 512, 512, 256, 256, 256, 128, 128, 64, 64, 64]

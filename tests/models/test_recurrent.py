@@ -1,0 +1,53 @@
+"""The LSTM against Flax's cell, and the language model: windows that go on give what one long window gives."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import models
+from bayesjax.models.recurrent import LSTM
+
+WORDS = jnp.asarray(np.random.default_rng(0).integers(0, 11, (12, 3)))
+
+
+def test_lstm_is_flax_s_cell():
+    x, h, c = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(5, 2, 3), (2, 4), (2, 4)]))
+    model = LSTM(4)
+    params = model.init(jax.random.key(3), x, h, c)["params"]
+    found, last_h, last_c = model.apply({"params": params}, x, h, c)
+    kernels, recurrent = (
+        np.split(np.asarray(leaf), 4, axis=-1) for leaf in (params["input"]["kernel"], params["recurrent"])
+    )
+    cell = {f"i{gate}": {"kernel": kernel} for gate, kernel in zip("ifgo", kernels, strict=True)}
+    cell |= {
+        f"h{gate}": {"kernel": kernel, "bias": np.zeros(4)} for gate, kernel in zip("ifgo", recurrent, strict=True)
+    }
+    state = (c, h)
+    for t in range(5):
+        state, y = nn.LSTMCell(4).apply({"params": cell}, state, x[t])
+        np.testing.assert_allclose(found[t], y, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(last_c, state[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(last_h, state[1], rtol=1e-4, atol=1e-6)
+
+
+def test_windows_that_go_on_are_one_long_window():
+    model = models.LanguageModel(11, features=6, initial_scale=1.0)
+    carry = model.start((3,))
+    variables = model.init(jax.random.key(0), WORDS, carry)
+    whole, end = model.apply(variables, WORDS, carry)
+    assert whole.shape == (12, 3, 11)
+    first, carry = model.apply(variables, WORDS[:5], carry)
+    second, carry = model.apply(variables, WORDS[5:], carry)
+    np.testing.assert_allclose(jnp.concatenate([first, second]), whole, rtol=1e-4, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), carry, end)
+    forgotten, _ = model.apply(variables, WORDS[5:], model.start((3,)))
+    assert not np.allclose(forgotten, second, atol=1e-2)
+
+
+def test_one_sequence_has_no_batch_axis():
+    model = models.LanguageModel(11, features=6, num_layers=1, initial_scale=1.0)
+    variables = model.init(jax.random.key(0), WORDS, model.start((3,)))
+    whole, _ = model.apply(variables, WORDS, model.start((3,)))
+    one, _ = model.apply(variables, WORDS[:, 1], model.start(()))
+    np.testing.assert_allclose(one, whole[:, 1], rtol=1e-4, atol=1e-6)
