@@ -1,6 +1,7 @@
 """Ways to move a position: one algorithm a file, all with one contract (`types.Kernel`)."""
 
 from bayesjax.kernels.alternate import Alternate, AlternateInfo, AlternateState, alternate, repeat
+from bayesjax.kernels.carrying import CarryingState, carrying
 from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
 from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, clip_weights, optimize
 from bayesjax.kernels.particles import Particles, particles
@@ -12,6 +13,7 @@ __all__ = [
     "Alternate",
     "AlternateInfo",
     "AlternateState",
+    "CarryingState",
     "HMCInfo",
     "HMCState",
     "Kernel",
@@ -23,6 +25,7 @@ __all__ = [
     "SGLDInfo",
     "SGLDState",
     "alternate",
+    "carrying",
     "clip_weights",
     "hmc",
     "optimize",

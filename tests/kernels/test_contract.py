@@ -17,6 +17,7 @@ import pytest
 
 from bayesjax import kernels, tree
 from bayesjax.types import Given, Kernel
+from tests.kernels.test_carrying import remembering
 
 # Compiled for a few steps only: no time is spent on making it fast.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -99,6 +100,7 @@ REGISTRY = {
     "particles": Entry(lambda density: kernels.particles(hot(density), NUM), stacked),
     "alternate": Entry(game, lambda: {"first": position(), "second": stacked()}),
     "repeat": Entry(lambda density: kernels.repeat(hot(density), 3)),
+    "carrying": Entry(remembering),
 }
 every_kernel = pytest.mark.parametrize("name", REGISTRY)
 
