@@ -63,6 +63,64 @@ def curves(
     return _save(figure, path)
 
 
+def bands(
+    path: str | Path,
+    x: np.ndarray,
+    panels: Mapping[str, np.ndarray],
+    points: tuple[np.ndarray, np.ndarray],
+    *,
+    truth: np.ndarray | None = None,
+) -> Path:
+    """Medians and bands of predictive distributions over one input, over the data, a panel each.
+
+    Args:
+      path: the PNG to write.
+      x: `[num]`, ascending.
+      panels: `{title: quantiles [odd number of levels, num]}`, symmetric around the median.
+      points: the data, x and y.
+      truth: `[num]`, drawn as a dashed line.
+    """
+    figure, axes = _figure(4.4 * len(panels) + 0.2, 3.6, nrows=1, ncols=len(panels), sharey=True, squeeze=False)
+    near = np.concatenate([points[1], *(quantiles[len(quantiles) // 2] for quantiles in panels.values())])
+    margin = 0.35 * np.ptp(near)
+    for axis, (title, quantiles) in zip(axes[0], panels.items(), strict=True):
+        for i in range(len(quantiles) // 2):
+            axis.fill_between(x, quantiles[i], quantiles[-1 - i], color="C0", alpha=0.25, linewidth=0)
+        axis.scatter(*points, s=5, color="0.25", linewidths=0, alpha=0.6, zorder=3)
+        axis.plot(x, quantiles[len(quantiles) // 2], color="C3", linewidth=1.2)
+        if truth is not None:
+            axis.plot(x, truth, color="0.2", linestyle="--", linewidth=0.8)
+        axis.set(title=title, xlabel="x", ylim=(near.min() - margin, near.max() + margin), xlim=(x[0], x[-1]))
+        axis.grid(alpha=0.3)
+    return _save(figure, path)
+
+
+def distributions(
+    path: str | Path, series: Mapping[str, np.ndarray], *, xlabel: str, title: str = "", log_y: bool = False
+) -> Path:
+    """Histograms, normalised to densities, and beside them the distribution functions of the same numbers.
+
+    Args:
+      path: the PNG to write.
+      series: `{name: values [num]}`; what is not finite is left out.
+      xlabel, title: texts.
+      log_y: whether the density is on a logarithmic axis.
+    """
+    figure, axes = _figure(9.0, 3.6, nrows=1, ncols=2)
+    values = {name: np.sort(each[np.isfinite(each)]) for name, each in series.items()}
+    joined = np.concatenate(list(values.values()))
+    edges = np.linspace(np.quantile(joined, 0.0005), np.quantile(joined, 0.9995), 121)
+    for name, each in values.items():
+        axes[0].hist(each, edges, density=True, histtype="step", label=name)
+        axes[1].plot(edges, np.searchsorted(each, edges, side="right") / len(each), label=name)
+    axes[0].set(xlabel=xlabel, ylabel="density", title=title, yscale="log" if log_y else "linear")
+    axes[1].set(xlabel=xlabel, ylabel="cumulative", ylim=(0, 1))
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    return _save(figure, path)
+
+
 def scatter_by_group(
     path: str | Path, panels: dict[str, np.ndarray], background: np.ndarray, *, num_background: int = 2000
 ) -> Path:
@@ -141,4 +199,78 @@ def image_grid(path: str | Path, rows: np.ndarray, *, row_names: Sequence[str] =
     for spine in axis.spines.values():
         spine.set_visible(False)
     axis.tick_params(length=0)
+    return _save(figure, path)
+
+
+def passes(
+    path: str | Path,
+    angles: np.ndarray,
+    images: np.ndarray,
+    panels: Mapping[str, np.ndarray],
+    class_names: Sequence[Any],
+) -> Path:
+    """Several passes over one image at each angle, a colour for each class, above the images themselves.
+
+    Args:
+      path: the PNG to write.
+      angles: `[num]`.
+      images: `[num, height, width]` in [0, 1].
+      panels: `{title: values [num_passes, num, num_classes]}`.
+      class_names: one for each of the last axis.
+    """
+    figure, axes = _figure(
+        4.6 * len(panels) + 0.4, 4.2, nrows=2, ncols=len(panels), squeeze=False, gridspec_kw={"height_ratios": (7, 1)}
+    )
+    strip = np.concatenate(list(images), axis=1)
+    step = angles[1] - angles[0]
+    jitter = np.linspace(-0.25, 0.25, len(class_names)) * step
+    for (top, bottom), (title, values) in zip(axes.T, panels.items(), strict=True):
+        for i, name in enumerate(class_names):
+            x = np.broadcast_to(angles + jitter[i], values.shape[:2])
+            top.scatter(x, values[..., i], s=40, marker="_", alpha=0.15, linewidths=0.8, color=f"C{i}")
+            top.plot(angles, values[..., i].mean(axis=0), color=f"C{i}", label=str(name))
+        limits = (angles[0] - step / 2, angles[-1] + step / 2)
+        top.set(title=title, xlim=limits)
+        top.grid(alpha=0.3)
+        top.legend(fontsize=8, title="class")
+        bottom.imshow(1 - strip, cmap="gray", vmin=0, vmax=1, extent=(*limits, 0, step), aspect="auto")
+        bottom.set(xlabel="degrees", yticks=[], xlim=limits)
+    return _save(figure, path)
+
+
+def maps(
+    path: str | Path,
+    images: np.ndarray,
+    labels: Mapping[str, np.ndarray],
+    values: Mapping[str, np.ndarray],
+    *,
+    num_classes: int,
+) -> Path:
+    """A row for each image: the image, maps of labels, maps of numbers (bright is much).
+
+    Args:
+      path: the PNG to write.
+      images: `[num, height, width, channels]` in [0, 1].
+      labels: `{title: integers [num, height, width]}`; negative ones stay white.
+      values: `{title: numbers [num, height, width]}`, each on one scale for all images.
+      num_classes: labels that there are.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    colours = ListedColormap([colormaps["tab20"](k % 20) for k in range(num_classes)])
+    num, height, width, channels = images.shape
+    columns = 1 + len(labels) + len(values)
+    figure, axes = _figure(2.6 * columns, 2.6 * num * height / width + 0.4, nrows=num, ncols=columns, squeeze=False)
+    for i, row in enumerate(axes):
+        row[0].imshow(images[i, ..., 0] if channels == 1 else images[i], cmap="gray", vmin=0, vmax=1)
+        for axis, each in zip(row[1:], labels.values(), strict=False):
+            shown = np.ma.masked_less(each[i], 0)
+            axis.imshow(shown, cmap=colours, vmin=-0.5, vmax=num_classes - 0.5, interpolation="nearest")
+        for axis, each in zip(row[1 + len(labels) :], values.values(), strict=True):
+            axis.imshow(each[i], cmap="magma", vmin=0, vmax=np.quantile(each, 0.995))
+        for axis in row:
+            axis.set(xticks=[], yticks=[])
+    for axis, title in zip(axes[0], ("image", *labels, *values), strict=True):
+        axis.set_title(title, fontsize=9)
     return _save(figure, path)

@@ -1,17 +1,25 @@
 """Data: named data sets as arrays, and minibatches as a function of the step."""
 
-from bayesjax.data.batches import Binarised, Minibatches, permuted
+from bayesjax.data.batches import Binarised, Minibatches, Numbered, permuted
 from bayesjax.data.dataset import Dataset, DataUnavailable, Split, UnknownDataset, load
 from bayesjax.data.labelled import labelled_subset
+from bayesjax.data.regression import Regression, load_regression
+from bayesjax.data.text import Text, load_text, windows
 
 __all__ = [
     "Binarised",
     "DataUnavailable",
     "Dataset",
     "Minibatches",
+    "Numbered",
+    "Regression",
     "Split",
+    "Text",
     "UnknownDataset",
     "labelled_subset",
     "load",
+    "load_regression",
+    "load_text",
     "permuted",
+    "windows",
 ]

@@ -1,0 +1,138 @@
+"""`load_segmentation(name) -> Segmentation`: images whose every pixel has a label.
+
+    synthetic/shapes        bright and dark discs and squares on a grey ground, 32 x 32, made on the spot; 4 labels
+    FOLDER                  in the data folder, or a path: train.npz, val.npz and test.npz, each with `label`
+                            `[num, height, width]` and `image` `[num, height, width, channels]`, or, in its place,
+                            `jpeg` (all files joined, uint8) and `offset` `[num + 1]`
+
+Labels from `num_classes` on count for nothing.
+"""
+
+import io
+import itertools
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesjax.data.dataset import UnknownDataset
+
+
+class Labelled(NamedTuple):
+    """Images of one split.
+
+    Attributes:
+      images: float32 `[num, height, width, channels]` in [0, 1].
+      labels: int32 `[num, height, width]`; `num_classes` where a pixel counts for nothing.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmentation set.
+
+    Attributes:
+      name: as given to `load_segmentation`.
+      train, validation, test: its splits.
+      num_classes: labels that count.
+    """
+
+    name: str
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+    num_classes: int
+
+
+def load_segmentation(name: str, *, num_classes: int | None = None, data_dir: str | None = None) -> Segmentation:
+    """Loads a segmentation set.
+
+    Args:
+      name: see the top of this file.
+      num_classes: labels 0 .. num_classes - 1 count, and no others; all that there are if None.
+      data_dir: the folder that has FOLDER; else `BAYESJAX_DATA_DIR`, else the current one.
+
+    Raises:
+      UnknownDataset: if there is no such set or folder.
+      ValueError: if a file lacks an array, or its arrays do not fit.
+    """
+    if name == "synthetic/shapes":
+        return _shapes()
+    folder = Path(data_dir or os.getenv("BAYESJAX_DATA_DIR") or "") / name
+    if not folder.is_dir():
+        raise UnknownDataset(f"unknown segmentation set {name!r}: expected synthetic/shapes or a folder; got {folder}")
+    splits = [_read(folder / f"{part}.npz") for part in ("train", "val", "test")]
+    shapes = {split.images.shape[1:] for split in splits}
+    if len(shapes) > 1:
+        raise ValueError(f"{folder}: images must all have one shape; got {sorted(shapes)}")
+    num_classes = max(int(split.labels.max()) for split in splits) + 1 if num_classes is None else num_classes
+    least = min(int(split.labels.min()) for split in splits)
+    if least < 0 or num_classes < 2:
+        raise ValueError(f"{folder}: labels must not be negative, of two classes or more; got {least}, {num_classes}")
+    splits = [Labelled(split.images, np.minimum(split.labels, num_classes)) for split in splits]
+    return Segmentation(name, splits[0], splits[1], splits[2], num_classes)
+
+
+def _read(path: Path) -> Labelled:
+    if not path.is_file():
+        raise ValueError(f"no file {path}: expected train.npz, val.npz and test.npz")
+    try:
+        with zipfile.ZipFile(path), np.load(path) as file:
+            arrays = {name: file[name] for name in ("label", "image", "jpeg", "offset") if name in file}
+    except (zipfile.BadZipFile, zlib.error, ValueError) as error:
+        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
+    if "label" not in arrays or not ("image" in arrays or {"jpeg", "offset"} <= set(arrays)):
+        raise ValueError(f"{path} must have label, and image or jpeg and offset; it has {', '.join(arrays) or 'none'}")
+    labels = arrays["label"]
+    images = arrays["image"] if "image" in arrays else _decoded(arrays["jpeg"], arrays["offset"], path)
+    if images.ndim != 4 or labels.shape != images.shape[:3] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{path}: label must be integers [num, height, width] and image [num, height, width, channels]; got "
+            f"{labels.dtype} of shape {labels.shape} and {images.shape}"
+        )
+    scaled = images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
+    return Labelled(scaled, labels.astype(np.int32))
+
+
+def _decoded(joined: np.ndarray, offset: np.ndarray, path: Path) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        files = [joined[start:stop].tobytes() for start, stop in itertools.pairwise(offset)]
+        return np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
+    except (UnidentifiedImageError, ValueError) as error:
+        raise ValueError(f"{path}: jpeg cannot be read at its offsets: {error}") from None
+
+
+def _shapes(size: int = 32, counts: tuple[int, int, int] = (200, 50, 100)) -> Segmentation:
+    """Ground 0, bright discs 1, dark discs 2, squares of either brightness 3; and noise."""
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:size, :size]
+
+    def one() -> tuple[np.ndarray, np.ndarray]:
+        image, label = np.full((size, size), 0.5), np.zeros((size, size), np.int32)
+        for _ in range(random.integers(2, 5)):
+            row, column, reach = random.uniform(4, size - 4), random.uniform(4, size - 4), random.uniform(3, 7)
+            is_disc, is_bright = random.random(2) < 0.5
+            distance = (
+                np.hypot(rows - row, columns - column)
+                if is_disc
+                else np.maximum(abs(rows - row), abs(columns - column))
+            )
+            inside = distance < reach
+            image[inside] = 0.8 if is_bright else 0.2
+            label[inside] = (1 if is_bright else 2) if is_disc else 3
+        noisy = np.clip(image + 0.1 * random.normal(size=image.shape), 0, 1)
+        return noisy[..., None].astype(np.float32), label
+
+    splits = [
+        Labelled(*(np.stack(parts) for parts in zip(*(one() for _ in range(num)), strict=True))) for num in counts
+    ]
+    return Segmentation("synthetic/shapes", splits[0], splits[1], splits[2], 4)

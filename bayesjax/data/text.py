@@ -1,0 +1,142 @@
+"""`load_text(name) -> Text`: words as numbers, and windows of many parallel streams for truncated back-propagation.
+
+synthetic/chain         a Markov chain over 20 words whose entropy is known; made on the spot
+ptb                     ptb.train.txt, ptb.valid.txt and ptb.test.txt in `ptb/` of the data folder: words between
+                        spaces, one end-of-sentence word a line
+path/to/file.txt        characters; the last tenth is the test set, the tenth before it the validation set
+"""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bayesjax.data.dataset import DataUnavailable, UnknownDataset
+
+END = "<eos>"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A corpus.
+
+    Attributes:
+      name: as given to `load_text`.
+      train, validation, test: int32 word numbers `[num]`.
+      words: the vocabulary, by number.
+    """
+
+    name: str
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    words: tuple[str, ...]
+
+
+def load_text(name: str, *, data_dir: str | None = None) -> Text:
+    """Loads a corpus by name.
+
+    Args:
+      name: see the top of this file.
+      data_dir: the folder that has `ptb/`; else `BAYESJAX_DATA_DIR`.
+
+    Raises:
+      UnknownDataset: if there is no corpus of that name.
+      DataUnavailable: if no data folder is named, or it lacks the corpus.
+      ValueError: if a part is empty, or has words that the training part has not.
+    """
+    if name == "synthetic/chain":
+        return _chain()
+    if name.endswith(".txt"):
+        return _characters(Path(name))
+    if name != "ptb":
+        raise UnknownDataset(f"unknown corpus {name!r}: expected ptb, synthetic/chain or a path ending in .txt")
+    root = data_dir or os.getenv("BAYESJAX_DATA_DIR")
+    if not root:
+        raise DataUnavailable(f"corpus {name!r}: set BAYESJAX_DATA_DIR (or --data-dir) to the folder that has ptb/")
+    parts = [Path(root) / "ptb" / f"ptb.{part}.txt" for part in ("train", "valid", "test")]
+    if absent := [path for path in parts if not path.is_file()]:
+        raise DataUnavailable(f"corpus {name!r}: no file {absent[0]}")
+    return _numbered(name, *([word for line in path.open() for word in (*line.split(), END)] for path in parts))
+
+
+def windows(words: np.ndarray, num_streams: int, length: int) -> np.ndarray:
+    """A long text as parallel streams, cut into windows that follow each other; what is left over is dropped.
+
+    Args:
+      words: `[num]`.
+      num_streams: parts of the text that are read side by side.
+      length: words of a window that are predicted.
+
+    Returns:
+      `[num_windows, length + 1, num_streams]`: inputs are all but the last time, targets all but the first.
+
+    Raises:
+      ValueError: if the text is too short for one window.
+    """
+    if num_streams < 1 or length < 1:
+        raise ValueError(f"num_streams and length must be at least 1; got {num_streams} and {length}")
+    num_windows = (len(words) // num_streams - 1) // length
+    if num_windows < 1:
+        raise ValueError(
+            f"words must be at least {num_streams * (length + 1)} for {num_streams} streams of a window of {length}; "
+            f"got {len(words)}"
+        )
+    streams = words[: len(words) // num_streams * num_streams].reshape(num_streams, -1).T
+    return np.stack([streams[i * length : (i + 1) * length + 1] for i in range(num_windows)])
+
+
+def chain_matrix() -> np.ndarray:
+    """Transition probabilities `[from, to]` of `synthetic/chain`: each word has a few likely successors."""
+    return np.random.default_rng(0).dirichlet(np.full(20, 0.1), size=20) * 0.98 + 0.001
+
+
+def chain_entropy() -> float:
+    """Nats a word of `synthetic/chain`: what no model can go below."""
+    matrix = chain_matrix()
+    values, vectors = np.linalg.eig(matrix.T)
+    stationary = np.real(vectors[:, np.argmax(np.real(values))])
+    stationary /= stationary.sum()
+    return float(-(stationary[:, None] * matrix * np.log(matrix)).sum())
+
+
+def _chain(num: int = 60_000) -> Text:
+    cumulative, random = chain_matrix().cumsum(axis=1), np.random.default_rng(1)
+    words, at = np.empty(num, np.int32), 0
+    for i, u in enumerate(random.random(num)):
+        at = min(int(np.searchsorted(cumulative[at], u)), 19)
+        words[i] = at
+    names = tuple(chr(ord("a") + i) for i in range(20))
+    return Text(
+        "synthetic/chain", words[: num // 3 * 2], words[num // 3 * 2 : num // 6 * 5], words[num // 6 * 5 :], names
+    )
+
+
+def _characters(path: Path) -> Text:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: expected a text")
+    text = list(path.read_text())
+    tenth = len(text) // 10
+    return _numbered(
+        str(path),
+        text[: -2 * tenth or None],
+        text[len(text) - 2 * tenth : len(text) - tenth],
+        text[len(text) - tenth :],
+    )
+
+
+def _numbered(name: str, train: list[str], validation: list[str], test: list[str]) -> Text:
+    """Numbers by falling frequency in the training part."""
+    counts = Counter(train)
+    words = tuple(sorted(counts, key=lambda word: (-counts[word], word)))
+    number = {word: i for i, word in enumerate(words)}
+    parts = {"train": train, "validation": validation, "test": test}
+    for part, values in parts.items():
+        if not values:
+            raise ValueError(f"corpus {name!r}: the {part} part is empty")
+        if unseen := [word for word in values if word not in number]:
+            raise ValueError(f"corpus {name!r}: the {part} part has the word {unseen[0]!r}, which training has not")
+    arrays = [np.array([number[word] for word in values], np.int32) for values in parts.values()]
+    return Text(name, arrays[0], arrays[1], arrays[2], words)
