@@ -339,10 +339,3 @@ def write_json(path: Path, value: Any) -> None:
 def slug(name: str) -> str:
     """A data set's name as part of a file name."""
     return Path(name).stem if name.endswith((".npz", ".npy")) else name.replace("/", "_").replace(":", "_")
-
-
-def table(rows: list[list[str]], header: list[str]) -> str:
-    """A Markdown table."""
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-    line = lambda cells: "| " + " | ".join(str(c).ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"  # noqa: E731
-    return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])

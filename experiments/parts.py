@@ -1,4 +1,4 @@
-"""A long computation over many items, some at a time: seen as it goes, interrupted and resumed without loss."""
+"""What a resumed run finds again: a long computation over many items, done some at a time; trained parameters."""
 
 import functools
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesjax import tree
 from bayesjax.training.progress import Progress
 from experiments import common
 
@@ -33,3 +34,19 @@ def in_parts(
         bar.update(stop, {key: float(np.mean(values)) for key, values in parts[-1].items()})
     bar.close()
     return {key: np.concatenate([np.asarray(values[key], float) for values in parts]) for key in parts[0]}
+
+
+def save(run: common.Experiment, name: str, params: Any) -> None:
+    """Keeps a model's parameters, nested dicts of arrays, in `parts/`."""
+    arrays: Any = {path: np.asarray(leaf) for path, leaf in tree.by_path(params).items()}
+    np.savez(run.out / "parts" / f"{name}.npz", **arrays)
+
+
+def load(run: common.Experiment, name: str) -> Any:
+    """Undoes `save`."""
+    params: dict = {}
+    with np.load(run.out / "parts" / f"{name}.npz") as arrays:
+        for path, leaf in arrays.items():
+            *parents, last = path.split("/")
+            functools.reduce(lambda node, key: node.setdefault(key, {}), parents, params)[last] = leaf
+    return params

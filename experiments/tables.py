@@ -14,19 +14,12 @@ import statistics
 import sys
 from pathlib import Path
 
-from experiments.common import RESULTS, ROOT, table
+from experiments.common import RESULTS, ROOT
+from experiments.markdown import number, table
+from experiments.tables_of_benchmarks import cost, tpu
 
 MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FOLDERS = {"results": RESULTS, "benchmark": ROOT / "benchmarks" / "results"}
-
-
-def number(entry: dict | None, digits: int) -> str:
-    """Value and standard error, or a dash."""
-    if entry is None or entry["value"] is None or not math.isfinite(entry["value"]):
-        return "-"
-    stderr = entry.get("stderr")
-    plain = f"{entry['value']:.{digits}f}"
-    return f"{plain} ± {stderr:.{digits}f}" if stderr is not None and math.isfinite(stderr) else plain
 
 
 def synthetic(results: dict) -> str:
@@ -149,134 +142,129 @@ def auto_encoder(results: dict) -> str:
     return "\n\n".join([*parts, *([table(estimators, beside)] if estimators else [])])
 
 
-def short(value: float) -> str:
-    """Two decimals, and at least three digits."""
-    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
+def by_method(results: dict) -> str:
+    """Methods across, measures down: of metrics called "METHOD measure"."""
+    metrics = results["metrics"]
+    methods = list(dict.fromkeys(name.partition(" ")[0] for name in metrics))
+    measures = list(dict.fromkeys(name.partition(" ")[2] for name in metrics))
+    rows = [[what, *(number(metrics.get(f"{method} {what}"), 3) for method in methods)] for what in measures]
+    return table(rows, ["", *methods])
 
 
-def cost(results: dict) -> str:
-    """Milliseconds of a sweep or step in each library, ratios with their bars, peak memory, remarks, shapes if any."""
-    per = next(key for key in results if key.startswith("milliseconds_per_"))
-    compiling = {name: f"{seconds:.1f}" for name, seconds in results["compile_seconds"].items()}
-    times = [
-        [name, short(entry["median"]), f"{short(entry['min'])} to {short(entry['max'])}", compiling.get(name, "-")]
-        for name, entry in results[per].items()
-    ]
-    ratios = [
-        [
-            name,
-            number({"value": entry["of_medians"], "stderr": entry.get("stderr")}, 2),
-            f"{entry['min']:.2f} to {entry['max']:.2f}",
-            entry["bar"],
-        ]
-        for name, entry in results["ratios"].items()
-    ]
-    parts = [
-        table(times, [f"one {per.removeprefix('milliseconds_per_')}", "ms, median", "range", "compile s"]),
-        table(ratios, ["ratio", "of medians", "range", "bar"]),
-    ]
-    if peaks := results.get("peak_mib"):
-        parts.append(
-            "Peak memory of the processes: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in peaks.items()) + "."
-        )
-    parts += results.get("remarks", [])
-    if results.get("shapes"):
-        parts.append(shapes(results["shapes"]))
-    if results["benchmark"] == "samplers":
-        parts += samplers(results)
-    return "\n\n".join(parts)
-
-
-def samplers(results: dict) -> list[str]:
-    """What a gradient buys in each library's HMC; the moment gate; cost against size; the share of a product's rate."""
-    effective = [
-        [
-            name,
-            *(number(entry[f"{which}_per_1000_gradients"], 2) for which in ("min", "median")),
-            number({"value": entry["largest_r_hat"]}, 3),
-        ]
-        for name, entry in results["effective"].items()
-    ]
-    gate = [
-        [name, number({"value": entry["variance"], **entry}, 3), "passes" if entry["passes"] else "fails"]
-        for name, entry in results["gate"].items()
-    ]
-    slopes = [
-        [name, f"{entry['from']} to {entry['to']}", number(entry, 2)] for name, entry in results["slopes"].items()
-    ]
-    rates = [
-        [name, f"{entry['gflops']:.0f}", f"{100 * entry['share']:.0f} %"] for name, entry in results["roofline"].items()
-    ]
-    return [
-        table(effective, ["HMC of", "bulk ESS per 1000 gradients, least", "median", "largest R-hat"]),
-        table(gate, ["sampler", "variance on N(0, I), exact 1", "gate of 5 %"]),
-        table(slopes, ["cost of HMC against", "from", "exponent"]),
-        table(rates, ["products of", "GFLOP/s", "of the rate of 1024 x 1024"]),
-    ]
-
-
-def shapes(results: list[dict]) -> str:
-    """How many shapes of the sweep are slower than the better of XLA's own and patches; the worst; by size."""
+def language_models(results: dict) -> str:
+    """Methods down, perplexities across."""
+    config, metrics = results["config"], results["metrics"]
+    across = {
+        "validation": "validation", "test": "test", "validation, draws averaged": "validation, draws averaged",
+        "test, draws averaged": "test, draws averaged", "seconds per epoch": "s an epoch",
+    }  # fmt: skip
     rows = []
-    for size in sorted({result["size"] for result in results}):
-        ratios = sorted(result["ratio"] for result in results if result["size"] == size)
-        above = sum(ratio > 1.2 for ratio in ratios)
-        rows.append(
-            [
-                f"{size} x {size}",
-                f"{len(ratios)}",
-                f"{statistics.geometric_mean(ratios):.2f}",
-                f"{ratios[-1]:.2f}",
-                f"{above}",
-            ]
-        )
-    return table(rows, ["image", "shapes", "bayesjax / better of XLA and patches", "worst", "above 1.2"])
+    for name in config["methods"]:
+        entries = [metrics.get(f"{name} {what}") for what in across]
+        published = [f"{entry['paper']}" for entry in entries[:2] if entry and "paper" in entry]
+        rows.append([name, *(number(entry, 1) for entry in entries), " / ".join(published) or "-"])
+    note = "Perplexity a word at the end of training."
+    if "known perplexity" in metrics:
+        note += f" The least that there can be: {number(metrics['known perplexity'], 2)}."
+    return "\n\n".join([table(rows, ["method", *across.values(), "published"]), note])
 
 
-def tpu(results: dict) -> str:
-    """What a chip does in a step, on one kind of chip; time and efficiency on all; the figures and what is assumed."""
-    hardware, workloads = results["hardware"], results["workloads"]
-    shown = "v5e" if "v5e" in hardware else next(iter(hardware))
-    does, takes = [], []
-    for name, workload in workloads.items():
-        for at, row in enumerate(workload["on"][shown]):
-            exchanged = {}
-            for each in row["collectives"]:
-                times, size = exchanged.get(each["kind"], (0, 0))
-                exchanged[each["kind"]] = times + each["times"], size + each["times"] * each["bytes"]
-            cells = [f"{times} {kind}, {size / 1e6:.2f} MB" for kind, (times, size) in exchanged.items()]
-            parts = [f"{row['flops'] / 1e9:.3g}", f"{row['hbm_bytes'] / 1e6:.3g}", f"{row['peak_bytes'] / 2**20:.0f}"]
-            chips = [name, f"{row['chips']}", f"{row['data']} x {row['particle']}"]
-            does.append([*chips, *parts, "; ".join(cells) or "-"])
-            on_each = [workload["on"][kind][at] for kind in hardware]
-            takes.append([*chips[:2], *(f"{each['seconds'] * 1e3:.3g} ms{_percent(each)}" for each in on_each)])
-    figures = [
-        [
-            kind,
-            f"{chip['peak'] / 1e12:.0f}",
-            f"{chip['hbm_bandwidth'] / 1e9:.0f}",
-            f"{chip['hbm_gib']}",
-            f"{chip['link_bandwidth'] / 1e9:.0f}",
-            chip["source"],
-        ]
-        for kind, chip in hardware.items()
-    ]
-    per_chip = ["GFLOP", "HBM MB", "peak MiB", "collectives, bytes on a chip"]
-    what = [f"- `{name}`: {workload['what']} ({workload['scaling']} scaling)" for name, workload in workloads.items()]
-    return "\n\n".join(
-        [
-            "\n".join(what),
-            table(does, [f"a step on {shown}", "chips", "data x particle", *per_chip]),
-            table(takes, ["projected time, efficiency", "chips", *hardware]),
-            table(figures, ["chip", "bf16 TFLOP/s", "HBM GB/s", "HBM GiB", "link GB/s, one way", "source"]),
-            "\n".join(["Assumed:", "", *(f"- {line}" for line in results["assumptions"])]),
-        ]
+def labelled_pixels(results: dict) -> str:
+    """Measures down, ways to use the network across."""
+    config, metrics = results["config"], results["metrics"]
+    ways = ("one pass", "weight averaging", f"{config['num_draws']} passes")
+    measures = list(
+        dict.fromkeys(name.removeprefix(way).strip() for way in ways for name in metrics if name.startswith(way))
     )
+    rows = [[what.replace("_", " "), *(number(metrics.get(f"{way} {what}"), 3) for way in ways)] for what in measures]
+    return "\n\n".join([table(rows, ["", *ways]), f"Of the {config['judge']} images."])
 
 
-def _percent(row: dict) -> str:
-    """An efficiency behind its time, if there is one."""
-    return "" if row["efficiency"] is None else f", {100 * row['efficiency']:.0f} %"
+def two_uncertainties(results: dict) -> str:
+    """Likelihoods and sizes down, measures across; then the exponents and what is known."""
+    config, metrics = results["config"], results["metrics"]
+    names = [name.removesuffix(" exponent of epistemic") for name in metrics if name.endswith("exponent of epistemic")]
+    tables = []
+    for group in (names[:2], names[2:]):
+        first = f", {config['num_data'][0]} points"
+        measures = [
+            name.removeprefix(f"{group[0]} ").removesuffix(first)
+            for name in metrics
+            if name.startswith(f"{group[0]} ") and name.endswith(first)
+        ]
+        rows = [
+            [
+                name,
+                str(num),
+                *(
+                    number(metrics[f"{name} {measure}, {num} points"], 4 if i < 2 else 3)
+                    for i, measure in enumerate(measures)
+                ),
+            ]
+            for name in group
+            for num in config["num_data"]
+        ]
+        tables.append(table(rows, ["likelihood", "points", *measures]))
+    rows = [
+        [name, *(number(metrics[f"{name} exponent of {part}"], 2) for part in ("epistemic", "aleatoric"))]
+        for name in names
+    ]
+    tables.append(table(rows, ["against the number of points, exponent of", "epistemic", "aleatoric"]))
+    known = [f"{number(metrics[f'known aleatoric of the {kind}'], 4)} ({kind})" for kind in ("regression", "classes")]
+    return "\n\n".join([*tables, f"Aleatoric uncertainty of the problems themselves: {', '.join(known)}."])
+
+
+def weight_uncertainty(results: dict) -> str:
+    """Methods and widths down, measures across; then what is left of them with weights removed."""
+    config, metrics = results["config"], results["metrics"]
+    measures = {"error %": 2, "error of the mean %": 2, "nll": 3, "ece": 3}
+    rows = []
+    for name in config["methods"]:
+        for width in config["widths"]:
+            entries = [metrics[f"{name} {width} {measure}"] for measure in measures]
+            published = entries[0].get("paper")
+            cells = [number(entry, digits) for entry, digits in zip(entries, measures.values(), strict=True)]
+            rows.append([name, str(width), *cells, f"{published}" if published else "-"])
+    fractions = [0.0, *config["removed"]]
+    pruned = []
+    for name in (name for name in config["methods"] if name.startswith("bbb")):
+        for fraction in fractions:
+            at = f"{name} removed {fraction:g}"
+            entry = metrics[f"{at} error %"]
+            cells = [number(entry, 2), number(metrics[f"{at} rise %"], 2), number(metrics[f"{at} nll"], 3)]
+            pruned.append([name, f"{100 * fraction:g}", *cells, f"{entry['paper']}" if "paper" in entry else "-"])
+    seeds, held = config["num_seeds"], config["num_validation"]
+    judged = f"{held} training images held out" if held else "the test set"
+    epochs = f"{config['num_epochs']} epochs of Bayes by Backprop, {config['num_point_epochs']} of the others"
+    spread = f"± standard error over {seeds} seeds. " if seeds > 1 else ""
+    note = f"{spread}Of {judged}; {config['num_draws']} draws or masks; {epochs}."
+    header = ["method", "units", "error %", "of the mean weights", "nll", "ECE", "published error"]
+    tables = [table(rows, header), note]
+    if pruned:
+        header = ["method", "% removed", "error %", "rise", "nll", "published error"]
+        tables.append(table(pruned, header))
+    return "\n\n".join(tables)
+
+
+def dropout(results: dict) -> str:
+    """Methods down, errors and log-likelihoods across; or angles down, what passes over the turned digit do across."""
+    config, metrics = results["config"], results["metrics"]
+    if "error %" in metrics:
+        angles = list(dict.fromkeys(name.split(" at ")[1] for name in metrics if " at " in name))
+        measures = list(dict.fromkeys(name.split(" at ")[0] for name in metrics if " at " in name))
+        rows = [[angle, *(number(metrics[f"{name} at {angle}"], 3) for name in measures)] for angle in angles]
+        note = f"Test error of the network {number(metrics['error %'], 2)} %; {config['num_draws']} passes."
+        return "\n\n".join([table(rows, ["turned by", *measures]), note])
+    rows = []
+    for name in config["methods"]:
+        entries = [metrics[f"{name} {measure}"] for measure in ("rmse", "log-likelihood")]
+        published = [f"{entry['paper']}" if "paper" in entry else "-" for entry in entries]
+        digits = 4 if entries[0]["value"] < 0.2 else 2
+        rows.append([name, number(entries[0], digits), published[0], number(entries[1], 3), published[1]])
+    header = ["method", "test RMSE", "published", "test log-likelihood", "published"]
+    num_splits = len(metrics[f"{config['methods'][0]} rmse"]["splits"])
+    note = f"± standard error over {num_splits} splits."
+    return "\n\n".join([table(rows, header), note])
 
 
 RENDER = {
@@ -284,6 +272,13 @@ RENDER = {
     "bayesian_gan_semisupervised": semisupervised,
     "bayesian_gan_step_sizes": step_sizes,
     "vae": auto_encoder,
+    "bayes_by_backprop": weight_uncertainty,
+    "bayes_by_backprop_regression": by_method,
+    "bayesian_cnn": by_method,
+    "bayesian_rnn": language_models,
+    "bayesian_segnet": labelled_pixels,
+    "uncertainty": two_uncertainties,
+    "mc_dropout": dropout,
 }
 
 

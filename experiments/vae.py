@@ -45,7 +45,7 @@ from bayesjax.evaluation import likelihood
 from bayesjax.models import vae
 from bayesjax.objectives import elbo
 from experiments import tables, vae_figures, vae_flags
-from experiments.parts import in_parts
+from experiments.parts import in_parts, load, save
 from experiments.vae_flags import Config
 
 NUM_VARIANCE = 200  # draws for an estimator's variance
@@ -171,24 +171,6 @@ def length(config: Config, bound: str) -> tuple[int, int, str | None]:
 def part(latent_dim: int, bound: str) -> str:
     """What a model's files are called."""
     return f"latent{latent_dim}-{bound}"
-
-
-def save(run: common.Experiment, name: str, params: Any) -> None:
-    """A model's parameters, for the figures of a resumed run."""
-    flat: Any = {
-        "/".join(part.key for part in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
-    np.savez(run.out / "parts" / f"{name}.npz", **flat)
-
-
-def load(run: common.Experiment, name: str) -> Any:
-    """Undoes `save`."""
-    params: dict = {}
-    with np.load(run.out / "parts" / f"{name}.npz") as arrays:
-        for path, leaf in arrays.items():
-            *parents, last = path.split("/")
-            functools.reduce(lambda node, key: node.setdefault(key, {}), parents, params)[last] = leaf
-    return params
 
 
 # ---- how good a model is

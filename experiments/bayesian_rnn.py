@@ -1,0 +1,275 @@
+"""A Bayesian LSTM language model: Bayes by Backprop through truncated time, beside dropout and neither.
+
+Paper: Fortunato, Blundell & Vinyals, "Bayesian recurrent neural networks", 2017, table 1; Zaremba, Sutskever & Vinyals,
+"Recurrent neural network regularization", 2014, for the network and its dropout.
+
+    python -m experiments.bayesian_rnn                          quick: a Markov chain of known entropy, under a minute
+    python -m experiments.bayesian_rnn --preset paper           PTB, 200 units
+    python -m experiments.bayesian_rnn --preset medium          PTB, 650 units as in the paper: for a GPU
+
+Text is read as --num-streams parallel streams, in windows of --length words; the LSTM's state goes on from window to
+window, gradients do not. One draw of all weights serves a window. The loss is a mean per word, so that the divergence
+from the scale-mixture prior is weighted by one over the number of training words, which is the paper's 1 / (B C) for
+sums over a window. After each epoch the perplexity of the validation text, at the posterior's mean, joins the curve.
+
+Expected (650 units, validation and test perplexity): LSTM 120.7 and 114.5, dropout 86.2 and 82.1, Bayesian RNN 78.8 and
+75.5.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from experiments import common
+
+METHODS = ("lstm", "dropout", "bbb")
+
+
+@dataclass(frozen=True)
+class Config(common.RunFlags):
+    """Flags of experiments.bayesian_rnn."""
+
+    dataset: str = "synthetic/chain"
+    """synthetic/chain, ptb (in ptb/ of --data-dir, or of BAYESJAX_DATA_DIR), or a .txt file, read by characters."""
+    methods: tuple[str, ...] = METHODS
+    """lstm (no regularisation), dropout, bbb (Bayes by Backprop)."""
+    features: int = 32
+    """Width of the embedding and of the layers."""
+    num_layers: int = 1
+    """Layers of LSTM."""
+    num_streams: int = 20
+    """Parts of the text that are read side by side."""
+    length: int = 20
+    """Words of a window."""
+    num_epochs: int = 10
+    """Epochs of each method."""
+    learning_rate: float = 0.01
+    """Adam's; it falls to 0 along a cosine."""
+    clip: float = 5.0
+    """Largest norm of a gradient, of the loss summed over a window's words."""
+    dropout_rate: float = 0.2
+    """Of connections that do not recur."""
+    initial_scale: float = 0.02
+    """Of the posterior's standard deviations."""
+    mixture_weight: float = 0.25
+    """Of the prior's first component: pi."""
+    mixture_scales: tuple[float, float] = (1.0, 0.00248)
+    """Of the prior's components: sigma_1 and sigma_2."""
+    num_draws: int = 10
+    """Draws of the weights whose predictions are averaged at the end."""
+
+
+PRESETS = {
+    "quick": Config(),
+    "paper": dataclasses.replace(
+        Config(), preset="paper", dataset="ptb", features=200, num_layers=2, length=35, num_epochs=13,
+        learning_rate=2e-3, dropout_rate=0.25,
+    ),
+    "medium": dataclasses.replace(
+        Config(), preset="medium", dataset="ptb", features=650, num_layers=2, length=35, num_epochs=40,
+        learning_rate=2e-3, dropout_rate=0.5,
+    ),
+}  # fmt: skip
+
+if __name__ == "__main__":
+    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bayesjax import data, kernels, models, objectives, plots, posteriors, training
+from bayesjax.data.text import Text, chain_entropy
+from bayesjax.types import Carried
+from experiments import tables
+
+PUBLISHED = {"lstm": (120.7, 114.5), "dropout": (86.2, 82.1), "bbb": (78.8, 75.5)}
+
+
+@jax.tree_util.register_pytree_node_class
+class Windows:
+    """Windows in order, over and over: `step -> (words [length + 1, num_streams], whether an epoch begins)`."""
+
+    def __init__(self, windows: Any):
+        self.windows = windows
+
+    def __call__(self, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The window of that step."""
+        place = step % len(self.windows)
+        return self.windows[place], place == 0
+
+    def tree_flatten(self) -> tuple[tuple, None]:
+        """Children and static part."""
+        return (self.windows,), None
+
+    @classmethod
+    def tree_unflatten(cls, static: None, children: tuple) -> "Windows":
+        """Undoes `tree_flatten`."""
+        return cls(*children)
+
+
+class Method(NamedTuple):
+    """What one row of the table trains.
+
+    Attributes:
+      init: `params -> position`.
+      loss: `(position, rng_key, Carried) -> (nats a word, aux)`.
+      mean: `position -> params`, to be judged by.
+      draw: `(position, rng_key) -> params`; None of a point.
+    """
+
+    init: Callable
+    loss: Callable
+    mean: Callable
+    draw: Callable | None
+
+
+def log_likelihood(model: Any, params: Any, rng_key: jax.Array | None, carried: Carried) -> tuple[jax.Array, dict]:
+    """Mean log probability of a window's words, and where the LSTM stands after it."""
+    words, is_first = carried.batch
+    carry = jax.tree.map(lambda leaf: jnp.where(is_first, 0, leaf), carried.carry)
+    rngs = {} if rng_key is None else {"dropout": rng_key}
+    logits, carry = model.apply({"params": params}, words[:-1], carry, deterministic=rng_key is None, rngs=rngs)
+    picked = jnp.take_along_axis(logits, words[1:, :, None], axis=-1)[..., 0]
+    return jnp.mean(picked - jax.nn.logsumexp(logits, axis=-1)), {"carry": carry}
+
+
+def method(config: Config, model: Any, name: str, num_words: int) -> Method:
+    """The three of them."""
+    if name != "bbb":
+
+        def loss(params: Any, rng_key: jax.Array, carried: Carried) -> tuple[jax.Array, dict]:
+            value, aux = log_likelihood(model, params, rng_key if name == "dropout" else None, carried)
+            return -value, aux
+
+        return Method(lambda params: params, loss, lambda params: params, None)
+    family = posteriors.mean_field(config.initial_scale)
+    of_windows = objectives.bayes_by_backprop(
+        lambda params, rng_key, carried: log_likelihood(model, params, None, carried),
+        family.sample,
+        posteriors.kl_sampled(posteriors.scale_mixture(config.mixture_weight, config.mixture_scales)),
+        num_data=num_words,
+    )
+
+    def bound(variational: Any, rng_key: jax.Array, carried: Carried) -> tuple[jax.Array, dict]:
+        return of_windows(variational, rng_key, jax.tree.map(lambda leaf: leaf[None], carried))  # one "example"
+
+    return Method(family.init, bound, lambda variational: variational.mean, family.sample)
+
+
+def perplexity(model: Any, draws: list[Any], windows: np.ndarray) -> float:
+    """The exponential of the mean negative log probability a word; of several draws' averaged predictions."""
+
+    @jax.jit
+    def of_window(params: Any, words: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+        logits, carry = model.apply({"params": params}, words[:-1], carry)
+        picked = jnp.take_along_axis(logits, words[1:, :, None], axis=-1)[..., 0]
+        return picked - jax.nn.logsumexp(logits, axis=-1), carry
+
+    carries, total = [model.start((windows.shape[-1],)) for _ in draws], 0.0
+    for words in windows:
+        found = [of_window(params, words, carry) for params, carry in zip(draws, carries, strict=True)]
+        carries = [carry for _, carry in found]
+        total += float(
+            np.mean(np.logaddexp.reduce([np.asarray(value, float) for value, _ in found]) - math.log(len(draws)))
+        )
+    return math.exp(-total / len(windows))
+
+
+def train(run: common.Experiment, text: Text, name: str) -> dict[str, Any]:
+    """Trains a method; perplexities by epoch, and at the end of both texts."""
+    config = run.config
+    streams = min(
+        config.num_streams, len(text.validation) // (config.length + 1), len(text.test) // (config.length + 1)
+    )
+    parts = {
+        part: data.windows(words, config.num_streams if part == "train" else streams, config.length)
+        for part, words in (("train", text.train), ("validation", text.validation), ("test", text.test))
+    }
+    model = models.LanguageModel(
+        len(text.words), config.features, config.num_layers, config.dropout_rate if name == "dropout" else 0.0
+    )
+    how, steps = method(config, model, name, len(text.train)), len(parts["train"])
+    init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(config.seed), 4)
+    carry = model.start((config.num_streams,))
+    params = jax.jit(model.init)(init_key, parts["train"][0, :-1], carry)["params"]
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.clip / config.length),
+        optax.adam(optax.cosine_decay_schedule(config.learning_rate, steps * config.num_epochs)),
+    )
+    kernel = kernels.carrying(kernels.optimize(how.loss, optimizer), carry)
+    start = jax.jit(lambda params: kernel.init(how.init(params), start_key))(params)
+    seen = jnp.asarray(parts["validation"])
+
+    def observe(state: Any) -> dict[str, jax.Array]:
+        """Log perplexity of the validation text at the mean."""
+        mean = how.mean(state.position)
+
+        def one(carry: Any, words: jax.Array) -> tuple[Any, jax.Array]:
+            value, aux = log_likelihood(model, mean, None, Carried((words, jnp.bool_(False)), carry))
+            return aux["carry"], value
+
+        return {"log_perplexity": -jax.lax.scan(one, model.start((streams,)), seen)[1].mean()}
+
+    state, trace = training.run(
+        run_key, kernel, start, Windows(jnp.asarray(parts["train"])), num_steps=steps * config.num_epochs,
+        thinning=steps, keep=observe, **run.stage(name),
+    )  # fmt: skip
+    mean = [how.mean(state.position)]
+    found: dict[str, Any] = {"validation by epoch": np.exp(np.asarray(trace.draws["log_perplexity"], float)).tolist()}
+    for part in ("validation", "test"):
+        found[part] = perplexity(model, mean, parts[part])
+        if how.draw is not None:
+            draws = [how.draw(state.position, key) for key in jax.random.split(draws_key, config.num_draws)]
+            found[f"{part}, draws averaged"] = perplexity(model, draws, parts[part])
+    found["seconds per epoch"] = steps * (trace.seconds - trace.compile_seconds) / trace.steps if trace.steps else None
+    return found
+
+
+def main(config: Config) -> None:
+    """Trains every method; writes table, figure and results."""
+    with common.Experiment("bayesian_rnn", config) as run:
+        for name in config.methods:
+            common.require(name in METHODS, f"--methods must be among {', '.join(METHODS)}; got {name!r}")
+        common.require(len(set(config.methods)) == len(config.methods) > 0, "--methods must name a method each, once")
+        common.require_at_least_one(
+            config, "features", "num_layers", "num_streams", "length", "num_epochs", "num_draws"
+        )
+        common.require_positive(config, "learning_rate", "clip", "initial_scale")
+        common.require_all_positive(config, "mixture_scales")
+        common.require(
+            0 < config.mixture_weight < 1, f"--mixture-weight must lie in (0, 1); got {config.mixture_weight}"
+        )
+        common.require(0 <= config.dropout_rate < 1, f"--dropout-rate must lie in [0, 1); got {config.dropout_rate}")
+        text = data.load_text(config.dataset, data_dir=config.data_dir or None)
+        found = {name: run.cached(name, functools.partial(train, run, text, name)) for name in config.methods}
+        metrics: dict[str, dict] = {}
+        for name, result in found.items():
+            for measure, value in result.items():
+                if measure != "validation by epoch":
+                    metrics[f"{name} {measure}"] = {"value": value}
+            if config.dataset == "ptb" and config.features == 650:
+                for part, published in zip(("validation", "test"), PUBLISHED[name], strict=True):
+                    metrics[f"{name} {part}"] |= {
+                        "paper": published,
+                        "source": "Fortunato et al. (2017), 2 x 650 units",
+                    }
+        if config.dataset == "synthetic/chain":
+            metrics["known perplexity"] = {"value": math.exp(chain_entropy())}
+        series = {
+            name: (np.arange(1, config.num_epochs + 1), np.array(result["validation by epoch"]))
+            for name, result in found.items()
+        }
+        plots.curves(run.out / "figures" / "perplexity.png", series, xlabel="epoch", ylabel="validation perplexity")
+        path = run.finish(metrics)
+        print(tables.render(path))
+        print(f"results in {path}, figures in {run.out / 'figures'}")
+
+
+if __name__ == "__main__":
+    main(CONFIG)

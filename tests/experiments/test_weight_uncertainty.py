@@ -1,0 +1,131 @@
+"""The experiments on weight uncertainty as called: what runs leave, that they resume, bad input in one line."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from experiments import common, tables
+
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
+
+def call(name, *arguments):
+    module = importlib.import_module(f"experiments.{name}")
+    module.main(common.parse(module.PRESETS, module.__doc__, [str(argument) for argument in arguments]))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Two kinds of 8 x 8 images."""
+    random, path = np.random.default_rng(0), tmp_path_factory.mktemp("data") / "images.npz"
+    x = (np.arange(60)[:, None, None] % 2 == (np.arange(8) < 4)[:, None]) * random.uniform(0.8, 1, (60, 8, 8))
+    y = np.arange(60) % 2
+    np.savez(path, x_train=x[:40].astype(np.float32), y_train=y[:40], x_test=x[40:].astype(np.float32), y_test=y[40:])
+    return str(path)
+
+
+SMALL = {  # flags of a tiny run; a figure and a metric that it leaves
+    "bayes_by_backprop": (
+        ("--widths", 8, "--num-epochs", 2, "--num-point-epochs", 1, "--batch-size", 20, "--num-draws", 3, "--dataset"),
+        ("signal_to_noise", "bbb_mixture removed 0.98 error %"),
+    ),
+    "bayes_by_backprop_regression": (
+        ("--num-data", 20, "--hidden", 4, "--num-steps", 4, "--num-draws", 5),
+        ("bands", "posterior outside / inside"),
+    ),
+    "bayesian_cnn": (
+        ("--channels", 2, "--hidden", 4, "--num-members", 2, "--num-epochs", 1, "--batch-size", 20, "--num-draws", 3,
+         "--dataset"),
+        ("reliability", "bbb AUROC of outside by mutual information"),
+    ),
+    "bayesian_rnn": (
+        ("--features", 4, "--num-epochs", 1, "--num-streams", 400, "--num-draws", 2),
+        ("perplexity", "bbb validation, draws averaged"),
+    ),
+    "bayesian_segnet": (
+        ("--widths", 4, 4, "--num-epochs", 1, "--batch-size", 100, "--num-draws", 2),
+        ("maps", "2 passes AUROC of entropy for errors"),
+    ),
+    "mc_dropout": (
+        ("--hidden", 4, "--num-steps", 4, "--num-draws", 3, "--dropout-rates", 0.1),
+        ("splits", "dropout log-likelihood"),
+    ),
+    "uncertainty": (
+        ("--num-data", 20, 40, "--hidden", 4, "--num-steps", 4, "--num-draws", 5),
+        ("heteroscedastic", "softmax exponent of epistemic"),
+    ),
+}  # fmt: skip
+FAST = ("bayes_by_backprop", "mc_dropout")
+scripts = pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
+)
+
+
+def flags_of(name, images):
+    flags, _ = SMALL[name]
+    return (*flags, images) if flags[-1] == "--dataset" else flags
+
+
+@scripts
+def test_a_run_leaves_its_table_and_figures_and_resumes(name, images, tmp_path, capsys):
+    flags, (figure, metric) = (*flags_of(name, images), "--out", tmp_path / "run"), SMALL[name][1]
+    call(name, *flags)
+    assert "| " in capsys.readouterr().out
+    before = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
+    assert (tmp_path / "run" / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert np.isfinite(before[metric]["value"])
+    parts = sorted((tmp_path / "run" / "parts").glob("*.json"))
+    if parts:
+        parts[-1].unlink()
+    call(name, *flags, "--resume")
+    after = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
+    assert {key: entry for key, entry in after.items() if "seconds" not in key} == {
+        key: entry for key, entry in before.items() if "seconds" not in key
+    }
+
+
+@pytest.mark.slow
+def test_a_digit_turns(images, tmp_path):
+    flags = ("--dataset", images, "--num-steps", 4, "--num-draws", 3, "--batch-size", 20)
+    call("mc_dropout", *flags, "--out", tmp_path / "run")
+    assert "turned by" in tables.render(tmp_path / "run" / "results.json")
+    assert (tmp_path / "run" / "figures" / "rotation.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--kl-weights", "blundell", "--estimator", "weights", "--methods", "bbb_mixture"),
+        ("--estimator", "local", "--methods", "bbb_gaussian", "--num-validation", "9"),
+    ],
+)
+def test_options_of_bayes_by_backprop(flags, images, tmp_path):
+    call("bayes_by_backprop", *flags_of("bayes_by_backprop", images), *flags, "--out", tmp_path / "run")
+    assert "% removed" in tables.render(tmp_path / "run" / "results.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("bayes_by_backprop", ("--methods", "vi"), "--methods must be among sgd, dropout, bbb_gaussian, bbb_mixture"),
+        ("bayes_by_backprop", ("--estimator", "local"), "--estimator local draws no weights"),
+        ("bayes_by_backprop", ("--removed", "1.0"), "--removed must be fractions in [0, 1); got (1.0,)"),
+        ("bayes_by_backprop", ("--num-validation", "1437"), "--num-validation must lie in 0 .. 1436; got 1437"),
+        ("bayes_by_backprop_regression", ("--low", "1"), "--low must be below --high; got 1.0 and 0.5"),
+        ("bayesian_cnn", ("--methods", "swag"), "--methods must be among point, ensemble, dropout, bbb; got 'swag'"),
+        ("bayesian_rnn", ("--dataset", "wiki"), "unknown corpus 'wiki': expected ptb, synthetic/chain"),
+        ("bayesian_segnet", ("--convolutions", "1"), "must have as many numbers; got (16, 32) and (1,)"),
+        ("bayesian_segnet", ("--dataset", "nowhere"), "unknown segmentation set 'nowhere'"),
+        ("mc_dropout", ("--dropout-rates", "1"), "--dropout-rates must be numbers in (0, 1); got (1.0,)"),
+        ("mc_dropout", ("--dataset", "uci/boston", "--data-dir", "nowhere"), "unknown data set 'uci/boston'"),
+        ("uncertainty", ("--num-data", "100", "50"), "--num-data must be two or more ascending numbers"),
+    ],
+)
+def test_bad_input(name, flags, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        call(name, "--out", tmp_path / "run", *flags)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
