@@ -25,9 +25,11 @@ def test_code_blocks_run_and_find_what_they_say():
 
 def test_own_data_takes_fifteen_lines():
     """As the heading says: imports, blank lines and the line that prints the result aside."""
-    block = re.search(r"in 15 lines\n.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
-    lines = [line for line in block.splitlines() if line and not line.startswith(("import ", "from ", "print("))]
-    assert len(lines) == 15
+    blocks = re.findall(r"in 15 lines\n.*?```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        lines = [line for line in block.splitlines() if line and not line.startswith(("import ", "from ", "print("))]
+        assert len(lines) <= 15
 
 
 def test_tables_are_rendered_from_the_results_files():
