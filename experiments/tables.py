@@ -155,15 +155,16 @@ def language_models(results: dict) -> str:
     """Methods down, perplexities across."""
     config, metrics = results["config"], results["metrics"]
     across = {
-        "validation": "validation", "test": "test", "validation, draws averaged": "validation, draws averaged",
-        "test, draws averaged": "test, draws averaged", "seconds per epoch": "s an epoch",
+        "validation": "validation", "test": "test", "best epoch": "after epochs", "test at the end": "test at the end",
+        "test at the end, draws averaged": "draws averaged", "seconds per epoch": "s an epoch",
     }  # fmt: skip
     rows = []
     for name in config["methods"]:
         entries = [metrics.get(f"{name} {what}") for what in across]
         published = [f"{entry['paper']}" for entry in entries[:2] if entry and "paper" in entry]
-        rows.append([name, *(number(entry, 1) for entry in entries), " / ".join(published) or "-"])
-    note = "Perplexity a word at the end of training."
+        digits = [0 if what == "best epoch" else 1 for what in across]
+        rows.append([name, *map(number, entries, digits), " / ".join(published) or "-"])
+    note = f"Perplexity a word, after the epoch that is best on the validation text, of {config['num_epochs']}."
     if "known perplexity" in metrics:
         note += f" The least that there can be: {number(metrics['known perplexity'], 2)}."
     return "\n\n".join([table(rows, ["method", *across.values(), "published"]), note])

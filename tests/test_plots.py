@@ -76,3 +76,42 @@ print("matplotlib.pyplot" in sys.modules)
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "False"
+
+
+def test_bands_and_distributions(tmp_path):
+    """A panel for each; wider bands colour more of the picture, and other numbers give another histogram."""
+    x = np.linspace(-1, 1, 50)
+    levels = np.array([-2.0, -1, 0, 1, 2])[:, None]
+    points = RNG.normal(size=20), RNG.normal(size=20)
+
+    def shaded(width):
+        quantiles = np.sin(x) + width * levels
+        picture = pixels(plots.bands(tmp_path / f"{width}.png", x, {"a": quantiles}, points, truth=np.sin(x)))
+        return (np.ptp(picture.astype(int), axis=-1) > 20).mean()
+
+    assert shaded(0.5) > 1.5 * shaded(0.1)
+    values = {"narrow": RNG.normal(size=500), "wide": np.append(3 * RNG.normal(size=500), np.inf)}
+    both = pixels(plots.distributions(tmp_path / "both.png", values, xlabel="w", log_y=True))
+    one = pixels(plots.distributions(tmp_path / "one.png", {"narrow": values["narrow"]}, xlabel="w", log_y=True))
+    assert both.shape == one.shape and (both != one).any()
+
+
+def test_passes_and_maps(tmp_path):
+    """Two panels are about twice as wide as one; a row for each image; unlabelled pixels stay white."""
+    angles, images = np.linspace(0, 90, 4), RNG.random((4, 8, 8))
+    values = RNG.random((5, 4, 2))
+    one = pixels(plots.passes(tmp_path / "one.png", angles, images, {"a": values}, [3, 7]))
+    two = pixels(plots.passes(tmp_path / "two.png", angles, images, {"a": values, "b": values}, [3, 7]))
+    assert 1.8 < two.shape[1] / one.shape[1] < 2
+    labels = np.zeros((2, 8, 12), int)
+    colour, blank = (
+        pixels(
+            plots.maps(
+                tmp_path / f"{name}.png", RNG.random((2, 8, 12, 3)), {"labels": each},
+                {"entropy": RNG.random((2, 8, 12))}, num_classes=3,
+            )
+        )
+        for name, each in (("colour", labels), ("blank", labels - 1))
+    )  # fmt: skip
+    white = lambda picture: (picture == 255).all(axis=-1).mean()  # noqa: E731
+    assert white(blank) > white(colour) + 0.1
