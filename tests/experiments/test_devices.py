@@ -3,6 +3,7 @@
 Metrics agree to 1e-4 of their value: sums in another order, over the steps of a tiny run.
 """
 
+import importlib
 import json
 import os
 import re
@@ -28,6 +29,18 @@ VAE = (
     "--hidden", "8", "--latent-dims", "2", "--num-epochs", "1", "--estimator-epochs", "1", "--num-likelihood", "4",
     "--likelihood-samples", "20",
 )  # fmt: skip
+WEIGHT_UNCERTAINTY = {
+    "bayes_by_backprop": (
+        "--widths", "8", "--num-epochs", "1", "--num-point-epochs", "1", "--batch-size", "100", "--num-draws", "2",
+    ),
+    "bayesian_cnn": (
+        "--channels", "2", "--hidden", "4", "--num-members", "2", "--num-epochs", "1", "--batch-size", "100",
+        "--num-draws", "2",
+    ),
+    "bayesian_segnet": ("--widths", "4", "4", "--num-epochs", "1", "--batch-size", "100", "--num-draws", "2"),
+    "mc_dropout": ("--hidden", "4", "--num-steps", "4", "--num-draws", "3", "--dropout-rates", "0.1"),
+    "uncertainty": ("--num-data", "20", "40", "--hidden", "4", "--num-steps", "4", "--num-draws", "5"),
+}  # fmt: skip
 TWICE = """
 import signal
 from experiments import devices
@@ -73,8 +86,9 @@ def test_pmap_equals_one_device(tmp_path, compile_quickly, vectors):
         (bayesian_gan_semisupervised, (*SEMISUPERVISED, "--num-label-draws", "2")),
         (bayesian_gan_step_sizes, ("--hidden", "4", "--num-generators", "4", "--warmup", "4", "--num-steps", "4")),
         (vae, VAE),
+        *((importlib.import_module(f"experiments.{name}"), flags) for name, flags in WEIGHT_UNCERTAINTY.items()),
     ],
-    ids=["synthetic", "semisupervised", "step sizes", "vae"],
+    ids=["synthetic", "semisupervised", "step sizes", "vae", *WEIGHT_UNCERTAINTY],
 )
 @pytest.mark.parametrize("where", [(), ("--data-devices", "2")], ids=["particles", "batch"])
 def test_every_method_on_two_devices(tmp_path, compile_quickly, module, flags, where):
