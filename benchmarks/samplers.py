@@ -62,7 +62,7 @@ class Config:
     repeats: int = 11
     """Times every row is measured."""
     close_repeats: int = 100
-    """Times the bare loops and the HMCs are measured besides, for their ratios."""
+    """Times the bare loops, the HMCs and the chains at a bar are measured besides, for their ratios."""
     num_gradients: int = 2000
     """Gradients in a measurement."""
     num_draws: int = 400
@@ -268,7 +268,8 @@ def main(config: Config) -> None:
     gate = samplers_checks.moment_gate()
     effective = samplers_checks.effective_sizes(problem.closure(NUM_DATA), config.num_draws)
 
-    on_devices = f"bayesjax on {config.threads} devices"
+    many, on = f"{HMC} {MANY} chains", f" on {config.threads} devices"
+    on_devices = f"bayesjax{on}"
     sides = {
         "bayesjax": functools.partial(bayesjax_rows, config),
         on_devices: functools.partial(device_rows, config),
@@ -278,9 +279,10 @@ def main(config: Config) -> None:
     with measure.Sides(sides, threads=config.threads, devices={on_devices: config.threads}) as running:
         times = running.alternate(config.repeats)
         close = running.alternate(config.close_repeats, list(CLOSE))
+        few = running.alternate(config.close_repeats, [f"{HMC}{FEW}", f"{many}{FEW}{on}"])
     with measure.Sides({"sizes": functools.partial(scaling_rows, config)}, threads=config.threads) as sweep:
-        summaries = measure.summaries(times | close | sweep.alternate(max(1, config.repeats // 2)))
-    ratio, many = functools.partial(measure.ratio, times), f"{HMC} {MANY} chains"
+        summaries = measure.summaries(times | close | few | sweep.alternate(max(1, config.repeats // 2)))
+    ratio = functools.partial(measure.ratio, times)
     bars = dict.fromkeys(CLOSE, "> 1") | {"bare loop": ">= 0.97", "bare loop with a momentum": "-"}
     ratios = {
         **{f"{name} / {HMC}": measure.ratio(close, name, HMC, bars[name]) for name in CLOSE if name != HMC},
@@ -290,9 +292,10 @@ def main(config: Config) -> None:
             for library in ("blackjax", "posteriors")
         },
         **{
-            f"{many}{name}{where} / {HMC}{name}": ratio(f"{many}{name}{where}", f"{HMC}{name}", "<= 12")
-            for name in ("", FEW)
-            for where in ("", f" on {config.threads} devices")
+            f"{many}{name}{where} / {HMC}{name}": measure.ratio(
+                measured, f"{many}{name}{where}", f"{HMC}{name}", "<= 12"
+            )
+            for where, name, measured in (("", "", times), ("", FEW, times), (on, "", times), (on, FEW, few))
         },
     }
     results = {
