@@ -71,7 +71,7 @@ class Kernel(NamedTuple):
 
 
 class Numbered(NamedTuple):
-    """A batch that knows its step, for losses that change from step to step: `data.Numbered` makes them.
+    """A batch that knows its step, for losses that change from step to step: `data.numbered` makes them.
 
     Attributes:
       step: int32 `[n]`, the same number for every example, so that a batch can be divided over devices.

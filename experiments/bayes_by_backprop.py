@@ -52,7 +52,7 @@ class Method(NamedTuple):
     """What makes one row of the table.
 
     Attributes:
-      init: `params -> position`.
+      init: `rng_key -> position`.
       loss: of a batch, over the position.
       outputs: `(position, rng_key, x [num, pixels]) -> logits`, of one draw.
       mean: the same without noise; its key is not used.
@@ -64,14 +64,16 @@ class Method(NamedTuple):
     mean: Callable
 
 
-def method(config: Config, name: str, width: int, num_classes: int, num_data: int) -> Method:
-    """A network of the width, and how it is trained."""
-    num_batches = max(1, num_data // config.batch_size)
+def method(config: Config, name: str, width: int, images: Images, num_classes: int) -> Method:
+    """A network of the width, and how it is trained on the images."""
     rate = config.dropout_rate if name == "dropout" else 0.0
     model = models.MLP(
         (width, width, num_classes), dropout_rate=rate, input_dropout_rate=0.4 * rate,
         kernel_init=models.initializers.fan_in_normal(math.sqrt(2)),
     )  # fmt: skip
+
+    def init(rng_key: jax.Array) -> Any:
+        return model.init(rng_key, images.x[:1])["params"]
 
     def plain(params: Any, rng_key: jax.Array, x: jax.Array) -> Any:
         del rng_key
@@ -84,7 +86,7 @@ def method(config: Config, name: str, width: int, num_classes: int, num_data: in
 
         fit = log_likelihood(dropped if rate else plain)
         loss = objectives.batch_mean(lambda params, rng_key, image: -fit(params, rng_key, image))
-        return Method(lambda params: params, loss, dropped if rate else plain, plain)
+        return Method(init, loss, dropped if rate else plain, plain)
     family = posteriors.mean_field(config.initial_scale)
     kl = posteriors.kl_to_gaussian(config.prior_scale)
     if name == "bbb_mixture":
@@ -94,15 +96,20 @@ def method(config: Config, name: str, width: int, num_classes: int, num_data: in
         "flipout": (family.perturb, models.flipout(model)),
         "local": (family.moments, models.local_reparameterisation(model)),
     }[config.estimator]
-    blundell = objectives.blundell_weights(num_batches)
+    blundell = objectives.blundell_weights(steps_per_epoch(config, images))
     kl_weight = config.kl_weight if config.kl_weights == "uniform" else lambda step: config.kl_weight * blundell(step)
-    loss = objectives.bayes_by_backprop(log_likelihood(apply), sample, kl, num_data=num_data, kl_weight=kl_weight)
+    loss = objectives.bayes_by_backprop(log_likelihood(apply), sample, kl, num_data=len(images.x), kl_weight=kl_weight)
     return Method(
-        family.init,
+        lambda rng_key: family.init(init(rng_key)),
         loss,
         lambda variational, rng_key, x: plain(family.sample(variational, rng_key), rng_key, x),
         lambda variational, rng_key, x: plain(variational.mean, rng_key, x),
     )
+
+
+def steps_per_epoch(config: Config, images: Images) -> int:
+    """Whole batches of the images."""
+    return max(1, len(images.x) // config.batch_size)
 
 
 def networks(config: Config) -> Iterator[tuple[str, int, int, str]]:
@@ -118,10 +125,10 @@ def train(
 ) -> dict:
     """Trains one of `networks`, leaves it in `parts/`, and judges it."""
     config, (name, width, seed, file) = run.config, network
-    how = method(config, name, width, num_classes, len(train_set.x))
+    how = method(config, name, width, train_set, num_classes)
     is_point = name in ("sgd", "dropout")
     num_epochs = config.num_point_epochs if is_point else config.num_epochs
-    steps = max(1, len(train_set.x) // config.batch_size)
+    steps = steps_per_epoch(config, train_set)
     falling = optax.cosine_decay_schedule(
         config.point_learning_rate if is_point else config.learning_rate, steps * num_epochs
     )
@@ -134,12 +141,10 @@ def train(
         """Test error in %, of the mean weights."""
         return {"error": 100 * jnp.mean(how.mean(state.position, run_key, test_x).argmax(axis=-1) != test_y)}
 
-    model = models.MLP((width, width, num_classes), kernel_init=models.initializers.fan_in_normal(math.sqrt(2)))
-    params = jax.jit(model.init)(init_key, test_x[:1])["params"]
-    state = jax.jit(lambda params: kernel.init(how.init(params), start_key))(params)
-    batches = data.Numbered(data.Minibatches(data_key, train_set, config.batch_size))
-    if is_point:
-        batches = batches.batches
+    state = jax.jit(lambda init_key, start_key: kernel.init(how.init(init_key), start_key))(init_key, start_key)
+    batches = data.Minibatches(data_key, train_set, config.batch_size)
+    if not is_point:
+        batches = data.numbered(batches)
     state, trace = training.run(
         run_key, kernel, state, batches, num_steps=steps * num_epochs, thinning=steps, keep=observe, **run.stage(file)
     )
@@ -163,24 +168,19 @@ def judged(config: Config, how: Method, position: Any, rng_key: jax.Array, test_
 # ---- pruning
 
 
-def pruned(run: common.Experiment, test_set: Images, num_classes: int, num_data: int, name: str) -> dict[str, list]:
+def pruned(run: common.Experiment, train_set: Images, test_set: Images, num_classes: int, name: str) -> dict[str, list]:
     """What `judged` finds by the fraction removed, for each of the widest networks of a method."""
     config, width = run.config, run.config.widths[-1]
-    how = method(config, name, width, num_classes, num_data)
-    found: dict[str, list] = {}
-    for fraction in (0.0, *config.removed):
-        of_seeds = [
-            judged(
-                config,
-                how,
-                posteriors.prune(variational, fraction)[0],
-                jax.random.fold_in(jax.random.key(seed), 1),
-                test_set,
-            )
-            for seed, variational in posteriors_of(run, name, width)
-        ]
-        found[f"{fraction:g}"] = of_seeds
-    return found
+    how = method(config, name, width, train_set, num_classes)
+
+    def of_one(seed: int, variational: posteriors.MeanFieldParams, fraction: float) -> dict[str, float]:
+        kept, _ = posteriors.prune(variational, fraction)
+        return judged(config, how, kept, jax.random.fold_in(jax.random.key(seed), 1), test_set)
+
+    return {
+        f"{fraction:g}": [of_one(*trained, fraction) for trained in posteriors_of(run, name, width)]
+        for fraction in (0.0, *config.removed)
+    }
 
 
 def posteriors_of(run: common.Experiment, name: str, width: int) -> Iterator[tuple[int, posteriors.MeanFieldParams]]:
@@ -236,7 +236,7 @@ def main(config: Config) -> None:
             of_one = functools.partial(train, run, train_set, test_set, num_classes, network)
             found[network[-1]] = run.cached(network[-1], of_one)
         bayesian = [name for name in config.methods if name.startswith("bbb")]
-        remove = functools.partial(pruned, run, test_set, num_classes, len(train_set.x))
+        remove = functools.partial(pruned, run, train_set, test_set, num_classes)
         removed = {name: run.cached(f"{name}-pruned", functools.partial(remove, name)) for name in bayesian}
         draw(run, found)
         path = run.finish(summarise(config, found, removed))

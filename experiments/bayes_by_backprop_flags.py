@@ -64,10 +64,7 @@ PRESETS = {preset.preset: preset for preset in (QUICK, PAPER)}
 
 def check(config: Config) -> None:
     """Raises ValueError for the first setting that makes no sense."""
-    for name, choices in (("methods", METHODS),):
-        for value in getattr(config, name):
-            common.require(value in choices, f"--{name} must be among {', '.join(choices)}; got {value!r}")
-    common.require(len(set(config.methods)) == len(config.methods) > 0, "--methods must name a method each, once")
+    common.require_names(config, "methods", METHODS)
     common.require_choice(config, "estimator", ESTIMATORS)
     common.require_choice(config, "kl_weights", KL_WEIGHTS)
     common.require_all_positive(config, "widths", "mixture_scales")

@@ -84,7 +84,8 @@ def fit(run: common.Experiment, name: str, data: tuple[np.ndarray, np.ndarray]) 
     model = models.MLP((*config.hidden, 1), activation=jnp.tanh)
     init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
     point = {"network": jax.jit(model.init)(init_key, jnp.zeros(1))["params"], "log_precision": jnp.float32(4.0)}
-    family, kl = posteriors.mean_field(config.initial_scale), posteriors.kl_to_fan_in_gaussian(config.prior_scale)
+    family = posteriors.of_entry(posteriors.mean_field(config.initial_scale), "network")
+    kl = posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(config.prior_scale), "network")
 
     def outputs(params: Any, x: jax.Array) -> jax.Array:
         found: Any = model.apply({"params": params}, x[..., None])
@@ -95,21 +96,14 @@ def fit(run: common.Experiment, name: str, data: tuple[np.ndarray, np.ndarray]) 
         x, y = example
         return gaussian_log_likelihood(outputs(params["network"], x), -params["log_precision"], y)
 
-    def draw(position: Any, rng_key: jax.Array) -> Any:
-        return {**position, "network": family.sample(position["network"], rng_key)}
-
-    def reflect(position: Any, params: Any) -> Any:
-        return {**params, "network": family.reflect(position["network"], params["network"])}
-
     if name == "point":
         loss = objectives.batch_mean(lambda params, rng_key, example: -log_likelihood(params, rng_key, example))
         position, draw = point, lambda position, rng_key: position
     else:
         loss = objectives.bayes_by_backprop(
-            log_likelihood, draw, lambda position, weights: kl(position["network"], weights["network"]),
-            num_data=len(data[0]), num_samples=2, reflect=reflect,
-        )  # fmt: skip
-        position = {**point, "network": family.init(point["network"])}
+            log_likelihood, family.sample, kl, num_data=len(data[0]), num_samples=2, reflect=family.reflect
+        )
+        position, draw = family.init(point), family.sample
     falling = optax.cosine_decay_schedule(config.learning_rate, config.num_steps)
     kernel = run.spread(kernels.optimize(loss, optax.adam(falling)))
     batch = tuple(jnp.asarray(part, jnp.float32) for part in data)

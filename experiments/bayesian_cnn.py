@@ -92,7 +92,7 @@ class Method(NamedTuple):
     """What one row of the table trains and draws from.
 
     Attributes:
-      init: `params -> position`.
+      init: `rng_key -> position`.
       loss: of a batch.
       outputs: `(position, rng_key, x) -> logits` of one draw.
     """
@@ -102,12 +102,15 @@ class Method(NamedTuple):
     outputs: Callable
 
 
-def method(config: Config, name: str, num_classes: int, num_data: int) -> Method:
-    """The module and how it is trained; an ensemble is points."""
+def method(config: Config, name: str, images: Images, num_classes: int) -> Method:
+    """The module and how it is trained on the images; an ensemble is points."""
     rate = config.dropout_rate if name == "dropout" else 0.0
     model = models.LeNet(
         num_classes, config.channels, config.hidden, dropout_rate=rate, convolution_dropout_rate=0.4 * rate
     )
+
+    def init(rng_key: jax.Array) -> Any:
+        return model.init(rng_key, images.x[:1])["params"]
 
     def plain(params: Any, rng_key: jax.Array, x: jax.Array) -> Any:
         return model.apply({"params": params}, x, deterministic=rate == 0, rngs={"dropout": rng_key})
@@ -115,40 +118,33 @@ def method(config: Config, name: str, num_classes: int, num_data: int) -> Method
     if name != "bbb":
         fit = log_likelihood(plain)
         loss = objectives.batch_mean(lambda params, rng_key, image: -fit(params, rng_key, image))
-        return Method(lambda params: params, loss, plain)
+        return Method(init, loss, plain)
     family = posteriors.mean_field(config.initial_scale)
     loss = objectives.bayes_by_backprop(
         log_likelihood(models.flipout(model)), family.perturb, posteriors.kl_to_fan_in_gaussian(config.prior_scale),
-        num_data=num_data, kl_weight=config.kl_weight,
+        num_data=len(images.x), kl_weight=config.kl_weight,
     )  # fmt: skip
 
     def drawn(variational: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
         return plain(family.sample(variational, rng_key), rng_key, x)
 
-    return Method(family.init, loss, drawn)
-
-
-def of_each(orders: jax.Array, batches: data.Minibatches, step: jax.Array) -> Images:
-    """A batch for every member, each in its own order, of the same images."""
-    return jax.vmap(lambda order: data.Minibatches(order, batches.arrays, batches.batch_size)(step))(orders)
+    return Method(lambda rng_key: family.init(init(rng_key)), loss, drawn)
 
 
 def train(run: common.Experiment, train_set: Images, num_classes: int, name: str) -> tuple[Method, Any]:
     """A method and its trained position; a stack of them for the ensemble."""
     config = run.config
-    how, steps = method(config, name, num_classes, len(train_set.x)), max(1, len(train_set.x) // config.batch_size)
+    how, steps = method(config, name, train_set, num_classes), max(1, len(train_set.x) // config.batch_size)
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 4)
-    model = models.LeNet(num_classes, config.channels, config.hidden)
-    init = jax.jit(lambda key: how.init(model.init(key, train_set.x[:1])["params"]))
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, steps * config.num_epochs))
     kernel = kernels.optimize(how.loss, optimizer)
     if name == "ensemble":  # of networks that see the images in orders of their own
         kernel = kernels.particles(kernel, config.num_members, batch_axis=0)
-        position = jax.vmap(init)(jax.random.split(init_key, config.num_members))
+        position = jax.jit(jax.vmap(how.init))(jax.random.split(init_key, config.num_members))
         orders, images = jax.random.split(data_key, config.num_members), jax.tree.map(jnp.asarray, train_set)
-        batches = jax.tree_util.Partial(of_each, orders, data.Minibatches(data_key, images, config.batch_size))
+        batches = data.of_each(orders, images, config.batch_size, axis=None)
     else:
-        position, batches = init(init_key), data.Minibatches(data_key, train_set, config.batch_size)
+        position, batches = jax.jit(how.init)(init_key), data.Minibatches(data_key, train_set, config.batch_size)
     kernel = run.spread(kernel)
     state, _ = training.run(
         run_key, kernel, jax.jit(kernel.init)(position, start_key), batches, num_steps=steps * config.num_epochs,
@@ -221,9 +217,7 @@ def judged(run: common.Experiment, train_set: Images, test_set: Images, num_clas
 def main(config: Config) -> None:
     """Trains and judges every method; writes table, figures and results."""
     with common.Experiment("bayesian_cnn", config) as run:
-        for name in config.methods:
-            common.require(name in METHODS, f"--methods must be among {', '.join(METHODS)}; got {name!r}")
-        common.require(len(set(config.methods)) == len(config.methods) > 0, "--methods must name a method each, once")
+        common.require_names(config, "methods", METHODS)
         common.require_all_positive(config, "channels")
         common.require_positive(config, "learning_rate", "initial_scale", "prior_scale")
         common.require_at_least_one(config, "hidden", "num_members", "num_epochs", "batch_size", "num_draws")

@@ -93,26 +93,10 @@ from experiments import tables
 PUBLISHED = {"lstm": (120.7, 114.5), "dropout": (86.2, 82.1), "bbb": (78.8, 75.5)}
 
 
-@jax.tree_util.register_pytree_node_class
-class Windows:
-    """Windows in order, over and over: `step -> (words [length + 1, num_streams], whether an epoch begins)`."""
-
-    def __init__(self, windows: Any):
-        self.windows = windows
-
-    def __call__(self, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The window of that step."""
-        place = step % len(self.windows)
-        return self.windows[place], place == 0
-
-    def tree_flatten(self) -> tuple[tuple, None]:
-        """Children and static part."""
-        return (self.windows,), None
-
-    @classmethod
-    def tree_unflatten(cls, static: None, children: tuple) -> "Windows":
-        """Undoes `tree_flatten`."""
-        return cls(*children)
+def window(windows: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Windows in order, over and over: `words [length + 1, num_streams]`, and whether an epoch begins."""
+    place = step % len(windows)
+    return windows[place], place == 0
 
 
 class Method(NamedTuple):
@@ -137,8 +121,13 @@ def log_likelihood(model: Any, params: Any, rng_key: jax.Array | None, carried: 
     carry = jax.tree.map(lambda leaf: jnp.where(is_first, 0, leaf), carried.carry)
     rngs = {} if rng_key is None else {"dropout": rng_key}
     logits, carry = model.apply({"params": params}, words[:-1], carry, deterministic=rng_key is None, rngs=rngs)
+    return log_probs(logits, words).mean(), {"carry": carry}
+
+
+def log_probs(logits: jax.Array, words: jax.Array) -> jax.Array:
+    """Of every word but the first of each stream, `[length, num_streams]`."""
     picked = jnp.take_along_axis(logits, words[1:, :, None], axis=-1)[..., 0]
-    return jnp.mean(picked - jax.nn.logsumexp(logits, axis=-1)), {"carry": carry}
+    return picked - jax.nn.logsumexp(logits, axis=-1)
 
 
 def method(config: Config, model: Any, name: str, num_words: int) -> Method:
@@ -170,8 +159,7 @@ def perplexity(model: Any, draws: list[Any], windows: np.ndarray) -> float:
     @jax.jit
     def of_window(params: Any, words: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
         logits, carry = model.apply({"params": params}, words[:-1], carry)
-        picked = jnp.take_along_axis(logits, words[1:, :, None], axis=-1)[..., 0]
-        return picked - jax.nn.logsumexp(logits, axis=-1), carry
+        return log_probs(logits, words), carry
 
     carries, total = [model.start((windows.shape[-1],)) for _ in draws], 0.0
     for words in windows:
@@ -218,9 +206,10 @@ def train(run: common.Experiment, text: Text, name: str) -> dict[str, Any]:
 
         return {part: -jax.lax.scan(one, model.start((streams,)), words)[1].mean() for part, words in seen.items()}
 
+    windows = jax.tree_util.Partial(window, jnp.asarray(parts["train"]))
     state, trace = training.run(
-        run_key, kernel, start, Windows(jnp.asarray(parts["train"])), num_steps=steps * config.num_epochs,
-        thinning=steps, keep=observe, **run.stage(name),
+        run_key, kernel, start, windows, num_steps=steps * config.num_epochs, thinning=steps, keep=observe,
+        **run.stage(name),
     )  # fmt: skip
     by_epoch = {part: np.exp(np.asarray(values, float)).tolist() for part, values in trace.draws.items()}
     best = int(np.argmin(by_epoch["validation"]))
@@ -237,9 +226,7 @@ def train(run: common.Experiment, text: Text, name: str) -> dict[str, Any]:
 def main(config: Config) -> None:
     """Trains every method; writes table, figure and results."""
     with common.Experiment("bayesian_rnn", config) as run:
-        for name in config.methods:
-            common.require(name in METHODS, f"--methods must be among {', '.join(METHODS)}; got {name!r}")
-        common.require(len(set(config.methods)) == len(config.methods) > 0, "--methods must name a method each, once")
+        common.require_names(config, "methods", METHODS)
         common.require_at_least_one(
             config, "features", "num_layers", "num_streams", "length", "num_epochs", "num_draws"
         )

@@ -147,6 +147,14 @@ def require_choice(config: Any, name: str, choices: Sequence[str]) -> None:
     require(given in choices, f"--{name.replace('_', '-')} must be {' or '.join(choices)}; got {given!r}")
 
 
+def require_names(config: Any, name: str, choices: Sequence[str]) -> None:
+    """Raises ValueError unless this setting names one of the choices or several, each once."""
+    given, flag = getattr(config, name), f"--{name.replace('_', '-')}"
+    for value in given:
+        require(value in choices, f"{flag} must be among {', '.join(choices)}; got {value!r}")
+    require(len(set(given)) == len(given) > 0, f"{flag} must name one or several, each once; got {given}")
+
+
 class Experiment:
     """A run's folder, from its configuration to its results; bad input leaves it as one clear line.
 

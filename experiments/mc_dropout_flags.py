@@ -60,9 +60,7 @@ PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, LARGE, PROTEIN, RO
 
 def check(config: Config) -> None:
     """Raises ValueError for the first setting that makes no sense."""
-    for name in config.methods:
-        common.require(name in METHODS, f"--methods must be among {', '.join(METHODS)}; got {name!r}")
-    common.require(len(set(config.methods)) == len(config.methods) > 0, "--methods must name a method each, once")
+    common.require_names(config, "methods", METHODS)
     common.require(
         len(config.dropout_rates) > 0 and all(0 < rate < 1 for rate in config.dropout_rates),
         f"--dropout-rates must be numbers in (0, 1); got {config.dropout_rates}",

@@ -77,28 +77,19 @@ def method(config: Config, name: str, setting: float, num_features: int, num_dat
             weights=lambda params: params["network"],
         )  # fmt: skip
         return Method(init, loss, lambda params, rng_key, x: dropped(params["network"], rng_key, x)[:, 0])
-    family, kl = posteriors.mean_field(config.initial_scale), posteriors.kl_to_fan_in_gaussian(setting)
-
-    def with_point(of_weights: Callable) -> Callable:
-        """Of the network's weights; the precision is a point."""
-        return lambda variational, rng_key: {**variational, "network": of_weights(variational["network"], rng_key)}
-
+    family = posteriors.of_entry(posteriors.mean_field(config.initial_scale), "network")
     loss = objectives.bayes_by_backprop(
         log_likelihood(models.local_reparameterisation(model)),
-        with_point(family.moments),
-        lambda variational, weights: kl(variational["network"], weights),
+        family.moments,
+        posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(setting), "network"),
         num_data=num_data,
     )
 
     def outputs(variational: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
-        found: Any = model.apply({"params": family.sample(variational["network"], rng_key)}, x)
+        found: Any = model.apply({"params": family.sample(variational, rng_key)["network"]}, x)
         return found[:, 0]
 
-    return Method(
-        lambda rng_key: {**(start := init(rng_key)), "network": family.init(start["network"])},
-        loss,
-        outputs,
-    )
+    return Method(lambda rng_key: family.init(init(rng_key)), loss, outputs)
 
 
 # ---- all splits at once
@@ -143,9 +134,8 @@ def train(run: common.Experiment, splits: Scaled, name: str, setting: float, sta
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_steps))
     kernel = run.spread(kernels.particles(kernels.optimize(how.loss, optimizer), num, batch_axis=0))
     position = jax.jit(jax.vmap(how.init))(jax.random.split(init_key, num))
-    make = functools.partial(data.Minibatches, batch_size=min(config.batch_size, num_data))
-    each = jax.vmap(make)(jax.random.split(data_key, num), (jnp.asarray(splits.x), jnp.asarray(splits.y)))
-    batches = jax.tree_util.Partial(lambda each, step: jax.vmap(lambda one: one(step))(each), each)
+    arrays = (jnp.asarray(splits.x), jnp.asarray(splits.y))
+    batches = data.of_each(jax.random.split(data_key, num), arrays, min(config.batch_size, num_data))
     state, _ = training.run(
         run_key, kernel, jax.jit(kernel.init)(position, start_key), batches, num_steps=config.num_steps,
         keep=lambda state: (), **run.stage(stage),

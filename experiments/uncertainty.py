@@ -142,42 +142,34 @@ def train(run: common.Experiment, name: str, points: Points) -> Callable:
     num_sets, num_data, num_features = points.x.shape
     model = models.MLP((*config.hidden, how.num_outputs), activation=jnp.tanh)
     apply = models.local_reparameterisation(model)
-    family, kl = posteriors.mean_field(config.initial_scale), posteriors.kl_to_fan_in_gaussian(config.prior_scale)
+    family = posteriors.of_entry(posteriors.mean_field(config.initial_scale), "network")
+    kl = posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(config.prior_scale), "network")
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 4)
 
     def init(rng_key: jax.Array) -> dict:
         params = model.init(rng_key, jnp.zeros(num_features))["params"]
-        return {"network": family.init(params), "log_variance": jnp.zeros(())}
+        return family.init({"network": params, "log_variance": jnp.zeros(())})
 
     def log_likelihood(params: Any, rng_key: jax.Array, example: Points) -> jax.Array:
         weights_key, noise_key = jax.random.split(rng_key)
         outputs = apply(params["network"], weights_key, example.x)
         return how.log_likelihood(jnp.append(outputs, params["log_variance"]), noise_key, example.y)
 
-    def with_point(of_weights: Callable) -> Callable:
-        return lambda position, rng_key: {**position, "network": of_weights(position["network"], rng_key)}
-
-    loss = objectives.bayes_by_backprop(
-        log_likelihood, with_point(family.moments), lambda position, weights: kl(position["network"], weights),
-        num_data=num_data,
-    )  # fmt: skip
+    loss = objectives.bayes_by_backprop(log_likelihood, family.moments, kl, num_data=num_data)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_steps))
     kernel = run.spread(kernels.particles(kernels.optimize(loss, optimizer), num_sets, batch_axis=0))
     position = jax.jit(jax.vmap(init))(jax.random.split(init_key, num_sets))
-    make = functools.partial(data.Minibatches, batch_size=min(config.batch_size, num_data))
     arrays = Points(
         jnp.asarray(points.x, jnp.float32), jnp.asarray(points.y, jnp.float32 if how.sample is regression else int)
     )
-    each = jax.vmap(make)(jax.random.split(data_key, num_sets), arrays)
-    batches = jax.tree_util.Partial(lambda each, step: jax.vmap(lambda one: one(step))(each), each)
+    batches = data.of_each(jax.random.split(data_key, num_sets), arrays, min(config.batch_size, num_data))
     state, _ = training.run(
         run_key, kernel, jax.jit(kernel.init)(position, start_key), batches, num_steps=config.num_steps,
         keep=lambda state: (), **run.stage(f"{name}-{num_data}"),
     )  # fmt: skip
-    draw = with_point(family.sample)
 
     def of_one(position: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
-        params = draw(position, rng_key)
+        params = family.sample(position, rng_key)
         outputs: Any = model.apply({"params": params["network"]}, x)
         return jnp.concatenate([outputs, jnp.broadcast_to(params["log_variance"], (len(x), 1))], axis=1)
 

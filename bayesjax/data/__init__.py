@@ -1,6 +1,6 @@
 """Data: named data sets as arrays, and minibatches as a function of the step."""
 
-from bayesjax.data.batches import Binarised, Minibatches, Numbered, permuted
+from bayesjax.data.batches import Binarised, Minibatches, numbered, of_each, permuted
 from bayesjax.data.dataset import Dataset, DataUnavailable, Split, UnknownDataset, load
 from bayesjax.data.labelled import labelled_subset
 from bayesjax.data.regression import Regression, load_regression
@@ -11,7 +11,6 @@ __all__ = [
     "DataUnavailable",
     "Dataset",
     "Minibatches",
-    "Numbered",
     "Regression",
     "Split",
     "Text",
@@ -20,6 +19,8 @@ __all__ = [
     "load",
     "load_regression",
     "load_text",
+    "numbered",
+    "of_each",
     "permuted",
     "windows",
 ]

@@ -6,6 +6,7 @@ An epoch is a fresh permutation of the data; it is never stored: element i of pe
 by a small block cipher keyed by e (a Feistel network walked until it lands inside the data).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -95,32 +96,39 @@ class Binarised:
         return self
 
 
-@jax.tree_util.register_pytree_node_class
-class Numbered:
-    """Batches with the number of their step, `types.Numbered`: for losses whose weights change during an epoch."""
+def numbered(batches: Callable[[Array | int], PyTree]) -> Callable[[Array | int], types.Numbered]:
+    """Batches with the number of their step, for losses whose weights change during an epoch.
 
-    def __init__(self, batches: Callable[[Array | int], PyTree]):
-        """
-        Args:
-          batches: `step -> batch`, such as `Minibatches`.
-        """
-        self.batches = batches
+    Args:
+      batches: `step -> batch`, such as `Minibatches`.
+    """
+    return jax.tree_util.Partial(_with_number, batches)
 
-    def __call__(self, step: Array | int) -> types.Numbered:
-        """The batch of that step."""
-        batch = self.batches(step)
-        return types.Numbered(jnp.full(tree.leading_axis(batch, "batch"), step, jnp.int32), batch)
 
-    def tree_flatten(self) -> tuple[tuple, None]:
-        """Children and static part."""
-        return (self.batches,), None
+def _with_number(batches: Callable[[Array | int], PyTree], step: Array | int) -> types.Numbered:
+    batch = batches(step)
+    return types.Numbered(jnp.full(tree.leading_axis(batch, "batch"), step, jnp.int32), batch)
 
-    @classmethod
-    def tree_unflatten(cls, static: None, children: tuple) -> Any:
-        """Undoes `tree_flatten`."""
-        self = object.__new__(cls)
-        (self.batches,) = children
-        return self
+
+def of_each(
+    rng_keys: PRNGKey, arrays: PyTree, batch_size: int, *, axis: int | None = 0
+) -> Callable[[Array | int], PyTree]:
+    """Minibatches of several data sets, or of one in several orders: `step -> [sets, batch_size, ...]` leaves.
+
+    Args:
+      rng_keys: one for each, `[sets]`; consumed.
+      arrays: the sets, stacked along `axis`; one set for all if that is None.
+      batch_size: examples of each in a batch.
+      axis: where the leaves of `arrays` run over the sets.
+    """
+    return jax.tree_util.Partial(functools.partial(_batch_of_each, batch_size, axis), rng_keys, arrays)
+
+
+def _batch_of_each(batch_size: int, axis: int | None, rng_keys: PRNGKey, arrays: PyTree, step: Array | int) -> PyTree:
+    def one(rng_key: PRNGKey, arrays: PyTree) -> PyTree:
+        return Minibatches(rng_key, arrays, batch_size)(step)
+
+    return jax.vmap(one, in_axes=(0, axis))(rng_keys, arrays)
 
 
 def permuted(rng_key: PRNGKey, place: Array, num: int) -> Array:

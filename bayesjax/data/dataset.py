@@ -10,6 +10,7 @@ Images are float32 `[num, height, width, channels]` in [0, 1]. Read `batches.py`
 """
 
 import difflib
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -108,14 +109,32 @@ def _load_digits() -> Dataset:
     return Dataset("digits", Split(x_train, y_train), Split(x_test, y_test), 10)
 
 
+def npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, or ValueError in a line."""
+    try:
+        with zipfile.ZipFile(path), np.load(path) as file:  # np.load alone would take a text or a lone array, too
+            return dict(file)
+    except (zipfile.BadZipFile, zlib.error, ValueError) as error:
+        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
+
+
+def data_folder(name: str, data_dir: str | None, contents: str) -> Path:
+    """`data_dir`, else `BAYESJAX_DATA_DIR`; DataUnavailable if neither is set.
+
+    Args:
+      name: of the set that is asked for.
+      data_dir: the folder, if one is given.
+      contents: what the folder has, for the message.
+    """
+    if root := data_dir or os.getenv("BAYESJAX_DATA_DIR"):
+        return Path(root)
+    raise DataUnavailable(f"data set {name!r}: set BAYESJAX_DATA_DIR (or --data-dir) to the folder that has {contents}")
+
+
 def _load_npz(path: Path) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected an .npz file with arrays {', '.join(NPZ_ARRAYS)}")
-    try:
-        with zipfile.ZipFile(path), np.load(path) as file:  # np.load alone would take a text or a lone array, too
-            arrays = dict(file)
-    except (zipfile.BadZipFile, zlib.error, ValueError) as error:
-        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
+    arrays = npz_arrays(path)
     has_labels = "y_train" in arrays or "y_test" in arrays
     missing = [key for key in NPZ_ARRAYS if key not in arrays and (has_labels or key.startswith("x"))]
     if missing:

@@ -9,14 +9,13 @@ Numbers come as they are in the file; `standardised` scales a split by its own t
 """
 
 import difflib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bayesjax.data.dataset import DataUnavailable, UnknownDataset
+from bayesjax.data.dataset import UnknownDataset, data_folder
 
 
 class Scaled(NamedTuple):
@@ -90,10 +89,7 @@ def load_regression(name: str, *, data_dir: str | None = None) -> Regression:
         return _diabetes()
     if not name.startswith("uci/"):
         raise UnknownDataset(f"unknown regression set {name!r}: expected diabetes or uci/NAME")
-    root = data_dir or os.getenv("BAYESJAX_DATA_DIR")
-    if not root:
-        raise DataUnavailable(f"data set {name!r}: set BAYESJAX_DATA_DIR (or --data-dir) to the folder that has uci/")
-    folder = Path(root) / name
+    folder = data_folder(name, data_dir, "uci/") / name
     if not (folder / "data.txt").is_file():
         there = sorted(path.parent.name for path in folder.parent.glob("*/data.txt"))
         near = difflib.get_close_matches(folder.name, there, n=3, cutoff=0.3) or there

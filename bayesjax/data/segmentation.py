@@ -11,15 +11,13 @@ Labels from `num_classes` on count for nothing.
 import io
 import itertools
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from bayesjax.data.dataset import UnknownDataset
+from bayesjax.data.dataset import UnknownDataset, npz_arrays
 
 
 class Labelled(NamedTuple):
@@ -83,11 +81,7 @@ def load_segmentation(name: str, *, num_classes: int | None = None, data_dir: st
 def _read(path: Path) -> Labelled:
     if not path.is_file():
         raise ValueError(f"no file {path}: expected train.npz, val.npz and test.npz")
-    try:
-        with zipfile.ZipFile(path), np.load(path) as file:
-            arrays = {name: file[name] for name in ("label", "image", "jpeg", "offset") if name in file}
-    except (zipfile.BadZipFile, zlib.error, ValueError) as error:
-        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
+    arrays = npz_arrays(path)
     if "label" not in arrays or not ("image" in arrays or {"jpeg", "offset"} <= set(arrays)):
         raise ValueError(f"{path} must have label, and image or jpeg and offset; it has {', '.join(arrays) or 'none'}")
     labels = arrays["label"]

@@ -6,14 +6,13 @@ ptb                     ptb.train.txt, ptb.valid.txt and ptb.test.txt in `ptb/` 
 path/to/file.txt        characters; the last tenth is the test set, the tenth before it the validation set
 """
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bayesjax.data.dataset import DataUnavailable, UnknownDataset
+from bayesjax.data.dataset import DataUnavailable, UnknownDataset, data_folder
 
 END = "<eos>"
 
@@ -53,10 +52,8 @@ def load_text(name: str, *, data_dir: str | None = None) -> Text:
         return _characters(Path(name))
     if name != "ptb":
         raise UnknownDataset(f"unknown corpus {name!r}: expected ptb, synthetic/chain or a path ending in .txt")
-    root = data_dir or os.getenv("BAYESJAX_DATA_DIR")
-    if not root:
-        raise DataUnavailable(f"corpus {name!r}: set BAYESJAX_DATA_DIR (or --data-dir) to the folder that has ptb/")
-    parts = [Path(root) / "ptb" / f"ptb.{part}.txt" for part in ("train", "valid", "test")]
+    root = data_folder(name, data_dir, "ptb/")
+    parts = [root / "ptb" / f"ptb.{part}.txt" for part in ("train", "valid", "test")]
     if absent := [path for path in parts if not path.is_file()]:
         raise DataUnavailable(f"corpus {name!r}: no file {absent[0]}")
     return _numbered(name, *([word for line in path.open() for word in (*line.split(), END)] for path in parts))

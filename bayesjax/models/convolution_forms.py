@@ -191,8 +191,9 @@ def _image(kernel: Array, output: Array, geometry: Geometry) -> Array:
     is_strided = min(geometry.strides) > 1
     few = inputs * 4 <= outputs and (inputs <= 4 or inputs >= 64)
     few_pixels = not is_strided and taps <= 16 and math.prod(geometry.output) <= 16 and inputs >= 32
-    small = inputs <= outputs and ((taps <= 9 and (is_strided or inputs >= 32)) or (inputs >= 256 and not is_strided))
-    if few or small or (few_pixels and inputs <= outputs) or _large_products(inputs, outputs, geometry):
+    small_kernel = taps <= 9 and (is_strided or inputs >= 32)
+    small = inputs <= outputs and (small_kernel or few_pixels or (inputs >= 256 and not is_strided))
+    if few or small or _large_products(inputs, outputs, geometry):
         return _image_by_patches(kernel, output, geometry)
     if _is_tiny(inputs, geometry):
         return native("image", kernel, output, geometry)

@@ -43,7 +43,7 @@ def bayes_by_backprop(
       reflect: `(variational, params) -> params`, e.g. `posteriors.mean_field().reflect`: every second draw is then the
         reflection of the one before, which cancels what is odd in the noise.
       kl_weight: factor of the divergence: 1 for the bound, less for a tempered ("cold") one; or a function of the step,
-        such as `blundell_weights`, for batches that come as `types.Numbered` (`data.Numbered` makes them).
+        such as `blundell_weights`, for batches that come as `types.Numbered` (`data.numbered` makes them).
 
     Returns:
       `(variational, rng_key, batch) -> (loss, aux)`; aux has what the likelihood returned, and under these names "nll"
@@ -119,6 +119,6 @@ def _kl_weight(kl_weight: float | Schedule, batch: PyTree) -> tuple[Array | floa
     numbered = isinstance(batch, Numbered)
     if callable(kl_weight):
         if not numbered:
-            raise ValueError("batch must be Numbered for a kl_weight that depends on the step: see data.Numbered")
+            raise ValueError("batch must be Numbered for a kl_weight that depends on the step: see data.numbered")
         return kl_weight(batch.step[0]), batch.batch
     return kl_weight, batch.batch if numbered else batch

@@ -12,6 +12,7 @@ from bayesjax.posteriors.mean_field import (
     Perturbed,
     entropy,
     mean_field,
+    of_entry,
     scales,
 )
 from bayesjax.posteriors.priors import (
@@ -45,6 +46,7 @@ __all__ = [
     "laplace",
     "log_posterior",
     "mean_field",
+    "of_entry",
     "priors",
     "prune",
     "sample_gaussian",

@@ -55,6 +55,11 @@ def _to_gaussians(prior_scales: Callable[[Params], Params]) -> Divergence:
     return divergence
 
 
+def of_entry(divergence: Divergence, name: str) -> Callable[[Params, Params], Array]:
+    """The divergence of one entry of a dictionary: beside `mean_field.of_entry`."""
+    return lambda variational, weights: divergence(variational[name], weights[name])
+
+
 def kl_to_laplace(scale: float = 1.0) -> Divergence:
     """KL(q || p) in closed form for the prior `priors.laplace(scale)`, whose density is exp(-|w| / scale) / (2 scale).
 

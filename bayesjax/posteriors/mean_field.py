@@ -10,7 +10,7 @@ from a prior are in `kl.py`, the objective is in `objectives/bayes_by_backprop.p
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ class Moments(NamedTuple):
 
 
 class MeanField(NamedTuple):
-    """The family, as functions.
+    """The family, as functions; of `of_entry`, of dictionaries with an entry of these.
 
     Attributes:
       init: `params -> MeanFieldParams`, with those weights as means.
@@ -69,12 +69,12 @@ class MeanField(NamedTuple):
       moments: `(variational, rng_key) -> Moments`; the key is not used.
     """
 
-    init: Callable[[Params], MeanFieldParams]
-    sample: Callable[[MeanFieldParams, PRNGKey], Params]
-    log_prob: Callable[[MeanFieldParams, Params], Array]
-    reflect: Callable[[MeanFieldParams, Params], Params]
-    perturb: Callable[[MeanFieldParams, PRNGKey], Perturbed]
-    moments: Callable[[MeanFieldParams, PRNGKey], Moments]
+    init: Callable[[Params], Any]
+    sample: Callable[[Any, PRNGKey], Params]
+    log_prob: Callable[[Any, Params], Array]
+    reflect: Callable[[Any, Params], Params]
+    perturb: Callable[[Any, PRNGKey], Any]
+    moments: Callable[[Any, PRNGKey], Any]
 
 
 def mean_field(scale: float = 0.05) -> MeanField:
@@ -115,6 +115,25 @@ def mean_field(scale: float = 0.05) -> MeanField:
         return Moments(variational.mean, scales(variational))
 
     return MeanField(init, sample, log_prob, reflect, perturb, moments)
+
+
+def of_entry(family: MeanField, name: str) -> MeanField:
+    """The family of one entry of a dictionary, such as a network's weights; the other entries are points beside it.
+
+    A point, such as the precision of the noise, is part of what is optimised and of every draw, and has no noise.
+    """
+
+    def beside(draw: Callable) -> Callable:
+        return lambda variational, rng_key: {**variational, name: draw(variational[name], rng_key)}
+
+    return MeanField(
+        init=lambda params: {**params, name: family.init(params[name])},
+        sample=beside(family.sample),
+        log_prob=lambda variational, params: family.log_prob(variational[name], params[name]),
+        reflect=lambda variational, params: {**params, name: family.reflect(variational[name], params[name])},
+        perturb=beside(family.perturb),
+        moments=beside(family.moments),
+    )
 
 
 def scales(variational: MeanFieldParams) -> Params:

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from bayesjax.training import MetricsFile
 from experiments import common, tables
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
@@ -68,22 +69,46 @@ def flags_of(name, images):
     return (*flags, images) if flags[-1] == "--dataset" else flags
 
 
+def metrics_of(folder):
+    """All but times."""
+    metrics = json.loads((folder / "results.json").read_text())["metrics"]
+    return {key: entry for key, entry in metrics.items() if "seconds" not in key}
+
+
 @scripts
 def test_a_run_leaves_its_table_and_figures_and_resumes(name, images, tmp_path, capsys):
     flags, (figure, metric) = (*flags_of(name, images), "--out", tmp_path / "run"), SMALL[name][1]
     call(name, *flags)
     assert "| " in capsys.readouterr().out
-    before = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
+    before = metrics_of(tmp_path / "run")
     assert (tmp_path / "run" / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     assert np.isfinite(before[metric]["value"])
     parts = sorted((tmp_path / "run" / "parts").glob("*.json"))
     if parts:
         parts[-1].unlink()
     call(name, *flags, "--resume")
-    after = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
-    assert {key: entry for key, entry in after.items() if "seconds" not in key} == {
-        key: entry for key, entry in before.items() if "seconds" not in key
-    }
+    assert metrics_of(tmp_path / "run") == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bayes_by_backprop", "bayesian_rnn"])
+def test_an_interrupted_run_gives_the_unbroken_run_s_numbers(name, images, tmp_path, monkeypatch):
+    """Ctrl-C after an epoch of the posterior's training: optimiser, order of the data and an LSTM's state go on."""
+    flags, write = (*flags_of(name, images)[:2], "--num-epochs", 3, *flags_of(name, images)[4:]), MetricsFile.write
+    flags = (*flags, "--checkpoint-interval", 0.001)
+
+    def interrupt(self, row):
+        write(self, row)
+        if "bbb" in self.stage:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
+        patch.setattr(MetricsFile, "write", interrupt)
+        call(name, *flags, "--out", tmp_path / "broken")
+    assert caught.value.code == 130
+    call(name, *flags, "--out", tmp_path / "broken", "--resume")
+    call(name, *flags, "--out", tmp_path / "whole")
+    assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "whole")
 
 
 @pytest.mark.slow
