@@ -4,7 +4,8 @@
     python -m experiments.tables --check   exits 1 if README.md is out of date
 
 A table stands between `<!-- results: NAME -->` and `<!-- end -->`, NAME being a file in experiments/results, or between
-`<!-- benchmark: NAME -->` and `<!-- end -->`, NAME being a file in benchmarks/results.
+`<!-- benchmark: NAME -->` and `<!-- end -->`, NAME being a file in benchmarks/results. One table of all regression sets
+stands where NAME has a `*`.
 """
 
 import json
@@ -18,7 +19,7 @@ from experiments.common import RESULTS, ROOT
 from experiments.markdown import number, table
 from experiments.tables_of_benchmarks import cost, tpu
 
-MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w*-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FOLDERS = {"results": RESULTS, "benchmark": ROOT / "benchmarks" / "results"}
 
 
@@ -256,16 +257,22 @@ def dropout(results: dict) -> str:
         rows = [[angle, *(number(metrics[f"{name} at {angle}"], 3) for name in measures)] for angle in angles]
         note = f"Test error of the network {number(metrics['error %'], 2)} %; {config['num_draws']} passes."
         return "\n\n".join([table(rows, ["turned by", *measures]), note])
+    return regression_sets([results])
+
+
+def regression_sets(of_sets: list[dict]) -> str:
+    """Sets and methods down, errors and log-likelihoods across."""
     rows = []
-    for name in config["methods"]:
-        entries = [metrics[f"{name} {measure}"] for measure in ("rmse", "log-likelihood")]
-        published = [f"{entry['paper']}" if "paper" in entry else "-" for entry in entries]
-        digits = 4 if entries[0]["value"] < 0.2 else 2
-        rows.append([name, number(entries[0], digits), published[0], number(entries[1], 3), published[1]])
-    header = ["method", "test RMSE", "published", "test log-likelihood", "published"]
-    num_splits = len(metrics[f"{config['methods'][0]} rmse"]["splits"])
-    note = f"± standard error over {num_splits} splits."
-    return "\n\n".join([table(rows, header), note])
+    for results in of_sets:
+        config, metrics = results["config"], results["metrics"]
+        for name in config["methods"]:
+            entries = [metrics[f"{name} {measure}"] for measure in ("rmse", "log-likelihood")]
+            published = [f"{entry['paper']}" if "paper" in entry else "-" for entry in entries]
+            splits, digits = len(entries[0]["splits"]), 4 if entries[0]["value"] < 0.2 else 2
+            cells = [number(entries[0], digits), published[0], number(entries[1], 3), published[1], str(splits)]
+            rows.append([config["dataset"].removeprefix("uci/"), name, *cells])
+    header = ["set", "method", "test RMSE", "published", "test log-likelihood", "published", "splits"]
+    return "\n\n".join([table(rows, header), "± standard error over the splits."])
 
 
 RENDER = {
@@ -285,14 +292,23 @@ RENDER = {
 
 def render(path: Path) -> str:
     """The Markdown of one results file: its table, and the command, time, device and commit that made it."""
+    if "*" in path.name:
+        of_sets = [json.loads(each.read_text()) for each in sorted(path.parent.glob(path.name))]
+        return "\n\n".join([regression_sets(of_sets), *map(origin, of_sets)]) + "\n"
     results = json.loads(path.read_text())
     if "benchmark" in results:
-        body, took = (tpu if "workloads" in results else cost)(results), ""
+        body = (tpu if "workloads" in results else cost)(results)
     else:
-        seconds = results["seconds"]
-        duration = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
-        body, took = RENDER[results["experiment"]](results), f"{duration} on "
-    return f"{body}\n\n`{results['command']}`: {took}{results['device']}, commit {results['commit']}\n"
+        body = RENDER[results["experiment"]](results)
+    return f"{body}\n\n{origin(results)}\n"
+
+
+def origin(results: dict) -> str:
+    """The command that made a file, how long it took, on what, from which commit."""
+    took, seconds = "", results.get("seconds")
+    if "experiment" in results and seconds is not None:
+        took = f"{seconds / 60:.0f} min on " if seconds >= 120 else f"{seconds:.0f} s on "
+    return f"`{results['command']}`: {took}{results['device']}, commit {results['commit']}"
 
 
 def updated(text: str) -> str:
