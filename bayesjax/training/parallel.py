@@ -102,7 +102,7 @@ def spread(
         shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), state_spec)
         if jax.process_count() > 1:  # device_put would first compare the values of all processes, on all their devices
             return jax.jit(lambda state: state, out_shardings=shardings)(state)
-        return jax.device_put(state, shardings)
+        return jax.lax.with_sharding_constraint(state, shardings)
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
         batch_spec = _batch_specs(kernel, batch, data, particle)

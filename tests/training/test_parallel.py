@@ -197,6 +197,15 @@ def game_on_one_device():
     return steps(*bayesian_gan())
 
 
+def test_a_compiled_init_leaves_the_particles_on_their_devices():
+    """Else the first step moves them, and a program compiled for the state as it was refuses the one that it left."""
+    kernel = spread(kernels.particles(KERNELS["optimize"], 4), particle=2)
+    position = tree.stack([POSITION] * 4)
+    eager, compiled = kernel.init(position, KEY), jax.jit(kernel.init)(position, KEY)
+    for one, other in zip(jax.tree.leaves(eager), jax.tree.leaves(compiled), strict=True):
+        assert one.sharding == other.sharding and not one.sharding.is_fully_replicated
+
+
 @pytest.mark.parametrize(
     ("how", "parts"),
     [
