@@ -152,7 +152,7 @@ def train(run: common.Experiment, splits: Scaled, name: str, setting: float, sta
 
 
 def log_likelihoods(splits: Scaled, found: Predictions, factor: float | np.ndarray) -> np.ndarray:
-    """Mean log density of each split's test targets, in their own units, `[splits]`."""
+    """Mean log density of each split's test targets, in their own units, `[splits]`; a factor for all, or for each."""
     scales = (found.precision * factor) ** -0.5
     values = [
         uncertainty.mixture_log_density(y, means, scale).mean() - np.log(target_scale)
@@ -171,17 +171,19 @@ def chosen(run: common.Experiment, splits: Scaled, settings: tuple[float, ...], 
     table = []
     for setting in settings:
         found = train(run, splits, name, setting, f"{name}-{setting:g}-held-out")
-        table.append([log_likelihoods(splits, found, np.full(len(splits.x), factor)) for factor in FACTORS])
+        table.append([log_likelihoods(splits, found, factor) for factor in FACTORS])
     values = np.array(table)  # [settings, factors, splits]
     setting, factor = np.unravel_index(values.reshape(-1, values.shape[-1]).argmax(axis=0), values.shape[:2])
     return {"setting": setting.tolist(), "factor": factor.tolist()}
 
 
-def judged(run: common.Experiment, splits: Scaled, name: str, setting: float) -> dict[str, Any]:
-    """Trains a setting on all training rows: errors, and log-likelihoods by the factor of the precision."""
+def judged(run: common.Experiment, splits: Scaled, name: str, setting: float, factors: np.ndarray) -> dict[str, Any]:
+    """Trains a setting on all training rows: errors, and log-likelihoods with each split's factor of the precision."""
     found = train(run, splits, name, setting, f"{name}-{setting:g}")
-    by_factor = [log_likelihoods(splits, found, np.full(len(splits.x), factor)).tolist() for factor in FACTORS]
-    return {"rmse": errors(splits, found).tolist(), "log_likelihood": by_factor}
+    return {
+        "rmse": errors(splits, found).tolist(),
+        "log-likelihood": log_likelihoods(splits, found, factors).tolist(),
+    }
 
 
 # ---- the run
@@ -196,16 +198,14 @@ def compare(run: common.Experiment) -> dict[str, dict]:
     for name in config.methods:
         settings = config.dropout_rates if name == "dropout" else config.prior_scales
         choice = run.cached(f"{name}-chosen", functools.partial(chosen, run, inner, settings, name))
+        picked, factors = choice["setting"], FACTORS[choice["factor"]]
         found = {}
-        for at in sorted(set(choice["setting"])):
-            judge = functools.partial(judged, run, splits, name, settings[at])
+        for at in sorted(set(picked)):
+            judge = functools.partial(judged, run, splits, name, settings[at], factors)
             found[at] = run.cached(f"{name}-{settings[at]:g}-judged", judge)
-        picked = list(enumerate(zip(choice["setting"], choice["factor"], strict=True)))
         of_splits[name] = {
-            "rmse": [found[at]["rmse"][i] for i, (at, _) in picked],
-            "log-likelihood": [found[at]["log_likelihood"][factor][i] for i, (at, factor) in picked],
-            "setting": [settings[at] for _, (at, _) in picked],
-        }
+            measure: [found[at][measure][i] for i, at in enumerate(picked)] for measure in ("rmse", "log-likelihood")
+        } | {"setting": [settings[at] for at in picked]}
     series = {name: (np.arange(len(splits.x)), np.array(one["log-likelihood"])) for name, one in of_splits.items()}
     plots.curves(
         run.out / "figures" / "splits.png", series, xlabel="split", ylabel="test log-likelihood (nats a row)",
