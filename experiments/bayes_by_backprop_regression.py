@@ -8,7 +8,9 @@ Paper: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, sect
     python -m experiments.bayes_by_backprop_regression --preset paper      20000 steps
 
 Inputs are drawn from --low to --high; what is shown reaches as far again to both sides. Beside the posterior stands the
-same network as a point, which knows noise but no doubt. Both learn the precision of their noise.
+same network as a point, which knows noise but no doubt. Both learn the precision of their noise, and see inputs and
+targets in units of their spread. (With tanh units, which saturate, the bands do not open; with 200 points, or
+inputs as they are, the divergence outweighs the data, and the posterior knows little of the curve.)
 
 Expected (no numbers in the paper): the posterior's inter-quartile range is that of the noise where the data are and
 grows outside; the point's stays as it is.
@@ -26,7 +28,7 @@ class Config(common.RunFlags):
 
     dataset: str = "synthetic/wave"
     """The curve above; there is no other."""
-    num_data: int = 200
+    num_data: int = 1000
     """Training points."""
     low: float = 0.0
     """Where the training inputs begin."""
@@ -35,7 +37,7 @@ class Config(common.RunFlags):
     noise: float = 0.02
     """Standard deviation of e."""
     hidden: tuple[int, ...] = (50, 50)
-    """Widths of the hidden layers, of tanh units."""
+    """Widths of the hidden layers, of ReLU units."""
     prior_scale: float = 2.0
     """Of the weights' prior, over the root of their fan-in."""
     initial_scale: float = 0.02
@@ -81,32 +83,37 @@ def curve(random: np.random.Generator, x: np.ndarray, noise: float) -> np.ndarra
 def fit(run: common.Experiment, name: str, data: tuple[np.ndarray, np.ndarray]) -> Callable:
     """Trains the point or the posterior; `(rng_keys, x [num]) -> means [num_draws, num], scale of the noise`."""
     config = run.config
-    model = models.MLP((*config.hidden, 1), activation=jnp.tanh)
+    model = models.MLP((*config.hidden, 1))
+    (x_mean, x_scale), (y_mean, y_scale) = ((part.mean(), part.std()) for part in data)
     init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
-    point = {"network": jax.jit(model.init)(init_key, jnp.zeros(1))["params"], "log_precision": jnp.float32(4.0)}
+    point = {"network": jax.jit(model.init)(init_key, jnp.zeros(1))["params"], "log_precision": jnp.zeros(())}
     family = posteriors.of_entry(posteriors.mean_field(config.initial_scale), "network")
     kl = posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(config.prior_scale), "network")
 
-    def outputs(params: Any, x: jax.Array) -> jax.Array:
-        found: Any = model.apply({"params": params}, x[..., None])
-        return found[..., 0]
-
-    def log_likelihood(params: Any, rng_key: jax.Array, example: tuple) -> jax.Array:
+    def plain(params: Any, rng_key: jax.Array, x: jax.Array) -> Any:
         del rng_key
-        x, y = example
-        return gaussian_log_likelihood(outputs(params["network"], x), -params["log_precision"], y)
+        return model.apply({"params": params}, x)
+
+    def log_likelihood(apply: Callable) -> Callable:
+        def of_one(params: Any, rng_key: jax.Array, example: tuple) -> jax.Array:
+            x, y = example
+            return gaussian_log_likelihood(apply(params["network"], rng_key, x)[0], -params["log_precision"], y)
+
+        return of_one
 
     if name == "point":
-        loss = objectives.batch_mean(lambda params, rng_key, example: -log_likelihood(params, rng_key, example))
+        fit = log_likelihood(plain)
+        loss = objectives.batch_mean(lambda params, rng_key, example: -fit(params, rng_key, example))
         position, draw = point, lambda position, rng_key: position
     else:
         loss = objectives.bayes_by_backprop(
-            log_likelihood, family.sample, kl, num_data=len(data[0]), num_samples=2, reflect=family.reflect
+            log_likelihood(models.local_reparameterisation(model)), family.moments, kl, num_data=len(data[0])
         )
         position, draw = family.init(point), family.sample
     falling = optax.cosine_decay_schedule(config.learning_rate, config.num_steps)
     kernel = run.spread(kernels.optimize(loss, optax.adam(falling)))
-    batch = tuple(jnp.asarray(part, jnp.float32) for part in data)
+    x, y = data
+    batch = jnp.asarray((x[:, None] - x_mean) / x_scale, jnp.float32), jnp.asarray((y - y_mean) / y_scale, jnp.float32)
     state, _ = training.run(
         run_key, kernel, jax.jit(kernel.init)(position, start_key), batch, num_steps=config.num_steps,
         keep=lambda state: (), **run.stage(name),
@@ -114,8 +121,10 @@ def fit(run: common.Experiment, name: str, data: tuple[np.ndarray, np.ndarray]) 
     trained = training.fetch(state.position)
 
     def predict(rng_keys: jax.Array, x: np.ndarray) -> tuple[np.ndarray, float]:
-        of_each = jax.jit(jax.vmap(lambda key: outputs(draw(trained, key)["network"], jnp.asarray(x, jnp.float32))))
-        return np.asarray(of_each(rng_keys), float), float(np.exp(-0.5 * trained["log_precision"]))
+        inputs = jnp.asarray((x[:, None] - x_mean) / x_scale, jnp.float32)
+        of_each = jax.jit(jax.vmap(lambda key: plain(draw(trained, key)["network"], key, inputs)[:, 0]))
+        noise = np.exp(-0.5 * float(trained["log_precision"]))
+        return y_mean + y_scale * np.asarray(of_each(rng_keys), float), float(y_scale * noise)
 
     return predict
 
