@@ -2,7 +2,7 @@
 
 One hidden layer of ReLU units, with noise of one learned precision. Every split chooses its settings by itself: each of
 them is trained on the split's training rows but a fifth, the log-likelihood of that fifth decides (also on a factor
-for the learned precision), and what is chosen is trained again on all training rows. Test rows are looked at once.
+for the learned precision), and what is chosen is trained again on all training rows. Test rows choose nothing.
 """
 
 import dataclasses

@@ -294,6 +294,8 @@ def render(path: Path) -> str:
     """The Markdown of one results file: its table, and the command, time, device and commit that made it."""
     if "*" in path.name:
         of_sets = [json.loads(each.read_text()) for each in sorted(path.parent.glob(path.name))]
+        if not of_sets:
+            raise FileNotFoundError(f"no results file is called {path}")
         return "\n\n".join([regression_sets(of_sets), *map(origin, of_sets)]) + "\n"
     results = json.loads(path.read_text())
     if "benchmark" in results:

@@ -111,24 +111,31 @@ def _with_number(batches: Callable[[Array | int], PyTree], step: Array | int) ->
 
 
 def of_each(
-    rng_keys: PRNGKey, arrays: PyTree, batch_size: int, *, axis: int | None = 0
+    rng_keys: PRNGKey, arrays: PyTree, batch_size: int, *, shared: bool = False
 ) -> Callable[[Array | int], PyTree]:
-    """Minibatches of several data sets, or of one in several orders: `step -> [sets, batch_size, ...]` leaves.
+    """Minibatches of several data sets, or of one in several orders: `step -> batch`, a pytree like `Minibatches`.
 
     Args:
       rng_keys: one for each, `[sets]`; consumed.
-      arrays: the sets, stacked along `axis`; one set for all if that is None.
-      batch_size: examples of each in a batch.
-      axis: where the leaves of `arrays` run over the sets.
+      arrays: leaves `[sets, num, ...]`; `[num, ...]` if `shared`.
+      batch_size: examples of each in a batch, whose leaves are `[sets, batch_size, ...]`.
+      shared: whether there is one set for all, which each sees in an order of its own.
+
+    Raises:
+      ValueError: as `Minibatches`, or if there are not as many sets as keys.
     """
-    return jax.tree_util.Partial(functools.partial(_batch_of_each, batch_size, axis), rng_keys, arrays)
+    if not shared and (num := tree.leading_axis(arrays, "arrays")) != len(rng_keys):
+        raise ValueError(f"arrays must stack a set for each of the {len(rng_keys)} rng_keys; got {num}")
+    batches = jax.tree_util.Partial(functools.partial(_batch_of_each, batch_size, shared), rng_keys, arrays)
+    jax.eval_shape(batches, 0)  # what does not fit shows here
+    return batches
 
 
-def _batch_of_each(batch_size: int, axis: int | None, rng_keys: PRNGKey, arrays: PyTree, step: Array | int) -> PyTree:
+def _batch_of_each(batch_size: int, shared: bool, rng_keys: PRNGKey, arrays: PyTree, step: Array | int) -> PyTree:
     def one(rng_key: PRNGKey, arrays: PyTree) -> PyTree:
         return Minibatches(rng_key, arrays, batch_size)(step)
 
-    return jax.vmap(one, in_axes=(0, axis))(rng_keys, arrays)
+    return jax.vmap(one, in_axes=(0, None if shared else 0))(rng_keys, arrays)
 
 
 def permuted(rng_key: PRNGKey, place: Array, num: int) -> Array:

@@ -6,8 +6,8 @@
 
 The prior is p(phi) N(theta | phi, s^2 I), so that the second term is the divergence of theta's two normals, of which
 every batch of n terms has its own theta. The step sizes eta, one for each weight, are learned with q. Source:
-Fortunato, Blundell & Vinyals, "Bayesian recurrent neural networks", 2017. Labels are needed for theta, so that
-predictions are made with phi.
+Fortunato, Blundell & Vinyals, "Bayesian recurrent neural networks", 2017. The step needs labels. Predictions are
+made with phi alone, as there; the model's own would add N(0, s^2 I).
 """
 
 from collections.abc import Callable

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from bayesjax.axes import DATA, PARTICLE
@@ -100,9 +101,10 @@ def spread(
     def init(position: PyTree, rng_key: PRNGKey) -> Any:
         state = kernel.init(position, rng_key)
         shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), state_spec)
-        if jax.process_count() > 1:  # device_put would first compare the values of all processes, on all their devices
-            return jax.jit(lambda state: state, out_shardings=shardings)(state)
-        return jax.lax.with_sharding_constraint(state, shardings)
+        is_traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(state))
+        if is_traced or jax.process_count() > 1:  # device_put would compare the values of all processes; and it is
+            return jax.lax.with_sharding_constraint(state, shardings)  # but a hint inside jit
+        return jax.device_put(state, shardings)  # from wherever it is
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
         batch_spec = _batch_specs(kernel, batch, data, particle)

@@ -150,3 +150,26 @@ def test_binarised_batches_are_a_function_of_key_and_step():
     np.testing.assert_array_equal(here, jax.jit(lambda batches, step: batches(step))(again, 7))
     for different in (first(8), other(7)):
         assert 0.3 < np.mean(here != np.asarray(different)) < 0.7
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_of_each_is_each_set_s_own_minibatches(shared):
+    sets, keys = {"x": np.arange(30.0).reshape(3, 10)}, jax.random.split(jax.random.key(5), 3)
+    arrays = {"x": sets["x"][0]} if shared else sets
+    batch = jax.jit(lambda batches, step: batches(step))(data.of_each(keys, arrays, 4, shared=shared), 7)["x"]
+    for i, key in enumerate(keys):
+        own = data.Minibatches(key, sets["x"][0 if shared else i], 4)(7)
+        np.testing.assert_array_equal(batch[i], own)
+    assert len(np.unique(batch % 10, axis=0)) == 3  # three orders
+
+
+@pytest.mark.parametrize(
+    ("arrays", "batch_size", "message"),
+    [
+        (np.zeros((2, 5)), 1, "a set for each of the 3 rng_keys; got 2"),
+        (np.zeros((3, 5)), 0, "batch_size must be at least 1"),
+    ],
+)
+def test_of_each_refuses_at_once(arrays, batch_size, message):
+    with pytest.raises(ValueError, match=message):
+        data.of_each(jax.random.split(jax.random.key(0), 3), arrays, batch_size)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -94,8 +95,10 @@ def test_a_run_leaves_its_table_and_figures_and_resumes(name, images, tmp_path, 
 @pytest.mark.parametrize("name", ["bayes_by_backprop", "bayesian_rnn"])
 def test_an_interrupted_run_gives_the_unbroken_run_s_numbers(name, images, tmp_path, monkeypatch):
     """Ctrl-C after an epoch of the posterior's training: optimiser, order of the data and an LSTM's state go on."""
-    flags, write = (*flags_of(name, images)[:2], "--num-epochs", 3, *flags_of(name, images)[4:]), MetricsFile.write
-    flags = (*flags, "--checkpoint-interval", 0.001)
+    monkeypatch.setattr(sys.modules["bayesjax.training.run"], "MAX_CHUNK", 1)  # an epoch a chunk
+    flags, write = list(flags_of(name, images)), MetricsFile.write
+    flags[flags.index("--num-epochs") + 1] = 3
+    flags += ["--checkpoint-interval", 0.001]
 
     def interrupt(self, row):
         write(self, row)
@@ -106,7 +109,12 @@ def test_an_interrupted_run_gives_the_unbroken_run_s_numbers(name, images, tmp_p
         patch.setattr(MetricsFile, "write", interrupt)
         call(name, *flags, "--out", tmp_path / "broken")
     assert caught.value.code == 130
+    rows = [json.loads(line) for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows if "bbb" in row["stage"]]
     call(name, *flags, "--out", tmp_path / "broken", "--resume")
+    rows = [json.loads(line) for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
+    stage = next(row["stage"] for row in rows if "bbb" in row["stage"])
+    assert len(steps) == 1 and [row["step"] / steps[0] for row in rows if row["stage"] == stage] == [1, 2, 3]
     call(name, *flags, "--out", tmp_path / "whole")
     assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "whole")
 

@@ -202,8 +202,9 @@ def test_a_compiled_init_leaves_the_particles_on_their_devices():
     kernel = spread(kernels.particles(KERNELS["optimize"], 4), particle=2)
     position = tree.stack([POSITION] * 4)
     eager, compiled = kernel.init(position, KEY), jax.jit(kernel.init)(position, KEY)
-    for one, other in zip(jax.tree.leaves(eager), jax.tree.leaves(compiled), strict=True):
-        assert one.sharding == other.sharding and not one.sharding.is_fully_replicated
+    elsewhere = kernel.init(jax.device_put(position, jax.devices()[7]), KEY)
+    for leaves in zip(*map(jax.tree.leaves, (eager, compiled, elsewhere)), strict=True):
+        assert len({leaf.sharding for leaf in leaves}) == 1 and not leaves[0].sharding.is_fully_replicated
 
 
 @pytest.mark.parametrize(
