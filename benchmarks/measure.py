@@ -256,6 +256,21 @@ def ratio(times: dict[str, list[float]], numerator: str, denominator: str, bar: 
     return found | {"min": float(by_repeat.min()), "max": float(by_repeat.max()), "bar": bar}
 
 
+def ratio_over_processes(
+    processes: Sequence[dict[str, list[float]]], numerator: str, denominator: str, bar: str
+) -> dict[str, Any]:
+    """As `ratio`, for rows that were measured in several processes each, which differ by more than their repeats: the
+    mean over processes of the ratio of medians, its range, and its standard error.
+
+    Args:
+      processes: what `Sides.alternate` returned, of sides that were started anew each time; two or more.
+    """
+    found = np.array([_of_medians(np.array([times[numerator], times[denominator]])) for times in processes])
+    stderr = float(found.std(ddof=1) / math.sqrt(len(found)))
+    extremes = {"min": float(found.min()), "max": float(found.max()), "bar": bar}
+    return {"of_medians": float(found.mean()), "stderr": stderr, "processes": len(found)} | extremes
+
+
 def _of_medians(pairs: np.ndarray) -> Any:
     """Ratios `[...]` of the medians of two rows `[2, ..., repeats]`."""
     medians = np.median(pairs, axis=-1)

@@ -6,7 +6,7 @@ the position, and one that has a momentum as well. SGHMC and SGLD: batches of 64
 own form, 10 gradients a call).
 
     python -m benchmarks.samplers                       twenty minutes on two idle cores
-    python -m benchmarks.samplers --repeats 2 --close-repeats 2 --num-draws 20 --scaling few      a look
+    python -m benchmarks.samplers --repeats 2 --close-repeats 2 --processes 2 --num-draws 20 --scaling few      a look
 
 Each library has a process of its own on the same cores; rows run in alternating order, after compilation; a time is
 that of one gradient, noise, decision and all. Before anything is timed: the posterior of `posteriors` (PyTorch) has
@@ -18,7 +18,9 @@ more than 5 % fails the gate, and is reported beside the speed (`samplers_checks
 Bars: HMC's gradients per second at least 0.97 of the bare loop's and ahead of every peer; 32 chains cost at most 12
 times one. One chain's products and elementwise work keep a core busy: on two cores 32 chains cost about 16, and less
 where the fixed cost of a step counts, so that ratio is taken at 512 data and at 16, on one device and with each core as
-one. bayesjax's SGHMC and SGLD draw 16-bit normals (`bayesjax.noise`), the peers their own: what each does by default.
+one. Rows near a bar or each other are measured in several sets of processes, for one process is some hundredths faster
+than the next. bayesjax's SGHMC and SGLD draw 16-bit normals (`bayesjax.noise`), the peers their own: what each does by
+default.
 
 Last, cost against size: the slope of log cost in log size over chains, width and data, with its standard error; and the
 share of this machine's matrix-product rate that a gradient reaches. Results: benchmarks/results/samplers.json.
@@ -51,8 +53,8 @@ FEW = f", {FEW_DATA} data"
 FLOPS = 3e9  # of a call of a row in the sweep of sizes: some hundredths of a second
 PEERS = ("blackjax", "numpyro")
 HMC = "bayesjax hmc"
-CLOSE = ("bare loop", "bare loop with a momentum", HMC, *(f"{name} hmc" for name in PEERS))
-"""Rows within some hundredths of each other: only many repeats tell them apart."""
+CLOSE = ("bare loop", "bare loop with a momentum", *(f"{name} hmc" for name in PEERS))
+"""Rows within some hundredths of HMC's: only many repeats in several processes tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,10 @@ class Config:
 
     repeats: int = 11
     """Times every row is measured."""
-    close_repeats: int = 100
-    """Times the bare loops, the HMCs and the chains at a bar are measured besides, for their ratios."""
+    close_repeats: int = 20
+    """Times the bare loops, the HMCs and the chains at a bar are measured besides, in each of --processes."""
+    processes: int = 5
+    """Sets of processes that those are measured in, for their ratios; two or more."""
     num_gradients: int = 2000
     """Gradients in a measurement."""
     num_draws: int = 400
@@ -157,16 +161,23 @@ def stochastic_rows(samplers: dict[str, Sampler], num_gradients: int) -> dict[st
     return rows
 
 
+def close_rows(config: Config) -> dict[str, measure.Row]:
+    """The bare loops, and HMC on many and on few data."""
+    num, position = config.num_gradients, problem.initial_weights()
+    return {
+        "bare loop": bare_loop(problem.closure(NUM_DATA), position, num),
+        "bare loop with a momentum": bare_loop_with_momentum(problem.closure(NUM_DATA), position, num),
+        HMC: hmc_row(hmc(), position, num),
+        f"{HMC}{FEW}": hmc_row(hmc(FEW_DATA), position, 5 * num),
+    }
+
+
 def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
     """The bare loop, HMC in one chain and many, SGHMC, SGLD, and a matrix product."""
     num, position = config.num_gradients, problem.initial_weights()
     square = jax.random.normal(jax.random.key(0), (1024, 1024)) / 32
-    rows = {
-        "bare loop": bare_loop(problem.closure(NUM_DATA), position, num),
-        "bare loop with a momentum": bare_loop_with_momentum(problem.closure(NUM_DATA), position, num),
-        HMC: hmc_row(hmc(), position, num),
+    rows = close_rows(config) | {
         f"{HMC} {MANY} chains": hmc_row(*chains_of(hmc(), position, MANY), num // MANY),
-        f"{HMC}{FEW}": hmc_row(hmc(FEW_DATA), position, 5 * num),
         f"{HMC} {MANY} chains{FEW}": hmc_row(*chains_of(hmc(FEW_DATA), position, MANY), 5 * num // MANY),
         "matrix product 1024": scanned(lambda _, x: x @ square, square, 10, 1),
     }
@@ -174,10 +185,11 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
     return rows | stochastic_rows(samplers_checks.bayesjax_samplers(density, *NETWORK_STEPS), num)
 
 
-def device_rows(config: Config) -> dict[str, measure.Row]:
-    """Many chains, a part of them on each core."""
+def device_rows(config: Config, names: tuple[str, ...] = ("", FEW)) -> dict[str, measure.Row]:
+    """Many chains, a part of them on each core, on many data or few."""
     rows = {}
-    for name, num_data, num in (("", NUM_DATA, config.num_gradients), (FEW, FEW_DATA, 5 * config.num_gradients)):
+    for name in names:
+        num_data, num = (FEW_DATA, 5 * config.num_gradients) if name else (NUM_DATA, config.num_gradients)
         kernel, position = chains_of(hmc(num_data), problem.initial_weights(), MANY)
         kernel = training.particle_parallel(kernel, config.threads)
         rows[f"{HMC} {MANY} chains{name} on {config.threads} devices"] = hmc_row(kernel, position, num // MANY)
@@ -204,8 +216,8 @@ def sizes(config: Config) -> list[tuple[str, int]]:
     ]
 
 
-def peer_rows(config: Config, library: str) -> dict[str, measure.Row]:
-    """HMC of a library of JAX, and BlackJAX's SGHMC and SGLD."""
+def peer_hmc_rows(config: Config, library: str) -> dict[str, measure.Row]:
+    """HMC of a library of JAX."""
     position = problem.initial_weights()
     sampler = samplers_checks.hmc_samplers(problem.closure(NUM_DATA))[library]
     state = sampler.init(position, jax.random.key(0))
@@ -214,7 +226,12 @@ def peer_rows(config: Config, library: str) -> dict[str, measure.Row]:
     def step(index: jax.Array, state: Any) -> Any:
         return sampler.step(jax.random.fold_in(jax.random.key(1), index), state, None)
 
-    rows = {f"{library} hmc": scanned(step, state, steps, LEAPS)}
+    return {f"{library} hmc": scanned(step, state, steps, LEAPS)}
+
+
+def peer_rows(config: Config, library: str) -> dict[str, measure.Row]:
+    """HMC of a library of JAX, and BlackJAX's SGHMC and SGLD."""
+    rows = peer_hmc_rows(config, library)
     if library == "blackjax":
         samplers = samplers_checks.blackjax_samplers(problem.density(NUM_DATA), *NETWORK_STEPS)
         rows |= stochastic_rows(samplers, config.num_gradients)
@@ -262,6 +279,8 @@ def main(config: Config) -> None:
     load_average = measure.prepare(
         config, "num_gradients", "num_draws", "close_repeats", needs=("torch", "posteriors", "numpyro")
     )
+    if config.processes < 2:
+        common.fail(f"--processes must be at least 2, for a standard error; got {config.processes}")
     if config.num_gradients < MANY * LEAPS:
         common.fail(f"--num-gradients must be at least {MANY * LEAPS}, for {MANY} chains; got {config.num_gradients}")
     difference = samplers_checks.check_port(NUM_DATA)
@@ -276,27 +295,36 @@ def main(config: Config) -> None:
         **{library: functools.partial(peer_rows, config, library) for library in PEERS},
         "posteriors": functools.partial(posteriors_rows, config),
     }
-    with measure.Sides(sides, threads=config.threads, devices={on_devices: config.threads}) as running:
+    close_sides = {
+        "bayesjax": functools.partial(close_rows, config),
+        on_devices: functools.partial(device_rows, config, (FEW,)),
+        **{library: functools.partial(peer_hmc_rows, config, library) for library in PEERS},
+    }
+    devices, close = {on_devices: config.threads}, []
+    with measure.Sides(sides, threads=config.threads, devices=devices) as running:
         times = running.alternate(config.repeats)
-        close = running.alternate(config.close_repeats, list(CLOSE))
-        few = running.alternate(config.close_repeats, [f"{HMC}{FEW}", f"{many}{FEW}{on}"])
+    for number in range(config.processes):
+        print(f"close rows: processes {number + 1} of {config.processes}", flush=True)
+        with measure.Sides(close_sides, threads=config.threads, devices=devices) as fresh:
+            close.append(fresh.alternate(config.close_repeats))
     with measure.Sides({"sizes": functools.partial(scaling_rows, config)}, threads=config.threads) as sweep:
-        summaries = measure.summaries(times | close | few | sweep.alternate(max(1, config.repeats // 2)))
+        summaries = measure.summaries(times | sweep.alternate(max(1, config.repeats // 2)))
     ratio = functools.partial(measure.ratio, times)
     bars = dict.fromkeys(CLOSE, "> 1") | {"bare loop": ">= 0.97", "bare loop with a momentum": "-"}
     ratios = {
-        **{f"{name} / {HMC}": measure.ratio(close, name, HMC, bars[name]) for name in CLOSE if name != HMC},
+        **{f"{name} / {HMC}": measure.ratio_over_processes(close, name, HMC, bars[name]) for name in CLOSE},
         **{
             f"{library} {name} / bayesjax {name}": ratio(f"{library} {name}", f"bayesjax {name}", "> 1")
             for name in ("sghmc", "sgld")
             for library in ("blackjax", "posteriors")
         },
         **{
-            f"{many}{name}{where} / {HMC}{name}": measure.ratio(
-                measured, f"{many}{name}{where}", f"{HMC}{name}", "<= 12"
-            )
-            for where, name, measured in (("", "", times), ("", FEW, times), (on, "", times), (on, FEW, few))
+            f"{many}{name}{where} / {HMC}{name}": ratio(f"{many}{name}{where}", f"{HMC}{name}", "<= 12")
+            for name, where in (("", ""), (FEW, ""), ("", on))
         },
+        f"{many}{FEW}{on} / {HMC}{FEW}": measure.ratio_over_processes(
+            close, f"{many}{FEW}{on}", f"{HMC}{FEW}", "<= 12"
+        ),
     }
     results = {
         **measure.provenance(config, load_average, "blackjax", "numpyro", "posteriors"),

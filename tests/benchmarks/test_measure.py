@@ -38,6 +38,14 @@ def test_error_of_a_ratio():
     assert found["stderr"] < apart / 2
 
 
+def test_ratio_over_processes():
+    """The mean of the processes' ratios of medians, and its error from how they differ: not from the repeats."""
+    processes = [{"a": [2.0, 30.0, 4.0], "b": [4.0, 1.0, 9.0]}, {"a": [12.0], "b": [10.0]}]
+    found = measure.ratio_over_processes(processes, "a", "b", "<= 2")
+    expected = {"of_medians": 1.1, "stderr": 0.1, "processes": 2, "min": 1.0, "max": 1.2, "bar": "<= 2"}
+    assert found == pytest.approx(expected)
+
+
 def test_slope_is_the_exponent():
     """Exact for a power law; of noisy times it is NumPy's, with its standard error; no error of two points."""
     sizes = [1, 2, 4, 8, 16]
