@@ -66,12 +66,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bayesjax import kernels, models, objectives, plots, posteriors, training
+from bayesjax import kernels, models, objectives, plots, training
 from bayesjax.evaluation import calibration, uncertainty
-from bayesjax.objectives.heteroscedastic import gaussian_log_likelihood
 from experiments import tables
-
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+from experiments.regression import LEVELS, log_likelihood, posterior
 
 
 def curve(random: np.random.Generator, x: np.ndarray, noise: float) -> np.ndarray:
@@ -87,19 +85,11 @@ def fit(run: common.Experiment, name: str, data: tuple[np.ndarray, np.ndarray]) 
     (x_mean, x_scale), (y_mean, y_scale) = ((part.mean(), part.std()) for part in data)
     init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
     point = {"network": jax.jit(model.init)(init_key, jnp.zeros(1))["params"], "log_precision": jnp.zeros(())}
-    family = posteriors.of_entry(posteriors.mean_field(config.initial_scale), "network")
-    kl = posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(config.prior_scale), "network")
+    family, kl = posterior(config.initial_scale, config.prior_scale)
 
     def plain(params: Any, rng_key: jax.Array, x: jax.Array) -> Any:
         del rng_key
         return model.apply({"params": params}, x)
-
-    def log_likelihood(apply: Callable) -> Callable:
-        def of_one(params: Any, rng_key: jax.Array, example: tuple) -> jax.Array:
-            x, y = example
-            return gaussian_log_likelihood(apply(params["network"], rng_key, x)[0], -params["log_precision"], y)
-
-        return of_one
 
     if name == "point":
         of_point = log_likelihood(plain)

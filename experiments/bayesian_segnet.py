@@ -203,9 +203,8 @@ def judge(found: Segmentation, split: Labelled, name: str, said: Maps, *, is_mea
         values = getattr(said, measure)
         area = uncertainty.auroc(values[counted], wrong)
         ratio = values[counted & edge].mean() / values[counted & ~edge].mean()
-        metrics[f"{name} AUROC of {measure} for errors"] = {
-            "value": area.value
-        }  # pixels of an image are not independent
+        # without its standard error: pixels of an image are not independent
+        metrics[f"{name} AUROC of {measure} for errors"] = {"value": area.value}
         metrics[f"{name} {measure} at boundaries over elsewhere"] = {"value": float(ratio)}
     return metrics
 

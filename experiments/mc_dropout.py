@@ -34,6 +34,7 @@ import scipy.ndimage
 from bayesjax import data, evaluation, kernels, models, objectives, plots, training
 from bayesjax.evaluation import uncertainty
 from experiments import mc_dropout_flags, mc_dropout_regression, tables
+from experiments.classification import Images, log_likelihood
 from experiments.mc_dropout_flags import Config
 
 ANGLES = np.linspace(0, 180, 13)
@@ -53,13 +54,12 @@ def rotate(run: common.Experiment) -> dict[str, dict]:
     def logits(params: Any, rng_key: jax.Array, x: jax.Array) -> Any:
         return model.apply({"params": params}, x, deterministic=False, rngs={"dropout": rng_key})
 
-    def loss(params: Any, rng_key: jax.Array, image: tuple) -> jax.Array:
-        return -jax.nn.log_softmax(logits(params, rng_key, image[0]))[image[1]]
-
+    fit = log_likelihood(logits)
+    loss = objectives.batch_mean(lambda params, rng_key, image: -fit(params, rng_key, image))
     falling = optax.cosine_decay_schedule(config.learning_rate, config.num_steps)
-    kernel = run.spread(kernels.optimize(objectives.batch_mean(loss), optax.adam(falling)))
+    kernel = run.spread(kernels.optimize(loss, optax.adam(falling)))
     params = jax.jit(model.init)(init_key, train.inputs[:1])["params"]
-    batches = data.Minibatches(data_key, (train.inputs, train.labels), config.batch_size)
+    batches = data.Minibatches(data_key, Images(train.inputs, train.labels), config.batch_size)
     state, _ = training.run(
         run_key, kernel, jax.jit(kernel.init)(params, start_key), batches, num_steps=config.num_steps,
         keep=lambda state: (), **run.stage("lenet"),

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bayesjax import data, evaluation, kernels, models, objectives, plots, posteriors, training
+from bayesjax import data, evaluation, kernels, models, objectives, plots, training
 from bayesjax.data.regression import Regression, Scaled
 from bayesjax.evaluation import uncertainty
 from bayesjax.objectives.dropout import mc_dropout
-from bayesjax.objectives.heteroscedastic import gaussian_log_likelihood
 from experiments import common
 from experiments.mc_dropout_flags import Config
+from experiments.regression import log_likelihood, posterior
 
 FACTORS = np.geomspace(0.25, 4, 25)  # of the learned precision, to choose from
 PUBLISHED = {  # RMSE and log-likelihood: variational inference (Graves), and the grid of 2018 for MC dropout
@@ -60,13 +60,6 @@ def method(config: Config, name: str, setting: float, num_features: int, num_dat
     def init(rng_key: jax.Array) -> dict:
         return {"network": model.init(rng_key, jnp.zeros(num_features))["params"], "log_precision": jnp.zeros(())}
 
-    def log_likelihood(apply: Callable) -> Callable:
-        def of_one(params: Any, rng_key: jax.Array, example: tuple) -> jax.Array:
-            x, y = example
-            return gaussian_log_likelihood(apply(params["network"], rng_key, x)[0], -params["log_precision"], y)
-
-        return of_one
-
     if name == "dropout":
 
         def dropped(params: Any, rng_key: jax.Array, x: jax.Array) -> Any:
@@ -77,12 +70,9 @@ def method(config: Config, name: str, setting: float, num_features: int, num_dat
             weights=lambda params: params["network"],
         )  # fmt: skip
         return Method(init, loss, lambda params, rng_key, x: dropped(params["network"], rng_key, x)[:, 0])
-    family = posteriors.of_entry(posteriors.mean_field(config.initial_scale), "network")
+    family, kl = posterior(config.initial_scale, setting)
     loss = objectives.bayes_by_backprop(
-        log_likelihood(models.local_reparameterisation(model)),
-        family.moments,
-        posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(setting), "network"),
-        num_data=num_data,
+        log_likelihood(models.local_reparameterisation(model)), family.moments, kl, num_data=num_data
     )
 
     def outputs(variational: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:

@@ -67,15 +67,15 @@ import numpy as np
 import optax
 from scipy import special
 
-from bayesjax import data, evaluation, kernels, models, objectives, plots, posteriors, training
+from bayesjax import data, evaluation, kernels, models, objectives, plots, training
 from bayesjax.evaluation import calibration, uncertainty
 from bayesjax.objectives.heteroscedastic import gaussian_log_likelihood, noisy_logits_log_likelihood
 from experiments import tables
+from experiments.regression import LEVELS, posterior
 
 REACH = 1.5
 METHODS = ("heteroscedastic", "homoscedastic", "noisy_logits", "softmax")
 NUM_TEST = 2000
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Points(NamedTuple):
@@ -142,8 +142,7 @@ def train(run: common.Experiment, name: str, points: Points) -> Callable:
     num_sets, num_data, num_features = points.x.shape
     model = models.MLP((*config.hidden, how.num_outputs), activation=jnp.tanh)
     apply = models.local_reparameterisation(model)
-    family = posteriors.of_entry(posteriors.mean_field(config.initial_scale), "network")
-    kl = posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(config.prior_scale), "network")
+    family, kl = posterior(config.initial_scale, config.prior_scale)
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 4)
 
     def init(rng_key: jax.Array) -> dict:

@@ -101,10 +101,10 @@ def spread(
     def init(position: PyTree, rng_key: PRNGKey) -> Any:
         state = kernel.init(position, rng_key)
         shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), state_spec)
+        # device_put takes a state from wherever it is; but jit drops it, and on several processes it compares values.
         is_traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(state))
-        if is_traced or jax.process_count() > 1:  # device_put would compare the values of all processes; and it is
-            return jax.lax.with_sharding_constraint(state, shardings)  # but a hint inside jit
-        return jax.device_put(state, shardings)  # from wherever it is
+        place = jax.lax.with_sharding_constraint if is_traced or jax.process_count() > 1 else jax.device_put
+        return place(state, shardings)
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
         batch_spec = _batch_specs(kernel, batch, data, particle)

@@ -76,6 +76,12 @@ def metrics_of(folder):
     return {key: entry for key, entry in metrics.items() if "seconds" not in key}
 
 
+def rows_of(folder):
+    """What the training of posteriors wrote, line by line."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "bbb" in row["stage"]]
+
+
 @scripts
 def test_a_run_leaves_its_table_and_figures_and_resumes(name, images, tmp_path, capsys):
     flags, (figure, metric) = (*flags_of(name, images), "--out", tmp_path / "run"), SMALL[name][1]
@@ -109,12 +115,11 @@ def test_an_interrupted_run_gives_the_unbroken_run_s_numbers(name, images, tmp_p
         patch.setattr(MetricsFile, "write", interrupt)
         call(name, *flags, "--out", tmp_path / "broken")
     assert caught.value.code == 130
-    rows = [json.loads(line) for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
-    steps = [row["step"] for row in rows if "bbb" in row["stage"]]
+    steps = [row["step"] for row in rows_of(tmp_path / "broken")]
     call(name, *flags, "--out", tmp_path / "broken", "--resume")
-    rows = [json.loads(line) for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
-    stage = next(row["stage"] for row in rows if "bbb" in row["stage"])
-    assert len(steps) == 1 and [row["step"] / steps[0] for row in rows if row["stage"] == stage] == [1, 2, 3]
+    rows = rows_of(tmp_path / "broken")
+    assert len(steps) == 1
+    assert [row["step"] / steps[0] for row in rows if row["stage"] == rows[0]["stage"]] == [1, 2, 3]
     call(name, *flags, "--out", tmp_path / "whole")
     assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "whole")
 
