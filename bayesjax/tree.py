@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import jax
 import jax.numpy as jnp
 
-from bayesjax.noise import sixteen_bit_normal
+from bayesjax import noise
 from bayesjax.types import Array, PRNGKey, PyTree
 
 
@@ -104,12 +104,12 @@ def normal_like(rng_key: PRNGKey, tree: PyTree, *, exact: bool = False) -> PyTre
     """Independent standard normal noise in the shape of `tree`.
 
     All leaves come out of one draw, since many small draws cost more than a large one: of
-    `noise.sixteen_bit_normal` if all are float32, the cheapest there is, of `jax.random.normal` otherwise, and if it is
-    to be `exact`: a Metropolis decision presumes the density of the noise, not only its moments.
+    `noise.sixteen_bit_normal` if all are float32, the cheapest there is, or of `noise.normal` if it is to be `exact`: a
+    Metropolis decision presumes the density of the noise, not only its moments. Of `jax.random.normal` otherwise.
     """
     leaves, structure = jax.tree.flatten(tree)
-    if not exact and all(jnp.result_type(leaf) == jnp.float32 for leaf in leaves):
-        flat = sixteen_bit_normal(rng_key, num_elements(leaves))
+    if all(jnp.result_type(leaf) == jnp.float32 for leaf in leaves):
+        flat = (noise.normal if exact else noise.sixteen_bit_normal)(rng_key, num_elements(leaves))
     else:
         flat = jax.random.normal(rng_key, (num_elements(leaves),), jnp.result_type(*leaves))
     pieces, start = [], 0

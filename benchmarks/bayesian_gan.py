@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import data, kernels, models, posteriors, training, tree
+from bayesjax import data, kernels, models, posteriors, training
 from bayesjax.objectives import adversarial
 from bayesjax.types import Density, Given, Kernel
 from benchmarks import bayesian_gan_torch as peer
@@ -148,8 +148,7 @@ def bayesjax_sweeps(
 
     def run() -> None:
         moved, _ = jax.block_until_ready(program(*arguments))
-        if not tree.all_finite(moved):
-            raise FloatingPointError("the bayesjax state is not finite")
+        measure.check_finite(moved)
 
     run()
     return measure.Row(run, num_sweeps, seconds)

@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import tree
 from bayesjax.types import Kernel
 from experiments import common, origin
 
@@ -201,6 +200,14 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
     return program, time.perf_counter() - started
 
 
+def check_finite(arrays: Any) -> None:
+    """Raises FloatingPointError unless all numbers of a tree are finite. On the host: an eager reduction takes longer
+    than a step, and over devices can meet another."""
+    leaves = [leaf for leaf in jax.tree.leaves(arrays) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    if not all(np.isfinite(leaf).all() for leaf in jax.device_get(leaves)):
+        raise FloatingPointError("the state is not finite")
+
+
 def kernel_steps(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> Row:
     """Steps of a kernel from one state, in a scan that keeps the infos, as `training.run` has it."""
 
@@ -214,9 +221,8 @@ def kernel_steps(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> R
     program, seconds = compiled(steps, *arguments)
 
     def run() -> None:
-        moved, _ = jax.device_get(program(*arguments))  # on the host: an eager reduction over devices can meet another
-        if not tree.all_finite(moved):
-            raise FloatingPointError("the bayesjax state is not finite")
+        moved, _ = jax.block_until_ready(program(*arguments))
+        check_finite(moved)
 
     run()
     return Row(run, num_steps, seconds)
@@ -260,15 +266,17 @@ def ratio_over_processes(
     processes: Sequence[dict[str, list[float]]], numerator: str, denominator: str, bar: str
 ) -> dict[str, Any]:
     """As `ratio`, for rows that were measured in several processes each, which differ by more than their repeats: the
-    mean over processes of the ratio of medians, its range, and its standard error.
+    mean over processes, its range, and its standard error.
+
+    Of a process, the median over repeats of the two rows' ratio: a machine that has two speeds has them for seconds at
+    a time, and so for both rows of a repeat, where medians of rows fall on either.
 
     Args:
       processes: what `Sides.alternate` returned, of sides that were started anew each time; two or more.
     """
-    found = np.array([_of_medians(np.array([times[numerator], times[denominator]])) for times in processes])
-    stderr = float(found.std(ddof=1) / math.sqrt(len(found)))
-    extremes = {"min": float(found.min()), "max": float(found.max()), "bar": bar}
-    return {"of_medians": float(found.mean()), "stderr": stderr, "processes": len(found)} | extremes
+    found = [float(np.median(np.divide(times[numerator], times[denominator]))) for times in processes]
+    stderr = statistics.stdev(found) / math.sqrt(len(found))
+    return {"value": statistics.fmean(found), "stderr": stderr, "min": min(found), "max": max(found), "bar": bar}
 
 
 def _of_medians(pairs: np.ndarray) -> Any:

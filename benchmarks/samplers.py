@@ -19,8 +19,8 @@ Bars: HMC's gradients per second at least 0.97 of the bare loop's and ahead of e
 times one. One chain's products and elementwise work keep a core busy: on two cores 32 chains cost about 16, and less
 where the fixed cost of a step counts, so that ratio is taken at 512 data and at 16, on one device and with each core as
 one. Rows near a bar or each other are measured in several sets of processes, for one process is some hundredths faster
-than the next. bayesjax's SGHMC and SGLD draw 16-bit normals (`bayesjax.noise`), the peers their own: what each does by
-default.
+than the next; their ratio is taken repeat by repeat. bayesjax's SGHMC and SGLD draw 16-bit normals (`bayesjax.noise`),
+the peers their own: what each does by default.
 
 Last, cost against size: the slope of log cost in log size over chains, width and data, with its standard error; and the
 share of this machine's matrix-product rate that a gradient reaches. Results: benchmarks/results/samplers.json.
@@ -91,8 +91,7 @@ def scanned(step: Callable[[jax.Array, Any], Any], state: Any, num_steps: int, g
     program, seconds = measure.compiled(steps, state)
 
     def run() -> None:
-        if not tree.all_finite(jax.device_get(program(state))):  # on the host, as in `measure.kernel_steps`
-            raise FloatingPointError("the state is not finite")
+        measure.check_finite(program(state))
 
     run()
     return measure.Row(run, num_steps * gradients_per_step, seconds)

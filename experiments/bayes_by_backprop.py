@@ -127,13 +127,13 @@ def train(
     config, (name, width, seed, file) = run.config, network
     how = method(config, name, width, train_set, num_classes)
     is_point = name in ("sgd", "dropout")
-    num_epochs = config.num_point_epochs if is_point else config.num_epochs
     steps = steps_per_epoch(config, train_set)
-    falling = optax.cosine_decay_schedule(
-        config.point_learning_rate if is_point else config.learning_rate, steps * num_epochs
-    )
+    num_steps = steps * (config.num_sgd_epochs if name == "sgd" else config.num_epochs)
     data_key, init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(seed), 5)
-    optimizer = optax.sgd(falling, momentum=0.9) if is_point else optax.adam(falling)
+    if name == "sgd":
+        optimizer = optax.sgd(optax.cosine_decay_schedule(config.sgd_learning_rate, num_steps), momentum=0.9)
+    else:
+        optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
     kernel = run.spread(kernels.optimize(how.loss, optimizer))
     test_x, test_y = jnp.asarray(test_set.x), jnp.asarray(test_set.y)
 
@@ -146,7 +146,7 @@ def train(
     if not is_point:
         batches = data.numbered(batches)
     state, trace = training.run(
-        run_key, kernel, state, batches, num_steps=steps * num_epochs, thinning=steps, keep=observe, **run.stage(file)
+        run_key, kernel, state, batches, num_steps=num_steps, thinning=steps, keep=observe, **run.stage(file)
     )
     position = training.fetch(state.position)
     save(run, file, position if is_point else position._asdict())

@@ -22,15 +22,15 @@ class Config(common.RunFlags):
     num_seeds: int = 1
     """Trainings of each network, with the seeds --seed, --seed + 1, ..."""
     num_epochs: int = 60
-    """Epochs of Bayes by Backprop."""
-    num_point_epochs: int = 30
-    """Epochs of SGD and of dropout."""
+    """Epochs of Bayes by Backprop and of dropout."""
+    num_sgd_epochs: int = 30
+    """Epochs of SGD."""
     batch_size: int = 128
     """Images a step."""
     learning_rate: float = 1e-3
-    """Adam's, of Bayes by Backprop; it falls to 0 along a cosine."""
-    point_learning_rate: float = 0.1
-    """Of SGD with momentum 0.9, for sgd and dropout; it falls to 0 along a cosine."""
+    """Adam's, of Bayes by Backprop and of dropout; it falls to 0 along a cosine."""
+    sgd_learning_rate: float = 0.1
+    """Of SGD with momentum 0.9; it falls to 0 along a cosine."""
     dropout_rate: float = 0.5
     """Of hidden units; inputs are dropped at 0.4 times it."""
     initial_scale: float = 0.05
@@ -57,7 +57,7 @@ class Config(common.RunFlags):
 
 QUICK = Config()
 PAPER = replace(
-    QUICK, preset="paper", dataset="mnist", widths=(400, 1200), num_seeds=3, num_epochs=100, num_point_epochs=100
+    QUICK, preset="paper", dataset="mnist", widths=(400, 1200), num_seeds=3, num_epochs=100, num_sgd_epochs=100
 )
 PRESETS = {preset.preset: preset for preset in (QUICK, PAPER)}
 
@@ -68,8 +68,8 @@ def check(config: Config) -> None:
     common.require_choice(config, "estimator", ESTIMATORS)
     common.require_choice(config, "kl_weights", KL_WEIGHTS)
     common.require_all_positive(config, "widths", "mixture_scales")
-    common.require_positive(config, "learning_rate", "point_learning_rate", "initial_scale", "prior_scale")
-    common.require_at_least_one(config, "num_seeds", "num_epochs", "num_point_epochs", "batch_size", "num_draws")
+    common.require_positive(config, "learning_rate", "sgd_learning_rate", "initial_scale", "prior_scale")
+    common.require_at_least_one(config, "num_seeds", "num_epochs", "num_sgd_epochs", "batch_size", "num_draws")
     common.require(0 <= config.dropout_rate < 1, f"--dropout-rate must lie in [0, 1); got {config.dropout_rate}")
     common.require(0 < config.mixture_weight < 1, f"--mixture-weight must lie in (0, 1); got {config.mixture_weight}")
     common.require(config.kl_weight >= 0, f"--kl-weight must be 0 or more; got {config.kl_weight}")

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import data, evaluation
 from bayesjax.evaluation import calibration
+from bayesjax.objectives.heteroscedastic import categorical_log_likelihood
 from experiments import common
 
 MEASURES = ("error %", "error of the mean %", "nll", "ece")
@@ -49,14 +51,10 @@ def splits(config: Any, *, scale: float = 1.0, flat: bool = False) -> tuple[Imag
 
 
 def log_likelihood(apply: Callable) -> Callable:
-    """Of one example, log p(label | image) from logits `apply(params, rng_key, x)`.
-
-    Without a gather, whose gradient is a scatter.
-    """
+    """Of one example, log p(label | image) from logits `apply(params, rng_key, x)`."""
 
     def of_one(params: Any, rng_key: jax.Array, image: Images) -> jax.Array:
-        log_probabilities = jax.nn.log_softmax(apply(params, rng_key, image.x))
-        return log_probabilities @ jax.nn.one_hot(image.y, log_probabilities.shape[-1])
+        return categorical_log_likelihood(apply(params, rng_key, image.x), jnp.asarray(image.y))
 
     return of_one
 

@@ -237,7 +237,7 @@ def weight_uncertainty(results: dict) -> str:
             pruned.append([name, f"{100 * fraction:g}", *cells, f"{entry['paper']}" if "paper" in entry else "-"])
     seeds, held = config["num_seeds"], config["num_validation"]
     judged = f"{held} training images held out" if held else "the test set"
-    epochs = f"{config['num_epochs']} epochs of Bayes by Backprop, {config['num_point_epochs']} of the others"
+    epochs = f"{config['num_sgd_epochs']} epochs of SGD, {config['num_epochs']} of the others"
     spread = f"± standard error over {seeds} seeds. " if seeds > 1 else ""
     note = f"{spread}Of {judged}; {config['num_draws']} draws or masks; {epochs}."
     header = ["method", "units", "error %", "of the mean weights", "nll", "ECE", "published error"]

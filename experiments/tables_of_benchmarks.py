@@ -16,7 +16,7 @@ def cost(results: dict) -> str:
     ratios = [
         [
             name,
-            number({"value": entry["of_medians"], "stderr": entry.get("stderr")}, 2),
+            number({"value": entry.get("of_medians"), **entry}, 2),
             f"{entry['min']:.2f} to {entry['max']:.2f}",
             entry["bar"],
         ]
@@ -24,7 +24,7 @@ def cost(results: dict) -> str:
     ]
     parts = [
         table(times, [f"one {per.removeprefix('milliseconds_per_')}", "ms, median", "range", "compile s"]),
-        table(ratios, ["ratio", "of medians", "range", "bar"]),
+        table(ratios, ["ratio", "median", "range", "bar"]),
     ]
     if peaks := results.get("peak_mib"):
         parts.append(

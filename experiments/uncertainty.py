@@ -69,7 +69,11 @@ from scipy import special
 
 from bayesjax import data, evaluation, kernels, models, objectives, plots, training
 from bayesjax.evaluation import calibration, uncertainty
-from bayesjax.objectives.heteroscedastic import gaussian_log_likelihood, noisy_logits_log_likelihood
+from bayesjax.objectives.heteroscedastic import (
+    categorical_log_likelihood,
+    gaussian_log_likelihood,
+    noisy_logits_log_likelihood,
+)
 from experiments import tables
 from experiments.regression import LEVELS, posterior
 
@@ -129,7 +133,7 @@ def method(name: str) -> Method:
     if name == "homoscedastic":
         return Method(regression, 1, lambda outputs, rng_key, y: gaussian_log_likelihood(outputs[0], outputs[-1], y))
     if name == "softmax":
-        return Method(classification, 2, lambda outputs, rng_key, y: jax.nn.log_softmax(outputs[:2])[y])
+        return Method(classification, 2, lambda outputs, rng_key, y: categorical_log_likelihood(outputs[:2], y))
     return Method(
         classification, 4,
         lambda outputs, rng_key, y: noisy_logits_log_likelihood(outputs[:2], outputs[2:4], y, rng_key),

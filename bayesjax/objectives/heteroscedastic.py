@@ -39,6 +39,19 @@ def gaussian_log_likelihood(mean: Array, log_variance: Array, target: Array) -> 
     return -0.5 * jnp.sum(square + log_variance + math.log(2 * math.pi))
 
 
+def categorical_log_likelihood(logits: Array, label: Array) -> Array:
+    """Log softmax(logits)[label]: without a gather, whose gradient is a scatter, and without a rounded product.
+
+    Args:
+      logits: `[..., num_classes]`.
+      label: integer scalar in [0, num_classes), the same for all; of any other the result is 0.
+
+    Returns:
+      `[...]`.
+    """
+    return jnp.sum(jax.nn.log_softmax(logits) * jax.nn.one_hot(label, jnp.shape(logits)[-1]), axis=-1)
+
+
 def noisy_logits_log_likelihood(
     logits: Array, log_variance: Array, label: Array, rng_key: PRNGKey, *, num_samples: int = 10
 ) -> Array:
@@ -58,5 +71,5 @@ def noisy_logits_log_likelihood(
         raise ValueError(f"num_samples must be at least 1; got {num_samples}")
     chex.assert_rank([logits, label], [1, 0])
     noise = jax.random.normal(rng_key, (num_samples, *logits.shape), logits.dtype)
-    log_probabilities = jax.nn.log_softmax(logits + jnp.exp(0.5 * log_variance) * noise)[:, label]
+    log_probabilities = categorical_log_likelihood(logits + jnp.exp(0.5 * log_variance) * noise, label)
     return jax.nn.logsumexp(log_probabilities) - math.log(num_samples)

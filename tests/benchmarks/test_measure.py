@@ -39,11 +39,25 @@ def test_error_of_a_ratio():
 
 
 def test_ratio_over_processes():
-    """The mean of the processes' ratios of medians, and its error from how they differ: not from the repeats."""
-    processes = [{"a": [2.0, 30.0, 4.0], "b": [4.0, 1.0, 9.0]}, {"a": [12.0], "b": [10.0]}]
+    """The mean of the processes' median ratios, and its error from how they differ: not from the repeats."""
+    processes = [{"a": [2.0, 30.0, 4.0], "b": [2.0, 10.0, 5.0]}, {"a": [12.0], "b": [10.0]}]
     found = measure.ratio_over_processes(processes, "a", "b", "<= 2")
-    expected = {"of_medians": 1.1, "stderr": 0.1, "processes": 2, "min": 1.0, "max": 1.2, "bar": "<= 2"}
-    assert found == pytest.approx(expected)
+    assert found == pytest.approx({"value": 1.1, "stderr": 0.1, "min": 1.0, "max": 1.2, "bar": "<= 2"})
+
+
+def test_ratio_over_processes_on_a_machine_of_two_speeds():
+    """Speeds that last for a repeat do not show in the ratio; in that of the rows' medians they do."""
+    speeds = np.array([1.0, 1.0, 1.0, 1.4, 1.4, 1.4])
+    b_is_late = np.array([1.0, 1.0, 1.4, 1.4, 1.4, 1.4])  # the speed changes between the rows of the third repeat
+    processes = [{"a": list(speeds), "b": list(0.9 * b_is_late)}] * 2
+    assert measure.ratio_over_processes(processes, "a", "b", "-")["value"] == pytest.approx(1 / 0.9)
+    assert measure.ratio(processes[0], "a", "b", "-")["of_medians"] == pytest.approx(1.2 / 1.4 / 0.9)
+
+
+def test_states_that_are_not_finite_are_refused():
+    measure.check_finite({"a": jnp.ones(3), "step": jnp.int32(1)})
+    with pytest.raises(FloatingPointError):
+        measure.check_finite({"a": jnp.ones(3), "b": jnp.array([1.0, jnp.inf])})
 
 
 def test_slope_is_the_exponent():

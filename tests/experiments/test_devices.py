@@ -31,7 +31,7 @@ VAE = (
 )  # fmt: skip
 WEIGHT_UNCERTAINTY = {
     "bayes_by_backprop": (
-        "--widths", "8", "--num-epochs", "1", "--num-point-epochs", "1", "--batch-size", "100", "--num-draws", "2",
+        "--widths", "8", "--num-epochs", "1", "--num-sgd-epochs", "1", "--batch-size", "100", "--num-draws", "2",
     ),
     "bayesian_cnn": (
         "--channels", "2", "--hidden", "4", "--num-members", "2", "--num-epochs", "1", "--batch-size", "100",

@@ -30,7 +30,7 @@ def images(tmp_path_factory):
 
 SMALL = {  # flags of a tiny run; a figure and a metric that it leaves
     "bayes_by_backprop": (
-        ("--widths", 8, "--num-epochs", 2, "--num-point-epochs", 1, "--batch-size", 20, "--num-draws", 3, "--dataset"),
+        ("--widths", 8, "--num-epochs", 2, "--num-sgd-epochs", 1, "--batch-size", 20, "--num-draws", 3, "--dataset"),
         ("signal_to_noise", "bbb_mixture removed 0.98 error %"),
     ),
     "bayes_by_backprop_regression": (

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from bayesjax.objectives.heteroscedastic import gaussian_log_likelihood, noisy_logits_log_likelihood
+from bayesjax.objectives.heteroscedastic import (
+    categorical_log_likelihood,
+    gaussian_log_likelihood,
+    noisy_logits_log_likelihood,
+)
 
 
 def test_gaussian_is_scipy_s():
@@ -20,6 +24,20 @@ def test_gaussian_is_scipy_s():
 def test_the_best_log_variance_is_that_of_the_residual():
     gradient = jax.grad(lambda s: gaussian_log_likelihood(jnp.zeros(1), s, jnp.array([0.5])))(jnp.log(0.25))
     np.testing.assert_allclose(gradient, 0, atol=1e-7)
+
+
+def test_categorical_is_scipy_s_at_any_logits_and_its_gradient_scatters_nothing():
+    logits = np.array([[1e4, -1e4, 0.0], [0.3, -1.0, 2.0]], np.float32)
+    gradient = jax.grad(lambda logits, label: categorical_log_likelihood(logits, label).sum())
+    for label in range(3):
+        found = categorical_log_likelihood(jnp.asarray(logits), jnp.int32(label))
+        np.testing.assert_allclose(found, special.log_softmax(logits, axis=-1)[:, label], rtol=1e-6)
+        exact = np.eye(3)[label] - special.softmax(logits, axis=-1)
+        np.testing.assert_allclose(gradient(jnp.asarray(logits), jnp.int32(label)), exact, atol=1e-6)
+    labels = np.zeros(2, int)
+    by_index = jax.vmap(jax.grad(lambda logits, label: jax.nn.log_softmax(logits)[label]))
+    assert "scatter" in str(jax.make_jaxpr(by_index)(logits, labels))
+    assert "scatter" not in str(jax.make_jaxpr(jax.vmap(jax.grad(categorical_log_likelihood)))(logits, labels))
 
 
 def test_noisy_logits_are_the_integral_over_the_noise():
