@@ -4,12 +4,15 @@ Paper: Blundell, Cornebise, Kavukcuoglu & Wierstra, "Weight uncertainty in neura
 errors by width), figure 2 (curves), figure 3 (weights), table 2 and figure 4 (pruning by signal-to-noise).
 
     python -m experiments.bayes_by_backprop                     quick: digits, 100 units: under a minute
-    python -m experiments.bayes_by_backprop --preset paper      MNIST, 400 and 1200 units, three seeds
+    python -m experiments.bayes_by_backprop --preset paper      MNIST, 400 units, three seeds
+    python -m experiments.bayes_by_backprop --preset wide       the same with 1200 units
 
 Two hidden layers of ReLU units. Every method has a network for each of --widths and --num-seeds. After each epoch the
 error of the mean weights on the test set joins the curve; at the end come error, negative log-likelihood and
 calibration of the predictive, averaged over --num-draws draws or masks. Settings are chosen with --num-validation: the
-last training images, which then stand in for the test set.
+last training images, which then stand in for the test set. For MNIST that was a tempered divergence: after 30
+epochs, 400 units and the paper's prior had an error of 2.3 % with all of it, 1.45 % with a tenth; and a prior whose
+second component is wide enough to be reached from the initial weights, so that those not needed can be removed.
 
 Expected (the paper's test error in % at 400, 800 and 1200 units): SGD 1.83, 1.84, 1.88; dropout 1.51, 1.33, 1.36;
 Gaussian prior 1.82, 1.99, 2.04; scale mixture 1.36, 1.34, 1.32. Of the mixture at 1200 units, with 50, 75, 95 and 98 %
@@ -247,7 +250,8 @@ def main(config: Config) -> None:
 def summarise(config: Config, found: dict[str, dict], removed: dict[str, dict[str, list]]) -> dict[str, dict]:
     """What goes into the results file: means over the seeds with their standard errors."""
     metrics: dict[str, dict] = {}
-    is_paper = config.preset == "paper" and config.dataset == "mnist"
+    is_paper = config.preset in ("paper", "wide") and config.dataset == "mnist"
+    is_1200 = is_paper and config.widths[-1] == 1200  # the published pruning is of these
     for name in config.methods:
         for width in config.widths:
             of_seeds = [
@@ -270,7 +274,7 @@ def summarise(config: Config, found: dict[str, dict], removed: dict[str, dict[st
                 for one, whole in zip(of_seeds, by_fraction["0"], strict=True)
             ]
             metrics[f"{name} removed {fraction} rise %"] = mean_of(rise, "rise")
-            if is_paper and name == "bbb_mixture" and float(fraction) in PUBLISHED_PRUNING:
+            if is_1200 and name == "bbb_mixture" and float(fraction) in PUBLISHED_PRUNING:
                 entry = metrics[f"{name} removed {fraction} error %"]
                 entry |= {
                     "paper": PUBLISHED_PRUNING[float(fraction)],

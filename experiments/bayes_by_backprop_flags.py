@@ -57,9 +57,11 @@ class Config(common.RunFlags):
 
 QUICK = Config()
 PAPER = replace(
-    QUICK, preset="paper", dataset="mnist", widths=(400, 1200), num_seeds=3, num_epochs=100, num_sgd_epochs=100
-)
-PRESETS = {preset.preset: preset for preset in (QUICK, PAPER)}
+    QUICK, preset="paper", dataset="mnist", widths=(400,), num_seeds=3, num_sgd_epochs=20, mixture_weight=0.25,
+    mixture_scales=(0.5, 0.02), kl_weight=0.05,
+)  # fmt: skip
+WIDE = replace(PAPER, preset="wide", widths=(1200,))
+PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, WIDE)}
 
 
 def check(config: Config) -> None:
