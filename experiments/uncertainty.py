@@ -52,8 +52,8 @@ PRESETS = {
     "paper": dataclasses.replace(
         Config(), preset="paper", num_data=(300, 1000, 3000, 10_000, 30_000), num_seeds=5, num_steps=10_000,
         num_draws=500,
-    ),  # fmt: skip
-}
+    ),
+}  # fmt: skip
 
 if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
