@@ -1,8 +1,8 @@
-"""The regression half of `mc_dropout.py`: all splits of a set, and both methods, each in one vmapped training.
+"""The regression half of `mc_dropout.py`: both methods on all splits of a set, those of one setting in one training.
 
 One hidden layer of ReLU units, with noise of one learned precision. Every split chooses its settings by itself: each of
 them is trained on the split's training rows but a fifth, the log-likelihood of that fifth decides (also on a factor
-for the learned precision), and what is chosen is trained again on all training rows. Test rows choose nothing.
+for the learned precision), and what it chose is trained again on all its training rows. Test rows choose nothing.
 """
 
 import dataclasses
@@ -117,7 +117,7 @@ class Predictions(NamedTuple):
 
 
 def train(run: common.Experiment, splits: Scaled, name: str, setting: float, stage: str) -> Predictions:
-    """Trains a network on every split at once and predicts."""
+    """Trains a network on each split, all at once, and predicts."""
     config, (num, num_data, num_features) = run.config, splits.x.shape
     how = method(config, name, setting, num_features, num_data)
     data_key, init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(config.seed), 5)
@@ -168,7 +168,15 @@ def chosen(run: common.Experiment, splits: Scaled, settings: tuple[float, ...], 
 
 
 def judged(run: common.Experiment, splits: Scaled, name: str, setting: float, factors: np.ndarray) -> dict[str, Any]:
-    """Trains a setting on all training rows: errors, and log-likelihoods with each split's factor of the precision."""
+    """Trains the splits that chose a setting, on all their training rows; judges each with its factor of the precision.
+
+    Args:
+      run: the experiment.
+      splits: those.
+      name: of the method.
+      setting: theirs.
+      factors: `[splits]`.
+    """
     found = train(run, splits, name, setting, f"{name}-{setting:g}")
     return {
         "rmse": errors(splits, found).tolist(),
@@ -188,14 +196,17 @@ def compare(run: common.Experiment) -> dict[str, dict]:
     for name in config.methods:
         settings = config.dropout_rates if name == "dropout" else config.prior_scales
         choice = run.cached(f"{name}-chosen", functools.partial(chosen, run, inner, settings, name))
-        picked, factors = choice["setting"], FACTORS[choice["factor"]]
-        found = {}
-        for at in sorted(set(picked)):
-            judge = functools.partial(judged, run, splits, name, settings[at], factors)
-            found[at] = run.cached(f"{name}-{settings[at]:g}-judged", judge)
-        of_splits[name] = {
-            measure: [found[at][measure][i] for i, at in enumerate(picked)] for measure in ("rmse", "log-likelihood")
-        } | {"setting": [settings[at] for at in picked]}
+        picked, factors = np.array(choice["setting"]), FACTORS[choice["factor"]]
+        measures = {measure: np.empty(len(picked)) for measure in ("rmse", "log-likelihood")}
+        for at in np.unique(picked):
+            those = np.flatnonzero(picked == at)
+            some = Scaled(*(part[those] for part in splits))
+            judge = functools.partial(judged, run, some, name, settings[at], factors[those])
+            found = run.cached(f"{name}-{settings[at]:g}-judged", judge)
+            for measure, values in measures.items():
+                values[those] = found[measure]
+        of_splits[name] = {measure: values.tolist() for measure, values in measures.items()}
+        of_splits[name]["setting"] = [settings[at] for at in picked]
     series = {name: (np.arange(len(splits.x)), np.array(one["log-likelihood"])) for name, one in of_splits.items()}
     plots.curves(
         run.out / "figures" / "splits.png", series, xlabel="split", ylabel="test log-likelihood (nats a row)",

@@ -6,9 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.stats
 
+from bayesjax import data
 from bayesjax.training import MetricsFile
-from experiments import common, tables
+from experiments import common, mc_dropout_regression, tables
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -122,6 +124,31 @@ def test_an_interrupted_run_gives_the_unbroken_run_s_numbers(name, images, tmp_p
     assert [row["step"] / steps[0] for row in rows if row["stage"] == rows[0]["stage"]] == [1, 2, 3]
     call(name, *flags, "--out", tmp_path / "whole")
     assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "whole")
+
+
+def test_each_split_is_trained_with_what_it_chose(tmp_path, monkeypatch):
+    """Splits that choose apart are trained apart, once each, and every split's numbers come back to its place."""
+    picked, trained = [i % 3 % 2 for i in range(20)], []
+
+    def train(run, splits, name, setting, stage):
+        """A network that puts out its setting."""
+        trained.extend(splits.target_mean)
+        means = np.full((len(splits.x), 2, splits.y_test.shape[1]), setting)
+        return mc_dropout_regression.Predictions(means, np.ones(len(splits.x)))
+
+    monkeypatch.setattr(mc_dropout_regression, "train", train)
+    factors = [i % 25 for i in range(20)]
+    monkeypatch.setattr(mc_dropout_regression, "chosen", lambda *arguments: {"setting": picked, "factor": factors})
+    call("mc_dropout", "--dropout-rates", 0.1, 0.4, "--methods", "dropout", "--out", tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
+    splits = mc_dropout_regression.stacked(data.load_regression("diabetes"))
+    assert sorted(trained) == sorted(splits.target_mean)
+    for i, at in enumerate(picked):
+        y, setting, scale = splits.y_test[i], (0.1, 0.4)[at], splits.target_scale[i]
+        rmse = np.sqrt(np.mean((y - setting) ** 2)) * scale
+        density = scipy.stats.norm.logpdf(y, setting, mc_dropout_regression.FACTORS[factors[i]] ** -0.5) - np.log(scale)
+        assert found["dropout rmse"]["splits"][i] == pytest.approx(rmse, rel=1e-5)
+        assert found["dropout log-likelihood"]["splits"][i] == pytest.approx(density.mean(), rel=1e-5)
 
 
 @pytest.mark.slow
