@@ -276,7 +276,8 @@ def ratio_over_processes(
     """
     found = [float(np.median(np.divide(times[numerator], times[denominator]))) for times in processes]
     stderr = statistics.stdev(found) / math.sqrt(len(found))
-    return {"value": statistics.fmean(found), "stderr": stderr, "min": min(found), "max": max(found), "bar": bar}
+    extremes = {"min": min(found), "max": max(found), "bar": bar}
+    return {"value": statistics.fmean(found), "stderr": stderr, "processes": len(found)} | extremes
 
 
 def _of_medians(pairs: np.ndarray) -> Any:

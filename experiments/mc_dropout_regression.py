@@ -7,6 +7,7 @@ for the learned precision), and what it chose is trained again on all its traini
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -192,7 +193,7 @@ def compare(run: common.Experiment) -> dict[str, dict]:
     config = run.config
     regression = data.load_regression(config.dataset, data_dir=config.data_dir or None)
     splits, inner = stacked(regression), stacked(held_out(regression, config.validation_fraction))
-    of_splits = {}
+    of_splits, parts = {}, math.gcd(len(splits.x), config.devices * jax.process_count())
     for name in config.methods:
         settings = config.dropout_rates if name == "dropout" else config.prior_scales
         choice = run.cached(f"{name}-chosen", functools.partial(chosen, run, inner, settings, name))
@@ -200,11 +201,12 @@ def compare(run: common.Experiment) -> dict[str, dict]:
         measures = {measure: np.empty(len(picked)) for measure in ("rmse", "log-likelihood")}
         for at in np.unique(picked):
             those = np.flatnonzero(picked == at)
-            some = Scaled(*(part[those] for part in splits))
-            judge = functools.partial(judged, run, some, name, settings[at], factors[those])
+            padded = np.resize(those, -(-len(those) // parts) * parts)  # some twice: devices take equal parts
+            some = Scaled(*(part[padded] for part in splits))
+            judge = functools.partial(judged, run, some, name, settings[at], factors[padded])
             found = run.cached(f"{name}-{settings[at]:g}-judged", judge)
             for measure, values in measures.items():
-                values[those] = found[measure]
+                values[padded] = found[measure]
         of_splits[name] = {measure: values.tolist() for measure, values in measures.items()}
         of_splits[name]["setting"] = [settings[at] for at in picked]
     series = {name: (np.arange(len(splits.x)), np.array(one["log-likelihood"])) for name, one in of_splits.items()}

@@ -239,7 +239,10 @@ def weight_uncertainty(results: dict) -> str:
     judged = f"{held} training images held out" if held else "the test set"
     epochs = f"{config['num_sgd_epochs']} epochs of SGD, {config['num_epochs']} of the others"
     spread = f"± standard error over {seeds} seeds. " if seeds > 1 else ""
-    note = f"{spread}Of {judged}; {config['num_draws']} draws or masks; {epochs}."
+    first, second = config["mixture_scales"]
+    mixture = f"{config['mixture_weight']:g} N(0, {first:g}^2) + {1 - config['mixture_weight']:g} N(0, {second:g}^2)"
+    priors = f"Divergence times {config['kl_weight']:g} from N(0, {config['prior_scale']:g}^2) or {mixture}"
+    note = f"{spread}Of {judged}; {config['num_draws']} draws or masks; {epochs}. {priors}; {config['estimator']}."
     header = ["method", "units", "error %", "of the mean weights", "nll", "ECE", "published error"]
     tables = [table(rows, header), note]
     if pruned:

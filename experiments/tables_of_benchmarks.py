@@ -24,7 +24,7 @@ def cost(results: dict) -> str:
     ]
     parts = [
         table(times, [f"one {per.removeprefix('milliseconds_per_')}", "ms, median", "range", "compile s"]),
-        table(ratios, ["ratio", "median", "range", "bar"]),
+        table(ratios, ["ratio", "value", "range", "bar"]),
     ]
     if peaks := results.get("peak_mib"):
         parts.append(

@@ -267,13 +267,15 @@ def main(config: Config) -> None:
                 slopes = np.polyfit(np.log(config.num_data), np.log(values), 1)[0]
                 metrics[f"{name} exponent of {part}"] = evaluation.mean_estimate(slopes)._asdict()
                 curves[f"{name}, {part}"] = (np.array(config.num_data), values.T)
-        known = method("softmax").sample(np.random.default_rng(10**6 + config.seed), NUM_TEST).x
-        probability = class_probability(known)
+        known_regression, known_classes = (  # at the inputs that all are judged at
+            method(name).sample(np.random.default_rng(10**6 + config.seed), NUM_TEST).x
+            for name in ("heteroscedastic", "softmax")
+        )
+        probability = class_probability(known_classes)
         metrics["known aleatoric of the classes"] = {
             "value": float(uncertainty.entropy(np.stack([probability, 1 - probability], axis=-1)).mean())
         }
-        x = np.linspace(-REACH, REACH, 10_001)
-        metrics["known aleatoric of the regression"] = {"value": float((scale(x) ** 2).mean())}
+        metrics["known aleatoric of the regression"] = {"value": float((scale(known_regression) ** 2).mean())}
         for kind, names in (("regression", METHODS[:2]), ("classification", METHODS[2:])):
             shown = {key: curve for key, curve in curves.items() if key.partition(",")[0] in names}
             plots.curves(

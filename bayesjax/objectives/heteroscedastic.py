@@ -4,8 +4,9 @@
     classification    log 1/T sum_t softmax(f(x) + exp(s(x) / 2) eps_t)_y,   eps_t ~ N(0, I)
 
 Both are log likelihoods of one example from what the network put out; s = log variance, so that nothing is divided by
-0, and a constant s is the homoscedastic model. With a posterior over the weights (`bayes_by_backprop`, `dropout`), they
-give both uncertainties; `evaluation/uncertainty.py` splits them.
+0, and a constant s is the homoscedastic model. Without noise on the logits `categorical_log_likelihood` is left. With a
+posterior over the weights (`bayes_by_backprop`, `dropout`), they give both uncertainties; `evaluation/uncertainty.py`
+splits them.
 Source: Kendall & Gal, "What uncertainties do we need in Bayesian deep learning for computer vision?", NeurIPS 2017,
 equations 8 and 12.
 """
@@ -40,16 +41,18 @@ def gaussian_log_likelihood(mean: Array, log_variance: Array, target: Array) -> 
 
 
 def categorical_log_likelihood(logits: Array, label: Array) -> Array:
-    """Log softmax(logits)[label]: without a gather, whose gradient is a scatter, and without a rounded product.
+    """Log softmax(logits)[label] without a gather, whose gradient is a scatter: slow on accelerators.
 
     Args:
-      logits: `[..., num_classes]`.
-      label: integer scalar in [0, num_classes), the same for all; of any other the result is 0.
+      logits: `[..., num_classes]`; -inf is a class that cannot be.
+      label: integer scalar in [0, num_classes), the same for all. One outside cannot be seen under `jit`, and gives 0.
 
     Returns:
       `[...]`.
     """
-    return jnp.sum(jax.nn.log_softmax(logits) * jax.nn.one_hot(label, jnp.shape(logits)[-1]), axis=-1)
+    chex.assert_rank(label, 0)
+    is_label = jnp.arange(jnp.shape(logits)[-1]) == label
+    return jnp.sum(jnp.where(is_label, jax.nn.log_softmax(logits), 0), axis=-1)
 
 
 def noisy_logits_log_likelihood(

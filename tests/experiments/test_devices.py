@@ -38,7 +38,7 @@ WEIGHT_UNCERTAINTY = {
         "--num-draws", "2",
     ),
     "bayesian_segnet": ("--widths", "4", "4", "--num-epochs", "1", "--batch-size", "100", "--num-draws", "2"),
-    "mc_dropout": ("--hidden", "4", "--num-steps", "4", "--num-draws", "3", "--dropout-rates", "0.1"),
+    "mc_dropout": ("--hidden", "4", "--num-steps", "4", "--num-draws", "3", "--dropout-rates", "0.1", "0.4"),
     "uncertainty": ("--num-data", "20", "40", "--hidden", "4", "--num-steps", "4", "--num-draws", "5"),
 }  # fmt: skip
 TWICE = """

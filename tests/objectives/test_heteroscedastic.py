@@ -34,6 +34,10 @@ def test_categorical_is_scipy_s_at_any_logits_and_its_gradient_scatters_nothing(
         np.testing.assert_allclose(found, special.log_softmax(logits, axis=-1)[:, label], rtol=1e-6)
         exact = np.eye(3)[label] - special.softmax(logits, axis=-1)
         np.testing.assert_allclose(gradient(jnp.asarray(logits), jnp.int32(label)), exact, atol=1e-6)
+    masked = np.array([0.0, 1.0, -np.inf], np.float32)
+    np.testing.assert_allclose(
+        categorical_log_likelihood(jnp.asarray(masked), jnp.int32(0)), -np.log(1 + np.e), rtol=1e-6
+    )
     labels = np.zeros(2, int)
     by_index = jax.vmap(jax.grad(lambda logits, label: jax.nn.log_softmax(logits)[label]))
     assert "scatter" in str(jax.make_jaxpr(by_index)(logits, labels))
