@@ -79,7 +79,7 @@ def test_bound_rises_with_the_draws():
 
 
 def annealed(decode=decode, **options):
-    options = {"num_temperatures": 100, "num_chains": 20, "num_integration_steps": 5, **options}
+    options = {"num_temperatures": 100, "num_chains": 40, "num_integration_steps": 5, **options}
     return likelihood.annealed(decode, PRIOR, PARAMS, jax.random.key(2), X, **options)
 
 
