@@ -201,12 +201,12 @@ def compare(run: common.Experiment) -> dict[str, dict]:
         measures = {measure: np.empty(len(picked)) for measure in ("rmse", "log-likelihood")}
         for at in np.unique(picked):
             those = np.flatnonzero(picked == at)
-            padded = np.resize(those, -(-len(those) // parts) * parts)  # some twice: devices take equal parts
+            padded = np.resize(those, -(-len(those) // parts) * parts)  # some again: devices take equal parts
             some = Scaled(*(part[padded] for part in splits))
             judge = functools.partial(judged, run, some, name, settings[at], factors[padded])
             found = run.cached(f"{name}-{settings[at]:g}-judged", judge)
             for measure, values in measures.items():
-                values[padded] = found[measure]
+                values[those] = found[measure][: len(those)]
         of_splits[name] = {measure: values.tolist() for measure, values in measures.items()}
         of_splits[name]["setting"] = [settings[at] for at in picked]
     series = {name: (np.arange(len(splits.x)), np.array(one["log-likelihood"])) for name, one in of_splits.items()}
