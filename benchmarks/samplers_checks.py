@@ -244,6 +244,6 @@ def effective_sizes(logdensity: Callable[[Params], jax.Array], num_draws: int) -
             "min_per_1000_gradients": evaluation.mean_estimate(sizes.min(axis=1) / thousands)._asdict(),
             "median_per_1000_gradients": evaluation.mean_estimate(np.median(sizes, axis=1) / thousands)._asdict(),
             "largest_z_from_bayesjax": float(z.max()),
-            "largest_r_hat": float(evaluation.r_hat(watched).max()),
+            "largest_r_hat": float(evaluation.split_r_hat(watched).max()),
         }
     return found

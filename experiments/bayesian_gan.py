@@ -260,9 +260,9 @@ def summarise(results: list[dict]) -> dict[str, dict]:
         estimate = evaluation.mean_estimate(draws.mean(axis=1))
         summary["js_draws"] = {"value": estimate.value, "stderr": estimate.stderr}
         if draws.shape[1] >= 4:
-            summary["js_r_hat"] = {"value": float(evaluation.r_hat(draws))}
+            summary["js_r_hat"] = {"value": float(evaluation.split_r_hat(draws))}
             summary["js_ess"] = {"value": float(evaluation.effective_sample_size(draws))}
-            summary["logit_r_hat"] = {"value": float(np.max(evaluation.r_hat(logits)))}
+            summary["logit_r_hat"] = {"value": float(np.max(evaluation.split_r_hat(logits)))}
     return summary
 
 

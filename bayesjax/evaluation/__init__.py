@@ -1,23 +1,38 @@
 """Arrays in, arrays out: what draws predict, how good it is, how far samples are from data, how well chains mix."""
 
-from bayesjax.evaluation import calibration, likelihood, segmentation, uncertainty
-from bayesjax.evaluation.diagnostics import effective_sample_size, r_hat, split_chains
+from bayesjax.evaluation import agreement, calibration, likelihood, segmentation, uncertainty
+from bayesjax.evaluation.diagnostics import (
+    chains_first,
+    e_bfmi,
+    effective_sample_size,
+    monte_carlo_error,
+    r_hat,
+    split_chains,
+    split_r_hat,
+    to_inference_data,
+)
 from bayesjax.evaluation.predictive import Estimate, error_rate, mean_estimate, negative_log_likelihood, predict
 from bayesjax.evaluation.projected_divergence import ProjectedDivergence, kernel_density
 
 __all__ = [
     "Estimate",
     "ProjectedDivergence",
+    "agreement",
     "calibration",
+    "chains_first",
+    "e_bfmi",
     "effective_sample_size",
     "error_rate",
     "kernel_density",
     "likelihood",
     "mean_estimate",
+    "monte_carlo_error",
     "negative_log_likelihood",
     "predict",
     "r_hat",
     "segmentation",
     "split_chains",
+    "split_r_hat",
+    "to_inference_data",
     "uncertainty",
 ]

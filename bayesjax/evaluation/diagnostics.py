@@ -1,14 +1,44 @@
-"""Do the chains agree, and how many independent draws are they worth?
+"""Do the chains agree, how many independent draws are they worth, and how wrong may a mean over them be?
 
     R-hat = sqrt( (within-chain variance * (n-1)/n + between-chain variance / n) / within-chain variance )
 
-On split chains (each cut in two, so that a drift shows as disagreement). The numbers come from `blackjax.diagnostics`;
-what is added here is the splitting and the layout. Source: Gelman et al., "Bayesian data analysis", 3rd ed., 11.4.
+on split chains (each cut in two, so that a drift shows as disagreement). `r_hat` takes it of normal scores of ranks and
+of those of the distances from the median, and returns the larger: neither heavy tails nor a common centre hide a
+difference. The effective sample size is n over the sum of the autocorrelations, cut off where Geyer's sums of
+pairs stop falling. The numbers come from `blackjax.diagnostics`, and are compared with ArviZ's in the tests; added here
+are splitting, layout and Monte Carlo standard errors.
+
+All functions take chains first, `[num_chains, num_draws, ...]`: `training.run` of `kernels.particles` keeps draws
+first, and `chains_first` turns them. Sources: Vehtari, Gelman, Simpson, Carpenter & Bürkner, "Rank-normalization,
+folding, and localization", 2021; Gelman et al., "Bayesian data analysis", 3rd ed., 11.4; Betancourt, "Diagnosing
+suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016 (E-BFMI). Read `agreement.py` next.
 """
 
-import jax.numpy as jnp
+from typing import Any
 
-from bayesjax.types import Array, ArrayLike
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import tree
+from bayesjax.types import Array, ArrayLike, PyTree
+
+ARVIZ_NAMES = {
+    "acceptance_probability": "acceptance_rate",
+    "is_divergent": "diverging",
+    "logdensity": "lp",
+    "energy": "energy",
+    "energy_error": "energy_error",
+    "num_integration_steps": "n_steps",
+    "num_doublings": "tree_depth",
+    "step_size": "step_size",
+}
+"""What ArviZ calls the fields of a kernel's info."""
+
+
+def chains_first(draws: PyTree) -> PyTree:
+    """Draws of `kernels.particles`, `[num_draws, num_chains, ...]` leaves, as `[num_chains, num_draws, ...]`."""
+    return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), draws)
 
 
 def split_chains(chains: ArrayLike) -> Array:
@@ -19,7 +49,7 @@ def split_chains(chains: ArrayLike) -> Array:
 
 
 def r_hat(chains: ArrayLike) -> Array:
-    """Split R-hat of a scalar or an array of them; 1 at convergence, commonly accepted below 1.01 to 1.05.
+    """Rank-normalised, folded split R-hat of a scalar or an array of them; 1 at convergence, accepted below 1.01.
 
     Args:
       chains: `[num_chains, num_draws >= 4, ...]`.
@@ -30,19 +60,124 @@ def r_hat(chains: ArrayLike) -> Array:
     Raises:
       ValueError: if there are fewer than four draws.
     """
+    from blackjax.diagnostics import rhat
+
+    _check(chains)
+    return rhat(_even(chains))
+
+
+def split_r_hat(chains: ArrayLike) -> Array:
+    """Split R-hat of the values themselves, as it was before ranks; else as `r_hat`."""
     from blackjax.diagnostics import potential_scale_reduction
 
     _check(chains)
     return potential_scale_reduction(split_chains(chains))
 
 
-def effective_sample_size(chains: ArrayLike) -> Array:
-    """Effective number of independent draws in all chains together, from split chains: `[num_chains, num_draws, ...]`
-    to `[...]`."""
-    from blackjax.diagnostics import effective_sample_size as blackjax_effective_sample_size
+def effective_sample_size(chains: ArrayLike, kind: str = "mean") -> Array:
+    """Effective number of independent draws in all chains together, from split chains.
+
+    Args:
+      chains: `[num_chains, num_draws >= 4, ...]`.
+      kind: "mean", for the mean of the values; "sd", for their standard deviation; "bulk", of the normal scores of
+        their ranks: whether the chains mix, however heavy the tails; "tail", the lesser of those for the 5 % and
+        the 95 % quantile.
+
+    Returns:
+      `[...]`.
+
+    Raises:
+      ValueError: if there are fewer than four draws, or the kind is unknown.
+    """
+    from blackjax import diagnostics
 
     _check(chains)
-    return blackjax_effective_sample_size(split_chains(chains))
+    if kind == "bulk":
+        return diagnostics.ess_bulk(_even(chains))
+    if kind == "tail":
+        return diagnostics.ess_tail(_even(chains))
+    if kind == "mean":
+        return diagnostics.effective_sample_size(split_chains(chains))
+    if kind == "sd":
+        return diagnostics.effective_sample_size(split_chains(_squared_deviations(chains)))
+    raise ValueError(f"kind must be one of bulk, mean, sd, tail; got {kind}")
+
+
+def monte_carlo_error(chains: ArrayLike, of: str = "mean") -> Array:
+    """Monte Carlo standard error of the mean, or of the standard deviation, over all draws of all chains.
+
+        sd(x) / sqrt(ESS),    sd((x - mean)^2) / sqrt(ESS of (x - mean)^2) / (2 sd(x))
+
+    Args:
+      chains: `[num_chains, num_draws >= 4, ...]`.
+      of: "mean" or "sd".
+
+    Returns:
+      `[...]`, in units of the values.
+
+    Raises:
+      ValueError: if there are fewer than four draws, or neither is asked for.
+    """
+    ess = effective_sample_size(chains, of if of in ("mean", "sd") else f"(error of) {of}")
+    spread = jnp.std(jnp.asarray(chains), axis=(0, 1))
+    if of == "mean":
+        return spread / jnp.sqrt(ess)
+    return jnp.std(_squared_deviations(chains), axis=(0, 1)) / jnp.sqrt(ess) / (2 * spread)
+
+
+def e_bfmi(energy: ArrayLike) -> Array:
+    """Energy Bayesian fraction of missing information of each chain: sum (E_t - E_t-1)^2 / sum (E_t - mean E)^2.
+
+    How far a fresh momentum moves the energy, over how far the energy has to move; below 0.3 the chain explores its
+    energies, and so the tails, too slowly.
+
+    Args:
+      energy: of the Hamiltonian at the start of each step, `[num_chains, num_draws >= 4]`.
+
+    Returns:
+      `[num_chains]`.
+    """
+    _check(energy)
+    energy = jnp.asarray(energy)
+    return jnp.square(jnp.diff(energy, axis=1)).sum(axis=1) / (energy.shape[1] * jnp.var(energy, axis=1))
+
+
+def to_inference_data(draws: PyTree, info: Any = None) -> Any:
+    """Draws and diagnostics as ArviZ's `InferenceData`, with the groups `posterior` and `sample_stats`.
+
+    Args:
+      draws: leaves `[num_chains, num_draws, ...]` (`chains_first`); a leaf is named by its path, "Dense_0/kernel".
+      info: the info of a kernel, leaves `[num_chains, num_draws]`; fields that ArviZ knows get its names
+        (`is_divergent` is "diverging"), the others keep theirs, and what is not one number a draw is left out.
+
+    Raises:
+      ImportError: if ArviZ is not installed (`pip install 'bayesjax[arviz]'`).
+      ValueError: if the leaves do not agree in chains and draws.
+    """
+    import arviz
+
+    named = {name or "x": np.asarray(leaf) for name, leaf in tree.by_path(draws).items()}
+    shapes = {leaf.shape[:2] for leaf in named.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+        raise ValueError(f"draws must have leaves [num_chains, num_draws, ...]; got leading axes {sorted(shapes)}")
+    stats = {}
+    for name, leaf in tree.by_path(info).items():
+        leaf = np.asarray(leaf)
+        if leaf.shape == next(iter(shapes)):
+            known = ARVIZ_NAMES.get(name, name)
+            stats[known] = leaf > 0 if known == "diverging" else leaf
+    return arviz.from_dict(posterior=named, sample_stats=stats or None)
+
+
+def _squared_deviations(chains: ArrayLike) -> Array:
+    chains = jnp.asarray(chains)
+    return jnp.square(chains - chains.mean(axis=(0, 1), keepdims=True))
+
+
+def _even(chains: ArrayLike) -> Array:
+    """The last draw of an odd number left out, as `split_chains` does."""
+    chains = jnp.asarray(chains)
+    return chains[:, : chains.shape[1] // 2 * 2]
 
 
 def _check(chains: ArrayLike) -> None:

@@ -1,5 +1,7 @@
 """R-hat and effective sample size on chains whose answer is known."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -23,14 +25,14 @@ def test_split_chains():
     np.testing.assert_array_equal(evaluation.split_chains(chains), [[0, 1], [5, 6], [2, 3], [7, 8]])
 
 
-def test_r_hat_against_the_formula():
+def test_split_r_hat_against_the_formula():
     """The formula at the top of diagnostics.py, by hand, on split chains, for each of several quantities."""
     chains = np.random.default_rng(0).normal(size=(3, 20, 2)) + np.array([[[0.0, 0.0]], [[1.0, 0.0]], [[0.0, 0.0]]])
     halves = np.concatenate([chains[:, :10], chains[:, 10:]])
     within = halves.var(axis=1, ddof=1).mean(axis=0)
     between = 10 * halves.mean(axis=1).var(axis=0, ddof=1)
     expected = np.sqrt((within * 9 / 10 + between / 10) / within)
-    np.testing.assert_allclose(evaluation.r_hat(chains), expected, rtol=1e-4)
+    np.testing.assert_allclose(evaluation.split_r_hat(chains), expected, rtol=1e-4)
     assert expected[0] > expected[1]
 
 
@@ -40,7 +42,9 @@ def test_r_hat_of_chains_that_agree():
     R-hat is 1 + (F - 1) / 2n with n = 500 draws a half chain and F a chi2_7 / 7, so a false alarm takes a chi2_7 above
     77: one in 10^13. The shifted chains of the next test are what it must tell apart.
     """
-    assert evaluation.r_hat(autoregressive(0.0, (4, 1000))) == pytest.approx(1, abs=0.01)
+    chains = autoregressive(0.0, (4, 1000))
+    assert evaluation.split_r_hat(chains) == pytest.approx(1, abs=0.01)
+    assert evaluation.r_hat(chains) == pytest.approx(1, abs=0.01)
 
 
 def test_r_hat_of_chains_that_do_not():
@@ -48,8 +52,9 @@ def test_r_hat_of_chains_that_do_not():
     chains = autoregressive(0.0, (4, 200))
     shifted = chains + np.array([0, 0, 0, 4])[:, None]
     drifting = chains + np.linspace(0, 8, 200)
-    assert evaluation.r_hat(shifted) > 1.5
-    assert evaluation.r_hat(drifting) > 1.5
+    for measure in (evaluation.split_r_hat, evaluation.r_hat):
+        assert measure(shifted) > 1.3
+        assert measure(drifting) > 1.3
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
@@ -67,9 +72,78 @@ def test_effective_sample_size(rho):
     assert rho == 0 or num_chains * num_draws > 2 * estimate
 
 
-@pytest.mark.parametrize("measure", [evaluation.r_hat, evaluation.effective_sample_size])
+@pytest.mark.parametrize(
+    "measure", [evaluation.r_hat, evaluation.split_r_hat, evaluation.effective_sample_size, evaluation.e_bfmi]
+)
 @pytest.mark.parametrize("shape", [(4, 3), (12,)])
 def test_too_few_draws(measure, shape):
     """Fewer than four draws, or no axis of chains, is refused with the shape."""
     with pytest.raises(ValueError, match=r"num_draws >= 4"):
         measure(np.zeros(shape))
+
+
+def test_ranks_see_what_values_do_not():
+    """Cauchy chains of which one is shifted, and chains of which one is wider: only the rank-normalised R-hat tells."""
+    rng = np.random.default_rng(1)
+    heavy = rng.standard_cauchy(size=(4, 500)) + np.array([0, 0, 0, 3])[:, None]
+    wide = rng.normal(size=(4, 500)) * np.array([1, 1, 1, 3])[:, None]
+    for chains in (heavy, wide):
+        assert evaluation.split_r_hat(chains) < 1.05
+        assert evaluation.r_hat(chains) > 1.1
+
+
+def test_against_arviz():
+    """R-hat, both effective sample sizes and the mean's error as ArviZ has them, of several quantities at once.
+
+    The error of the standard deviation is a delta method in both, of slightly different estimators: 5 %.
+    """
+    arviz = pytest.importorskip("arviz")
+    chains = autoregressive(0.6, (4, 400, 2), seed=3) ** np.array([1, 3])  # normal, and heavy tails
+
+    def check(ours, of_one, rtol):
+        np.testing.assert_allclose(ours, [of_one(chains[..., i]) for i in range(2)], rtol=rtol)
+
+    check(evaluation.r_hat(chains), arviz.rhat, 1e-3)
+    for kind in ("mean", "bulk", "tail"):
+        check(evaluation.effective_sample_size(chains, kind), functools.partial(arviz.ess, method=kind), 0.02)
+    check(evaluation.monte_carlo_error(chains), arviz.mcse, 0.02)
+    check(evaluation.monte_carlo_error(chains, "sd"), functools.partial(arviz.mcse, method="sd"), 0.05)
+    np.testing.assert_allclose(evaluation.e_bfmi(chains[..., 0]), arviz.bfmi(chains[..., 0]), rtol=0.01)
+    odd = np.concatenate([chains, 100 + chains[:, :1]], axis=1)  # the last draw of an odd number is left out
+    np.testing.assert_array_equal(evaluation.r_hat(odd), evaluation.r_hat(chains))
+
+
+def test_monte_carlo_error_is_the_spread_over_runs():
+    """Over 200 runs of 4 AR(1) chains, the spread of means and standard deviations is what one run says it is.
+
+    The spread of 200 normal numbers has a relative error of 5 %; the bounds of 20 % are 4 of these, one in 16 000.
+    Without the autocorrelation the error of the mean would be 1 / 1.73 of it, that of the deviation 1 / 1.29.
+    """
+    runs = autoregressive(0.5, (4, 500, 200))
+    for of, statistic in (("mean", np.mean), ("sd", np.std)):
+        claimed = np.mean(evaluation.monte_carlo_error(runs, of))
+        assert claimed == pytest.approx(statistic(runs, axis=(0, 1)).std(), rel=0.2)
+
+
+def test_unknown_kinds():
+    """What is not a kind is refused by name."""
+    with pytest.raises(ValueError, match="kind must be one of bulk, mean, sd, tail; got median"):
+        evaluation.effective_sample_size(np.zeros((2, 8)), "median")
+    with pytest.raises(ValueError, match="bulk"):
+        evaluation.monte_carlo_error(np.zeros((2, 8)), "bulk")
+
+
+def test_inference_data():
+    """Draws by the paths of their leaves, chains first; the info by ArviZ's names; what is no number a draw is left."""
+    pytest.importorskip("arviz")
+    rng = np.random.default_rng(0)
+    draws = {"Dense_0": {"kernel": rng.normal(size=(5, 3, 2, 4))}, "scale": rng.normal(size=(5, 3))}
+    chains = evaluation.chains_first(draws)
+    info = {"is_divergent": np.eye(3, 5), "energy": np.ones((3, 5)), "aux": np.ones((3, 5, 2)), "mine": np.ones((3, 5))}
+    data = evaluation.to_inference_data(chains, info)
+    np.testing.assert_array_equal(data.posterior["Dense_0/kernel"][1, 2], draws["Dense_0"]["kernel"][2, 1])
+    assert dict(data.posterior.sizes)["chain"] == 3
+    assert set(data.sample_stats) == {"diverging", "energy", "mine"}
+    assert data.sample_stats["diverging"].dtype == bool
+    with pytest.raises(ValueError, match=r"num_chains, num_draws"):
+        evaluation.to_inference_data({"a": np.zeros((3, 5)), "b": np.zeros((3, 4))})

@@ -1,0 +1,128 @@
+"""How near a predictive distribution is to a reference, such as that of long HMC runs.
+
+    agreement        share of test points whose most probable class is the same
+    total variation  mean of sum_c |p(c) - q(c)| / 2 over test points; 0 the same, 1 disjoint
+    KL               mean of KL(reference || predictive), in nats
+    W2               of predictive draws of a number, mean over test points: root mean square of the differences of
+                     their quantiles, in units of the target
+
+Each is a mean over test points and comes with its standard error over them. A reference file is text with one row of
+class probabilities a test point, separated by commas or blanks: the format in which reference predictives of HMC are
+published. Source: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural network posteriors really like?", ICML
+2021 (agreement and total variation, section 7); Wilson et al., "Evaluating approximate inference in Bayesian deep
+learning", 2022 (W2 for regression).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from bayesjax.evaluation.predictive import Estimate
+from bayesjax.types import ArrayLike
+
+
+def agreement(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
+    """Share of test points where both have the same most probable class.
+
+    Args:
+      probabilities: `[num, num_classes]`.
+      reference: the same of the reference.
+
+    Raises:
+      ValueError: if the shapes differ, or a row is not a distribution.
+    """
+    p, q = _distributions(probabilities, reference)
+    return _mean(p.argmax(axis=1) == q.argmax(axis=1))
+
+
+def total_variation(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
+    """Mean over test points of half the sum of absolute differences, in [0, 1]; arguments as of `agreement`."""
+    p, q = _distributions(probabilities, reference)
+    return _mean(np.abs(p - q).sum(axis=1) / 2)
+
+
+def kl_from_reference(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
+    """Mean over test points of KL(reference || predictive) in nats; arguments as of `agreement`.
+
+    Infinite where the predictive gives no probability to what the reference holds possible.
+    """
+    p, q = _distributions(probabilities, reference)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(q > 0, q * (np.log(q) - np.log(p)), 0.0)
+    return _mean(terms.sum(axis=1))
+
+
+def wasserstein(draws: ArrayLike, reference: ArrayLike) -> Estimate:
+    """Mean over test points of the 2-Wasserstein distance between two sets of draws of one number.
+
+    Args:
+      draws: of the predictive, `[num_draws, num]`.
+      reference: `[num_reference, num]`; the numbers of draws may differ, quantiles are compared.
+
+    Raises:
+      ValueError: if the numbers of test points differ.
+    """
+    x, y = np.asarray(draws, float), np.asarray(reference, float)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(f"draws and reference must be [num_draws, num] with one num; got {x.shape} and {y.shape}")
+    x, y = np.sort(x, axis=0), np.sort(y, axis=0)
+    # Both quantile functions are steps: between two neighbouring jumps of either, both are constant.
+    ends = np.unique(np.concatenate([np.arange(1, len(x) + 1) / len(x), np.arange(1, len(y) + 1) / len(y)]))
+    starts = np.concatenate([[0.0], ends[:-1]])
+    middle, weight = (starts + ends) / 2, ends - starts
+    at_x, at_y = (np.minimum((middle * len(z)).astype(int), len(z) - 1) for z in (x, y))
+    return _mean(np.sqrt(weight @ np.square(x[at_x] - y[at_y])))
+
+
+def load_reference(path: str | Path, *, num_classes: int | None = None) -> np.ndarray:
+    """Class probabilities `[num, num_classes]` from a text file, a row a test point, commas or blanks between.
+
+    Args:
+      path: of the file, or of an `.npy` array of the same.
+      num_classes: how many columns there should be; None takes what comes.
+
+    Raises:
+      ValueError: if a row is not a distribution over as many classes.
+      FileNotFoundError: if there is no such file.
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        rows = np.load(path)
+    else:
+        with path.open() as file:
+            first = file.readline()
+        rows = np.loadtxt(path, delimiter="," if "," in first else None, ndmin=2)
+    if num_classes is not None and rows.shape[1] != num_classes:
+        raise ValueError(f"{path} must have {num_classes} probabilities a row; got {rows.shape[1]}")
+    _check_rows(str(path), rows)
+    return rows
+
+
+def save_reference(path: str | Path, probabilities: ArrayLike) -> Path:
+    """Writes class probabilities `[num, num_classes]` in the format that `load_reference` reads."""
+    rows = np.asarray(probabilities, float)
+    _check_rows("probabilities", rows)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savetxt(path, rows, fmt="%.7g", delimiter=",")
+    return path
+
+
+def _mean(values: np.ndarray) -> Estimate:
+    values = np.asarray(values, float)
+    spread = values.std() if np.isfinite(values).all() else np.nan
+    return Estimate(float(values.mean()), float(spread / np.sqrt(len(values))))
+
+
+def _distributions(probabilities: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    p, q = np.asarray(probabilities, float), np.asarray(reference, float)
+    if p.shape != q.shape:
+        raise ValueError(f"probabilities and reference must have one shape; got {p.shape} and {q.shape}")
+    for name, rows in (("probabilities", p), ("reference", q)):
+        _check_rows(name, rows)
+    return p, q
+
+
+def _check_rows(name: str, rows: np.ndarray) -> None:
+    if rows.ndim != 2 or not np.all(rows >= 0) or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(f"{name} must be rows of class probabilities that sum to 1; got an array {rows.shape}")
