@@ -33,7 +33,10 @@ Schedule = Callable[[Array], Array | float]
 
 
 class Density(Protocol):
-    """A loss or a log density; `aux` (any pytree of arrays) may accompany the scalar."""
+    """A loss or a log density; `aux` (any pytree of arrays) may accompany the scalar.
+
+    Where a kernel evaluates it, an array in place of the scalar stands for its sum.
+    """
 
     def __call__(self, params: Params, rng_key: PRNGKey, batch: PyTree, /) -> Array | tuple[Array, PyTree]:
         """Value at `params`, and perhaps `aux`."""

@@ -3,6 +3,7 @@
 from bayesjax.kernels.alternate import Alternate, AlternateInfo, AlternateState, alternate, repeat
 from bayesjax.kernels.carrying import CarryingState, carrying
 from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
+from bayesjax.kernels.leapfrog import trajectory
 from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, clip_weights, optimize
 from bayesjax.kernels.particles import Particles, particles
 from bayesjax.kernels.sghmc import SGHMCInfo, SGHMCState, sghmc
@@ -33,4 +34,5 @@ __all__ = [
     "repeat",
     "sghmc",
     "sgld",
+    "trajectory",
 ]

@@ -12,20 +12,34 @@ import jax.numpy as jnp
 from bayesjax import axes
 from bayesjax.types import Array, Density, Params, PRNGKey, PyTree, Schedule
 
+Evaluate = Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree, Params]]
 
-def value_and_grad(density: Density) -> Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree, Params]]:
+
+def value_and_grad(density: Density) -> Evaluate:
     """`(params, rng_key, batch) -> (value, aux, gradient)`; `aux` is an empty dict if the density returns a scalar.
 
     Where a `data` axis is bound, each device has its part of the batch and all three are means over the devices.
     """
+    evaluate_terms = terms_and_grad(density)
 
-    def with_aux(params: Params, rng_key: PRNGKey, batch: PyTree):
+    def evaluate(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree, Params]:
+        terms, aux, gradient = evaluate_terms(params, rng_key, batch)
+        return jnp.sum(terms), aux, gradient
+
+    return evaluate
+
+
+def terms_and_grad(density: Density) -> Evaluate:
+    """As `value_and_grad`, with the terms as the density returns them, before they are summed."""
+
+    def summed(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, tuple[Array, PyTree]]:
         out = density(params, rng_key, batch)
-        return out if isinstance(out, tuple) else (out, {})
+        terms, aux = out if isinstance(out, tuple) else (out, {})
+        return jnp.sum(terms), (terms, aux)
 
-    def evaluate(params: Params, rng_key: PRNGKey, batch: PyTree):
-        (value, aux), gradient = jax.value_and_grad(with_aux, has_aux=True)(params, rng_key, batch)
-        return axes.mean((value, aux, gradient), axes.DATA)
+    def evaluate(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree, Params]:
+        (_, (terms, aux)), gradient = jax.value_and_grad(summed, has_aux=True)(params, rng_key, batch)
+        return axes.mean((terms, aux, gradient), axes.DATA)
 
     return evaluate
 
@@ -69,9 +83,23 @@ def as_schedule(step_size: float | Array | Schedule) -> Schedule:
     """
     if callable(step_size):
         return step_size
-    if isinstance(step_size, numbers.Real) and not 0 < step_size < float("inf"):
-        raise ValueError(f"step_size must be positive and finite; got {step_size}")
+    if isinstance(step_size, numbers.Real):
+        check_positive(step_size=float(step_size))
     constant = step_size
+    return lambda step: constant
+
+
+def as_temperature(temperature: float | Array | Schedule) -> Schedule:
+    """Likewise of a temperature, which may be 0.
+
+    Raises:
+      ValueError: if a number is negative or not finite.
+    """
+    if callable(temperature):
+        return temperature
+    if isinstance(temperature, numbers.Real):
+        check_non_negative(temperature=float(temperature))
+    constant = temperature
     return lambda step: constant
 
 
@@ -80,3 +108,10 @@ def check_non_negative(**arguments: float) -> None:
     for name, value in arguments.items():
         if isinstance(value, numbers.Real) and not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be non-negative and finite; got {value}")
+
+
+def check_positive(**arguments: float) -> None:
+    """Raises ValueError naming the first argument that is a number and not positive and finite."""
+    for name, value in arguments.items():
+        if isinstance(value, numbers.Real) and not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be positive and finite; got {value}")

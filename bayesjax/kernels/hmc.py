@@ -1,12 +1,9 @@
 """Hamiltonian Monte Carlo: a fresh momentum, L leapfrog steps, and a decision that makes the whole step exact.
 
-With U = -log p, kinetic energy K(p) = p' M^-1 p / 2, H = U + K and temperature T, a step draws p ~ N(0, T M) and takes
+A step draws a momentum p ~ N(0, T M), follows H = U + K = -log p(theta) + p' M^-1 p / 2 for L steps (`leapfrog.py`),
+and
 
-    p     <- p - eps/2 grad U(theta)       # half a kick, in which M has no part
-    theta <- theta + eps M^-1 p            # L drifts, and between them
-    p     <- p - eps grad U(theta)         # L - 1 whole kicks
-    p     <- p - eps/2 grad U(theta)       # half a kick
-    accept (theta, p) with probability min(1, exp((H(old) - H(new)) / T)), else stay
+    accepts (theta, p) with probability min(1, exp((H(old) - H(new)) / T)), or stays
 
 The leapfrog map is reversible and keeps volume, so exp(-U / T) is stationary at any step size; its energy error is
 O(eps^2), and the acceptance falls with it. Sources: Duane et al., "Hybrid Monte Carlo", 1987; Neal, "MCMC using
@@ -24,21 +21,21 @@ Why not `blackjax.hmc` (1.7.1)? Its numbers are right, and its steps cost L grad
 itself, where the gradient must be the one that is averaged over devices; it keeps density and gradient from step to
 step whether or not they still hold; it has neither temperature nor auxiliary output; and its import starts JAX's
 backend. Its integrator is the reference in `tests/kernels/test_leapfrog.py`; `benchmarks/samplers.py` runs beside it.
+
+Step size and mass are chosen by `adaptation.py`. Read `nuts.py` next: it chooses L.
 """
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.core import Tracer
-from jax.flatten_util import ravel_pytree
 
 from bayesjax import tree
-from bayesjax.kernels.gradient import as_schedule, may_change, value_and_grad
+from bayesjax.kernels.gradient import as_schedule, check_positive, may_change, terms_and_grad
+from bayesjax.kernels.leapfrog import Evaluate, Point, energy_change, kinetic_energy, leapfrog
+from bayesjax.kernels.mass import InverseMass, check, mass
 from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey, PyTree, Schedule
 
 
@@ -80,22 +77,12 @@ class HMCInfo(NamedTuple):
     aux: PyTree
 
 
-class Point(NamedTuple):
-    """A point of a trajectory: where it is in phase space, and the log density there."""
-
-    position: Params
-    momentum: Params
-    logdensity: Array
-    aux: PyTree
-    gradient: Params
-
-
 def hmc(
     logdensity: Density,
     *,
     step_size: float | Schedule,
     num_integration_steps: int,
-    inverse_mass_matrix: float | Array | Params = 1.0,
+    inverse_mass_matrix: InverseMass = 1.0,
     temperature: float = 1.0,
     divergence_threshold: float = 1000.0,
     full_batch: bool = False,
@@ -104,11 +91,13 @@ def hmc(
 
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set. If it uses its
-        key or a batch that changes, each step is exact for that of its own key and batch, and the chain for none.
+        key or a batch that changes, each step is exact for that of its own key and batch, and the chain for none. In
+        place of the scalar it may return the terms of that sum (`posteriors.log_posterior(as_terms=True)`): the
+        decision subtracts them one by one.
       step_size: eps > 0, or a schedule of the step count.
       num_integration_steps: L, at least 1; a trajectory of the length eps L.
-      inverse_mass_matrix: the diagonal of M^-1: a number, a tree like the position, or a vector `[dim]` in the order of
-        `jax.flatten_util.ravel_pytree`. Best near the variances of the target.
+      inverse_mass_matrix: M^-1: a number; its diagonal, as a tree like the position or a vector `[dim]` in the order of
+        `jax.flatten_util.ravel_pytree`; or all of it, `[dim, dim]`. Best near the target's covariance.
       temperature: T > 0.
       divergence_threshold: the energy error, in units of T, from which on a step is reported as divergent.
       full_batch: promises that every step is given the same batch, so that its gradient serves the next one too.
@@ -121,11 +110,11 @@ def hmc(
         kernel is a player of a game and was promised one batch.
     """
     schedule = as_schedule(step_size)
-    for name, value in {"inverse_mass_matrix": inverse_mass_matrix, "temperature": temperature}.items():
-        _check_positive(name, value)
+    check(inverse_mass_matrix)
+    check_positive(temperature=temperature)
     if num_integration_steps < 1:
         raise ValueError(f"num_integration_steps must be at least 1; got {num_integration_steps}")
-    evaluate = value_and_grad(logdensity)
+    evaluate = terms_and_grad(logdensity)
 
     def init(position: Params, rng_key: PRNGKey) -> HMCState:
         del rng_key
@@ -137,34 +126,33 @@ def hmc(
             raise ValueError("full_batch promises one batch for all steps; got that of a game, where others move")
 
         def density(position: Params) -> tuple[Array, PyTree, Params]:
-            value, aux, gradient = evaluate(position, jax.random.clone(density_key), batch)  # one key, knowingly
-            return value.astype(jnp.result_type(float)), aux, gradient
+            terms, aux, gradient = evaluate(position, jax.random.clone(density_key), batch)  # one key, knowingly
+            return terms.astype(jnp.result_type(float)), aux, gradient
 
         if may_change(logdensity, state.position, density_key, batch, full_batch=full_batch):
             first = density(state.position)
         else:
             first = _kept(density, state)
-        mass = _diagonal(inverse_mass_matrix, state.position)
-        noise = tree.normal_like(momentum_key, state.position, exact=True)
-        momentum = jax.tree.map(lambda xi, m: (jnp.sqrt(temperature / m) * xi).astype(xi.dtype), noise, mass)
+        momentum_of, velocity = mass(inverse_mass_matrix, state.position)
+        drawn = momentum_of(tree.normal_like(momentum_key, state.position, exact=True))
+        momentum = jax.tree.map(lambda p: (jnp.sqrt(temperature) * p).astype(p.dtype), drawn)
         start = Point(state.position, momentum, *first)
-        end = leapfrog(density, start, schedule(state.step), mass, num_integration_steps)
+        end = leapfrog(density, start, schedule(state.step), velocity, num_integration_steps)
 
-        energy = hamiltonian(start, mass)
-        energy_error = hamiltonian(end, mass) - energy
+        energy_error = energy_change(start, end, velocity)
         probability = jnp.minimum(1.0, jnp.exp(-energy_error / temperature))
         is_accepted = jax.random.uniform(accept_key) < probability  # never, if it is not a number
         position, value, gradient = jax.tree.map(
             functools.partial(jnp.where, is_accepted),
-            (end.position, end.logdensity, end.gradient),
-            (start.position, start.logdensity, start.gradient),
+            (end.position, jnp.sum(end.logdensity), end.gradient),
+            (start.position, jnp.sum(start.logdensity), start.gradient),
         )
         info = HMCInfo(
             logdensity=value,
             acceptance_probability=jnp.nan_to_num(probability),
             is_accepted=is_accepted,
             is_divergent=~(energy_error / temperature <= divergence_threshold),
-            energy=energy,
+            energy=kinetic_energy(momentum, velocity) - jnp.sum(start.logdensity),
             energy_error=energy_error,
             aux=end.aux,
         )
@@ -173,92 +161,18 @@ def hmc(
     return Kernel(init, step)
 
 
-def leapfrog(
-    density: Callable[[Params], tuple[Array, PyTree, Params]],
-    start: Point,
-    step_size: float | Array,
-    inverse_mass: Params,
-    num_steps: int,
-) -> Point:
-    """The end of a trajectory of `num_steps` >= 1 leapfrog steps: as many evaluations of the density.
-
-    Args:
-      density: value, auxiliary output and gradient at a position.
-      start: with the gradient at its position.
-      step_size: eps.
-      inverse_mass: the diagonal of M^-1, a tree like the position, of numbers or arrays.
-      num_steps: L.
-    """
-
-    def kick(momentum: Params, gradient: Params, size: float | Array) -> Params:
-        return jax.tree.map(lambda p, g: (p + size * g).astype(p.dtype), momentum, gradient)
-
-    def drift(position: Params, momentum: Params) -> Params:
-        return jax.tree.map(
-            lambda theta, m, p: (theta + step_size * m * p).astype(theta.dtype), position, inverse_mass, momentum
-        )
-
-    def kick_and_drift(_: Array, moving: tuple[Params, Params]) -> tuple[Params, Params]:
-        position, momentum = moving
-        momentum = kick(momentum, density(position)[2], step_size)
-        return drift(position, momentum), momentum
-
-    momentum = kick(start.momentum, start.gradient, step_size / 2)
-    moving = drift(start.position, momentum), momentum
-    position, momentum = lax.fori_loop(0, num_steps - 1, kick_and_drift, moving)  # carries no more than it must
-    value, aux, gradient = density(position)
-    return Point(position, kick(momentum, gradient, step_size / 2), value, aux, gradient)
-
-
-def hamiltonian(point: Point, inverse_mass: Params) -> Array:
-    """H = -log p(theta) + p' M^-1 p / 2."""
-    velocity = jax.tree.map(jnp.multiply, inverse_mass, point.momentum)
-    return tree.dot(velocity, point.momentum) / 2 - point.logdensity
-
-
-def _kept(density: Callable[[Params], tuple[Array, PyTree, Params]], state: HMCState) -> tuple[Array, PyTree, Params]:
+def _kept(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
     """What the state keeps of the density at its position (of aux, zeros); in the first step, its evaluation.
 
     A `while` of at most one turn is free when it takes none, under `vmap` too, where `cond` would evaluate every time.
+    Of a sum, the state keeps no terms: they are computed again, without their gradient.
     """
-    _, aux, _ = jax.eval_shape(density, state.position)
+    terms, aux, _ = jax.eval_shape(density, state.position)
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux)
+    kept = state.logdensity if terms.ndim == 0 else density(state.position)[0]
     _, known = lax.while_loop(
         lambda carry: ~carry[0],
         lambda carry: (jnp.ones_like(carry[0]), density(state.position)),
-        (state.step > 0, (state.logdensity, blank, state.gradient)),
+        (state.step > 0, (kept, blank, state.gradient)),
     )
     return known
-
-
-def _check_positive(name: str, value: float | Array | Params) -> None:
-    """Raises ValueError unless every element that can be read while tracing is positive and finite."""
-    known = [np.asarray(leaf) for leaf in jax.tree.leaves(value) if not isinstance(leaf, Tracer)]
-    if not all(np.all((leaf > 0) & np.isfinite(leaf)) for leaf in known):
-        raise ValueError(f"{name} must be positive and finite; got {value}")
-
-
-def _diagonal(inverse_mass_matrix: float | Array | Params, position: Params) -> Params:
-    """The diagonal of M^-1 as a tree like the position, of numbers or arrays.
-
-    Raises:
-      ValueError: if it does not fit the position.
-    """
-    leaves, structure = jax.tree.flatten(inverse_mass_matrix)
-    shapes = [jnp.shape(leaf) for leaf in leaves]
-    is_array = jax.tree_util.treedef_is_leaf(structure)
-    if is_array and shapes == [()]:
-        return jax.tree.map(lambda leaf: inverse_mass_matrix, position)
-    expected = [jnp.shape(leaf) for leaf in jax.tree.leaves(position)]
-    if structure == jax.tree.structure(position) and all(
-        shape in ((), of_leaf) for shape, of_leaf in zip(shapes, expected, strict=True)
-    ):
-        return inverse_mass_matrix
-    dim = tree.num_elements(position)
-    if is_array and shapes == [(dim,)]:
-        flat, unravel = ravel_pytree(position)
-        return unravel(jnp.asarray(inverse_mass_matrix, flat.dtype))
-    raise ValueError(
-        f"inverse_mass_matrix must be a number, a tree like the position or a vector of its {dim} elements; "
-        f"got {structure} with shapes {shapes}"
-    )

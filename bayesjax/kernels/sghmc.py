@@ -29,7 +29,8 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import tree
-from bayesjax.kernels.gradient import as_schedule, check_non_negative, value_and_grad
+from bayesjax.kernels.gradient import as_schedule, as_temperature, check_non_negative, value_and_grad
+from bayesjax.kernels.preconditioning import Preconditioner, none, step_sizes
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
 
@@ -39,16 +40,18 @@ class SGHMCState(NamedTuple):
     Attributes:
       step: int32 scalar, the number of steps taken.
       position: theta.
-      momentum: v / eta, shaped like `position`: the decayed sum of gradients that an optimiser calls its momentum,
+      momentum: v / (eta G), shaped like `position`: the decayed sum of gradients that an optimiser calls its momentum,
         plus the noise so far; the friction of the next step is still to be paid.
-      step_size: the last positive eta; when a schedule changes eta, the momentum is rescaled so that the kinetic
-        energy is kept.
+      step_size: the last positive eta; when a schedule changes eta, or a preconditioner G, the momentum is rescaled so
+        that the kinetic energy is kept.
+      preconditioner: what the preconditioner carries.
     """
 
     step: Array
     position: Params
     momentum: Params
     step_size: Array
+    preconditioner: PyTree
 
 
 class SGHMCInfo(NamedTuple):
@@ -75,8 +78,9 @@ def sghmc(
     *,
     step_size: float | Schedule,
     friction: float = 0.1,
-    temperature: float = 1.0,
+    temperature: float | Schedule = 1.0,
     noise_estimate: float = 0.0,
+    preconditioner: Preconditioner | None = None,
 ) -> Kernel:
     """Samples `exp(logdensity / temperature)` by underdamped Langevin steps without a Metropolis correction.
 
@@ -86,10 +90,11 @@ def sghmc(
       step_size: eta > 0, or a schedule of the step count that starts above 0. Learning rate of the mean loss =
         `step_size * num_data`.
       friction: alpha in (0, 1); the momentum of the equivalent SGD is 1 - alpha.
-      temperature: T >= 0; T = 0 is SGD with momentum.
+      temperature: T >= 0, or a schedule; T = 0 is SGD with momentum.
       noise_estimate: beta >= 0, Chen et al.'s `B-hat` in the units of alpha: `eta / 2` times the variance of one
         coordinate of the minibatch gradient. The noise that the minibatch brings is taken off the noise injected; if
         it alone exceeds alpha T, none is injected.
+      preconditioner: G, of `kernels.preconditioning`, the inverse of a diagonal mass matrix; None is 1.
 
     Returns:
       A kernel whose state is an `SGHMCState` and whose info is an `SGHMCInfo`.
@@ -97,54 +102,79 @@ def sghmc(
     Raises:
       ValueError: if an argument is outside its range.
     """
-    schedule = as_schedule(step_size)
-    check_non_negative(temperature=temperature, noise_estimate=noise_estimate)
+    schedule, temperature_of = as_schedule(step_size), as_temperature(temperature)
+    check_non_negative(noise_estimate=noise_estimate)
     if isinstance(friction, numbers.Real) and not 0 < friction < 1:
         raise ValueError(f"friction must lie strictly between 0 and 1; got {friction}")
+    preconditioner = preconditioner or none()
     evaluate = value_and_grad(logdensity)
 
     def init(position: Params, rng_key: PRNGKey) -> SGHMCState:
         """Starts with the momentum drawn from its stationary law, N(0, T I) at unit mass."""
-        eta = jnp.asarray(schedule(jnp.zeros((), jnp.int32)), jnp.float32)
+        start, known = jnp.zeros((), jnp.int32), preconditioner.init(position)
+        eta = jnp.asarray(schedule(start), jnp.float32)
         if _is_zero(temperature):
             momentum = jax.tree.map(jnp.zeros_like, position)
         else:
-            scale = jnp.sqrt(temperature / _kinetic_scale(eta, friction))
-            noise = tree.normal_like(rng_key, position)
-            momentum = jax.tree.map(lambda xi: (scale * xi).astype(xi.dtype), noise)
-        return SGHMCState(jnp.zeros((), jnp.int32), position, momentum, eta)
+
+            def drawn(xi: Array, size: Array) -> Array:
+                return (jnp.sqrt(temperature_of(start) / _kinetic_scale(size, friction)) * xi).astype(xi.dtype)
+
+            sizes = step_sizes(eta, preconditioner.diagonal(known), position)
+            momentum = jax.tree.map(drawn, tree.normal_like(rng_key, position), sizes)
+        return SGHMCState(start, position, momentum, eta, known)
 
     def step(rng_key: PRNGKey, state: SGHMCState, batch: PyTree) -> tuple[SGHMCState, SGHMCInfo]:
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
         eta = jnp.asarray(schedule(state.step), jnp.float32)
         positive = jnp.where(eta > 0, eta, state.step_size)  # a schedule that ends at 0 stops, and divides by nothing
-        rescale = jnp.sqrt(state.step_size / positive)
+        known = preconditioner.update(state.preconditioner, gradient)
 
-        momentum = jax.tree.map(
-            lambda m, grad: (grad + (1 - friction) * (rescale * m)).astype(m.dtype), state.momentum, gradient
-        )
+        def sizes(eta: Array, known: PyTree) -> Params:
+            return step_sizes(eta, preconditioner.diagonal(known), state.position)
+
+        before, divisors = sizes(state.step_size, state.preconditioner), sizes(positive, known)
+        steps = sizes(eta, known)
+
+        def kick(m: Array, grad: Array, old: Array, new: Array) -> Array:
+            return (grad + (1 - friction) * (jnp.sqrt(old / new) * m)).astype(m.dtype)
+
+        momentum = jax.tree.map(kick, state.momentum, gradient, before, divisors)
         if _is_zero(temperature):
-            position = jax.tree.map(lambda theta, m: (theta + eta * m).astype(theta.dtype), state.position, momentum)
-        else:
-            sd = jnp.sqrt(2 * eta * jnp.maximum(friction * temperature - noise_estimate, 0.0))
-            pending = (1 - friction / 2) / (1 - friction) / positive
-            noise = jax.tree.map(lambda xi: (sd * xi).astype(xi.dtype), tree.normal_like(noise_key, state.position))
-            momentum = jax.tree.map(lambda m, n: (m + pending * n).astype(m.dtype), momentum, noise)
-            excess = eta * pending - 0.5  # of n in the momentum, over what the drift takes: one pass over each array
             position = jax.tree.map(
-                lambda theta, m, n: (theta + eta * m - excess * n).astype(theta.dtype), state.position, momentum, noise
+                lambda theta, m, size: (theta + size * m).astype(theta.dtype), state.position, momentum, steps
             )
+        else:
+            strength = 2 * jnp.maximum(friction * temperature_of(state.step) - noise_estimate, 0.0)
+            share = (1 - friction / 2) / (1 - friction)
+
+            def injected(xi: Array, size: Array) -> Array:
+                return (jnp.sqrt(strength * size) * xi).astype(xi.dtype)
+
+            def keep(m: Array, n: Array, divisor: Array) -> Array:
+                return (m + share / divisor * n).astype(m.dtype)
+
+            def drift(theta: Array, m: Array, n: Array, size: Array, divisor: Array) -> Array:
+                excess = size * (share / divisor) - 0.5  # of n in the momentum, over what the drift takes: one pass
+                return (theta + size * m - excess * n).astype(theta.dtype)
+
+            noise = jax.tree.map(injected, tree.normal_like(noise_key, state.position), steps)
+            momentum = jax.tree.map(keep, momentum, noise, divisors)
+            position = jax.tree.map(drift, state.position, momentum, noise, steps, divisors)
+
+        def kinetic(m: Array, size: Array) -> Array:
+            return jnp.sum(_kinetic_scale(size, friction) * jnp.square(m))
 
         dim = tree.num_elements(position)
         info = SGHMCInfo(
             logdensity=value,
             gradient_norm=tree.norm(gradient),
-            kinetic_temperature=_kinetic_scale(eta, friction) * tree.dot(momentum, momentum) / dim,
+            kinetic_temperature=tree.total(jax.tree.map(kinetic, momentum, steps)) / dim,
             configurational_temperature=-tree.dot(state.position, gradient) / dim,
             aux=aux,
         )
-        return SGHMCState(state.step + 1, position, momentum, positive), info
+        return SGHMCState(state.step + 1, position, momentum, positive, known), info
 
     return Kernel(init, step)
 
@@ -154,6 +184,6 @@ def _kinetic_scale(eta: Array, friction: float) -> Array:
     return (1 - friction) ** 2 * 2 * eta / (2 - friction)
 
 
-def _is_zero(temperature: float | Array) -> bool:
+def _is_zero(temperature: float | Array | Schedule) -> bool:
     """Whether the temperature is known to be 0 while tracing, so that no noise need be made."""
     return isinstance(temperature, (int, float)) and temperature == 0

@@ -2,10 +2,11 @@
 
     theta <- theta + eta * grad log p(theta) + sqrt(2 eta T) xi,     xi ~ N(0, I)
 
-On N(0, 1) with exact gradients the stationary variance is T / (1 - eta/2): the bias is first order in the step size.
-Source: Welling & Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011 (who write eta/2 for
-our eta). BlackJAX's `sgld` has the same update and was checked to be right; it carries neither state nor diagnostics,
-so the step is written here. Read `sghmc.py` next: momentum makes the same gradients go further.
+with a step size for each weight if it has a preconditioner (`preconditioning.py`). On N(0, 1) with exact gradients the
+stationary variance is T / (1 - eta/2): the bias is first order in the step size. Source: Welling & Teh, "Bayesian
+learning via stochastic gradient Langevin dynamics", ICML 2011 (who write eta/2 for our eta). BlackJAX's `sgld` has the
+same update and was checked to be right; it carries neither state nor diagnostics, so the step is written here. Read
+`sghmc.py` next: momentum makes the same gradients go further.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import tree
-from bayesjax.kernels.gradient import as_schedule, check_non_negative, value_and_grad
+from bayesjax.kernels.gradient import as_schedule, as_temperature, value_and_grad
+from bayesjax.kernels.preconditioning import Preconditioner, none, step_sizes
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
 
@@ -24,10 +26,12 @@ class SGLDState(NamedTuple):
     Attributes:
       step: int32 scalar, the number of steps taken.
       position: the parameters.
+      preconditioner: what the preconditioner carries.
     """
 
     step: Array
     position: Params
+    preconditioner: PyTree
 
 
 class SGLDInfo(NamedTuple):
@@ -46,39 +50,48 @@ class SGLDInfo(NamedTuple):
     aux: PyTree
 
 
-def sgld(logdensity: Density, *, step_size: float | Schedule, temperature: float = 1.0) -> Kernel:
+def sgld(
+    logdensity: Density,
+    *,
+    step_size: float | Schedule,
+    temperature: float | Schedule = 1.0,
+    preconditioner: Preconditioner | None = None,
+) -> Kernel:
     """Samples `exp(logdensity / temperature)` by Langevin steps without a Metropolis correction.
 
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set, or its
         unbiased minibatch estimate (`posteriors.log_posterior`).
       step_size: eta > 0, or a schedule of the step count. Learning rate of the mean loss = `step_size * num_data`.
-      temperature: T >= 0; T = 0 is gradient ascent.
+      temperature: T >= 0, or a schedule; T = 0 is gradient ascent.
+      preconditioner: G, of `kernels.preconditioning`; None is 1.
 
     Raises:
       ValueError: if `step_size` is not positive or `temperature` is negative.
     """
-    schedule = as_schedule(step_size)
-    check_non_negative(temperature=temperature)
+    schedule, temperature_of = as_schedule(step_size), as_temperature(temperature)
+    preconditioner = preconditioner or none()
     evaluate = value_and_grad(logdensity)
 
     def init(position: Params, rng_key: PRNGKey) -> SGLDState:
         del rng_key
-        return SGLDState(jnp.zeros((), jnp.int32), position)
+        return SGLDState(jnp.zeros((), jnp.int32), position, preconditioner.init(position))
 
     def step(rng_key: PRNGKey, state: SGLDState, batch: PyTree) -> tuple[SGLDState, SGLDInfo]:
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
-        eta = schedule(state.step)
-        scale = jnp.sqrt(2 * eta * temperature)
+        known = preconditioner.update(state.preconditioner, gradient)
+        sizes = step_sizes(schedule(state.step), preconditioner.diagonal(known), state.position)
+        now = temperature_of(state.step)
         position = jax.tree.map(
-            lambda theta, grad, xi: (theta + eta * grad + scale * xi).astype(theta.dtype),
+            lambda theta, grad, xi, eta: (theta + eta * grad + jnp.sqrt(2 * eta * now) * xi).astype(theta.dtype),
             state.position,
             gradient,
             tree.normal_like(noise_key, state.position),
+            sizes,
         )
         dim = tree.num_elements(state.position)
         info = SGLDInfo(value, tree.norm(gradient), -tree.dot(state.position, gradient) / dim, aux)
-        return SGLDState(state.step + 1, position), info
+        return SGLDState(state.step + 1, position, known), info
 
     return Kernel(init, step)

@@ -9,6 +9,7 @@ density can be sampled at temperature 1. The prior is counted once.
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from bayesjax import axes, tree
 from bayesjax.types import Array, Density, Params, Prior, PRNGKey, PyTree
@@ -19,28 +20,48 @@ def data_sum(values: Array, num_data: float) -> Array:
     return num_data * values.mean()
 
 
-def log_posterior(log_likelihood: Callable, log_prior: Prior, num_data: int) -> Density:
+def log_posterior(
+    log_likelihood: Callable,
+    log_prior: Prior,
+    num_data: int,
+    *,
+    chunk_size: int | None = None,
+    as_terms: bool = False,
+) -> Density:
     """Log posterior density up to a constant, estimated on a minibatch.
 
     Args:
       log_likelihood: of one example, `(params, rng_key, example) -> scalar` or `(scalar, aux)`.
       log_prior: `params -> scalar`.
       num_data: N, the number of examples in the data set.
+      chunk_size: examples seen at once, for batches whose activations do not fit into memory: the value and, in a
+        second pass over each chunk, its gradient are added up chunk by chunk. None sees all at once.
+      as_terms: whether the value is returned as its terms `[1 + n]`, the prior and N/n times each example's: samplers
+        with a decision then subtract term by term, which matters where the sum is beyond 1e5 (`kernels.hmc`).
 
     Returns:
-      `(params, rng_key, batch) -> (scalar, aux)`, `aux` averaged over the batch; every leaf of `batch` has a leading
-      batch axis.
+      `(params, rng_key, batch) -> (scalar or terms, aux)`, `aux` averaged over the batch; every leaf of `batch` has a
+      leading batch axis.
 
     Raises:
-      ValueError: if `num_data` is not positive.
+      ValueError: if `num_data` or `chunk_size` is not positive.
     """
-    if num_data < 1:
-        raise ValueError(f"num_data must be at least 1; got {num_data}")
+    for name, value in {"num_data": num_data, "chunk_size": chunk_size}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}")
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         keys = axes.own_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)
-        out = jax.vmap(log_likelihood, in_axes=(None, 0, 0))(params, keys, batch)
+        if chunk_size is None:
+            out = jax.vmap(log_likelihood, in_axes=(None, 0, 0))(params, keys, batch)
+        else:
+            again = jax.checkpoint(lambda example: log_likelihood(params, *example))
+            out = jax.lax.map(again, (keys, batch), batch_size=chunk_size)
         values, aux = out if isinstance(out, tuple) else (out, {})
-        return log_prior(params) + data_sum(values, num_data), jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)
+        if as_terms:
+            value = jnp.concatenate([jnp.reshape(log_prior(params), 1), num_data / values.size * values.ravel()])
+        else:
+            value = log_prior(params) + data_sum(values, num_data)
+        return value, jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)
 
     return logdensity

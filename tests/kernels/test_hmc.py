@@ -268,9 +268,9 @@ def test_draws_scale_with_the_root_of_the_temperature():
     assert tree.norm(warm.position) > 0.1
 
 
-def test_the_mass_may_be_a_number_a_tree_or_a_vector():
+def test_the_mass_may_be_a_number_a_tree_a_vector_or_a_matrix():
     """All forms of one diagonal give one step; another diagonal another."""
-    forms = 0.5, {"x": 0.5}, {"x": np.full(3, 0.5)}, np.full(3, 0.5)
+    forms = 0.5, {"x": 0.5}, {"x": np.full(3, 0.5)}, np.full(3, 0.5), np.diag([0.5, 0.5, 0.5])
     positions = [one_step(inverse_mass_matrix=form)[1].position["x"] for form in forms]
     for position in positions[1:]:
         np.testing.assert_allclose(position, positions[0], rtol=1e-6)
@@ -285,6 +285,8 @@ def test_the_mass_may_be_a_number_a_tree_or_a_vector():
         ({"temperature": 0.0}, "temperature must be positive.*0"),
         ({"inverse_mass_matrix": np.array([1.0, -1.0, 1.0])}, "inverse_mass_matrix must be positive.*-1"),
         ({"inverse_mass_matrix": np.ones(4)}, r"inverse_mass_matrix must be .* its 3 elements; got .*\(4,\)"),
+        ({"inverse_mass_matrix": np.ones((3, 3))}, "inverse_mass_matrix must be positive"),
+        ({"inverse_mass_matrix": np.eye(4)}, r"its 3 elements; got .*\(4, 4\)"),
         ({"inverse_mass_matrix": {"y": 1.0}}, "inverse_mass_matrix must be .* a tree like the position"),
         ({"inverse_mass_matrix": {"x": np.ones(2)}}, r"inverse_mass_matrix must be .*\(2,\)"),
     ],

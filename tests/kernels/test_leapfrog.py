@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from bayesjax import tree
-from bayesjax.kernels.hmc import Point, leapfrog
+from bayesjax import kernels, tree
+from bayesjax.kernels.leapfrog import Point, energy_change, leapfrog
+from bayesjax.kernels.mass import mass
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 INVERSE_MASS = {"x": np.array([2.0, 1.0, 0.5]), "b": 0.7}
@@ -43,7 +44,8 @@ def ours(position, momentum, step_size, num_steps):
     def density(position):
         return logdensity(position), {}, gradient(position)
 
-    end = leapfrog(density, Point(position, momentum, *density(position)), step_size, INVERSE_MASS, num_steps)
+    velocity = mass(INVERSE_MASS, position).velocity
+    end = leapfrog(density, Point(position, momentum, *density(position)), step_size, velocity, num_steps)
     return end.position, end.momentum
 
 
@@ -152,3 +154,41 @@ def test_the_trajectory_is_that_of_blackjax():
         state = jax.lax.fori_loop(0, 7, lambda _, state: verlet(state, 0.1), state)
         for found, expected in zip(ours(*start(), 0.1, 7), state[:2], strict=True):
             assert tree.norm(jax.tree.map(jnp.subtract, found, expected)) < 1e-12
+
+
+def test_every_point_of_a_trajectory():
+    """`kernels.trajectory` ends where `leapfrog` does, starts at the start, and its H stays within 1 %."""
+    points = kernels.trajectory(
+        logdensity, *start(), step_size=0.1, num_integration_steps=7, inverse_mass_matrix=INVERSE_MASS
+    )
+    last = jax.tree.map(lambda leaf: leaf[-1], points)
+    for found, expected in zip(last[:2], ours(*start(), 0.1, 7), strict=True):
+        assert tree.norm(jax.tree.map(jnp.subtract, found, expected)) < 1e-5
+    np.testing.assert_array_equal(points.position["x"][0], start()[0]["x"])
+    kinetic = jax.vmap(lambda p: tree.dot(jax.tree.map(jnp.multiply, INVERSE_MASS, p), p) / 2)(points.momentum)
+    energy = kinetic - points.logdensity
+    assert energy.shape == (8,) and jnp.ptp(energy) < 0.01 * jnp.abs(energy[0]) < jnp.ptp(kinetic)
+    with pytest.raises(ValueError, match="num_integration_steps must be at least 1; got 0"):
+        kernels.trajectory(logdensity, *start(), step_size=0.1, num_integration_steps=0)
+
+
+def test_the_energy_change_survives_float32():
+    """With 60 000 terms of size 3 and 40 000 momenta, H is 1e5 and its change is known to 1e-4; of sums, to 1e-2.
+
+    The change of either kind is compared with that in float64.
+    """
+    rng = np.random.default_rng(0)
+    terms, momentum = rng.normal(-3, 1, size=60_000), rng.normal(size=40_000)
+    changes = 1e-3 * rng.normal(size=60_000), 1e-3 * rng.normal(size=40_000)
+
+    def point(terms, momentum, dtype):
+        return Point({}, {"p": jnp.asarray(momentum, dtype)}, jnp.asarray(terms, dtype), {}, {})
+
+    ends = [(terms, momentum), (terms + changes[0], momentum + changes[1])]
+    single = [point(*end, jnp.float32) for end in ends]
+    exact = np.sum(np.square(np.float32(ends[1][1]), dtype=float) - np.square(np.float32(momentum), dtype=float)) / 2
+    exact -= np.sum(np.float32(ends[1][0]).astype(float) - np.float32(terms).astype(float))
+    found = energy_change(*single, lambda momentum: momentum)
+    of_sums = [jnp.sum(jnp.square(end.momentum["p"])) / 2 - jnp.sum(end.logdensity) for end in single]
+    assert abs(found - exact) < 1e-4
+    assert abs(of_sums[1] - of_sums[0] - exact) > 1e-3

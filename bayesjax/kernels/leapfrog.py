@@ -1,0 +1,141 @@
+"""Leapfrog: Hamiltonian dynamics in steps that can be taken back, and that keep volume.
+
+With H = U + K, U = -log p and K = p' M^-1 p / 2, L steps of size eps are
+
+    p     <- p - eps/2 grad U(theta)       # half a kick, in which M has no part
+    theta <- theta + eps M^-1 p            # L drifts, and between them
+    p     <- p - eps grad U(theta)         # L - 1 whole kicks
+    p     <- p - eps/2 grad U(theta)       # half a kick
+
+H changes by O(eps^2), however long the trajectory. Turn the momentum at its end and the same steps lead back; the
+determinant of the map is 1. Source: Neal, "MCMC using Hamiltonian dynamics", 2011. Read `hmc.py` next.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from bayesjax import tree
+from bayesjax.kernels.mass import InverseMass, mass
+from bayesjax.types import Array, Params, PyTree
+
+Evaluate = Callable[[Params], tuple[Array, PyTree, Params]]
+"""Value (or terms whose sum it is), auxiliary output and gradient of a log density at a position."""
+
+
+class Point(NamedTuple):
+    """A point of a trajectory: where it is in phase space, and the log density there.
+
+    Attributes:
+      position: theta.
+      momentum: p.
+      logdensity: a scalar, or an array of terms whose sum it is.
+      aux: what the density returned beside it.
+      gradient: of the log density.
+    """
+
+    position: Params
+    momentum: Params
+    logdensity: Array
+    aux: PyTree
+    gradient: Params
+
+
+def leapfrog(
+    density: Evaluate,
+    start: Point,
+    step_size: float | Array,
+    velocity: Callable[[Params], Params],
+    num_steps: int,
+) -> Point:
+    """The end of a trajectory of `num_steps` >= 1 steps: as many evaluations of the density.
+
+    Args:
+      density: value, auxiliary output and gradient at a position.
+      start: with the gradient at its position.
+      step_size: eps.
+      velocity: of a momentum, M^-1 p (`mass.Mass`).
+      num_steps: L.
+    """
+
+    def kick_and_drift(_: Array, moving: tuple[Params, Params]) -> tuple[Params, Params]:
+        position, momentum = moving
+        momentum = _kick(momentum, density(position)[2], step_size)
+        return _drift(position, velocity(momentum), step_size), momentum
+
+    momentum = _kick(start.momentum, start.gradient, step_size / 2)
+    moving = _drift(start.position, velocity(momentum), step_size), momentum
+    position, momentum = lax.fori_loop(0, num_steps - 1, kick_and_drift, moving)  # carries no more than it must
+    value, aux, gradient = density(position)
+    return Point(position, _kick(momentum, gradient, step_size / 2), value, aux, gradient)
+
+
+def trajectory(
+    logdensity: Callable[[Params], Array],
+    position: Params,
+    momentum: Params,
+    *,
+    step_size: float,
+    num_integration_steps: int,
+    inverse_mass_matrix: InverseMass = 1.0,
+) -> Point:
+    """Every point of a trajectory, its start included: to look at, not to sample with.
+
+    Args:
+      logdensity: `position -> scalar`.
+      position: theta.
+      momentum: p.
+      step_size: eps.
+      num_integration_steps: L, at least 1.
+      inverse_mass_matrix: M^-1 in any form of `mass.mass`.
+
+    Returns:
+      A `Point` with leaves `[L + 1, ...]`; minus `logdensity` is U of each.
+
+    Raises:
+      ValueError: if there is no step, or the mass does not fit the position.
+    """
+    if num_integration_steps < 1:
+        raise ValueError(f"num_integration_steps must be at least 1; got {num_integration_steps}")
+    velocity = mass(inverse_mass_matrix, position).velocity
+
+    def evaluate(position: Params) -> tuple[Array, PyTree, Params]:
+        value, gradient = jax.value_and_grad(logdensity)(position)
+        return value, {}, gradient
+
+    def one_step(point: Point, _: None) -> tuple[Point, Point]:
+        point = leapfrog(evaluate, point, step_size, velocity, 1)
+        return point, point
+
+    start = Point(position, momentum, *evaluate(position))
+    _, points = lax.scan(one_step, start, None, length=num_integration_steps)
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, points)
+
+
+def kinetic_energy(momentum: Params, velocity: Callable[[Params], Params]) -> Array:
+    """K = p' M^-1 p / 2."""
+    return tree.dot(velocity(momentum), momentum) / 2
+
+
+def energy_change(start: Point, end: Point, velocity: Callable[[Params], Params]) -> Array:
+    """H(end) - H(start), subtracted element by element and term by term before anything is added up.
+
+    Sums over ten thousand weights or examples are as large as 1e5, where float32 has steps of 0.01; the changes along a
+    trajectory are not.
+    """
+    doubled = jax.tree.map(
+        lambda p, v, p0, v0: jnp.sum(p * v - p0 * v0),
+        end.momentum, velocity(end.momentum), start.momentum, velocity(start.momentum),
+    )  # fmt: skip
+    return tree.total(doubled) / 2 - jnp.sum(end.logdensity - start.logdensity)
+
+
+def _kick(momentum: Params, gradient: Params, size: float | Array) -> Params:
+    return jax.tree.map(lambda p, g: (p + size * g).astype(p.dtype), momentum, gradient)
+
+
+def _drift(position: Params, velocity: Params, size: float | Array) -> Params:
+    return jax.tree.map(lambda theta, v: (theta + size * v).astype(theta.dtype), position, velocity)

@@ -1,0 +1,131 @@
+"""A step size for each weight: Langevin samplers with a diagonal preconditioner G, the inverse of a mass matrix.
+
+    theta <- theta + eta G grad log p + sqrt(2 eta T G) xi
+
+`fixed` has a constant G, and the stationary law stays what it is. `rmsprop` follows the gradients' squares,
+
+    V <- decay V + (1 - decay) (g / N)^2,    G = 1 / (epsilon + sqrt(V))
+
+as Adam and RMSprop do. While G moves with theta, the law is off by the term div G that is left out here as in the
+source, of the size of 1 - decay; after `num_adaptation` steps G stays, and nothing is off. Sources: Li, Chen, Carlson &
+Carin, "Preconditioned stochastic gradient Langevin dynamics for deep neural networks", AAAI 2016; Wenzel et al., "How
+good is the Bayes posterior in deep neural networks really?", ICML 2020 (who keep it constant within a cycle).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bayesjax.kernels.gradient import check_positive
+from bayesjax.types import Array, Params, PyTree
+
+
+class Preconditioner(NamedTuple):
+    """Pass it to `sgld` or `sghmc`.
+
+    Attributes:
+      init: of a position, the state that the kernel carries.
+      update: of the state and a gradient of the log density, the next state.
+      diagonal: of the state, G: a tree like the position, of numbers or arrays.
+    """
+
+    init: Callable[[Params], PyTree]
+    update: Callable[[PyTree, Params], PyTree]
+    diagonal: Callable[[PyTree], Params]
+
+
+class RMSPropState(NamedTuple):
+    """Carried by `rmsprop`.
+
+    Attributes:
+      step: int32 scalar, the gradients seen.
+      mean_square: V, like the position.
+    """
+
+    step: Array
+    mean_square: Params
+
+
+def none() -> Preconditioner:
+    """G = 1."""
+    return fixed(1.0)
+
+
+def fixed(diagonal: float | Params) -> Preconditioner:
+    """A constant G.
+
+    Args:
+      diagonal: a number, or a tree like the position; best near the variances of the target.
+
+    Raises:
+      ValueError: from `diagonal`, if it does not fit.
+    """
+    if isinstance(diagonal, float):
+        check_positive(diagonal=diagonal)
+
+    def init(position: Params) -> PyTree:
+        del position
+        return ()
+
+    return Preconditioner(init, lambda state, gradient: state, lambda state: diagonal)
+
+
+def rmsprop(
+    num_data: int, *, decay: float = 0.99, epsilon: float = 1e-5, num_adaptation: int | None = None
+) -> Preconditioner:
+    """G from the running mean of squared gradients.
+
+    Args:
+      num_data: N: gradients of a log density are of sums over N examples, and are divided by it, so that `epsilon` has
+        the size of a mean gradient and `step_size * num_data` is RMSprop's learning rate.
+      decay: of the running mean, in [0, 1).
+      epsilon: keeps G below 1 / epsilon.
+      num_adaptation: steps after which G stays as it is; None: never.
+
+    Raises:
+      ValueError: if an argument is outside its range.
+    """
+    check_positive(num_data=num_data, epsilon=epsilon)
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must lie in [0, 1); got {decay}")
+
+    def init(position: Params) -> RMSPropState:
+        return RMSPropState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, position))
+
+    def update(state: RMSPropState, gradient: Params) -> RMSPropState:
+        moving = True if num_adaptation is None else state.step < num_adaptation
+
+        def of_leaf(v: Array, g: Array) -> Array:
+            new = decay * v + (1 - decay) * jnp.square(g / num_data)
+            return jnp.where(moving, new, v).astype(v.dtype)
+
+        return RMSPropState(state.step + 1, jax.tree.map(of_leaf, state.mean_square, gradient))
+
+    def diagonal(state: RMSPropState) -> Params:
+        return jax.tree.map(lambda v: 1 / (epsilon + jnp.sqrt(v)), state.mean_square)
+
+    return Preconditioner(init, update, diagonal)
+
+
+def step_sizes(step_size: float | Array, diagonal: float | Params, position: Params) -> Params:
+    """The step size of each leaf of the position, eta G: a tree of numbers or arrays.
+
+    Raises:
+      ValueError: if G is neither a number nor a tree like the position.
+    """
+    structure = jax.tree.structure(diagonal)
+    if jax.tree_util.treedef_is_leaf(structure) and not jnp.ndim(diagonal):
+        is_one = isinstance(diagonal, float) and diagonal == 1
+        return jax.tree.map(lambda _: step_size if is_one else step_size * diagonal, position)
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(diagonal)]
+    expected = [jnp.shape(leaf) for leaf in jax.tree.leaves(position)]
+    if structure != jax.tree.structure(position) or any(
+        shape not in ((), of_leaf) for shape, of_leaf in zip(shapes, expected, strict=True)
+    ):
+        raise ValueError(
+            f"the preconditioner's diagonal must be a number or a tree like the position, of shapes {expected}; "
+            f"got {structure} with shapes {shapes}"
+        )
+    return jax.tree.map(lambda g, _: step_size * g, diagonal, position)

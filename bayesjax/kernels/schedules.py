@@ -1,0 +1,77 @@
+"""Step sizes that fall, or that come and go, for samplers whose bias does not vanish at a fixed one.
+
+    polynomial   eta_t = a (b + t)^-gamma, with 0.5 < gamma <= 1 for convergence
+    cyclical     eta_t = eta_0 / 2 (cos(pi s) + 1), s in [0, 1) the place in the cycle; the first part of each cycle at
+                 temperature 0 finds a mode, the rest samples it
+
+Sources: Welling & Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011; Zhang, Li, Zhang, Chen
+& Wilson, "Cyclical stochastic gradient MCMC for Bayesian deep learning", ICLR 2020. Optax has many more that fit.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from bayesjax.kernels.gradient import check_positive
+from bayesjax.types import Array, Schedule
+
+
+class Cyclical(NamedTuple):
+    """What a cyclical sampler needs: `sghmc(density, step_size=cycle.step_size, temperature=cycle.temperature)`.
+
+    Attributes:
+      step_size: by the number of steps taken.
+      temperature: likewise; 0 while it explores, 1 (or what was asked for) while it samples.
+      is_sampling: of step counts, whether draws are to be kept: `draws[cycle.is_sampling(steps)]`.
+    """
+
+    step_size: Schedule
+    temperature: Schedule
+    is_sampling: Schedule
+
+
+def polynomial(scale: float, offset: float = 1.0, power: float = 0.55) -> Schedule:
+    """A step size `scale * (offset + t)^-power`.
+
+    Raises:
+      ValueError: if an argument is not positive, or the power beyond 1.
+    """
+    check_positive(scale=scale, offset=offset, power=power)
+    if power > 1:
+        raise ValueError(f"power must be at most 1, or the chain stops on its way; got {power}")
+    return lambda step: scale * (offset + step) ** -power
+
+
+def cyclical(
+    step_size: float, *, num_steps: int, num_cycles: int, exploration: float = 0.8, temperature: float = 1.0
+) -> Cyclical:
+    """Cosine cycles of the step size, each of which first explores and then samples.
+
+    Args:
+      step_size: eta_0, at the start of each cycle.
+      num_steps: of the whole run.
+      num_cycles: M; a cycle has ceil(num_steps / M) steps.
+      exploration: share of each cycle, in [0, 1), that runs at temperature 0.
+      temperature: of the rest.
+
+    Raises:
+      ValueError: if an argument is outside its range.
+    """
+    check_positive(step_size=step_size, temperature=temperature)
+    if not 1 <= num_cycles <= num_steps:
+        raise ValueError(f"num_cycles must lie between 1 and num_steps, {num_steps}; got {num_cycles}")
+    if not 0 <= exploration < 1:
+        raise ValueError(f"exploration must lie in [0, 1); got {exploration}")
+    length = -(-num_steps // num_cycles)
+
+    def place(step: Array) -> Array:
+        return (step % length) / length
+
+    def is_sampling(step: Array) -> Array:
+        return place(step) >= exploration
+
+    return Cyclical(
+        step_size=lambda step: step_size / 2 * (jnp.cos(jnp.pi * place(step)) + 1),
+        temperature=lambda step: jnp.where(is_sampling(step), temperature, 0.0),
+        is_sampling=is_sampling,
+    )
