@@ -1,38 +1,58 @@
 """Ways to move a position: one algorithm a file, all with one contract (`types.Kernel`)."""
 
+from bayesjax.kernels.adaptation import AdaptInfo, AdaptState, adapt
 from bayesjax.kernels.alternate import Alternate, AlternateInfo, AlternateState, alternate, repeat
 from bayesjax.kernels.carrying import CarryingState, carrying
 from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
 from bayesjax.kernels.leapfrog import trajectory
+from bayesjax.kernels.nuts import NUTSInfo, nuts
 from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, clip_weights, optimize
 from bayesjax.kernels.particles import Particles, particles
+from bayesjax.kernels.preconditioning import Preconditioner, RMSPropState, fixed, rmsprop
+from bayesjax.kernels.schedules import Cyclical, cyclical, polynomial
 from bayesjax.kernels.sghmc import SGHMCInfo, SGHMCState, sghmc
 from bayesjax.kernels.sgld import SGLDInfo, SGLDState, sgld
+from bayesjax.kernels.sgnht import SGNHTInfo, SGNHTState, sgnht
 from bayesjax.types import Kernel
 
 __all__ = [
+    "AdaptInfo",
+    "AdaptState",
     "Alternate",
     "AlternateInfo",
     "AlternateState",
     "CarryingState",
+    "Cyclical",
     "HMCInfo",
     "HMCState",
     "Kernel",
+    "NUTSInfo",
     "OptimizeInfo",
     "OptimizeState",
     "Particles",
+    "Preconditioner",
+    "RMSPropState",
     "SGHMCInfo",
     "SGHMCState",
     "SGLDInfo",
     "SGLDState",
+    "SGNHTInfo",
+    "SGNHTState",
+    "adapt",
     "alternate",
     "carrying",
     "clip_weights",
+    "cyclical",
+    "fixed",
     "hmc",
+    "nuts",
     "optimize",
     "particles",
+    "polynomial",
     "repeat",
+    "rmsprop",
     "sghmc",
     "sgld",
+    "sgnht",
     "trajectory",
 ]

@@ -116,10 +116,6 @@ def hmc(
         raise ValueError(f"num_integration_steps must be at least 1; got {num_integration_steps}")
     evaluate = terms_and_grad(logdensity)
 
-    def init(position: Params, rng_key: PRNGKey) -> HMCState:
-        del rng_key
-        return HMCState(jnp.zeros((), jnp.int32), position, jnp.zeros(()), jax.tree.map(jnp.zeros_like, position))
-
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, HMCInfo]:
         density_key, momentum_key, accept_key = jax.random.split(rng_key, 3)
         if full_batch and isinstance(batch, Given):
@@ -132,7 +128,7 @@ def hmc(
         if may_change(logdensity, state.position, density_key, batch, full_batch=full_batch):
             first = density(state.position)
         else:
-            first = _kept(density, state)
+            first = kept_of(density, state)
         momentum_of, velocity = mass(inverse_mass_matrix, state.position)
         drawn = momentum_of(tree.normal_like(momentum_key, state.position, exact=True))
         momentum = jax.tree.map(lambda p: (jnp.sqrt(temperature) * p).astype(p.dtype), drawn)
@@ -158,10 +154,16 @@ def hmc(
         )
         return HMCState(state.step + 1, position, value, gradient), info
 
-    return Kernel(init, step)
+    return Kernel(start_of, step)
 
 
-def _kept(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
+def start_of(position: Params, rng_key: PRNGKey) -> HMCState:
+    """The state before the first step, which evaluates the density; the key is not used."""
+    del rng_key
+    return HMCState(jnp.zeros((), jnp.int32), position, jnp.zeros(()), jax.tree.map(jnp.zeros_like, position))
+
+
+def kept_of(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
     """What the state keeps of the density at its position (of aux, zeros); in the first step, its evaluation.
 
     A `while` of at most one turn is free when it takes none, under `vmap` too, where `cond` would evaluate every time.

@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from bayesjax import tree
-from bayesjax.types import Array, ArrayLike, Params
+from bayesjax.types import Array, Params
 
 InverseMass = float | Array | Params
 """A number, a tree like the position, a vector `[dim]` or a matrix `[dim, dim]` in the order of
@@ -42,29 +42,53 @@ def mass(inverse_mass_matrix: InverseMass, position: Params) -> Mass:
     Raises:
       ValueError: if the inverse does not fit the position, or is known and not positive.
     """
+    if is_matrix(inverse_mass_matrix, position):
+        return _of_matrix(jnp.asarray(inverse_mass_matrix), position)
+    inverse = diagonal(inverse_mass_matrix, position)
+    return Mass(
+        lambda noise: jax.tree.map(lambda xi, m: (xi / jnp.sqrt(m)).astype(xi.dtype), noise, inverse),
+        lambda momentum: jax.tree.map(jnp.multiply, inverse, momentum),
+    )
+
+
+def is_matrix(inverse_mass_matrix: InverseMass, position: Params) -> bool:
+    """Whether this is all of M^-1, `[dim, dim]`."""
+    dim = tree.num_elements(position)
+    return isinstance(inverse_mass_matrix, (jax.Array, np.ndarray)) and inverse_mass_matrix.shape == (dim, dim)
+
+
+def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
+    """The diagonal of M^-1 as a tree like the position, of numbers or arrays.
+
+    Raises:
+      ValueError: if it does not fit the position.
+    """
     leaves, structure = jax.tree.flatten(inverse_mass_matrix)
     shapes = [jnp.shape(leaf) for leaf in leaves]
     is_array, dim = jax.tree_util.treedef_is_leaf(structure), tree.num_elements(position)
-    if is_array and shapes == [(dim, dim)]:
-        return _of_matrix(leaves[0], position)
     if is_array and shapes == [()]:
-        diagonal = jax.tree.map(lambda leaf: inverse_mass_matrix, position)
-    elif structure == jax.tree.structure(position) and all(
+        return jax.tree.map(lambda leaf: inverse_mass_matrix, position)
+    if structure == jax.tree.structure(position) and all(
         shape in ((), jnp.shape(leaf)) for shape, leaf in zip(shapes, jax.tree.leaves(position), strict=True)
     ):
-        diagonal = inverse_mass_matrix
-    elif is_array and shapes == [(dim,)]:
+        return inverse_mass_matrix
+    if is_array and shapes == [(dim,)]:
         flat, unravel = ravel_pytree(position)
-        diagonal = unravel(jnp.asarray(inverse_mass_matrix, flat.dtype))
-    else:
-        raise ValueError(
-            f"inverse_mass_matrix must be a number, a tree like the position, or a vector or a square matrix of its "
-            f"{dim} elements; got {structure} with shapes {shapes}"
-        )
-    return Mass(
-        lambda noise: jax.tree.map(lambda xi, m: (xi / jnp.sqrt(m)).astype(xi.dtype), noise, diagonal),
-        lambda momentum: jax.tree.map(jnp.multiply, diagonal, momentum),
+        return unravel(jnp.asarray(inverse_mass_matrix, flat.dtype))
+    raise ValueError(
+        f"inverse_mass_matrix must be a number, a tree like the position, or a vector or a square matrix of its "
+        f"{dim} elements; got {structure} with shapes {shapes}"
     )
+
+
+def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> Array:
+    """M^-1 as `[dim]` or `[dim, dim]`, in the order of `ravel_pytree`."""
+    if is_matrix(inverse_mass_matrix, position):
+        return jnp.asarray(inverse_mass_matrix)
+    full = jax.tree.map(
+        lambda x, m: jnp.broadcast_to(m, jnp.shape(x)), position, diagonal(inverse_mass_matrix, position)
+    )
+    return ravel_pytree(full)[0]
 
 
 def check(inverse_mass_matrix: InverseMass) -> None:
@@ -81,13 +105,13 @@ def check(inverse_mass_matrix: InverseMass) -> None:
             raise ValueError(f"inverse_mass_matrix must be positive and finite; got {inverse_mass_matrix}")
 
 
-def _of_matrix(inverse: ArrayLike, position: Params) -> Mass:
+def _of_matrix(inverse: Array, position: Params) -> Mass:
     flat, unravel = ravel_pytree(position)
+    inverse = inverse.astype(flat.dtype)
     if isinstance(inverse, Tracer):
         factor = jnp.linalg.cholesky(inverse)
     else:  # once, and not in every step
-        factor = scipy.linalg.cholesky(np.asarray(inverse, float), lower=True)
-    inverse, factor = jnp.asarray(inverse, flat.dtype), jnp.asarray(factor, flat.dtype)
+        factor = jnp.asarray(scipy.linalg.cholesky(np.asarray(inverse), lower=True))
 
     def momentum(noise: Params) -> Params:
         return unravel(jax.scipy.linalg.solve_triangular(factor, ravel_pytree(noise)[0], trans="T", lower=True))

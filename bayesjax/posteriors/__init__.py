@@ -3,6 +3,7 @@ mean-field family, its divergences from a prior, and pruning by it."""
 
 from bayesjax.posteriors import kl, priors
 from bayesjax.posteriors.bayesian_gan import GANBatch, discriminator_conditional, generator_conditional
+from bayesjax.posteriors.control_variates import control_variates, gradient_at
 from bayesjax.posteriors.kl import kl_sampled, kl_to_fan_in_gaussian, kl_to_gaussian, kl_to_laplace
 from bayesjax.posteriors.log_posterior import data_sum, log_posterior
 from bayesjax.posteriors.mean_field import (
@@ -31,6 +32,7 @@ __all__ = [
     "MeanFieldParams",
     "Moments",
     "Perturbed",
+    "control_variates",
     "data_sum",
     "discriminator_conditional",
     "entropy",
@@ -38,6 +40,7 @@ __all__ = [
     "fan_in_scales",
     "gaussian",
     "generator_conditional",
+    "gradient_at",
     "kl",
     "kl_sampled",
     "kl_to_fan_in_gaussian",

@@ -268,15 +268,6 @@ def test_draws_scale_with_the_root_of_the_temperature():
     assert tree.norm(warm.position) > 0.1
 
 
-def test_the_mass_may_be_a_number_a_tree_a_vector_or_a_matrix():
-    """All forms of one diagonal give one step; another diagonal another."""
-    forms = 0.5, {"x": 0.5}, {"x": np.full(3, 0.5)}, np.full(3, 0.5), np.diag([0.5, 0.5, 0.5])
-    positions = [one_step(inverse_mass_matrix=form)[1].position["x"] for form in forms]
-    for position in positions[1:]:
-        np.testing.assert_allclose(position, positions[0], rtol=1e-6)
-    assert not np.allclose(positions[0], one_step(inverse_mass_matrix=1.0)[1].position["x"], rtol=1e-2)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -315,3 +306,25 @@ def test_info_is_of_the_step():
     np.testing.assert_allclose(info.logdensity, gaussian(moved.position, None, None), rtol=1e-6)
     np.testing.assert_allclose(moved.gradient["x"], -PRECISIONS * moved.position["x"], rtol=1e-5)
     np.testing.assert_allclose(info.acceptance_probability, min(1, np.exp(-info.energy_error)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("full_batch", [True, False])
+def test_terms_give_the_draws_of_their_sum(full_batch):
+    """A density that returns its terms: the same positions, energies and acceptance, and the state's scalar the sum."""
+
+    def terms(params, rng_key, batch):
+        return -0.5 * batch[0] * params["x"] ** 2
+
+    kernels_of = [
+        hmc(density, step_size=0.9, num_integration_steps=3, full_batch=full_batch)
+        for density in (terms, gaussian_of_batch)
+    ]
+    runs = []
+    for kernel in kernels_of:
+        state, infos, step = kernel.init({"x": jnp.ones(3)}, jax.random.key(0)), [], quick_jit(kernel.step)
+        for i in range(4):
+            state, info = step(jax.random.fold_in(jax.random.key(1), i), state, BATCH)
+            infos.append(info)
+        runs.append((state, infos))
+    for found, expected in zip(jax.tree.leaves(runs[0]), jax.tree.leaves(runs[1]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

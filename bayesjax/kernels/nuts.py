@@ -1,0 +1,128 @@
+"""The No-U-Turn sampler: HMC whose trajectory grows, forwards and backwards, until it turns back on itself.
+
+A step draws a momentum as `hmc` does, doubles the trajectory in a random direction until its two ends approach one
+another (or it has 2^max_num_doublings steps, or diverges), and draws the next position from all its points with
+probability exp(-H / T): the law is exact as HMC's is, and there is no number of steps to choose. The cost is up to
+twice the trajectory that is of use, and differs from chain to chain: under `vmap` all wait for the longest.
+
+The algorithm is BlackJAX's (`blackjax.nuts` 1.7.1: multinomial sampling, generalised U-turn criterion). What is added
+is the contract: it gets the gradient that is averaged over devices, by way of a density that is linear in what it may
+differentiate; what is kept of the density from step to step holds only while the density stays the same
+(`gradient.may_change`). Sources: Hoffman & Gelman, "The No-U-Turn sampler", 2014; Betancourt, "A conceptual
+introduction to Hamiltonian Monte Carlo", 2017.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bayesjax import tree
+from bayesjax.kernels.gradient import as_schedule, check_positive, may_change, value_and_grad
+from bayesjax.kernels.hmc import HMCState, kept_of, start_of
+from bayesjax.kernels.mass import InverseMass, as_vector_or_matrix, check
+from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey, PyTree, Schedule
+
+
+class NUTSInfo(NamedTuple):
+    """Diagnostics of one step.
+
+    Attributes:
+      logdensity: scalar, at the position after the step.
+      acceptance_probability: mean over the points of the trajectory of min(1, exp((H(start) - H) / T)).
+      is_divergent: whether the energy error exceeded the threshold on the way.
+      is_turning: whether the trajectory ended because it turned.
+      energy: H of the position after the step, with its momentum.
+      num_integration_steps: leapfrog steps taken, and gradients.
+      num_doublings: of the trajectory.
+      aux: what the log density returned beside the scalar, evaluated once more at the position after the step.
+    """
+
+    logdensity: Array
+    acceptance_probability: Array
+    is_divergent: Array
+    is_turning: Array
+    energy: Array
+    num_integration_steps: Array
+    num_doublings: Array
+    aux: PyTree
+
+
+def nuts(
+    logdensity: Density,
+    *,
+    step_size: float | Schedule,
+    inverse_mass_matrix: InverseMass = 1.0,
+    temperature: float = 1.0,
+    max_num_doublings: int = 10,
+    divergence_threshold: float = 1000.0,
+    full_batch: bool = False,
+) -> Kernel:
+    """Samples `exp(logdensity / temperature)` exactly, at any step size.
+
+    Args:
+      logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set. If it uses its
+        key or a batch that changes, each step is exact for that of its own key and batch, and the chain for none.
+      step_size: eps > 0, or a schedule of the step count.
+      inverse_mass_matrix: M^-1, as of `hmc`.
+      temperature: T > 0.
+      max_num_doublings: a trajectory has at most 2 to this power steps; at least 1.
+      divergence_threshold: the energy error, in units of T, from which on a step is divergent.
+      full_batch: promises that every step is given the same batch, so that its gradient serves the next one too.
+
+    Returns:
+      A kernel whose state is an `HMCState` and whose info is a `NUTSInfo`.
+
+    Raises:
+      ValueError: if an argument is outside its range; from `step`, if the mass does not fit the position, or if the
+        kernel is a player of a game and was promised one batch.
+    """
+    schedule = as_schedule(step_size)
+    check(inverse_mass_matrix)
+    check_positive(temperature=temperature)
+    if max_num_doublings < 1:
+        raise ValueError(f"max_num_doublings must be at least 1; got {max_num_doublings}")
+    evaluate = value_and_grad(logdensity)
+
+    def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, NUTSInfo]:
+        from blackjax.mcmc import hmc as blackjax_hmc
+        from blackjax.mcmc import nuts as blackjax_nuts
+
+        density_key, step_key = jax.random.split(rng_key)
+        if full_batch and isinstance(batch, Given):
+            raise ValueError("full_batch promises one batch for all steps; got that of a game, where others move")
+
+        def density(position: Params) -> tuple[Array, PyTree, Params]:
+            value, _, gradient = evaluate(position, jax.random.clone(density_key), batch)  # one key, knowingly
+            return value.astype(jnp.result_type(float)), {}, gradient
+
+        def tempered(position: Params) -> Array:
+            """The log density over T, with our gradient for its derivative: the value plus a term that is 0."""
+            value, _, gradient = density(jax.lax.stop_gradient(position))
+            moved = jax.tree.map(lambda x: x - jax.lax.stop_gradient(x), position)
+            return (value + tree.dot(jax.lax.stop_gradient(gradient), moved)) / temperature
+
+        if may_change(logdensity, state.position, density_key, batch, full_batch=full_batch):
+            value, _, gradient = density(state.position)
+        else:
+            value, _, gradient = kept_of(density, state)
+        scaled = jax.tree.map(lambda g: g / temperature, gradient)
+        start: Any = blackjax_hmc.HMCState(state.position, value / temperature, scaled)  # pyright: ignore
+        build: Any = blackjax_nuts.build_kernel  # whose annotations are narrower than what it takes
+        kernel = build(divergence_threshold=divergence_threshold)
+        inverse = as_vector_or_matrix(inverse_mass_matrix, state.position)
+        end, info = kernel(step_key, start, tempered, schedule(state.step), inverse, max_num_doublings)
+        value = end.logdensity * temperature
+        gradient = jax.tree.map(lambda g, old: (g * temperature).astype(old.dtype), end.logdensity_grad, state.gradient)
+        return HMCState(state.step + 1, end.position, value, gradient), NUTSInfo(
+            logdensity=value,
+            acceptance_probability=info.acceptance_rate,
+            is_divergent=info.is_divergent,
+            is_turning=info.is_turning,
+            energy=info.energy * temperature,
+            num_integration_steps=jnp.asarray(info.num_integration_steps),
+            num_doublings=jnp.asarray(info.num_trajectory_expansions),
+            aux=evaluate(end.position, jax.random.clone(density_key), batch)[1],
+        )
+
+    return Kernel(start_of, step)

@@ -1,0 +1,147 @@
+"""The stochastic gradient Nose-Hoover thermostat: SGHMC whose friction finds out how noisy the gradients are.
+
+SGHMC has to be told what noise the minibatch brings (`noise_estimate`), or it runs too hot. Here the friction xi is a
+variable, driven by the kinetic energy until that is right: noise of the gradient, if it is the same in all directions,
+then leaves the law of theta as it is.
+
+    d theta = p dt
+    d p     = grad log p dt - xi p dt + sqrt(2 A T) dW
+    d xi    = (p'p / dim - T) / mu dt
+
+in the letters of `sghmc` (step size eta = h^2, unit mass, alpha = A h), by the splitting BADODAB with its two half
+kicks at one position joined into one:
+
+    p     <- p + h g                                                        B
+    theta <- theta + h/2 p                                                  A
+    xi    <- xi + h/2 (p'p / dim - T) / mu                                  D
+    p     <- exp(-xi h) p + sqrt(A T (1 - exp(-2 xi h)) / xi) n             O
+    xi    <- xi + h/2 (p'p / dim - T) / mu                                  D
+    theta <- theta + h/2 p                                                  A
+
+which is of second order in h. Sources: Ding et al., "Bayesian sampling using stochastic gradient thermostats", NIPS
+2014; Leimkuhler & Shang, "Adaptive thermostats for noisy gradient systems", 2016 (BADODAB).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bayesjax import tree
+from bayesjax.kernels.gradient import as_schedule, check_positive, value_and_grad
+from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
+
+
+class SGNHTState(NamedTuple):
+    """Carried by `sgnht`.
+
+    Attributes:
+      step: int32 scalar, the number of steps taken.
+      position: theta.
+      momentum: p, of unit mass, like the position.
+      friction: xi, scalar.
+    """
+
+    step: Array
+    position: Params
+    momentum: Params
+    friction: Array
+
+
+class SGNHTInfo(NamedTuple):
+    """Diagnostics of one step.
+
+    Attributes:
+      logdensity: scalar, the minibatch estimate at the position before the step.
+      gradient_norm: Euclidean norm of the stochastic gradient there.
+      friction: alpha = xi h after the step, in the units of SGHMC's. Its mean is the friction asked for plus
+        `eta / (2 T)` times the variance of a coordinate of the stochastic gradient.
+      kinetic_temperature: `<p, p> / dim` after the step.
+      configurational_temperature: `-<theta, g> / dim` before the step; its stationary mean is T.
+      aux: what the log density returned beside the scalar.
+    """
+
+    logdensity: Array
+    gradient_norm: Array
+    friction: Array
+    kinetic_temperature: Array
+    configurational_temperature: Array
+    aux: PyTree
+
+
+def sgnht(
+    logdensity: Density,
+    *,
+    step_size: float | Schedule,
+    friction: float = 0.1,
+    temperature: float = 1.0,
+    thermal_mass: float = 1.0,
+) -> Kernel:
+    """Samples `exp(logdensity / temperature)` by Langevin steps whose friction adapts to the gradients' noise.
+
+    Args:
+      logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set, or its
+        unbiased minibatch estimate (`posteriors.log_posterior`).
+      step_size: eta = h^2 > 0, or a schedule of the step count; as `sghmc`'s, `learning rate / num_data`.
+      friction: alpha = A h > 0: what the injected noise answers to, and where the friction begins.
+      temperature: T > 0; at T = 0 there is no kinetic energy to measure.
+      thermal_mass: mu > 0; the friction follows the kinetic energy more slowly the larger it is.
+
+    Returns:
+      A kernel whose state is an `SGNHTState` and whose info is an `SGNHTInfo`.
+
+    Raises:
+      ValueError: if an argument is not positive.
+    """
+    schedule = as_schedule(step_size)
+    check_positive(friction=friction, temperature=temperature, thermal_mass=thermal_mass)
+    evaluate = value_and_grad(logdensity)
+
+    def init(position: Params, rng_key: PRNGKey) -> SGNHTState:
+        """Starts with the momentum drawn from its stationary law, N(0, T I)."""
+        start = jnp.zeros((), jnp.int32)
+        h = jnp.sqrt(jnp.asarray(schedule(start), jnp.float32))
+        scale = jnp.sqrt(temperature)
+        momentum = jax.tree.map(lambda xi: (scale * xi).astype(xi.dtype), tree.normal_like(rng_key, position))
+        return SGNHTState(start, position, momentum, friction / h)
+
+    def step(rng_key: PRNGKey, state: SGNHTState, batch: PyTree) -> tuple[SGNHTState, SGNHTInfo]:
+        density_key, noise_key = jax.random.split(rng_key)
+        value, aux, gradient = evaluate(state.position, density_key, batch)
+        h = jnp.sqrt(jnp.asarray(schedule(state.step), jnp.float32))
+        dim = tree.num_elements(state.position)
+
+        def thermostat(xi: Array, momentum: Params) -> Array:
+            return xi + h / 2 * (tree.dot(momentum, momentum) / dim - temperature) / thermal_mass
+
+        momentum = _add(state.momentum, gradient, h)
+        position = _add(state.position, momentum, h / 2)
+        xi = thermostat(state.friction, momentum)
+        decay = jnp.exp(-xi * h)
+        sd = jnp.sqrt(friction / h * temperature * _integral(2 * xi, h) * 2)
+        noise = tree.normal_like(noise_key, state.position)
+        momentum = jax.tree.map(lambda p, n: (decay * p + sd * n).astype(p.dtype), momentum, noise)
+        xi = thermostat(xi, momentum)
+        position = _add(position, momentum, h / 2)
+        info = SGNHTInfo(
+            logdensity=value,
+            gradient_norm=tree.norm(gradient),
+            friction=xi * h,
+            kinetic_temperature=tree.dot(momentum, momentum) / dim,
+            configurational_temperature=-tree.dot(state.position, gradient) / dim,
+            aux=aux,
+        )
+        return SGNHTState(state.step + 1, position, momentum, xi), info
+
+    return Kernel(init, step)
+
+
+def _add(moved: Params, by: Params, size: Array) -> Params:
+    return jax.tree.map(lambda x, y: (x + size * y).astype(x.dtype), moved, by)
+
+
+def _integral(rate: Array, h: Array) -> Array:
+    """(1 - exp(-rate h)) / rate, also where the rate is 0 or negative."""
+    x = rate * h
+    safe = jnp.where(jnp.abs(x) < 1e-4, 1.0, x)
+    return h * jnp.where(jnp.abs(x) < 1e-4, 1 - x / 2, -jnp.expm1(-safe) / safe)

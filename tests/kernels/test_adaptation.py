@@ -1,0 +1,78 @@
+"""Warm-up: Stan's windows, the step size that is accepted as often as asked for, and the target's own mass."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesjax import kernels, training
+from bayesjax.kernels.adaptation import windows
+
+SCALES = np.array([0.05, 1.0, 4.0], np.float32)
+CORRELATION = np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]], np.float32)
+COVARIANCE = SCALES[:, None] * CORRELATION * SCALES
+NUM_WARMUP, NUM_DRAWS, NUM_CHAINS = 400, 400, 8
+
+
+def density(params, rng_key, batch):
+    return -0.5 * params @ jnp.asarray(np.linalg.inv(COVARIANCE)) @ params
+
+
+def make(method):
+    if method == "hmc":
+        return functools.partial(kernels.hmc, density, num_integration_steps=8)
+    return functools.partial(kernels.nuts, density, max_num_doublings=6)
+
+
+@functools.cache
+def run(method, is_dense, target):
+    """Final state and trace of `NUM_CHAINS` chains."""
+    one = kernels.adapt(make(method), num_steps=NUM_WARMUP, target_acceptance=target, is_dense=is_dense)
+    kernel = kernels.particles(one, NUM_CHAINS)
+    state = kernel.init(jax.random.normal(jax.random.key(0), (NUM_CHAINS, 3)), jax.random.key(1))
+    return training.run(
+        jax.random.key(2), kernel, state, num_steps=NUM_WARMUP + NUM_DRAWS, num_burnin=NUM_WARMUP, chunk_size=800
+    )
+
+
+@pytest.mark.parametrize(("method", "is_dense", "target"), [("nuts", False, 0.8), ("hmc", True, 0.65)])
+def test_acceptance_mass_and_law(method, is_dense, target):
+    """After the warm-up: acceptance near the target, the covariance within 30 %, and valid draws.
+
+    The mean of the logarithm that the step size ends with leans to small steps: 0.93 where 0.8 is asked for and 0.85 of
+    0.65, as BlackJAX's own warm-up does on this target (0.93 and, where it does not fail, 0.88). Means over 8 chains.
+    The dense mass has the correlation, the diagonal none. Standard deviations of 3200 draws within 15 %: with the step
+    size left at 0.1 and a unit mass the largest is over 40 % too small.
+    """
+    state, trace = run(method, is_dense, target)
+    after = trace.info.inner.acceptance_probability[NUM_WARMUP:]
+    assert target - 0.05 < after.mean() < target + 0.25
+    inverse = np.asarray(state.inverse_mass_matrix).mean(axis=0)
+    variances = np.diagonal(inverse) if is_dense else inverse
+    np.testing.assert_allclose(variances, SCALES**2, rtol=0.3)
+    if is_dense:
+        assert inverse[0, 1] / np.sqrt(variances[0] * variances[1]) == pytest.approx(0.9, abs=0.05)
+    deviations = trace.draws.reshape(-1, 3).std(axis=0)
+    np.testing.assert_allclose(deviations, SCALES, rtol=0.15)
+
+
+def test_nothing_changes_after_the_warm_up():
+    """Step size and mass are those of its end; in it, they moved; each chain has its own."""
+    state, trace = run("nuts", False, 0.8)
+    step_size = trace.info.step_size
+    assert (step_size[NUM_WARMUP:] == step_size[NUM_WARMUP]).all()
+    assert len(np.unique(step_size[:NUM_WARMUP, 0])) > NUM_WARMUP / 2
+    assert len(np.unique(state.step_size)) == NUM_CHAINS
+
+
+@pytest.mark.parametrize("num_steps", [20, 100, 150, 400, 1000])
+def test_windows_are_those_of_stan(num_steps):
+    """As `blackjax`'s schedule: which draws count for the mass, and where a window ends."""
+    from blackjax.adaptation.staged_adaptation import build_schedule
+
+    expected = np.asarray(build_schedule(num_steps))
+    in_window, ends = windows(num_steps)
+    np.testing.assert_array_equal(in_window, expected[:, 0].astype(bool))
+    np.testing.assert_array_equal(ends, expected[:, 1].astype(bool))

@@ -1,0 +1,94 @@
+"""Wrong arguments of kernels are named; right ones may be traced."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from bayesjax import kernels
+from tests.kernels.test_contract import BATCH, NUM, game, hmc, hot, logdensity, position, quick_jit, stacked
+
+
+def make(method, **arguments):
+    return lambda: method(logdensity, **{"step_size": 0.1, **arguments})
+
+
+BAD_ARGUMENTS = {
+    "sgld step_size 0": (make(kernels.sgld, step_size=0.0), "step_size must be positive.*0"),
+    "sgld step_size inf": (make(kernels.sgld, step_size=float("inf")), "step_size must be positive and finite.*inf"),
+    "sghmc step_size -1": (make(kernels.sghmc, step_size=-1), "step_size must be positive.*-1"),
+    "sghmc step_size nan": (make(kernels.sghmc, step_size=float("nan")), "step_size must be positive.*nan"),
+    "sgld temperature -1": (make(kernels.sgld, temperature=-1.0), "temperature must be non-negative.*-1"),
+    "sghmc temperature -1": (make(kernels.sghmc, temperature=-1.0), "temperature must be non-negative.*-1"),
+    "sghmc noise_estimate": (make(kernels.sghmc, noise_estimate=-0.1), "noise_estimate must be non-negative.*-0.1"),
+    "sgnht step_size 0": (make(kernels.sgnht, step_size=0.0), "step_size must be positive.*0"),
+    "sgnht temperature 0": (make(kernels.sgnht, temperature=0.0), "temperature must be positive.*0"),
+    "sgnht friction 0": (make(kernels.sgnht, friction=0.0), "friction must be positive.*0"),
+    "nuts step_size 0": (make(kernels.nuts, step_size=0.0), "step_size must be positive.*0"),
+    "nuts no doubling": (make(kernels.nuts, max_num_doublings=0), "max_num_doublings must be at least 1.*0"),
+    "rmsprop decay": (lambda: kernels.rmsprop(1, decay=1.0), r"decay must lie in \[0, 1\).*1"),
+    "polynomial power": (lambda: kernels.polynomial(0.1, power=2.0), "power must be at most 1.*2"),
+    "no cycles": (
+        lambda: kernels.cyclical(0.1, num_steps=5, num_cycles=6),
+        "num_cycles must lie between .* 5; got 6",
+    ),
+    "short warm-up": (lambda: kernels.adapt(hmc, num_steps=3), "num_steps must be at least 20; got 3"),
+    "adapt target": (lambda: kernels.adapt(hmc, num_steps=30, target_acceptance=1.0), "target_acceptance must .*1"),
+    "sghmc friction 0": (make(kernels.sghmc, friction=0.0), "friction must lie strictly between 0 and 1.*0"),
+    "sghmc friction 1": (make(kernels.sghmc, friction=1.0), "friction must lie strictly between 0 and 1.*1"),
+    "sghmc friction nan": (make(kernels.sghmc, friction=float("nan")), "friction must lie strictly.*nan"),
+    "particles none": (lambda: kernels.particles(hot(logdensity), 0), "num must be at least 1.*0"),
+    "repeat never": (lambda: kernels.repeat(hot(logdensity), 0), "num_steps must be at least 1.*0"),
+    "no players": (kernels.alternate, "players is empty"),
+    "clip_weights": (lambda: kernels.clip_weights(-0.01), "bound must be positive.*-0.01"),
+    "unknown player": (
+        lambda: game(logdensity).init({"first": position(), "third": stacked()}, jax.random.key(0)),
+        r"position must have the keys \['first', 'second'\]; got \['first', 'third'\]",
+    ),
+    "missing player": (
+        lambda: game(logdensity).init({"first": position()}, jax.random.key(0)),
+        r"position must have the keys \['first', 'second'\]; got \['first'\]",
+    ),
+    "not stacked": (
+        lambda: kernels.particles(hot(logdensity), NUM).init(position(), jax.random.key(0)),
+        "position must have one leading axis",
+    ),
+    "too few stacked": (
+        lambda: kernels.particles(hot(logdensity), 5).init(stacked(), jax.random.key(0)),
+        "position must stack 5 particles.*2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_a_wrong_argument_is_named(case):
+    """ValueError with the argument's name, what was expected and what came."""
+    call, message = BAD_ARGUMENTS[case]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("method", [kernels.sgld, kernels.sghmc, kernels.sgnht, kernels.nuts, hmc])
+def test_hyper_parameters_may_be_traced(method):
+    """A step size or temperature under jit is not checked, and gives what the number gives."""
+
+    def one(step_size, temperature):
+        kernel = method(logdensity, step_size=step_size, temperature=temperature)
+        state = kernel.init(position(), jax.random.key(0))
+        return kernel.step(jax.random.key(1), state, BATCH)[0].position
+
+    chex.assert_trees_all_close(quick_jit(one)(0.1, 0.5), one(0.1, 0.5), rtol=1e-5)
+
+
+def test_clip_weights_keeps_weights_in_bounds():
+    """As the last link of a chain: after each step every weight is inside [-bound, bound], without it one is not."""
+
+    def farthest(optimizer):
+        kernel = kernels.optimize(lambda params, rng_key, batch: -logdensity(params, rng_key, batch), optimizer)
+        state = kernel.init(position(), jax.random.key(0))
+        state, _ = kernel.step(jax.random.key(1), state, BATCH)
+        return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(state.position))
+
+    assert farthest(optax.chain(optax.sgd(0.1), kernels.clip_weights(0.25))) <= 0.25 + 1e-6
+    assert farthest(optax.sgd(0.1)) > 0.25

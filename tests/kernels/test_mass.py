@@ -1,0 +1,31 @@
+"""The mass matrix: its forms, its momenta, and what is not one. Wrong forms are named in test_hmc.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax.kernels.mass import mass
+from tests.kernels.test_hmc import one_step
+
+
+def test_the_mass_may_be_a_number_a_tree_a_vector_or_a_matrix():
+    """All forms of one diagonal give one step; another diagonal another."""
+    forms = 0.5, {"x": 0.5}, {"x": np.full(3, 0.5)}, np.full(3, 0.5), np.diag([0.5, 0.5, 0.5])
+    positions = [one_step(inverse_mass_matrix=form)[1].position["x"] for form in forms]
+    for position in positions[1:]:
+        np.testing.assert_allclose(position, positions[0], rtol=1e-6)
+    assert not np.allclose(positions[0], one_step(inverse_mass_matrix=1.0)[1].position["x"], rtol=1e-2)
+
+
+def test_a_dense_mass_draws_its_momentum():
+    """Of 20 000 momenta the covariance is the inverse of M^-1, within 4 standard errors; a vector's is diagonal."""
+    inverse = np.array([[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 0.5]], np.float32)
+    noise = jax.random.normal(jax.random.key(0), (20_000, 3))
+    for form in (inverse, jnp.asarray(inverse), np.diagonal(inverse).copy()):
+        drawn = mass(form, jnp.zeros(3))
+        momenta = np.asarray(jax.vmap(drawn.momentum)(noise), float)
+        expected = np.linalg.inv(inverse) if np.ndim(form) == 2 else np.diag(1 / np.diagonal(inverse))
+        spread = np.sqrt(expected**2 + np.outer(np.diagonal(expected), np.diagonal(expected))) / np.sqrt(20_000)
+        assert (np.abs(np.cov(momenta.T) - expected) < 4 * spread).all()
+        velocity = jax.vmap(drawn.velocity)(momenta)
+        np.testing.assert_allclose(velocity, momenta @ np.linalg.inv(expected), rtol=1e-3, atol=1e-3)

@@ -1,0 +1,46 @@
+"""Step sizes that fall and that come and go, and temperatures that do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesjax import kernels
+from tests.kernels.test_sampler_properties import BATCH, START, quartic
+
+
+def test_polynomial():
+    """a (b + t)^-gamma."""
+    schedule = kernels.polynomial(0.1, 10.0, 0.55)
+    np.testing.assert_allclose(schedule(jnp.arange(3)), 0.1 * (10 + np.arange(3)) ** -0.55, rtol=1e-6)
+
+
+def test_cyclical():
+    """Zhang et al.'s equation 1, whose k counts from 1, over 3 cycles of 4 steps; half of each is sampling."""
+    cycle = kernels.cyclical(0.2, num_steps=10, num_cycles=3, exploration=0.5, temperature=0.3)
+    k = np.arange(1, 13)
+    expected = 0.2 / 2 * (np.cos(np.pi * ((k - 1) % 4) / 4) + 1)
+    np.testing.assert_allclose(cycle.step_size(jnp.arange(12)), expected, rtol=1e-5)
+    np.testing.assert_array_equal(cycle.is_sampling(np.arange(12)), [False, False, True, True] * 3)
+    np.testing.assert_allclose(cycle.temperature(jnp.arange(4)), [0, 0, 0.3, 0.3])
+    assert cycle.step_size(0) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("method", [kernels.sgld, kernels.sghmc])
+def test_exploration_draws_no_noise(method):
+    """While the temperature is 0, another key gives the same positions; from the first sampling step on it does not.
+
+    SGHMC starts with a momentum of the temperature there, which is 0 too.
+    """
+    cycle = kernels.cyclical(0.02, num_steps=8, num_cycles=1, exploration=0.5)
+    kernel = method(quartic, step_size=cycle.step_size, temperature=cycle.temperature)
+
+    @jax.jit
+    def positions(rng_key):
+        state = kernel.init(START, rng_key)
+        keys = jax.random.split(rng_key, 8)
+        return jax.lax.scan(lambda state, key: (kernel.step(key, state, BATCH)[0],) * 2, state, keys)[1].position["a"]
+
+    a, b = positions(jax.random.key(0)), positions(jax.random.key(1))
+    np.testing.assert_array_equal(a[:4], b[:4])
+    assert (a[4:] != b[4:]).any(axis=1).all()
