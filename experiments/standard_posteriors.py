@@ -1,0 +1,215 @@
+"""Standard posteriors: NUTS and HMC, tuned by their own warm-up, against long runs and exact answers.
+
+Targets (`targets.py`): eight schools, centred and not; a Gaussian of 100 correlated variables; logistic regression;
+Neal's funnel; a Bayesian network of 50 units. The protocol is that of posteriordb and of Stan's tests: a reference run
+of --num-reference draws a chain (or the exact answer), then a run of --num-draws, whose means are to be within 4
+standard errors of the reference and whose deviations within 5 %, without divergences after the warm-up.
+
+    python -m experiments.standard_posteriors                    quick: two targets, under a minute
+    python -m experiments.standard_posteriors --preset paper     all six
+
+Expected: all of it holds but where the geometry forbids it: the centred schools and the funnel diverge in their necks,
+at any fixed step size (Betancourt & Girolami, "Hamiltonian Monte Carlo for hierarchical models", 2015), and their
+scales come out wrong.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from experiments import common
+
+TARGET_NAMES = ("schools_centred", "schools_noncentred", "gaussian", "logistic", "funnel", "network")
+METHODS = ("nuts", "hmc")
+
+
+@dataclass(frozen=True)
+class Config(common.RunFlags):
+    """Flags of experiments.standard_posteriors."""
+
+    dataset: str = "synthetic/posteriors"
+    """The targets below; there are no others."""
+    targets: tuple[str, ...] = ("schools_noncentred", "gaussian")
+    """Among schools_centred, schools_noncentred, gaussian, logistic, funnel, network."""
+    methods: tuple[str, ...] = METHODS
+    """nuts, hmc."""
+    num_chains: int = 4
+    """Chains of a run."""
+    num_warmup: int = 500
+    """Steps of each chain's warm-up."""
+    num_draws: int = 1000
+    """Draws that each chain keeps."""
+    num_reference: int = 4000
+    """Draws that each chain of the reference keeps, with NUTS and a target acceptance of 0.95."""
+    num_integration_steps: int = 16
+    """Leapfrog steps of HMC, each between a half and all of the step size that the warm-up finds."""
+    target_acceptance: float = 0.8
+    """Of the warm-ups."""
+    max_num_doublings: int = 9
+    """Of NUTS's trajectories."""
+
+
+PRESETS = {
+    "quick": Config(),
+    "paper": dataclasses.replace(
+        Config(), preset="paper", targets=TARGET_NAMES, num_chains=8, num_warmup=1000, num_draws=2000,
+        num_reference=20_000, num_integration_steps=32,
+    ),
+}  # fmt: skip
+
+if __name__ == "__main__":
+    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bayesjax import evaluation, kernels, training
+from bayesjax.types import Density, Kernel
+from experiments import tables
+from experiments.targets import TARGETS, Target
+
+
+class Run(NamedTuple):
+    """What a run leaves, after its warm-up.
+
+    Attributes:
+      chains: of the quantities, `[num_chains, num_draws, num]`.
+      divergent: share of the steps that diverged.
+      gradients: evaluations of the gradient in all chains.
+      acceptance: mean acceptance probability.
+    """
+
+    chains: np.ndarray
+    divergent: float
+    gradients: float
+    acceptance: float
+
+
+def shortened_hmc(logdensity: Density, num: int, *, step_size: jax.Array, inverse_mass_matrix: jax.Array) -> Kernel:
+    """HMC whose steps vary between a half and all of the step size: trajectories of one length may be periodic."""
+
+    def of_step(step: jax.Array) -> jax.Array:
+        return step_size * (0.5 + 0.5 * (step * 0.618034 % 1))  # evenly spread, by the golden ratio
+
+    return kernels.hmc(
+        logdensity, step_size=of_step, num_integration_steps=num, inverse_mass_matrix=inverse_mass_matrix
+    )
+
+
+def sample(
+    run: common.Experiment, target: Target, label: str, method: str, *, num_draws: int, acceptance: float, seed: int
+) -> Run:
+    """Warms up and samples."""
+    config = run.config
+
+    def logdensity(position: Any, rng_key: jax.Array, batch: Any) -> jax.Array:
+        del rng_key, batch
+        return target.logdensity(position)
+
+    if method == "nuts":
+        make = functools.partial(kernels.nuts, logdensity, max_num_doublings=config.max_num_doublings)
+    else:
+        make = functools.partial(shortened_hmc, logdensity, config.num_integration_steps)
+    one = kernels.adapt(make, num_steps=config.num_warmup, target_acceptance=acceptance)
+    kernel = run.spread(kernels.particles(one, config.num_chains))
+    start_key, init_key, run_key = jax.random.split(jax.random.key(seed), 3)
+    position = jax.jit(jax.vmap(target.start))(jax.random.split(start_key, config.num_chains))
+    state, trace = training.run(
+        run_key, kernel, jax.jit(kernel.init)(position, init_key),
+        num_steps=config.num_warmup + num_draws, num_burnin=config.num_warmup,
+        keep=lambda state: jax.vmap(target.quantities)(state.position), **run.stage(label),
+    )  # fmt: skip
+    del state
+    info = jax.tree.map(lambda leaf: np.asarray(leaf, float)[config.num_warmup :], trace.info.inner)
+    steps = info.num_integration_steps if method == "nuts" else config.num_integration_steps + 0 * info.energy
+    return Run(
+        np.asarray(evaluation.chains_first(trace.draws), float),
+        float(info.is_divergent.mean()),
+        float(steps.sum()),
+        float(info.acceptance_probability.mean()),
+    )
+
+
+def moments(chains: np.ndarray) -> dict[str, list[float]]:
+    """Means and deviations of the quantities with their Monte Carlo errors, and how the chains mixed."""
+    return {
+        "mean": chains.mean(axis=(0, 1)).tolist(),
+        "mean error": np.asarray(evaluation.monte_carlo_error(chains), float).tolist(),
+        "deviation": chains.std(axis=(0, 1)).tolist(),
+        "deviation error": np.asarray(evaluation.monte_carlo_error(chains, "sd"), float).tolist(),
+        "r hat": np.atleast_1d(evaluation.r_hat(chains)).astype(float).tolist(),
+        "bulk ess": np.atleast_1d(evaluation.effective_sample_size(chains, "bulk")).astype(float).tolist(),
+        "tail ess": np.atleast_1d(evaluation.effective_sample_size(chains, "tail")).astype(float).tolist(),
+    }
+
+
+def reference(run: common.Experiment, name: str) -> dict[str, list[float]]:
+    """The exact answer, or that of a long run."""
+    config, target = run.config, TARGETS[name]()
+    if target.exact is not None:
+        mean, deviation = target.exact
+        zero = np.zeros(len(mean)).tolist()
+        return {"mean": mean.tolist(), "mean error": zero, "deviation": deviation.tolist(), "deviation error": zero}
+    long = sample(
+        run, target, f"{name}-reference", "nuts",
+        num_draws=config.num_reference, acceptance=0.95, seed=config.seed + 10**6,
+    )  # fmt: skip
+    return moments(long.chains) | {"divergent": [long.divergent]}
+
+
+def judged(run: common.Experiment, name: str, method: str, known: dict[str, list[float]]) -> dict[str, float]:
+    """A run of ordinary length against the reference."""
+    config = run.config
+    found = sample(
+        run, TARGETS[name](), f"{name}-{method}", method,
+        num_draws=config.num_draws, acceptance=config.target_acceptance, seed=config.seed,
+    )  # fmt: skip
+    own = {key: np.array(values) for key, values in moments(found.chains).items()}
+    exact = {key: np.array(values) for key, values in known.items()}
+    z = (own["mean"] - exact["mean"]) / np.hypot(own["mean error"], exact["mean error"])
+    error = np.hypot(own["deviation error"], exact["deviation error"]) / exact["deviation"]
+    return {
+        "worst mean (standard errors)": float(np.abs(z).max()),
+        "worst deviation %": float(100 * np.abs(own["deviation"] / exact["deviation"] - 1).max()),
+        "its error %": float(100 * error.max()),
+        "divergent %": 100 * found.divergent,
+        "largest r hat": float(own["r hat"].max()),
+        "least bulk ess": float(own["bulk ess"].min()),
+        "bulk ess a 1000 gradients": float(1000 * own["bulk ess"].min() / found.gradients),
+        "tail ess a 1000 gradients": float(1000 * own["tail ess"].min() / found.gradients),
+        "gradients a draw": found.gradients / found.chains[..., 0].size,
+        "acceptance": found.acceptance,
+    }
+
+
+def main(config: Config) -> None:
+    """Samples every target with every method; writes table and results."""
+    with common.Experiment("standard_posteriors", config) as run:
+        common.require_choice(config, "dataset", ("synthetic/posteriors",))
+        common.require_names(config, "targets", TARGET_NAMES)
+        common.require_names(config, "methods", METHODS)
+        common.require_at_least_one(config, "num_integration_steps", "max_num_doublings")
+        common.require(config.num_chains >= 2, f"--num-chains must be at least 2; got {config.num_chains}")
+        for count in ("num_warmup", "num_draws", "num_reference"):
+            common.require(getattr(config, count) >= 20, f"--{count.replace('_', '-')} must be at least 20")
+        metrics: dict[str, dict] = {}
+        for name in config.targets:
+            known = run.cached(f"{name}-reference", functools.partial(reference, run, name))
+            for quantity, mean, error, deviation in zip(
+                TARGETS[name]().names, known["mean"], known["mean error"], known["deviation"], strict=True
+            ):
+                if "r hat" in known:  # of exact answers nobody asks
+                    metrics[f"{name} reference mean of {quantity}"] = {"value": mean, "stderr": error}
+                    metrics[f"{name} reference deviation of {quantity}"] = {"value": deviation}
+            for method in config.methods:
+                found = run.cached(f"{name}-{method}", functools.partial(judged, run, name, method, known))
+                metrics |= {f"{name} {method} {measure}": {"value": value} for measure, value in found.items()}
+        path = run.finish(metrics)
+        print(tables.render(path))
+        print(f"results in {path}")
+
+
+if __name__ == "__main__":
+    main(CONFIG)

@@ -1,0 +1,28 @@
+"""The README's tables of what samplers find: standard posteriors, one network's posterior."""
+
+from experiments.markdown import number, table
+
+COLUMNS = (
+    ("worst mean (standard errors)", 1), ("worst deviation %", 1), ("its error %", 1), ("divergent %", 2),
+    ("largest r hat", 3), ("least bulk ess", 0), ("bulk ess a 1000 gradients", 1), ("gradients a draw", 1),
+    ("acceptance", 2),
+)  # fmt: skip
+
+
+def standard_posteriors(results: dict) -> str:
+    """Targets and methods down, what is compared with the reference across."""
+    config, metrics = results["config"], results["metrics"]
+    rows = [
+        [target, method, *(number(metrics[f"{target} {method} {name}"], digits) for name, digits in COLUMNS)]
+        for target in config["targets"]
+        for method in config["methods"]
+    ]
+    header = [
+        "target", "method", "worst mean (st. errors)", "worst sd (%)", "largest error of an sd (%)", "divergent (%)",
+        "largest R-hat", "least bulk ESS", "of 1000 gradients", "gradients a draw", "acceptance",
+    ]  # fmt: skip
+    below = (
+        f"{config['num_chains']} chains of {config['num_draws']} draws after {config['num_warmup']} steps of warm-up; "
+        f"references exact (gaussian, funnel) or of {config['num_reference']} draws a chain."
+    )
+    return f"{table(rows, header)}\n\n{below}"

@@ -1,0 +1,161 @@
+"""Standard posteriors, written as log densities on R^d: what samplers are compared on.
+
+Each has quantities that are looked at, in the units of its paper, and its exact answers where there are any. Sources:
+Rubin, "Estimation in parallel randomized experiments", 1981, with the priors of posteriordb (eight schools); Neal,
+"Slice sampling", 2003 (the funnel); the Wisconsin breast cancer data that scikit-learn ships (logistic regression).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import models, posteriors
+
+EFFECTS = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+DIM, CORRELATION = 100, 0.9
+NOISE, GRID = 0.1, np.linspace(-2.0, 2.0, 17)
+
+
+class Target(NamedTuple):
+    """A posterior.
+
+    Attributes:
+      logdensity: `position -> scalar`.
+      start: `rng_key -> position`, an overdispersed draw.
+      quantities: `position -> [num]`, what is looked at.
+      names: of the quantities.
+      exact: their means and standard deviations `[num]`, or None.
+    """
+
+    logdensity: Callable[[Any], jax.Array]
+    start: Callable[[jax.Array], Any]
+    quantities: Callable[[Any], jax.Array]
+    names: tuple[str, ...]
+    exact: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def normal(x: jax.Array, mean: Any = 0.0, scale: Any = 1.0) -> jax.Array:
+    """Sum of log N(x; mean, scale^2)."""
+    return jnp.sum(jax.scipy.stats.norm.logpdf(x, mean, scale))
+
+
+def eight_schools(*, is_centred: bool) -> Target:
+    """Effects theta_j ~ N(mu, tau^2) of coaching in eight schools, y_j ~ N(theta_j, s_j^2), as log tau and theta.
+
+    mu ~ N(0, 5^2), tau ~ half-Cauchy(5). Centred in theta itself, a funnel; else in (theta - mu) / tau.
+    """
+
+    def theta(position: dict) -> jax.Array:
+        mu, tau = position["mu"], jnp.exp(position["log_tau"])
+        return position["theta"] if is_centred else mu + tau * position["theta"]
+
+    def logdensity(position: dict) -> jax.Array:
+        mu, log_tau = position["mu"], position["log_tau"]
+        tau = jnp.exp(log_tau)
+        prior = normal(mu, 0.0, 5.0) - jnp.log1p((tau / 5) ** 2) + log_tau  # of log tau: times d tau / d log tau
+        of_theta = normal(position["theta"], mu, tau) if is_centred else normal(position["theta"])
+        return prior + of_theta + normal(jnp.asarray(EFFECTS), theta(position), jnp.asarray(ERRORS))
+
+    def start(rng_key: jax.Array) -> dict:
+        keys = jax.random.split(rng_key, 3)
+        return {
+            "mu": jax.random.uniform(keys[0], (), minval=-2.0, maxval=2.0),
+            "log_tau": jax.random.uniform(keys[1], (), minval=-2.0, maxval=2.0),
+            "theta": jax.random.uniform(keys[2], (8,), minval=-2.0, maxval=2.0),
+        }
+
+    def quantities(position: dict) -> jax.Array:
+        return jnp.concatenate([position["mu"][None], jnp.exp(position["log_tau"])[None], theta(position)])
+
+    return Target(logdensity, start, quantities, ("mu", "tau", *(f"theta {j}" for j in range(8))))
+
+
+def correlated_gaussian() -> Target:
+    """100 variables with deviations from 0.1 to 10, neighbours correlated by 0.9."""
+    scales = np.logspace(-1, 1, DIM)
+    lag = np.abs(np.subtract.outer(np.arange(DIM), np.arange(DIM)))
+    covariance = scales[:, None] * CORRELATION**lag * scales
+    precision = np.linalg.inv(covariance)
+
+    def logdensity(position: jax.Array) -> jax.Array:
+        return -0.5 * position @ jnp.asarray(precision, position.dtype) @ position
+
+    return Target(
+        logdensity,
+        lambda rng_key: jax.random.uniform(rng_key, (DIM,), minval=-2.0, maxval=2.0),
+        lambda position: position,
+        tuple(f"x {i}" for i in range(DIM)),
+        (np.zeros(DIM), scales),
+    )
+
+
+def logistic_regression() -> Target:
+    """30 standardised measurements of 569 tumours, benign or not; N(0, 1) on the weights and the intercept."""
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    x = np.concatenate([(x - x.mean(axis=0)) / x.std(axis=0), np.ones((len(x), 1))], axis=1)
+
+    def logdensity(position: jax.Array) -> jax.Array:
+        logits = jnp.asarray(x, position.dtype) @ position
+        return normal(position) + jnp.sum(jnp.asarray(y) * logits - jnp.logaddexp(0.0, logits))
+
+    return Target(
+        logdensity,
+        lambda rng_key: jax.random.uniform(rng_key, (x.shape[1],), minval=-2.0, maxval=2.0),
+        lambda position: position,
+        tuple(f"w {i}" for i in range(x.shape[1])),
+    )
+
+
+def funnel() -> Target:
+    """Neal's: v ~ N(0, 3^2), nine x ~ N(0, exp(v)); its neck is too narrow for any one step size."""
+
+    def logdensity(position: dict) -> jax.Array:
+        return normal(position["v"], 0.0, 3.0) + normal(position["x"], 0.0, jnp.exp(position["v"] / 2))
+
+    def start(rng_key: jax.Array) -> dict:
+        v_key, x_key = jax.random.split(rng_key)
+        return {
+            "v": jax.random.uniform(v_key, (), minval=-2.0, maxval=2.0),
+            "x": jax.random.uniform(x_key, (9,), minval=-2.0, maxval=2.0),
+        }
+
+    return Target(logdensity, start, lambda position: position["v"][None], ("v",), (np.zeros(1), np.array([3.0])))
+
+
+def small_network() -> Target:
+    """A Bayesian network 1-50-1 of tanh units on 40 points with a gap; its quantities are its values on a grid."""
+    random = np.random.default_rng(0)
+    x = np.concatenate([random.uniform(-2, -0.7, 20), random.uniform(0.5, 2, 20)])
+    y = np.sin(2 * x) + NOISE * random.normal(size=40)
+    model = models.MLP((50, 1), activation=jnp.tanh)
+    prior = posteriors.fan_in_gaussian(1.0)
+
+    def of(position: Any, x: np.ndarray) -> jax.Array:
+        out: Any = model.apply({"params": position}, jnp.asarray(x, jnp.float32)[:, None])
+        return out[:, 0]
+
+    def start(rng_key: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: leaf, model.init(rng_key, jnp.zeros((1, 1)))["params"])
+
+    return Target(
+        lambda position: prior(position) + normal(of(position, x), jnp.asarray(y, jnp.float32), NOISE),
+        start,
+        lambda position: of(position, GRID),
+        tuple(f"f({value:g})" for value in GRID),
+    )
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "schools_centred": lambda: eight_schools(is_centred=True),
+    "schools_noncentred": lambda: eight_schools(is_centred=False),
+    "gaussian": correlated_gaussian,
+    "logistic": logistic_regression,
+    "funnel": funnel,
+    "network": small_network,
+}
