@@ -26,3 +26,25 @@ def standard_posteriors(results: dict) -> str:
         f"references exact (gaussian, funnel) or of {config['num_reference']} draws a chain."
     )
     return f"{table(rows, header)}\n\n{below}"
+
+
+def network_posterior(results: dict) -> str:
+    """Methods down: how good they are, how near to HMC, how well they mix."""
+    config, metrics = results["config"], results["metrics"]
+    columns = (
+        ("error %", 1), ("nll", 3), ("ece", 3), ("agreement %", 1), ("total variation", 4), ("r hat", 3),
+        ("bulk ess a 1000 passes", 2), ("passes", 0),
+    )  # fmt: skip
+    rows = [
+        [name, *(number(metrics.get(f"{name} {measure}"), digits) for measure, digits in columns)]
+        for name in config["methods"]
+    ]
+    header = [
+        "method", "error %", "NLL", "ECE", "agreement with HMC %", "total variation", "largest R-hat",
+        "least bulk ESS of 1000 passes", "passes over the data",
+    ]  # fmt: skip
+    below = (
+        f"± standard error over {config['num_test']} test images. Agreement and total variation are with one half of "
+        f"{config['num_chains']} chains of HMC; the row hmc is the other half, its R-hat and ESS of all."
+    )
+    return f"{table(rows, header)}\n\n{below}"

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from bayesjax import tree
+from bayesjax.kernels.gradient import check_positive
+from bayesjax.kernels.mass import InverseMass, as_vector_or_matrix, check
 from bayesjax.types import Array, Kernel, Params, PRNGKey, PyTree
 
 GAMMA, DELAY, FORGETTING = 0.05, 10, 0.75  # Hoffman & Gelman's gamma, t_0 and kappa
@@ -33,7 +34,7 @@ class AdaptState(NamedTuple):
       step: int32 scalar, the number of steps taken.
       inner: the state of the kernel that is adapted.
       step_size: eps.
-      inverse_mass_matrix: `[dim]` or `[dim, dim]`.
+      inverse_mass_matrix: `[dim]`, or `[dim, dim]` if dense.
       averaging: of the step size.
       window: of the draws since the last mass.
     """
@@ -99,7 +100,8 @@ def adapt(
     num_steps: int,
     step_size: float = 0.1,
     target_acceptance: float = 0.8,
-    is_dense: bool = False,
+    mass: str = "diagonal",
+    inverse_mass_matrix: InverseMass = 1.0,
 ) -> Kernel:
     """A kernel that finds its step size and mass in its first `num_steps` steps and then keeps them.
 
@@ -110,7 +112,9 @@ def adapt(
         (`training.run(num_burnin=num_steps)`).
       step_size: where to begin.
       target_acceptance: delta, in (0, 1); 0.65 suits HMC, 0.8 NUTS, more where steps diverge.
-      is_dense: whether the mass is a whole matrix.
+      mass: what is adapted: "diagonal"; "dense", a whole matrix; "fixed", which leaves it as it is and adapts the step
+        size alone: better for a network's thousands of weights, whose prior variances are a good inverse.
+      inverse_mass_matrix: M^-1 to begin with, in any form of `hmc`'s but a whole matrix.
 
     Returns:
       A kernel whose state is an `AdaptState` and whose info is an `AdaptInfo`.
@@ -122,13 +126,17 @@ def adapt(
         raise ValueError(f"num_steps must be at least 20; got {num_steps}")
     if not 0 < target_acceptance < 1:
         raise ValueError(f"target_acceptance must lie in (0, 1); got {target_acceptance}")
-    if not step_size > 0:
-        raise ValueError(f"step_size must be positive; got {step_size}")
+    check_positive(step_size=step_size)
+    check(inverse_mass_matrix)
+    if mass not in ("diagonal", "dense", "fixed"):
+        raise ValueError(f"mass must be diagonal, dense or fixed; got {mass}")
     in_window, ends_window = (jnp.asarray(flags) for flags in windows(num_steps))
+    if mass == "fixed":  # then the step size has all of the warm-up as one stretch
+        in_window, ends_window = jnp.zeros_like(in_window), jnp.zeros_like(ends_window)
 
     def init(position: Params, rng_key: PRNGKey) -> AdaptState:
-        dim = tree.num_elements(position)
-        inverse = jnp.eye(dim) if is_dense else jnp.ones(dim)
+        inverse = as_vector_or_matrix(inverse_mass_matrix, position).astype(jnp.result_type(float))
+        inverse = jnp.diag(inverse) if mass == "dense" else inverse
         inner = make(step_size=jnp.float32(step_size), inverse_mass_matrix=inverse).init(position, rng_key)
         start = jnp.asarray(step_size, jnp.result_type(float))
         return AdaptState(jnp.zeros((), jnp.int32), inner, start, inverse, _restarted(start), _empty(inverse))

@@ -5,6 +5,7 @@ from bayesjax.posteriors import kl, priors
 from bayesjax.posteriors.bayesian_gan import GANBatch, discriminator_conditional, generator_conditional
 from bayesjax.posteriors.control_variates import control_variates, gradient_at
 from bayesjax.posteriors.kl import kl_sampled, kl_to_fan_in_gaussian, kl_to_gaussian, kl_to_laplace
+from bayesjax.posteriors.laplace import LastLayer, last_layer_laplace, sample_last_layer
 from bayesjax.posteriors.log_posterior import data_sum, log_posterior
 from bayesjax.posteriors.mean_field import (
     MeanField,
@@ -28,6 +29,7 @@ from bayesjax.posteriors.pruning import prune, signal_to_noise
 
 __all__ = [
     "GANBatch",
+    "LastLayer",
     "MeanField",
     "MeanFieldParams",
     "Moments",
@@ -47,12 +49,14 @@ __all__ = [
     "kl_to_gaussian",
     "kl_to_laplace",
     "laplace",
+    "last_layer_laplace",
     "log_posterior",
     "mean_field",
     "of_entry",
     "priors",
     "prune",
     "sample_gaussian",
+    "sample_last_layer",
     "scale_mixture",
     "scales",
     "signal_to_noise",

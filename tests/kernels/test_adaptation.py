@@ -29,7 +29,9 @@ def make(method):
 @functools.cache
 def run(method, is_dense, target):
     """Final state and trace of `NUM_CHAINS` chains."""
-    one = kernels.adapt(make(method), num_steps=NUM_WARMUP, target_acceptance=target, is_dense=is_dense)
+    one = kernels.adapt(
+        make(method), num_steps=NUM_WARMUP, target_acceptance=target, mass="dense" if is_dense else "diagonal"
+    )
     kernel = kernels.particles(one, NUM_CHAINS)
     state = kernel.init(jax.random.normal(jax.random.key(0), (NUM_CHAINS, 3)), jax.random.key(1))
     return training.run(
@@ -76,3 +78,22 @@ def test_windows_are_those_of_stan(num_steps):
     in_window, ends = windows(num_steps)
     np.testing.assert_array_equal(in_window, expected[:, 0].astype(bool))
     np.testing.assert_array_equal(ends, expected[:, 1].astype(bool))
+
+
+def test_a_fixed_mass_stays():
+    """Only the step size moves: to what suits the mass that was given, 20 times that of a unit mass."""
+
+    def end(inverse):
+        kernel = kernels.adapt(make("hmc"), num_steps=100, mass="fixed", inverse_mass_matrix=inverse)
+        state = kernel.init(jnp.zeros(3), jax.random.key(0))
+        return training.run(jax.random.key(1), kernel, state, num_steps=100)[0]
+
+    fitting, unit = end(SCALES**2), end(1.0)
+    np.testing.assert_allclose(fitting.inverse_mass_matrix, SCALES**2)
+    np.testing.assert_array_equal(unit.inverse_mass_matrix, 1.0)
+    assert fitting.step_size > 5 * unit.step_size
+
+
+def test_an_unknown_mass_is_refused():
+    with pytest.raises(ValueError, match="mass must be diagonal, dense or fixed; got full"):
+        kernels.adapt(make("hmc"), num_steps=100, mass="full")

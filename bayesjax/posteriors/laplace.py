@@ -1,0 +1,92 @@
+"""A Gaussian around a mode, in the last layer of a network: the cheapest posterior there is after training.
+
+With the features phi(x) of the layers before, logits f = phi W + b and a log likelihood log p(y | f), the negative
+Hessian of the log posterior in the last layer is, by the generalised Gauss-Newton approximation,
+
+    P = sum_i (phi_i, 1)(phi_i, 1)' x L_i + prior precision,    L_i = -d^2 log p(y_i | f_i) / df df'
+
+and the posterior N(mode, P^-1), all other layers staying at the mode. For a softmax L = diag(p) - p p', for a Gaussian
+of variance s^2 it is 1 / s^2; in both cases P is exact. Sources: MacKay, "A practical Bayesian framework for
+backpropagation networks", 1992; Kristiadi, Hein & Hennig, "Being Bayesian, even just a bit, fixes overconfidence in
+ReLU networks", ICML 2020; Daxberger et al., "Laplace redux", 2021.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bayesjax import tree
+from bayesjax.types import Array, ArrayLike, PRNGKey, PyTree
+
+
+class LastLayer(NamedTuple):
+    """A Gaussian posterior over a last layer.
+
+    Attributes:
+      kernel: the mode's, `[features, outputs]`.
+      bias: the mode's, `[outputs]`.
+      factor: lower Cholesky factor of P, `[(features + 1) outputs] * 2`, kernel rows first and the bias last.
+    """
+
+    kernel: Array
+    bias: Array
+    factor: Array
+
+
+def last_layer_laplace(
+    log_likelihood: Callable[[Array, PyTree], Array],
+    kernel: Array,
+    bias: Array,
+    features: ArrayLike,
+    targets: PyTree,
+    prior_precision: tuple[float, float],
+    *,
+    chunk_size: int = 256,
+) -> LastLayer:
+    """The Gaussian at a mode.
+
+    Args:
+      log_likelihood: `(outputs [outputs], target) -> scalar`, of one example.
+      kernel: of the last layer at the mode, `[features, outputs]`.
+      bias: likewise, `[outputs]`.
+      features: what the last layer sees of the training data, `[num, features]`.
+      targets: leaves `[num, ...]`.
+      prior_precision: of the kernel's elements and of the bias's.
+      chunk_size: examples at once.
+
+    Raises:
+      ValueError: if the shapes do not fit, or a precision is not positive.
+    """
+    num_features, num_outputs = kernel.shape
+    if features.ndim != 2 or features.shape[1] != num_features or bias.shape != (num_outputs,):
+        raise ValueError(
+            f"features must be [num, {num_features}] and bias [{num_outputs}] for a kernel {kernel.shape}; "
+            f"got {features.shape} and {bias.shape}"
+        )
+    if min(prior_precision) <= 0:
+        raise ValueError(f"prior_precision must be positive; got {prior_precision}")
+    if tree.leading_axis(targets, "targets") != len(features):
+        raise ValueError(f"targets must have one entry for each of {len(features)} rows of features")
+
+    dim = (num_features + 1) * num_outputs
+    total = jnp.zeros((num_features + 1, num_outputs) * 2)
+    for start in range(0, len(features), chunk_size):
+        part = jnp.asarray(features[start : start + chunk_size])
+        of_targets = jax.tree.map(lambda leaf, start=start: jnp.asarray(leaf[start : start + chunk_size]), targets)
+        curvature = -jax.vmap(jax.hessian(log_likelihood))(part @ kernel + bias, of_targets)
+        extended = jnp.concatenate([part, jnp.ones((len(part), 1), part.dtype)], axis=1)
+        total += jnp.einsum("na,nb,nkl->akbl", extended, extended, curvature, optimize=True)
+    of_kernel, of_bias = prior_precision
+    prior = jnp.concatenate([jnp.full(num_features * num_outputs, of_kernel), jnp.full(num_outputs, of_bias)])
+    return LastLayer(kernel, bias, jnp.linalg.cholesky(total.reshape(dim, dim) + jnp.diag(prior)))
+
+
+def sample_last_layer(posterior: LastLayer, rng_key: PRNGKey) -> tuple[Array, Array]:
+    """A draw of the kernel `[features, outputs]` and the bias `[outputs]`."""
+    num_features, num_outputs = posterior.kernel.shape
+    noise = jax.random.normal(rng_key, (len(posterior.factor),))
+    moved = jax.scipy.linalg.solve_triangular(posterior.factor, noise, trans="T", lower=True)
+    moved = moved.reshape(num_features + 1, num_outputs)
+    return posterior.kernel + moved[:-1], posterior.bias + moved[-1]

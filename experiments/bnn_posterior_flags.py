@@ -1,0 +1,93 @@
+"""The flags of `bnn_posterior.py`, its presets, and what is wrong with a setting. Loads nothing heavy."""
+
+from dataclasses import dataclass, replace
+
+from experiments import common
+
+METHODS = (
+    "hmc", "sghmc", "csghmc", "sgld", "psgld", "sgnht", "bbb", "mc_dropout", "ensemble", "laplace", "map",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config(common.RunFlags):
+    """Flags of experiments.bnn_posterior."""
+
+    dataset: str = "digits"
+    """digits, an image set of TensorFlow Datasets (mnist, fashion_mnist), or an .npz file with labels."""
+    num_train: int = 400
+    """Training images, the first ones."""
+    num_test: int = 360
+    """Test images, the first ones."""
+    num_validation: int = 0
+    """Training images that stand in for the test set, to choose settings by."""
+    methods: tuple[str, ...] = METHODS
+    """hmc (always first, the reference), sghmc, csghmc (cyclical), sgld, psgld (RMSprop's preconditioner), sgnht, bbb
+    (mean field), mc_dropout, ensemble (of modes), laplace (of the last layer), map (one mode)."""
+    hidden: tuple[int, ...] = (20,)
+    """Units of the hidden layers, tanh."""
+    prior_scale: float = 3.0
+    """Of the prior N(0, s^2 / fan-in) of weights and N(0, s^2) of biases."""
+    num_chains: int = 4
+    """Chains of HMC, one half of which is the reference of the other, and of every other sampler."""
+    num_warmup: int = 150
+    """Steps of HMC before draws are kept."""
+    num_hmc_draws: int = 150
+    """Draws of each chain of HMC."""
+    num_integration_steps: int = 60
+    """Leapfrog steps of a trajectory."""
+    batch_size: int = 50
+    """Images a step, of all but HMC."""
+    num_epochs: int = 200
+    """Epochs of every sampler with minibatches; the first half is left out."""
+    num_draws: int = 100
+    """Draws that each chain keeps, spread over its second half; and of bbb, dropout's masks and laplace."""
+    learning_rate: float = 0.05
+    """Of SGHMC and SGNHT: the step size times the number of images."""
+    sgld_learning_rate: float = 0.01
+    """Of SGLD."""
+    psgld_learning_rate: float = 1e-3
+    """Of SGLD with RMSprop's preconditioner."""
+    friction: float = 0.1
+    """Of SGHMC and SGNHT."""
+    num_cycles: int = 6
+    """Of the cyclical sampler, at four times the learning rate."""
+    num_optimizer_epochs: int = 150
+    """Epochs of Adam: bbb, mc_dropout, ensemble, laplace, map."""
+    optimizer_learning_rate: float = 5e-3
+    """Adam's; it falls to 0 along a cosine."""
+    dropout_rate: float = 0.1
+    """Of hidden units."""
+    num_members: int = 10
+    """Of the ensemble."""
+
+
+QUICK = Config()
+PAPER = replace(
+    QUICK, preset="paper", num_train=1000, hidden=(50, 50), num_chains=8, num_warmup=500, num_hmc_draws=1000,
+    num_integration_steps=150, num_epochs=1000, num_draws=200,
+)  # fmt: skip
+PRESETS = {preset.preset: preset for preset in (QUICK, PAPER)}
+
+
+def check(config: Config) -> None:
+    """Raises ValueError for the first setting that makes no sense."""
+    common.require_names(config, "methods", METHODS)
+    common.require(config.methods[0] == "hmc", f"--methods must begin with hmc, the reference; got {config.methods}")
+    common.require_all_positive(config, "hidden")
+    common.require_positive(
+        config, "prior_scale", "learning_rate", "sgld_learning_rate", "psgld_learning_rate", "friction",
+        "optimizer_learning_rate",
+    )  # fmt: skip
+    common.require_at_least_one(
+        config, "num_train", "num_test", "num_integration_steps", "batch_size", "num_epochs", "num_cycles",
+        "num_optimizer_epochs", "num_members",
+    )  # fmt: skip
+    common.require(
+        config.num_chains >= 4 and config.num_chains % 2 == 0,
+        f"--num-chains must be even and at least 4; got {config.num_chains}",
+    )
+    for name in ("num_warmup", "num_hmc_draws", "num_draws"):
+        value = getattr(config, name)
+        common.require(value >= 20, f"--{name.replace('_', '-')} must be at least 20; got {value}")
+    common.require(0 < config.dropout_rate < 1, f"--dropout-rate must lie in (0, 1); got {config.dropout_rate}")
