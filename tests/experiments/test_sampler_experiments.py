@@ -1,0 +1,132 @@
+"""Standard posteriors and the posterior of one network, as called; the targets against other forms of themselves."""
+
+import importlib
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import common
+from experiments.targets import EFFECTS, ERRORS, TARGETS, eight_schools
+
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
+SMALL = {  # flags of a tiny run, and a metric that it leaves
+    "standard_posteriors, exact": (
+        ("--targets", "gaussian", "--methods", "hmc", "--num-warmup", 20, "--num-draws", 20,
+         "--num-integration-steps", 2),
+        "gaussian hmc worst deviation %",
+    ),
+    "standard_posteriors": (
+        ("--targets", "schools_noncentred", "--num-warmup", 20, "--num-draws", 20, "--num-reference", 30,
+         "--max-num-doublings", 3, "--num-integration-steps", 2),
+        "schools_noncentred nuts bulk ess a 1000 gradients",
+    ),
+    "bnn_posterior": (
+        ("--num-train", 40, "--num-test", 20, "--hidden", 4, "--num-warmup", 20, "--num-hmc-draws", 20,
+         "--num-integration-steps", 2, "--num-epochs", 3, "--num-draws", 20, "--batch-size", 20, "--num-members", 2,
+         "--num-optimizer-epochs", 2, "--methods", "hmc", "sghmc", "csghmc", "laplace", "mc_dropout", "ensemble"),
+        "laplace total variation",
+    ),
+}  # fmt: skip
+
+
+def call(name, *arguments):
+    module = importlib.import_module(f"experiments.{name}")
+    module.main(common.parse(module.PRESETS, module.__doc__, [str(argument) for argument in arguments]))
+
+
+@pytest.mark.parametrize(
+    "case", [case if "exact" in case else pytest.param(case, marks=pytest.mark.slow) for case in SMALL]
+)
+def test_a_run_leaves_its_table_and_resumes(case, tmp_path, capsys):
+    """results.json with a metric of each kind; a second call with --resume computes nothing and says the same."""
+    (flags, metric), name = SMALL[case], case.partition(",")[0]
+    call(name, *flags, "--out", tmp_path / "run")
+    first = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
+    assert np.isfinite(first[metric]["value"])
+    assert "| " in capsys.readouterr().out
+    call(name, *flags, "--out", tmp_path / "run", "--resume")
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["metrics"] == first
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("standard_posteriors", ("--targets", "school"), "--targets must be among .*; got 'school'"),
+        ("standard_posteriors", ("--num-warmup", "3"), "--num-warmup must be at least 20"),
+        ("standard_posteriors", ("--num-chains", "1"), "--num-chains must be at least 2; got 1"),
+        ("bnn_posterior", ("--methods", "sghmc", "hmc"), "--methods must begin with hmc"),
+        ("bnn_posterior", ("--num-train", "99999"), "--num-train must be at most 1437; got 99999"),
+        ("bnn_posterior", ("--num-chains", "5"), "--num-chains must be even and at least 4; got 5"),
+    ],
+)
+def test_bad_input_is_one_line(name, arguments, words, tmp_path, capsys):
+    """Exit code 2, and the flag by name."""
+    with pytest.raises(SystemExit) as caught:
+        call(name, *arguments, "--out", tmp_path / "run")
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(words, line)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_is_what_it_says(name):
+    """A finite value and gradient at its start, as many quantities as names, and as many exact answers."""
+    target = TARGETS[name]()
+    position = target.start(jax.random.key(0))
+    value, gradient = jax.value_and_grad(target.logdensity)(position)
+    assert jnp.isfinite(value)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert target.quantities(position).shape == (len(target.names),)
+    for exact in target.exact or ():
+        assert np.shape(exact) == (len(target.names),)
+
+
+def test_both_forms_of_the_schools_are_one_posterior():
+    """The centred density at theta is the other one's at (theta - mu) / tau, less 8 log tau for the volume."""
+    centred, other = eight_schools(is_centred=True), eight_schools(is_centred=False)
+    for seed in range(3):
+        position = other.start(jax.random.key(seed))
+        mu, log_tau = position["mu"], position["log_tau"]
+        moved = {**position, "theta": mu + jnp.exp(log_tau) * position["theta"]}
+        np.testing.assert_allclose(centred.quantities(moved), other.quantities(position), rtol=1e-5)
+        volume = centred.logdensity(moved) - (other.logdensity(position) - 8 * log_tau)
+        assert abs(volume) < 1e-3
+
+
+def test_schools_against_quadrature():
+    """Integrated over theta by hand and over (mu, log tau) on a grid: posteriordb's means of mu (4.4) and tau (3.6)."""
+    log_tau = np.linspace(-8, 5, 400)[:, None]
+    mu = np.linspace(-25, 30, 300)[None]
+    tau = np.exp(log_tau)
+    variances = tau[..., None] ** 2 + ERRORS**2
+    fit = -0.5 * ((EFFECTS - mu[..., None]) ** 2 / variances + np.log(variances)).sum(axis=-1)
+    log_density = fit - 0.5 * (mu / 5) ** 2 - np.log1p((tau / 5) ** 2) + log_tau
+    weights = np.exp(log_density - log_density.max())
+    weights /= weights.sum()
+    assert (weights * mu).sum() == pytest.approx(4.4, abs=0.1)
+    assert (weights * tau).sum() == pytest.approx(3.6, abs=0.1)
+    # The program's density, integrated over theta around its mode, differs by a constant between two points.
+    target = eight_schools(is_centred=True)
+
+    def marginal(mu, log_tau):
+        """Of a density that is normal in theta: its value at the mode less half the log determinant."""
+        tau = np.exp(log_tau)
+        precision = 1 / ERRORS**2 + 1 / tau**2
+        mode = (EFFECTS / ERRORS**2 + mu / tau**2) / precision
+        position = {"mu": jnp.float32(mu), "log_tau": jnp.float32(log_tau), "theta": jnp.asarray(mode, jnp.float32)}
+        return float(target.logdensity(position)) - 0.5 * np.log(precision).sum()
+
+    def by_hand(mu, log_tau):
+        tau = np.exp(log_tau)
+        variances = tau**2 + ERRORS**2
+        fit = -0.5 * ((EFFECTS - mu) ** 2 / variances + np.log(variances)).sum()
+        return fit - 0.5 * (mu / 5) ** 2 - np.log1p((tau / 5) ** 2) + log_tau
+
+    differences = [marginal(*point) - by_hand(*point) for point in [(0.0, 0.0), (5.0, 1.5), (-3.0, 2.0)]]
+    np.testing.assert_allclose(differences, differences[0], atol=1e-3)
