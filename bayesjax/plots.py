@@ -274,3 +274,40 @@ def maps(
     for axis, title in zip(axes[0], ("image", *labels, *values), strict=True):
         axis.set_title(title, fontsize=9)
     return _save(figure, path)
+
+
+def paths(
+    path: str | Path,
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    logdensity: np.ndarray,
+    extent: tuple[float, float, float, float],
+    num_columns: int = 3,
+) -> Path:
+    """Paths in the plane over the contours of a density, a panel each; a dot where a path starts.
+
+    Args:
+      path: the PNG to write.
+      panels: `{title: {name: points [num, 2]}}`.
+      logdensity: `[height, width]`, on a grid over the extent, the first row lowest.
+      extent: left, right, bottom, top.
+      num_columns: panels side by side.
+    """
+    num_rows = -(-len(panels) // num_columns)
+    columns = min(num_columns, len(panels))
+    figure, axes = _figure(3.4 * columns, 3.4 * num_rows, nrows=num_rows, ncols=columns, squeeze=False)
+    x, y = (
+        np.linspace(*ends, size) for ends, size in zip((extent[:2], extent[2:]), logdensity.shape[::-1], strict=True)
+    )
+    levels = logdensity.max() - np.array([8.0, 4.5, 2.0, 0.5])
+    for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
+        axis.contour(x, y, logdensity, levels=levels, colors="0.75", linewidths=0.8)
+        for name, points in lines.items():
+            (line,) = axis.plot(points[:, 0], points[:, 1], marker=".", markersize=3, linewidth=1, label=name)
+            axis.plot(*points[0], marker="o", color=line.get_color())
+        axis.set(title=title, xlim=extent[:2], ylim=extent[2:])
+        if len(lines) > 1:
+            axis.legend(fontsize=8)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    return _save(figure, path)

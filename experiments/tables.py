@@ -18,7 +18,7 @@ from pathlib import Path
 from experiments.common import RESULTS, ROOT
 from experiments.markdown import number, table
 from experiments.tables_of_benchmarks import cost, tpu
-from experiments.tables_of_samplers import network_posterior, standard_posteriors
+from experiments.tables_of_samplers import network_posterior, standard_posteriors, tour
 
 MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w*-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FOLDERS = {"results": RESULTS, "benchmark": ROOT / "benchmarks" / "results"}
@@ -290,6 +290,7 @@ RENDER = {
     "bayesian_rnn": language_models,
     "bayesian_segnet": labelled_pixels,
     "bnn_posterior": network_posterior,
+    "hmc_tour": tour,
     "standard_posteriors": standard_posteriors,
     "uncertainty": two_uncertainties,
     "mc_dropout": dropout,

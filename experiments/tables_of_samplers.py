@@ -48,3 +48,20 @@ def network_posterior(results: dict) -> str:
         f"{config['num_chains']} chains of HMC; the row hmc is the other half, its R-hat and ESS of all."
     )
     return f"{table(rows, header)}\n\n{below}"
+
+
+def tour(results: dict) -> str:
+    """Step sizes down; for each dimension the acceptance, and what it is by the formula."""
+    config, metrics = results["config"], results["metrics"]
+    rows = []
+    for step_size in config["step_sizes"]:
+        cells = [f"{step_size:g}"]
+        for dim in config["dimensions"]:
+            name = f"d={dim} eps={step_size:g}"
+            cells += [number(metrics[f"{name} acceptance"], 3), number(metrics[f"{name} expected acceptance"], 3)]
+        rows.append(cells)
+    header = ["step size"]
+    for dim in config["dimensions"]:
+        header += [f"acceptance, d = {dim}", "formula"]
+    below = f"L = {config['num_integration_steps']} on N(0, I); ± standard error over {config['num_chains']} chains."
+    return f"{table(rows, header)}\n\n{below}"
