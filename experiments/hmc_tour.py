@@ -1,8 +1,8 @@
 """A tour of Hamiltonian Monte Carlo: trajectories, the energy they keep, and acceptance against the step size.
 
 Source: Neal, "MCMC using Hamiltonian dynamics", 2011, sections 2 and 5 (figures 1, 3 and 5), with the formulas
-corrected that are often printed wrongly: a trajectory has half kicks at its two ends and none more, the mass has no part
-in a kick, and a step is accepted with probability min(1, exp(H(old) - H(new))).
+corrected that are often printed wrongly: a trajectory has half kicks at its two ends and none more, the mass has no
+part in a kick, and a step is accepted with probability min(1, exp(H(old) - H(new))).
 
     python -m experiments.hmc_tour                     quick: under a minute
     python -m experiments.hmc_tour --preset paper      more chains
