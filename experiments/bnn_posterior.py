@@ -10,8 +10,8 @@ Bayesian deep learning", ICLR 2020.
 HMC runs --num-chains chains with the whole data set; the predictive of one half of the chains is the reference, and
 the row `hmc` is the other half. All others have the same network, prior and images: SGHMC, cyclical SGHMC, SGLD with
 and without RMSprop's preconditioner, SGNHT; Bayes by Backprop; MC dropout (whose prior is its weight decay); an
-ensemble of modes, one mode, and the Gaussian of its last layer. Effective sample sizes and R-hat are of the
-probabilities that test images' labels get: weights have no identity, since units may be exchanged.
+ensemble of modes, one mode, and the Gaussian of its last layer. Effective sample sizes and R-hat are of the log odds
+that test images' labels get: weights have no identity, since units may be exchanged.
 
 Expected (the paper's ResNet-20 on CIFAR-10, table 6, as recalled): HMC agrees with itself best, then SGHMC and cyclical
 SGHMC and ensembles; mean-field VI and dropout are further.
@@ -24,6 +24,7 @@ if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
 import functools
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy import special
 
 from bayesjax import data, evaluation, kernels, models, objectives, posteriors, training
 from bayesjax.evaluation import agreement, calibration
@@ -64,12 +66,12 @@ class Found(NamedTuple):
     """What a method says of the test images.
 
     Attributes:
-      probabilities: of its draws, `[num_chains, num_draws, num_test, num_classes]`.
+      logits: of its draws, `[num_chains, num_draws, num_test, num_classes]`.
       gradients: spent, in passes over the training set; of all chains.
       is_chain: whether draws of a chain are in the order of a Markov chain.
     """
 
-    probabilities: np.ndarray
+    logits: np.ndarray
     gradients: float
     is_chain: bool
 
@@ -97,11 +99,11 @@ def problem(config: Config) -> Problem:
 
 
 def predicted(found: Problem, draws: Any) -> np.ndarray:
-    """Probabilities `[num_chains, num_draws, num_test, num_classes]` of draws with leaves `[num_draws, num_chains]`."""
+    """Logits `[num_chains, num_draws, num_test, num_classes]` of draws with leaves `[num_draws, num_chains, ...]`."""
     num_draws, num_chains = jax.tree.leaves(draws)[0].shape[:2]
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
-    probabilities = jax.nn.softmax(evaluation.predict(found.apply, flat, found.test.x))
-    return np.asarray(probabilities).reshape(num_draws, num_chains, *probabilities.shape[1:]).swapaxes(0, 1)
+    logits = np.asarray(evaluation.predict(found.apply, flat, found.test.x))
+    return logits.reshape(num_draws, num_chains, *logits.shape[1:]).swapaxes(0, 1)
 
 
 def steps_of(config: Config, num_epochs: int) -> int:
@@ -113,7 +115,7 @@ def steps_of(config: Config, num_epochs: int) -> int:
 
 
 def hmc(run: common.Experiment, found: Problem) -> Found:
-    """Chains from draws of the prior, with the prior's variances for a mass, all data at once."""
+    """Chains from the network's initial weights, with the prior's variances for a mass, all data at once."""
     config = run.config
     make = functools.partial(
         kernels.hmc, found.density, num_integration_steps=config.num_integration_steps, full_batch=True
@@ -164,7 +166,8 @@ def chains(
 ) -> Any:  # fmt: skip
     """Draws of `num_chains` copies of a kernel, leaves `[num_draws, num_chains, ...]`."""
     num_chains = run.config.num_chains
-    start_key, init_key, run_key = jax.random.split(jax.random.key(run.config.seed + 1), 3)
+    own_key = jax.random.fold_in(jax.random.key(run.config.seed + 1), zlib.crc32(label.encode()))
+    start_key, init_key, run_key = jax.random.split(own_key, 3)
     copies = run.spread(kernels.particles(kernel, num_chains))
     position = jax.jit(jax.vmap(found.init))(jax.random.split(start_key, num_chains))
     state = jax.jit(copies.init)(position, init_key)
@@ -178,10 +181,12 @@ def chains(
 # ---- optimisers
 
 
-def minimised(run: common.Experiment, found: Problem, label: str, loss: Any, init: Callable, num: int) -> Any:
-    """Positions of `num` trainings with Adam, leaves `[num, ...]`."""
+def minimised(
+    run: common.Experiment, found: Problem, label: str, loss: Any, init: Callable, num: int, num_epochs: int = 0
+) -> Any:
+    """Positions of `num` trainings with Adam, leaves `[num, ...]`; of --num-optimizer-epochs if not of others."""
     config = run.config
-    num_steps = steps_of(config, config.num_optimizer_epochs)
+    num_steps = steps_of(config, num_epochs or config.num_optimizer_epochs)
     adam = optax.adam(optax.cosine_decay_schedule(config.optimizer_learning_rate, num_steps))
     kernel = run.spread(kernels.particles(kernels.optimize(loss, adam), num))
     init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed + 3), 3)
@@ -204,11 +209,6 @@ def modes(run: common.Experiment, found: Problem, label: str, num: int) -> Any:
     return minimised(run, found, label, loss, found.init, num)
 
 
-def one_mode(run: common.Experiment, found: Problem) -> Any:
-    """The mode that `map` reports; trained once, by whichever asks first."""
-    return jax.tree.map(lambda leaf: leaf[0], modes(run, found, "map", 1))
-
-
 def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
     """The methods that train by gradient descent."""
     config, num_data = run.config, len(found.train.x)
@@ -216,9 +216,9 @@ def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
     if name in ("map", "ensemble"):
         num = 1 if name == "map" else config.num_members
         draws = modes(run, found, name, num)
-        return independent(predicted(found, with_chain(draws)), config, num)
+        return independent(predicted(found, with_chain(draws)), num * config.num_optimizer_epochs)
     if name == "laplace":
-        mode = one_mode(run, found)
+        mode = jax.tree.map(lambda leaf: leaf[0], modes(run, found, "map", 1))  # that of `map`, not trained twice
         *_, last = mode
         body = {key: value for key, value in mode.items() if key != last}
         hidden = models.MLP(config.hidden, activation=jnp.tanh)
@@ -234,16 +234,17 @@ def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
         )  # fmt: skip
         kernels_of, biases = jax.vmap(posteriors.sample_last_layer, in_axes=(None, 0))(posterior, keys)
         logits = features(found.test.x) @ kernels_of + biases[:, None]
-        return independent(np.asarray(jax.nn.softmax(logits))[None], config, 1)
+        return independent(np.asarray(logits)[None], config.num_optimizer_epochs)
     if name == "bbb":
         family = posteriors.mean_field(0.05)
         kl = posteriors.kl_to_fan_in_gaussian(config.prior_scale)
         flipout = models.flipout(models.MLP((*config.hidden, found_classes(found)), activation=jnp.tanh))
         loss = objectives.bayes_by_backprop(log_likelihood(flipout), family.perturb, kl, num_data=num_data)
-        trained = minimised(run, found, name, loss, lambda key: family.init(found.init(key)), 1)
+        start = lambda key: family.init(found.init(key))  # noqa: E731
+        trained = minimised(run, found, name, loss, start, 1, num_epochs=config.num_bbb_epochs)
         variational = jax.tree.map(lambda leaf: leaf[0], trained)
         draws = jax.vmap(family.sample, in_axes=(None, 0))(variational, keys)
-        return independent(predicted(found, with_chain(draws)), config, 1)
+        return independent(predicted(found, with_chain(draws)), config.num_bbb_epochs)
     return dropped(run, found, keys)
 
 
@@ -262,8 +263,8 @@ def dropped(run: common.Experiment, found: Problem, keys: jax.Array) -> Found:
         return -density(params, rng_key, batch)[0] / len(found.train.x)  # pyright: ignore[reportOptionalSubscript]
 
     params = jax.tree.map(lambda leaf: leaf[0], minimised(run, found, "mc_dropout", loss, found.init, 1))
-    of_mask = jax.jit(jax.vmap(lambda key: jax.nn.softmax(apply(params, key, found.test.x))))
-    return independent(np.asarray(of_mask(keys))[None], config, 1)
+    of_mask = jax.jit(jax.vmap(lambda key: apply(params, key, found.test.x)))
+    return independent(np.asarray(of_mask(keys))[None], config.num_optimizer_epochs)
 
 
 def found_classes(found: Problem) -> int:
@@ -276,18 +277,22 @@ def with_chain(draws: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[:, None], draws)
 
 
-def independent(probabilities: np.ndarray, config: Config, num: int) -> Found:
-    """What `num` trainings with Adam say."""
-    return Found(probabilities, num * config.num_optimizer_epochs, False)
+def independent(logits: np.ndarray, num_epochs: int) -> Found:
+    """What so many epochs of Adam say."""
+    return Found(logits, num_epochs, False)
 
 
 # ---- the run
 
 
+def mean_of_draws(logits: np.ndarray) -> np.ndarray:
+    """The predictive `[num_test, num_classes]` of draws `[num_chains, num_draws, num_test, num_classes]`."""
+    return special.softmax(logits.astype(float), axis=-1).mean(axis=(0, 1))
+
+
 def judged(found: Found, reference: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """A method's measures; `{value, stderr}` where there is an error."""
-    predictive = found.probabilities.mean(axis=(0, 1))
-    predictive = predictive / predictive.sum(axis=-1, keepdims=True)
+    predictive = mean_of_draws(found.logits)
     error = evaluation.error_rate(predictive, labels)
     measures: dict[str, Any] = {
         "error %": {"value": 100 * error.value, "stderr": 100 * error.stderr},
@@ -300,8 +305,9 @@ def judged(found: Found, reference: np.ndarray, labels: np.ndarray) -> dict[str,
         "passes": {"value": found.gradients},
     }
     if found.is_chain:
-        of_labels = np.take_along_axis(found.probabilities, labels[None, None, :, None], axis=-1)[..., 0]
-        scores = np.log(of_labels) - np.log1p(-np.minimum(of_labels, 1 - 1e-7))
+        is_label = np.arange(found.logits.shape[-1]) == labels[:, None]
+        of_label = found.logits[..., is_label]
+        scores = of_label - special.logsumexp(np.where(is_label, -np.inf, found.logits), axis=-1)  # log odds
         ess = np.asarray(evaluation.effective_sample_size(scores, "bulk"), float)
         measures["r hat"] = {"value": float(np.max(evaluation.r_hat(scores)))}
         measures["bulk ess"] = {"value": float(ess.min())}
@@ -319,10 +325,9 @@ def main(config: Config) -> None:
             if name == "hmc":
                 everything = hmc(run, task)
                 half = config.num_chains // 2
-                reference = everything.probabilities[:half].mean(axis=(0, 1))
-                reference = reference / reference.sum(axis=-1, keepdims=True)
+                reference = mean_of_draws(everything.logits[:half])
                 agreement.save_reference(run.out / "parts" / "reference.csv", reference)
-                other = everything.probabilities[half:]
+                other = everything.logits[half:]
                 whole = judged(everything, reference, task.test.y)
                 measures = judged(Found(other, everything.gradients / 2, False), reference, task.test.y) | {
                     key: whole[key] for key in ("r hat", "bulk ess", "bulk ess a 1000 passes")

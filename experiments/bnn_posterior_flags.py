@@ -39,9 +39,9 @@ class Config(common.RunFlags):
     batch_size: int = 50
     """Images a step, of all but HMC."""
     num_epochs: int = 200
-    """Epochs of every sampler with minibatches; the first half is left out."""
+    """Epochs of every sampler with minibatches, or as many more as --num-draws takes; draws are of the second half."""
     num_draws: int = 100
-    """Draws that each chain keeps, spread over its second half; and of bbb, dropout's masks and laplace."""
+    """Draws that each chain keeps, of csghmc about 0.6 times as many; and of bbb, dropout's masks and laplace."""
     learning_rate: float = 0.05
     """Of SGHMC and SGNHT: the step size times the number of images."""
     sgld_learning_rate: float = 0.01
@@ -53,7 +53,9 @@ class Config(common.RunFlags):
     num_cycles: int = 6
     """Of the cyclical sampler, at four times the learning rate."""
     num_optimizer_epochs: int = 150
-    """Epochs of Adam: bbb, mc_dropout, ensemble, laplace, map."""
+    """Epochs of Adam: mc_dropout, ensemble, laplace, map."""
+    num_bbb_epochs: int = 1200
+    """Of bbb, whose standard deviations have to grow to the prior's."""
     optimizer_learning_rate: float = 5e-3
     """Adam's; it falls to 0 along a cosine."""
     dropout_rate: float = 0.1
@@ -65,7 +67,7 @@ class Config(common.RunFlags):
 QUICK = Config()
 PAPER = replace(
     QUICK, preset="paper", num_train=1000, hidden=(50, 50), num_chains=8, num_warmup=500, num_hmc_draws=1000,
-    num_integration_steps=150, num_epochs=1000, num_draws=200,
+    num_integration_steps=150, num_epochs=1000, num_draws=200, num_bbb_epochs=3000,
 )  # fmt: skip
 PRESETS = {preset.preset: preset for preset in (QUICK, PAPER)}
 
@@ -81,7 +83,7 @@ def check(config: Config) -> None:
     )  # fmt: skip
     common.require_at_least_one(
         config, "num_train", "num_test", "num_integration_steps", "batch_size", "num_epochs", "num_cycles",
-        "num_optimizer_epochs", "num_members",
+        "num_optimizer_epochs", "num_bbb_epochs", "num_members",
     )  # fmt: skip
     common.require(
         config.num_chains >= 4 and config.num_chains % 2 == 0,

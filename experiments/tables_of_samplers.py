@@ -45,7 +45,8 @@ def network_posterior(results: dict) -> str:
     ]  # fmt: skip
     below = (
         f"± standard error over {config['num_test']} test images. Agreement and total variation are with one half of "
-        f"{config['num_chains']} chains of HMC; the row hmc is the other half, its R-hat and ESS of all."
+        f"{config['num_chains']} chains of HMC; the row hmc is the other half, "
+        "so with half as many chains as the other samplers; its R-hat and ESS are of all."
     )
     return f"{table(rows, header)}\n\n{below}"
 

@@ -141,7 +141,7 @@ def small_network() -> Target:
         return out[:, 0]
 
     def start(rng_key: jax.Array) -> Any:
-        return jax.tree.map(lambda leaf: leaf, model.init(rng_key, jnp.zeros((1, 1)))["params"])
+        return model.init(rng_key, jnp.zeros((1, 1)))["params"]
 
     return Target(
         lambda position: prior(position) + normal(of(position, x), jnp.asarray(y, jnp.float32), NOISE),

@@ -147,8 +147,9 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
 
     Args:
       draws: leaves `[num_chains, num_draws, ...]` (`chains_first`); a leaf is named by its path, "Dense_0/kernel".
-      info: the info of a kernel, leaves `[num_chains, num_draws]`; fields that ArviZ knows get its names
-        (`is_divergent` is "diverging"), the others keep theirs, and what is not one number a draw is left out.
+      info: the info of a kernel (or of `kernels.adapt` around it), leaves `[num_chains, num_draws]`; fields that
+        ArviZ knows get its names (`is_divergent` is "diverging"), the others keep theirs, and what is not one number
+        a draw is left out.
 
     Raises:
       ImportError: if ArviZ is not installed (`pip install 'bayesjax[arviz]'`).
@@ -162,7 +163,7 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
         raise ValueError(f"draws must have leaves [num_chains, num_draws, ...]; got leading axes {sorted(shapes)}")
     stats = {}
     for name, leaf in tree.by_path(info).items():
-        leaf = np.asarray(leaf)
+        name, leaf = name.removeprefix("inner/"), np.asarray(leaf)
         if leaf.shape == next(iter(shapes)):
             known = ARVIZ_NAMES.get(name, name)
             stats[known] = leaf > 0 if known == "diverging" else leaf

@@ -114,13 +114,13 @@ def adapt(
       target_acceptance: delta, in (0, 1); 0.65 suits HMC, 0.8 NUTS, more where steps diverge.
       mass: what is adapted: "diagonal"; "dense", a whole matrix; "fixed", which leaves it as it is and adapts the step
         size alone: better for a network's thousands of weights, whose prior variances are a good inverse.
-      inverse_mass_matrix: M^-1 to begin with, in any form of `hmc`'s but a whole matrix.
+      inverse_mass_matrix: M^-1 to begin with, in any form of `hmc`'s.
 
     Returns:
       A kernel whose state is an `AdaptState` and whose info is an `AdaptInfo`.
 
     Raises:
-      ValueError: if an argument is outside its range.
+      ValueError: if an argument is outside its range; from `init`, if a diagonal is to be adapted and a matrix given.
     """
     if num_steps < 20:
         raise ValueError(f"num_steps must be at least 20; got {num_steps}")
@@ -136,7 +136,10 @@ def adapt(
 
     def init(position: Params, rng_key: PRNGKey) -> AdaptState:
         inverse = as_vector_or_matrix(inverse_mass_matrix, position).astype(jnp.result_type(float))
-        inverse = jnp.diag(inverse) if mass == "dense" else inverse
+        if mass == "diagonal" and inverse.ndim == 2:
+            raise ValueError('inverse_mass_matrix must be a diagonal where mass is "diagonal"; got a matrix')
+        if mass == "dense" and inverse.ndim == 1:
+            inverse = jnp.diag(inverse)
         inner = make(step_size=jnp.float32(step_size), inverse_mass_matrix=inverse).init(position, rng_key)
         start = jnp.asarray(step_size, jnp.result_type(float))
         return AdaptState(jnp.zeros((), jnp.int32), inner, start, inverse, _restarted(start), _empty(inverse))
@@ -151,10 +154,9 @@ def adapt(
 
         is_end = ~is_warm & ends_window[place]
         inverse = jnp.where(is_end, _shrunk(window), state.inverse_mass_matrix)
-        current = jnp.exp(_log_step_size(averaging))
-        averaging = _where(is_end, _restarted(jnp.exp(averaging.log_average)), averaging)
-        is_last = state.step == num_steps - 1
-        moving = jnp.where(is_last | is_end, jnp.exp(averaging.log_average), current)
+        averaged, is_last = jnp.exp(averaging.log_average), state.step == num_steps - 1
+        moving = jnp.where(is_last | is_end, averaged, jnp.exp(_log_step_size(averaging)))
+        averaging = _where(is_end, _restarted(averaged), averaging)
         new = AdaptState(
             step=state.step + 1,
             inner=inner,

@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from bayesjax import tree
-from bayesjax.types import Array, Params
+from bayesjax.types import Array, ArrayLike, Params
 
 InverseMass = float | Array | Params
 """A number, a tree like the position, a vector `[dim]` or a matrix `[dim, dim]` in the order of
@@ -43,7 +43,7 @@ def mass(inverse_mass_matrix: InverseMass, position: Params) -> Mass:
       ValueError: if the inverse does not fit the position, or is known and not positive.
     """
     if is_matrix(inverse_mass_matrix, position):
-        return _of_matrix(jnp.asarray(inverse_mass_matrix), position)
+        return _of_matrix(jax.tree.leaves(inverse_mass_matrix)[0], position)
     inverse = diagonal(inverse_mass_matrix, position)
     return Mass(
         lambda noise: jax.tree.map(lambda xi, m: (xi / jnp.sqrt(m)).astype(xi.dtype), noise, inverse),
@@ -84,34 +84,31 @@ def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
 def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> Array:
     """M^-1 as `[dim]` or `[dim, dim]`, in the order of `ravel_pytree`."""
     if is_matrix(inverse_mass_matrix, position):
-        return jnp.asarray(inverse_mass_matrix)
-    full = jax.tree.map(
-        lambda x, m: jnp.broadcast_to(m, jnp.shape(x)), position, diagonal(inverse_mass_matrix, position)
-    )
+        return jnp.asarray(inverse_mass_matrix).astype(ravel_pytree(position)[0].dtype)
+    known = diagonal(inverse_mass_matrix, position)
+    full = jax.tree.map(lambda x, m: jnp.broadcast_to(jnp.asarray(m, x.dtype), jnp.shape(x)), position, known)
     return ravel_pytree(full)[0]
 
 
-def check(inverse_mass_matrix: InverseMass) -> None:
-    """Raises ValueError unless what can be read while tracing is positive: numbers, or a matrix's spectrum."""
+def check(inverse_mass_matrix: InverseMass, name: str = "inverse_mass_matrix") -> None:
+    """Raises ValueError unless the numbers that can be read while tracing are positive; `mass` checks a matrix."""
     for leaf in jax.tree.leaves(inverse_mass_matrix):
-        if isinstance(leaf, Tracer):
-            continue
-        known = np.asarray(leaf)
-        if known.ndim == 2 and known.shape[0] == known.shape[1] and leaf is inverse_mass_matrix:
-            is_fine = np.allclose(known, known.T, rtol=1e-4, atol=0) and (np.linalg.eigvalsh(known) > 0).all()
-        else:
-            is_fine = np.all((known > 0) & np.isfinite(known))
-        if not is_fine:
-            raise ValueError(f"inverse_mass_matrix must be positive and finite; got {inverse_mass_matrix}")
+        may_be_matrix = leaf is inverse_mass_matrix and np.ndim(leaf) == 2
+        if not isinstance(leaf, Tracer) and not may_be_matrix and not np.all((leaf > 0) & np.isfinite(leaf)):
+            raise ValueError(f"{name} must be positive and finite; got {inverse_mass_matrix}")
 
 
-def _of_matrix(inverse: Array, position: Params) -> Mass:
+def _of_matrix(inverse: ArrayLike, position: Params) -> Mass:
     flat, unravel = ravel_pytree(position)
-    inverse = inverse.astype(flat.dtype)
     if isinstance(inverse, Tracer):
-        factor = jnp.linalg.cholesky(inverse)
+        factor = jnp.linalg.cholesky(inverse.astype(flat.dtype))
     else:  # once, and not in every step
-        factor = jnp.asarray(scipy.linalg.cholesky(np.asarray(inverse), lower=True))
+        known = np.asarray(inverse, float)
+        is_symmetric = np.allclose(known, known.T, rtol=1e-4, atol=1e-6 * np.abs(known).max())
+        if not is_symmetric or not (np.linalg.eigvalsh(known) > 0).all():
+            raise ValueError("inverse_mass_matrix must be positive: symmetric, with a positive spectrum; it is not")
+        factor = jnp.asarray(np.asarray(scipy.linalg.cholesky(known, lower=True), flat.dtype))
+    inverse = jnp.asarray(inverse).astype(flat.dtype)
 
     def momentum(noise: Params) -> Params:
         return unravel(jax.scipy.linalg.solve_triangular(factor, ravel_pytree(noise)[0], trans="T", lower=True))

@@ -111,7 +111,8 @@ def nuts(
         build: Any = blackjax_nuts.build_kernel  # whose annotations are narrower than what it takes
         kernel = build(divergence_threshold=divergence_threshold)
         inverse = as_vector_or_matrix(inverse_mass_matrix, state.position)
-        end, info = kernel(step_key, start, tempered, schedule(state.step), inverse, max_num_doublings)
+        eps = schedule(state.step) * jnp.sqrt(temperature)  # U / T with momenta N(0, M) runs sqrt(T) times as fast
+        end, info = kernel(step_key, start, tempered, eps, inverse, max_num_doublings)
         value = end.logdensity * temperature
         gradient = jax.tree.map(lambda g, old: (g * temperature).astype(old.dtype), end.logdensity_grad, state.gradient)
         return HMCState(state.step + 1, end.position, value, gradient), NUTSInfo(

@@ -7,9 +7,10 @@
     V <- decay V + (1 - decay) (g / N)^2,    G = 1 / (epsilon + sqrt(V))
 
 as Adam and RMSprop do. While G moves with theta, the law is off by the term div G that is left out here as in the
-source, of the size of 1 - decay; after `num_adaptation` steps G stays, and nothing is off. Sources: Li, Chen, Carlson &
-Carin, "Preconditioned stochastic gradient Langevin dynamics for deep neural networks", AAAI 2016; Wenzel et al., "How
-good is the Bayes posterior in deep neural networks really?", ICML 2020 (who keep it constant within a cycle).
+source, of the size of 1 - decay, and since G knows the batch whose gradient it scales; after `num_adaptation` steps G
+stays, and nothing is off. Sources: Li, Chen, Carlson & Carin, "Preconditioned stochastic gradient Langevin dynamics
+for deep neural networks", AAAI 2016; Wenzel et al., "How good is the Bayes posterior in deep neural networks
+really?", ICML 2020 (who keep it constant within a cycle).
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax.kernels.gradient import check_positive
+from bayesjax.kernels.mass import check
 from bayesjax.types import Array, Params, PyTree
 
 
@@ -62,8 +64,7 @@ def fixed(diagonal: float | Params) -> Preconditioner:
     Raises:
       ValueError: from `diagonal`, if it does not fit.
     """
-    if isinstance(diagonal, float):
-        check_positive(diagonal=diagonal)
+    check(diagonal, "diagonal")
 
     def init(position: Params) -> PyTree:
         del position
@@ -88,6 +89,8 @@ def rmsprop(
       ValueError: if an argument is outside its range.
     """
     check_positive(num_data=num_data, epsilon=epsilon)
+    if num_adaptation is not None and num_adaptation < 1:
+        raise ValueError(f"num_adaptation must be at least 1; got {num_adaptation}")
     if not 0 <= decay < 1:
         raise ValueError(f"decay must lie in [0, 1); got {decay}")
 

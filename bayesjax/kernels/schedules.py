@@ -22,7 +22,7 @@ class Cyclical(NamedTuple):
     Attributes:
       step_size: by the number of steps taken.
       temperature: likewise; 0 while it explores, 1 (or what was asked for) while it samples.
-      is_sampling: of step counts, whether draws are to be kept: `draws[cycle.is_sampling(steps)]`.
+      is_sampling: of step counts, whether draws are to be kept; a draw after t steps is of the count t - 1.
     """
 
     step_size: Schedule

@@ -93,7 +93,7 @@ def sghmc(
       temperature: T >= 0, or a schedule; T = 0 is SGD with momentum.
       noise_estimate: beta >= 0, Chen et al.'s `B-hat` in the units of alpha: `eta / 2` times the variance of one
         coordinate of the minibatch gradient. The noise that the minibatch brings is taken off the noise injected; if
-        it alone exceeds alpha T, none is injected.
+        it alone exceeds alpha T, none is injected. With a preconditioner, one number for all weights.
       preconditioner: G, of `kernels.preconditioning`, the inverse of a diagonal mass matrix; None is 1.
 
     Returns:

@@ -9,14 +9,14 @@ then leaves the law of theta as it is.
     d xi    = (p'p / dim - T) / mu dt
 
 in the letters of `sghmc` (step size eta = h^2, unit mass, alpha = A h), by the splitting BADODAB with its two half
-kicks at one position joined into one:
+kicks at one position joined into one. With a = xi h, the friction of a step,
 
-    p     <- p + h g                                                        B
-    theta <- theta + h/2 p                                                  A
-    xi    <- xi + h/2 (p'p / dim - T) / mu                                  D
-    p     <- exp(-xi h) p + sqrt(A T (1 - exp(-2 xi h)) / xi) n             O
-    xi    <- xi + h/2 (p'p / dim - T) / mu                                  D
-    theta <- theta + h/2 p                                                  A
+    p     <- p + h g                                                 B
+    theta <- theta + h/2 p                                           A
+    a     <- a + eta/2 (p'p / dim - T) / mu                          D
+    p     <- exp(-a) p + sqrt(alpha T (1 - exp(-2 a)) / a) n         O
+    a     <- a + eta/2 (p'p / dim - T) / mu                          D
+    theta <- theta + h/2 p                                           A
 
 which is of second order in h. Sources: Ding et al., "Bayesian sampling using stochastic gradient thermostats", NIPS
 2014; Leimkuhler & Shang, "Adaptive thermostats for noisy gradient systems", 2016 (BADODAB).
@@ -39,7 +39,7 @@ class SGNHTState(NamedTuple):
       step: int32 scalar, the number of steps taken.
       position: theta.
       momentum: p, of unit mass, like the position.
-      friction: xi, scalar.
+      friction: a, scalar, in the units of SGHMC's; a schedule of the step size leaves it as it is.
     """
 
     step: Array
@@ -54,7 +54,7 @@ class SGNHTInfo(NamedTuple):
     Attributes:
       logdensity: scalar, the minibatch estimate at the position before the step.
       gradient_norm: Euclidean norm of the stochastic gradient there.
-      friction: alpha = xi h after the step, in the units of SGHMC's. Its mean is the friction asked for plus
+      friction: a after the step, in the units of SGHMC's. Its mean is the friction asked for plus
         `eta / (2 T)` times the variance of a coordinate of the stochastic gradient.
       kinetic_temperature: `<p, p> / dim` after the step.
       configurational_temperature: `-<theta, g> / dim` before the step; its stationary mean is T.
@@ -82,7 +82,7 @@ def sgnht(
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set, or its
         unbiased minibatch estimate (`posteriors.log_posterior`).
-      step_size: eta = h^2 > 0, or a schedule of the step count; as `sghmc`'s, `learning rate / num_data`.
+      step_size: eta = h^2, or a schedule of the step count; as `sghmc`'s, `learning rate / num_data`.
       friction: alpha = A h > 0: what the injected noise answers to, and where the friction begins.
       temperature: T > 0; at T = 0 there is no kinetic energy to measure.
       thermal_mass: mu > 0; the friction follows the kinetic energy more slowly the larger it is.
@@ -99,39 +99,37 @@ def sgnht(
 
     def init(position: Params, rng_key: PRNGKey) -> SGNHTState:
         """Starts with the momentum drawn from its stationary law, N(0, T I)."""
-        start = jnp.zeros((), jnp.int32)
-        h = jnp.sqrt(jnp.asarray(schedule(start), jnp.float32))
         scale = jnp.sqrt(temperature)
         momentum = jax.tree.map(lambda xi: (scale * xi).astype(xi.dtype), tree.normal_like(rng_key, position))
-        return SGNHTState(start, position, momentum, friction / h)
+        return SGNHTState(jnp.zeros((), jnp.int32), position, momentum, jnp.asarray(friction, jnp.float32))
 
     def step(rng_key: PRNGKey, state: SGNHTState, batch: PyTree) -> tuple[SGNHTState, SGNHTInfo]:
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
-        h = jnp.sqrt(jnp.asarray(schedule(state.step), jnp.float32))
-        dim = tree.num_elements(state.position)
+        eta = jnp.asarray(schedule(state.step), jnp.float32)
+        h, dim = jnp.sqrt(eta), tree.num_elements(state.position)
 
-        def thermostat(xi: Array, momentum: Params) -> Array:
-            return xi + h / 2 * (tree.dot(momentum, momentum) / dim - temperature) / thermal_mass
+        def thermostat(a: Array, momentum: Params) -> Array:
+            excess = tree.dot(momentum, momentum) / dim - temperature
+            return (a + eta / 2 * excess / thermal_mass).astype(a.dtype)
 
         momentum = _add(state.momentum, gradient, h)
         position = _add(state.position, momentum, h / 2)
-        xi = thermostat(state.friction, momentum)
-        decay = jnp.exp(-xi * h)
-        sd = jnp.sqrt(friction / h * temperature * _integral(2 * xi, h) * 2)
+        a = thermostat(state.friction, momentum)
+        decay, sd = jnp.exp(-a), jnp.sqrt(friction * temperature * _spread(a))
         noise = tree.normal_like(noise_key, state.position)
         momentum = jax.tree.map(lambda p, n: (decay * p + sd * n).astype(p.dtype), momentum, noise)
-        xi = thermostat(xi, momentum)
+        a = thermostat(a, momentum)
         position = _add(position, momentum, h / 2)
         info = SGNHTInfo(
             logdensity=value,
             gradient_norm=tree.norm(gradient),
-            friction=xi * h,
+            friction=a,
             kinetic_temperature=tree.dot(momentum, momentum) / dim,
             configurational_temperature=-tree.dot(state.position, gradient) / dim,
             aux=aux,
         )
-        return SGNHTState(state.step + 1, position, momentum, xi), info
+        return SGNHTState(state.step + 1, position, momentum, a), info
 
     return Kernel(init, step)
 
@@ -140,8 +138,8 @@ def _add(moved: Params, by: Params, size: Array) -> Params:
     return jax.tree.map(lambda x, y: (x + size * y).astype(x.dtype), moved, by)
 
 
-def _integral(rate: Array, h: Array) -> Array:
-    """(1 - exp(-rate h)) / rate, also where the rate is 0 or negative."""
-    x = rate * h
-    safe = jnp.where(jnp.abs(x) < 1e-4, 1.0, x)
-    return h * jnp.where(jnp.abs(x) < 1e-4, 1 - x / 2, -jnp.expm1(-safe) / safe)
+def _spread(a: Array) -> Array:
+    """(1 - exp(-2 a)) / a, also where the friction is 0 or negative."""
+    is_small = jnp.abs(a) < 1e-4
+    safe = jnp.where(is_small, 1.0, a)
+    return jnp.where(is_small, 2 - 2 * a, -jnp.expm1(-2 * safe) / safe)

@@ -3,8 +3,8 @@
     g(theta) = grad log p_batch(theta) - grad log p_batch(anchor) + grad log p(anchor)
 
 With the anchor near the mode the two batch gradients nearly cancel, and the variance of g falls from that of a
-gradient to that of a difference over |theta - anchor|: far from the anchor it is larger than without. It is unbiased at
-any anchor. As a density,
+gradient to that of a difference over |theta - anchor|: far from the anchor it may be larger than without. It is
+unbiased at any anchor. As a density,
 
     log p_batch(theta) + <grad log p(anchor) - grad log p_batch(anchor), theta - anchor>
 

@@ -61,7 +61,7 @@ def test_a_step_costs_its_leapfrog_steps(density, extra):
         counter.count = 0
         state, info = jax.block_until_ready(step(jax.random.fold_in(jax.random.key(1), i), state, BATCH))
         jax.effects_barrier()
-        # each evaluation is seen twice by the callback where XLA keeps the value and its derivative apart
+        # and one for aux, of which nothing is left when there is none but the callback that counts here
         assert counter.count == info.num_integration_steps + (1 if i == 0 else extra) + 1
 
 
@@ -80,6 +80,20 @@ def test_the_gradient_is_that_of_all_devices():
     )
     np.testing.assert_allclose(parts.position, jnp.full(2, whole.position), rtol=1e-5)
     assert abs(whole.position - 1.0) > 1e-3
+
+
+def test_a_step_size_is_that_of_hmc_at_any_temperature():
+    """Started from draws that are sqrt(T) times as large, a step has the same length and acceptance at every T."""
+
+    def one_step(temperature):
+        kernel = nuts(gaussian, step_size=0.5, temperature=temperature)
+        state = kernel.init({"x": jnp.sqrt(temperature) * START["x"]}, jax.random.key(0))
+        return quick_jit(kernel.step)(jax.random.key(1), state, BATCH)
+
+    (warm, warm_info), (cold, cold_info) = one_step(1.0), one_step(0.01)
+    np.testing.assert_allclose(cold.position["x"], 0.1 * warm.position["x"], rtol=1e-4)
+    assert cold_info.num_integration_steps == warm_info.num_integration_steps
+    assert warm_info.acceptance_probability < 0.999
 
 
 def test_it_plays_games():
