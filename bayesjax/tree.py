@@ -35,6 +35,16 @@ def norm(tree: PyTree) -> Array:
     return jnp.sqrt(dot(tree, tree))
 
 
+def add_scaled(x: PyTree, y: PyTree, size: float | Array) -> PyTree:
+    """The sum x + size y, in the types of x."""
+    return jax.tree.map(lambda a, b: (a + size * b).astype(a.dtype), x, y)
+
+
+def value_and_aux(out: Array | tuple[Array, PyTree]) -> tuple[Array, PyTree]:
+    """Both of a density's two return forms as a pair; `aux` is an empty dict if there is none."""
+    return out if isinstance(out, tuple) else (out, {})
+
+
 def all_finite(tree: PyTree) -> Array:
     """True where no element of any floating-point leaf is NaN or infinite."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]

@@ -10,10 +10,9 @@ errors by width), figure 2 (curves), figure 3 (weights), table 2 and figure 4 (p
 Two hidden layers of ReLU units. Every method has a network for each of --widths and --num-seeds. After each epoch the
 error of the mean weights on the test set joins the curve; at the end come error, negative log-likelihood and
 calibration of the predictive, averaged over --num-draws draws or masks. Settings are chosen with --num-validation: the
-last training images, which then stand in for the test set. What was
-chosen for MNIST is not the paper's bound: a twentieth of the divergence counts (--kl-weight 0.05), and the prior's
-second component is wide enough to be reached from the initial weights, so that those not needed can be removed. With
-two cores the preset `paper` takes an hour.
+last training images, which then stand in for the test set. What was chosen for MNIST is not the paper's bound: a
+twentieth of the divergence counts (--kl-weight 0.05), and the prior's second component is wide enough to be reached
+from the initial weights, so that those not needed can be removed. With two cores the preset `paper` takes an hour.
 
 Expected (the paper's test error in % at 400, 800 and 1200 units): SGD 1.83, 1.84, 1.88; dropout 1.51, 1.33, 1.36;
 Gaussian prior 1.82, 1.99, 2.04; scale mixture 1.36, 1.34, 1.32. Of the mixture at 1200 units, with 50, 75, 95 and 98 %

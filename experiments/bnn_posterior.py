@@ -48,6 +48,7 @@ class Problem(NamedTuple):
 
     Attributes:
       train, test: images.
+      model: the network.
       init: `rng_key -> params`.
       apply: `(params, x [num, pixels]) -> logits [num, num_classes]`.
       density: the log posterior of a batch.
@@ -56,6 +57,7 @@ class Problem(NamedTuple):
 
     train: Images
     test: Images
+    model: models.MLP
     init: Callable
     apply: Callable
     density: Density
@@ -95,7 +97,7 @@ def problem(config: Config) -> Problem:
     fit = log_likelihood(lambda params, rng_key, x: apply(params, x))
     density = posteriors.log_posterior(fit, posteriors.fan_in_gaussian(config.prior_scale), len(train.x))
     scales = posteriors.fan_in_scales(jax.eval_shape(init, jax.random.key(0)), config.prior_scale)
-    return Problem(train, test, init, apply, density, jax.tree.map(lambda sd: sd**2, scales))
+    return Problem(train, test, model, init, apply, density, jax.tree.map(lambda sd: sd**2, scales))
 
 
 def predicted(found: Problem, draws: Any) -> np.ndarray:
@@ -220,14 +222,11 @@ def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
     if name == "laplace":
         mode = jax.tree.map(lambda leaf: leaf[0], modes(run, found, "map", 1))  # that of `map`, not trained twice
         *_, last = mode
-        body = {key: value for key, value in mode.items() if key != last}
-        hidden = models.MLP(config.hidden, activation=jnp.tanh)
 
         def features(x: Any) -> Any:
-            return jnp.tanh(hidden.apply({"params": body}, x))  # pyright: ignore[reportArgumentType]
+            return found.model.apply({"params": mode}, x, method="embed")
 
-        seen = jax.jit(features)(found.train.x)
-        variances = found.prior_variances[last]
+        seen, variances = jax.jit(features)(found.train.x), found.prior_variances[last]
         posterior = posteriors.last_layer_laplace(
             categorical_log_likelihood, mode[last]["kernel"], mode[last]["bias"], seen, jnp.asarray(found.train.y),
             (1 / variances["kernel"], 1 / variances["bias"]),
@@ -238,8 +237,8 @@ def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
     if name == "bbb":
         family = posteriors.mean_field(0.05)
         kl = posteriors.kl_to_fan_in_gaussian(config.prior_scale)
-        flipout = models.flipout(models.MLP((*config.hidden, found_classes(found)), activation=jnp.tanh))
-        loss = objectives.bayes_by_backprop(log_likelihood(flipout), family.perturb, kl, num_data=num_data)
+        fit = log_likelihood(models.flipout(found.model))
+        loss = objectives.bayes_by_backprop(fit, family.perturb, kl, num_data=num_data)
         start = lambda key: family.init(found.init(key))  # noqa: E731
         trained = minimised(run, found, name, loss, start, 1, num_epochs=config.num_bbb_epochs)
         variational = jax.tree.map(lambda leaf: leaf[0], trained)
@@ -251,7 +250,7 @@ def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
 def dropped(run: common.Experiment, found: Problem, keys: jax.Array) -> Found:
     """MC dropout: masks are the draws; the weights' penalty is the prior's."""
     config = run.config
-    model = models.MLP((*config.hidden, found_classes(found)), activation=jnp.tanh, dropout_rate=config.dropout_rate)
+    model = found.model.clone(dropout_rate=config.dropout_rate)
 
     def apply(params: Any, rng_key: jax.Array, x: Any) -> Any:
         return model.apply({"params": params}, x, deterministic=False, rngs={"dropout": rng_key})
@@ -265,11 +264,6 @@ def dropped(run: common.Experiment, found: Problem, keys: jax.Array) -> Found:
     params = jax.tree.map(lambda leaf: leaf[0], minimised(run, found, "mc_dropout", loss, found.init, 1))
     of_mask = jax.jit(jax.vmap(lambda key: apply(params, key, found.test.x)))
     return independent(np.asarray(of_mask(keys))[None], config.num_optimizer_epochs)
-
-
-def found_classes(found: Problem) -> int:
-    """The number of classes."""
-    return jax.eval_shape(found.apply, jax.eval_shape(found.init, jax.random.key(0)), found.test.x).shape[-1]
 
 
 def with_chain(draws: Any) -> Any:

@@ -38,6 +38,11 @@ class Target(NamedTuple):
     exact: tuple[np.ndarray, np.ndarray] | None = None
 
 
+def overdispersed(rng_key: jax.Array, *shape: int) -> jax.Array:
+    """Uniform on (-2, 2), where Stan starts."""
+    return jax.random.uniform(rng_key, shape, minval=-2.0, maxval=2.0)
+
+
 def normal(x: jax.Array, mean: Any = 0.0, scale: Any = 1.0) -> jax.Array:
     """Sum of log N(x; mean, scale^2)."""
     return jnp.sum(jax.scipy.stats.norm.logpdf(x, mean, scale))
@@ -63,9 +68,9 @@ def eight_schools(*, is_centred: bool) -> Target:
     def start(rng_key: jax.Array) -> dict:
         keys = jax.random.split(rng_key, 3)
         return {
-            "mu": jax.random.uniform(keys[0], (), minval=-2.0, maxval=2.0),
-            "log_tau": jax.random.uniform(keys[1], (), minval=-2.0, maxval=2.0),
-            "theta": jax.random.uniform(keys[2], (8,), minval=-2.0, maxval=2.0),
+            "mu": overdispersed(keys[0]),
+            "log_tau": overdispersed(keys[1]),
+            "theta": overdispersed(keys[2], 8),
         }
 
     def quantities(position: dict) -> jax.Array:
@@ -86,7 +91,7 @@ def correlated_gaussian() -> Target:
 
     return Target(
         logdensity,
-        lambda rng_key: jax.random.uniform(rng_key, (DIM,), minval=-2.0, maxval=2.0),
+        lambda rng_key: overdispersed(rng_key, DIM),
         lambda position: position,
         tuple(f"x {i}" for i in range(DIM)),
         (np.zeros(DIM), scales),
@@ -106,7 +111,7 @@ def logistic_regression() -> Target:
 
     return Target(
         logdensity,
-        lambda rng_key: jax.random.uniform(rng_key, (x.shape[1],), minval=-2.0, maxval=2.0),
+        lambda rng_key: overdispersed(rng_key, x.shape[1]),
         lambda position: position,
         tuple(f"w {i}" for i in range(x.shape[1])),
     )
@@ -121,8 +126,8 @@ def funnel() -> Target:
     def start(rng_key: jax.Array) -> dict:
         v_key, x_key = jax.random.split(rng_key)
         return {
-            "v": jax.random.uniform(v_key, (), minval=-2.0, maxval=2.0),
-            "x": jax.random.uniform(x_key, (9,), minval=-2.0, maxval=2.0),
+            "v": overdispersed(v_key),
+            "x": overdispersed(x_key, 9),
         }
 
     return Target(logdensity, start, lambda position: position["v"][None], ("v",), (np.zeros(1), np.array([3.0])))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesjax.evaluation.predictive import Estimate
+from bayesjax.evaluation.predictive import Estimate, mean_over_points
 from bayesjax.types import ArrayLike
 
 
@@ -32,13 +32,13 @@ def agreement(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
       ValueError: if the shapes differ, or a row is not a distribution.
     """
     p, q = _distributions(probabilities, reference)
-    return _mean(p.argmax(axis=1) == q.argmax(axis=1))
+    return mean_over_points(p.argmax(axis=1) == q.argmax(axis=1))
 
 
 def total_variation(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
     """Mean over test points of half the sum of absolute differences, in [0, 1]; arguments as of `agreement`."""
     p, q = _distributions(probabilities, reference)
-    return _mean(np.abs(p - q).sum(axis=1) / 2)
+    return mean_over_points(np.abs(p - q).sum(axis=1) / 2)
 
 
 def kl_from_reference(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
@@ -49,7 +49,7 @@ def kl_from_reference(probabilities: ArrayLike, reference: ArrayLike) -> Estimat
     p, q = _distributions(probabilities, reference)
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(q > 0, q * (np.log(q) - np.log(p)), 0.0)
-    return _mean(terms.sum(axis=1))
+    return mean_over_points(terms.sum(axis=1))
 
 
 def wasserstein(draws: ArrayLike, reference: ArrayLike) -> Estimate:
@@ -71,7 +71,7 @@ def wasserstein(draws: ArrayLike, reference: ArrayLike) -> Estimate:
     starts = np.concatenate([[0.0], ends[:-1]])
     middle, weight = (starts + ends) / 2, ends - starts
     at_x, at_y = (np.minimum((middle * len(z)).astype(int), len(z) - 1) for z in (x, y))
-    return _mean(np.sqrt(weight @ np.square(x[at_x] - y[at_y])))
+    return mean_over_points(np.sqrt(weight @ np.square(x[at_x] - y[at_y])))
 
 
 def load_reference(path: str | Path, *, num_classes: int | None = None) -> np.ndarray:
@@ -106,12 +106,6 @@ def save_reference(path: str | Path, probabilities: ArrayLike) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savetxt(path, rows, fmt="%.7g", delimiter=",")
     return path
-
-
-def _mean(values: np.ndarray) -> Estimate:
-    values = np.asarray(values, float)
-    spread = values.std() if np.isfinite(values).all() else np.nan
-    return Estimate(float(values.mean()), float(spread / np.sqrt(len(values))))
 
 
 def _distributions(probabilities: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

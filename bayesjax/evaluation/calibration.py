@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesjax.evaluation.predictive import Estimate
+from bayesjax.evaluation.predictive import Estimate, mean_over_points
 from bayesjax.types import ArrayLike
 
 
@@ -85,7 +85,7 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
     """
     probabilities, labels = _checked(probabilities, labels)
     values = ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
-    return Estimate(float(values.mean()), float(values.std() / np.sqrt(len(values))))
+    return mean_over_points(values)
 
 
 def coverage(targets: ArrayLike, low: ArrayLike, high: ArrayLike) -> Estimate:

@@ -27,13 +27,10 @@ ARVIZ_NAMES = {
     "acceptance_probability": "acceptance_rate",
     "is_divergent": "diverging",
     "logdensity": "lp",
-    "energy": "energy",
-    "energy_error": "energy_error",
     "num_integration_steps": "n_steps",
     "num_doublings": "tree_depth",
-    "step_size": "step_size",
 }
-"""What ArviZ calls the fields of a kernel's info."""
+"""What ArviZ calls the fields of a kernel's info, where it has another name."""
 
 
 def chains_first(draws: PyTree) -> PyTree:
@@ -118,7 +115,9 @@ def monte_carlo_error(chains: ArrayLike, of: str = "mean") -> Array:
     Raises:
       ValueError: if there are fewer than four draws, or neither is asked for.
     """
-    ess = effective_sample_size(chains, of if of in ("mean", "sd") else f"(error of) {of}")
+    if of not in ("mean", "sd"):
+        raise ValueError(f"of must be mean or sd; got {of}")
+    ess = effective_sample_size(chains, of)
     spread = jnp.std(jnp.asarray(chains), axis=(0, 1))
     if of == "mean":
         return spread / jnp.sqrt(ess)
@@ -164,7 +163,7 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
     stats = {}
     for name, leaf in tree.by_path(info).items():
         name, leaf = name.removeprefix("inner/"), np.asarray(leaf)
-        if leaf.shape == next(iter(shapes)):
+        if leaf.shape in shapes:
             known = ARVIZ_NAMES.get(name, name)
             stats[known] = leaf > 0 if known == "diverging" else leaf
     return arviz.from_dict(posterior=named, sample_stats=stats or None)

@@ -61,12 +61,19 @@ def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> Esti
     _check_lengths(probabilities, labels)
     chosen = np.take_along_axis(np.asarray(probabilities, float), np.asarray(labels)[:, None], axis=-1)
     values = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
-    return Estimate(float(values.mean()), float(values.std() / np.sqrt(len(values))))
+    return mean_over_points(values)
 
 
 def _check_lengths(probabilities: ArrayLike, labels: ArrayLike) -> None:
     if len(probabilities) != len(labels):
         raise ValueError(f"labels must have one entry for each of {len(probabilities)} rows; got {len(labels)}")
+
+
+def mean_over_points(values: ArrayLike) -> Estimate:
+    """Mean over test points with its standard error, which is NaN if a value is not finite."""
+    values = np.asarray(values, float)
+    spread = values.std() if np.isfinite(values).all() else np.nan
+    return Estimate(float(values.mean()), float(spread / np.sqrt(len(values))))
 
 
 def mean_estimate(repeats: ArrayLike | Sequence[float]) -> Estimate:

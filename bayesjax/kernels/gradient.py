@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from bayesjax import axes
+from bayesjax import axes, tree
 from bayesjax.types import Array, Density, Params, PRNGKey, PyTree, Schedule
 
 Evaluate = Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree, Params]]
@@ -33,8 +33,7 @@ def terms_and_grad(density: Density) -> Evaluate:
     """As `value_and_grad`, with the terms as the density returns them, before they are summed."""
 
     def summed(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, tuple[Array, PyTree]]:
-        out = density(params, rng_key, batch)
-        terms, aux = out if isinstance(out, tuple) else (out, {})
+        terms, aux = tree.value_and_aux(density(params, rng_key, batch))
         return jnp.sum(terms), (terms, aux)
 
     def evaluate(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree, Params]:
@@ -59,8 +58,7 @@ def may_change(density: Density, params: Params, rng_key: PRNGKey, batch: PyTree
     """
 
     def value(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array:
-        out = density(params, rng_key, batch)
-        return out[0] if isinstance(out, tuple) else out
+        return tree.value_and_aux(density(params, rng_key, batch))[0]
 
     def of_several(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array:
         keys, batches = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (rng_key, batch))
@@ -81,12 +79,7 @@ def as_schedule(step_size: float | Array | Schedule) -> Schedule:
     Raises:
       ValueError: if a number is not positive and finite.
     """
-    if callable(step_size):
-        return step_size
-    if isinstance(step_size, numbers.Real):
-        check_positive(step_size=float(step_size))
-    constant = step_size
-    return lambda step: constant
+    return _as_schedule(check_positive, step_size=step_size)
 
 
 def as_temperature(temperature: float | Array | Schedule) -> Schedule:
@@ -95,12 +88,7 @@ def as_temperature(temperature: float | Array | Schedule) -> Schedule:
     Raises:
       ValueError: if a number is negative or not finite.
     """
-    if callable(temperature):
-        return temperature
-    if isinstance(temperature, numbers.Real):
-        check_non_negative(temperature=float(temperature))
-    constant = temperature
-    return lambda step: constant
+    return _as_schedule(check_non_negative, temperature=temperature)
 
 
 def check_non_negative(**arguments: float) -> None:
@@ -115,3 +103,11 @@ def check_positive(**arguments: float) -> None:
     for name, value in arguments.items():
         if isinstance(value, numbers.Real) and not 0 < value < float("inf"):
             raise ValueError(f"{name} must be positive and finite; got {value}")
+
+
+def _as_schedule(check: Callable[..., None], **argument: float | Array | Schedule) -> Schedule:
+    (value,) = argument.values()
+    if callable(value):
+        return value
+    check(**argument)
+    return lambda step: value

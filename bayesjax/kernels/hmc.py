@@ -114,21 +114,10 @@ def hmc(
     check_positive(temperature=temperature)
     if num_integration_steps < 1:
         raise ValueError(f"num_integration_steps must be at least 1; got {num_integration_steps}")
-    evaluate = terms_and_grad(logdensity)
 
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, HMCInfo]:
         density_key, momentum_key, accept_key = jax.random.split(rng_key, 3)
-        if full_batch and isinstance(batch, Given):
-            raise ValueError("full_batch promises one batch for all steps; got that of a game, where others move")
-
-        def density(position: Params) -> tuple[Array, PyTree, Params]:
-            terms, aux, gradient = evaluate(position, jax.random.clone(density_key), batch)  # one key, knowingly
-            return terms.astype(jnp.result_type(float)), aux, gradient
-
-        if may_change(logdensity, state.position, density_key, batch, full_batch=full_batch):
-            first = density(state.position)
-        else:
-            first = kept_of(density, state)
+        density, first = begin(logdensity, state, density_key, batch, full_batch=full_batch)
         momentum_of, velocity = mass(inverse_mass_matrix, state.position)
         drawn = momentum_of(tree.normal_like(momentum_key, state.position, exact=True))
         momentum = jax.tree.map(lambda p: (jnp.sqrt(temperature) * p).astype(p.dtype), drawn)
@@ -163,7 +152,28 @@ def start_of(position: Params, rng_key: PRNGKey) -> HMCState:
     return HMCState(jnp.zeros((), jnp.int32), position, jnp.zeros(()), jax.tree.map(jnp.zeros_like, position))
 
 
-def kept_of(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
+def begin(
+    logdensity: Density, state: HMCState, rng_key: PRNGKey, batch: PyTree, *, full_batch: bool
+) -> tuple[Evaluate, tuple[Array, PyTree, Params]]:
+    """What a step starts with: the density of its key and batch, and terms, aux and gradient at the position.
+
+    Raises:
+      ValueError: if a player of a game was promised one batch.
+    """
+    if full_batch and isinstance(batch, Given):
+        raise ValueError("full_batch promises one batch for all steps; got that of a game, where others move")
+    evaluate = terms_and_grad(logdensity)
+
+    def density(position: Params) -> tuple[Array, PyTree, Params]:
+        terms, aux, gradient = evaluate(position, jax.random.clone(rng_key), batch)  # one key, knowingly
+        return terms.astype(jnp.result_type(float)), aux, gradient
+
+    if may_change(logdensity, state.position, rng_key, batch, full_batch=full_batch):
+        return density, density(state.position)
+    return density, _kept(density, state)
+
+
+def _kept(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
     """What the state keeps of the density at its position (of aux, zeros); in the first step, its evaluation.
 
     A `while` of at most one turn is free when it takes none, under `vmap` too, where `cond` would evaluate every time.

@@ -63,14 +63,14 @@ def leapfrog(
 
     def kick_and_drift(_: Array, moving: tuple[Params, Params]) -> tuple[Params, Params]:
         position, momentum = moving
-        momentum = _kick(momentum, density(position)[2], step_size)
-        return _drift(position, velocity(momentum), step_size), momentum
+        momentum = tree.add_scaled(momentum, density(position)[2], step_size)
+        return tree.add_scaled(position, velocity(momentum), step_size), momentum
 
-    momentum = _kick(start.momentum, start.gradient, step_size / 2)
-    moving = _drift(start.position, velocity(momentum), step_size), momentum
+    momentum = tree.add_scaled(start.momentum, start.gradient, step_size / 2)
+    moving = tree.add_scaled(start.position, velocity(momentum), step_size), momentum
     position, momentum = lax.fori_loop(0, num_steps - 1, kick_and_drift, moving)  # carries no more than it must
     value, aux, gradient = density(position)
-    return Point(position, _kick(momentum, gradient, step_size / 2), value, aux, gradient)
+    return Point(position, tree.add_scaled(momentum, gradient, step_size / 2), value, aux, gradient)
 
 
 def trajectory(
@@ -131,11 +131,3 @@ def energy_change(start: Point, end: Point, velocity: Callable[[Params], Params]
         end.momentum, velocity(end.momentum), start.momentum, velocity(start.momentum),
     )  # fmt: skip
     return tree.total(doubled) / 2 - jnp.sum(end.logdensity - start.logdensity)
-
-
-def _kick(momentum: Params, gradient: Params, size: float | Array) -> Params:
-    return jax.tree.map(lambda p, g: (p + size * g).astype(p.dtype), momentum, gradient)
-
-
-def _drift(position: Params, velocity: Params, size: float | Array) -> Params:
-    return jax.tree.map(lambda theta, v: (theta + size * v).astype(theta.dtype), position, velocity)

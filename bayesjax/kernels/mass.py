@@ -63,22 +63,34 @@ def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
     Raises:
       ValueError: if it does not fit the position.
     """
-    leaves, structure = jax.tree.flatten(inverse_mass_matrix)
-    shapes = [jnp.shape(leaf) for leaf in leaves]
-    is_array, dim = jax.tree_util.treedef_is_leaf(structure), tree.num_elements(position)
-    if is_array and shapes == [()]:
-        return jax.tree.map(lambda leaf: inverse_mass_matrix, position)
-    if structure == jax.tree.structure(position) and all(
-        shape in ((), jnp.shape(leaf)) for shape, leaf in zip(shapes, jax.tree.leaves(position), strict=True)
-    ):
-        return inverse_mass_matrix
-    if is_array and shapes == [(dim,)]:
+    if (known := broadcast(inverse_mass_matrix, position)) is not None:
+        return known
+    dim = tree.num_elements(position)
+    if isinstance(inverse_mass_matrix, (jax.Array, np.ndarray)) and inverse_mass_matrix.shape == (dim,):
         flat, unravel = ravel_pytree(position)
         return unravel(jnp.asarray(inverse_mass_matrix, flat.dtype))
     raise ValueError(
         f"inverse_mass_matrix must be a number, a tree like the position, or a vector or a square matrix of its "
-        f"{dim} elements; got {structure} with shapes {shapes}"
+        f"{dim} elements; got {described(inverse_mass_matrix)}"
     )
+
+
+def broadcast(values: float | Params, position: Params) -> Params | None:
+    """A number for all leaves, or a number or an array for each, as a tree like the position; None if it is neither."""
+    leaves, structure = jax.tree.flatten(values)
+    shapes = [jnp.shape(leaf) for leaf in leaves]
+    if jax.tree_util.treedef_is_leaf(structure) and shapes == [()]:
+        return jax.tree.map(lambda leaf: values, position)
+    if structure == jax.tree.structure(position) and all(
+        shape in ((), jnp.shape(leaf)) for shape, leaf in zip(shapes, jax.tree.leaves(position), strict=True)
+    ):
+        return values
+    return None
+
+
+def described(values: Params) -> str:
+    """Structure and shapes, for a message."""
+    return f"{jax.tree.structure(values)} with shapes {[jnp.shape(leaf) for leaf in jax.tree.leaves(values)]}"
 
 
 def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> Array:

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import tree
-from bayesjax.kernels.gradient import as_schedule, check_positive, may_change, value_and_grad
-from bayesjax.kernels.hmc import HMCState, kept_of, start_of
+from bayesjax.kernels.gradient import as_schedule, check_positive
+from bayesjax.kernels.hmc import HMCState, begin, start_of
 from bayesjax.kernels.mass import InverseMass, as_vector_or_matrix, check
-from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey, PyTree, Schedule
+from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
 
 class NUTSInfo(NamedTuple):
@@ -82,32 +82,22 @@ def nuts(
     check_positive(temperature=temperature)
     if max_num_doublings < 1:
         raise ValueError(f"max_num_doublings must be at least 1; got {max_num_doublings}")
-    evaluate = value_and_grad(logdensity)
 
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, NUTSInfo]:
         from blackjax.mcmc import hmc as blackjax_hmc
         from blackjax.mcmc import nuts as blackjax_nuts
 
         density_key, step_key = jax.random.split(rng_key)
-        if full_batch and isinstance(batch, Given):
-            raise ValueError("full_batch promises one batch for all steps; got that of a game, where others move")
-
-        def density(position: Params) -> tuple[Array, PyTree, Params]:
-            value, _, gradient = evaluate(position, jax.random.clone(density_key), batch)  # one key, knowingly
-            return value.astype(jnp.result_type(float)), {}, gradient
+        density, (terms, _, gradient) = begin(logdensity, state, density_key, batch, full_batch=full_batch)
 
         def tempered(position: Params) -> Array:
             """The log density over T, with our gradient for its derivative: the value plus a term that is 0."""
-            value, _, gradient = density(jax.lax.stop_gradient(position))
+            terms, _, gradient = density(jax.lax.stop_gradient(position))
             moved = jax.tree.map(lambda x: x - jax.lax.stop_gradient(x), position)
-            return (value + tree.dot(jax.lax.stop_gradient(gradient), moved)) / temperature
+            return (jnp.sum(terms) + tree.dot(jax.lax.stop_gradient(gradient), moved)) / temperature
 
-        if may_change(logdensity, state.position, density_key, batch, full_batch=full_batch):
-            value, _, gradient = density(state.position)
-        else:
-            value, _, gradient = kept_of(density, state)
         scaled = jax.tree.map(lambda g: g / temperature, gradient)
-        start: Any = blackjax_hmc.HMCState(state.position, value / temperature, scaled)  # pyright: ignore
+        start: Any = blackjax_hmc.HMCState(state.position, jnp.sum(terms) / temperature, scaled)  # pyright: ignore
         build: Any = blackjax_nuts.build_kernel  # whose annotations are narrower than what it takes
         kernel = build(divergence_threshold=divergence_threshold)
         inverse = as_vector_or_matrix(inverse_mass_matrix, state.position)
@@ -123,7 +113,7 @@ def nuts(
             energy=info.energy * temperature,
             num_integration_steps=jnp.asarray(info.num_integration_steps),
             num_doublings=jnp.asarray(info.num_trajectory_expansions),
-            aux=evaluate(end.position, jax.random.clone(density_key), batch)[1],
+            aux=density(end.position)[1],
         )
 
     return Kernel(start_of, step)

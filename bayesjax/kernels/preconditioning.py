@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax.kernels.gradient import check_positive
-from bayesjax.kernels.mass import check
+from bayesjax.kernels.mass import broadcast, check, described
 from bayesjax.types import Array, Params, PyTree
 
 
@@ -118,17 +118,10 @@ def step_sizes(step_size: float | Array, diagonal: float | Params, position: Par
     Raises:
       ValueError: if G is neither a number nor a tree like the position.
     """
-    structure = jax.tree.structure(diagonal)
-    if jax.tree_util.treedef_is_leaf(structure) and not jnp.ndim(diagonal):
-        is_one = isinstance(diagonal, float) and diagonal == 1
-        return jax.tree.map(lambda _: step_size if is_one else step_size * diagonal, position)
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(diagonal)]
-    expected = [jnp.shape(leaf) for leaf in jax.tree.leaves(position)]
-    if structure != jax.tree.structure(position) or any(
-        shape not in ((), of_leaf) for shape, of_leaf in zip(shapes, expected, strict=True)
-    ):
+    known = broadcast(diagonal, position)
+    if known is None:
         raise ValueError(
-            f"the preconditioner's diagonal must be a number or a tree like the position, of shapes {expected}; "
-            f"got {structure} with shapes {shapes}"
+            "the preconditioner's diagonal must be a number or a tree like the position, "
+            f"{described(position)}; got {described(diagonal)}"
         )
-    return jax.tree.map(lambda g, _: step_size * g, diagonal, position)
+    return jax.tree.map(lambda g: step_size * g, known)

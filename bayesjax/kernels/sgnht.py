@@ -113,14 +113,14 @@ def sgnht(
             excess = tree.dot(momentum, momentum) / dim - temperature
             return (a + eta / 2 * excess / thermal_mass).astype(a.dtype)
 
-        momentum = _add(state.momentum, gradient, h)
-        position = _add(state.position, momentum, h / 2)
+        momentum = tree.add_scaled(state.momentum, gradient, h)
+        position = tree.add_scaled(state.position, momentum, h / 2)
         a = thermostat(state.friction, momentum)
         decay, sd = jnp.exp(-a), jnp.sqrt(friction * temperature * _spread(a))
         noise = tree.normal_like(noise_key, state.position)
         momentum = jax.tree.map(lambda p, n: (decay * p + sd * n).astype(p.dtype), momentum, noise)
         a = thermostat(a, momentum)
-        position = _add(position, momentum, h / 2)
+        position = tree.add_scaled(position, momentum, h / 2)
         info = SGNHTInfo(
             logdensity=value,
             gradient_norm=tree.norm(gradient),
@@ -132,10 +132,6 @@ def sgnht(
         return SGNHTState(state.step + 1, position, momentum, a), info
 
     return Kernel(init, step)
-
-
-def _add(moved: Params, by: Params, size: Array) -> Params:
-    return jax.tree.map(lambda x, y: (x + size * y).astype(x.dtype), moved, by)
 
 
 def _spread(a: Array) -> Array:

@@ -27,7 +27,7 @@ def batch_mean(objective: Callable) -> Callable[[Params, PRNGKey, PyTree], tuple
     def loss(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         keys = axes.own_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)
         out = jax.vmap(objective, in_axes=(None, 0, 0))(params, keys, batch)
-        value, aux = out if isinstance(out, tuple) else (out, {})
+        value, aux = tree.value_and_aux(out)
         return value.mean(), jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)
 
     return loss

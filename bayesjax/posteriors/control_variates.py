@@ -73,4 +73,4 @@ def gradient_at(logdensity: Density, anchor: Params, rng_key: PRNGKey, batches: 
 
 
 def _value(out: Array | tuple[Array, PyTree]) -> Array:
-    return jnp.sum(out[0] if isinstance(out, tuple) else out)
+    return jnp.sum(tree.value_and_aux(out)[0])

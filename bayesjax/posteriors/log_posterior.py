@@ -57,7 +57,7 @@ def log_posterior(
         else:
             again = jax.checkpoint(lambda example: log_likelihood(params, *example))
             out = jax.lax.map(again, (keys, batch), batch_size=chunk_size)
-        values, aux = out if isinstance(out, tuple) else (out, {})
+        values, aux = tree.value_and_aux(out)
         if as_terms:
             value = jnp.concatenate([jnp.reshape(log_prior(params), 1), num_data / values.size * values.ravel()])
         else:

@@ -52,9 +52,9 @@ def test_r_hat_of_chains_that_do_not():
     chains = autoregressive(0.0, (4, 200))
     shifted = chains + np.array([0, 0, 0, 4])[:, None]
     drifting = chains + np.linspace(0, 8, 200)
-    for measure in (evaluation.split_r_hat, evaluation.r_hat):
-        assert measure(shifted) > 1.3
-        assert measure(drifting) > 1.3
+    for measure, least in ((evaluation.split_r_hat, 1.5), (evaluation.r_hat, 1.3)):  # ranks are bounded
+        assert measure(shifted) > least
+        assert measure(drifting) > least
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])

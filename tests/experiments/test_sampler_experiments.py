@@ -1,6 +1,5 @@
 """Standard posteriors and the posterior of one network, as called; the targets against other forms of themselves."""
 
-import importlib
 import json
 import re
 
@@ -10,8 +9,9 @@ import numpy as np
 import pytest
 
 from bayesjax import kernels
-from experiments import common, hmc_tour
+from experiments import hmc_tour
 from experiments.targets import EFFECTS, ERRORS, TARGETS, eight_schools
+from tests.experiments.test_weight_uncertainty import call
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -37,11 +37,6 @@ SMALL = {  # flags of a tiny run, and a metric that it leaves
         "laplace total variation",
     ),
 }  # fmt: skip
-
-
-def call(name, *arguments):
-    module = importlib.import_module(f"experiments.{name}")
-    module.main(common.parse(module.PRESETS, module.__doc__, [str(argument) for argument in arguments]))
 
 
 @pytest.mark.parametrize(
