@@ -43,9 +43,7 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> t
       The load averages, for the results file; above BUSY there is a warning.
     """
     load_average = os.getloadavg()
-    for module in needs:
-        if importlib.util.find_spec(module) is None:
-            common.fail(f"this benchmark compares with {module}: pip install -e '.[bench]'")
+    require_modules(*needs)
     try:
         common.require_at_least_one(config, "repeats", "threads", *counts)
     except ValueError as error:
@@ -60,6 +58,13 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> t
     if jax.default_backend() != "cpu":
         common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
     return load_average
+
+
+def require_modules(*modules: str) -> None:
+    """Ends with one line if a peer is not installed."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            common.fail(f"this benchmark compares with {module}: pip install -e '.[bench]'")
 
 
 def make_folder(out: str) -> None:

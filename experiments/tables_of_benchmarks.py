@@ -66,6 +66,30 @@ def samplers(results: dict) -> list[str]:
     ]
 
 
+def efficiency(results: dict) -> str:
+    """Targets down: effective draws of 1000 gradients in each library and the ratios; then what each run was like."""
+    found, ratios, config = results["effective_draws_per_1000_gradients"], results["ratios"], results["config"]
+    libraries = list(dict.fromkeys(name.rpartition(" ")[2] for name in found))
+    own, *peers = libraries
+    worth, runs = [], []
+    for target in results["targets"]:
+        of_each = {library: found[f"{target} {library}"] for library in libraries}
+        against = [number(ratios[f"{target} / {peer}"], 2) for peer in peers]
+        worth.append([target, *(number(entry, 2) for entry in of_each.values()), *against])
+        for library, entry in of_each.items():
+            cells = [f"{entry['gradients_per_draw']:.1f}", f"{entry['warmup_gradients']:.0f}"]
+            runs.append([target, library, *cells, f"{entry['largest_r_hat']:.3f}", f"{entry['divergent_percent']:.2f}"])
+    ratio = [f"{own} / {peer}" for peer in peers]
+    below = (
+        f"± standard error over {config['num_groups']} runs of {config['num_chains']} chains: {config['num_warmup']} "
+        f"steps of warm-up, {config['num_draws']} draws. Bar: each ratio at least 1."
+    )
+    run = ["target", "library", "gradients a draw", "of a chain's warm-up", "largest R-hat of all runs", "divergent %"]
+    return "\n\n".join(
+        [table(worth, ["least bulk ESS of 1000 gradients", *libraries, *ratio]), below, table(runs, run)]
+    )
+
+
 def shapes(results: list[dict]) -> str:
     """How many shapes of the sweep are slower than the better of XLA's own and patches; the worst; by size."""
     rows = []

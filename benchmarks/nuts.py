@@ -1,0 +1,204 @@
+"""What a gradient buys: NUTS after its own warm-up, beside BlackJAX's and NumPyro's with their defaults.
+
+    python -m benchmarks.nuts                          ten minutes on two cores
+    python -m benchmarks.nuts --num-groups 3           a look
+
+Targets are those of `experiments/targets.py`, in float32. Every library starts from the same points, warms up for as
+many steps, adapts a step size towards an acceptance of 0.8 and a diagonal mass, and keeps as many draws; each of the
+--num-groups groups of --num-chains chains is judged by itself, so that there is a standard error. What counts is the
+least bulk effective sample size over the quantities of a target, per 1000 gradients of the draws kept; gradients of
+the warm-up stand beside it. Nothing is timed: a busy machine gives the same numbers.
+
+Bar: at least 1 times either peer on every target. Results: benchmarks/results/nuts.json.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bayesjax import evaluation, kernels
+from benchmarks import measure
+from experiments import common, tables
+from experiments.targets import TARGETS, Target
+
+LIBRARIES = ("bayesjax", "BlackJAX", "NumPyro")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of benchmarks.nuts."""
+
+    targets: tuple[str, ...] = tuple(TARGETS)
+    """Among schools_centred, schools_noncentred, gaussian, logistic, funnel, network."""
+    num_groups: int = 16
+    """Runs of each library on each target."""
+    num_chains: int = 4
+    """Chains of a run."""
+    num_warmup: int = 1000
+    """Steps of each chain's warm-up."""
+    num_draws: int = 1000
+    """Draws that each chain keeps."""
+    seed: int = 0
+    """Of starts and draws."""
+    out: str = str(measure.RESULTS / "nuts.json")
+    """The JSON file to write."""
+
+
+class Drawn(NamedTuple):
+    """What a library leaves.
+
+    Attributes:
+      quantities: `[num_chains, num_draws, num]`, of all groups' chains.
+      gradients: of each chain's draws, `[num_chains]`.
+      warmup_gradients: of each chain's warm-up.
+      divergent: share of the draws' steps that diverged.
+    """
+
+    quantities: np.ndarray
+    gradients: np.ndarray
+    warmup_gradients: np.ndarray
+    divergent: float
+
+
+def of_bayesjax(config: Config, target: Target, position: Any, rng_key: jax.Array) -> Drawn:
+    """`kernels.adapt` around `kernels.nuts`."""
+
+    def logdensity(position: Any, rng_key: jax.Array, batch: Any) -> jax.Array:
+        del rng_key, batch
+        return target.logdensity(position)
+
+    make = functools.partial(kernels.nuts, logdensity, full_batch=True)
+    kernel = kernels.adapt(make, num_steps=config.num_warmup)
+
+    def chain(rng_key: jax.Array, position: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def one(state: Any, rng_key: jax.Array) -> tuple[Any, Any]:
+            state, info = kernel.step(rng_key, state, None)
+            return state, (target.quantities(state.position), info.inner.num_integration_steps, info.inner.is_divergent)
+
+        keys = jax.random.split(rng_key, config.num_warmup + config.num_draws)
+        return jax.lax.scan(one, kernel.init(position, rng_key), keys)[1]
+
+    found = jax.jit(jax.vmap(chain))(jax.random.split(rng_key, len(jax.tree.leaves(position)[0])), position)
+    quantities, steps, diverged = (np.asarray(each) for each in found)
+    warm = config.num_warmup
+    return Drawn(quantities[:, warm:], steps[:, warm:].sum(1), steps[:, :warm].sum(1), diverged[:, warm:].mean())
+
+
+def of_blackjax(config: Config, target: Target, position: Any, rng_key: jax.Array) -> Drawn:
+    """`blackjax.window_adaptation` and `blackjax.nuts`."""
+    import blackjax
+
+    def chain(rng_key: jax.Array, position: Any) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        warmup_key, run_key = jax.random.split(rng_key)
+        warmup = blackjax.window_adaptation(blackjax.nuts, target.logdensity)
+        found: Any = warmup.run(warmup_key, position, num_steps=config.num_warmup)
+        (state, parameters), info = found
+        kernel = blackjax.nuts(target.logdensity, **parameters)
+
+        def one(state: Any, rng_key: jax.Array) -> tuple[Any, Any]:
+            state, info = kernel.step(rng_key, state)
+            return state, (target.quantities(state.position), info.num_integration_steps, info.is_divergent)
+
+        _, (quantities, steps, diverged) = jax.lax.scan(one, state, jax.random.split(run_key, config.num_draws))
+        return quantities, steps, diverged, info.info.num_integration_steps
+
+    found = jax.jit(jax.vmap(chain))(jax.random.split(rng_key, len(jax.tree.leaves(position)[0])), position)
+    quantities, steps, diverged, warm = (np.asarray(each) for each in found)
+    return Drawn(quantities, steps.sum(1), warm.sum(1), float(diverged.mean()))
+
+
+def of_numpyro(config: Config, target: Target, position: Any, rng_key: jax.Array) -> Drawn:
+    """`numpyro.infer.MCMC` of `numpyro.infer.NUTS`, its chains vectorised."""
+    from numpyro.infer import MCMC, NUTS
+
+    mcmc = MCMC(
+        NUTS(potential_fn=lambda position: -target.logdensity(position)),
+        num_warmup=config.num_warmup, num_samples=config.num_draws, num_chains=len(jax.tree.leaves(position)[0]),
+        chain_method="vectorized", progress_bar=False,
+    )  # fmt: skip
+    mcmc.warmup(rng_key, init_params=position, collect_warmup=True, extra_fields=("num_steps",))
+    warm = np.asarray(mcmc.get_extra_fields(group_by_chain=True)["num_steps"])
+    mcmc.run(jax.random.fold_in(rng_key, 1), extra_fields=("num_steps", "diverging"))
+    draws = mcmc.get_samples(group_by_chain=True)
+    infos = mcmc.get_extra_fields(group_by_chain=True)
+    quantities = jax.jit(jax.vmap(jax.vmap(target.quantities)))(draws)
+    steps, diverged = np.asarray(infos["num_steps"]), np.asarray(infos["diverging"])
+    return Drawn(np.asarray(quantities), steps.sum(1), warm.sum(1), float(diverged.mean()))
+
+
+SAMPLERS: dict[str, Callable[..., Drawn]] = {"bayesjax": of_bayesjax, "BlackJAX": of_blackjax, "NumPyro": of_numpyro}
+
+
+def judged(drawn: Drawn, num_chains: int) -> dict[str, Any]:
+    """Effective draws of 1000 gradients in each group of chains; gradients a draw; R-hat; divergences."""
+    bulk = jax.jit(functools.partial(evaluation.effective_sample_size, kind="bulk"))
+    efficiency, r_hats = [], []
+    for first in range(0, len(drawn.quantities), num_chains):
+        group = drawn.quantities[first : first + num_chains]
+        efficiency.append(float(1000 * np.min(bulk(group)) / drawn.gradients[first : first + num_chains].sum()))
+        r_hats.append(float(np.max(evaluation.r_hat(group))))
+    return {
+        "groups": efficiency,
+        "value": float(np.mean(efficiency)),
+        "stderr": float(np.std(efficiency, ddof=1) / np.sqrt(len(efficiency))),
+        "gradients_per_draw": float(drawn.gradients.mean() / drawn.quantities.shape[1]),
+        "warmup_gradients": float(drawn.warmup_gradients.mean()),
+        "largest_r_hat": max(r_hats),
+        "divergent_percent": 100 * drawn.divergent,
+    }
+
+
+def ratio(own: dict[str, Any], peer: dict[str, Any]) -> dict[str, float | str]:
+    """Of two means over groups, with its standard error to first order."""
+    value = own["value"] / peer["value"]
+    relative = np.hypot(own["stderr"] / own["value"], peer["stderr"] / peer["value"])
+    return {"value": value, "stderr": float(value * relative), "bar": ">= 1"}
+
+
+def main(config: Config) -> None:
+    """Samples every target with every library, prints the table, writes the file."""
+    measure.require_modules("numpyro")
+    try:
+        common.require_names(config, "targets", tuple(TARGETS))
+        common.require_at_least_one(config, "num_chains")
+        for name, least in (("num_groups", 2), ("num_warmup", 20), ("num_draws", 20)):
+            value = getattr(config, name)
+            common.require(value >= least, f"--{name.replace('_', '-')} must be at least {least}; got {value}")
+    except ValueError as error:
+        common.fail(str(error))
+    measure.make_folder(config.out)
+    efficiency: dict[str, dict] = {}
+    for name in config.targets:
+        target = TARGETS[name]()
+        start_key, run_key = jax.random.split(jax.random.key(config.seed))
+        num = config.num_groups * config.num_chains
+        position = jax.jit(jax.vmap(target.start))(jax.random.split(start_key, num))
+        for index, (library, sampler) in enumerate(SAMPLERS.items()):
+            drawn = sampler(config, target, position, jax.random.fold_in(run_key, index))
+            efficiency[f"{name} {library}"] = found = judged(drawn, config.num_chains)
+            print(f"{name} {library}: {found['value']:.2f} ± {found['stderr']:.2f} of 1000 gradients")
+    ratios = {
+        f"{name} / {peer}": ratio(efficiency[f"{name} bayesjax"], efficiency[f"{name} {peer}"])
+        for name in config.targets
+        for peer in LIBRARIES[1:]
+    }
+    results = {
+        **measure.made_by("blackjax", "numpyro"),
+        "config": {key: getattr(config, key) for key in ("num_groups", "num_chains", "num_warmup", "num_draws")},
+        "targets": list(config.targets),
+        "effective_draws_per_1000_gradients": efficiency,
+        "ratios": ratios,
+    }
+    common.write_json(Path(config.out), results)
+    print(tables.render(Path(config.out)))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config, description=__doc__))
