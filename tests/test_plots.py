@@ -125,3 +125,24 @@ def test_paths(tmp_path):
     density = -0.5 * (grid[:, None] ** 2 + grid**2)
     path = plots.paths(tmp_path / "paths.png", panels, logdensity=density, extent=(-3, 3, -3, 3), num_columns=2)
     assert path.stat().st_size > 10_000
+
+
+def test_chains(tmp_path):
+    """A chain that stays apart shows in its trace and its ranks; energies that hardly move, in theirs."""
+    random = np.random.default_rng(0)
+    agree = random.normal(size=(4, 300))
+    apart = agree + np.array([0, 0, 0, 3.0])[:, None]
+    for plot in (plots.traces, plots.ranks):
+        same, other = (
+            pixels(plot(tmp_path / f"{i}.png", {"mu": each, "tau": agree})) for i, each in enumerate((agree, apart))
+        )
+        assert same.shape == other.shape
+        assert (same != other).any(axis=-1).mean() > 0.01
+    slow = np.cumsum(0.05 * random.normal(size=(4, 300)), axis=1)
+    assert (pixels(plots.energies(tmp_path / "a.png", agree)) != pixels(plots.energies(tmp_path / "b.png", slow))).any()
+
+
+@pytest.mark.parametrize("plot", [plots.traces, plots.ranks, lambda path, wrong: plots.energies(path, wrong["mu"])])
+def test_draws_of_one_chain_are_refused(tmp_path, plot):
+    with pytest.raises(ValueError, match=r"must be \[num_chains, num_draws >= 2\]; got shape \(300,\)"):
+        plot(tmp_path / "x.png", {"mu": np.zeros(300)})

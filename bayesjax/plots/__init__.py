@@ -1,0 +1,24 @@
+"""Figures from arrays. Every function draws on a new figure, saves it as a PNG and closes it; nothing is shown.
+
+Colours are one per series in a fixed order; bands are one standard error.
+"""
+
+from bayesjax.plots.chains import energies, paths, ranks, traces
+from bayesjax.plots.images import image_grid, maps, passes
+from bayesjax.plots.lines import bands, curves, distributions
+from bayesjax.plots.points import scatter_by_group, scatter_by_label
+
+__all__ = [
+    "bands",
+    "curves",
+    "distributions",
+    "energies",
+    "image_grid",
+    "maps",
+    "passes",
+    "paths",
+    "ranks",
+    "scatter_by_group",
+    "scatter_by_label",
+    "traces",
+]

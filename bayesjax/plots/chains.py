@@ -1,0 +1,143 @@
+"""What Markov chains did: paths in the plane, traces, ranks, energies."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bayesjax.plots.figure import new, save
+
+
+def paths(
+    path: str | Path,
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    logdensity: np.ndarray,
+    extent: tuple[float, float, float, float],
+    num_columns: int = 3,
+) -> Path:
+    """Paths in the plane over the contours of a density, a panel each; a dot where a path starts.
+
+    Args:
+      path: the PNG to write.
+      panels: `{title: {name: points [num, 2]}}`.
+      logdensity: `[height, width]`, on a grid over the extent, the first row lowest.
+      extent: left, right, bottom, top.
+      num_columns: panels side by side.
+    """
+    num_rows = -(-len(panels) // num_columns)
+    columns = min(num_columns, len(panels))
+    figure, axes = new(3.4 * columns, 3.4 * num_rows, nrows=num_rows, ncols=columns, squeeze=False)
+    x, y = (
+        np.linspace(*ends, size) for ends, size in zip((extent[:2], extent[2:]), logdensity.shape[::-1], strict=True)
+    )
+    levels = logdensity.max() - np.array([8.0, 4.5, 2.0, 0.5])
+    for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
+        axis.contour(x, y, logdensity, levels=levels, colors="0.75", linewidths=0.8)
+        for name, points in lines.items():
+            (line,) = axis.plot(points[:, 0], points[:, 1], marker=".", markersize=3, linewidth=1, label=name)
+            axis.plot(*points[0], marker="o", color=line.get_color())
+        axis.set(title=title, xlim=extent[:2], ylim=extent[2:])
+        if len(lines) > 1:
+            axis.legend(fontsize=8)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    return save(figure, path)
+
+
+def traces(path: str | Path, quantities: Mapping[str, np.ndarray]) -> Path:
+    """Every chain's draws in their order, a row for each quantity, and beside them its density in each chain.
+
+    Args:
+      path: the PNG to write.
+      quantities: `{name: draws [num_chains, num_draws]}`.
+
+    Raises:
+      ValueError: if draws are not `[num_chains, num_draws]`.
+    """
+    figure, axes = new(
+        9.0, 1.9 * len(quantities) + 0.3, nrows=len(quantities), ncols=2, squeeze=False,
+        gridspec_kw={"width_ratios": (3, 1)},
+    )  # fmt: skip
+    for (left, right), (name, chains) in zip(axes, _checked(quantities), strict=True):
+        edges = np.linspace(*np.quantile(chains, [0.001, 0.999]), 41)
+        for i, chain in enumerate(chains):
+            left.plot(chain, linewidth=0.5, alpha=0.7, color=f"C{i % 10}")
+            right.hist(chain, edges, density=True, histtype="step", orientation="horizontal", color=f"C{i % 10}")
+        left.set(ylabel=name, xlim=(0, chains.shape[1]))
+        right.set(xticks=[], ylim=left.get_ylim())
+    axes[-1][0].set(xlabel="draw")
+    axes[0][1].set(title="density")
+    axes[0][0].set(title="a colour for each chain")
+    return save(figure, path)
+
+
+def ranks(path: str | Path, quantities: Mapping[str, np.ndarray], *, num_bins: int = 20) -> Path:
+    """Histograms of each chain's ranks among the draws of all chains: level if the chains agree.
+
+    The grey band holds a level histogram's counts with probability 0.95 a bin, if draws are independent. Source:
+    Vehtari et al., "Rank-normalization, folding, and localization", 2021, section 5.
+
+    Args:
+      path: the PNG to write.
+      quantities: `{name: draws [num_chains, num_draws]}`.
+      num_bins: of a histogram.
+
+    Raises:
+      ValueError: if draws are not `[num_chains, num_draws]`.
+    """
+    from scipy import stats
+
+    num_chains = max(len(chains) for _, chains in _checked(quantities))
+    figure, axes = new(
+        1.9 * num_chains + 0.6, 1.6 * len(quantities) + 0.5, nrows=len(quantities), ncols=num_chains, squeeze=False,
+        sharex=True, sharey="row",
+    )  # fmt: skip
+    for row, (name, chains) in zip(axes, _checked(quantities), strict=True):
+        order = stats.rankdata(chains).reshape(chains.shape) / chains.size
+        low, high = stats.binom(chains.shape[1], 1 / num_bins).interval(0.95)
+        for i, (axis, chain) in enumerate(zip(row, order, strict=False)):
+            axis.axhspan(low, high, color="0.85", linewidth=0)
+            axis.hist(chain, np.linspace(0, 1, num_bins + 1), color=f"C{i % 10}", alpha=0.8)
+            axis.set(yticks=[], xlim=(0, 1))
+        row[0].set(ylabel=name)
+    for i, axis in enumerate(axes[0]):
+        axis.set_title(f"chain {i}", fontsize=9)
+    for axis in axes[-1]:
+        axis.set(xlabel="rank")
+    return save(figure, path)
+
+
+def energies(path: str | Path, energy: np.ndarray, *, title: str = "") -> Path:
+    """How far a step moves the energy, beside how far the energy reaches: a fresh momentum should span it.
+
+    Where the first is much narrower, E-BFMI (`evaluation.e_bfmi`) is small and the tails are reached slowly. Source:
+    Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016.
+
+    Args:
+      path: the PNG to write.
+      energy: the Hamiltonian at each step, `[num_chains, num_draws]`.
+      title: text above.
+
+    Raises:
+      ValueError: if the energy is not `[num_chains, num_draws]`.
+    """
+    ((_, energy),) = _checked({"energy": energy})
+    centred = energy - energy.mean(axis=1, keepdims=True)
+    moves = np.diff(energy, axis=1)
+    reach = np.quantile(np.abs(np.concatenate([centred.ravel(), moves.ravel()])), 0.999)
+    figure, axis = new(5.4, 3.6)
+    for name, values in (("energy, less its mean", centred), ("change of the energy in a step", moves)):
+        axis.hist(values.ravel(), np.linspace(-reach, reach, 81), density=True, histtype="step", label=name)
+    axis.set(xlabel="energy", ylabel="density", title=title)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return save(figure, path)
+
+
+def _checked(quantities: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    found = [(name, np.asarray(chains, float)) for name, chains in quantities.items()]
+    for name, chains in found:
+        if chains.ndim != 2 or chains.shape[1] < 2:
+            raise ValueError(f"{name} must be [num_chains, num_draws >= 2]; got shape {chains.shape}")
+    return found
