@@ -95,10 +95,9 @@ def of_blackjax(config: Config, target: Target, position: Any, rng_key: jax.Arra
 
     def chain(rng_key: jax.Array, position: Any) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         warmup_key, run_key = jax.random.split(rng_key)
-        warmup = blackjax.window_adaptation(blackjax.nuts, target.logdensity)
-        found: Any = warmup.run(warmup_key, position, num_steps=config.num_warmup)
-        (state, parameters), info = found
-        kernel = blackjax.nuts(target.logdensity, **parameters)
+        warmup: Any = blackjax.window_adaptation(blackjax.nuts, target.logdensity)
+        (state, parameters), info = warmup.run(warmup_key, position, num_steps=config.num_warmup)
+        kernel: Any = blackjax.nuts(target.logdensity, **parameters)
 
         def one(state: Any, rng_key: jax.Array) -> tuple[Any, Any]:
             state, info = kernel.step(rng_key, state)

@@ -6,12 +6,16 @@ Bayesian deep learning", ICLR 2020.
 
     python -m experiments.bnn_posterior                    quick: 400 digits, 20 units, under a minute
     python -m experiments.bnn_posterior --preset paper     1000 digits, two layers of 50 units
+    python -m experiments.bnn_posterior --preset mnist     1000 images of MNIST, 20 units
+    python -m experiments.bnn_posterior --preset gap       a curve: 40 points to both sides of a gap, 50 units
+    python -m experiments.bnn_posterior --preset uci       one split of a regression set (--dataset uci/NAME), 50 units
 
 HMC runs --num-chains chains with the whole data set; the predictive of one half of the chains is the reference, and
-the row `hmc` is the other half. All others have the same network, prior and images: SGHMC, cyclical SGHMC, SGLD with
-and without RMSprop's preconditioner, SGNHT; Bayes by Backprop; MC dropout (whose prior is its weight decay); an
-ensemble of modes, one mode, and the Gaussian of its last layer. Effective sample sizes and R-hat are of the log odds
-that test images' labels get: weights have no identity, since units may be exchanged.
+the row `hmc` is the other half. All others have the same network, prior and data: NUTS; SGHMC, cyclical SGHMC, SGLD
+with and without RMSprop's preconditioner, SGNHT; Bayes by Backprop; MC dropout (whose prior is its weight decay); an
+ensemble of modes, one mode, and the Gaussian of its last layer. Effective sample sizes and R-hat are of what is said of
+test points (the log odds of their labels, or their means and the noise): weights have no identity, since units may be
+exchanged. Real-valued targets have noise of an unknown precision, which samplers draw and the others learn.
 
 Expected (the paper's ResNet-20 on CIFAR-10, table 6, as recalled): HMC agrees with itself best, then SGHMC and cyclical
 SGHMC and ensembles; mean-field VI and dropout are further.
@@ -32,128 +36,94 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy import special
 
-from bayesjax import data, evaluation, kernels, models, objectives, posteriors, training
-from bayesjax.evaluation import agreement, calibration
-from bayesjax.objectives.heteroscedastic import categorical_log_likelihood
-from bayesjax.types import Density, Kernel
-from experiments import bnn_posterior_flags, tables
+from bayesjax import data, evaluation, kernels, models, objectives, plots, posteriors, training
+from bayesjax.evaluation import agreement, uncertainty
+from bayesjax.types import Kernel
+from experiments import bnn_posterior_flags, bnn_posterior_problem, tables
 from experiments.bnn_posterior_flags import Config
-from experiments.classification import Images, log_likelihood, splits
-
-
-class Problem(NamedTuple):
-    """What all methods share.
-
-    Attributes:
-      train, test: images.
-      model: the network.
-      init: `rng_key -> params`.
-      apply: `(params, x [num, pixels]) -> logits [num, num_classes]`.
-      density: the log posterior of a batch.
-      prior_variances: a tree like the parameters.
-    """
-
-    train: Images
-    test: Images
-    model: models.MLP
-    init: Callable
-    apply: Callable
-    density: Density
-    prior_variances: Any
+from experiments.bnn_posterior_problem import Problem
+from experiments.regression import LEVELS
 
 
 class Found(NamedTuple):
-    """What a method says of the test images.
+    """What a method says of the test points.
 
     Attributes:
-      logits: of its draws, `[num_chains, num_draws, num_test, num_classes]`.
-      gradients: spent, in passes over the training set; of all chains.
+      outputs: of its draws, `[num_chains, num_draws, num_test, num_outputs]`.
+      passes: over the training set, of all chains.
       is_chain: whether draws of a chain are in the order of a Markov chain.
     """
 
-    logits: np.ndarray
-    gradients: float
+    outputs: np.ndarray
+    passes: float
     is_chain: bool
 
-
-def problem(config: Config) -> Problem:
-    """The network, its prior and the images."""
-    train, test, num_classes = splits(config, flat=True)
-    for name, part in (("num_train", train), ("num_test", test)):
-        wanted = getattr(config, name)
-        flag = name.replace("_", "-")
-        common.require(wanted <= len(part.x), f"--{flag} must be at most {len(part.x)}; got {wanted}")
-    train, test = Images(*(a[: config.num_train] for a in train)), Images(*(a[: config.num_test] for a in test))
-    model = models.MLP((*config.hidden, num_classes), activation=jnp.tanh)
-
-    def apply(params: Any, x: Any) -> Any:
-        return model.apply({"params": params}, x)
-
-    def init(rng_key: jax.Array) -> Any:
-        return model.init(rng_key, train.x[:1])["params"]
-
-    fit = log_likelihood(lambda params, rng_key, x: apply(params, x))
-    density = posteriors.log_posterior(fit, posteriors.fan_in_gaussian(config.prior_scale), len(train.x))
-    scales = posteriors.fan_in_scales(jax.eval_shape(init, jax.random.key(0)), config.prior_scale)
-    return Problem(train, test, model, init, apply, density, jax.tree.map(lambda sd: sd**2, scales))
+    @property
+    def draws(self) -> np.ndarray:
+        """Outputs of all chains' draws, `[num_draws, num_test, num_outputs]`."""
+        return self.outputs.reshape(-1, *self.outputs.shape[2:])
 
 
 def predicted(found: Problem, draws: Any) -> np.ndarray:
-    """Logits `[num_chains, num_draws, num_test, num_classes]` of draws with leaves `[num_draws, num_chains, ...]`."""
+    """Outputs `[num_chains, num_draws, num_test, num_outputs]` of draws with leaves `[num_draws, num_chains, ...]`."""
     num_draws, num_chains = jax.tree.leaves(draws)[0].shape[:2]
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
-    logits = np.asarray(evaluation.predict(found.apply, flat, found.test.x))
-    return logits.reshape(num_draws, num_chains, *logits.shape[1:]).swapaxes(0, 1)
+    outputs = np.asarray(evaluation.predict(found.apply, flat, found.test.x))
+    return outputs.reshape(num_draws, num_chains, *outputs.shape[1:]).swapaxes(0, 1)
 
 
-def steps_of(config: Config, num_epochs: int) -> int:
+def steps_of(config: Config, found: Problem, num_epochs: int) -> int:
     """Steps of so many epochs."""
-    return num_epochs * max(1, config.num_train // config.batch_size)
+    return num_epochs * max(1, len(found.train.x) // config.batch_size)
 
 
 # ---- samplers
 
 
-def hmc(run: common.Experiment, found: Problem) -> Found:
-    """Chains from the network's initial weights, with the prior's variances for a mass, all data at once."""
-    config = run.config
-    make = functools.partial(
-        kernels.hmc, found.density, num_integration_steps=config.num_integration_steps, full_batch=True
-    )
+def of_all_data(run: common.Experiment, found: Problem, name: str) -> Found:
+    """HMC or NUTS from the network's initial weights, all data at once, the step size alone adapted."""
+    config, density = run.config, found.density()
+    if name == "hmc":
+        make = functools.partial(kernels.hmc, density, num_integration_steps=config.num_integration_steps)
+    else:
+        make = functools.partial(kernels.nuts, density, max_num_doublings=config.max_num_doublings)
     one = kernels.adapt(
-        make, num_steps=config.num_warmup, step_size=0.05, mass="fixed", inverse_mass_matrix=found.prior_variances
-    )
-    images = jax.tree.map(jnp.asarray, found.train)
+        functools.partial(make, full_batch=True), num_steps=config.num_warmup, step_size=0.05, mass="fixed",
+        inverse_mass_matrix=found.inverse_mass,
+    )  # fmt: skip
+    points = jax.tree.map(jnp.asarray, found.train)
     num_steps = config.num_warmup + config.num_hmc_draws
-    draws = chains(run, found, "hmc", one, images, num_steps=num_steps, num_burnin=config.num_warmup, thinning=1)
-    return Found(predicted(found, draws), config.num_chains * num_steps * config.num_integration_steps, True)
+    trace = chains(run, found, name, one, points, num_steps=num_steps, num_burnin=config.num_warmup, thinning=1)
+    leaps = config.num_chains * num_steps * config.num_integration_steps
+    passes = leaps if name == "hmc" else int(np.sum(trace.info.inner.num_integration_steps))
+    return Found(predicted(found, trace.draws), passes, True)
 
 
 def of_minibatches(run: common.Experiment, found: Problem, name: str) -> Found:
     """A sampler with minibatches and a constant (or cyclical) step size."""
-    config, num_data = run.config, len(found.train.x)
-    num_steps = steps_of(config, config.num_epochs)
+    config, density, num_data = run.config, found.density(), len(found.train.x)
+    num_steps = steps_of(config, found, config.num_epochs)
     thinning = max(1, num_steps // 2 // config.num_draws)
     num_steps = 2 * config.num_draws * thinning
     rate, cycle = config.learning_rate / num_data, None
     if name == "csghmc":
         cycle = kernels.cyclical(4 * rate, num_steps=num_steps, num_cycles=config.num_cycles, exploration=0.7)
         kernel = kernels.sghmc(
-            found.density, step_size=cycle.step_size, temperature=cycle.temperature, friction=config.friction
+            density, step_size=cycle.step_size, temperature=cycle.temperature, friction=config.friction
         )
     elif name == "sgld":
-        kernel = kernels.sgld(found.density, step_size=config.sgld_learning_rate / num_data)
+        kernel = kernels.sgld(density, step_size=config.sgld_learning_rate / num_data)
     elif name == "psgld":
         rms = kernels.rmsprop(num_data, epsilon=1e-3, num_adaptation=num_steps // 2)
-        kernel = kernels.sgld(found.density, step_size=config.psgld_learning_rate / num_data, preconditioner=rms)
+        kernel = kernels.sgld(density, step_size=config.psgld_learning_rate / num_data, preconditioner=rms)
     else:
         method = kernels.sghmc if name == "sghmc" else kernels.sgnht
-        kernel = method(found.density, step_size=rate, friction=config.friction)
+        kernel = method(density, step_size=rate, friction=config.friction)
     batches = data.Minibatches(jax.random.key(config.seed + 2), found.train, config.batch_size)
     num_burnin = 0 if cycle else num_steps // 2
-    draws = chains(run, found, name, kernel, batches, num_steps=num_steps, num_burnin=num_burnin, thinning=thinning)
+    trace = chains(run, found, name, kernel, batches, num_steps=num_steps, num_burnin=num_burnin, thinning=thinning)
+    draws = trace.draws
     if cycle is not None:
         steps = np.arange(thinning, num_steps + 1, thinning) - 1  # of the last step before each draw
         sampled = np.asarray(cycle.is_sampling(steps))
@@ -165,19 +135,18 @@ def of_minibatches(run: common.Experiment, found: Problem, name: str) -> Found:
 def chains(
     run: common.Experiment, found: Problem, label: str, kernel: Kernel, batches: Any, *,
     num_steps: int, num_burnin: int, thinning: int,
-) -> Any:  # fmt: skip
-    """Draws of `num_chains` copies of a kernel, leaves `[num_draws, num_chains, ...]`."""
+) -> training.Trace:  # fmt: skip
+    """Draws of `num_chains` copies of a kernel, leaves `[num_draws, num_chains, ...]`, and the infos of all steps."""
     num_chains = run.config.num_chains
     own_key = jax.random.fold_in(jax.random.key(run.config.seed + 1), zlib.crc32(label.encode()))
     start_key, init_key, run_key = jax.random.split(own_key, 3)
     copies = run.spread(kernels.particles(kernel, num_chains))
     position = jax.jit(jax.vmap(found.init))(jax.random.split(start_key, num_chains))
     state = jax.jit(copies.init)(position, init_key)
-    _, trace = training.run(
+    return training.run(
         run_key, copies, state, batches, num_steps=num_steps, num_burnin=num_burnin, thinning=thinning,
         **run.stage(label),
-    )  # fmt: skip
-    return trace.draws
+    )[1]  # fmt: skip
 
 
 # ---- optimisers
@@ -188,7 +157,7 @@ def minimised(
 ) -> Any:
     """Positions of `num` trainings with Adam, leaves `[num, ...]`; of --num-optimizer-epochs if not of others."""
     config = run.config
-    num_steps = steps_of(config, num_epochs or config.num_optimizer_epochs)
+    num_steps = steps_of(config, found, num_epochs or config.num_optimizer_epochs)
     adam = optax.adam(optax.cosine_decay_schedule(config.optimizer_learning_rate, num_steps))
     kernel = run.spread(kernels.particles(kernels.optimize(loss, adam), num))
     init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed + 3), 3)
@@ -201,11 +170,12 @@ def minimised(
     return training.fetch(state.position)
 
 
-def modes(run: common.Experiment, found: Problem, label: str, num: int) -> Any:
-    """Maxima of the posterior, from different starts, leaves `[num, ...]`."""
+def modes(run: common.Experiment, found: Problem, label: str, num: int, network: Callable | None = None) -> Any:
+    """Maxima of the posterior, from different starts, leaves `[num, ...]`; of another network if there is one."""
+    density = found.density(network)
 
     def loss(params: Any, rng_key: jax.Array, batch: Any) -> Any:
-        value, _ = found.density(params, rng_key, batch)
+        value, _ = density(params, rng_key, batch)
         return -value / len(found.train.x)
 
     return minimised(run, found, label, loss, found.init, num)
@@ -213,57 +183,53 @@ def modes(run: common.Experiment, found: Problem, label: str, num: int) -> Any:
 
 def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
     """The methods that train by gradient descent."""
-    config, num_data = run.config, len(found.train.x)
+    config, num_epochs = run.config, run.config.num_optimizer_epochs
     keys = jax.random.split(jax.random.key(config.seed + 4), config.num_draws)
     if name in ("map", "ensemble"):
         num = 1 if name == "map" else config.num_members
-        draws = modes(run, found, name, num)
-        return independent(predicted(found, with_chain(draws)), num * config.num_optimizer_epochs)
+        return Found(predicted(found, with_chain(modes(run, found, name, num))), num * num_epochs, False)
     if name == "laplace":
-        mode = jax.tree.map(lambda leaf: leaf[0], modes(run, found, "map", 1))  # that of `map`, not trained twice
-        *_, last = mode
-
-        def features(x: Any) -> Any:
-            return found.model.apply({"params": mode}, x, method="embed")
-
-        seen, variances = jax.jit(features)(found.train.x), found.prior_variances[last]
-        posterior = posteriors.last_layer_laplace(
-            categorical_log_likelihood, mode[last]["kernel"], mode[last]["bias"], seen, jnp.asarray(found.train.y),
-            (1 / variances["kernel"], 1 / variances["bias"]),
-        )  # fmt: skip
-        kernels_of, biases = jax.vmap(posteriors.sample_last_layer, in_axes=(None, 0))(posterior, keys)
-        logits = features(found.test.x) @ kernels_of + biases[:, None]
-        return independent(np.asarray(logits)[None], config.num_optimizer_epochs)
+        mode = first_of(modes(run, found, "map", 1))  # that of `map`, not trained twice
+        return Found(last_layer(config, found, mode, keys)[None], num_epochs, False)
     if name == "bbb":
-        family = posteriors.mean_field(0.05)
-        kl = posteriors.kl_to_fan_in_gaussian(config.prior_scale)
-        fit = log_likelihood(models.flipout(found.model))
-        loss = objectives.bayes_by_backprop(fit, family.perturb, kl, num_data=num_data)
+        family = posteriors.of_entry(posteriors.mean_field(0.05), "network")
+        kl = posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(config.prior_scale), "network")
+        fit = found.fit(models.flipout(found.model))
+        loss = objectives.bayes_by_backprop(fit, family.perturb, kl, num_data=len(found.train.x))
         start = lambda key: family.init(found.init(key))  # noqa: E731
         trained = minimised(run, found, name, loss, start, 1, num_epochs=config.num_bbb_epochs)
-        variational = jax.tree.map(lambda leaf: leaf[0], trained)
-        draws = jax.vmap(family.sample, in_axes=(None, 0))(variational, keys)
-        return independent(predicted(found, with_chain(draws)), config.num_bbb_epochs)
-    return dropped(run, found, keys)
+        draws = jax.vmap(family.sample, in_axes=(None, 0))(first_of(trained), keys)
+        return Found(predicted(found, with_chain(draws)), config.num_bbb_epochs, False)
+    model = found.model.clone(dropout_rate=config.dropout_rate)  # its masks are the draws
+
+    def dropped(weights: Any, rng_key: jax.Array, x: Any) -> Any:
+        return model.apply({"params": weights}, x, deterministic=False, rngs={"dropout": rng_key})
+
+    params = first_of(modes(run, found, name, 1, dropped))
+    of_mask = jax.jit(
+        jax.vmap(lambda key: found.outputs(params, dropped(params["network"], key, jnp.asarray(found.test.x))))
+    )
+    return Found(np.asarray(of_mask(keys))[None], num_epochs, False)
 
 
-def dropped(run: common.Experiment, found: Problem, keys: jax.Array) -> Found:
-    """MC dropout: masks are the draws; the weights' penalty is the prior's."""
-    config = run.config
-    model = found.model.clone(dropout_rate=config.dropout_rate)
+def last_layer(config: Config, found: Problem, mode: Any, keys: jax.Array) -> np.ndarray:
+    """Outputs `[num_draws, num_test, num_outputs]` under the Gaussian of the last layer around a mode."""
+    weights = mode["network"]
+    *_, last = weights
 
-    def apply(params: Any, rng_key: jax.Array, x: Any) -> Any:
-        return model.apply({"params": params}, x, deterministic=False, rngs={"dropout": rng_key})
+    def features(x: Any) -> Any:
+        return found.model.apply({"params": weights}, x, method="embed")
 
-    prior = posteriors.fan_in_gaussian(config.prior_scale)
-    density = posteriors.log_posterior(log_likelihood(apply), prior, len(found.train.x))
+    def log_likelihood(of_layer: jax.Array, target: jax.Array) -> jax.Array:
+        return found.log_likelihood(found.outputs(mode, of_layer), target)
 
-    def loss(params: Any, rng_key: jax.Array, batch: Any) -> Any:
-        return -density(params, rng_key, batch)[0] / len(found.train.x)  # pyright: ignore[reportOptionalSubscript]
-
-    params = jax.tree.map(lambda leaf: leaf[0], minimised(run, found, "mc_dropout", loss, found.init, 1))
-    of_mask = jax.jit(jax.vmap(lambda key: apply(params, key, found.test.x)))
-    return independent(np.asarray(of_mask(keys))[None], config.num_optimizer_epochs)
+    seen, variances = jax.jit(features)(found.train.x), found.inverse_mass["network"][last]
+    posterior = posteriors.last_layer_laplace(
+        log_likelihood, weights[last]["kernel"], weights[last]["bias"], seen, jnp.asarray(found.train.y),
+        (1 / variances["kernel"], 1 / variances["bias"]),
+    )  # fmt: skip
+    drawn, biases = jax.vmap(posteriors.sample_last_layer, in_axes=(None, 0))(posterior, keys)
+    return np.asarray(found.outputs(mode, features(found.test.x) @ drawn + biases[:, None]))
 
 
 def with_chain(draws: Any) -> Any:
@@ -271,66 +237,64 @@ def with_chain(draws: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[:, None], draws)
 
 
-def independent(logits: np.ndarray, num_epochs: int) -> Found:
-    """What so many epochs of Adam say."""
-    return Found(logits, num_epochs, False)
+def first_of(stacked: Any) -> Any:
+    """The first of stacked positions."""
+    return jax.tree.map(lambda leaf: leaf[0], stacked)
 
 
 # ---- the run
 
 
-def mean_of_draws(logits: np.ndarray) -> np.ndarray:
-    """The predictive `[num_test, num_classes]` of draws `[num_chains, num_draws, num_test, num_classes]`."""
-    return special.softmax(logits.astype(float), axis=-1).mean(axis=(0, 1))
-
-
-def judged(found: Found, reference: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """A method's measures; `{value, stderr}` where there is an error."""
-    predictive = mean_of_draws(found.logits)
-    error = evaluation.error_rate(predictive, labels)
-    measures: dict[str, Any] = {
-        "error %": {"value": 100 * error.value, "stderr": 100 * error.stderr},
-        "nll": evaluation.negative_log_likelihood(predictive, labels)._asdict(),
-        "ece": {"value": calibration.expected_calibration_error(predictive, labels)},
-        "agreement %": {
-            key: 100 * value for key, value in agreement.agreement(predictive, reference)._asdict().items()
-        },
-        "total variation": agreement.total_variation(predictive, reference)._asdict(),
-        "passes": {"value": found.gradients},
+def mixing(task: Problem, found: Found) -> dict[str, Any]:
+    """R-hat and effective draws of what chains say."""
+    scores = task.scores(found.outputs)
+    ess = np.asarray(evaluation.effective_sample_size(scores, "bulk"), float)
+    return {
+        "r hat": {"value": float(np.max(evaluation.r_hat(scores)))},
+        "bulk ess": {"value": float(ess.min())},
+        "bulk ess a 1000 passes": {"value": float(1000 * ess.min() / found.passes)},
     }
-    if found.is_chain:
-        is_label = np.arange(found.logits.shape[-1]) == labels[:, None]
-        of_label = found.logits[..., is_label]
-        scores = of_label - special.logsumexp(np.where(is_label, -np.inf, found.logits), axis=-1)  # log odds
-        ess = np.asarray(evaluation.effective_sample_size(scores, "bulk"), float)
-        measures["r hat"] = {"value": float(np.max(evaluation.r_hat(scores)))}
-        measures["bulk ess"] = {"value": float(ess.min())}
-        measures["bulk ess a 1000 passes"] = {"value": float(1000 * ess.min() / found.gradients)}
-    return measures
+
+
+def figures(run: common.Experiment, task: Problem, bands: dict[str, np.ndarray], metrics: dict[str, dict]) -> None:
+    """Measures of all methods with their errors; for a curve also the band of each."""
+    shown = ("error %", "nll", "total variation") if task.probabilities else ("rmse", "nll", "distance of f")
+    panels = {
+        measure: {name: metrics[f"{name} {measure}"] for name in run.config.methods} for measure in shown
+    }  # fmt: skip
+    plots.estimates(run.out / "figures" / "methods.png", panels)
+    if bands:
+        points = task.train.x[:, 0], task.train.y
+        plots.bands(run.out / "figures" / "bands.png", task.test.x[:, 0], bands, points, num_columns=4)
 
 
 def main(config: Config) -> None:
-    """Runs every method, judges it against HMC, writes table and results."""
+    """Runs every method, judges it against HMC, writes table, figures and results."""
     with common.Experiment("bnn_posterior", config) as run:
         bnn_posterior_flags.check(config)
-        task = problem(config)
-        metrics: dict[str, dict] = {}
+        task = bnn_posterior_problem.of_config(config)
+        metrics, bands, reference = {}, {}, np.empty(0)
         for name in config.methods:
-            if name == "hmc":
-                everything = hmc(run, task)
-                half = config.num_chains // 2
-                reference = mean_of_draws(everything.logits[:half])
-                agreement.save_reference(run.out / "parts" / "reference.csv", reference)
-                other = everything.logits[half:]
-                whole = judged(everything, reference, task.test.y)
-                measures = judged(Found(other, everything.gradients / 2, False), reference, task.test.y) | {
-                    key: whole[key] for key in ("r hat", "bulk ess", "bulk ess a 1000 passes")
-                }
+            if name in ("hmc", "nuts"):
+                found = of_all_data(run, task, name)
             elif name in ("bbb", "mc_dropout", "ensemble", "laplace", "map"):
-                measures = judged(optimised(run, task, name), reference, task.test.y)
+                found = optimised(run, task, name)
             else:
-                measures = judged(of_minibatches(run, task, name), reference, task.test.y)
+                found = of_minibatches(run, task, name)
+            of_chains = mixing(task, found) if found.is_chain else {}
+            if name == "hmc":
+                half = config.num_chains // 2
+                reference = Found(found.outputs[:half], found.passes, True).draws
+                found = found._replace(outputs=found.outputs[half:], passes=found.passes / 2)
+                if task.probabilities:
+                    path = run.out / "parts" / "reference.csv"
+                    agreement.save_reference(path, task.probabilities(reference))
+            measures = {**task.judge(found.draws, reference), "passes": {"value": found.passes}, **of_chains}
             metrics |= {f"{name} {measure}": entry for measure, entry in measures.items()}
+            if config.dataset == "synthetic/gap":
+                means, scales = found.draws[..., 0], np.exp(-0.5 * found.draws[..., 1].astype(float))
+                bands[name] = uncertainty.mixture_quantiles(LEVELS, means, scales)
+        figures(run, task, bands, metrics)
         path = run.finish(metrics)
         print(tables.render(path))
         print(f"results in {path}")

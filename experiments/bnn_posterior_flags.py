@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from experiments import common
 
 METHODS = (
-    "hmc", "sghmc", "csghmc", "sgld", "psgld", "sgnht", "bbb", "mc_dropout", "ensemble", "laplace", "map",
+    "hmc", "nuts", "sghmc", "csghmc", "sgld", "psgld", "sgnht", "bbb", "mc_dropout", "ensemble", "laplace", "map",
 )  # fmt: skip
 
 
@@ -14,16 +14,19 @@ class Config(common.RunFlags):
     """Flags of experiments.bnn_posterior."""
 
     dataset: str = "digits"
-    """digits, an image set of TensorFlow Datasets (mnist, fashion_mnist), or an .npz file with labels."""
+    """digits, an image set of TensorFlow Datasets (mnist, fashion_mnist), or an .npz file with labels; for real-valued
+    targets synthetic/gap (a curve), diabetes, or uci/NAME."""
+    split: int = 0
+    """Which of a regression set's splits."""
     num_train: int = 400
-    """Training images, the first ones."""
+    """Training points, the first ones; 0 for all."""
     num_test: int = 360
-    """Test images, the first ones."""
+    """Test points, the first ones; 0 for all."""
     num_validation: int = 0
     """Training images that stand in for the test set, to choose settings by."""
     methods: tuple[str, ...] = METHODS
-    """hmc (always first, the reference), sghmc, csghmc (cyclical), sgld, psgld (RMSprop's preconditioner), sgnht, bbb
-    (mean field), mc_dropout, ensemble (of modes), laplace (of the last layer), map (one mode)."""
+    """hmc (always first, the reference), nuts, sghmc, csghmc (cyclical), sgld, psgld (RMSprop's preconditioner), sgnht,
+    bbb (mean field), mc_dropout, ensemble (of modes), laplace (of the last layer), map (one mode)."""
     hidden: tuple[int, ...] = (20,)
     """Units of the hidden layers, tanh."""
     prior_scale: float = 3.0
@@ -31,13 +34,15 @@ class Config(common.RunFlags):
     num_chains: int = 4
     """Chains of HMC, one half of which is the reference of the other, and of every other sampler."""
     num_warmup: int = 150
-    """Steps of HMC before draws are kept."""
+    """Steps of HMC and NUTS before draws are kept."""
     num_hmc_draws: int = 150
-    """Draws of each chain of HMC."""
+    """Draws of each chain of HMC and NUTS."""
     num_integration_steps: int = 60
-    """Leapfrog steps of a trajectory."""
+    """Leapfrog steps of HMC's trajectories."""
+    max_num_doublings: int = 7
+    """Of NUTS's trajectories."""
     batch_size: int = 50
-    """Images a step, of all but HMC."""
+    """Points a step, of all but HMC and NUTS."""
     num_epochs: int = 200
     """Epochs of every sampler with minibatches, or as many more as --num-draws takes; draws are of the second half."""
     num_draws: int = 100
@@ -69,7 +74,20 @@ PAPER = replace(
     QUICK, preset="paper", num_train=1000, hidden=(50, 50), num_chains=8, num_warmup=500, num_hmc_draws=1000,
     num_integration_steps=150, num_epochs=1000, num_draws=200, num_bbb_epochs=3000,
 )  # fmt: skip
-PRESETS = {preset.preset: preset for preset in (QUICK, PAPER)}
+MNIST = replace(
+    QUICK, preset="mnist", dataset="mnist", num_train=1000, num_test=1000, num_warmup=200, num_hmc_draws=200,
+    num_integration_steps=100,
+)  # fmt: skip
+GAP = replace(
+    QUICK, preset="gap", dataset="synthetic/gap", num_train=0, num_test=0, hidden=(50,), num_warmup=1000,
+    num_hmc_draws=2000, num_integration_steps=100, batch_size=20, num_epochs=20_000, num_draws=500,
+    num_optimizer_epochs=2000, num_bbb_epochs=10_000, learning_rate=0.01, sgld_learning_rate=0.002,
+)  # fmt: skip
+UCI = replace(
+    QUICK, preset="uci", dataset="uci/concrete", num_train=0, num_test=0, hidden=(50,), num_warmup=500,
+    num_hmc_draws=1000, num_integration_steps=100, num_epochs=2000, num_draws=200, num_optimizer_epochs=400,
+)  # fmt: skip
+PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, MNIST, GAP, UCI)}
 
 
 def check(config: Config) -> None:
@@ -82,13 +100,16 @@ def check(config: Config) -> None:
         "optimizer_learning_rate",
     )  # fmt: skip
     common.require_at_least_one(
-        config, "num_train", "num_test", "num_integration_steps", "batch_size", "num_epochs", "num_cycles",
+        config, "num_integration_steps", "max_num_doublings", "batch_size", "num_epochs", "num_cycles",
         "num_optimizer_epochs", "num_bbb_epochs", "num_members",
     )  # fmt: skip
     common.require(
         config.num_chains >= 4 and config.num_chains % 2 == 0,
         f"--num-chains must be even and at least 4; got {config.num_chains}",
     )
+    for name in ("num_train", "num_test", "split"):
+        value = getattr(config, name)
+        common.require(value >= 0, f"--{name.replace('_', '-')} must be at least 0; got {value}")
     for name in ("num_warmup", "num_hmc_draws", "num_draws"):
         value = getattr(config, name)
         common.require(value >= 20, f"--{name.replace('_', '-')} must be at least 20; got {value}")

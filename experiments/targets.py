@@ -133,11 +133,15 @@ def funnel() -> Target:
     return Target(logdensity, start, lambda position: position["v"][None], ("v",), (np.zeros(1), np.array([3.0])))
 
 
+def curve_with_a_gap(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Forty noisy points of sin(2 x), half of them on each side of a gap: x and y, `[40]`."""
+    x = np.concatenate([random.uniform(-2, -0.7, 20), random.uniform(0.5, 2, 20)])
+    return x, np.sin(2 * x) + NOISE * random.normal(size=40)
+
+
 def small_network() -> Target:
     """A Bayesian network 1-50-1 of tanh units on 40 points with a gap; its quantities are its values on a grid."""
-    random = np.random.default_rng(0)
-    x = np.concatenate([random.uniform(-2, -0.7, 20), random.uniform(0.5, 2, 20)])
-    y = np.sin(2 * x) + NOISE * random.normal(size=40)
+    x, y = curve_with_a_gap(np.random.default_rng(0))
     model = models.MLP((50, 1), activation=jnp.tanh)
     prior = posteriors.fan_in_gaussian(1.0)
 

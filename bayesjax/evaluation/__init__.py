@@ -11,7 +11,14 @@ from bayesjax.evaluation.diagnostics import (
     split_r_hat,
     to_inference_data,
 )
-from bayesjax.evaluation.predictive import Estimate, error_rate, mean_estimate, negative_log_likelihood, predict
+from bayesjax.evaluation.predictive import (
+    Estimate,
+    error_rate,
+    mean_estimate,
+    mean_over_points,
+    negative_log_likelihood,
+    predict,
+)
 from bayesjax.evaluation.projected_divergence import ProjectedDivergence, kernel_density
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "kernel_density",
     "likelihood",
     "mean_estimate",
+    "mean_over_points",
     "monte_carlo_error",
     "negative_log_likelihood",
     "predict",

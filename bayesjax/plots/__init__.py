@@ -5,7 +5,7 @@ Colours are one per series in a fixed order; bands are one standard error.
 
 from bayesjax.plots.chains import energies, paths, ranks, traces
 from bayesjax.plots.images import image_grid, maps, passes
-from bayesjax.plots.lines import bands, curves, distributions
+from bayesjax.plots.lines import bands, curves, distributions, estimates
 from bayesjax.plots.points import scatter_by_group, scatter_by_label
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "curves",
     "distributions",
     "energies",
+    "estimates",
     "image_grid",
     "maps",
     "passes",

@@ -60,7 +60,8 @@ def traces(path: str | Path, quantities: Mapping[str, np.ndarray]) -> Path:
         gridspec_kw={"width_ratios": (3, 1)},
     )  # fmt: skip
     for (left, right), (name, chains) in zip(axes, _checked(quantities), strict=True):
-        edges = np.linspace(*np.quantile(chains, [0.001, 0.999]), 41)
+        low, high = np.quantile(chains, [0.001, 0.999])
+        edges = np.linspace(low, high, 41)
         for i, chain in enumerate(chains):
             left.plot(chain, linewidth=0.5, alpha=0.7, color=f"C{i % 10}")
             right.hist(chain, edges, density=True, histtype="step", orientation="horizontal", color=f"C{i % 10}")

@@ -51,6 +51,7 @@ def bands(
     points: tuple[np.ndarray, np.ndarray],
     *,
     truth: np.ndarray | None = None,
+    num_columns: int | None = None,
 ) -> Path:
     """Medians and bands of predictive distributions over one input, over the data, a panel each.
 
@@ -60,19 +61,47 @@ def bands(
       panels: `{title: quantiles [odd number of levels, num]}`, symmetric around the median.
       points: the data, x and y.
       truth: `[num]`, drawn as a dashed line.
+      num_columns: panels side by side; all if None.
     """
-    figure, axes = new(4.4 * len(panels) + 0.2, 3.6, nrows=1, ncols=len(panels), sharey=True, squeeze=False)
+    columns = min(num_columns or len(panels), len(panels))
+    rows = -(-len(panels) // columns)
+    width, height = (4.4 * columns + 0.2, 3.6) if rows == 1 else (3.2 * columns + 0.2, 2.5 * rows + 0.2)
+    figure, axes = new(width, height, nrows=rows, ncols=columns, sharex=True, sharey=True, squeeze=False)
     near = np.concatenate([points[1], *(quantiles[len(quantiles) // 2] for quantiles in panels.values())])
     margin = 0.35 * np.ptp(near)
-    for axis, (title, quantiles) in zip(axes[0], panels.items(), strict=True):
+    for axis, (title, quantiles) in zip(axes.flat, panels.items(), strict=False):
         for i in range(len(quantiles) // 2):
             axis.fill_between(x, quantiles[i], quantiles[-1 - i], color="C0", alpha=0.25, linewidth=0)
         axis.scatter(*points, s=5, color="0.25", linewidths=0, alpha=0.6, zorder=3)
         axis.plot(x, quantiles[len(quantiles) // 2], color="C3", linewidth=1.2)
         if truth is not None:
             axis.plot(x, truth, color="0.2", linestyle="--", linewidth=0.8)
-        axis.set(title=title, xlabel="x", ylim=(near.min() - margin, near.max() + margin), xlim=(x[0], x[-1]))
+        axis.set(title=title, ylim=(near.min() - margin, near.max() + margin), xlim=(x[0], x[-1]))
         axis.grid(alpha=0.3)
+    for axis in axes[-1]:
+        axis.set(xlabel="x")
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    return save(figure, path)
+
+
+def estimates(path: str | Path, panels: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Path:
+    """Numbers with their errors, a line for each of what is compared and a panel for each measure.
+
+    Args:
+      path: the PNG to write.
+      panels: `{measure: {name: {"value", and perhaps "stderr"}}}`, with the same names in each.
+    """
+    names = list(next(iter(panels.values())))
+    figure, axes = new(3.2 * len(panels) + 0.8, 0.28 * len(names) + 0.9, ncols=len(panels), sharey=True, squeeze=False)
+    for axis, (measure, entries) in zip(axes[0], panels.items(), strict=True):
+        for i, name in enumerate(names):
+            entry = entries[name]
+            axis.errorbar(entry["value"], i, xerr=entry.get("stderr", 0.0), marker="o", markersize=4, color="C0")
+        axis.set(xlabel=measure)
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_yticks(range(len(names)), labels=names)
+    axes[0, 0].invert_yaxis()
     return save(figure, path)
 
 

@@ -1,0 +1,208 @@
+"""The problems of `bnn_posterior.py`: a network, its prior and data, and what a predictive of it is worth.
+
+Parameters are {"network": weights}, and for real-valued targets also {"log_precision"} of the noise. A draw's outputs
+are logits, or (mean, log precision), so all that is judged is in them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special
+
+from bayesjax import data, evaluation, models, posteriors
+from bayesjax.evaluation import agreement, calibration, uncertainty
+from bayesjax.objectives.heteroscedastic import categorical_log_likelihood, gaussian_log_likelihood
+from bayesjax.types import Density
+from experiments import classification, common
+from experiments.bnn_posterior_flags import Config
+from experiments.targets import NOISE, curve_with_a_gap
+
+LOG_PRECISION = (2.0, 2.0)  # mean and deviation of its normal prior, targets having variance 1
+
+
+class Points(NamedTuple):
+    """Inputs and targets.
+
+    Attributes:
+      x: `[num, features]`.
+      y: labels or real numbers, `[num]`.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+class Problem(NamedTuple):
+    """What all methods share.
+
+    Attributes:
+      train, test: points.
+      model: the network.
+      init: `rng_key -> params`.
+      outputs: `(params, what the network puts out [..., features]) -> [..., num_outputs]`.
+      log_likelihood: `(outputs of one point, its target) -> scalar`.
+      prior: the log density of params.
+      inverse_mass: a tree like params, near the posterior's variances where those are known beforehand.
+      judge: `(outputs [num_draws, num_test, num_outputs], those of the reference) -> measures`.
+      scores: `outputs [..., num_test, num_outputs] -> [..., num]`, numbers by which chains are compared.
+      probabilities: of labels, `[num_test, num_classes]` from `outputs [num_draws, num_test, num_outputs]`; or None.
+    """
+
+    train: Points
+    test: Points
+    model: models.MLP
+    init: Callable
+    outputs: Callable
+    log_likelihood: Callable
+    prior: Callable
+    inverse_mass: Any
+    judge: Callable[[np.ndarray, np.ndarray], dict[str, Any]]
+    scores: Callable[[np.ndarray], np.ndarray]
+    probabilities: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def apply(self, params: Any, x: Any) -> jax.Array:
+        """Outputs of points."""
+        return self.outputs(params, self.model.apply({"params": params["network"]}, x))
+
+    def fit(self, network: Callable) -> Callable:
+        """The log likelihood of one point, from `network(weights, rng_key, x) -> what the network puts out`."""
+
+        def of_one(params: Any, rng_key: jax.Array, point: Points) -> jax.Array:
+            return self.log_likelihood(self.outputs(params, network(params["network"], rng_key, point.x)), point.y)
+
+        return of_one
+
+    def density(self, network: Callable | None = None) -> Density:
+        """The log posterior of a batch, of the network as it is if not of another."""
+        plain = lambda weights, rng_key, x: self.model.apply({"params": weights}, x)  # noqa: E731
+        return posteriors.log_posterior(self.fit(network or plain), self.prior, len(self.train.x))
+
+
+def of_config(config: Config) -> Problem:
+    """Labelled images, or real-valued targets, by the name of the data set."""
+    if config.dataset == "synthetic/gap" or config.dataset == "diabetes" or config.dataset.startswith("uci/"):
+        return regression(config)
+    return images(config)
+
+
+def first(config: Config, train: Any, test: Any) -> tuple[Points, Points]:
+    """As many points as the flags say, the first ones; all where they say 0."""
+    found = []
+    for name, part in (("num_train", train), ("num_test", test)):
+        wanted = getattr(config, name)
+        flag = name.replace("_", "-")
+        common.require(wanted <= len(part.x), f"--{flag} must be at most {len(part.x)}; got {wanted}")
+        found.append(Points(*(array[: wanted or None] for array in (part.x, part.y))))
+    return found[0], found[1]
+
+
+def images(config: Config) -> Problem:
+    """Labels of images, as vectors of their pixels."""
+    *parts, num_classes = classification.splits(config, flat=True)
+    train, test = first(config, *parts)
+    model = models.MLP((*config.hidden, num_classes), activation=jnp.tanh)
+    prior = posteriors.fan_in_gaussian(config.prior_scale)
+
+    def init(rng_key: jax.Array) -> Any:
+        return {"network": model.init(rng_key, train.x[:1])["params"]}
+
+    def judge(outputs: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+        predictive, known = probabilities(outputs), probabilities(reference)
+        return {
+            "error %": percent(evaluation.error_rate(predictive, test.y)),
+            "nll": evaluation.negative_log_likelihood(predictive, test.y)._asdict(),
+            "ece": {"value": calibration.expected_calibration_error(predictive, test.y)},
+            "agreement %": percent(agreement.agreement(predictive, known)),
+            "total variation": agreement.total_variation(predictive, known)._asdict(),
+        }
+
+    def scores(outputs: np.ndarray) -> np.ndarray:
+        """Log odds of the labels: weights have no identity, since units may be exchanged."""
+        is_label = np.arange(num_classes) == test.y[:, None]
+        return outputs[..., is_label] - special.logsumexp(np.where(is_label, -np.inf, outputs), axis=-1)
+
+    return Problem(
+        train, test, model, init, lambda params, logits: logits, categorical_log_likelihood,
+        lambda params: prior(params["network"]), {"network": variances(config, init)}, judge, scores,
+        probabilities,
+    )  # fmt: skip
+
+
+def regression(config: Config) -> Problem:
+    """Real-valued targets in units of their spread, with noise of an unknown precision."""
+    if config.dataset == "synthetic/gap":
+        train, test, scale = *gap(config.seed), 1.0
+    else:
+        found = data.load_regression(config.dataset, data_dir=config.data_dir or None)
+        split = found.standardised(config.split)
+        train, test, scale = Points(split.x, split.y), Points(split.x_test, split.y_test), float(split.target_scale)
+    train, test = first(config, train, test)
+    model = models.MLP((*config.hidden, 1), activation=jnp.tanh)
+    prior, (centre, width) = posteriors.fan_in_gaussian(config.prior_scale), LOG_PRECISION
+
+    def init(rng_key: jax.Array) -> Any:
+        return {"network": model.init(rng_key, train.x[:1])["params"], "log_precision": jnp.full((), centre)}
+
+    def outputs(params: Any, found: Any) -> jax.Array:
+        return jnp.concatenate([found, jnp.broadcast_to(params["log_precision"], found.shape)], axis=-1)
+
+    def log_likelihood(outputs: jax.Array, target: jax.Array) -> jax.Array:
+        return gaussian_log_likelihood(outputs[0], -outputs[1], target)
+
+    def log_prior(params: Any) -> jax.Array:
+        of_noise = gaussian_log_likelihood(
+            params["log_precision"], jnp.full((), 2 * np.log(width)), jnp.full((), centre)
+        )
+        return prior(params["network"]) + of_noise
+
+    def judge(outputs: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+        means, scales = outputs[..., 0], np.exp(-0.5 * outputs[..., 1].astype(float))
+        squares = evaluation.mean_over_points((test.y - means.mean(axis=0)) ** 2)
+        rmse = np.sqrt(squares.value)
+        densities = uncertainty.mixture_log_density(test.y, means, scales) - np.log(scale)
+        low, high = uncertainty.mixture_quantiles((0.05, 0.95), means, scales)
+        return {
+            "rmse": {"value": float(scale * rmse), "stderr": float(scale * squares.stderr / (2 * rmse))},
+            "nll": evaluation.mean_over_points(-densities)._asdict(),
+            "in the 90 % band %": percent(calibration.coverage(test.y, low, high)),
+            "distance of f": agreement.wasserstein(means, reference[..., 0])._asdict(),
+            "spread of f": {"value": float(means.std(axis=0).mean() / reference[..., 0].std(axis=0).mean())},
+        }
+
+    inverse_mass = {
+        "network": variances(config, init),
+        "log_precision": jnp.full((), 2 / len(train.x)),
+    }  # of a normal's data
+    return Problem(
+        train, test, model, init, outputs, log_likelihood, log_prior, inverse_mass, judge,
+        lambda outputs: np.concatenate([outputs[..., 0], outputs[..., :1, 1]], axis=-1),
+    )  # fmt: skip
+
+
+def gap(seed: int) -> tuple[Points, Points]:
+    """A curve with a gap, and as test points others of the same curve, in the gap and beyond the ends too."""
+    random = np.random.default_rng(seed)
+    x, y = curve_with_a_gap(random)
+    wide = np.linspace(-2.5, 2.5, 200)
+    y_test = np.sin(2 * wide) + NOISE * random.normal(size=len(wide))
+    as_input = lambda x: x[:, None].astype(np.float32)  # noqa: E731
+    return Points(as_input(x), y.astype(np.float32)), Points(as_input(wide), y_test.astype(np.float32))
+
+
+def variances(config: Config, init: Callable) -> Any:
+    """The prior's, of the network's weights."""
+    shapes = jax.eval_shape(init, jax.random.key(0))["network"]
+    return jax.tree.map(lambda sd: sd**2, posteriors.fan_in_scales(shapes, config.prior_scale))
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """The predictive `[num_test, num_classes]` of draws `[num_draws, num_test, num_classes]`."""
+    return special.softmax(logits.astype(float), axis=-1).mean(axis=0)
+
+
+def percent(estimate: evaluation.Estimate) -> dict[str, float]:
+    """In hundredths."""
+    return {key: 100 * value for key, value in estimate._asdict().items()}
