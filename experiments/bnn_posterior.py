@@ -83,15 +83,14 @@ def steps_of(config: Config, found: Problem, num_epochs: int) -> int:
 
 def of_all_data(run: common.Experiment, found: Problem, name: str) -> Found:
     """HMC or NUTS from the network's initial weights, all data at once, the step size alone adapted."""
-    config, density = run.config, found.density()
+    config, density = run.config, found.density_in_units()
     if name == "hmc":
         make = functools.partial(kernels.hmc, density, num_integration_steps=config.num_integration_steps)
     else:
         make = functools.partial(kernels.nuts, density, max_num_doublings=config.max_num_doublings)
     one = kernels.adapt(
-        functools.partial(make, full_batch=True), num_steps=config.num_warmup, step_size=0.05, mass="fixed",
-        inverse_mass_matrix=found.inverse_mass,
-    )  # fmt: skip
+        functools.partial(make, full_batch=True), num_steps=config.num_warmup, step_size=0.05, mass="fixed"
+    )
     points = jax.tree.map(jnp.asarray, found.train)
     num_steps = config.num_warmup + config.num_hmc_draws
     trace = chains(run, found, name, one, points, num_steps=num_steps, num_burnin=config.num_warmup, thinning=1)
@@ -102,7 +101,7 @@ def of_all_data(run: common.Experiment, found: Problem, name: str) -> Found:
 
 def of_minibatches(run: common.Experiment, found: Problem, name: str) -> Found:
     """A sampler with minibatches and a constant (or cyclical) step size."""
-    config, density, num_data = run.config, found.density(), len(found.train.x)
+    config, density, num_data = run.config, found.density_in_units(), len(found.train.x)
     num_steps = steps_of(config, found, config.num_epochs)
     thinning = max(1, num_steps // 2 // config.num_draws)
     num_steps = 2 * config.num_draws * thinning
@@ -136,16 +135,18 @@ def chains(
     run: common.Experiment, found: Problem, label: str, kernel: Kernel, batches: Any, *,
     num_steps: int, num_burnin: int, thinning: int,
 ) -> training.Trace:  # fmt: skip
-    """Draws of `num_chains` copies of a kernel, leaves `[num_draws, num_chains, ...]`, and the infos of all steps."""
+    """Draws of `num_chains` copies of a kernel that moves in the units, leaves `[num_draws, num_chains, ...]`, and the
+    infos of all steps."""
     num_chains = run.config.num_chains
     own_key = jax.random.fold_in(jax.random.key(run.config.seed + 1), zlib.crc32(label.encode()))
     start_key, init_key, run_key = jax.random.split(own_key, 3)
     copies = run.spread(kernels.particles(kernel, num_chains))
-    position = jax.jit(jax.vmap(found.init))(jax.random.split(start_key, num_chains))
+    start = lambda key: found.in_units(found.init(key))  # noqa: E731
+    position = jax.jit(jax.vmap(start))(jax.random.split(start_key, num_chains))
     state = jax.jit(copies.init)(position, init_key)
     return training.run(
         run_key, copies, state, batches, num_steps=num_steps, num_burnin=num_burnin, thinning=thinning,
-        **run.stage(label),
+        keep=lambda state: found.of_units(state.position), **run.stage(label),
     )[1]  # fmt: skip
 
 
@@ -223,10 +224,10 @@ def last_layer(config: Config, found: Problem, mode: Any, keys: jax.Array) -> np
     def log_likelihood(of_layer: jax.Array, target: jax.Array) -> jax.Array:
         return found.log_likelihood(found.outputs(mode, of_layer), target)
 
-    seen, variances = jax.jit(features)(found.train.x), found.inverse_mass["network"][last]
+    seen, deviations = jax.jit(features)(found.train.x), found.units["network"][last]
     posterior = posteriors.last_layer_laplace(
         log_likelihood, weights[last]["kernel"], weights[last]["bias"], seen, jnp.asarray(found.train.y),
-        (1 / variances["kernel"], 1 / variances["bias"]),
+        (deviations["kernel"] ** -2, deviations["bias"] ** -2),
     )  # fmt: skip
     drawn, biases = jax.vmap(posteriors.sample_last_layer, in_axes=(None, 0))(posterior, keys)
     return np.asarray(found.outputs(mode, features(found.test.x) @ drawn + biases[:, None]))

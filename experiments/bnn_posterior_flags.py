@@ -80,8 +80,8 @@ MNIST = replace(
 )  # fmt: skip
 GAP = replace(
     QUICK, preset="gap", dataset="synthetic/gap", num_train=0, num_test=0, hidden=(50,), num_warmup=1000,
-    num_hmc_draws=2000, num_integration_steps=100, batch_size=20, num_epochs=20_000, num_draws=500,
-    num_optimizer_epochs=2000, num_bbb_epochs=10_000, learning_rate=0.01, sgld_learning_rate=0.002,
+    num_hmc_draws=2000, num_integration_steps=100, batch_size=40, num_epochs=100_000, num_draws=500,
+    num_optimizer_epochs=4000, num_bbb_epochs=20_000, learning_rate=4e-4, sgld_learning_rate=4e-4, friction=0.005,
 )  # fmt: skip
 UCI = replace(
     QUICK, preset="uci", dataset="uci/concrete", num_train=0, num_test=0, hidden=(50,), num_warmup=500,

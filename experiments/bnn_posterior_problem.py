@@ -45,7 +45,8 @@ class Problem(NamedTuple):
       outputs: `(params, what the network puts out [..., features]) -> [..., num_outputs]`.
       log_likelihood: `(outputs of one point, its target) -> scalar`.
       prior: the log density of params.
-      inverse_mass: a tree like params, near the posterior's variances where those are known beforehand.
+      units: a tree like params: deviations of the prior, and of the noise's precision about what the data leave of it.
+        Samplers move in these, as with a mass matrix.
       judge: `(outputs [num_draws, num_test, num_outputs], those of the reference) -> measures`.
       scores: `outputs [..., num_test, num_outputs] -> [..., num]`, numbers by which chains are compared.
       probabilities: of labels, `[num_test, num_classes]` from `outputs [num_draws, num_test, num_outputs]`; or None.
@@ -58,7 +59,7 @@ class Problem(NamedTuple):
     outputs: Callable
     log_likelihood: Callable
     prior: Callable
-    inverse_mass: Any
+    units: Any
     judge: Callable[[np.ndarray, np.ndarray], dict[str, Any]]
     scores: Callable[[np.ndarray], np.ndarray]
     probabilities: Callable[[np.ndarray], np.ndarray] | None = None
@@ -79,6 +80,19 @@ class Problem(NamedTuple):
         """The log posterior of a batch, of the network as it is if not of another."""
         plain = lambda weights, rng_key, x: self.model.apply({"params": weights}, x)  # noqa: E731
         return posteriors.log_posterior(self.fit(network or plain), self.prior, len(self.train.x))
+
+    def density_in_units(self) -> Density:
+        """The log posterior, of parameters over their units."""
+        density = self.density()
+        return lambda scaled, rng_key, batch: density(self.of_units(scaled), rng_key, batch)
+
+    def of_units(self, scaled: Any) -> Any:
+        """Parameters over their units as parameters."""
+        return jax.tree.map(lambda leaf, unit: unit * leaf, scaled, self.units)
+
+    def in_units(self, params: Any) -> Any:
+        """Parameters over their units."""
+        return jax.tree.map(lambda leaf, unit: leaf / unit, params, self.units)
 
 
 def of_config(config: Config) -> Problem:
@@ -126,7 +140,7 @@ def images(config: Config) -> Problem:
 
     return Problem(
         train, test, model, init, lambda params, logits: logits, categorical_log_likelihood,
-        lambda params: prior(params["network"]), {"network": variances(config, init)}, judge, scores,
+        lambda params: prior(params["network"]), {"network": deviations(config, init)}, judge, scores,
         probabilities,
     )  # fmt: skip
 
@@ -172,12 +186,10 @@ def regression(config: Config) -> Problem:
             "spread of f": {"value": float(means.std(axis=0).mean() / reference[..., 0].std(axis=0).mean())},
         }
 
-    inverse_mass = {
-        "network": variances(config, init),
-        "log_precision": jnp.full((), 2 / len(train.x)),
-    }  # of a normal's data
+    of_noise = np.sqrt(2 / len(train.x))  # the error of a log variance from so many normal draws
+    units = {"network": deviations(config, init), "log_precision": jnp.full((), of_noise)}
     return Problem(
-        train, test, model, init, outputs, log_likelihood, log_prior, inverse_mass, judge,
+        train, test, model, init, outputs, log_likelihood, log_prior, units, judge,
         lambda outputs: np.concatenate([outputs[..., 0], outputs[..., :1, 1]], axis=-1),
     )  # fmt: skip
 
@@ -192,10 +204,10 @@ def gap(seed: int) -> tuple[Points, Points]:
     return Points(as_input(x), y.astype(np.float32)), Points(as_input(wide), y_test.astype(np.float32))
 
 
-def variances(config: Config, init: Callable) -> Any:
+def deviations(config: Config, init: Callable) -> Any:
     """The prior's, of the network's weights."""
     shapes = jax.eval_shape(init, jax.random.key(0))["network"]
-    return jax.tree.map(lambda sd: sd**2, posteriors.fan_in_scales(shapes, config.prior_scale))
+    return posteriors.fan_in_scales(shapes, config.prior_scale)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -265,17 +265,22 @@ def dropout(results: dict) -> str:
 
 
 def regression_sets(of_sets: list[dict]) -> str:
-    """Sets and methods down, errors and log-likelihoods across."""
+    """Sets and methods down, errors and log-likelihoods across; of chains how well they mixed."""
     rows = []
-    for results in of_sets:
+    for results in sorted(of_sets, key=lambda results: results["config"]["dataset"]):
         config, metrics = results["config"], results["metrics"]
-        for name in config["methods"]:
+        for name in config.get("methods", ("hmc",)):
             entries = [metrics[f"{name} {measure}"] for measure in ("rmse", "log-likelihood")]
             published = [f"{entry['paper']}" if "paper" in entry else "-" for entry in entries]
             splits, digits = len(entries[0]["splits"]), 4 if entries[0]["value"] < 0.2 else 2
             cells = [number(entries[0], digits), published[0], number(entries[1], 3), published[1], str(splits)]
-            rows.append([config["dataset"].removeprefix("uci/"), name, *cells])
+            mixing = [number(metrics.get(f"{name} largest r hat"), 2), number(metrics.get(f"{name} least bulk ess"), 0)]
+            rows.append([config["dataset"].removeprefix("uci/"), name, *cells, *mixing])
     header = ["set", "method", "test RMSE", "published", "test log-likelihood", "published", "splits"]
+    if all(row[-2:] == ["-", "-"] for row in rows):
+        rows = [row[:-2] for row in rows]
+    else:
+        header += ["largest R-hat", "least bulk ESS"]
     return "\n\n".join([table(rows, header), "± standard error over the splits."])
 
 
@@ -290,6 +295,7 @@ RENDER = {
     "bayesian_rnn": language_models,
     "bayesian_segnet": labelled_pixels,
     "bnn_posterior": network_posterior,
+    "hmc_regression": lambda results: regression_sets([results]),
     "hmc_tour": tour,
     "standard_posteriors": standard_posteriors,
     "uncertainty": two_uncertainties,

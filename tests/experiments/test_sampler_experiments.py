@@ -36,6 +36,15 @@ SMALL = {  # flags of a tiny run, and a metric that it leaves
          "--methods", "hmc", "sghmc", "csghmc", "laplace", "mc_dropout", "ensemble"),
         "laplace total variation",
     ),
+    "bnn_posterior, a curve": (
+        ("--preset", "gap", "--hidden", 4, "--num-warmup", 20, "--num-hmc-draws", 20, "--num-integration-steps", 2,
+         "--max-num-doublings", 2, "--num-epochs", 40, "--num-draws", 20, "--num-optimizer-epochs", 2,
+         "--num-bbb-epochs", 2, "--methods", "hmc", "nuts", "sgnht", "laplace", "bbb", "mc_dropout"),
+        "nuts distance of f",
+    ),
+    "hmc_regression": (
+        ("--hidden", 3, "--num-warmup", 20, "--num-draws", 20, "--num-integration-steps", 2), "hmc largest r hat",
+    ),
 }  # fmt: skip
 
 
@@ -61,6 +70,13 @@ def test_a_run_leaves_its_table_and_resumes(case, tmp_path, capsys):
         ("standard_posteriors", ("--num-chains", "1"), "--num-chains must be at least 2; got 1"),
         ("bnn_posterior", ("--methods", "sghmc", "hmc"), "--methods must begin with hmc"),
         ("bnn_posterior", ("--num-train", "99999"), "--num-train must be at most 1437; got 99999"),
+        ("bnn_posterior", ("--dataset", "uci/none", "--data-dir", "nowhere"), "unknown data set 'uci/none'"),
+        (
+            "bnn_posterior",
+            ("--dataset", "diabetes", "--split", "20", "--num-train", "0", "--num-test", "0"),
+            "split must lie in 0 .. 19; got 20",
+        ),
+        ("hmc_regression", ("--num-draws", "3"), "--num-draws must be at least 20; got 3"),
         ("bnn_posterior", ("--num-chains", "5"), "--num-chains must be even and at least 4; got 5"),
     ],
 )
