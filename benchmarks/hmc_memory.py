@@ -1,0 +1,108 @@
+"""What HMC needs on all of MNIST: a step over 60 000 images at once, and in chunks.
+
+    python -m benchmarks.hmc_memory                    two minutes on two idle cores
+    python -m benchmarks.hmc_memory --repeats 1        a look
+
+One chain on the log posterior of a 784-50-50-10 network (42 310 weights, Gaussian prior) over as many images as MNIST
+has (of noise: only their size matters here), with the terms of the energy subtracted one by one
+(`posteriors.log_posterior(as_terms=True)`). Every side is a process of its own, so that its peak memory is its own:
+all images at once, chunks of 1000, and chunks with four chains.
+
+Bar: within 4 GiB. Results: benchmarks/results/hmc_memory.json.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import kernels, models, posteriors, tree
+from bayesjax.objectives.heteroscedastic import categorical_log_likelihood
+from benchmarks import measure
+from experiments import common, tables
+
+WIDTHS, NUM_PIXELS, NUM_CLASSES, BAR_MIB = (50, 50), 784, 10, 4096
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of benchmarks.hmc_memory."""
+
+    repeats: int = 3
+    """Times every row is measured."""
+    num_data: int = 60_000
+    """Images."""
+    chunk_size: int = 1000
+    """Images at once."""
+    num_integration_steps: int = 5
+    """Leapfrog steps of a step."""
+    num_chains: int = 4
+    """Chains of the third side."""
+    threads: int = 2
+    """Cores and threads."""
+    out: str = str(measure.RESULTS / "hmc_memory.json")
+    """The JSON file to write."""
+
+
+def rows(config: Config, name: str, chunk_size: int | None, num_chains: int) -> dict[str, measure.Row]:
+    """A step of HMC."""
+    model = models.MLP((*WIDTHS, NUM_CLASSES), activation=jnp.tanh)
+
+    def log_likelihood(params: Any, rng_key: jax.Array, example: Any) -> jax.Array:
+        image, label = example
+        logits: Any = model.apply({"params": params}, image)
+        return categorical_log_likelihood(logits, label)
+
+    density = posteriors.log_posterior(
+        log_likelihood, posteriors.gaussian(), config.num_data, chunk_size=chunk_size, as_terms=True
+    )
+    kernel = kernels.hmc(density, step_size=1e-3, num_integration_steps=config.num_integration_steps, full_batch=True)
+    position = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, NUM_PIXELS)))["params"]
+    if num_chains > 1:
+        kernel, position = kernels.particles(kernel, num_chains), tree.stack([position] * num_chains)
+    random = np.random.default_rng(0)
+    images = random.random((config.num_data, NUM_PIXELS), np.float32)
+    batch = jnp.asarray(images), jnp.asarray(random.integers(0, NUM_CLASSES, config.num_data))
+    del images
+    return {name: measure.kernel_steps(kernel, position, batch, 1)}
+
+
+def main(config: Config) -> None:
+    """Measures, prints the tables, writes the file."""
+    load_average = measure.prepare(config, "num_data", "chunk_size", "num_integration_steps", "num_chains", needs=())
+    chunks = f"chunks of {config.chunk_size}"
+    sides = {
+        name: functools.partial(rows, config, name, chunk_size, num_chains)
+        for name, chunk_size, num_chains in (
+            ("all at once", None, 1),
+            (chunks, config.chunk_size, 1),
+            (f"{chunks}, {config.num_chains} chains", config.chunk_size, config.num_chains),
+        )
+    }
+    with measure.Sides(sides, threads=config.threads) as running:
+        times = running.alternate(config.repeats)
+    results = {
+        **measure.made_by(),
+        "threads": config.threads,
+        "load_average_at_start": load_average,
+        **measure.of_steps(
+            running, times, {f"{chunks} / all at once": measure.ratio(times, chunks, "all at once", "-")}
+        ),
+        "remarks": [
+            f"{config.num_data} images, {config.num_integration_steps} leapfrog steps in a step. Bar: {BAR_MIB} MiB a "
+            f"process, the interpreter, JAX and {config.num_data * NUM_PIXELS * 4 / 2**20:.0f} MiB of images included; "
+            + ("met by all." if max(running.peak_mib.values()) <= BAR_MIB else "not met by all.")
+        ],
+    }
+    common.write_json(Path(config.out), results)
+    print(tables.render(Path(config.out)))
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config, description=__doc__))
