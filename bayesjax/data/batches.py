@@ -21,15 +21,18 @@ from bayesjax.types import Array, PRNGKey, PyTree
 class Minibatches:
     """Shuffled minibatches of arrays: a callable `step -> batch`, and a pytree, so that jit takes it as an argument.
 
-    Every epoch visits each example once, in an order of its own; a batch may straddle two epochs.
+    Every epoch visits each example once, in an order of its own; a batch may straddle two epochs. The gradients of an
+    epoch's batches then add up to that of all data: good for optimisers, and SGHMC stays cooler for it. Batches drawn
+    with replacement are independent, as the theory of samplers with noisy gradients has it, and `kernels.sgnht` needs.
     """
 
-    def __init__(self, rng_key: PRNGKey, arrays: PyTree, batch_size: int):
+    def __init__(self, rng_key: PRNGKey, arrays: PyTree, batch_size: int, *, with_replacement: bool = False):
         """
         Args:
           rng_key: consumed; the seed of the order.
           arrays: a pytree whose leaves are `[num, ...]`.
           batch_size: examples per batch; may exceed num (examples then repeat within a batch).
+          with_replacement: whether every example of every batch is drawn by itself, and there are no epochs.
 
         Raises:
           ValueError: if the leaves disagree in length or `batch_size` is not positive.
@@ -37,11 +40,18 @@ class Minibatches:
         self.num = tree.leading_axis(arrays, "arrays")
         if batch_size < 1 or self.num < 1:
             raise ValueError(f"batch_size must be at least 1 and arrays not empty; got {batch_size} and {self.num}")
-        self.rng_key, self.batch_size = rng_key, batch_size
+        self.rng_key, self.batch_size, self.with_replacement = rng_key, batch_size, with_replacement
         self.arrays = jax.tree.map(jnp.asarray, arrays)
 
     def __call__(self, step: Array | int) -> PyTree:
         """The batch of that step: leaves `[batch_size, ...]`."""
+        index = self._independent(step) if self.with_replacement else self._of_epochs(step)
+        return jax.tree.map(lambda leaf: leaf[index], self.arrays)
+
+    def _independent(self, step: Array | int) -> Array:
+        return jax.random.randint(jax.random.fold_in(self.rng_key, step), (self.batch_size,), 0, self.num)
+
+    def _of_epochs(self, step: Array | int) -> Array:
         place = jnp.asarray(step, jnp.uint32) * self.batch_size + jnp.arange(self.batch_size, dtype=jnp.uint32)
         epoch = place // self.num
         num_epochs = (self.batch_size + self.num - 2) // self.num + 1  # that a batch can have a part of
@@ -49,18 +59,18 @@ class Minibatches:
             self.rng_key, epoch[0] + jnp.arange(num_epochs, dtype=jnp.uint32)
         )
         round_keys = jax.vmap(_round_keys)(epoch_keys)[epoch - epoch[0]]
-        index = jax.vmap(_permuted, in_axes=(0, 0, None))(round_keys, place % self.num, self.num)
-        return jax.tree.map(lambda leaf: leaf[index], self.arrays)
+        return jax.vmap(_permuted, in_axes=(0, 0, None))(round_keys, place % self.num, self.num)
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
         """Children and static part."""
-        return (self.rng_key, self.arrays), (self.num, self.batch_size)
+        return (self.rng_key, self.arrays), (self.num, self.batch_size, self.with_replacement)
 
     @classmethod
     def tree_unflatten(cls, static: tuple, children: tuple) -> Any:
         """Undoes `tree_flatten`."""
         self = object.__new__(cls)
-        (self.rng_key, self.arrays), (self.num, self.batch_size) = children, static
+        self.rng_key, self.arrays = children
+        self.num, self.batch_size, self.with_replacement = static
         return self
 
 

@@ -1,8 +1,10 @@
 """The stochastic gradient Nose-Hoover thermostat: SGHMC whose friction finds out how noisy the gradients are.
 
 SGHMC has to be told what noise the minibatch brings (`noise_estimate`), or it runs too hot. Here the friction xi is a
-variable, driven by the kinetic energy until that is right: noise of the gradient, if it is the same in all directions,
-then leaves the law of theta as it is.
+variable, driven by the kinetic energy until that is right: noise of the gradient, if it is the same in all directions
+and independent from step to step, then leaves the law of theta as it is. Batches of an epoch are not independent: their
+noise adds up to nothing, theta feels less of it than the momentum does, and gets too cold. Draw them with replacement
+(`data.Minibatches(with_replacement=True)`).
 
     d theta = p dt
     d p     = grad log p dt - xi p dt + sqrt(2 A T) dW

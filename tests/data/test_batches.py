@@ -46,6 +46,21 @@ def test_steps_and_keys_differ():
     assert len(seen) == 32
 
 
+def test_batches_with_replacement_are_independent():
+    """A function of the step too; every example as often as any, and two of a batch equal as often as by chance.
+
+    False alarms: a chi-squared test at 1e-4, and 4 standard errors. Power: epochs have no equal examples at all.
+    """
+    num, batches = 20, data.Minibatches(jax.random.key(1), jnp.arange(20), 5, with_replacement=True)
+    drawn = np.asarray(visit(batches, jnp.arange(4000)))
+    np.testing.assert_array_equal(jax.jit(batches)(17), drawn[17])
+    assert stats.chisquare(np.bincount(drawn.ravel(), minlength=num)).pvalue > 1e-4
+    equal = drawn[:, 0] == drawn[:, 1]
+    assert abs(equal.mean() - 1 / num) < 4 * np.sqrt(1 / num / len(equal))
+    whole = np.asarray(visit(data.Minibatches(jax.random.key(1), jnp.arange(20), 5), jnp.arange(4000)))
+    assert not (whole[:, 0] == whole[:, 1]).any()
+
+
 def test_late_steps():
     """Far into a run, where float32 steps would coincide, every epoch is still whole."""
     batches = data.Minibatches(jax.random.key(0), jnp.arange(8), 4)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from gaussian_oracle import PRECISIONS, Setting, assert_within_four_standard_errors, logdensity, stationary
 
-from bayesjax.kernels import sghmc, sgnht
+from bayesjax import data
+from bayesjax.kernels import particles, sghmc, sgnht
 
 SETTINGS = {
     "exact gradients": Setting(0.01, 0.1),
@@ -78,3 +79,31 @@ def test_a_step_size_may_fall_to_zero():
     state, info = jax.jit(lambda s: jax.lax.scan(lambda s, key: kernel.step(key, s, None), s, keys))(state)
     assert jnp.var(state.position) == pytest.approx(1, abs=0.13)  # 4 standard errors
     assert info.kinetic_temperature[-50:].mean() == pytest.approx(1, abs=0.1)
+
+
+def test_batches_have_to_be_independent():
+    """Means of N(theta, 10^2) data from batches of 5 of 100: the posterior's variance within 10 % if batches are drawn
+    with replacement; an epoch's batches, whose noise adds up to nothing, leave less than 85 % of it."""
+    values = 10 * jax.random.normal(jax.random.key(0), (100, 8))
+
+    def density(params, rng_key, batch):
+        return -0.5 * 100 / 5 * jnp.sum(((batch - params) / 10) ** 2)  # a posterior of N(mean, 1)
+
+    kernel = particles(sgnht(density, step_size=0.01, friction=0.1), 200)
+    state = kernel.init(jnp.broadcast_to(values.mean(axis=0), (200, 8)), jax.random.key(1))
+
+    @jax.jit
+    def variance(batches):
+        def advance(carry, step):
+            state, total = carry
+            state, _ = kernel.step(jax.random.fold_in(jax.random.key(3), step), state, batches(step))
+            total += jnp.where(step >= 500, jnp.square(state.position - values.mean(axis=0)).mean(), 0.0)
+            return (state, total), None
+
+        return jax.lax.scan(advance, (state, 0.0), jnp.arange(4500))[0][1] / 4000
+
+    drawn, shuffled = (
+        variance(data.Minibatches(jax.random.key(2), values, 5, with_replacement=each)) for each in (True, False)
+    )
+    assert drawn == pytest.approx(1, abs=0.1)
+    assert shuffled < 0.85
