@@ -29,7 +29,7 @@ VAE = (
     "--hidden", "8", "--latent-dims", "2", "--num-epochs", "1", "--estimator-epochs", "1", "--num-likelihood", "4",
     "--likelihood-samples", "20",
 )  # fmt: skip
-WEIGHT_UNCERTAINTY = {
+OTHERS = {
     "bayes_by_backprop": (
         "--widths", "8", "--num-epochs", "1", "--num-sgd-epochs", "1", "--batch-size", "100", "--num-draws", "2",
     ),
@@ -40,6 +40,16 @@ WEIGHT_UNCERTAINTY = {
     "bayesian_segnet": ("--widths", "4", "4", "--num-epochs", "1", "--batch-size", "100", "--num-draws", "2"),
     "mc_dropout": ("--hidden", "4", "--num-steps", "4", "--num-draws", "3", "--dropout-rates", "0.1", "0.4"),
     "uncertainty": ("--num-data", "20", "40", "--hidden", "4", "--num-steps", "4", "--num-draws", "5"),
+    "bnn_posterior": (
+        "--num-train", "40", "--num-test", "20", "--hidden", "4", "--num-warmup", "20", "--num-hmc-draws", "20",
+        "--num-integration-steps", "2", "--num-epochs", "3", "--num-draws", "20", "--batch-size", "20",
+        "--num-members", "2", "--num-optimizer-epochs", "2", "--methods", "hmc", "sghmc", "ensemble",
+    ),
+    "hmc_regression": ("--hidden", "3", "--num-warmup", "20", "--num-draws", "20", "--num-integration-steps", "2"),
+    "standard_posteriors": (
+        "--targets", "gaussian", "--methods", "hmc", "--num-warmup", "20", "--num-draws", "20",
+        "--num-integration-steps", "2",
+    ),
 }  # fmt: skip
 TWICE = """
 import signal
@@ -86,13 +96,19 @@ def test_pmap_equals_one_device(tmp_path, compile_quickly, vectors):
         (bayesian_gan_semisupervised, (*SEMISUPERVISED, "--num-label-draws", "2")),
         (bayesian_gan_step_sizes, ("--hidden", "4", "--num-generators", "4", "--warmup", "4", "--num-steps", "4")),
         (vae, VAE),
-        *((importlib.import_module(f"experiments.{name}"), flags) for name, flags in WEIGHT_UNCERTAINTY.items()),
+        *((importlib.import_module(f"experiments.{name}"), flags) for name, flags in OTHERS.items()),
     ],
-    ids=["synthetic", "semisupervised", "step sizes", "vae", *WEIGHT_UNCERTAINTY],
+    ids=["synthetic", "semisupervised", "step sizes", "vae", *OTHERS],
 )
 @pytest.mark.parametrize("where", [(), ("--data-devices", "2")], ids=["particles", "batch"])
 def test_every_method_on_two_devices(tmp_path, compile_quickly, module, flags, where):
-    """Every method of every experiment, its particles spread, or its batch."""
+    """Every method of every experiment, its particles spread, or its batch.
+
+    HMC with its batch spread is tested without a warm-up (`test_parallel.py`): its first trajectories diverge, and
+    another rounding there decides another acceptance.
+    """
+    if where and module.__name__.endswith(("bnn_posterior", "hmc_regression")):
+        pytest.skip("a warm-up amplifies rounding")
     expected = call(module, tmp_path / "one", *flags)
     assert_same(call(module, tmp_path / "two", *flags, "--devices", "2", *where), expected)
 
