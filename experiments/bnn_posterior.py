@@ -15,7 +15,8 @@ the row `hmc` is the other half. All others have the same network, prior and dat
 with and without RMSprop's preconditioner, SGNHT; Bayes by Backprop; MC dropout (whose prior is its weight decay); an
 ensemble of modes, one mode, and the Gaussian of its last layer. Effective sample sizes and R-hat are of what is said of
 test points (the log odds of their labels, or their means and the noise): weights have no identity, since units may be
-exchanged. Real-valued targets have noise of an unknown precision, which samplers draw and the others learn.
+exchanged. Real-valued targets have noise of an unknown precision, which samplers draw and the others learn. Samplers
+move in units of the prior's deviations. Batches are those of shuffled epochs, for SGNHT independent ones.
 
 Expected (the paper's ResNet-20 on CIFAR-10, table 6, as recalled): HMC agrees with itself best, then SGHMC and cyclical
 SGHMC and ensembles; mean-field VI and dropout are further.
@@ -78,6 +79,16 @@ def steps_of(config: Config, found: Problem, num_epochs: int) -> int:
     return num_epochs * max(1, len(found.train.x) // config.batch_size)
 
 
+def passes_of(config: Config, found: Problem, num_steps: int) -> float:
+    """Passes over the training set in so many steps."""
+    return num_steps * config.batch_size / len(found.train.x)
+
+
+def keys_of(config: Config, label: str) -> jax.Array:
+    """A key for each stage."""
+    return jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(label.encode()))
+
+
 # ---- samplers
 
 
@@ -86,11 +97,14 @@ def of_all_data(run: common.Experiment, found: Problem, name: str) -> Found:
     config, density = run.config, found.density_in_units()
     if name == "hmc":
         make = functools.partial(kernels.hmc, density, num_integration_steps=config.num_integration_steps)
+        target = 0.65
     else:
         make = functools.partial(kernels.nuts, density, max_num_doublings=config.max_num_doublings)
+        target = 0.8
     one = kernels.adapt(
-        functools.partial(make, full_batch=True), num_steps=config.num_warmup, step_size=0.05, mass="fixed"
-    )
+        functools.partial(make, full_batch=True), num_steps=config.num_warmup, step_size=0.05, mass="fixed",
+        target_acceptance=target,
+    )  # fmt: skip
     points = jax.tree.map(jnp.asarray, found.train)
     num_steps = config.num_warmup + config.num_hmc_draws
     trace = chains(run, found, name, one, points, num_steps=num_steps, num_burnin=config.num_warmup, thinning=1)
@@ -99,15 +113,44 @@ def of_all_data(run: common.Experiment, found: Problem, name: str) -> Found:
     return Found(predicted(found, trace.draws), passes, True)
 
 
+class Schedule(NamedTuple):
+    """The steps of a sampler with minibatches.
+
+    Attributes:
+      num_steps: of a chain.
+      thinning: steps between draws.
+      cycle: of the cyclical sampler.
+      sampled: which of the draws of all steps are of its sampling stages.
+    """
+
+    num_steps: int
+    thinning: int
+    cycle: kernels.Cyclical
+    sampled: np.ndarray
+
+
+def schedule_of(config: Config, found: Problem) -> Schedule:
+    """So many steps that there are as many draws as asked for in the second half.
+
+    Raises:
+      ValueError: if the cyclical sampler would keep none.
+    """
+    thinning = max(1, steps_of(config, found, config.num_epochs) // 2 // config.num_draws)
+    num_steps = 2 * config.num_draws * thinning
+    rate = 4 * config.learning_rate / len(found.train.x)
+    cycle = kernels.cyclical(rate, num_steps=num_steps, num_cycles=config.num_cycles, exploration=0.7)
+    sampled = np.asarray(cycle.is_sampling(jnp.arange(thinning, num_steps + 1, thinning) - 1))  # the step before each
+    cycles = f"--num-cycles {config.num_cycles} of {num_steps} steps"
+    common.require("csghmc" not in config.methods or bool(sampled.any()), f"{cycles} leave csghmc without draws")
+    return Schedule(num_steps, thinning, cycle, sampled)
+
+
 def of_minibatches(run: common.Experiment, found: Problem, name: str) -> Found:
     """A sampler with minibatches and a constant (or cyclical) step size."""
     config, density, num_data = run.config, found.density_in_units(), len(found.train.x)
-    num_steps = steps_of(config, found, config.num_epochs)
-    thinning = max(1, num_steps // 2 // config.num_draws)
-    num_steps = 2 * config.num_draws * thinning
-    rate, cycle = config.learning_rate / num_data, None
-    if name == "csghmc":
-        cycle = kernels.cyclical(4 * rate, num_steps=num_steps, num_cycles=config.num_cycles, exploration=0.7)
+    num_steps, thinning, cycle, sampled = schedule_of(config, found)
+    rate, is_cyclical = config.learning_rate / num_data, name == "csghmc"
+    if is_cyclical:
         kernel = kernels.sghmc(
             density, step_size=cycle.step_size, temperature=cycle.temperature, friction=config.friction
         )
@@ -119,19 +162,13 @@ def of_minibatches(run: common.Experiment, found: Problem, name: str) -> Found:
     else:
         method = kernels.sghmc if name == "sghmc" else kernels.sgnht
         kernel = method(density, step_size=rate, friction=config.friction)
-    independent = name == "sgnht" and config.batch_size < num_data  # an epoch's noise adds up to 0, which deceives it
-    batches = data.Minibatches(
-        jax.random.key(config.seed + 2), found.train, config.batch_size, with_replacement=independent
-    )
-    num_burnin = 0 if cycle else num_steps // 2
+    is_noisy = config.batch_size % num_data != 0
+    independent = is_noisy and name == "sgnht"  # an epoch's noise adds up to 0, which deceives it
+    batches = data.Minibatches(keys_of(config, "batches"), found.train, config.batch_size, with_replacement=independent)
+    num_burnin = 0 if is_cyclical else num_steps // 2
     trace = chains(run, found, name, kernel, batches, num_steps=num_steps, num_burnin=num_burnin, thinning=thinning)
-    draws = trace.draws
-    if cycle is not None:
-        steps = np.arange(thinning, num_steps + 1, thinning) - 1  # of the last step before each draw
-        sampled = np.asarray(cycle.is_sampling(steps))
-        draws = jax.tree.map(lambda leaf: leaf[sampled], draws)
-    passes = config.num_chains * num_steps * config.batch_size / num_data
-    return Found(predicted(found, draws), passes, cycle is None)
+    draws = jax.tree.map(lambda leaf: leaf[sampled], trace.draws) if is_cyclical else trace.draws
+    return Found(predicted(found, draws), config.num_chains * passes_of(config, found, num_steps), not is_cyclical)
 
 
 def chains(
@@ -141,8 +178,7 @@ def chains(
     """Draws of `num_chains` copies of a kernel that moves in the units, leaves `[num_draws, num_chains, ...]`, and the
     infos of all steps."""
     num_chains = run.config.num_chains
-    own_key = jax.random.fold_in(jax.random.key(run.config.seed + 1), zlib.crc32(label.encode()))
-    start_key, init_key, run_key = jax.random.split(own_key, 3)
+    start_key, init_key, run_key = jax.random.split(keys_of(run.config, label), 3)
     copies = run.spread(kernels.particles(kernel, num_chains))
     start = lambda key: found.in_units(found.init(key))  # noqa: E731
     position = jax.jit(jax.vmap(start))(jax.random.split(start_key, num_chains))
@@ -164,8 +200,8 @@ def minimised(
     num_steps = steps_of(config, found, num_epochs or config.num_optimizer_epochs)
     adam = optax.adam(optax.cosine_decay_schedule(config.optimizer_learning_rate, num_steps))
     kernel = run.spread(kernels.particles(kernels.optimize(loss, adam), num))
-    init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed + 3), 3)
-    batches = data.Minibatches(jax.random.key(config.seed + 2), found.train, config.batch_size)
+    init_key, start_key, run_key = jax.random.split(keys_of(config, "optimised"), 3)  # one start for all
+    batches = data.Minibatches(keys_of(config, "batches"), found.train, config.batch_size)
     position = jax.jit(jax.vmap(init))(jax.random.split(init_key, num))
     state, _ = training.run(
         run_key, kernel, jax.jit(kernel.init)(position, start_key), batches, num_steps=num_steps,
@@ -187,23 +223,28 @@ def modes(run: common.Experiment, found: Problem, label: str, num: int, network:
 
 def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
     """The methods that train by gradient descent."""
-    config, num_epochs = run.config, run.config.num_optimizer_epochs
-    keys = jax.random.split(jax.random.key(config.seed + 4), config.num_draws)
+    config = run.config
+    keys = jax.random.split(keys_of(config, f"draws of {name}"), config.num_draws)
+    passes = passes_of(config, found, steps_of(config, found, config.num_optimizer_epochs))
     if name in ("map", "ensemble"):
         num = 1 if name == "map" else config.num_members
-        return Found(predicted(found, with_chain(modes(run, found, name, num))), num * num_epochs, False)
+        return Found(predicted(found, with_chain(modes(run, found, name, num))), num * passes, False)
     if name == "laplace":
         mode = first_of(modes(run, found, "map", 1))  # that of `map`, not trained twice
-        return Found(last_layer(config, found, mode, keys)[None], num_epochs, False)
+        return Found(last_layer(config, found, mode, keys)[None], passes, False)
     if name == "bbb":
         family = posteriors.of_entry(posteriors.mean_field(0.05), "network")
         kl = posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(config.prior_scale), "network")
-        fit = found.fit(models.flipout(found.model))
-        loss = objectives.bayes_by_backprop(fit, family.perturb, kl, num_data=len(found.train.x))
+        loss = objectives.bayes_by_backprop(
+            found.fit(models.flipout(found.model)), family.perturb,
+            lambda variational, weights: kl(variational, weights) - found.noise_prior(variational),
+            num_data=len(found.train.x),
+        )  # fmt: skip
         start = lambda key: family.init(found.init(key))  # noqa: E731
         trained = minimised(run, found, name, loss, start, 1, num_epochs=config.num_bbb_epochs)
         draws = jax.vmap(family.sample, in_axes=(None, 0))(first_of(trained), keys)
-        return Found(predicted(found, with_chain(draws)), config.num_bbb_epochs, False)
+        passes = passes_of(config, found, steps_of(config, found, config.num_bbb_epochs))
+        return Found(predicted(found, with_chain(draws)), passes, False)
     model = found.model.clone(dropout_rate=config.dropout_rate)  # its masks are the draws
 
     def dropped(weights: Any, rng_key: jax.Array, x: Any) -> Any:
@@ -213,7 +254,7 @@ def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
     of_mask = jax.jit(
         jax.vmap(lambda key: found.outputs(params, dropped(params["network"], key, jnp.asarray(found.test.x))))
     )
-    return Found(np.asarray(of_mask(keys))[None], num_epochs, False)
+    return Found(np.asarray(of_mask(keys))[None], passes, False)
 
 
 def last_layer(config: Config, found: Problem, mode: Any, keys: jax.Array) -> np.ndarray:
@@ -277,6 +318,7 @@ def main(config: Config) -> None:
     with common.Experiment("bnn_posterior", config) as run:
         bnn_posterior_flags.check(config)
         task = bnn_posterior_problem.of_config(config)
+        schedule_of(config, task)  # what is wrong with it shows before anything runs
         metrics, bands, reference = {}, {}, np.empty(0)
         for name in config.methods:
             if name in ("hmc", "nuts"):

@@ -23,7 +23,7 @@ class Config(common.RunFlags):
     num_test: int = 360
     """Test points, the first ones; 0 for all."""
     num_validation: int = 0
-    """Training images that stand in for the test set, to choose settings by."""
+    """Training points that stand in for the test set, to choose settings by."""
     methods: tuple[str, ...] = METHODS
     """hmc (always first, the reference), nuts, sghmc, csghmc (cyclical), sgld, psgld (RMSprop's preconditioner), sgnht,
     bbb (mean field), mc_dropout, ensemble (of modes), laplace (of the last layer), map (one mode)."""
@@ -48,7 +48,7 @@ class Config(common.RunFlags):
     num_draws: int = 100
     """Draws that each chain keeps, of csghmc about 0.6 times as many; and of bbb, dropout's masks and laplace."""
     learning_rate: float = 0.05
-    """Of SGHMC and SGNHT: the step size times the number of images."""
+    """Of SGHMC and SGNHT: the step size times the number of points, parameters being in units of the prior."""
     sgld_learning_rate: float = 0.01
     """Of SGLD."""
     psgld_learning_rate: float = 1e-3
@@ -107,6 +107,7 @@ def check(config: Config) -> None:
         config.num_chains >= 4 and config.num_chains % 2 == 0,
         f"--num-chains must be even and at least 4; got {config.num_chains}",
     )
+    common.require(config.friction < 1, f"--friction must be less than 1; got {config.friction}")
     for name in ("num_train", "num_test", "split"):
         value = getattr(config, name)
         common.require(value >= 0, f"--{name.replace('_', '-')} must be at least 0; got {value}")

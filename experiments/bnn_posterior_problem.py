@@ -4,6 +4,7 @@ Parameters are {"network": weights}, and for real-valued targets also {"log_prec
 are logits, or (mean, log precision), so all that is judged is in them.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,14 +14,14 @@ import numpy as np
 from scipy import special
 
 from bayesjax import data, evaluation, models, posteriors
-from bayesjax.evaluation import agreement, calibration, uncertainty
+from bayesjax.data.regression import Regression
+from bayesjax.evaluation import agreement, calibration
 from bayesjax.objectives.heteroscedastic import categorical_log_likelihood, gaussian_log_likelihood
 from bayesjax.types import Density
 from experiments import classification, common
 from experiments.bnn_posterior_flags import Config
+from experiments.regression import LOG_PRECISION, measured, noise_unit
 from experiments.targets import NOISE, curve_with_a_gap
-
-LOG_PRECISION = (2.0, 2.0)  # mean and deviation of its normal prior, targets having variance 1
 
 
 class Points(NamedTuple):
@@ -45,6 +46,7 @@ class Problem(NamedTuple):
       outputs: `(params, what the network puts out [..., features]) -> [..., num_outputs]`.
       log_likelihood: `(outputs of one point, its target) -> scalar`.
       prior: the log density of params.
+      noise_prior: the part of it that is not of the network.
       units: a tree like params: deviations of the prior, and of the noise's precision about what the data leave of it.
         Samplers move in these, as with a mass matrix.
       judge: `(outputs [num_draws, num_test, num_outputs], those of the reference) -> measures`.
@@ -59,6 +61,7 @@ class Problem(NamedTuple):
     outputs: Callable
     log_likelihood: Callable
     prior: Callable
+    noise_prior: Callable
     units: Any
     judge: Callable[[np.ndarray, np.ndarray], dict[str, Any]]
     scores: Callable[[np.ndarray], np.ndarray]
@@ -115,6 +118,7 @@ def first(config: Config, train: Any, test: Any) -> tuple[Points, Points]:
 
 def images(config: Config) -> Problem:
     """Labels of images, as vectors of their pixels."""
+    common.require(config.split == 0, f"--split is of regression sets; got {config.split} for {config.dataset}")
     *parts, num_classes = classification.splits(config, flat=True)
     train, test = first(config, *parts)
     model = models.MLP((*config.hidden, num_classes), activation=jnp.tanh)
@@ -140,7 +144,8 @@ def images(config: Config) -> Problem:
 
     return Problem(
         train, test, model, init, lambda params, logits: logits, categorical_log_likelihood,
-        lambda params: prior(params["network"]), {"network": deviations(config, init)}, judge, scores,
+        lambda params: prior(params["network"]), lambda params: jnp.zeros(()), {"network": deviations(config, init)},
+        judge, scores,
         probabilities,
     )  # fmt: skip
 
@@ -148,12 +153,13 @@ def images(config: Config) -> Problem:
 def regression(config: Config) -> Problem:
     """Real-valued targets in units of their spread, with noise of an unknown precision."""
     if config.dataset == "synthetic/gap":
-        train, test, scale = *gap(config.seed), 1.0
+        common.require(config.split == config.num_validation == 0, "synthetic/gap has no --split or --num-validation")
+        found = gap(config.seed)
     else:
-        found = data.load_regression(config.dataset, data_dir=config.data_dir or None)
-        split = found.standardised(config.split)
-        train, test, scale = Points(split.x, split.y), Points(split.x_test, split.y_test), float(split.target_scale)
-    train, test = first(config, train, test)
+        found = held_out(data.load_regression(config.dataset, data_dir=config.data_dir or None), config)
+    scaled = found.standardised(0)
+    scale = float(scaled.target_scale)
+    train, test = first(config, Points(scaled.x, scaled.y), Points(scaled.x_test, scaled.y_test))
     model = models.MLP((*config.hidden, 1), activation=jnp.tanh)
     prior, (centre, width) = posteriors.fan_in_gaussian(config.prior_scale), LOG_PRECISION
 
@@ -166,42 +172,48 @@ def regression(config: Config) -> Problem:
     def log_likelihood(outputs: jax.Array, target: jax.Array) -> jax.Array:
         return gaussian_log_likelihood(outputs[0], -outputs[1], target)
 
-    def log_prior(params: Any) -> jax.Array:
-        of_noise = gaussian_log_likelihood(
-            params["log_precision"], jnp.full((), 2 * np.log(width)), jnp.full((), centre)
-        )
-        return prior(params["network"]) + of_noise
+    def noise_prior(params: Any) -> jax.Array:
+        return gaussian_log_likelihood(params["log_precision"], jnp.full((), 2 * np.log(width)), jnp.full((), centre))
 
     def judge(outputs: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
-        means, scales = outputs[..., 0], np.exp(-0.5 * outputs[..., 1].astype(float))
-        squares = evaluation.mean_over_points((test.y - means.mean(axis=0)) ** 2)
-        rmse = np.sqrt(squares.value)
-        densities = uncertainty.mixture_log_density(test.y, means, scales) - np.log(scale)
-        low, high = uncertainty.mixture_quantiles((0.05, 0.95), means, scales)
+        means = outputs[..., 0]
+        found = measured(test.y, means, np.exp(-0.5 * outputs[..., 1].astype(float)), scale)
         return {
-            "rmse": {"value": float(scale * rmse), "stderr": float(scale * squares.stderr / (2 * rmse))},
-            "nll": evaluation.mean_over_points(-densities)._asdict(),
-            "in the 90 % band %": percent(calibration.coverage(test.y, low, high)),
+            "rmse": found.rmse._asdict(),
+            "nll": found.nll._asdict(),
+            "in the 90 % band %": percent(found.in_band),
             "distance of f": agreement.wasserstein(means, reference[..., 0])._asdict(),
             "spread of f": {"value": float(means.std(axis=0).mean() / reference[..., 0].std(axis=0).mean())},
         }
 
-    of_noise = np.sqrt(2 / len(train.x))  # the error of a log variance from so many normal draws
-    units = {"network": deviations(config, init), "log_precision": jnp.full((), of_noise)}
+    units = {"network": deviations(config, init), "log_precision": jnp.full((), noise_unit(len(train.x)))}
     return Problem(
-        train, test, model, init, outputs, log_likelihood, log_prior, units, judge,
+        train, test, model, init, outputs, log_likelihood,
+        lambda params: prior(params["network"]) + noise_prior(params), noise_prior, units, judge,
         lambda outputs: np.concatenate([outputs[..., 0], outputs[..., :1, 1]], axis=-1),
     )  # fmt: skip
 
 
-def gap(seed: int) -> tuple[Points, Points]:
+def held_out(found: Regression, config: Config) -> Regression:
+    """One split alone; with --num-validation, random rows of its training part stand in for its test part."""
+    found.standardised(config.split)  # says so if there is no such split
+    train, test = found.splits[config.split]
+    held = config.num_validation
+    common.require(0 <= held < len(train), f"--num-validation must lie in 0 .. {len(train) - 1}; got {held}")
+    if held:
+        order = np.random.default_rng(config.split).permutation(train)
+        train, test = order[held:], order[:held]
+    return dataclasses.replace(found, splits=((train, test),))
+
+
+def gap(seed: int) -> Regression:
     """A curve with a gap, and as test points others of the same curve, in the gap and beyond the ends too."""
     random = np.random.default_rng(seed)
     x, y = curve_with_a_gap(random)
     wide = np.linspace(-2.5, 2.5, 200)
-    y_test = np.sin(2 * wide) + NOISE * random.normal(size=len(wide))
-    as_input = lambda x: x[:, None].astype(np.float32)  # noqa: E731
-    return Points(as_input(x), y.astype(np.float32)), Points(as_input(wide), y_test.astype(np.float32))
+    inputs, targets = np.concatenate([x, wide]), np.concatenate([y, np.sin(2 * wide) + NOISE * random.normal(size=200)])
+    rows = np.arange(len(inputs))
+    return Regression("synthetic/gap", inputs[:, None], targets, ((rows[: len(x)], rows[len(x) :]),))
 
 
 def deviations(config: Config, init: Callable) -> Any:

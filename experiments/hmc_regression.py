@@ -7,7 +7,7 @@
 One hidden layer of 50 ReLU units, and nothing to choose: the scale of each layer's prior and the noise are drawn with
 the weights (Neal, "Bayesian learning for neural networks", 1996),
 
-    w = s_l z / sqrt(fan-in),   z ~ N(0, 1),   log s_l ~ N(0.5, 1),   log precision of the noise ~ N(2, 2^2)
+    w = s_l z / sqrt(fan-in),   b = s_l z',   z ~ N(0, 1),   log s_l ~ N(0.5, 1),   log precision ~ N(2, 2^2)
 
 in units of the targets' spread. All splits of a set and all their chains run at once, each chain with a step size of
 its own from its warm-up. R-hat and effective sample sizes are of the means at the test rows and of the noise: weights
@@ -65,19 +65,18 @@ import numpy as np
 
 from bayesjax import data, evaluation, kernels, models, plots, posteriors, training
 from bayesjax.data.regression import Scaled
-from bayesjax.evaluation import uncertainty
 from experiments import tables
 from experiments.mc_dropout_regression import stacked
-from experiments.regression import log_likelihood
+from experiments.regression import LOG_PRECISION, log_likelihood, measured, noise_unit
 
-LOG_PRECISION, LOG_SCALE = (2.0, 2.0), (0.5, 1.0)  # means and deviations of normal priors
+LOG_SCALE = (0.5, 1.0)  # mean and deviation of a normal prior
 
 
 def sample(run: common.Experiment, splits: Scaled) -> training.Trace:
     """Chains of every split: means at its test rows and log precision, `[num_draws, splits, chains, num_test + 1]`."""
     config, (num, num_data, num_features) = run.config, splits.x.shape
     model = models.MLP((config.hidden, 1))
-    noise_unit = np.sqrt(2 / num_data)  # the error of a log variance from so many normal draws
+    unit = noise_unit(num_data)
 
     def weights(position: Any) -> Any:
         """The network's, and the precision, from numbers that are about standard normal."""
@@ -87,12 +86,12 @@ def sample(run: common.Experiment, splits: Scaled) -> training.Trace:
             name: jax.tree.map(lambda z, sd, scale=scale: jnp.exp(scale) * sd * z, layer, deviations[name])
             for (name, layer), scale in zip(position["network"].items(), position["log_scale"], strict=True)
         }
-        return {"network": network, "log_precision": LOG_PRECISION[0] + noise_unit * position["noise"]}
+        return {"network": network, "log_precision": LOG_PRECISION[0] + unit * position["noise"]}
 
     def log_prior(position: Any) -> jax.Array:
         standard = posteriors.gaussian()
         of_scales = jnp.sum(((position["log_scale"] - LOG_SCALE[0]) / LOG_SCALE[1]) ** 2)
-        of_noise = (noise_unit * position["noise"] / LOG_PRECISION[1]) ** 2
+        of_noise = (unit * position["noise"] / LOG_PRECISION[1]) ** 2
         return standard(position["network"]) - 0.5 * (of_scales + of_noise)
 
     fit = log_likelihood(lambda network, rng_key, x: model.apply({"params": network}, x))
@@ -101,7 +100,7 @@ def sample(run: common.Experiment, splits: Scaled) -> training.Trace:
     )
 
     def start(rng_key: jax.Array) -> Any:
-        shapes = model.init(rng_key, jnp.zeros(num_features))["params"]
+        shapes = jax.eval_shape(model.init, rng_key, jnp.zeros(num_features))["params"]
         return {
             "network": posteriors.sample_gaussian(rng_key, shapes),
             "log_scale": jnp.full(2, LOG_SCALE[0]),
@@ -109,7 +108,7 @@ def sample(run: common.Experiment, splits: Scaled) -> training.Trace:
         }
 
     make = functools.partial(kernels.hmc, density, num_integration_steps=config.num_integration_steps, full_batch=True)
-    one = kernels.adapt(make, num_steps=config.num_warmup, step_size=0.01, mass="fixed")
+    one = kernels.adapt(make, num_steps=config.num_warmup, step_size=0.01, mass="fixed", target_acceptance=0.65)
     of_split = kernels.particles(one, config.num_chains)
     kernel = run.spread(kernels.particles(of_split, num, batch_axis=0))
 
@@ -139,12 +138,11 @@ def judged(splits: Scaled, draws: np.ndarray) -> dict[str, list[float]]:
         y, target_scale = splits.y_test[split], float(splits.target_scale[split])
         flat = draws[:, split].reshape(-1, draws.shape[-1]).astype(float)
         means, scales = flat[:, :-1], np.exp(-0.5 * flat[:, -1:])
-        low, high = uncertainty.mixture_quantiles((0.05, 0.95), means, scales)
         chains = evaluation.chains_first(draws[:, split])
-        density = uncertainty.mixture_log_density(y, means, scales).mean() - np.log(target_scale)
-        found["rmse"].append(float(target_scale * np.sqrt(np.mean((y - means.mean(axis=0)) ** 2))))
-        found["log-likelihood"].append(float(density))
-        found["in the 90 % band"].append(float(100 * np.mean((low <= y) & (y <= high))))
+        measures = measured(y, means, scales, target_scale)
+        found["rmse"].append(measures.rmse.value)
+        found["log-likelihood"].append(-measures.nll.value)
+        found["in the 90 % band"].append(100 * measures.in_band.value)
         found["r hat"].append(float(np.max(evaluation.r_hat(chains))))
         found["ess"].append(float(np.min(evaluation.effective_sample_size(chains, "bulk"))))
     return found

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from experiments.common import RESULTS, ROOT
 from experiments.markdown import number, table
-from experiments.tables_of_benchmarks import cost, efficiency, tpu
+from experiments.tables_of_benchmarks import of_benchmark
 from experiments.tables_of_samplers import network_posterior, standard_posteriors, tour
 
 MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w*-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -301,7 +301,6 @@ RENDER = {
     "uncertainty": two_uncertainties,
     "mc_dropout": dropout,
 }
-OF_BENCHMARK = {"nuts": efficiency, "tpu": tpu}
 
 
 def render(path: Path) -> str:
@@ -313,7 +312,7 @@ def render(path: Path) -> str:
         return "\n\n".join([regression_sets(of_sets), *map(origin, of_sets)]) + "\n"
     results = json.loads(path.read_text())
     if "benchmark" in results:
-        body = OF_BENCHMARK.get(results["benchmark"], cost)(results)
+        body = of_benchmark(results)
     else:
         body = RENDER[results["experiment"]](results)
     return f"{body}\n\n{origin(results)}\n"

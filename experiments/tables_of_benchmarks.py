@@ -5,6 +5,13 @@ import statistics
 from experiments.markdown import number, short, table
 
 
+def of_benchmark(results: dict) -> str:
+    """The tables of one file."""
+    if "workloads" in results:
+        return tpu(results)
+    return efficiency(results) if "effective_draws_per_1000_gradients" in results else cost(results)
+
+
 def cost(results: dict) -> str:
     """Milliseconds of a sweep or step in each library, ratios with their bars, peak memory, remarks, shapes if any."""
     per = next(key for key in results if key.startswith("milliseconds_per_"))
@@ -80,9 +87,11 @@ def efficiency(results: dict) -> str:
             cells = [f"{entry['gradients_per_draw']:.1f}", f"{entry['warmup_gradients']:.0f}"]
             runs.append([target, library, *cells, f"{entry['largest_r_hat']:.3f}", f"{entry['divergent_percent']:.2f}"])
     ratio = [f"{own} / {peer}" for peer in peers]
+    verdict = "met" if all(entry["met"] in (True, None) for entry in ratios.values()) else "not met"
     below = (
         f"± standard error over {config['num_groups']} runs of {config['num_chains']} chains: {config['num_warmup']} "
-        f"steps of warm-up, {config['num_draws']} draws. Bar: each ratio at least 1."
+        f"steps of warm-up, {config['num_draws']} draws. No ratio where the runs are not of one law: an R-hat of all "
+        f"chains above 1.01, or means apart. Bar: none below 1 by more than two standard errors; {verdict}."
     )
     run = ["target", "library", "gradients a draw", "of a chain's warm-up", "largest R-hat of all runs", "divergent %"]
     return "\n\n".join(

@@ -95,13 +95,15 @@ def ranks(path: str | Path, quantities: Mapping[str, np.ndarray], *, num_bins: i
         sharex=True, sharey="row",
     )  # fmt: skip
     for row, (name, chains) in zip(axes, _checked(quantities), strict=True):
-        order = stats.rankdata(chains).reshape(chains.shape) / chains.size
+        order = (stats.rankdata(chains).reshape(chains.shape) - 0.5) / chains.size
         low, high = stats.binom(chains.shape[1], 1 / num_bins).interval(0.95)
         for i, (axis, chain) in enumerate(zip(row, order, strict=False)):
             axis.axhspan(low, high, color="0.85", linewidth=0)
             axis.hist(chain, np.linspace(0, 1, num_bins + 1), color=f"C{i % 10}", alpha=0.8)
             axis.set(yticks=[], xlim=(0, 1))
         row[0].set(ylabel=name)
+        for axis in row[len(chains) :]:
+            axis.set_visible(False)
     for i, axis in enumerate(axes[0]):
         axis.set_title(f"chain {i}", fontsize=9)
     for axis in axes[-1]:

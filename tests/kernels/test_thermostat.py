@@ -82,8 +82,11 @@ def test_a_step_size_may_fall_to_zero():
 
 
 def test_batches_have_to_be_independent():
-    """Means of N(theta, 10^2) data from batches of 5 of 100: the posterior's variance within 10 % if batches are drawn
-    with replacement; an epoch's batches, whose noise adds up to nothing, leave less than 85 % of it."""
+    """Means of N(theta, 10^2) data from batches of 5 of 100: the posterior's variance within 4 standard errors, and 3 %
+    for the step, if batches are drawn with replacement (false alarms 6.3e-5).
+
+    Power: an epoch's batches, whose noise adds up to nothing, leave less than 85 % of it.
+    """
     values = 10 * jax.random.normal(jax.random.key(0), (100, 8))
 
     def density(params, rng_key, batch):
@@ -97,13 +100,18 @@ def test_batches_have_to_be_independent():
         def advance(carry, step):
             state, total = carry
             state, _ = kernel.step(jax.random.fold_in(jax.random.key(3), step), state, batches(step))
-            total += jnp.where(step >= 500, jnp.square(state.position - values.mean(axis=0)).mean(), 0.0)
-            return (state, total), None
+            squares = jnp.square(
+                state.position - values.mean(axis=0)
+            )  # dimensions are independent, chains share batches
+            return (state, total + jnp.where(step >= 500, squares.mean(axis=0), 0.0)), None
 
-        return jax.lax.scan(advance, (state, 0.0), jnp.arange(4500))[0][1] / 4000
+        return jax.lax.scan(advance, (state, jnp.zeros(8)), jnp.arange(4500))[0][1] / 4000
 
     drawn, shuffled = (
-        variance(data.Minibatches(jax.random.key(2), values, 5, with_replacement=each)) for each in (True, False)
+        np.asarray(variance(data.Minibatches(jax.random.key(2), values, 5, with_replacement=each)))
+        for each in (True, False)
     )
-    assert drawn == pytest.approx(1, abs=0.1)
-    assert shuffled < 0.85
+    stderr = drawn.std(ddof=1) / np.sqrt(len(drawn))
+    assert abs(drawn.mean() - 1) < 4 * stderr + 0.03
+    assert stderr < 0.03
+    assert shuffled.mean() < 0.85
