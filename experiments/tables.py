@@ -311,10 +311,7 @@ def render(path: Path) -> str:
             raise FileNotFoundError(f"no results file is called {path}")
         return "\n\n".join([regression_sets(of_sets), *map(origin, of_sets)]) + "\n"
     results = json.loads(path.read_text())
-    if "benchmark" in results:
-        body = of_benchmark(results)
-    else:
-        body = RENDER[results["experiment"]](results)
+    body = of_benchmark(results) if "benchmark" in results else RENDER[results["experiment"]](results)
     return f"{body}\n\n{origin(results)}\n"
 
 
