@@ -65,9 +65,8 @@ def rows(config: Config, name: str, chunk_size: int | None, num_chains: int) -> 
     if num_chains > 1:
         kernel, position = kernels.particles(kernel, num_chains), tree.stack([position] * num_chains)
     random = np.random.default_rng(0)
-    images = random.random((config.num_data, NUM_PIXELS), np.float32)
-    batch = jnp.asarray(images), jnp.asarray(random.integers(0, NUM_CLASSES, config.num_data))
-    del images
+    images = jnp.asarray(random.random((config.num_data, NUM_PIXELS), np.float32))
+    batch = images, jnp.asarray(random.integers(0, NUM_CLASSES, config.num_data))
     return {name: measure.kernel_steps(kernel, position, batch, 1)}
 
 

@@ -25,12 +25,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bayesjax import evaluation, kernels
+from bayesjax import evaluation, kernels, tree
 from benchmarks import measure
 from experiments import common, tables
 from experiments.targets import TARGETS, Target
-
-LIBRARIES = ("bayesjax", "BlackJAX", "NumPyro")
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,7 @@ class Drawn(NamedTuple):
 def of_bayesjax(config: Config, target: Target, position: Any, rng_key: jax.Array) -> Drawn:
     """`kernels.adapt` around `kernels.nuts`."""
 
-    def logdensity(position: Any, rng_key: jax.Array, batch: Any) -> jax.Array:
-        del rng_key, batch
-        return target.logdensity(position)
-
-    make = functools.partial(kernels.nuts, logdensity, full_batch=True)
+    make = functools.partial(kernels.nuts, target.density, full_batch=True)
     kernel = kernels.adapt(make, num_steps=config.num_warmup)
 
     def chain(rng_key: jax.Array, position: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -88,7 +82,7 @@ def of_bayesjax(config: Config, target: Target, position: Any, rng_key: jax.Arra
         keys = jax.random.split(run_key, config.num_warmup + config.num_draws)
         return jax.lax.scan(one, kernel.init(position, init_key), keys)[1]
 
-    found = jax.jit(jax.vmap(chain))(jax.random.split(rng_key, len(jax.tree.leaves(position)[0])), position)
+    found = jax.jit(jax.vmap(chain))(jax.random.split(rng_key, tree.leading_axis(position, "position")), position)
     quantities, steps, diverged = (np.asarray(each) for each in found)
     warm = config.num_warmup
     return Drawn(quantities[:, warm:], steps[:, warm:].sum(1), steps[:, :warm].sum(1), diverged[:, warm:].mean())
@@ -111,18 +105,18 @@ def of_blackjax(config: Config, target: Target, position: Any, rng_key: jax.Arra
         _, (quantities, steps, diverged) = jax.lax.scan(one, state, jax.random.split(run_key, config.num_draws))
         return quantities, steps, diverged, info.info.num_integration_steps
 
-    found = jax.jit(jax.vmap(chain))(jax.random.split(rng_key, len(jax.tree.leaves(position)[0])), position)
+    found = jax.jit(jax.vmap(chain))(jax.random.split(rng_key, tree.leading_axis(position, "position")), position)
     quantities, steps, diverged, warm = (np.asarray(each) for each in found)
     return Drawn(quantities, steps.sum(1), warm.sum(1), float(diverged.mean()))
 
 
 def of_numpyro(config: Config, target: Target, position: Any, rng_key: jax.Array) -> Drawn:
     """`numpyro.infer.MCMC` of `numpyro.infer.NUTS`, its chains vectorised."""
-    from numpyro.infer import MCMC, NUTS
+    from numpyro.infer import MCMC, NUTS  # pyright: ignore[reportMissingImports]
 
     mcmc = MCMC(
         NUTS(potential_fn=lambda position: -target.logdensity(position)),
-        num_warmup=config.num_warmup, num_samples=config.num_draws, num_chains=len(jax.tree.leaves(position)[0]),
+        num_warmup=config.num_warmup, num_samples=config.num_draws, num_chains=tree.leading_axis(position, "position"),
         chain_method="vectorized", progress_bar=False,
     )  # fmt: skip
     warmup_key, run_key = jax.random.split(rng_key)
@@ -137,6 +131,7 @@ def of_numpyro(config: Config, target: Target, position: Any, rng_key: jax.Array
 
 
 SAMPLERS: dict[str, Callable[..., Drawn]] = {"bayesjax": of_bayesjax, "BlackJAX": of_blackjax, "NumPyro": of_numpyro}
+LIBRARIES = tuple(SAMPLERS)
 
 
 def judged(drawn: Drawn, num_chains: int) -> dict[str, Any]:
@@ -184,9 +179,8 @@ def main(config: Config) -> None:
     try:
         common.require_names(config, "targets", tuple(TARGETS))
         common.require_at_least_one(config, "num_chains")
-        for name, least in (("num_groups", 2), ("num_warmup", 20), ("num_draws", 20)):
-            value = getattr(config, name)
-            common.require(value >= least, f"--{name.replace('_', '-')} must be at least {least}; got {value}")
+        common.require_at_least(config, 2, "num_groups")
+        common.require_at_least(config, 20, "num_warmup", "num_draws")
     except ValueError as error:
         common.fail(str(error))
     measure.make_folder(config.out)

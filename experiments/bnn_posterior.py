@@ -44,7 +44,7 @@ from bayesjax.types import Kernel
 from experiments import bnn_posterior_flags, bnn_posterior_problem, tables
 from experiments.bnn_posterior_flags import Config
 from experiments.bnn_posterior_problem import Problem
-from experiments.regression import LEVELS
+from experiments.regression import LEVELS, noise_scales
 
 
 class Found(NamedTuple):
@@ -95,21 +95,20 @@ def keys_of(config: Config, label: str) -> jax.Array:
 def of_all_data(run: common.Experiment, found: Problem, name: str) -> Found:
     """HMC or NUTS from the network's initial weights, all data at once, the step size alone adapted."""
     config, density = run.config, found.density_in_units()
-    if name == "hmc":
+    is_hmc = name == "hmc"
+    if is_hmc:
         make = functools.partial(kernels.hmc, density, num_integration_steps=config.num_integration_steps)
-        target = 0.65
     else:
         make = functools.partial(kernels.nuts, density, max_num_doublings=config.max_num_doublings)
-        target = 0.8
     one = kernels.adapt(
         functools.partial(make, full_batch=True), num_steps=config.num_warmup, step_size=0.05, mass="fixed",
-        target_acceptance=target,
+        target_acceptance=0.65 if is_hmc else 0.8,
     )  # fmt: skip
     points = jax.tree.map(jnp.asarray, found.train)
     num_steps = config.num_warmup + config.num_hmc_draws
     trace = chains(run, found, name, one, points, num_steps=num_steps, num_burnin=config.num_warmup, thinning=1)
     leaps = config.num_chains * num_steps * config.num_integration_steps
-    passes = leaps if name == "hmc" else int(np.sum(trace.info.inner.num_integration_steps))
+    passes = leaps if is_hmc else int(np.sum(trace.info.inner.num_integration_steps))
     return Found(predicted(found, trace.draws), passes, True)
 
 
@@ -145,10 +144,10 @@ def schedule_of(config: Config, found: Problem) -> Schedule:
     return Schedule(num_steps, thinning, cycle, sampled)
 
 
-def of_minibatches(run: common.Experiment, found: Problem, name: str) -> Found:
+def of_minibatches(run: common.Experiment, found: Problem, name: str, schedule: Schedule) -> Found:
     """A sampler with minibatches and a constant (or cyclical) step size."""
     config, density, num_data = run.config, found.density_in_units(), len(found.train.x)
-    num_steps, thinning, cycle, sampled = schedule_of(config, found)
+    num_steps, thinning, cycle, sampled = schedule
     rate, is_cyclical = config.learning_rate / num_data, name == "csghmc"
     if is_cyclical:
         kernel = kernels.sghmc(
@@ -193,11 +192,10 @@ def chains(
 
 
 def minimised(
-    run: common.Experiment, found: Problem, label: str, loss: Any, init: Callable, num: int, num_epochs: int = 0
+    run: common.Experiment, found: Problem, label: str, loss: Any, init: Callable, num: int, num_steps: int
 ) -> Any:
-    """Positions of `num` trainings with Adam, leaves `[num, ...]`; of --num-optimizer-epochs if not of others."""
+    """Positions of `num` trainings with Adam, leaves `[num, ...]`."""
     config = run.config
-    num_steps = steps_of(config, found, num_epochs or config.num_optimizer_epochs)
     adam = optax.adam(optax.cosine_decay_schedule(config.optimizer_learning_rate, num_steps))
     kernel = run.spread(kernels.particles(kernels.optimize(loss, adam), num))
     init_key, start_key, run_key = jax.random.split(keys_of(config, "optimised"), 3)  # one start for all
@@ -218,20 +216,23 @@ def modes(run: common.Experiment, found: Problem, label: str, num: int, network:
         value, _ = density(params, rng_key, batch)
         return -value / len(found.train.x)
 
-    return minimised(run, found, label, loss, found.init, num)
+    num_steps = steps_of(run.config, found, run.config.num_optimizer_epochs)
+    return minimised(run, found, label, loss, found.init, num, num_steps)
 
 
 def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
     """The methods that train by gradient descent."""
     config = run.config
     keys = jax.random.split(keys_of(config, f"draws of {name}"), config.num_draws)
-    passes = passes_of(config, found, steps_of(config, found, config.num_optimizer_epochs))
+    num_epochs = config.num_bbb_epochs if name == "bbb" else config.num_optimizer_epochs
+    num_steps = steps_of(config, found, num_epochs)
+    passes = passes_of(config, found, num_steps)
     if name in ("map", "ensemble"):
         num = 1 if name == "map" else config.num_members
         return Found(predicted(found, with_chain(modes(run, found, name, num))), num * passes, False)
     if name == "laplace":
         mode = first_of(modes(run, found, "map", 1))  # that of `map`, not trained twice
-        return Found(last_layer(config, found, mode, keys)[None], passes, False)
+        return Found(last_layer(found, mode, keys)[None], passes, False)
     if name == "bbb":
         family = posteriors.of_entry(posteriors.mean_field(0.05), "network")
         kl = posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(config.prior_scale), "network")
@@ -241,9 +242,8 @@ def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
             num_data=len(found.train.x),
         )  # fmt: skip
         start = lambda key: family.init(found.init(key))  # noqa: E731
-        trained = minimised(run, found, name, loss, start, 1, num_epochs=config.num_bbb_epochs)
+        trained = minimised(run, found, name, loss, start, 1, num_steps)
         draws = jax.vmap(family.sample, in_axes=(None, 0))(first_of(trained), keys)
-        passes = passes_of(config, found, steps_of(config, found, config.num_bbb_epochs))
         return Found(predicted(found, with_chain(draws)), passes, False)
     model = found.model.clone(dropout_rate=config.dropout_rate)  # its masks are the draws
 
@@ -257,7 +257,7 @@ def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
     return Found(np.asarray(of_mask(keys))[None], passes, False)
 
 
-def last_layer(config: Config, found: Problem, mode: Any, keys: jax.Array) -> np.ndarray:
+def last_layer(found: Problem, mode: Any, keys: jax.Array) -> np.ndarray:
     """Outputs `[num_draws, num_test, num_outputs]` under the Gaussian of the last layer around a mode."""
     weights = mode["network"]
     *_, last = weights
@@ -304,9 +304,7 @@ def mixing(task: Problem, found: Found) -> dict[str, Any]:
 def figures(run: common.Experiment, task: Problem, bands: dict[str, np.ndarray], metrics: dict[str, dict]) -> None:
     """Measures of all methods with their errors; for a curve also the band of each."""
     shown = ("error %", "nll", "total variation") if task.probabilities else ("rmse", "nll", "distance of f")
-    panels = {
-        measure: {name: metrics[f"{name} {measure}"] for name in run.config.methods} for measure in shown
-    }  # fmt: skip
+    panels = {measure: {name: metrics[f"{name} {measure}"] for name in run.config.methods} for measure in shown}
     plots.estimates(run.out / "figures" / "methods.png", panels)
     if bands:
         points = task.train.x[:, 0], task.train.y
@@ -318,7 +316,7 @@ def main(config: Config) -> None:
     with common.Experiment("bnn_posterior", config) as run:
         bnn_posterior_flags.check(config)
         task = bnn_posterior_problem.of_config(config)
-        schedule_of(config, task)  # what is wrong with it shows before anything runs
+        schedule = schedule_of(config, task)  # what is wrong with it shows before anything runs
         metrics, bands, reference = {}, {}, np.empty(0)
         for name in config.methods:
             if name in ("hmc", "nuts"):
@@ -326,11 +324,11 @@ def main(config: Config) -> None:
             elif name in ("bbb", "mc_dropout", "ensemble", "laplace", "map"):
                 found = optimised(run, task, name)
             else:
-                found = of_minibatches(run, task, name)
+                found = of_minibatches(run, task, name, schedule)
             of_chains = mixing(task, found) if found.is_chain else {}
             if name == "hmc":
                 half = config.num_chains // 2
-                reference = Found(found.outputs[:half], found.passes, True).draws
+                reference = found._replace(outputs=found.outputs[:half]).draws
                 found = found._replace(outputs=found.outputs[half:], passes=found.passes / 2)
                 if task.probabilities:
                     path = run.out / "parts" / "reference.csv"
@@ -338,8 +336,8 @@ def main(config: Config) -> None:
             measures = {**task.judge(found.draws, reference), "passes": {"value": found.passes}, **of_chains}
             metrics |= {f"{name} {measure}": entry for measure, entry in measures.items()}
             if config.dataset == "synthetic/gap":
-                means, scales = found.draws[..., 0], np.exp(-0.5 * found.draws[..., 1].astype(float))
-                bands[name] = uncertainty.mixture_quantiles(LEVELS, means, scales)
+                means, log_precisions = found.draws[..., 0], found.draws[..., 1]
+                bands[name] = uncertainty.mixture_quantiles(LEVELS, means, noise_scales(log_precisions))
         figures(run, task, bands, metrics)
         path = run.finish(metrics)
         print(tables.render(path))

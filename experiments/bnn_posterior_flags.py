@@ -108,10 +108,6 @@ def check(config: Config) -> None:
         f"--num-chains must be even and at least 4; got {config.num_chains}",
     )
     common.require(config.friction < 1, f"--friction must be less than 1; got {config.friction}")
-    for name in ("num_train", "num_test", "split"):
-        value = getattr(config, name)
-        common.require(value >= 0, f"--{name.replace('_', '-')} must be at least 0; got {value}")
-    for name in ("num_warmup", "num_hmc_draws", "num_draws"):
-        value = getattr(config, name)
-        common.require(value >= 20, f"--{name.replace('_', '-')} must be at least 20; got {value}")
+    common.require_at_least(config, 0, "num_train", "num_test", "split")
+    common.require_at_least(config, 20, "num_warmup", "num_hmc_draws", "num_draws")
     common.require(0 < config.dropout_rate < 1, f"--dropout-rate must lie in (0, 1); got {config.dropout_rate}")

@@ -20,7 +20,7 @@ from bayesjax.objectives.heteroscedastic import categorical_log_likelihood, gaus
 from bayesjax.types import Density
 from experiments import classification, common
 from experiments.bnn_posterior_flags import Config
-from experiments.regression import LOG_PRECISION, measured, noise_unit
+from experiments.regression import LOG_PRECISION, measured, noise_scales, noise_unit
 from experiments.targets import NOISE, curve_with_a_gap
 
 
@@ -145,8 +145,7 @@ def images(config: Config) -> Problem:
     return Problem(
         train, test, model, init, lambda params, logits: logits, categorical_log_likelihood,
         lambda params: prior(params["network"]), lambda params: jnp.zeros(()), {"network": deviations(config, init)},
-        judge, scores,
-        probabilities,
+        judge, scores, probabilities,
     )  # fmt: skip
 
 
@@ -177,7 +176,7 @@ def regression(config: Config) -> Problem:
 
     def judge(outputs: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
         means = outputs[..., 0]
-        found = measured(test.y, means, np.exp(-0.5 * outputs[..., 1].astype(float)), scale)
+        found = measured(test.y, means, noise_scales(outputs[..., 1]), scale)
         return {
             "rmse": found.rmse._asdict(),
             "nll": found.nll._asdict(),
@@ -196,8 +195,7 @@ def regression(config: Config) -> Problem:
 
 def held_out(found: Regression, config: Config) -> Regression:
     """One split alone; with --num-validation, random rows of its training part stand in for its test part."""
-    found.standardised(config.split)  # says so if there is no such split
-    train, test = found.splits[config.split]
+    train, test = found.rows(config.split)
     held = config.num_validation
     common.require(0 <= held < len(train), f"--num-validation must lie in 0 .. {len(train) - 1}; got {held}")
     if held:

@@ -134,11 +134,16 @@ def require_all_positive(config: Any, *names: str) -> None:
         )
 
 
-def require_at_least_one(config: Any, *names: str) -> None:
-    """Raises ValueError for the first of these counts that is less than 1."""
+def require_at_least(config: Any, least: int, *names: str) -> None:
+    """Raises ValueError for the first of these settings that is less than that."""
     for name in names:
         value = getattr(config, name)
-        require(value >= 1, f"--{name.replace('_', '-')} must be at least 1; got {value}")
+        require(value >= least, f"--{name.replace('_', '-')} must be at least {least}; got {value}")
+
+
+def require_at_least_one(config: Any, *names: str) -> None:
+    """Raises ValueError for the first of these counts that is less than 1."""
+    require_at_least(config, 1, *names)
 
 
 def require_choice(config: Any, name: str, choices: Sequence[str]) -> None:

@@ -67,7 +67,7 @@ from bayesjax import data, evaluation, kernels, models, plots, posteriors, train
 from bayesjax.data.regression import Scaled
 from experiments import tables
 from experiments.mc_dropout_regression import stacked
-from experiments.regression import LOG_PRECISION, log_likelihood, measured, noise_unit
+from experiments.regression import LOG_PRECISION, log_likelihood, measured, noise_scales, noise_unit
 
 LOG_SCALE = (0.5, 1.0)  # mean and deviation of a normal prior
 
@@ -80,8 +80,7 @@ def sample(run: common.Experiment, splits: Scaled) -> training.Trace:
 
     def weights(position: Any) -> Any:
         """The network's, and the precision, from numbers that are about standard normal."""
-        shapes = jax.tree.map(jnp.ones_like, position["network"])
-        deviations = posteriors.fan_in_scales(shapes)
+        deviations = posteriors.fan_in_scales(position["network"])
         network = {
             name: jax.tree.map(lambda z, sd, scale=scale: jnp.exp(scale) * sd * z, layer, deviations[name])
             for (name, layer), scale in zip(position["network"].items(), position["log_scale"], strict=True)
@@ -137,7 +136,7 @@ def judged(splits: Scaled, draws: np.ndarray) -> dict[str, list[float]]:
     for split in range(draws.shape[1]):
         y, target_scale = splits.y_test[split], float(splits.target_scale[split])
         flat = draws[:, split].reshape(-1, draws.shape[-1]).astype(float)
-        means, scales = flat[:, :-1], np.exp(-0.5 * flat[:, -1:])
+        means, scales = flat[:, :-1], noise_scales(flat[:, -1:])
         chains = evaluation.chains_first(draws[:, split])
         measures = measured(y, means, scales, target_scale)
         found["rmse"].append(measures.rmse.value)
@@ -152,9 +151,8 @@ def main(config: Config) -> None:
     """Samples all splits, judges them, writes table, figure and results."""
     with common.Experiment("hmc_regression", config) as run:
         common.require_at_least_one(config, "hidden", "num_integration_steps")
-        for name, least in (("num_chains", 2), ("num_warmup", 20), ("num_draws", 20)):
-            value = getattr(config, name)
-            common.require(value >= least, f"--{name.replace('_', '-')} must be at least {least}; got {value}")
+        common.require_at_least(config, 2, "num_chains")
+        common.require_at_least(config, 20, "num_warmup", "num_draws")
         splits = stacked(data.load_regression(config.dataset, data_dir=config.data_dir or None))
         trace = sample(run, splits)
         of_splits = judged(splits, np.asarray(trace.draws))

@@ -151,7 +151,7 @@ def main(config: Config) -> None:
         common.require_all_positive(config, "step_sizes", "dimensions")
         common.require(max(config.step_sizes) < 2, f"--step-sizes must be below 2; got {config.step_sizes}")
         common.require_at_least_one(config, "num_integration_steps", "num_steps")
-        common.require(config.num_chains >= 2, f"--num-chains must be at least 2; got {config.num_chains}")
+        common.require_at_least(config, 2, "num_chains")
         metrics: dict[str, dict] = {}
         curves: dict[str, tuple] = {}
         for dim in config.dimensions:

@@ -38,6 +38,11 @@ def noise_unit(num_data: int) -> float:
     return float(np.sqrt(2 / num_data))
 
 
+def noise_scales(log_precision: np.ndarray) -> np.ndarray:
+    """Standard deviations of the noise, in float64."""
+    return np.exp(-0.5 * log_precision.astype(float))
+
+
 class Measures(NamedTuple):
     """What a predictive of real-valued targets is worth.
 

@@ -60,7 +60,7 @@ if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -104,14 +104,10 @@ def sample(
     """Warms up and samples."""
     config = run.config
 
-    def logdensity(position: Any, rng_key: jax.Array, batch: Any) -> jax.Array:
-        del rng_key, batch
-        return target.logdensity(position)
-
     if method == "nuts":
-        make = functools.partial(kernels.nuts, logdensity, max_num_doublings=config.max_num_doublings)
+        make = functools.partial(kernels.nuts, target.density, max_num_doublings=config.max_num_doublings)
     else:
-        make = functools.partial(shortened_hmc, logdensity, config.num_integration_steps)
+        make = functools.partial(shortened_hmc, target.density, config.num_integration_steps)
     one = kernels.adapt(make, num_steps=config.num_warmup, target_acceptance=acceptance)
     kernel = run.spread(kernels.particles(one, config.num_chains))
     start_key, init_key, run_key = jax.random.split(jax.random.key(seed), 3)
@@ -191,9 +187,8 @@ def main(config: Config) -> None:
         common.require_names(config, "targets", TARGET_NAMES)
         common.require_names(config, "methods", METHODS)
         common.require_at_least_one(config, "num_integration_steps", "max_num_doublings")
-        common.require(config.num_chains >= 2, f"--num-chains must be at least 2; got {config.num_chains}")
-        for count in ("num_warmup", "num_draws", "num_reference"):
-            common.require(getattr(config, count) >= 20, f"--{count.replace('_', '-')} must be at least 20")
+        common.require_at_least(config, 2, "num_chains")
+        common.require_at_least(config, 20, "num_warmup", "num_draws", "num_reference")
         metrics: dict[str, dict] = {}
         for name in config.targets:
             known = run.cached(f"{name}-reference", functools.partial(reference, run, name))

@@ -37,6 +37,11 @@ class Target(NamedTuple):
     names: tuple[str, ...]
     exact: tuple[np.ndarray, np.ndarray] | None = None
 
+    def density(self, position: Any, rng_key: jax.Array, batch: Any) -> jax.Array:
+        """The log density as kernels take it."""
+        del rng_key, batch
+        return self.logdensity(position)
+
 
 def overdispersed(rng_key: jax.Array, *shape: int) -> jax.Array:
     """Uniform on (-2, 2), where Stan starts."""

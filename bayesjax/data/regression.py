@@ -51,15 +51,23 @@ class Regression:
     targets: np.ndarray
     splits: tuple[tuple[np.ndarray, np.ndarray], ...]
 
-    def standardised(self, split: int) -> Scaled:
-        """A split by number; a column that is constant over the training rows becomes 0 there.
+    def rows(self, split: int) -> tuple[np.ndarray, np.ndarray]:
+        """Training rows and test rows of a split by number.
 
         Raises:
           ValueError: if there is no such split.
         """
         if not 0 <= split < len(self.splits):
             raise ValueError(f"split must lie in 0 .. {len(self.splits) - 1}; got {split}")
-        train, test = self.splits[split]
+        return self.splits[split]
+
+    def standardised(self, split: int) -> Scaled:
+        """A split by number; a column that is constant over the training rows becomes 0 there.
+
+        Raises:
+          ValueError: if there is no such split.
+        """
+        train, test = self.rows(split)
         x, y = self.inputs[train], self.targets[train]
         scale, target_scale = (np.where(np.ptp(part, axis=0) > 0, part.std(axis=0), 1.0) for part in (x, y))
 

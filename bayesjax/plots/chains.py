@@ -89,12 +89,13 @@ def ranks(path: str | Path, quantities: Mapping[str, np.ndarray], *, num_bins: i
     """
     from scipy import stats
 
-    num_chains = max(len(chains) for _, chains in _checked(quantities))
+    checked = _checked(quantities)
+    num_chains = max(len(chains) for _, chains in checked)
     figure, axes = new(
         1.9 * num_chains + 0.6, 1.6 * len(quantities) + 0.5, nrows=len(quantities), ncols=num_chains, squeeze=False,
         sharex=True, sharey="row",
     )  # fmt: skip
-    for row, (name, chains) in zip(axes, _checked(quantities), strict=True):
+    for row, (name, chains) in zip(axes, checked, strict=True):
         order = (stats.rankdata(chains).reshape(chains.shape) - 0.5) / chains.size
         low, high = stats.binom(chains.shape[1], 1 / num_bins).interval(0.95)
         for i, (axis, chain) in enumerate(zip(row, order, strict=False)):
