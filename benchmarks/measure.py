@@ -45,7 +45,7 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> t
     load_average = os.getloadavg()
     require_modules(*needs)
     try:
-        common.require_at_least_one(config, "repeats", "threads", *counts)
+        common.require_at_least(config, 1, "repeats", "threads", *counts)
     except ValueError as error:
         common.fail(str(error))
     make_folder(config.out)

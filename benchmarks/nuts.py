@@ -178,7 +178,7 @@ def main(config: Config) -> None:
     measure.require_modules("numpyro")
     try:
         common.require_names(config, "targets", tuple(TARGETS))
-        common.require_at_least_one(config, "num_chains")
+        common.require_at_least(config, 1, "num_chains")
         common.require_at_least(config, 2, "num_groups")
         common.require_at_least(config, 20, "num_warmup", "num_draws")
     except ValueError as error:

@@ -71,7 +71,7 @@ def check(config: Config) -> None:
     common.require_choice(config, "kl_weights", KL_WEIGHTS)
     common.require_all_positive(config, "widths", "mixture_scales")
     common.require_positive(config, "learning_rate", "sgd_learning_rate", "initial_scale", "prior_scale")
-    common.require_at_least_one(config, "num_seeds", "num_epochs", "num_sgd_epochs", "batch_size", "num_draws")
+    common.require_at_least(config, 1, "num_seeds", "num_epochs", "num_sgd_epochs", "batch_size", "num_draws")
     common.require(0 <= config.dropout_rate < 1, f"--dropout-rate must lie in [0, 1); got {config.dropout_rate}")
     common.require(0 < config.mixture_weight < 1, f"--mixture-weight must lie in (0, 1); got {config.mixture_weight}")
     common.require(config.kl_weight >= 0, f"--kl-weight must be 0 or more; got {config.kl_weight}")

@@ -125,7 +125,7 @@ def main(config: Config) -> None:
         common.require_choice(config, "dataset", ("synthetic/wave",))
         common.require_positive(config, "noise", "prior_scale", "initial_scale", "learning_rate")
         common.require_all_positive(config, "hidden")
-        common.require_at_least_one(config, "num_data", "num_steps", "num_draws")
+        common.require_at_least(config, 1, "num_data", "num_steps", "num_draws")
         common.require(config.low < config.high, f"--low must be below --high; got {config.low} and {config.high}")
         random, width = np.random.default_rng(config.seed), config.high - config.low
         x = random.uniform(config.low, config.high, config.num_data)

@@ -220,7 +220,7 @@ def main(config: Config) -> None:
         common.require_names(config, "methods", METHODS)
         common.require_all_positive(config, "channels")
         common.require_positive(config, "learning_rate", "initial_scale", "prior_scale")
-        common.require_at_least_one(config, "hidden", "num_members", "num_epochs", "batch_size", "num_draws")
+        common.require_at_least(config, 1, "hidden", "num_members", "num_epochs", "batch_size", "num_draws")
         common.require(0 < config.dropout_rate < 1, f"--dropout-rate must lie in (0, 1); got {config.dropout_rate}")
         common.require(config.kl_weight >= 0, f"--kl-weight must be 0 or more; got {config.kl_weight}")
         train_set, test_set, num_classes = splits(config)

@@ -86,7 +86,7 @@ from experiments import tables
 def check(config: Config) -> None:
     """Raises ValueError for the first setting that makes no sense."""
     bayesian_gan_flags.check(config, METHODS)
-    common.require_at_least_one(config, "num_seeds", "hidden")
+    common.require_at_least(config, 1, "num_seeds", "hidden")
     common.require_positive(config, "grid_step")
     common.require(min(config.extra_temperatures, default=0) >= 0, "--extra-temperatures must not be negative")
     shortest = min(config.warmup, config.num_steps - config.warmup) if "bayes" in config.methods else config.num_steps

@@ -48,8 +48,8 @@ class GameFlags(common.RunFlags):
 def check(flags: GameFlags, methods: Sequence[str]) -> None:
     """Raises ValueError for the first shared setting that makes no sense; `methods` are those there are."""
     common.require_positive(flags, "temperature", "learning_rate", "adam_learning_rate", "prior_scale")
-    common.require_at_least_one(
-        flags, "num_generators", "num_discriminators", "num_chains", "batch_size", "latent_dim", "thinning"
+    common.require_at_least(
+        flags, 1, "num_generators", "num_discriminators", "num_chains", "batch_size", "latent_dim", "thinning"
     )
     common.require(len(getattr(flags, "methods")) > 0, "--methods must name at least one method")  # noqa: B009
     unknown = [method for method in getattr(flags, "methods") if method not in methods]  # noqa: B009

@@ -105,7 +105,7 @@ def check(config: Config) -> None:
     """Raises ValueError for the first setting that makes no sense."""
     bayesian_gan_flags.check(config, METHODS)
     common.require_positive(config, "clip")
-    common.require_at_least_one(config, "num_label_draws", "labelled_batch_size", "kernel_size")
+    common.require_at_least(config, 1, "num_label_draws", "labelled_batch_size", "kernel_size")
     common.require_all_positive(config, "generator_features", "discriminator_features", "num_labelled")
     common.require_choice(config, "evaluate_on", ("test", "validation"))
     common.require_choice(config, "labels_count_as", ("labelled", "unlabelled"))

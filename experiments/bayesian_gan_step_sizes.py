@@ -58,7 +58,7 @@ def check(config: Config) -> None:
     """Raises ValueError for the first setting that makes no sense."""
     common.require_all_positive(config, "learning_rates", "frictions", "temperatures")
     common.require(max(config.frictions) < 1, f"--frictions must be below 1; got {config.frictions}")
-    common.require_at_least_one(config, "hidden", "num_generators", "warmup", "num_steps")
+    common.require_at_least(config, 1, "hidden", "num_generators", "warmup", "num_steps")
 
 
 def main(config: Config) -> None:

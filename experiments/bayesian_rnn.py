@@ -251,9 +251,7 @@ def main(config: Config) -> None:
     """Trains every method; writes table, figure and results."""
     with common.Experiment("bayesian_rnn", config) as run:
         common.require_names(config, "methods", METHODS)
-        common.require_at_least_one(
-            config, "features", "num_layers", "num_streams", "length", "num_epochs", "num_draws"
-        )
+        common.require_at_least(config, 1, "features", "num_layers", "num_streams", "length", "num_epochs", "num_draws")
         common.require_positive(config, "learning_rate", "clip", "initial_scale", "sharpening_scale", "sharpening_step")
         common.require_all_positive(config, "mixture_scales")
         common.require(

@@ -223,7 +223,7 @@ def main(config: Config) -> None:
         )
         common.require(0 < config.dropout_rate < 1, f"--dropout-rate must lie in (0, 1); got {config.dropout_rate}")
         common.require_positive(config, "learning_rate")
-        common.require_at_least_one(config, "num_epochs", "batch_size", "num_shown")
+        common.require_at_least(config, 1, "num_epochs", "batch_size", "num_shown")
         common.require_at_least(config, 2, "num_draws")
         found = load_segmentation(config.dataset, num_classes=config.num_classes, data_dir=config.data_dir or None)
         split = found.test if config.judge == "test" else found.validation

@@ -99,8 +99,8 @@ def check(config: Config) -> None:
         config, "prior_scale", "learning_rate", "sgld_learning_rate", "psgld_learning_rate", "friction",
         "optimizer_learning_rate",
     )  # fmt: skip
-    common.require_at_least_one(
-        config, "num_integration_steps", "max_num_doublings", "batch_size", "num_epochs", "num_cycles",
+    common.require_at_least(
+        config, 1, "num_integration_steps", "max_num_doublings", "batch_size", "num_epochs", "num_cycles",
         "num_optimizer_epochs", "num_bbb_epochs", "num_members",
     )  # fmt: skip
     common.require(

@@ -141,11 +141,6 @@ def require_at_least(config: Any, least: int, *names: str) -> None:
         require(value >= least, f"--{name.replace('_', '-')} must be at least {least}; got {value}")
 
 
-def require_at_least_one(config: Any, *names: str) -> None:
-    """Raises ValueError for the first of these counts that is less than 1."""
-    require_at_least(config, 1, *names)
-
-
 def require_choice(config: Any, name: str, choices: Sequence[str]) -> None:
     """Raises ValueError unless this setting is one of the choices."""
     given = getattr(config, name)

@@ -150,7 +150,7 @@ def judged(splits: Scaled, draws: np.ndarray) -> dict[str, list[float]]:
 def main(config: Config) -> None:
     """Samples all splits, judges them, writes table, figure and results."""
     with common.Experiment("hmc_regression", config) as run:
-        common.require_at_least_one(config, "hidden", "num_integration_steps")
+        common.require_at_least(config, 1, "hidden", "num_integration_steps")
         common.require_at_least(config, 2, "num_chains")
         common.require_at_least(config, 20, "num_warmup", "num_draws")
         splits = stacked(data.load_regression(config.dataset, data_dir=config.data_dir or None))

@@ -150,7 +150,7 @@ def main(config: Config) -> None:
         common.require_choice(config, "dataset", ("synthetic/gaussians",))
         common.require_all_positive(config, "step_sizes", "dimensions")
         common.require(max(config.step_sizes) < 2, f"--step-sizes must be below 2; got {config.step_sizes}")
-        common.require_at_least_one(config, "num_integration_steps", "num_steps")
+        common.require_at_least(config, 1, "num_integration_steps", "num_steps")
         common.require_at_least(config, 2, "num_chains")
         metrics: dict[str, dict] = {}
         curves: dict[str, tuple] = {}

@@ -68,7 +68,7 @@ def check(config: Config) -> None:
     common.require_all_positive(config, "prior_scales")
     common.require_positive(config, "length_scale", "initial_scale", "learning_rate")
     common.require(0 < config.rotation_rate < 1, f"--rotation-rate must lie in (0, 1); got {config.rotation_rate}")
-    common.require_at_least_one(config, "hidden", "num_steps", "batch_size", "num_draws")
+    common.require_at_least(config, 1, "hidden", "num_steps", "batch_size", "num_draws")
     common.require(
         0 < config.validation_fraction < 1,
         f"--validation-fraction must lie in (0, 1); got {config.validation_fraction}",

@@ -186,7 +186,7 @@ def main(config: Config) -> None:
         common.require_choice(config, "dataset", ("synthetic/posteriors",))
         common.require_names(config, "targets", TARGET_NAMES)
         common.require_names(config, "methods", METHODS)
-        common.require_at_least_one(config, "num_integration_steps", "max_num_doublings")
+        common.require_at_least(config, 1, "num_integration_steps", "max_num_doublings")
         common.require_at_least(config, 2, "num_chains")
         common.require_at_least(config, 20, "num_warmup", "num_draws", "num_reference")
         metrics: dict[str, dict] = {}

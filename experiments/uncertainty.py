@@ -245,7 +245,7 @@ def main(config: Config) -> None:
         common.require_choice(config, "dataset", ("synthetic/known_noise",))
         common.require_positive(config, "prior_scale", "initial_scale", "learning_rate")
         common.require_all_positive(config, "hidden")
-        common.require_at_least_one(config, "num_seeds", "num_steps", "batch_size", "num_draws")
+        common.require_at_least(config, 1, "num_seeds", "num_steps", "batch_size", "num_draws")
         common.require(
             len(config.num_data) > 1
             and sorted(set(config.num_data)) == list(config.num_data)

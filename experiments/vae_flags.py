@@ -107,8 +107,8 @@ def check(config: Config) -> None:
     common.require(bool(config.latent_dims and config.bounds), "--latent-dims and --bounds must name a model each")
     common.require_all_positive(config, "hidden", "latent_dims")
     common.require_positive(config, "learning_rate")
-    common.require_at_least_one(
-        config, "batch_size", "num_epochs", "estimator_epochs", "num_likelihood", "likelihood_samples"
+    common.require_at_least(
+        config, 1, "batch_size", "num_epochs", "estimator_epochs", "num_likelihood", "likelihood_samples"
     )
     common.require(config.num_validation != 1, "--num-validation must be 0, or 2 or more; got 1")
     common.require(
