@@ -238,6 +238,39 @@ def test_aux_is_reported_and_changes_nothing(name):
     assert (aux < 0).all() == (name == "optimize")  # the loss negates its aux as well
 
 
+def types_in_float64(kernel, position, batch):
+    """The state before and after a step from a position in float64, as `ShapeDtypeStruct`s: traced, never compiled."""
+    with jax.enable_x64(True):
+        cast = jax.tree.map(lambda leaf: leaf.astype(float), (position, batch))
+        before = jax.eval_shape(kernel.init, cast[0], jax.random.key(0))
+        return before, jax.eval_shape(kernel.step, jax.random.key(1), before, cast[1])[0]
+
+
+def is_moved_in_float64(kernel, position, batch):
+    """Whether a step keeps every type of the state, and the position in float64."""
+    before, after = types_in_float64(kernel, position, batch)
+    return before == after and {leaf.dtype for leaf in jax.tree.leaves(after.position)} == {np.dtype("float64")}
+
+
+@every_kernel
+def test_float64_stays_float64(name):
+    """Leapfrog is held to 1e-12 in float64; no kernel rounds what it is given."""
+    assert is_moved_in_float64(REGISTRY[name].make(logdensity), REGISTRY[name].position(), BATCH)
+
+
+def test_rounding_to_float32_is_caught():
+    """Power: a step that rounds the position, and one that begins with it rounded."""
+
+    def rounded(position):
+        return PlantedState(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), position))
+
+    def step(rng_key, state, batch):
+        return rounded(state.position), batch
+
+    for init in (lambda position, rng_key: PlantedState(position), lambda position, rng_key: rounded(position)):
+        assert not is_moved_in_float64(Kernel(init, step), position(), BATCH)
+
+
 def check_keys(kernel, position, batch):
     """Raises KeyReuseError if `init` or `step` uses a key twice, as far as JAX's checker sees.
 
