@@ -44,17 +44,23 @@ class Config(common.RunFlags):
     """Words of a window."""
     num_epochs: int = 10
     """Epochs of each method."""
-    learning_rate: float = 0.01
-    """Adam's; it falls to 0 along a cosine."""
+    learning_rate: float = 1.0
+    """Of gradient descent, for the loss summed over a window's words; it falls to 0 along a cosine."""
+    deviation_learning_rate: float = 1e-3
+    """Adam's, for the posterior's rho and the step sizes of sharpening; it falls likewise."""
     clip: float = 5.0
     """Largest norm of a gradient, of the loss summed over a window's words."""
+    weight_range: float = 0.1
+    """Weights begin uniform between minus this and this."""
     dropout_rate: float = 0.2
     """Of connections that do not recur."""
-    initial_scale: float = 0.02
+    initial_scale: float = 0.05
     """Of the posterior's standard deviations."""
+    kl_weight: float = 1.0
+    """Factor of the divergences."""
     mixture_weight: float = 0.25
     """Of the prior's first component: pi."""
-    mixture_scales: tuple[float, float] = (1.0, 0.00248)
+    mixture_scales: tuple[float, float] = (1.0, 0.3)
     """Of the prior's components: sigma_1 and sigma_2."""
     sharpening_scale: float = 0.02
     """Standard deviation of sharpened weights about their centre."""
@@ -68,11 +74,11 @@ PRESETS = {
     "quick": Config(),
     "paper": dataclasses.replace(
         Config(), preset="paper", dataset="ptb", features=200, num_layers=2, length=35, num_epochs=13,
-        learning_rate=2e-3, dropout_rate=0.25,
+        dropout_rate=0.25,
     ),
     "medium": dataclasses.replace(
         Config(), preset="medium", dataset="ptb", features=650, num_layers=2, length=35, num_epochs=40,
-        learning_rate=2e-3, dropout_rate=0.5,
+        weight_range=0.05, dropout_rate=0.5,
     ),
 }  # fmt: skip
 
@@ -158,12 +164,13 @@ def method(config: Config, model: Any, name: str, num_words: int) -> Method:
         return of_window
 
     if name == "bbb":
-        bound = objectives.bayes_by_backprop(of_one, family.sample, kl, num_data=num_words)
+        bound = objectives.bayes_by_backprop(of_one, family.sample, kl, num_data=num_words, kl_weight=config.kl_weight)
         return Method(family.init, of_windows(bound), lambda variational: variational.mean, family.sample)
     num_in_window = config.length * config.num_streams
     bound = objectives.sharpened(
-        of_one, family.sample, kl, num_data=num_words, num_in_batch=num_in_window, scale=config.sharpening_scale
-    )
+        of_one, family.sample, kl, num_data=num_words, num_in_batch=num_in_window, scale=config.sharpening_scale,
+        kl_weight=config.kl_weight,
+    )  # fmt: skip
     step = config.sharpening_step * num_in_window
 
     def init(params: Any) -> objectives.Sharpened:
@@ -174,6 +181,24 @@ def method(config: Config, model: Any, name: str, num_words: int) -> Method:
         of_windows(bound),
         lambda position: position.variational.mean,
         lambda position, rng_key: family.sample(position.variational, rng_key),
+    )
+
+
+def optimizer(config: Config, num_steps: int) -> optax.GradientTransformation:
+    """Clipped gradient descent for weights and their means; Adam for what has another unit: rho and step sizes."""
+    rate = optax.cosine_decay_schedule(config.learning_rate * config.length, num_steps)  # the loss is a mean per word
+    adam = optax.adam(optax.cosine_decay_schedule(config.deviation_learning_rate, num_steps))
+
+    def label(path: tuple, leaf: jax.Array) -> str:
+        is_weight = not {"rho", "step_sizes"} & {getattr(key, "name", None) for key in path}
+        return "weights" if is_weight else "deviations"
+
+    return optax.multi_transform(
+        {
+            "weights": optax.chain(optax.clip_by_global_norm(config.clip / config.length), optax.sgd(rate)),
+            "deviations": adam,
+        },
+        functools.partial(jax.tree_util.tree_map_with_path, label),
     )
 
 
@@ -206,17 +231,14 @@ def train(run: common.Experiment, text: Text, name: str) -> dict[str, Any]:
         for part, words in (("train", text.train), ("validation", text.validation), ("test", text.test))
     }
     model = models.LanguageModel(
-        len(text.words), config.features, config.num_layers, config.dropout_rate if name == "dropout" else 0.0
-    )
+        len(text.words), config.features, config.num_layers, config.dropout_rate if name == "dropout" else 0.0,
+        config.weight_range,
+    )  # fmt: skip
     how, steps = method(config, model, name, len(text.train)), len(parts["train"])
     init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(config.seed), 4)
     carry = model.start((config.num_streams,))
     params = jax.jit(model.init)(init_key, parts["train"][0, :-1], carry)["params"]
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.clip / config.length),
-        optax.adam(optax.cosine_decay_schedule(config.learning_rate, steps * config.num_epochs)),
-    )
-    kernel = kernels.carrying(kernels.optimize(how.loss, optimizer), carry)
+    kernel = kernels.carrying(kernels.optimize(how.loss, optimizer(config, steps * config.num_epochs)), carry)
     start = jax.jit(lambda params: kernel.init(how.init(params), start_key))(params)
     seen = {part: jnp.asarray(parts[part]) for part in ("validation", "test")}
 
@@ -252,7 +274,10 @@ def main(config: Config) -> None:
     with common.Experiment("bayesian_rnn", config) as run:
         common.require_names(config, "methods", METHODS)
         common.require_at_least(config, 1, "features", "num_layers", "num_streams", "length", "num_epochs", "num_draws")
-        common.require_positive(config, "learning_rate", "clip", "initial_scale", "sharpening_scale", "sharpening_step")
+        common.require_positive(
+            config, "learning_rate", "deviation_learning_rate", "clip", "weight_range", "initial_scale", "kl_weight",
+            "sharpening_scale", "sharpening_step",
+        )  # fmt: skip
         common.require_all_positive(config, "mixture_scales")
         common.require(
             0 < config.mixture_weight < 1, f"--mixture-weight must lie in (0, 1); got {config.mixture_weight}"

@@ -41,6 +41,7 @@ def sharpened(
     num_data: int,
     num_in_batch: int,
     scale: float = 0.02,
+    kl_weight: float = 1.0,
     through_gradient: bool = False,
 ) -> Callable[[Sharpened, PRNGKey, PyTree], tuple[Array, PyTree]]:
     """The loss of a sharpened posterior, to be minimised over a `Sharpened`.
@@ -49,6 +50,7 @@ def sharpened(
       log_likelihood, sample, kl, num_data: as in `bayes_by_backprop`.
       num_in_batch: n, the number of examples in a batch (of words, if `num_data` is a number of words).
       scale: s, the standard deviation of theta about its centre.
+      kl_weight: factor of both divergences; below 1, a tempered posterior.
       through_gradient: whether the loss is differentiated through g as well, for second derivatives: the gradient of F
         as it stands. Otherwise g is taken for a constant, at half the cost.
 
@@ -58,12 +60,14 @@ def sharpened(
       batch).
 
     Raises:
-      ValueError: if a count is not positive, or `scale` not positive and finite.
+      ValueError: if a count is not positive, `scale` not positive and finite, or `kl_weight` negative.
     """
     if num_data < 1 or num_in_batch < 1:
         raise ValueError(f"num_data and num_in_batch must be at least 1; got {num_data} and {num_in_batch}")
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be positive and finite; got {scale}")
+    if not 0 <= kl_weight < float("inf"):
+        raise ValueError(f"kl_weight must be non-negative and finite; got {kl_weight}")
     log_likelihoods = batch_mean(log_likelihood)
 
     def loss(position: Sharpened, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
@@ -78,7 +82,7 @@ def sharpened(
         theta = jax.tree.map(lambda w, step, xi: w - step + scale * xi, phi, steps, noise)
         fit, aux = log_likelihoods(theta, theta_data_key, batch)
         sharpening, divergence = tree.dot(steps, steps) / (2 * scale**2), kl(position.variational, phi)
-        value = divergence / num_data + sharpening / num_in_batch - fit
+        value = kl_weight * (divergence / num_data + sharpening / num_in_batch) - fit
         return value, {**aux, "nll": -fit, "kl": divergence, "sharpening": sharpening}
 
     return loss

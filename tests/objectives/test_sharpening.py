@@ -67,6 +67,15 @@ def test_the_loss_is_the_bound():
     assert abs(value - exact(BEST)) > 4 * stderr
 
 
+def test_a_tempered_bound():
+    """The weight is of both divergences and of nothing else."""
+    of = {weight: loss(kl_weight=weight)(position(BEST), jax.random.key(0), BATCH) for weight in (0.0, 0.3, 1.0)}
+    values = {weight: float(value) for weight, (value, _) in of.items()}
+    np.testing.assert_allclose(values[0.0], of[0.0][1]["nll"], rtol=1e-6)
+    np.testing.assert_allclose(values[0.3], 0.7 * values[0.0] + 0.3 * values[1.0], rtol=1e-5)
+    assert values[1.0] > values[0.0] + 0.1
+
+
 def test_a_step_down_the_gradient_brings_the_bound_nearer_to_the_evidence():
     assert -EVIDENCE < exact(BEST) < exact(0.0)
     (sharp, stderr), (blunt, _) = measured(BEST), measured(0.0)
@@ -94,6 +103,7 @@ def test_through_the_gradient_or_not():
     [
         ({"num_in_batch": 0}, "num_data and num_in_batch must be at least 1; got 12 and 0"),
         ({"scale": 0.0}, "scale must be positive and finite; got 0.0"),
+        ({"kl_weight": -1.0}, "kl_weight must be non-negative and finite; got -1.0"),
     ],
 )
 def test_bad_settings(settings, message):
