@@ -238,17 +238,12 @@ def test_aux_is_reported_and_changes_nothing(name):
     assert (aux < 0).all() == (name == "optimize")  # the loss negates its aux as well
 
 
-def types_in_float64(kernel, position, batch):
-    """The state before and after a step from a position in float64, as `ShapeDtypeStruct`s: traced, never compiled."""
+def is_moved_in_float64(kernel, position, batch):
+    """Whether a step in float64 keeps every type of the state, and the position's float64: traced, never compiled."""
     with jax.enable_x64(True):
         cast = jax.tree.map(lambda leaf: leaf.astype(float), (position, batch))
         before = jax.eval_shape(kernel.init, cast[0], jax.random.key(0))
-        return before, jax.eval_shape(kernel.step, jax.random.key(1), before, cast[1])[0]
-
-
-def is_moved_in_float64(kernel, position, batch):
-    """Whether a step keeps every type of the state, and the position in float64."""
-    before, after = types_in_float64(kernel, position, batch)
+        after, _ = jax.eval_shape(kernel.step, jax.random.key(1), before, cast[1])
     return before == after and {leaf.dtype for leaf in jax.tree.leaves(after.position)} == {np.dtype("float64")}
 
 

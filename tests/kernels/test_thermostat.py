@@ -100,9 +100,8 @@ def test_batches_have_to_be_independent():
         def advance(carry, step):
             state, total = carry
             state, _ = kernel.step(jax.random.fold_in(jax.random.key(3), step), state, batches(step))
-            squares = jnp.square(
-                state.position - values.mean(axis=0)
-            )  # dimensions are independent, chains share batches
+            squares = jnp.square(state.position - values.mean(axis=0))
+            # Dimensions are independent; chains share batches.
             return (state, total + jnp.where(step >= 500, squares.mean(axis=0), 0.0)), None
 
         return jax.lax.scan(advance, (state, jnp.zeros(8)), jnp.arange(4500))[0][1] / 4000
