@@ -4,7 +4,8 @@ Paper: Fortunato, Blundell & Vinyals, "Bayesian recurrent neural networks", 2017
 "Recurrent neural network regularization", 2014, for the network and its dropout.
 
     python -m experiments.bayesian_rnn                          quick: a Markov chain of known entropy, under a minute
-    python -m experiments.bayesian_rnn --preset paper           PTB, 200 units
+    python -m experiments.bayesian_rnn --preset paper           PTB, 200 units, seven hours on one core
+    python -m experiments.bayesian_rnn --preset bbb             one of its methods (lstm, dropout, bbb, bbb_sharpened)
     python -m experiments.bayesian_rnn --preset medium          PTB, 650 units as in the paper: for a GPU
 
 Text is read as --num-streams parallel streams, in windows of --length words; the LSTM's state goes on from window to
@@ -72,17 +73,13 @@ class Config(common.RunFlags):
     """Draws of the weights whose predictions are averaged at the end."""
 
 
-PRESETS = {
-    "quick": Config(),
-    "paper": dataclasses.replace(
-        Config(), preset="paper", dataset="ptb", features=200, num_layers=2, length=35, num_epochs=13,
-        dropout_rate=0.25,
-    ),
-    "medium": dataclasses.replace(
-        Config(), preset="medium", dataset="ptb", features=650, num_layers=2, length=35, num_epochs=40,
-        weight_range=0.05, dropout_rate=0.5,
-    ),
-}  # fmt: skip
+QUICK = Config()
+PAPER = dataclasses.replace(
+    QUICK, preset="paper", dataset="ptb", features=200, num_layers=2, length=35, num_epochs=20, dropout_rate=0.3
+)
+MEDIUM = dataclasses.replace(PAPER, preset="medium", features=650, num_epochs=40, weight_range=0.05, dropout_rate=0.5)
+ONE_BY_ONE = [dataclasses.replace(PAPER, preset=name, methods=(name,)) for name in METHODS]
+PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, MEDIUM, *ONE_BY_ONE)}
 
 if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
@@ -287,11 +284,12 @@ def main(config: Config) -> None:
         common.require(0 <= config.dropout_rate < 1, f"--dropout-rate must lie in [0, 1); got {config.dropout_rate}")
         text = data.load_text(config.dataset, data_dir=config.data_dir or None)
         found = {name: run.cached(name, functools.partial(train, run, text, name)) for name in config.methods}
-        metrics: dict[str, dict] = {}
+        metrics, series = {}, {}
         for name, result in found.items():
-            for measure, value in result.items():
-                if measure != "validation by epoch":
-                    metrics[f"{name} {measure}"] = {"value": value}
+            by_epoch = result.pop("validation by epoch")
+            series[name] = np.arange(1, len(by_epoch) + 1), np.array(by_epoch)
+            metrics |= {f"{name} {measure}": {"value": value} for measure, value in result.items()}
+            metrics[f"{name} validation"]["by epoch"] = by_epoch
             if config.dataset == "ptb" and config.features == 650:
                 for part, published in zip(("validation", "test"), PUBLISHED[name], strict=True):
                     bound = ", at most" if name == "bbb_sharpened" else ""
@@ -301,10 +299,6 @@ def main(config: Config) -> None:
                     }
         if config.dataset == "synthetic/chain":
             metrics["known perplexity"] = {"value": math.exp(chain_entropy())}
-        series = {
-            name: (np.arange(1, config.num_epochs + 1), np.array(result["validation by epoch"]))
-            for name, result in found.items()
-        }
         plots.curves(run.out / "figures" / "perplexity.png", series, xlabel="epoch", ylabel="validation perplexity")
         path = run.finish(metrics)
         print(tables.render(path))

@@ -4,8 +4,8 @@
     python -m experiments.tables --check   exits 1 if README.md is out of date
 
 A table stands between `<!-- results: NAME -->` and `<!-- end -->`, NAME being a file in experiments/results, or between
-`<!-- benchmark: NAME -->` and `<!-- end -->`, NAME being a file in benchmarks/results. One table of all regression sets
-stands where NAME has a `*`.
+`<!-- benchmark: NAME -->` and `<!-- end -->`, NAME being a file in benchmarks/results. One table of all regression
+sets, or of all language models, stands where NAME has a `*`.
 """
 
 import json
@@ -153,23 +153,25 @@ def by_method(results: dict) -> str:
     return table(rows, ["", *methods])
 
 
-def language_models(results: dict) -> str:
-    """Methods down, perplexities across."""
-    config, metrics = results["config"], results["metrics"]
+def language_models(of_runs: list[dict]) -> str:
+    """Methods down, the best last, and perplexities across; methods may be of several runs."""
     across = {
         "validation": "validation", "test": "test", "best epoch": "after epochs", "test at the end": "test at the end",
         "test at the end, draws averaged": "draws averaged", "seconds per epoch": "s an epoch",
     }  # fmt: skip
-    rows = []
-    for name in config["methods"]:
-        entries = [metrics.get(f"{name} {what}") for what in across]
-        published = [f"{entry['paper']}" for entry in entries[:2] if entry and "paper" in entry]
-        digits = [0 if what == "best epoch" else 1 for what in across]
-        rows.append([name, *map(number, entries, digits), " / ".join(published) or "-"])
-    note = f"Perplexity a word, after the epoch that is best on the validation text, of {config['num_epochs']}."
-    if "known perplexity" in metrics:
-        note += f" The least that there can be: {number(metrics['known perplexity'], 2)}."
-    return "\n\n".join([table(rows, ["method", *across.values(), "published"]), note])
+    digits = [0 if what == "best epoch" else 1 for what in across]
+    rows = {}
+    for config, metrics in ((results["config"], results["metrics"]) for results in of_runs):
+        for name in config["methods"]:
+            entries = [metrics.get(f"{name} {what}") for what in across]
+            published = [f"{entry['paper']}" for entry in entries[:2] if entry and "paper" in entry]
+            cells = [*map(number, entries, digits), f"{config['num_epochs']}", " / ".join(published) or "-"]
+            rows[metrics[f"{name} validation"]["value"], name] = [name, *cells]
+    note = "Perplexity a word, after the epoch that is best on the validation text."
+    if "known perplexity" in of_runs[0]["metrics"]:
+        note += f" The least that there can be: {number(of_runs[0]['metrics']['known perplexity'], 2)}."
+    header = ["method", *across.values(), "epochs in all", "published"]
+    return "\n\n".join([table([rows[key] for key in sorted(rows, reverse=True)], header), note])
 
 
 def labelled_pixels(results: dict) -> str:
@@ -292,7 +294,7 @@ RENDER = {
     "bayes_by_backprop": weight_uncertainty,
     "bayes_by_backprop_regression": by_method,
     "bayesian_cnn": by_method,
-    "bayesian_rnn": language_models,
+    "bayesian_rnn": lambda results: language_models([results]),
     "bayesian_segnet": labelled_pixels,
     "bnn_posterior": network_posterior,
     "hmc_regression": lambda results: regression_sets([results]),
@@ -306,10 +308,11 @@ RENDER = {
 def render(path: Path) -> str:
     """The Markdown of one results file: its table, and the command, time, device and commit that made it."""
     if "*" in path.name:
-        of_sets = [json.loads(each.read_text()) for each in sorted(path.parent.glob(path.name))]
-        if not of_sets:
+        several = [json.loads(each.read_text()) for each in sorted(path.parent.glob(path.name))]
+        if not several:
             raise FileNotFoundError(f"no results file is called {path}")
-        return "\n\n".join([regression_sets(of_sets), *map(origin, of_sets)]) + "\n"
+        join = language_models if several[0]["experiment"] == "bayesian_rnn" else regression_sets
+        return "\n\n".join([join(several), *map(origin, several)]) + "\n"
     results = json.loads(path.read_text())
     body = of_benchmark(results) if "benchmark" in results else RENDER[results["experiment"]](results)
     return f"{body}\n\n{origin(results)}\n"
