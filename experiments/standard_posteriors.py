@@ -6,11 +6,12 @@ of --num-reference draws a chain (or the exact answer), then a run of --num-draw
 standard errors of the reference and whose deviations within 5 %, without divergences after the warm-up.
 
     python -m experiments.standard_posteriors                    quick: two targets, under a minute
-    python -m experiments.standard_posteriors --preset paper     all six
+    python -m experiments.standard_posteriors --preset paper     all six, by steps of about one size
+    python -m experiments.standard_posteriors --preset funnel    the funnel, by steps of all sizes
 
 Expected: all of it holds but where the geometry forbids it: the centred schools and the funnel diverge in their necks,
 at any fixed step size (Betancourt & Girolami, "Hamiltonian Monte Carlo for hierarchical models", 2015), and their
-scales come out wrong.
+scales come out wrong. Steps of all sizes find the neck, at the price of large ones that diverge there and are refused.
 """
 
 import dataclasses
@@ -41,7 +42,11 @@ class Config(common.RunFlags):
     num_reference: int = 4000
     """Draws that each chain of the reference keeps, with NUTS and a target acceptance of 0.95."""
     num_integration_steps: int = 16
-    """Leapfrog steps of HMC, each between a half and all of the step size that the warm-up finds."""
+    """Leapfrog steps of HMC."""
+    hmc_shortest_step: float = 0.5
+    """Each draw's step size is between so much and all of what the warm-up finds, evenly in its logarithm."""
+    nuts_shortest_step: float = 1.0
+    """The same of NUTS."""
     target_acceptance: float = 0.8
     """Of the warm-ups."""
     max_num_doublings: int = 9
@@ -54,19 +59,24 @@ PRESETS = {
         Config(), preset="paper", targets=TARGET_NAMES, num_chains=8, num_warmup=1000, num_draws=2000,
         num_reference=20_000, num_integration_steps=32,
     ),
+    "funnel": dataclasses.replace(
+        Config(), preset="funnel", targets=("funnel",), num_chains=64, num_warmup=1000, num_draws=10_000,
+        num_integration_steps=64, hmc_shortest_step=0.02, nuts_shortest_step=0.02,
+    ),
 }  # fmt: skip
 
 if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from bayesjax import evaluation, kernels, training
-from bayesjax.types import Density, Kernel
+from bayesjax.types import Kernel
 from experiments import tables
 from experiments.targets import TARGETS, Target
 
@@ -87,15 +97,13 @@ class Run(NamedTuple):
     acceptance: float
 
 
-def shortened_hmc(logdensity: Density, num: int, *, step_size: jax.Array, inverse_mass_matrix: jax.Array) -> Kernel:
-    """HMC whose steps vary between a half and all of the step size: trajectories of one length may be periodic."""
+def varied(step_size: jax.Array, shortest: float) -> Callable:
+    """A schedule from `shortest` of the step size to all of it, evenly spread in the logarithm by the golden ratio.
 
-    def of_step(step: jax.Array) -> jax.Array:
-        return step_size * (0.5 + 0.5 * (step * 0.618034 % 1))  # evenly spread, by the golden ratio
-
-    return kernels.hmc(
-        logdensity, step_size=of_step, num_integration_steps=num, inverse_mass_matrix=inverse_mass_matrix
-    )
+    Trajectories of one length may be periodic, and a neck is found only by steps that fit it (Neal, "MCMC using
+    Hamiltonian dynamics", 2011, section 4.2).
+    """
+    return lambda step: step_size * shortest ** (step * 0.618034 % 1)
 
 
 def sample(
@@ -103,11 +111,14 @@ def sample(
 ) -> Run:
     """Warms up and samples."""
     config = run.config
+    shortest = config.nuts_shortest_step if method == "nuts" else config.hmc_shortest_step
 
-    if method == "nuts":
-        make = functools.partial(kernels.nuts, target.density, max_num_doublings=config.max_num_doublings)
-    else:
-        make = functools.partial(shortened_hmc, target.density, config.num_integration_steps)
+    def make(*, step_size: jax.Array, inverse_mass_matrix: jax.Array) -> Kernel:
+        found = {"step_size": varied(step_size, shortest), "inverse_mass_matrix": inverse_mass_matrix}
+        if method == "nuts":
+            return kernels.nuts(target.density, max_num_doublings=config.max_num_doublings, **found)
+        return kernels.hmc(target.density, num_integration_steps=config.num_integration_steps, **found)
+
     one = kernels.adapt(make, num_steps=config.num_warmup, target_acceptance=acceptance)
     kernel = run.spread(kernels.particles(one, config.num_chains))
     start_key, init_key, run_key = jax.random.split(jax.random.key(seed), 3)
@@ -188,6 +199,9 @@ def main(config: Config) -> None:
         common.require_names(config, "methods", METHODS)
         common.require_at_least(config, 1, "num_integration_steps", "max_num_doublings")
         common.require_at_least(config, 2, "num_chains")
+        for method in METHODS:
+            shortest = getattr(config, f"{method}_shortest_step")
+            common.require(0 < shortest <= 1, f"--{method}-shortest-step must lie in (0, 1]; got {shortest}")
         common.require_at_least(config, 20, "num_warmup", "num_draws", "num_reference")
         metrics: dict[str, dict] = {}
         for name in config.targets:

@@ -67,6 +67,7 @@ def test_a_run_leaves_its_table_and_resumes(case, tmp_path, capsys):
     [
         ("standard_posteriors", ("--targets", "school"), "--targets must be among .*; got 'school'"),
         ("standard_posteriors", ("--num-warmup", "3"), "--num-warmup must be at least 20"),
+        ("standard_posteriors", ("--hmc-shortest-step", "0"), "--hmc-shortest-step must lie in .0, 1.; got 0.0"),
         ("standard_posteriors", ("--num-chains", "1"), "--num-chains must be at least 2; got 1"),
         ("bnn_posterior", ("--methods", "sghmc", "hmc"), "--methods must begin with hmc"),
         ("bnn_posterior", ("--num-train", "99999"), "--num-train must be at most 1437; got 99999"),
