@@ -1,17 +1,29 @@
-"""Divergences between distributions, in nats.
+"""Divergences between distributions, in nats where they have a unit.
 
+    H(p, q) = -sum_i p_i log q_i = H(p) + KL(p || q)
     KL(p || q) = sum_i p_i log(p_i / q_i) >= 0, asymmetric
     JS(p, q) = 1/2 KL(p || m) + 1/2 KL(q || m), m = (p + q)/2, in [0, ln 2]
+    MMD^2(p, q) = E k(x, x') + E k(y, y') - 2 E k(x, y) >= 0, 0 only at p = q for the Gaussian kernel
+    W_2^2(N_0, N_1) = |m_0 - m_1|^2 + tr(S_0 + S_1 - 2 (S_0^1/2 S_1 S_0^1/2)^1/2)
 
-Closed forms for discrete and Gaussian distributions. (The notes print JS once without its factors 1/2.)
+Closed forms for discrete and Gaussian distributions, and the estimators of MMD from samples. (The notes print JS once
+without its factors 1/2.) Sources: Gretton et al., "A kernel two-sample test", 2012; Dowson & Landau, "The Fréchet
+distance between multivariate normal distributions", 1982.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import rel_entr
+import numpy as np
+from jax.scipy.special import rel_entr, xlogy
 
 from bayesjax.types import Array
+
+PairKernel = Callable[[Array, Array], Array]
+"""`(x [n, dim], y [m, dim]) -> [n, m]`, positive definite."""
 
 
 def kl_categorical(p: Array, q: Array) -> Array:
@@ -31,8 +43,101 @@ def entropy_categorical(p: Array) -> Array:
     return jax.scipy.special.entr(p).sum(axis=-1)
 
 
+def cross_entropy_categorical(p: Array, q: Array) -> Array:
+    """H(p, q) of probabilities on the last axis, `[..., n]` to `[...]`; infinite where q = 0 < p."""
+    chex.assert_equal_shape([p, q])
+    return -xlogy(p, q).sum(axis=-1)
+
+
 def kl_diagonal_gaussian(mean0: Array, scale0: Array, mean1: Array | float = 0.0, scale1: Array | float = 1.0) -> Array:
     """KL(N(mean0, diag scale0^2) || N(mean1, diag scale1^2)), summed over the last axis: `[..., n]` to `[...]`."""
     variance_ratio = (scale0 / scale1) ** 2
     squared_distance = ((mean0 - mean1) / scale1) ** 2
     return 0.5 * jnp.sum(variance_ratio + squared_distance - 1 - jnp.log(variance_ratio), axis=-1)
+
+
+def kl_gaussian(mean0: Array, covariance0: Array, mean1: Array, covariance1: Array) -> Array:
+    """KL(N(mean0, covariance0) || N(mean1, covariance1)): `[dim]` and `[dim, dim]` to a scalar; NaN if singular."""
+    chex.assert_equal_shape([mean0, mean1])
+    chex.assert_equal_shape([covariance0, covariance1])
+    factor0, factor1 = jnp.linalg.cholesky(covariance0), jnp.linalg.cholesky(covariance1)
+    of_scales = jax.scipy.linalg.solve_triangular(factor1, factor0, lower=True)
+    of_means = jax.scipy.linalg.solve_triangular(factor1, mean1 - mean0, lower=True)
+    log_ratio = jnp.log(jnp.diagonal(factor1)).sum() - jnp.log(jnp.diagonal(factor0)).sum()
+    return 0.5 * (jnp.sum(of_scales**2) + jnp.sum(of_means**2) - len(mean0)) + log_ratio
+
+
+def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any) -> float:
+    """The squared Fréchet (2-Wasserstein) distance of two Gaussians, in squared units of the variable.
+
+    In float64, by eigenvalues of symmetric matrices, so that singular covariances (of fewer samples than dimensions)
+    are as good as any: the general matrix square root gives them imaginary parts.
+
+    Args:
+      mean0, mean1: `[dim]`.
+      covariance0, covariance1: `[dim, dim]`, symmetric, not negative.
+    """
+    arrays = [np.asarray(array, np.float64) for array in (mean0, mean1, covariance0, covariance1)]
+    chex.assert_equal_shape(arrays[:2])
+    chex.assert_shape(arrays[2:], (len(arrays[0]), len(arrays[0])))
+    values, vectors = np.linalg.eigh(arrays[2])
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ arrays[3] @ root), 0)).sum()
+    distance = np.sum((arrays[0] - arrays[1]) ** 2) + np.trace(arrays[2]) + np.trace(arrays[3]) - 2 * cross
+    return float(max(distance, 0.0))
+
+
+def gaussian_kernel(scales: Sequence[float] | Array) -> PairKernel:
+    """k(x, y) = sum_s exp(-|x - y|^2 / (2 s^2)), over scales s > 0 in units of x."""
+
+    def kernel(x: Array, y: Array) -> Array:
+        products = jnp.matmul(x, y.T, precision="highest")  # a difference of large numbers, which TPUs would round
+        squares = jnp.maximum(jnp.sum(x**2, axis=-1)[:, None] + jnp.sum(y**2, axis=-1) - 2 * products, 0.0)
+        return sum((jnp.exp(-squares / (2 * scale**2)) for scale in scales), jnp.zeros(()))
+
+    return kernel
+
+
+def polynomial_kernel(degree: int = 3, offset: float = 1.0) -> PairKernel:
+    """k(x, y) = (x . y / dim + offset)^degree: with these defaults that of the kernel Inception distance."""
+    return lambda x, y: (jnp.matmul(x, y.T, precision="highest") / x.shape[-1] + offset) ** degree
+
+
+def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = False, block_size: int = 1024) -> Array:
+    """The squared maximum mean discrepancy of two samples.
+
+    Args:
+      x, y: `[n, dim]` and `[m, dim]`.
+      kernel: such as `gaussian_kernel([1.0])`.
+      is_unbiased: leaves out the pairs of a point with itself. Without them the mean is MMD^2 and the value may be
+        negative; with them it is at least 0 and on average too large by about (E k(x, x) - E k(x, x')) (1/n + 1/m).
+      block_size: rows whose kernel is in memory at once, in the gradient too.
+
+    Raises:
+      ValueError: if there are too few points to leave the diagonal out.
+    """
+    chex.assert_rank([x, y], 2)
+    if is_unbiased and min(len(x), len(y)) < 2:
+        raise ValueError(f"is_unbiased needs two points of each sample; got {len(x)} and {len(y)}")
+    within = [_mean_of_pairs(z, z, kernel, block_size, is_unbiased) for z in (x, y)]
+    return within[0] + within[1] - 2 * _mean_of_pairs(x, y, kernel, block_size, False)
+
+
+def _mean_of_pairs(x: Array, y: Array, kernel: PairKernel, block_size: int, skips_diagonal: bool) -> Array:
+    """The mean of k(x_i, y_j), over i != j if told so, a block of rows at a time."""
+
+    @jax.checkpoint  # the gradient computes a block's kernel again rather than keep them all
+    def of_rows(block: tuple[Array, Array]) -> Array:
+        rows, first = block
+        values = kernel(rows, y)
+        if skips_diagonal:
+            values = jnp.where(first + jnp.arange(len(rows))[:, None] == jnp.arange(len(y)), 0.0, values)
+        return values.sum()
+
+    num_blocks = len(x) // block_size
+    whole = num_blocks * block_size
+    blocks = x[:whole].reshape(num_blocks, block_size, x.shape[1]), block_size * jnp.arange(num_blocks)
+    total = jax.lax.map(of_rows, blocks).sum() if num_blocks else jnp.zeros(())
+    if whole < len(x):
+        total += of_rows((x[whole:], jnp.asarray(whole)))
+    return total / (len(x) * (len(y) - skips_diagonal))
