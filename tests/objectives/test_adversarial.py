@@ -88,3 +88,100 @@ def test_gradients_against_finite_differences(name):
         difference = (function(logit + 1e-5) - function(logit - 1e-5)) / 2e-5
     np.testing.assert_allclose(gradient, difference, rtol=1e-6, atol=1e-9)
     assert not np.allclose(gradient, -difference, rtol=1e-2)
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+BY_HAND = {
+    "minimax": (lambda r: softplus(-r), softplus, lambda f: -softplus(f)),
+    "non_saturating": (lambda r: softplus(-r), softplus, lambda f: softplus(-f)),
+    "least_squares": (lambda r: (r - 1) ** 2 / 2, lambda f: f**2 / 2, lambda f: (f - 1) ** 2 / 2),
+    "wasserstein": (lambda r: -r, lambda f: f, lambda f: -f),
+    "hinge": (lambda r: np.maximum(0, 1 - r), lambda f: np.maximum(0, 1 + f), lambda f: -f),
+}
+
+
+@pytest.mark.parametrize("name", adversarial.GAMES)
+def test_games(name):
+    """The losses written out, per example; their gradients by central differences; real and fake do not commute."""
+    game, by_hand = adversarial.GAMES[name], BY_HAND[name]
+    with jax.enable_x64(True):
+        x = jnp.asarray(LOGIT, jnp.float64) + 0.1  # off the hinge's corners
+        for part, expected in zip(game, by_hand, strict=True):
+            np.testing.assert_allclose(part(x), expected(np.asarray(x)), rtol=1e-6, atol=1e-12)
+            gradient = jax.grad(lambda x, part=part: part(x).sum())(x)
+            np.testing.assert_allclose(gradient, (part(x + 1e-5) - part(x - 1e-5)) / 2e-5, rtol=1e-6, atol=1e-9)
+        both = game.discriminator(x, x[::-1])
+        np.testing.assert_allclose(both, by_hand[0](np.asarray(x)) + by_hand[1](np.asarray(x)[::-1]), rtol=1e-6)
+        assert not np.allclose(both, game.discriminator(x[::-1], x), rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", adversarial.GAMES)
+def test_games_at_extreme_logits(name):
+    """+-1e4: finite values and gradients."""
+    for part in adversarial.GAMES[name]:
+        values, gradients = jax.vmap(jax.value_and_grad(part))(jnp.array([1e4, -1e4]))
+        assert jnp.isfinite(values).all() and jnp.isfinite(gradients).all()
+
+
+def test_the_best_discriminator_of_least_squares():
+    """D* = (b p + a q) / (p + q), and with b - c = 1, b - a = 2 the generator's value is Pearson's chi^2 / 2."""
+    p, q = np.random.default_rng(0).dirichlet(np.ones(7), 2)
+    a, b, c = -1.0, 1.0, 0.0
+    game = adversarial.least_squares(a, b, c)
+    best = (b * p + a * q) / (p + q)
+
+    def loss(output):
+        return jnp.sum(p * game.real(output) + q * game.fake(output))
+
+    np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(best)), 0, atol=1e-7)
+    of_generator = np.sum((p + q) * np.asarray(game.generator(best)))  # the real half does not depend on the generator
+    assert of_generator == pytest.approx(0.5 * np.sum((2 * q - (p + q)) ** 2 / (p + q)), rel=1e-6)
+
+
+def test_one_sided_smoothing():
+    """The best D is t p / (p + q), and 0 where there are only fakes; t = 1 is the game itself."""
+    p, q, t = np.array([0.6, 0.4, 0.0]), np.array([0.2, 0.3, 0.5]), 0.9
+    game = adversarial.smoothed(adversarial.NON_SATURATING, t)
+    with jax.enable_x64(True):
+        best = jnp.log(t * p / (p + q - t * p))
+        gradient = jax.grad(lambda m: jnp.sum(p * game.real(m) + q * game.fake(m)))(jnp.maximum(best, -50.0))
+        np.testing.assert_allclose(gradient, 0, atol=1e-12)
+    whole = adversarial.smoothed(adversarial.NON_SATURATING, 1.0)
+    np.testing.assert_array_equal(whole.real(LOGIT), adversarial.NON_SATURATING.real(LOGIT))
+    with pytest.raises(ValueError, match=r"target must lie in \(0, 1\]; got 1.1"):
+        adversarial.smoothed(game, 1.1)
+
+
+def test_gradient_penalties():
+    """Of D(x) = w . x + x . A x / 2, whose gradient is known; finite where it is 0; through the weights too."""
+    random = np.random.default_rng(0)
+    w, a, x = random.normal(size=3), random.normal(size=(3, 3)), random.normal(size=3)
+    a = a + a.T
+
+    def critic(x, w=w):
+        return w @ x + 0.5 * x @ a @ x
+
+    norm = np.linalg.norm(w + a @ x)
+    assert float(adversarial.gradient_penalty(critic, x)) == pytest.approx((norm - 1) ** 2, rel=1e-5)
+    assert float(adversarial.gradient_penalty(critic, x, target=0.0)) == pytest.approx(norm**2, rel=1e-5)
+    assert float(adversarial.r1_penalty(critic, x)) == pytest.approx(norm**2 / 2, rel=1e-5)
+    through = jax.grad(lambda w: adversarial.gradient_penalty(lambda x: critic(x, w), x))(jnp.asarray(w))
+    np.testing.assert_allclose(through, 2 * (norm - 1) * (w + a @ x) / norm, rtol=1e-4)
+    flat = jax.value_and_grad(lambda w: adversarial.gradient_penalty(lambda x: w @ x, x))(jnp.zeros(3))
+    assert float(flat[0]) == 1 and jnp.isfinite(flat[1]).all()
+
+
+def test_between():
+    """On the line, uniform: mean 1/2 and variance 1/12 of the share within 4 standard errors; one share per example."""
+    keys = jax.random.split(jax.random.key(0), 10_000)
+    real, fake = jnp.array([3.0, 1.0]), jnp.array([1.0, 2.0])
+    points = jax.vmap(adversarial.between, in_axes=(0, None, None))(keys, real, fake)
+    share = np.asarray((points - fake) / (real - fake))
+    np.testing.assert_allclose(share[:, 0], share[:, 1], atol=1e-5)
+    assert abs(share[:, 0].mean() - 0.5) < 4 * np.sqrt(1 / 12 / 10_000)
+    assert abs(share[:, 0].var() - 1 / 12) < 4 * np.sqrt(1 / 180 / 10_000)
+    with pytest.raises(AssertionError):
+        adversarial.between(keys[0], real, fake[:1])
