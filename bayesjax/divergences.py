@@ -87,12 +87,17 @@ def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any)
     return float(max(distance, 0.0))
 
 
-def gaussian_kernel(scales: Sequence[float] | Array) -> PairKernel:
+def square_distances(x: Array, y: Array) -> Array:
+    """|x_i - y_j|^2 of `[n, dim]` and `[m, dim]`, `[n, m]`."""
+    products = jnp.matmul(x, y.T, precision="highest")  # a difference of large numbers, which TPUs would round
+    return jnp.maximum(jnp.sum(x**2, axis=-1)[:, None] + jnp.sum(y**2, axis=-1) - 2 * products, 0.0)
+
+
+def gaussian_kernel(scales: Sequence[float | Array]) -> PairKernel:
     """k(x, y) = sum_s exp(-|x - y|^2 / (2 s^2)), over scales s > 0 in units of x."""
 
     def kernel(x: Array, y: Array) -> Array:
-        products = jnp.matmul(x, y.T, precision="highest")  # a difference of large numbers, which TPUs would round
-        squares = jnp.maximum(jnp.sum(x**2, axis=-1)[:, None] + jnp.sum(y**2, axis=-1) - 2 * products, 0.0)
+        squares = square_distances(x, y)
         return sum((jnp.exp(-squares / (2 * scale**2)) for scale in scales), jnp.zeros(()))
 
     return kernel

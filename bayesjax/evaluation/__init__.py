@@ -1,6 +1,6 @@
 """Arrays in, arrays out: what draws predict, how good it is, how far samples are from data, how well chains mix."""
 
-from bayesjax.evaluation import agreement, calibration, likelihood, segmentation, uncertainty
+from bayesjax.evaluation import agreement, calibration, fidelity, likelihood, segmentation, uncertainty
 from bayesjax.evaluation.diagnostics import (
     chains_first,
     e_bfmi,
@@ -20,20 +20,25 @@ from bayesjax.evaluation.predictive import (
     predict,
 )
 from bayesjax.evaluation.projected_divergence import ProjectedDivergence, kernel_density
+from bayesjax.evaluation.two_sample import TwoSampleTest, median_distance, mmd_test
 
 __all__ = [
     "Estimate",
     "ProjectedDivergence",
+    "TwoSampleTest",
     "agreement",
     "calibration",
     "chains_first",
     "e_bfmi",
     "effective_sample_size",
     "error_rate",
+    "fidelity",
     "kernel_density",
     "likelihood",
     "mean_estimate",
     "mean_over_points",
+    "median_distance",
+    "mmd_test",
     "monte_carlo_error",
     "negative_log_likelihood",
     "predict",
