@@ -2,6 +2,7 @@
 
 from bayesjax.kernels.adaptation import AdaptInfo, AdaptState, adapt
 from bayesjax.kernels.alternate import Alternate, AlternateInfo, AlternateState, alternate, repeat
+from bayesjax.kernels.averaging import AveragingState, averaging
 from bayesjax.kernels.carrying import CarryingState, carrying
 from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
 from bayesjax.kernels.leapfrog import trajectory
@@ -21,6 +22,7 @@ __all__ = [
     "Alternate",
     "AlternateInfo",
     "AlternateState",
+    "AveragingState",
     "CarryingState",
     "Cyclical",
     "HMCInfo",
@@ -40,6 +42,7 @@ __all__ = [
     "SGNHTState",
     "adapt",
     "alternate",
+    "averaging",
     "carrying",
     "clip_weights",
     "cyclical",

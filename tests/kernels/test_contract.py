@@ -107,6 +107,7 @@ REGISTRY = {
     "hmc with a dense mass": Entry(lambda density: hmc(density, step_size=0.3, inverse_mass_matrix=DENSE)),
     "hmc": Entry(lambda density: hmc(density, step_size=0.3)),
     "hmc that keeps its gradient": Entry(keeping),
+    "averaging": Entry(lambda density: kernels.averaging(hot(density), 0.9)),
     "particles": Entry(lambda density: kernels.particles(hot(density), NUM), stacked),
     "alternate": Entry(game, lambda: {"first": position(), "second": stacked()}),
     "repeat": Entry(lambda density: kernels.repeat(hot(density), 3)),

@@ -1,0 +1,88 @@
+"""CycleGAN: two translations, X to Y by G and Y to X by F, that undo one another.
+
+    min_{G, F} max_{D_X, D_Y}  V(G, D_Y) + V(F, D_X) + lambda ( E_x |F(G(x)) - x|_1 + E_y |G(F(y)) - y|_1 )
+                               + lambda identity ( E_y |G(y) - y|_1 + E_x |F(x) - x|_1 )
+
+with least squares for V, lambda = 10, identity = 0.5 where colours are to stay. Norms are means over pixels, as in the
+authors' program. Discriminators see images from a pool of former fakes, so that they do not forget them. Source: Zhu,
+Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV 2017; the
+pool: Shrivastava et al., "Learning from simulated and unsupervised images", CVPR 2017.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from bayesjax.types import Array, PRNGKey
+
+Translate = Callable[[Array], Array]
+
+
+def cycle_loss(there: Translate, back: Translate, x: Array) -> Array:
+    """|back(there(x)) - x|_1, a mean over the pixels of one example or of several."""
+    return distance(back(there(x)), x)
+
+
+def identity_loss(there: Translate, y: Array) -> Array:
+    """|there(y) - y|_1 of an image that is in the target's domain already, a mean over its pixels."""
+    return distance(there(y), y)
+
+
+def distance(a: Array, b: Array) -> Array:
+    """The mean absolute difference."""
+    chex.assert_equal_shape([a, b])
+    return jnp.abs(a - b).mean()
+
+
+class ImagePool(NamedTuple):
+    """Former fakes.
+
+    Attributes:
+      images: `[size, ...]`.
+      num: int32 scalar, how many there are.
+    """
+
+    images: Array
+    num: Array
+
+
+def empty_pool(size: int, shape: tuple[int, ...]) -> ImagePool:
+    """A pool without images.
+
+    Raises:
+      ValueError: if it has no room.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1; got {size}")
+    return ImagePool(jnp.zeros((size, *shape)), jnp.zeros((), jnp.int32))
+
+
+def exchange(rng_key: PRNGKey, pool: ImagePool, fakes: Array) -> tuple[ImagePool, Array]:
+    """Puts fakes into the pool; what comes out is for the discriminator.
+
+    While there is room each fake is kept and also comes out. Then, with probability 1/2, it takes the place of a former
+    one, drawn at random, which comes out instead; or it comes out itself and is not kept.
+
+    Args:
+      rng_key: of the choices.
+      pool: the pool.
+      fakes: `[n, ...]`, taken one after another.
+    """
+    chex.assert_equal_shape_suffix([pool.images, fakes], fakes.ndim - 1)
+    size = len(pool.images)
+
+    def one(pool: ImagePool, keyed: tuple[PRNGKey, Array]) -> tuple[ImagePool, Array]:
+        key, fake = keyed
+        place_key, coin_key = jax.random.split(key)
+        is_full = pool.num == size
+        place = jnp.where(is_full, jax.random.randint(place_key, (), 0, size), pool.num)
+        is_kept = ~is_full | jax.random.bernoulli(coin_key)
+        former = pool.images[place]
+        images = pool.images.at[place].set(jnp.where(is_kept, fake, former))
+        out = jnp.where(is_full & is_kept, former, fake)
+        return ImagePool(images, jnp.minimum(pool.num + 1, size)), out
+
+    return jax.lax.scan(one, pool, (jax.random.split(rng_key, len(fakes)), fakes))

@@ -1,0 +1,81 @@
+"""InfoGAN: a game in which part of the noise, the code c, must be readable from the image.
+
+    min_{G, Q} max_D  V(D, G) - lambda I_Q,     I_Q = E_{c, z} log Q(c | G(z, c)) + H(c) <= I(c; G(z, c))
+
+Q is a head on the discriminator's features: a categorical distribution for each categorical code, a Gaussian for the
+continuous ones. H(c) does not depend on the networks, but with it I_Q is a bound in nats, from 0 (nothing can be read)
+to H(c) = ln 10 for a code of ten classes. Source: Chen et al., "InfoGAN: interpretable representation learning by
+information maximizing generative adversarial nets", NIPS 2016.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from bayesjax.objectives.heteroscedastic import categorical_log_likelihood, gaussian_log_likelihood
+from bayesjax.types import Array, PRNGKey
+
+
+class Code(NamedTuple):
+    """The code of one example.
+
+    Attributes:
+      categorical: one integer for each categorical code, `[num_categorical]`.
+      continuous: uniform on (-1, 1), `[num_continuous]`.
+    """
+
+    categorical: Array
+    continuous: Array
+
+
+class CodeHead(NamedTuple):
+    """What Q says of one image.
+
+    Attributes:
+      logits: of each categorical code, a sequence of `[num_classes]`.
+      mean, log_scale: of the continuous codes, `[num_continuous]`.
+    """
+
+    logits: Sequence[Array]
+    mean: Array
+    log_scale: Array
+
+
+def sample_code(rng_key: PRNGKey, num_classes: Sequence[int], num_continuous: int) -> Code:
+    """A code from its prior: uniform classes, and uniform numbers in (-1, 1)."""
+    categorical_key, continuous_key = jax.random.split(rng_key)
+    return Code(
+        jax.random.randint(categorical_key, (len(num_classes),), 0, jnp.asarray(num_classes, int)),
+        jax.random.uniform(continuous_key, (num_continuous,), minval=-1.0, maxval=1.0),
+    )
+
+
+def as_input(code: Code, num_classes: Sequence[int]) -> Array:
+    """What the generator gets: one-hot classes and the numbers, `[sum of num_classes + num_continuous]`."""
+    one_hot = [jax.nn.one_hot(code.categorical[..., i], num) for i, num in enumerate(num_classes)]
+    return jnp.concatenate([*one_hot, code.continuous], axis=-1)
+
+
+def entropy(num_classes: Sequence[int], num_continuous: int) -> float:
+    """H(c) in nats: sum of ln K over the categorical codes, and ln 2 for each continuous one."""
+    return sum(map(math.log, num_classes)) + num_continuous * math.log(2)
+
+
+def log_prob(head: CodeHead, code: Code) -> tuple[Array, Array]:
+    """Log Q(c | x) of the categorical and of the continuous codes, two scalars in nats."""
+    chex.assert_equal_shape([head.mean, head.log_scale, code.continuous])
+    chex.assert_shape(code.categorical, (len(head.logits),))
+    categorical = [categorical_log_likelihood(logits, code.categorical[i]) for i, logits in enumerate(head.logits)]
+    continuous = gaussian_log_likelihood(head.mean, 2 * head.log_scale, code.continuous)
+    return sum(categorical, jnp.zeros(())), continuous
+
+
+def information(head: CodeHead, code: Code) -> Array:
+    """I_Q of one example: log Q(c | x) + H(c), a scalar; minus it, lambda times, is added to G's and Q's loss."""
+    num_classes = [logits.shape[-1] for logits in head.logits]
+    categorical, continuous = log_prob(head, code)
+    return categorical + continuous + entropy(num_classes, code.continuous.shape[-1])
