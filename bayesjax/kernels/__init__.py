@@ -4,6 +4,7 @@ from bayesjax.kernels.adaptation import AdaptInfo, AdaptState, adapt
 from bayesjax.kernels.alternate import Alternate, AlternateInfo, AlternateState, alternate, repeat
 from bayesjax.kernels.averaging import AveragingState, averaging
 from bayesjax.kernels.carrying import CarryingState, carrying
+from bayesjax.kernels.game_descent import GameDescentInfo, GameDescentState, game_descent
 from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
 from bayesjax.kernels.leapfrog import trajectory
 from bayesjax.kernels.nuts import NUTSInfo, nuts
@@ -25,6 +26,8 @@ __all__ = [
     "AveragingState",
     "CarryingState",
     "Cyclical",
+    "GameDescentInfo",
+    "GameDescentState",
     "HMCInfo",
     "HMCState",
     "Kernel",
@@ -47,6 +50,7 @@ __all__ = [
     "clip_weights",
     "cyclical",
     "fixed",
+    "game_descent",
     "hmc",
     "nuts",
     "optimize",

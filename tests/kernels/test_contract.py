@@ -74,6 +74,15 @@ def game(density):
     return kernels.alternate(first=hot(density), second=kernels.particles(kernels.sgld(density, step_size=0.1), NUM))
 
 
+def duel(density):
+    """Two players who descend at once, optimistically: its state remembers."""
+
+    def loss(params, rng_key, batch):
+        return jax.tree.map(jnp.negative, density(params, rng_key, batch))
+
+    return kernels.game_descent({"first": loss, "second": loss}, step_size=0.1, method="optimistic")
+
+
 class Entry(NamedTuple):
     """How to make the kernel of a density, and a position for it."""
 
@@ -110,6 +119,7 @@ REGISTRY = {
     "averaging": Entry(lambda density: kernels.averaging(hot(density), 0.9)),
     "particles": Entry(lambda density: kernels.particles(hot(density), NUM), stacked),
     "alternate": Entry(game, lambda: {"first": position(), "second": stacked()}),
+    "game_descent": Entry(duel, lambda: {"first": position(), "second": position()}),
     "repeat": Entry(lambda density: kernels.repeat(hot(density), 3)),
     "carrying": Entry(remembering),
     "adapt": Entry(lambda density: kernels.adapt(functools.partial(kernels.nuts, density), num_steps=20)),
@@ -227,16 +237,18 @@ def test_aux_is_reported_and_changes_nothing(name):
     plain, info = quick_jit(kernel.step)(jax.random.split(jax.random.key(1), 3)[0], states[0], BATCH)
     chex.assert_trees_all_close(plain.position, states[1].position, rtol=1e-6)
 
-    def player(info):
+    def aux_of(info):
         if name == "adapt":
-            return info.inner
-        return info.players["first"] if name == "alternate" else info
+            return info.inner.aux
+        if name == "game_descent":
+            return info.aux["first"]
+        return info.players["first"].aux if name == "alternate" else info.aux
 
-    assert jax.tree.leaves(player(info).aux) == []
-    aux = np.ravel(player(infos[0]).aux["b squared"])
+    assert jax.tree.leaves(aux_of(info)) == []
+    aux = np.ravel(aux_of(infos[0])["b squared"])
     if name not in ("repeat", "nuts", "adapt") and "hmc" not in name.split():  # which report their last inner step
         np.testing.assert_allclose(np.abs(aux), 0.09, rtol=1e-6)
-    assert (aux < 0).all() == (name == "optimize")  # the loss negates its aux as well
+    assert (aux < 0).all() == (name in ("optimize", "game_descent"))  # the loss negates its aux as well
 
 
 def is_moved_in_float64(kernel, position, batch):
