@@ -286,7 +286,20 @@ def regression_sets(of_sets: list[dict]) -> str:
     return "\n\n".join([table(rows, header), "± standard error over the splits."])
 
 
+def games(results: dict) -> str:
+    """Games and step sizes down, ways to move across: the factor of a step, measured and by theory."""
+    config, metrics = results["config"], results["metrics"]
+    rows = []
+    for game in config["games"]:
+        for step_size in config["step_sizes"]:
+            entries = [metrics[f"{game} {method} eta={step_size:g}"] for method in config["methods"]]
+            cells = [f"{number(entry, 4)} ({number({'value': entry['theory']}, 4)})" for entry in entries]
+            rows.append([game, f"{step_size:g}", *cells])
+    return table(rows, ["game", "step size", *(f"{method} (theory)" for method in config["methods"])])
+
+
 RENDER = {
+    "adversarial_games": games,
     "bayesian_gan": synthetic,
     "bayesian_gan_semisupervised": semisupervised,
     "bayesian_gan_step_sizes": step_sizes,

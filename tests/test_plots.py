@@ -146,3 +146,19 @@ def test_chains(tmp_path):
 def test_draws_of_one_chain_are_refused(tmp_path, plot):
     with pytest.raises(ValueError, match=r"must be \[num_chains, num_draws >= 2\]; got shape \(300,\)"):
         plot(tmp_path / "x.png", {"mu": np.zeros(300)})
+
+
+def test_portraits(tmp_path):
+    """A row for each game, a column for each method; a path that runs off does not shrink the window of the others."""
+    turns = np.linspace(0, 12, 60)
+    circle = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    rows = {"one": {"a": circle, "b": 0.5 * circle}, "two": {"a": 3 * circle, "b": circle}}
+    first = pixels(plots.portraits(tmp_path / "a.png", rows))
+    escaping = circle * np.where(np.arange(60) < 40, 1, 50)[:, None]
+    second = pixels(
+        plots.portraits(tmp_path / "b.png", {"one": {"a": escaping, "b": 0.5 * circle}, "two": rows["two"]})
+    )
+    assert first.shape == second.shape
+    right = first.shape[1] // 2 + 30
+    np.testing.assert_array_equal(first[:, right:], second[:, right:])
+    assert (first != second).any()

@@ -6,7 +6,7 @@ Colours are one per series in a fixed order; bands are one standard error.
 from bayesjax.plots.chains import energies, paths, ranks, traces
 from bayesjax.plots.images import image_grid, maps, passes
 from bayesjax.plots.lines import bands, curves, distributions, estimates
-from bayesjax.plots.points import scatter_by_group, scatter_by_label
+from bayesjax.plots.points import portraits, scatter_by_group, scatter_by_label
 
 __all__ = [
     "bands",
@@ -18,6 +18,7 @@ __all__ = [
     "maps",
     "passes",
     "paths",
+    "portraits",
     "ranks",
     "scatter_by_group",
     "scatter_by_label",
