@@ -9,77 +9,18 @@ sets, or of all language models, stands where NAME has a `*`.
 """
 
 import json
-import math
 import re
-import statistics
 import sys
 from pathlib import Path
 
 from experiments.common import RESULTS, ROOT
 from experiments.markdown import number, table
 from experiments.tables_of_benchmarks import of_benchmark
+from experiments.tables_of_games import game_of_normals, games, semisupervised, step_sizes, synthetic
 from experiments.tables_of_samplers import network_posterior, standard_posteriors, tour
 
 MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w*-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FOLDERS = {"results": RESULTS, "benchmark": ROOT / "benchmarks" / "results"}
-
-
-def synthetic(results: dict) -> str:
-    """Methods down; JS divergence and what the draws do across."""
-    metrics = results["metrics"]
-    names = list(dict.fromkeys(key.rpartition(" ")[0] for key in metrics))
-    rows = [
-        [
-            name,
-            number(metrics[f"{name} js"], 3),
-            number(metrics.get(f"{name} js_draws"), 3),
-            number(metrics.get(f"{name} js_r_hat"), 2),
-            number(metrics.get(f"{name} js_ess"), 0),
-            number(metrics.get(f"{name} logit_r_hat"), 2),
-        ]
-        for name in names
-    ]
-    header = ["method", "JS at the end (nats)", "JS of the draws", "R-hat of JS", "ESS of JS", "worst R-hat of D(x)"]
-    return table(rows, header)
-
-
-def semisupervised(results: dict) -> str:
-    """Labels down, methods across: error, mean ± sd over draws; what bayes gains, paired, ± stderr; NLL."""
-    config, metrics = results["config"], results["metrics"]
-    methods, draws = config["methods"], config["num_label_draws"]
-    spread_of = f" ± sd of {draws} draws" if draws > 1 else ""
-    errors, gained, nlls = [], [], []
-    for num in config["num_labelled"]:
-        entries = {method: metrics[f"{method} N_s={num} error %"] for method in methods}
-        spread = [number({"value": entry["value"], "stderr": entry["sd"]}, 1) for entry in entries.values()]
-        errors.append([str(num), *spread])
-        nlls.append([str(num), *(number(metrics[f"{method} N_s={num} nll"], 2) for method in methods)])
-        if "bayes" in methods and draws > 1:
-            gains = []
-            for entry in entries.values():
-                gain = [other - bayes for other, bayes in zip(entry["errors"], entries["bayes"]["errors"], strict=True)]
-                stderr = statistics.stdev(gain) / math.sqrt(len(gain))
-                gains.append(number({"value": statistics.mean(gain), "stderr": stderr}, 1) if any(gain) else "-")
-            gained.append([str(num), *gains])
-    tables = {f"error %{spread_of}": errors, "error % less that of bayes ± stderr, paired": gained, "nll": nlls}
-    return "\n\n".join(table(lines, [f"{name}: labels", *methods]) for name, lines in tables.items() if lines)
-
-
-def step_sizes(results: dict) -> str:
-    """Temperatures and frictions down, learning rates across: kinetic temperature / T of D and of the generators."""
-    config, rows = results["config"], []
-    for temperature in config["temperatures"]:
-        for friction in config["frictions"]:
-            row = [f"{temperature:g}", f"{friction:g}"]
-            for rate in config["learning_rates"]:
-                name = f"T={temperature:g} friction={friction:g} learning_rate={rate:g}"
-                ratios = [
-                    results["metrics"][f"{name} {player} kinetic temperature / T"]["value"]
-                    for player in ("discriminator", "generator")
-                ]
-                row.append("diverges" if None in ratios else " / ".join(f"{ratio:.3g}" for ratio in ratios))
-            rows.append(row)
-    return table(rows, ["T", "friction", *(f"learning rate {rate:g}" for rate in config["learning_rates"])])
 
 
 def auto_encoder(results: dict) -> str:
@@ -286,18 +227,6 @@ def regression_sets(of_sets: list[dict]) -> str:
     return "\n\n".join([table(rows, header), "± standard error over the splits."])
 
 
-def games(results: dict) -> str:
-    """Games and step sizes down, ways to move across: the factor of a step, measured and by theory."""
-    config, metrics = results["config"], results["metrics"]
-    rows = []
-    for game in config["games"]:
-        for step_size in config["step_sizes"]:
-            entries = [metrics[f"{game} {method} eta={step_size:g}"] for method in config["methods"]]
-            cells = [f"{number(entry, 4)} ({number({'value': entry['theory']}, 4)})" for entry in entries]
-            rows.append([game, f"{step_size:g}", *cells])
-    return table(rows, ["game", "step size", *(f"{method} (theory)" for method in config["methods"])])
-
-
 RENDER = {
     "adversarial_games": games,
     "bayesian_gan": synthetic,
@@ -310,6 +239,7 @@ RENDER = {
     "bayesian_rnn": lambda results: language_models([results]),
     "bayesian_segnet": labelled_pixels,
     "bnn_posterior": network_posterior,
+    "gan_theory": game_of_normals,
     "hmc_regression": lambda results: regression_sets([results]),
     "hmc_tour": tour,
     "standard_posteriors": standard_posteriors,

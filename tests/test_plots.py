@@ -162,3 +162,14 @@ def test_portraits(tmp_path):
     right = first.shape[1] // 2 + 30
     np.testing.assert_array_equal(first[:, right:], second[:, right:])
     assert (first != second).any()
+
+
+def test_adversaries(tmp_path):
+    """A panel for each moment; where noise is sent is drawn too: another map, another picture."""
+    x = np.linspace(-3, 3, 50)
+    lines = {"data": np.exp(-(x**2)), "generator": np.exp(-((x - 1) ** 2)), "D": 1 / (1 + np.exp(x))}
+    noise = np.linspace(-1, 1, 5)
+    panels = {"start": lines, "end": lines}
+    first = pixels(plots.adversaries(tmp_path / "a.png", x, panels, {"start": (noise, noise), "end": (noise, noise)}))
+    moved = plots.adversaries(tmp_path / "b.png", x, panels, {"start": (noise, noise), "end": (noise, noise + 1)})
+    assert (pixels(moved) != first).any()

@@ -1,4 +1,4 @@
-"""Curves with their errors, bands over one input, distributions of numbers."""
+"""Curves with their errors, bands over one input, distributions of numbers, a GAN in one dimension."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -128,4 +128,34 @@ def distributions(
     for axis in axes:
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
+    return save(figure, path)
+
+
+def adversaries(
+    path: str | Path,
+    x: np.ndarray,
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    maps: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> Path:
+    """A GAN in one dimension, a panel for each moment: densities, discriminators, and where noise is sent.
+
+    Args:
+      path: the PNG to write.
+      x: `[num]`, ascending.
+      panels: `{title: {name: values [num]}}`; names that begin with D are discriminators, dashed, the rest densities.
+      maps: `{title: (noise [n], what the generator makes of it [n])}`, drawn below as lines from noise to x.
+    """
+    figure, axes = new(3.1 * len(panels), 3.6, nrows=2, ncols=len(panels), sharex=True, sharey="row", squeeze=False,
+                       gridspec_kw={"height_ratios": (4, 1)})  # fmt: skip
+    for column, (title, lines) in zip(axes.T, panels.items(), strict=True):
+        for name, values in lines.items():
+            column[0].plot(x, values, label=name, linestyle="--" if name.startswith("D") else "-", linewidth=1.3)
+        noise, made = maps[title]
+        for start, end in zip(noise, made, strict=True):
+            column[1].plot([end, start], [1, 0], color="0.4", linewidth=0.6)
+        column[0].set(title=title)
+        column[0].grid(alpha=0.3)
+        column[1].set(xlim=(x[0], x[-1]), ylim=(0, 1))
+        column[1].set_yticks([0, 1], labels=["z", "x"])
+    axes[0, 0].legend(fontsize=8)
     return save(figure, path)

@@ -1,0 +1,88 @@
+"""The README's tables of games: GANs and Bayesian GANs, and how their players move."""
+
+import math
+import statistics
+
+from experiments.markdown import number, table
+
+
+def synthetic(results: dict) -> str:
+    """Methods down; JS divergence and what the draws do across."""
+    metrics = results["metrics"]
+    names = list(dict.fromkeys(key.rpartition(" ")[0] for key in metrics))
+    rows = [
+        [
+            name,
+            number(metrics[f"{name} js"], 3),
+            number(metrics.get(f"{name} js_draws"), 3),
+            number(metrics.get(f"{name} js_r_hat"), 2),
+            number(metrics.get(f"{name} js_ess"), 0),
+            number(metrics.get(f"{name} logit_r_hat"), 2),
+        ]
+        for name in names
+    ]
+    header = ["method", "JS at the end (nats)", "JS of the draws", "R-hat of JS", "ESS of JS", "worst R-hat of D(x)"]
+    return table(rows, header)
+
+
+def semisupervised(results: dict) -> str:
+    """Labels down, methods across: error, mean ± sd over draws; what bayes gains, paired, ± stderr; NLL."""
+    config, metrics = results["config"], results["metrics"]
+    methods, draws = config["methods"], config["num_label_draws"]
+    spread_of = f" ± sd of {draws} draws" if draws > 1 else ""
+    errors, gained, nlls = [], [], []
+    for num in config["num_labelled"]:
+        entries = {method: metrics[f"{method} N_s={num} error %"] for method in methods}
+        spread = [number({"value": entry["value"], "stderr": entry["sd"]}, 1) for entry in entries.values()]
+        errors.append([str(num), *spread])
+        nlls.append([str(num), *(number(metrics[f"{method} N_s={num} nll"], 2) for method in methods)])
+        if "bayes" in methods and draws > 1:
+            gains = []
+            for entry in entries.values():
+                gain = [other - bayes for other, bayes in zip(entry["errors"], entries["bayes"]["errors"], strict=True)]
+                stderr = statistics.stdev(gain) / math.sqrt(len(gain))
+                gains.append(number({"value": statistics.mean(gain), "stderr": stderr}, 1) if any(gain) else "-")
+            gained.append([str(num), *gains])
+    tables = {f"error %{spread_of}": errors, "error % less that of bayes ± stderr, paired": gained, "nll": nlls}
+    return "\n\n".join(table(lines, [f"{name}: labels", *methods]) for name, lines in tables.items() if lines)
+
+
+def step_sizes(results: dict) -> str:
+    """Temperatures and frictions down, learning rates across: kinetic temperature / T of D and of the generators."""
+    config, rows = results["config"], []
+    for temperature in config["temperatures"]:
+        for friction in config["frictions"]:
+            row = [f"{temperature:g}", f"{friction:g}"]
+            for rate in config["learning_rates"]:
+                name = f"T={temperature:g} friction={friction:g} learning_rate={rate:g}"
+                ratios = [
+                    results["metrics"][f"{name} {player} kinetic temperature / T"]["value"]
+                    for player in ("discriminator", "generator")
+                ]
+                row.append("diverges" if None in ratios else " / ".join(f"{ratio:.3g}" for ratio in ratios))
+            rows.append(row)
+    return table(rows, ["T", "friction", *(f"learning rate {rate:g}" for rate in config["learning_rates"])])
+
+
+def games(results: dict) -> str:
+    """Games and step sizes down, ways to move across: the factor of a step, measured and by theory."""
+    config, metrics = results["config"], results["metrics"]
+    rows = []
+    for game in config["games"]:
+        for step_size in config["step_sizes"]:
+            entries = [metrics[f"{game} {method} eta={step_size:g}"] for method in config["methods"]]
+            cells = [f"{number(entry, 4)} ({number({'value': entry['theory']}, 4)})" for entry in entries]
+            rows.append([game, f"{step_size:g}", *cells])
+    return table(rows, ["game", "step size", *(f"{method} (theory)" for method in config["methods"])])
+
+
+def game_of_normals(results: dict) -> str:
+    """What the toys show in a line; moments of the game down, densities and values across."""
+    metrics = results["metrics"]
+    titles = list(dict.fromkeys(name.partition(": ")[0] for name in metrics if ": " in name))
+    measures = list(dict.fromkeys(name.partition(": ")[2] for name in metrics if ": " in name))
+    rows = [[title, *(number(metrics[f"{title}: {what}"], 4) for what in measures)] for title in titles]
+    worst = {what: f"{metrics[f'toys {what}']['value']:.0e}" for what in ("D - D*", "V + ln 4 - 2 JS")}
+    found = " and ".join(f"{what} = {value}" for what, value in worst.items())
+    toys = f"The largest of {results['config']['num_toys']} pairs of discrete distributions: {found}."
+    return "\n\n".join([table(rows, ["moment", *measures]), toys])
