@@ -6,6 +6,7 @@ Paper: Fortunato, Blundell & Vinyals, "Bayesian recurrent neural networks", 2017
     python -m experiments.bayesian_rnn                          quick: a Markov chain of known entropy, under a minute
     python -m experiments.bayesian_rnn --preset paper           PTB, 200 units, seven hours on one core
     python -m experiments.bayesian_rnn --preset bbb             one of its methods (lstm, dropout, bbb, bbb_sharpened)
+    python -m experiments.bayesian_rnn --preset bbb_half        one with another setting (dropout_light, bbb_quarter)
     python -m experiments.bayesian_rnn --preset medium          PTB, 650 units as in the paper: for a GPU
 
 Text is read as --num-streams parallel streams, in windows of --length words; the LSTM's state goes on from window to
@@ -79,7 +80,12 @@ PAPER = dataclasses.replace(
 )
 MEDIUM = dataclasses.replace(PAPER, preset="medium", features=650, num_epochs=40, weight_range=0.05, dropout_rate=0.5)
 ONE_BY_ONE = [dataclasses.replace(PAPER, preset=name, methods=(name,)) for name in METHODS]
-PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, MEDIUM, *ONE_BY_ONE)}
+TRIED = [
+    dataclasses.replace(PAPER, preset="dropout_light", methods=("dropout",), dropout_rate=0.2),
+    dataclasses.replace(PAPER, preset="bbb_half", methods=("bbb",), kl_weight=0.5),
+    dataclasses.replace(PAPER, preset="bbb_quarter", methods=("bbb",), kl_weight=0.25),
+]
+PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, MEDIUM, *ONE_BY_ONE, *TRIED)}
 
 if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once

@@ -106,12 +106,14 @@ def language_models(of_runs: list[dict]) -> str:
         for name in config["methods"]:
             entries = [metrics.get(f"{name} {what}") for what in across]
             published = [f"{entry['paper']}" for entry in entries[:2] if entry and "paper" in entry]
+            setting = {"lstm": "-", "dropout": f"rate {config['dropout_rate']:g}"}
             cells = [*map(number, entries, digits), f"{config['num_epochs']}", " / ".join(published) or "-"]
-            rows[metrics[f"{name} validation"]["value"], name] = [name, *cells]
+            tempered = f"divergence x {config['kl_weight']:g}"
+            rows[metrics[f"{name} validation"]["value"], name] = [name, setting.get(name, tempered), *cells]
     note = "Perplexity a word, after the epoch that is best on the validation text."
     if "known perplexity" in of_runs[0]["metrics"]:
         note += f" The least that there can be: {number(of_runs[0]['metrics']['known perplexity'], 2)}."
-    header = ["method", *across.values(), "epochs in all", "published"]
+    header = ["method", "setting", *across.values(), "epochs in all", "published"]
     return "\n\n".join([table([rows[key] for key in sorted(rows, reverse=True)], header), note])
 
 
