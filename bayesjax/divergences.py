@@ -89,6 +89,8 @@ def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any)
 
 def square_distances(x: Array, y: Array) -> Array:
     """|x_i - y_j|^2 of `[n, dim]` and `[m, dim]`, `[n, m]`."""
+    centre = jax.lax.stop_gradient(y.mean(axis=0))  # distances do not change, and less of them cancels
+    x, y = x - centre, y - centre
     products = jnp.matmul(x, y.T, precision="highest")  # a difference of large numbers, which TPUs would round
     return jnp.maximum(jnp.sum(x**2, axis=-1)[:, None] + jnp.sum(y**2, axis=-1) - 2 * products, 0.0)
 

@@ -98,7 +98,7 @@ class Carried(NamedTuple):
 
 
 class Given(NamedTuple):
-    """The batch that one player of `kernels.alternate` sees: the data and where the other players stand.
+    """The batch that one player of a game (`kernels.alternate`, `game_descent`) sees: data, and where the others stand.
 
     Attributes:
       data: the batch of the whole game.

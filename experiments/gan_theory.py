@@ -6,7 +6,7 @@ Paper: Goodfellow et al., "Generative adversarial nets", NIPS 2014, propositions
     python -m experiments.gan_theory --preset paper      more toys, longer
 
 Two demonstrations. On --num-toys pairs of distributions p, q over a few outcomes a table of logits is trained to the
-best discriminator, by gradient descent: it must be D* = p / (p + q), and the value V(D*) = -ln 4 + 2 JS(p, q). Then a
+best discriminator, by L-BFGS: it must be D* = p / (p + q), and the value V(D*) = -ln 4 + 2 JS(p, q). Then a
 whole GAN in one dimension: data N(m, s^2), a generator b + a z of normal noise, and a discriminator whose logit is a
 polynomial of degree two, so that D* is among its functions and every density is known. Four panels as in the paper's
 figure: at the start; after the discriminator alone has been trained; after the generator's next steps; at the end.
@@ -107,7 +107,7 @@ def generate(params: Any, z: Any) -> Any:
     return params["shift"] + jnp.exp(params["log_scale"]) * z
 
 
-def players(config: Config, num_sweeps: int) -> tuple[kernels.Kernel, kernels.Kernel]:
+def players(config: Config, num_alone: int) -> tuple[kernels.Kernel, kernels.Kernel]:
     """The kernels of discriminator and generator."""
     game = adversarial.NON_SATURATING
 
@@ -122,8 +122,8 @@ def players(config: Config, num_sweeps: int) -> tuple[kernels.Kernel, kernels.Ke
     def descend(loss: Any, num_steps: int) -> kernels.Kernel:
         return kernels.optimize(loss, optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps), b1=0.5))
 
-    discriminator = descend(of_discriminator, num_sweeps * config.discriminator_steps)
-    return kernels.repeat(discriminator, config.discriminator_steps), descend(of_generator, num_sweeps)
+    discriminator = descend(of_discriminator, (num_alone + config.num_steps) * config.discriminator_steps)
+    return kernels.repeat(discriminator, config.discriminator_steps), descend(of_generator, config.num_steps)
 
 
 def real(batch_size: int, rng_key: jax.Array, step: jax.Array) -> jax.Array:
@@ -137,7 +137,7 @@ def stages(run: common.Experiment) -> dict[str, dict[str, dict[str, float]]]:
     data_key, init_key, alone_key, game_key, rest_key = jax.random.split(jax.random.key(config.seed), 5)
     batches = jax.tree_util.Partial(functools.partial(real, config.batch_size), data_key)
     num_alone, num_few = config.num_steps // 10, 50
-    discriminator, generator = players(config, config.num_steps + num_alone)
+    discriminator, generator = players(config, num_alone)
     still = kernels.Kernel(generator.init, lambda rng_key, state, batch: (state, None))
     position = jax.tree.map(
         jnp.asarray, {"discriminator": {"bias": 0.0, "slope": 0.3, "curvature": 0.0}, "generator": START}
@@ -174,7 +174,8 @@ def curves(position: dict[str, dict[str, float]]) -> dict[str, np.ndarray]:
 
 def judged(lines: dict[str, np.ndarray]) -> dict[str, float]:
     """By quadrature: how far D is from D* where there is mass, the value of the game, and twice JS less ln 4."""
-    p, q, d = (lines[name] for name in ("data", "generator", "D"))
+    p, q = lines["data"], lines["generator"]
+    d = np.clip(lines["D"], 1e-300, 1 - 1e-16)  # where it is sure to rounding
     mixture = (p + q) / 2
 
     def integral(values: np.ndarray) -> float:

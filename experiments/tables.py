@@ -9,6 +9,7 @@ sets, or of all language models, stands where NAME has a `*`.
 """
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -109,7 +110,8 @@ def language_models(of_runs: list[dict]) -> str:
             setting = {"lstm": "-", "dropout": f"rate {config['dropout_rate']:g}"}
             cells = [*map(number, entries, digits), f"{config['num_epochs']}", " / ".join(published) or "-"]
             tempered = f"divergence x {config['kl_weight']:g}"
-            rows[metrics[f"{name} validation"]["value"], name] = [name, setting.get(name, tempered), *cells]
+            place = metrics[f"{name} validation"]["value"] or math.inf, name  # what is not finite is written as null
+            rows[place] = [name, setting.get(name, tempered), *cells]
     note = "Perplexity a word, after the epoch that is best on the validation text."
     if "known perplexity" in of_runs[0]["metrics"]:
         note += f" The least that there can be: {number(of_runs[0]['metrics']['known perplexity'], 2)}."

@@ -7,9 +7,9 @@
     density, coverage       the same, robust to outliers: reach is of the data alone
 
 The first two are called Inception distances (FID, KID) only with the features of the Inception network of 2015; with
-others they are to be named by those. All shrink or grow with the number of samples, so that numbers compare only at
-equal numbers: what depends on them carries them. `two_sample.py` has a test with a p-value; `likelihood.py` has Parzen
-windows. Sources: Heusel et al., "GANs trained by a two time-scale update rule", NIPS 2017; Bińkowski et al.,
+others they are to be named by those. All but the kernel distance shrink or grow with the number of samples, so that
+they compare only at equal numbers: results carry them. `two_sample.py` has a test with a p-value; `likelihood.py` has
+Parzen windows. Sources: Heusel et al., "GANs trained by a two time-scale update rule", NIPS 2017; Bińkowski et al.,
 "Demystifying MMD GANs", ICLR 2018; Salimans et al., "Improved techniques for training GANs", NIPS 2016; Kynkäänniemi et
 al., "Improved precision and recall metric", NeurIPS 2019; Naeem et al., "Reliable fidelity and diversity metrics for
 generative models", ICML 2020.
@@ -93,11 +93,13 @@ class Modes(NamedTuple):
       found: components with at least one sample near.
       high_quality: share of samples near a component.
       divergence: KL in nats from the components' shares among those to equal shares; infinite if there are none.
+      num_fake: the number of samples.
     """
 
     found: int
     high_quality: float
     divergence: float
+    num_fake: int
 
 
 def frechet_distance(real: ArrayLike, fake: ArrayLike) -> Distance:
@@ -216,7 +218,7 @@ def modes(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_deviation
     shares = np.bincount(distances.argmin(axis=1)[is_near], minlength=len(centres)) / max(is_near.sum(), 1)
     logs = np.log(np.maximum(shares, 1e-300) * len(centres))
     divergence = float(np.sum(shares * logs)) if is_near.any() else np.inf
-    return Modes(int((shares > 0).sum()), float(is_near.mean()), divergence)
+    return Modes(int((shares > 0).sum()), float(is_near.mean()), divergence, len(samples))
 
 
 def _features(real: Any, fake: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -232,7 +234,7 @@ def _features(real: Any, fake: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Squared distances `[len(x), len(y)]`."""
+    """Squared distances `[len(x), len(y)]`, as `divergences.square_distances` in float64."""
     return np.maximum(np.sum(x**2, axis=1)[:, None] + np.sum(y**2, axis=1) - 2 * x @ y.T, 0.0)
 
 

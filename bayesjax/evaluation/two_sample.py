@@ -15,6 +15,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bayesjax.divergences import PairKernel, gaussian_kernel, square_distances
 from bayesjax.types import Array, PRNGKey
@@ -59,17 +60,23 @@ def mmd_test(
     relabelled = jax.vmap(lambda key: jax.random.permutation(key, num) < num_x)(keys)
     is_x = jnp.concatenate([jnp.arange(num)[None] < num_x, relabelled]).astype(gram.dtype)
     to_x = jnp.matmul(is_x, gram, precision="highest")  # sums of the kernel between each sample and those called x
-    in_x, from_y = (is_x * to_x).sum(axis=1), ((1 - is_x) * to_x).sum(axis=1)
-    in_y = gram.sum() - in_x - 2 * from_y
+    to_y = jnp.matmul(1 - is_x, gram, precision="highest")  # not what is left of the whole: that would cancel
+    in_x, in_y, from_y = (is_x * to_x).sum(axis=1), ((1 - is_x) * to_y).sum(axis=1), (is_x * to_y).sum(axis=1)
     num_y = num - num_x
     values = in_x / (num_x * (num_x - 1)) + in_y / (num_y * (num_y - 1)) - 2 * from_y / (num_x * num_y)
     # Relabelings that give the same partition differ by rounding alone: they count as ties.
     tolerance = 1e-6 * jnp.abs(gram).max()
-    at_least = jnp.sum(values[1:] >= values[0] - tolerance)
-    return TwoSampleTest(values[0], (1 + at_least) / (1 + num_permutations))
+    at_least = jnp.sum(~(values[1:] < values[0] - tolerance))  # NaN is below nothing: p = 1
+    shares = np.arange(1, num_permutations + 2) / (1 + num_permutations)  # divided here: XLA multiplies by 1 / (1 + B)
+    return TwoSampleTest(values[0], jnp.asarray(shares, gram.dtype)[at_least])
 
 
 def median_distance(x: Array) -> Array:
-    """The median distance between two of the samples `[num, dim]`: the usual scale of a Gaussian kernel."""
+    """The median distance between two of the samples `[num, dim]`: the usual scale of a Gaussian kernel.
+
+    Where half of all pairs are equal it is the root of the mean square, and 1 where all are.
+    """
     first, second = jnp.triu_indices(len(x), 1)
-    return jnp.sqrt(jnp.median(square_distances(x, x)[first, second]))
+    squares = square_distances(x, x)[first, second]
+    square = jnp.where(jnp.median(squares) > 0, jnp.median(squares), squares.mean())
+    return jnp.where(square > 0, jnp.sqrt(square), 1.0)

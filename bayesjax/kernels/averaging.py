@@ -38,7 +38,7 @@ def averaging(kernel: Kernel, decay: float = 0.999) -> Kernel:
     """Keeps a moving average of a kernel's positions.
 
     Args:
-      kernel: any kernel. Of particles each has its own average: `particles(averaging(kernel), num)`.
+      kernel: any kernel but particles, of which each has its own average: `particles(averaging(kernel), num)`.
       decay: of the average in a step, in [0, 1); it remembers about 1 / (1 - decay) steps.
 
     Returns:

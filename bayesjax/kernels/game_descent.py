@@ -8,8 +8,8 @@ With v(z) the gradients of all players' losses, each by its own parameters, at t
     consensus       z <- z - eta (v(z) + gamma grad 1/2 |v(z)|^2)           (Mescheder et al. 2017)
 
 Players by turns, the fifth way, are `alternate(p=optimize(loss, optax.sgd(eta)), ...)`. On the bilinear game min_x
-max_y x y a step multiplies the distance from the equilibrium by sqrt(1 + eta^2) simultaneously, which diverges, by 1 by
-turns, by sqrt(1 - eta^2 + eta^4) with the extragradient, and by sqrt((1 - eta gamma)^2 + eta^2) with consensus. Read
+max_y x y a step multiplies the distance from the equilibrium by sqrt(1 + eta^2) simultaneously, which diverges, by
+sqrt(1 - eta^2 + eta^4) with the extragradient, and by sqrt((1 - eta gamma)^2 + eta^2) with consensus. Read
 `experiments/adversarial_games.py` next.
 """
 
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import tree
-from bayesjax.kernels.gradient import as_schedule, check_non_negative, value_and_grad
+from bayesjax.kernels.gradient import as_schedule, check_non_negative, grad_of_mean, value_and_grad
 from bayesjax.types import Array, Density, Given, Kernel, PRNGKey, PyTree, Schedule
 
 METHODS = ("simultaneous", "extragradient", "optimistic", "consensus")
@@ -106,20 +106,21 @@ def game_descent(
 
     def step(rng_key: PRNGKey, state: GameDescentState, batch: PyTree) -> tuple[GameDescentState, GameDescentInfo]:
         position, eta = state.position, schedule(state.step)
+        again = jax.random.clone(rng_key)  # on purpose: the noise of a step is one
         values, aux, v = play(position, rng_key, batch)
         direction, kept = v, state.gradients
         if method == "extragradient":
-            _, _, direction = play(tree.add_scaled(position, v, -eta), rng_key, batch)
+            _, _, direction = play(tree.add_scaled(position, v, -eta), again, batch)
         elif method == "optimistic":
             before = jax.tree.map(lambda new, old: jnp.where(state.step == 0, new, old), v, state.gradients)
             direction, kept = jax.tree.map(lambda new, old: 2 * new - old, v, before), v
         elif method == "consensus":
 
             def half_square(position: dict) -> Array:
-                _, _, v = play(position, rng_key, batch)
+                _, _, v = play(position, again, batch)
                 return 0.5 * tree.dot(v, v)
 
-            direction = tree.add_scaled(v, jax.grad(half_square)(position), consensus)
+            direction = tree.add_scaled(v, grad_of_mean(half_square)(position), consensus)
         moved = tree.add_scaled(position, direction, -eta)
         return GameDescentState(state.step + 1, moved, kept), GameDescentInfo(values, tree.norm(v), aux)
 

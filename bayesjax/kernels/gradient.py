@@ -43,6 +43,14 @@ def terms_and_grad(density: Density) -> Evaluate:
     return evaluate
 
 
+def grad_of_mean(value: Callable[[Params], Array]) -> Callable[[Params], Params]:
+    """The gradient of a scalar that is made of what `value_and_grad` returns, and so is alike on all devices.
+
+    What each device differentiates is its own part of the mean: they are averaged once more.
+    """
+    return lambda params: axes.mean(jax.grad(value)(params), axes.DATA)
+
+
 def may_change(density: Density, params: Params, rng_key: PRNGKey, batch: PyTree, *, full_batch: bool = False) -> bool:
     """Whether the density may be another function of the parameters at the next step: whether it uses its key or batch.
 

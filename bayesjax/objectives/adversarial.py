@@ -105,7 +105,7 @@ NON_SATURATING = MINIMAX._replace(generator=non_saturating_generator_loss)
 """Goodfellow et al. (2014), as trained."""
 WASSERSTEIN = Game(lambda output: -output, lambda output: output, lambda output: -output)
 """Arjovsky, Chintala & Bottou, "Wasserstein GAN", ICML 2017: a lower bound of the distance if the critic has Lipschitz
-constant 1, which `kernels.clip_weights`, `gradient_penalty` or a spectral norm have to see to."""
+constant 1, which `gradient_penalty` or a spectral norm see to; `kernels.clip_weights` sees to some constant."""
 HINGE = Game(lambda output: jax.nn.relu(1 - output), lambda output: jax.nn.relu(1 + output), lambda output: -output)
 """Lim & Ye, "Geometric GAN", 2017; Miyato et al., "Spectral normalization for GANs", ICLR 2018."""
 GAMES = {

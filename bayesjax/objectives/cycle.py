@@ -3,10 +3,11 @@
     min_{G, F} max_{D_X, D_Y}  V(G, D_Y) + V(F, D_X) + lambda ( E_x |F(G(x)) - x|_1 + E_y |G(F(y)) - y|_1 )
                                + lambda identity ( E_y |G(y) - y|_1 + E_x |F(x) - x|_1 )
 
-with least squares for V, lambda = 10, identity = 0.5 where colours are to stay. Norms are means over pixels, as in the
-authors' program. Discriminators see images from a pool of former fakes, so that they do not forget them. Source: Zhu,
-Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV 2017; the
-pool: Shrivastava et al., "Learning from simulated and unsupervised images", CVPR 2017.
+with least squares for V, lambda = 10, identity = 0.5 where colours are to stay. (There V is (D - 1)^2 for the
+generators, twice `adversarial.least_squares`: with that, lambda = 5 is the paper's.) Norms are means over pixels, as in
+the authors' program. Discriminators see images from a pool of former fakes, so that they do not forget them. Source:
+Zhu, Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV 2017;
+the pool: Shrivastava et al., "Learning from simulated and unsupervised images", CVPR 2017.
 """
 
 from collections.abc import Callable

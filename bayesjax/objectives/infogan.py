@@ -3,9 +3,10 @@
     min_{G, Q} max_D  V(D, G) - lambda I_Q,     I_Q = E_{c, z} log Q(c | G(z, c)) + H(c) <= I(c; G(z, c))
 
 Q is a head on the discriminator's features: a categorical distribution for each categorical code, a Gaussian for the
-continuous ones. H(c) does not depend on the networks, but with it I_Q is a bound in nats, from 0 (nothing can be read)
-to H(c) = ln 10 for a code of ten classes. Source: Chen et al., "InfoGAN: interpretable representation learning by
-information maximizing generative adversarial nets", NIPS 2016.
+continuous ones. H(c) does not depend on the networks, but with it I_Q is a bound of the information in nats: 0 if Q
+says the prior whatever it sees, H(c) = ln 10 if it reads a code of ten classes without error, less than 0 if it is
+wrong. Source: Chen et al., "InfoGAN: interpretable representation learning by information maximizing generative
+adversarial nets", NIPS 2016.
 """
 
 import math

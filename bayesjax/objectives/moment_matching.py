@@ -8,13 +8,16 @@ In the code space of an auto-encoder it is GMMN+AE. Source: Li, Swersky & Zemel,
 networks", ICML 2015. `divergences.py` has the kernels and MMD itself.
 """
 
+import math
+
 import jax.numpy as jnp
 
 from bayesjax.divergences import PairKernel, gaussian_kernel, mmd_squared
 from bayesjax.types import Array
 
-SCALES = (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
-"""Of the kernel, for images with 784 pixels in [0, 1]: those of the authors' program."""
+SCALES = tuple(math.sqrt(variance) for variance in (2, 5, 10, 20, 40, 80))
+"""Of the kernel, for images with 784 pixels in [0, 1]. The authors' program names these six numbers sigma and divides
+squared distances by 2 sigma: they are variances."""
 
 
 def moment_matching_loss(

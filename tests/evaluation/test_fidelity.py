@@ -97,9 +97,9 @@ def test_modes():
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     samples = np.concatenate([ring[:4], ring[:4] + np.array([0.029, 0]), ring[:2] + np.array([0, 0.06])])
     found = fidelity.modes(samples, ring, 0.01)
-    assert found == pytest.approx((4, 0.8, np.log(2)))
+    assert found == pytest.approx((4, 0.8, np.log(2), 10))
     assert fidelity.modes(samples, ring, 0.01, num_deviations=7).high_quality == 1
-    assert fidelity.modes(np.full((3, 2), np.nan), ring, 0.01) == (0, 0, np.inf)
+    assert fidelity.modes(np.full((3, 2), np.nan), ring, 0.01) == (0, 0, np.inf, 3)
 
 
 @pytest.mark.parametrize(

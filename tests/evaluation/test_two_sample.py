@@ -21,7 +21,7 @@ def p_values(shift, num, is_repeated=False):
 
 def test_the_level_is_nominal():
     """1000 pairs of one law: p <= alpha for a share alpha within 4 standard errors, at four alphas (false alarms:
-    3e-4). Samples that are not independent, each point of one twice, are refused by the same bound."""
+    5e-4). Samples that are not independent, each point of one twice, are refused by the same bound."""
 
     def is_nominal(p, alpha):
         return abs((p <= alpha).mean() - alpha) < 4 * np.sqrt(alpha * (1 - alpha) / 1000)
@@ -48,6 +48,24 @@ def test_statistic_and_ties():
     same = evaluation.mmd_test(jax.random.key(0), jnp.asarray(x), jnp.asarray(x), kernel)
     assert float(same.p_value) == 1
     assert float(evaluation.median_distance(jnp.asarray([[0.0], [1.0], [3.0]]))) == pytest.approx(2)
+
+
+def test_equal_points_and_nan():
+    """Of constants nothing can be said: p = 1, as of NaN. Binary samples of one law have the level; of one sample with
+    750 times the points of the other the statistic is still that of `mmd_squared`."""
+    key, same = jax.random.key(0), jnp.zeros((5, 2))
+    assert float(evaluation.mmd_test(key, same, same, num_permutations=99).p_value) == 1
+    assert float(evaluation.mmd_test(key, same, same + jnp.nan, num_permutations=99).p_value) == 1
+    rare = (jax.random.uniform(jax.random.key(1), (300, 2, 12, 1)) < 0.1).astype(float)
+    keys = jax.random.split(key, 300)
+    test = jax.jit(jax.vmap(lambda key, x: evaluation.mmd_test(key, x[0], x[1], num_permutations=19)))
+    p = np.asarray(test(keys, rare).p_value)
+    assert (p <= 0.2).mean() < 0.2 + 4 * np.sqrt(0.2 * 0.8 / 300)
+    many, few = jax.random.normal(key, (1500, 1)), jnp.array([[0.0], [0.1]])
+    kernel = divergences.gaussian_kernel([1.0])
+    found = evaluation.mmd_test(key, many, few, kernel, num_permutations=1).statistic
+    expected = divergences.mmd_squared(many, few, kernel, is_unbiased=True)
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_bad_input():

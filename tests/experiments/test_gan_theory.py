@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 
 def test_toys_find_the_best_discriminator():
-    """D = p / (p + q) and V = -ln 4 + 2 JS to 1e-10."""
+    """D = p / (p + q) to 1e-6, and V = -ln 4 + 2 JS to 1e-10."""
     found = gan_theory.toy(gan_theory.Config(), 0)
     assert found["D - D*"] < 1e-6 and found["V + ln 4 - 2 JS"] < 1e-10
 

@@ -74,13 +74,13 @@ def game(density):
     return kernels.alternate(first=hot(density), second=kernels.particles(kernels.sgld(density, step_size=0.1), NUM))
 
 
-def duel(density):
-    """Two players who descend at once, optimistically: its state remembers."""
+def duel(density, method):
+    """Two players who descend at once."""
 
     def loss(params, rng_key, batch):
         return jax.tree.map(jnp.negative, density(params, rng_key, batch))
 
-    return kernels.game_descent({"first": loss, "second": loss}, step_size=0.1, method="optimistic")
+    return kernels.game_descent({"first": loss, "second": loss}, step_size=0.1, method=method)
 
 
 class Entry(NamedTuple):
@@ -119,7 +119,12 @@ REGISTRY = {
     "averaging": Entry(lambda density: kernels.averaging(hot(density), 0.9)),
     "particles": Entry(lambda density: kernels.particles(hot(density), NUM), stacked),
     "alternate": Entry(game, lambda: {"first": position(), "second": stacked()}),
-    "game_descent": Entry(duel, lambda: {"first": position(), "second": position()}),
+    **{
+        f"game_descent {method}": Entry(
+            functools.partial(duel, method=method), lambda: {"first": position(), "second": position()}
+        )
+        for method in ("optimistic", "extragradient", "consensus")
+    },
     "repeat": Entry(lambda density: kernels.repeat(hot(density), 3)),
     "carrying": Entry(remembering),
     "adapt": Entry(lambda density: kernels.adapt(functools.partial(kernels.nuts, density), num_steps=20)),
@@ -240,7 +245,7 @@ def test_aux_is_reported_and_changes_nothing(name):
     def aux_of(info):
         if name == "adapt":
             return info.inner.aux
-        if name == "game_descent":
+        if name.startswith("game_descent"):
             return info.aux["first"]
         return info.players["first"].aux if name == "alternate" else info.aux
 
@@ -248,7 +253,9 @@ def test_aux_is_reported_and_changes_nothing(name):
     aux = np.ravel(aux_of(infos[0])["b squared"])
     if name not in ("repeat", "nuts", "adapt") and "hmc" not in name.split():  # which report their last inner step
         np.testing.assert_allclose(np.abs(aux), 0.09, rtol=1e-6)
-    assert (aux < 0).all() == (name in ("optimize", "game_descent"))  # the loss negates its aux as well
+    assert (aux < 0).all() == (
+        name.partition(" ")[0] in ("optimize", "game_descent")
+    )  # the loss negates its aux as well
 
 
 def is_moved_in_float64(kernel, position, batch):

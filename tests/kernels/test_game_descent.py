@@ -83,6 +83,24 @@ def test_the_rates_of_the_bilinear_game():
     np.testing.assert_allclose(kept, kept[0], rtol=1e-9)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_parts_of_a_batch_move_alike(method):
+    """Two halves of a batch on a `data` axis: both end where the whole would."""
+    data = jnp.array([[1.0, 2.0], [-3.0, 0.5], [0.2, 0.4], [2.0, -1.0]])
+    losses = {
+        "x": lambda x, key, batch: jnp.mean(batch.data[:, 0] * x * batch.others["y"] + 0.1 * x**2),
+        "y": lambda y, key, batch: jnp.mean(batch.data[:, 1] * y**2 - y * batch.others["x"]),
+    }
+    kernel = kernels.game_descent(losses, step_size=ETA, method=method, consensus=GAMMA)
+    state = kernel.init({"x": jnp.array(0.7), "y": jnp.array(-0.4)}, jax.random.key(0))
+    whole, _ = kernel.step(jax.random.key(1), state, data)
+    parts, _ = jax.vmap(kernel.step, in_axes=(None, None, 0), axis_name="data")(
+        jax.random.key(1), state, data.reshape(2, 2, 2)
+    )
+    for name, value in whole.position.items():
+        np.testing.assert_allclose(parts.position[name], [value, value], rtol=1e-5)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="losses is empty"):
         kernels.game_descent({}, step_size=0.1)
