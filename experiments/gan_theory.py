@@ -13,7 +13,7 @@ figure: at the start; after the discriminator alone has been trained; after the 
 
 Expected: D - D* and V + ln 4 - 2 JS of 1e-12 and less on the toys; at the end of the game a generator that has the
 data's mean, and its deviation but for a twentieth, D = 1/2 where there is mass and V = -ln 4 = -1.386. What is left is
-a JS of some 0.001 nats, which batches of this size hardly tell.
+a JS of some 0.0005 nats, which batches of this size hardly tell.
 """
 
 import dataclasses
