@@ -44,7 +44,10 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the working tree, with "+changes" if it has uncommitted ones; "unknown" outside git."""
+    """The commit of the working tree, with "+changes" if it has uncommitted ones.
+
+    Outside git, such as in a copy of the tree on a machine with a GPU: BAYESJAX_COMMIT, or else "unknown".
+    """
     git = ["git", "-C", str(ROOT)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
@@ -55,5 +58,5 @@ def commit() -> str:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("BAYESJAX_COMMIT", "unknown")
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

@@ -2,13 +2,15 @@
 
     i, f, g, o = x W + h U + b;   c <- sigmoid(f) c + sigmoid(i) tanh(g);   h <- sigmoid(o) tanh(c)
 
-The input's products are taken for all times at once, outside the loop over time. Dropout is on the connections that do
-not recur. Sources: Hochreiter & Schmidhuber, "Long short-term memory", 1997; Zaremba, Sutskever & Vinyals, "Recurrent
-neural network regularization", 2014, for sizes, dropout and initial values. A posterior over its weights, one draw for
-a whole window of words, is `objectives.bayes_by_backprop` (Fortunato, Blundell & Vinyals, "Bayesian recurrent neural
-networks", 2017); `kernels.carrying` keeps the state from window to window.
+The input's products are taken for all times at once, outside the loop over time, and so is the gradient of U: the loop
+back puts out da, the gradient at x W + h U + b, and dU = sum_t h_{t-1}' da_t is one product. Dropout is on the
+connections that do not recur. Sources: Hochreiter & Schmidhuber, "Long short-term memory", 1997; Zaremba, Sutskever &
+Vinyals, "Recurrent neural network regularization", 2014, for sizes, dropout and initial values. A posterior over its
+weights, one draw for a whole window of words, is `objectives.bayes_by_backprop` (Fortunato, Blundell & Vinyals,
+"Bayesian recurrent neural networks", 2017); `kernels.carrying` keeps the state from window to window.
 """
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -37,26 +39,74 @@ class LSTM(nn.Module):
     Attributes:
       features: width of the state.
       kernel_init: of both kernels.
+      unroll: times written out in one turn of the loop. On a GPU, where a turn costs more than its products, as many as
+        there are; compilation takes longer for it.
     """
 
     features: int
     kernel_init: Initializer = nn.initializers.lecun_normal()
+    unroll: int = 1
 
     @nn.compact
     def __call__(self, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
         """Outputs of all times, and the last h and c."""
         gates = nn.Dense(4 * self.features, kernel_init=self.kernel_init, name="input")(x)
         recurrent = self.param("recurrent", self.kernel_init, (self.features, 4 * self.features))
+        outputs, c = lstm_over_time(gates, recurrent, h, c, self.unroll)
+        return outputs, outputs[-1], c
 
-        def step(carry: tuple[Array, Array], gates: Array) -> tuple[tuple[Array, Array], Array]:
-            h, c = carry
-            i, f, g, o = jnp.split(gates + h @ recurrent, 4, axis=-1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            return (h, c), h
 
-        (h, c), outputs = jax.lax.scan(step, (h, c), gates)
-        return outputs, h, c
+def cell(gates: Array, c: Array) -> tuple[Array, Array]:
+    """The elementwise part of one time: i, f, g, o `[..., 4 features]` and c `[..., features]` to the new h and c."""
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def lstm_over_time(gates: Array, recurrent: Array, h: Array, c: Array, unroll: int = 1) -> tuple[Array, Array]:
+    """The loop over time.
+
+    Args:
+      gates: x W + b, `[time, ..., 4 features]`.
+      recurrent: U, `[features, 4 features]`.
+      h: outputs before it, `[..., features]`.
+      c: cells before it, `[..., features]`.
+      unroll: times in one turn of the loop.
+
+    Returns:
+      Outputs of all times, `[time, ..., features]`, and the last c.
+    """
+    return _forward(gates, recurrent, h, c, unroll)[0]
+
+
+def _forward(gates: Array, recurrent: Array, h: Array, c: Array, unroll: int) -> tuple[tuple[Array, Array], tuple]:
+    def step(carry: tuple[Array, Array], gates: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        before, (h, c) = carry[1], cell(gates + carry[0] @ recurrent, carry[1])
+        return (h, c), (h, before)
+
+    (_, last), (outputs, cells) = jax.lax.scan(step, (h, c), gates, unroll=unroll)
+    return (outputs, last), (gates, recurrent, h, outputs, cells)
+
+
+def _backward(unroll: int, saved: tuple, cotangents: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:
+    gates, recurrent, h, outputs, cells = saved
+    befores = jnp.concatenate([h[None], outputs[:-1]])
+    sums = gates + befores @ recurrent  # for all times at once: cheaper than storing them
+
+    def step(carry: tuple[Array, Array], at: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        gates, c, d_output = at
+        _, pull = jax.vjp(cell, gates, c)
+        d_gates, d_c = pull((carry[0] + d_output, carry[1]))
+        return (d_gates @ recurrent.T, d_c), d_gates
+
+    start = jnp.zeros_like(h), cotangents[1]
+    (d_h, d_c), d_gates = jax.lax.scan(step, start, (sums, cells, cotangents[0]), reverse=True, unroll=unroll)
+    d_recurrent = jnp.einsum("...i,...j->ij", befores, d_gates)
+    return d_gates, d_recurrent, d_h, d_c
+
+
+lstm_over_time.defvjp(_forward, _backward)
 
 
 class LanguageModel(nn.Module):
@@ -69,6 +119,7 @@ class LanguageModel(nn.Module):
       dropout_rate: of what enters each layer and the softmax, with the rng "dropout", where a call is not
         `deterministic`.
       initial_scale: weights begin uniform on (-initial_scale, initial_scale).
+      unroll: of each `LSTM`.
     """
 
     vocabulary: int
@@ -76,6 +127,7 @@ class LanguageModel(nn.Module):
     num_layers: int = 2
     dropout_rate: float = 0.0
     initial_scale: float = 0.05
+    unroll: int = 1
 
     @nn.compact
     def __call__(self, words: Array, carry: Carry, *, deterministic: bool = True) -> tuple[Array, Carry]:
@@ -85,7 +137,7 @@ class LanguageModel(nn.Module):
         ends = []
         for layer in range(self.num_layers):
             x = nn.Dropout(self.dropout_rate)(x, deterministic=deterministic)
-            x, *end = LSTM(self.features, kernel_init=uniform)(x, carry.h[layer], carry.c[layer])
+            x, *end = LSTM(self.features, uniform, self.unroll)(x, carry.h[layer], carry.c[layer])
             ends.append(end)
         x = nn.Dropout(self.dropout_rate)(x, deterministic=deterministic)
         logits = nn.Dense(self.vocabulary, kernel_init=uniform, name="softmax")(x)

@@ -1,12 +1,14 @@
 """The LSTM against Flax's cell, and the language model: windows that go on give what one long window gives."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import models
-from bayesjax.models.recurrent import LSTM
+from bayesjax.models.recurrent import LSTM, cell, lstm_over_time
 
 WORDS = jnp.asarray(np.random.default_rng(0).integers(0, 11, (12, 3)))
 
@@ -51,3 +53,39 @@ def test_one_sequence_has_no_batch_axis():
     whole, _ = model.apply(variables, WORDS, model.start((3,)))
     one, _ = model.apply(variables, WORDS[:, 1], model.start(()))
     np.testing.assert_allclose(one, whole[:, 1], rtol=1e-4, atol=1e-6)
+
+
+def plain_loop(gates, recurrent, h, c):
+    """`lstm_over_time` with the gradient that JAX gives a scan."""
+
+    def step(carry, gates):
+        h, c = cell(gates + carry[0] @ recurrent, carry[1])
+        return (h, c), h
+
+    (_, c), outputs = jax.lax.scan(step, (h, c), gates)
+    return outputs, c
+
+
+def test_the_loop_back_gives_the_gradient_of_a_plain_loop():
+    shapes = (5, 2, 16), (4, 16), (2, 4), (2, 4)
+    arguments = [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
+    weights = jax.random.normal(jax.random.key(4), (6, 2, 4))
+
+    def gradient(loop, of=(0, 1, 2, 3)):
+        def loss(*arguments):
+            outputs, c = loop(*arguments)
+            return jnp.sum(weights[:5] * jnp.sin(outputs)) + jnp.sum(weights[5] * c**2)
+
+        return jax.grad(loss, of)
+
+    expected = gradient(plain_loop)(*arguments)
+    for unroll in (1, 5):
+        loop = functools.partial(lstm_over_time, unroll=unroll)
+        for found, exact in zip(gradient(loop)(*arguments), expected, strict=True):
+            np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-5)
+    # Sharpening through its gradient asks for second derivatives.
+    second = [
+        jax.grad(lambda u, loop=loop: jnp.sum(gradient(loop, 1)(arguments[0], u, *arguments[2:]) ** 2))(arguments[1])
+        for loop in (lstm_over_time, plain_loop)
+    ]
+    np.testing.assert_allclose(second[0], second[1], rtol=1e-3, atol=1e-3)
