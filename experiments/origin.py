@@ -44,10 +44,12 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the working tree, with "+changes" if it has uncommitted ones.
+    """The commit of the working tree, with "+changes" if it has uncommitted ones; "unknown" outside git.
 
-    Outside git, such as in a copy of the tree on a machine with a GPU: BAYESJAX_COMMIT, or else "unknown".
+    BAYESJAX_COMMIT comes before both: for a copy of the tree that came without its history.
     """
+    if named := os.environ.get("BAYESJAX_COMMIT"):
+        return named
     git = ["git", "-C", str(ROOT)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
@@ -58,5 +60,5 @@ def commit() -> str:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("BAYESJAX_COMMIT", "unknown")
+        return "unknown"
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

@@ -20,7 +20,7 @@ from experiments.tables_of_benchmarks import of_benchmark
 from experiments.tables_of_games import game_of_normals, games, semisupervised, step_sizes, synthetic
 from experiments.tables_of_samplers import network_posterior, standard_posteriors, tour
 
-MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w*-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w*!\[\]-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FOLDERS = {"results": RESULTS, "benchmark": ROOT / "benchmarks" / "results"}
 
 
