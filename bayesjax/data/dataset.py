@@ -10,6 +10,7 @@ Images are float32 `[num, height, width, channels]` in [0, 1]. Read `batches.py`
 """
 
 import difflib
+import functools
 import os
 import zipfile
 import zlib
@@ -69,7 +70,12 @@ class Dataset:
 
 
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-SYNTHETIC = {"synthetic/ten_clusters": synthetic.ten_clusters, "synthetic/single_gaussian": synthetic.single_gaussian}
+SYNTHETIC = {
+    "synthetic/ten_clusters": synthetic.ten_clusters,
+    "synthetic/single_gaussian": synthetic.single_gaussian,
+    "synthetic/ring": functools.partial(synthetic.mixture, "ring"),
+    "synthetic/grid": functools.partial(synthetic.mixture, "grid"),
+}
 
 
 def load(name: str, *, data_dir: str | None = None) -> Dataset:

@@ -2,11 +2,50 @@
 
     ten_clusters      the mixture on which the Bayesian GAN's authors show mode collapse and its cure
     single_gaussian   the data that the paper's text describes: one Gaussian, so it has one mode and cannot collapse
+    ring, grid        eight and 25 narrow Gaussians in the plane, on which GANs lose modes
 
 The seed is fixed: the data are the same on every machine.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+
+
+class Mixture(NamedTuple):
+    """Equal Gaussians in the plane.
+
+    Attributes:
+      centres: `[num_components, 2]`.
+      scale: their standard deviation.
+    """
+
+    centres: np.ndarray
+    scale: float
+
+
+def _on_circle(num: int) -> np.ndarray:
+    angles = 2 * np.pi * np.arange(num) / num
+    return 2 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+MIXTURES = {
+    "ring": Mixture(_on_circle(8), 0.02),
+    "grid": Mixture(np.stack(np.meshgrid(*[np.arange(-4.0, 5.0, 2.0)] * 2), axis=-1).reshape(-1, 2), 0.05),
+}
+"""Metz et al., "Unrolled GANs", ICLR 2017, and Srivastava et al., "VEEGAN", NIPS 2017."""
+
+
+def mixture(name: str, num_data: int = 10000) -> np.ndarray:
+    """Draws of the ring or of the grid, as many of each component, shuffled; fixed by numpy's seed 1234.
+
+    Returns:
+      float32 `[num_data, 2]`.
+    """
+    centres, scale = MIXTURES[name]
+    rng = np.random.RandomState(1234)
+    component = rng.permutation(np.arange(num_data) % len(centres))
+    return (centres[component] + scale * rng.normal(size=(num_data, 2))).astype(np.float32)
 
 
 def ten_clusters(num_data: int = 10000, dim: int = 100, latent_dim: int = 2, num_clusters: int = 10) -> np.ndarray:

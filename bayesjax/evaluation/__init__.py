@@ -1,6 +1,6 @@
 """Arrays in, arrays out: what draws predict, how good it is, how far samples are from data, how well chains mix."""
 
-from bayesjax.evaluation import agreement, calibration, fidelity, likelihood, segmentation, uncertainty
+from bayesjax.evaluation import agreement, calibration, fidelity, health, likelihood, segmentation, uncertainty
 from bayesjax.evaluation.diagnostics import (
     chains_first,
     e_bfmi,
@@ -33,6 +33,7 @@ __all__ = [
     "effective_sample_size",
     "error_rate",
     "fidelity",
+    "health",
     "kernel_density",
     "likelihood",
     "mean_estimate",

@@ -3,7 +3,7 @@
     log p(w | D) = log p(w) + N/n sum_{i in batch} log p(y_i | x_i, w) + const
 
 The minibatch sum is scaled up to the whole data set, so that the value does not depend on the batch size n and the
-density can be sampled at temperature 1. The prior is counted once.
+density can be sampled at temperature 1. The prior is counted once. `from_loss` does the same for what comes as a loss.
 """
 
 from collections.abc import Callable
@@ -63,5 +63,31 @@ def log_posterior(
         else:
             value = log_prior(params) + data_sum(values, num_data)
         return value, jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)
+
+    return logdensity
+
+
+def from_loss(loss: Density, log_prior: Prior, num_data: float) -> Density:
+    """The log density of which a loss is the data's part: what makes any optimised objective a sampled one.
+
+        log p(w) = log prior(w) - N loss(w)
+
+    For a cross entropy it is the log posterior; for the losses of a game (`objectives.adversarial.GAMES`) it is a
+    player's conditional in the Bayesian GAN, with exp(-loss) for the likelihood of one example.
+
+    Args:
+      loss: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, a mean per example.
+      log_prior: `params -> scalar`.
+      num_data: N, how many examples the loss counts for.
+
+    Raises:
+      ValueError: if `num_data` is not positive.
+    """
+    if not num_data > 0:
+        raise ValueError(f"num_data must be positive; got {num_data}")
+
+    def logdensity(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
+        value, aux = tree.value_and_aux(loss(params, rng_key, batch))
+        return log_prior(params) - num_data * value, aux
 
     return logdensity

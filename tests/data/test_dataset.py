@@ -293,3 +293,16 @@ def test_single_gaussian_is_one_mode():
 
     assert max(abs(excess_kurtosis(column)) for column in leading(x).T) < 0.25
     assert max(abs(excess_kurtosis(column)) for column in leading(synthetic.ten_clusters()).T) > 0.25
+
+
+@pytest.mark.parametrize(("name", "num", "scale"), [("ring", 8, 0.02), ("grid", 25, 0.05)])
+def test_mixtures_in_the_plane(name, num, scale):
+    """As many points of each component; their deviation to 4 standard errors, 4 / sqrt(2 x 20000) = 2 %."""
+    x, (centres, deviation) = data.load(f"synthetic/{name}").train.inputs, synthetic.MIXTURES[name]
+    assert x.shape == (10000, 2) and len(centres) == num and deviation == scale
+    distances = np.linalg.norm(x[:, None] - centres, axis=-1)
+    np.testing.assert_array_equal(np.bincount(distances.argmin(axis=1)), 10000 // num)
+    left = x - centres[distances.argmin(axis=1)]
+    assert abs(np.sqrt(np.mean(left**2)) / scale - 1) < 0.02
+    between = np.linalg.norm(centres[:, None] - centres, axis=-1)
+    assert between[between > 0].min() > 20 * scale

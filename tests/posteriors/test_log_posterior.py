@@ -202,3 +202,21 @@ def test_chunks_take_less_memory():
     at_once, chunked = temporary(), temporary(chunk_size=256)
     assert at_once > 16e6
     assert chunked < at_once / 5
+
+
+def test_minus_the_loss_of_all_data_is_a_log_posterior():
+    """`from_loss` of the mean negative log likelihood is `log_posterior`, aux and all; a sign or N left out is not."""
+
+    def loss(params, rng_key, batch):
+        values = jax.vmap(log_likelihood, in_axes=(None, None, 0))(params, rng_key, batch)
+        return -values.mean(), {"largest": values.max()}
+
+    prior, key, (params, data) = posteriors.gaussian(2.0), jax.random.key(0), jax.tree.map(jnp.float32, (PARAMS, DATA))
+    found, aux = posteriors.from_loss(loss, prior, NUM_DATA)(params, key, data)
+    expected = posteriors.log_posterior(log_likelihood, prior, NUM_DATA)(params, key, data)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert set(aux) == {"largest"}
+    plain = posteriors.from_loss(lambda *arguments: loss(*arguments)[0], prior, NUM_DATA)(params, key, data)
+    assert plain[0] == found
+    with pytest.raises(ValueError, match="num_data must be positive; got 0"):
+        posteriors.from_loss(loss, prior, 0)
