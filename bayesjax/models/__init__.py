@@ -23,6 +23,7 @@ __all__ = [
     "SegNet",
     "dcgan",
     "flipout",
+    "flows",
     "initializers",
     "latent_noise",
     "local_reparameterisation",
@@ -32,6 +33,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "vae":  # on first use: distrax takes seconds to load
-        return importlib.import_module("bayesjax.models.vae")
+    if name in ("flows", "vae"):  # on first use: distrax takes seconds to load
+        return importlib.import_module(f"bayesjax.models.{name}")
     raise AttributeError(f"module 'bayesjax.models' has no attribute {name!r}")
