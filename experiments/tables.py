@@ -17,7 +17,8 @@ from pathlib import Path
 from experiments.common import RESULTS, ROOT
 from experiments.markdown import number, table
 from experiments.tables_of_benchmarks import of_benchmark
-from experiments.tables_of_games import game_of_normals, games, semisupervised, step_sizes, synthetic
+from experiments.tables_of_games import game_of_normals, games, generative, semisupervised, step_sizes, synthetic
+from experiments.tables_of_gans import densities, judge_of_images
 from experiments.tables_of_samplers import network_posterior, standard_posteriors, tour
 
 MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w*!\[\]-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -243,13 +244,17 @@ RENDER = {
     "bayesian_rnn": lambda results: language_models([results]),
     "bayesian_segnet": labelled_pixels,
     "bnn_posterior": network_posterior,
+    "density_estimation": densities,
+    "gan": lambda results: generative([results]),
     "gan_theory": game_of_normals,
     "hmc_regression": lambda results: regression_sets([results]),
     "hmc_tour": tour,
+    "judge_images": judge_of_images,
     "standard_posteriors": standard_posteriors,
     "uncertainty": two_uncertainties,
     "mc_dropout": dropout,
 }
+JOIN = {"bayesian_rnn": language_models, "gan": generative}  # of several runs; the others are regression sets
 
 
 def render(path: Path) -> str:
@@ -258,7 +263,7 @@ def render(path: Path) -> str:
         several = [json.loads(each.read_text()) for each in sorted(path.parent.glob(path.name))]
         if not several:
             raise FileNotFoundError(f"no results file is called {path}")
-        join = language_models if several[0]["experiment"] == "bayesian_rnn" else regression_sets
+        join = JOIN.get(several[0]["experiment"], regression_sets)
         return "\n\n".join([join(several), *map(origin, several)]) + "\n"
     results = json.loads(path.read_text())
     body = of_benchmark(results) if "benchmark" in results else RENDER[results["experiment"]](results)

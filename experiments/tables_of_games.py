@@ -86,3 +86,29 @@ def game_of_normals(results: dict) -> str:
     found = " and ".join(f"{what} = {value}" for what, value in worst.items())
     toys = f"The largest of {results['config']['num_toys']} pairs of discrete distributions: {found}."
     return "\n\n".join([table(rows, ["moment", *measures]), toys])
+
+
+def generative(of_runs: list[dict]) -> str:
+    """Losses down, kernel by kernel, what their samples are worth across; of several runs on one data set."""
+    measures = {
+        "modes": 1, "high quality": 3, "FCD": 2, "KCD": 4, "IS": 3, "precision": 3, "recall": 3, "density": 3,
+        "coverage": 3, "diversity": 2, "swing": 1,
+    }  # fmt: skip
+    across = {
+        name: digits for name, digits in measures.items()
+        if any(key.endswith(f" {name}") for results in of_runs for key in results["metrics"])
+    }  # fmt: skip
+    rows = []
+    if any(key.startswith("real ") for key in of_runs[0]["metrics"]):
+        rows.append(["training images", "-", *_cells(of_runs[0]["metrics"], "real", across)])
+    for results in of_runs:
+        config = results["config"]
+        rows += [[name, config["kernel"], *_cells(results["metrics"], name, across)] for name in config["losses"]]
+    config = of_runs[0]["config"]
+    games = f"{config['num_seeds']} games" if config["num_seeds"] > 1 else "one game"
+    note = f"{config['num_steps']} steps of {config['batch_size']}, {games}, {config['num_judged']} samples of each."
+    return "\n\n".join([table(rows, ["loss", "kernel", *across]), note])
+
+
+def _cells(metrics: dict, name: str, across: dict[str, int]) -> list[str]:
+    return [number(metrics.get(f"{name} {measure}"), digits) for measure, digits in across.items()]

@@ -3,9 +3,9 @@
     diversity   mean distance of two fakes / mean distance of two data       1 if as diverse, 0 if all are one
     swing       root mean square of m_{t+1} - m_t, in units of what sampling noise alone would give
 
-m_t is the mean of the samples at check t. A generator that stands still swings by 1, whatever the number of samples;
-one that goes round between modes swings by tens. Both take features of any kind, or the samples themselves. How near
-samples are to data is in `fidelity.py`.
+m_t is the mean of the samples at check t. A generator that stands still swings by 1, whatever the number of samples (by
+0 if its noise is the same at each check); one that goes round between modes swings by tens. Both take features of any
+kind, or the samples themselves. How near samples are to data is in `fidelity.py`.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ def swing(samples: ArrayLike) -> np.ndarray:
     """How far the mean of the samples moves between checks, in units of sampling noise.
 
     Args:
-      samples: `[num_checks, num, dim]`, independent at each check.
+      samples: `[num_checks, num, dim]`, independent of one another within a check.
 
     Returns:
       `[num_checks - 1]`; infinite where a collapsed generator, whose samples have no noise, moves.

@@ -8,12 +8,14 @@ log density receives `types.Given(data, others)` as its batch, so a player can f
 conditionals live in `posteriors/bayesian_gan.py`.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from bayesjax.kernels.particles import all_particles
-from bayesjax.types import Given, Kernel, PRNGKey, PyTree
+from bayesjax.types import Array, Given, Kernel, PRNGKey, PyTree
 
 
 class AlternateState(NamedTuple):
@@ -93,25 +95,30 @@ def alternate(**players: Kernel) -> Alternate:
     return game
 
 
-def repeat(kernel: Kernel, num_steps: int) -> Kernel:
-    """Several inner steps of `kernel` as one, on the same batch with a fresh key each; the info is that of the last.
+def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], PyTree] | None = None) -> Kernel:
+    """Several inner steps of `kernel` as one, with a fresh key each; the info is that of the last.
 
     Args:
       kernel: any kernel.
       num_steps: k, at least 1.
+      part: `(batch, i) -> batch` of inner step i = 0 .. k - 1, for steps that are each to see data of their own; None
+        if all see the same batch.
 
     Raises:
       ValueError: if `num_steps` is not positive.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1; got {num_steps}")
-    if num_steps == 1:
+    if num_steps == 1 and part is None:
         return kernel
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
-        state, infos = jax.lax.scan(
-            lambda carry, key: kernel.step(key, carry, batch), state, jax.random.split(rng_key, num_steps)
-        )
+        def one(state: Any, keyed: tuple[PRNGKey, Array]) -> tuple[Any, Any]:
+            key, i = keyed
+            return kernel.step(key, state, batch if part is None else part(batch, i))
+
+        keys = jax.random.split(rng_key, num_steps)
+        state, infos = jax.lax.scan(one, state, (keys, jnp.arange(num_steps)))
         return state, jax.tree.map(lambda leaf: leaf[-1], infos)
 
     repeated = type(kernel)(kernel.init, step)  # particles stay particles

@@ -127,6 +127,19 @@ def test_repeat_is_so_many_steps(num_steps):
     assert not jnp.allclose(state.position["x"], before.position["x"], rtol=1e-3)
 
 
+def test_repeated_steps_can_each_see_a_part():
+    """repeat(k, part) is k steps with the split keys, each on its own slice; one slice for all is elsewhere."""
+    parts = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), DATA)
+    state = expected = same = KERNEL.init(POSITION, jax.random.key(0))
+    kernel = repeat(KERNEL, 2, part=lambda batch, i: jax.tree.map(lambda leaf: leaf[i], batch))
+    moved, _ = quick_jit(kernel.step)(jax.random.key(1), state, parts)
+    for i, key in enumerate(jax.random.split(jax.random.key(1), 2)):
+        expected, _ = KERNEL_STEP(key, expected, jax.tree.map(lambda leaf, i=i: leaf[i], parts))
+        same, _ = KERNEL_STEP(key, same, DATA)
+    chex.assert_trees_all_close(moved, expected, rtol=1e-5)
+    assert not jnp.allclose(moved.position["x"], same.position["x"], rtol=1e-3)
+
+
 def test_repeat_once_is_the_kernel():
     """One inner step is the kernel itself, key and all."""
     assert repeat(KERNEL, 1) is KERNEL

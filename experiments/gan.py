@@ -1,0 +1,250 @@
+"""Generative adversarial networks: seven losses, three architectures, by Adam or by sampling both players' weights.
+
+Papers: Goodfellow et al., "Generative adversarial nets", NIPS 2014; Radford et al., "DCGAN", ICLR 2016; Mao et al.,
+"Least squares GANs", ICCV 2017; Arjovsky et al., "Wasserstein GAN", ICML 2017; Gulrajani et al., "Improved training of
+Wasserstein GANs", NIPS 2017; Miyato et al., "Spectral normalization for GANs", ICLR 2018; Mescheder et al., "Which
+training methods for GANs do actually converge?", ICML 2018; Saatci & Wilson, "Bayesian GAN", NIPS 2017.
+
+    python -m experiments.gan                                quick: a ring of eight Gaussians, under a minute
+    python -m experiments.gan --preset ring                  all losses, five seeds (ring_sghmc, ring_sgld: Bayesian)
+    python -m experiments.gan --preset grid                  25 Gaussians (grid_sghmc)
+    python -m experiments.gan --preset mnist                 DCGAN on MNIST, a budget for two cores (mnist_sghmc)
+    python -m experiments.gan --preset cifar10               DCGAN on CIFAR-10, for a GPU; cifar10_sngan
+    python -m experiments.gan --dataset digits --architecture dcgan --losses hinge --kernel sghmc
+
+All losses have the same networks, data, steps and rates, so that the table compares losses and not tunings. With
+--kernel sghmc or sgld minus the loss of all data is a player's log likelihood, the prior is N(0, s^2 / fan-in), and
+what generates is the mixture of all kept draws. A mixture in the plane is judged by its modes: found if a sample is
+within three deviations, of high quality the share of samples that are. Images are judged by a classifier's features
+(`judge.py`): Fréchet and kernel classifier distances, which are no FID, beside the row of training images.
+
+Expected: on the ring minimax and least squares lose modes, penalties of the critic's gradient keep all; a posterior
+has as many modes as its mode, or more.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from experiments import common, gan_flags
+
+LOSSES = ("minimax", "non_saturating", "r1", "least_squares", "wasserstein", "wasserstein_gp", "hinge")
+ARCHITECTURES = ("mlp", "dcgan", "residual")
+
+
+@dataclass(frozen=True)
+class Config(gan_flags.PlayerFlags):
+    """Flags of experiments.gan."""
+
+    dataset: str = "synthetic/ring"
+    """synthetic/ring, synthetic/grid, digits, an image set of TensorFlow Datasets, or an .npz file of images."""
+    losses: tuple[str, ...] = LOSSES
+    """minimax, non_saturating, r1 (non-saturating with a penalty of the gradient at data), least_squares, wasserstein
+    (clipped weights), wasserstein_gp (a penalty of the gradient between data and fakes), hinge (spectral norms)."""
+    architecture: str = "mlp"
+    """mlp, dcgan or residual (SNGAN's)."""
+    num_seeds: int = 1
+    """Games of each loss, played side by side."""
+    latent_dim: int = 8
+    """Of the noise, standard normal."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Units of the hidden layers of both mlps."""
+    generator_features: tuple[int, ...] = (128, 64, 32)
+    """Channels of dcgan's generator, from the noise up."""
+    discriminator_features: tuple[int, ...] = (32, 64, 128)
+    """Channels of dcgan's discriminator, from the image down."""
+    width: int = 64
+    """Channels of the residual blocks."""
+    num_doublings: int = 3
+    """Of the residual generator's image, 1 for 8 pixels, 3 for 28 and 32; the discriminator halves it one time less."""
+    norm: str = "group"
+    """Of dcgan's networks, and of the residual generator: group, batch (of the batch at hand), or none."""
+    clip: float = 0.05
+    """Bound of the clipped critic's weights."""
+    penalty: float = 10.0
+    """Of wasserstein_gp."""
+    r1_penalty: float = 1.0
+    """Of r1: gamma."""
+    real_target: float = 1.0
+    """One-sided label smoothing: what a real example counts as real by."""
+    num_judged: int = 2500
+    """Samples that are judged."""
+
+
+QUICK = Config(losses=("non_saturating", "wasserstein_gp"), num_seeds=2, batch_size=64, num_steps=1000, average=0.99,
+               discriminator_learning_rate=1e-3, generator_learning_rate=1e-3)  # fmt: skip
+RING = dataclasses.replace(QUICK, preset="ring", losses=LOSSES, num_seeds=5, batch_size=128, num_steps=20_000)
+GRID = dataclasses.replace(RING, preset="grid", dataset="synthetic/grid", num_steps=40_000)
+MNIST = Config(preset="mnist", dataset="mnist", architecture="dcgan", latent_dim=64, num_steps=5000, num_judged=10_000)
+CIFAR10 = dataclasses.replace(
+    MNIST, preset="cifar10", dataset="cifar10", losses=("non_saturating", "r1", "hinge"), latent_dim=128,
+    generator_features=(256, 128, 64), discriminator_features=(64, 128, 256), num_steps=20_000,
+)  # fmt: skip
+SNGAN = dataclasses.replace(
+    CIFAR10, preset="cifar10_sngan", losses=("hinge",), architecture="residual", width=128, discriminator_steps=5,
+    momentum=0.0, decay_from=0.0001,
+)  # fmt: skip
+PRESETS = {
+    preset.preset: preset
+    for plain in (QUICK, RING, GRID, MNIST, CIFAR10, SNGAN)
+    for preset in (
+        plain,
+        *(dataclasses.replace(plain, preset=f"{plain.preset}_{kernel}", kernel=kernel) for kernel in ("sghmc", "sgld")),
+    )
+}
+
+if __name__ == "__main__":
+    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bayesjax import data, evaluation, kernels, plots
+from bayesjax.data.synthetic import MIXTURES
+from bayesjax.evaluation import fidelity, health
+from experiments import gan_networks, gan_players, judge, tables
+
+NUM_LOOKED_AT = 200  # samples of a check
+NUM_SHOWN = 200
+
+
+class Subject(NamedTuple):
+    """What is to be generated, and who judges it.
+
+    Attributes:
+      train: `[num, ...]`, as the networks see it.
+      judged: `samples [num, ...] -> {measure: {"value", ...}}`.
+      real: the same measures of training images; empty where the truth is known.
+    """
+
+    train: np.ndarray
+    judged: Callable[[np.ndarray], dict[str, dict]]
+    real: dict[str, dict]
+
+
+def subject(config: Config) -> Subject:
+    """Loads the data, and the judge of images."""
+    name = config.dataset.removeprefix("synthetic/")
+    dataset = data.load(config.dataset, data_dir=config.data_dir or None)
+    if name in MIXTURES:
+
+        def modes(samples: np.ndarray) -> dict[str, dict]:
+            found = fidelity.modes(samples, *MIXTURES[name])
+            return {"modes": {"value": found.found}, "high quality": {"value": found.high_quality}}
+
+        return Subject(dataset.train.inputs, modes, {})
+    common.require(
+        len(dataset.input_shape) == 3, f"--dataset {config.dataset} must hold images; got {dataset.input_shape}"
+    )
+    by = judge.load_judge(config.dataset, data_dir=config.data_dir or None)
+    test = by.read(dataset.test.inputs)
+
+    def images(samples: np.ndarray) -> dict[str, dict]:
+        return judge.judged(by, test, (samples + 1) / 2)
+
+    seen = np.random.default_rng(0).permutation(len(dataset.train))[: config.num_judged]
+    return Subject(2 * dataset.train.inputs - 1, images, judge.judged(by, test, dataset.train.inputs[seen]))
+
+
+def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
+    """All games of one loss: measures of each game's samples, and what became of them along the way."""
+    config, variant = run.config, gan_networks.VARIANTS[name]
+    net = gan_networks.networks(config, variant, about.train.shape[1:])
+    num_games = config.num_seeds if config.num_seeds > 1 else None
+    data_key, init_key, look_key, run_key, judge_key = jax.random.split(jax.random.key(config.seed), 5)
+    if num_games is None:
+        position = jax.jit(net.init)(init_key)
+    else:
+        position = jax.jit(jax.vmap(net.init))(jax.random.split(init_key, num_games))
+    plan = gan_players.stages(
+        config, gan_networks.losses(config, variant, net), len(about.train),
+        constraint=kernels.clip_weights(config.clip) if variant.is_clipped else None,
+    )  # fmt: skip
+    played = gan_players.play(
+        run, name, plan, position, gan_players.batches(config, data_key, about.train, num_games),
+        rng_key=run_key, observe=lambda params: net.make(params, look_key, NUM_LOOKED_AT), num_games=num_games,
+    )  # fmt: skip
+    looks, draws = played.checks, played.generators
+    if num_games is None:
+        looks, draws = looks[:, None], jax.tree.map(lambda leaf: leaf[:, None], draws)
+    result: dict[str, Any] = {"seconds": played.seconds, "steps": played.steps.tolist(), "games": []}
+    real, shown = about.train[:NUM_LOOKED_AT].reshape(NUM_LOOKED_AT, -1), []
+    for game in range(config.num_seeds):
+        of_game = jax.tree.map(lambda leaf, game=game: leaf[:, game], draws)
+        key = jax.random.fold_in(judge_key, game)
+        samples = gan_players.generate(net.make, of_game, key, config.num_judged)
+        shown.append(samples[:NUM_SHOWN])
+        seen = looks[:, game].reshape(*looks.shape[:1], NUM_LOOKED_AT, -1)
+        along = {"diversity": [health.diversity(real, each) for each in seen], "swing": health.swing(seen).tolist()}
+        result["games"].append({"judged": about.judged(samples), **along})
+    np.savez_compressed(run.out / "parts" / f"samples-{name}.npz", samples=np.stack(shown))
+    return result
+
+
+def summary(result: dict) -> dict[str, dict]:
+    """Means over games, with standard errors where there are several; of one game, what its judge says."""
+    games = result["games"]
+    measures = games[0]["judged"]
+    if len(games) == 1:
+        found = dict(measures)
+    else:
+        found = {
+            name: {
+                **entry, **evaluation.mean_estimate([game["judged"][name]["value"] for game in games])._asdict(),
+                "values": [game["judged"][name]["value"] for game in games],
+            }
+            for name, entry in measures.items()
+        }  # fmt: skip
+    last = slice(-max(len(games[0]["swing"]) // 4, 1), None)
+    found["diversity"] = {"value": float(np.mean([game["diversity"][-1] for game in games]))}
+    found["swing"] = {"value": float(np.mean([game["swing"][last] for game in games]))}
+    steps = result["steps"][-1]
+    found["ms per step"] = {"value": 1e3 * result["seconds"] / (steps * len(games))}
+    return found
+
+
+def main(config: Config) -> None:
+    """Plays every game; writes the table, the figures and the results."""
+    with common.Experiment("gan", config) as run:
+        gan_flags.check(config)
+        common.require_names(config, "losses", LOSSES)
+        common.require_choice(config, "architecture", ARCHITECTURES)
+        common.require_choice(config, "norm", gan_networks.NORMS)
+        common.require_at_least(config, 1, "num_seeds", "latent_dim", "width", "num_doublings")
+        common.require_at_least(config, 12, "num_judged")
+        common.require_positive(config, "clip", "penalty", "r1_penalty")
+        common.require_all_positive(config, "hidden", "generator_features", "discriminator_features")
+        common.require(0 < config.real_target <= 1, f"--real-target must lie in (0, 1]; got {config.real_target}")
+        about = subject(config)
+        shape = about.train.shape[1:]
+        common.require(
+            config.architecture == "mlp" or len(shape) == 3,
+            f"--architecture {config.architecture} makes images; --dataset {config.dataset} has examples of {shape}",
+        )
+        results = {name: run.cached(name, functools.partial(play, run, about, name)) for name in config.losses}
+        metrics = {f"real {measure}": entry for measure, entry in about.real.items()}
+        for name, result in results.items():
+            metrics |= {f"{name} {measure}": entry for measure, entry in summary(result).items()}
+        samples = {name: np.load(run.out / "parts" / f"samples-{name}.npz")["samples"] for name in results}
+        figures = run.out / "figures"
+        if len(shape) == 3:
+            rows = np.stack([(each[0, :12] + 1) / 2 for each in samples.values()])
+            plots.image_grid(figures / "samples.png", rows, row_names=list(samples))
+        elif shape == (2,):
+            plots.scatter_by_group(figures / "samples.png", samples, about.train)
+        for what, label in (("diversity", "distance of fakes / of data"), ("swing", "movement of the mean / noise")):
+            curves = {
+                name: (np.array(result["steps"])[what == "swing" :], np.array([g[what] for g in result["games"]]))
+                for name, result in results.items()
+            }
+            plots.curves(figures / f"{what}.png", curves, xlabel="steps", ylabel=label, log_y=what == "swing")
+        path = run.finish(metrics)
+        print(tables.render(path))
+        print(f"results in {path}, figures in {figures}")
+
+
+if __name__ == "__main__":
+    main(CONFIG)

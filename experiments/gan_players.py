@@ -1,0 +1,217 @@
+"""The two players of any GAN, moved by Adam or by a sampler: what every experiment of the family shares.
+
+    losses      {"discriminator": loss, "generator": loss}, (params, rng_key, Given) -> (mean per example, aux)
+    stages      Adam on the losses; or, by --kernel, Adam on the negative log posteriors and then SGHMC or SGLD on them
+    batches     data for the discriminator's steps, [discriminator_steps, batch_size, ...]
+    play        runs the stages; samples at checks along the way, and what to generate with
+    generate    images of all of it
+
+A loss becomes a log density by `posteriors.from_loss`, counted for as many examples as there are data: that is all
+that makes a GAN Bayesian here. It generates with the average of Adam's path, or with all kept draws of the posterior.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from bayesjax import data, kernels, posteriors, training
+from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey, PyTree
+from experiments import common
+from experiments.gan_flags import PlayerFlags
+
+PLAYERS = ("discriminator", "generator")
+
+
+class Stage(NamedTuple):
+    """A kernel and how long to run it."""
+
+    name: str
+    kernel: Kernel
+    num_steps: int
+
+
+class Played(NamedTuple):
+    """What is left of a game.
+
+    Attributes:
+      position: `{player: params}` at the end.
+      generators: to generate with: params with a leading axis of draws, `[num_draws, ...]` (numpy).
+      checks: what `observe` gave along the way, `[num_checks, ...]` (numpy).
+      steps: the generator's step of each check.
+      seconds: of the steps, compilation left out.
+    """
+
+    position: dict[str, Params]
+    generators: Params
+    checks: PyTree
+    steps: np.ndarray
+    seconds: float
+
+
+def stages(
+    flags: PlayerFlags, losses: Mapping[str, Density], num_data: int, *,
+    constraint: optax.GradientTransformation | None = None,
+) -> list[Stage]:  # fmt: skip
+    """What moves the players, one stage of Adam or a warm-up and a sampler.
+
+    Args:
+      flags: which kernel, and its settings.
+      losses: of both players, to be minimised, means per example.
+      num_data: N, for the samplers: how many examples a loss counts for.
+      constraint: what is done to the discriminator's weights after Adam's update, such as `kernels.clip_weights`.
+    """
+    rates = {"discriminator": flags.discriminator_learning_rate, "generator": flags.generator_learning_rate}
+    steps_of = {"discriminator": flags.discriminator_steps, "generator": 1}
+
+    def optimised(player: str, loss: Density, num_steps: int) -> Kernel:
+        num = num_steps * steps_of[player]
+        start = round(flags.decay_from * num)
+        rate = optax.linear_schedule(rates[player], 0.0, num - start, start) if start < num else rates[player]
+        optimizer = optax.adam(rate, b1=flags.momentum)
+        if constraint is not None and player == "discriminator":
+            optimizer = optax.chain(optimizer, constraint)
+        return kernels.optimize(loss, optimizer)
+
+    def sampled(density: Density) -> Kernel:
+        size = flags.learning_rate / num_data
+        if flags.kernel == "sghmc":
+            return kernels.sghmc(density, step_size=size, friction=flags.friction, temperature=flags.temperature)
+        return kernels.sgld(density, step_size=size, temperature=flags.temperature)
+
+    def sweep(player: Mapping[str, Kernel]) -> Kernel:
+        return kernels.alternate(
+            discriminator=kernels.repeat(player["discriminator"], flags.discriminator_steps, part=_part),
+            generator=player["generator"],
+        )
+
+    if flags.kernel == "adam":
+        moved = {player: optimised(player, loss, flags.num_steps) for player, loss in losses.items()}
+        moved["generator"] = kernels.averaging(moved["generator"], flags.average)
+        return [Stage("adam", sweep(moved), flags.num_steps)]
+    prior = posteriors.fan_in_gaussian(flags.prior_scale)
+    densities = {player: posteriors.from_loss(loss, prior, num_data) for player, loss in losses.items()}
+    warm = {
+        player: optimised(player, _negative(density, num_data), flags.num_warmup)
+        for player, density in densities.items()
+    }
+    return [
+        Stage("warmup", sweep(warm), flags.num_warmup),
+        Stage(flags.kernel, sweep({p: sampled(d) for p, d in densities.items()}), flags.num_steps - flags.num_warmup),
+    ]
+
+
+def _part(given: Given, i: Array) -> Given:
+    """The data of the discriminator's step i."""
+    return given._replace(data=jax.tree.map(lambda leaf: leaf[i], given.data))
+
+
+def _negative(density: Density, num_data: int) -> Density:
+    """Minus the log density per example."""
+
+    def loss(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
+        value, aux = density(params, rng_key, batch)
+        return -value / num_data, aux
+
+    return loss
+
+
+def batches(
+    flags: PlayerFlags, rng_key: PRNGKey, arrays: PyTree, num_games: int | None = None
+) -> Callable[[Array], PyTree]:
+    """Data by step: leaves `[discriminator_steps, batch_size, ...]` of `arrays` `[num, ...]`.
+
+    Of several games leaves have a leading axis of games, each of which sees the data in an order of its own.
+    """
+    num = flags.discriminator_steps * flags.batch_size
+    available = jax.tree.leaves(arrays)[0].shape[0]
+    common.require(
+        num <= available,
+        f"--batch-size times --discriminator-steps must be at most {available}, the number of data; got {num}",
+    )
+    if num_games is None:
+        whole, leading = data.Minibatches(rng_key, arrays, num), ()
+    else:
+        whole, leading = data.of_each(jax.random.split(rng_key, num_games), arrays, num, shared=True), (num_games,)
+    shape = *leading, flags.discriminator_steps, flags.batch_size
+    return jax.tree_util.Partial(functools.partial(_folded, shape), whole)
+
+
+def _folded(shape: tuple[int, ...], whole: Callable[[Array], PyTree], step: Array) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[len(shape) - 1 :]), whole(step))
+
+
+def play(
+    run: common.Experiment, name: str, plan: list[Stage], position: dict[str, Params], batches: Callable, *,
+    rng_key: PRNGKey, observe: Callable[[Params], PyTree], num_games: int | None = None,
+) -> Played:  # fmt: skip
+    """Runs the stages one after another.
+
+    Args:
+      run: whose flags say how many checks there are.
+      name: of the game, for progress and checkpoints.
+      plan: of `stages`.
+      position: of both players, where they start.
+      batches: of `batches`.
+      rng_key: consumed.
+      observe: what is kept of a generator at each check, `params -> pytree`; jitted.
+      num_games: independent games, played side by side: positions, data and all that is kept have an axis of games,
+        after that of draws or checks.
+    """
+    flags, samples = run.config, plan[-1].name != "adam"
+    look = observe if num_games is None else jax.vmap(observe)
+
+    def generator(state: Any) -> Params:
+        player = state.players["generator"]
+        return player.average if isinstance(player, kernels.AveragingState) else player.position
+
+    checks, steps, done, seconds, drawn = [], [], 0, 0.0, None
+    for index, stage in enumerate(plan):
+        is_last = index == len(plan) - 1
+        every = max(stage.num_steps // flags.num_checks, 1)
+        keep_draws = samples and is_last
+        key = jax.random.fold_in(rng_key, index)
+        kernel = stage.kernel if num_games is None else kernels.particles(stage.kernel, num_games, batch_axis=0)
+        state = jax.jit(kernel.init)(position, jax.random.fold_in(key, stage.num_steps))
+        state, trace = training.run(
+            key, kernel, state, batches, num_steps=stage.num_steps - stage.num_steps % every, thinning=every,
+            keep=lambda state, keep_draws=keep_draws: (
+                look(generator(state)), generator(state) if keep_draws else ()
+            ),
+            **run.stage(f"{name}-{stage.name}"),
+        )  # fmt: skip
+        kept, drawn = trace.draws
+        checks.append(kept)
+        steps.append(done + every * np.arange(1, len(jax.tree.leaves(kept)[0]) + 1))
+        done += stage.num_steps
+        seconds += trace.seconds - trace.compile_seconds
+        position = training.fetch(state.position)
+    if not samples:
+        drawn = jax.tree.map(lambda leaf: np.asarray(leaf)[None], training.fetch(generator(state)))
+    return Played(
+        position, drawn, jax.tree.map(lambda *parts: np.concatenate(parts), *checks), np.concatenate(steps), seconds
+    )
+
+
+def generate(make: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_key: PRNGKey, num: int) -> np.ndarray:
+    """`num` samples of stacked generators, as many of each, taking turns.
+
+    Args:
+      make: `(params, rng_key, num) -> samples [num, ...]`.
+      draws: params with a leading axis; where they are more than samples, `num` of them spread evenly are used.
+      rng_key: consumed.
+      num: of samples.
+    """
+    num_draws = jax.tree.leaves(draws)[0].shape[0]
+    chosen = np.linspace(0, num_draws - 1, min(num_draws, num)).round().astype(int)
+    share = -(-num // len(chosen))
+    keys = jax.random.split(rng_key, len(chosen))
+    one = jax.jit(lambda params, key: make(params, key, share))
+    samples = [
+        np.asarray(one(jax.tree.map(lambda leaf, i=i: leaf[i], draws), key))
+        for i, key in zip(chosen, keys, strict=True)
+    ]
+    return np.stack(samples, axis=1).reshape(-1, *samples[0].shape[1:])[:num]
