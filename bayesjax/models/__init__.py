@@ -3,31 +3,39 @@
 import importlib
 from typing import Any
 
-from bayesjax.models import dcgan, initializers, segnet
+from bayesjax.models import cyclegan, dcgan, infogan, initializers, segnet, sngan, spectral_norm
+from bayesjax.models.autoencoder import AutoEncoder
 from bayesjax.models.convolution import Conv, ConvTranspose
 from bayesjax.models.latent import latent_noise
 from bayesjax.models.lenet import LeNet
 from bayesjax.models.mlp import MLP
 from bayesjax.models.recurrent import LSTM, Carry, LanguageModel
 from bayesjax.models.segnet import SegNet
+from bayesjax.models.spectral_norm import spectrally_normalised
 from bayesjax.models.weight_noise import flipout, local_reparameterisation
 
 __all__ = [
     "LSTM",
     "MLP",
+    "AutoEncoder",
     "Carry",
     "Conv",
     "ConvTranspose",
     "LanguageModel",
     "LeNet",
     "SegNet",
+    "cyclegan",
     "dcgan",
     "flipout",
     "flows",
+    "infogan",
     "initializers",
     "latent_noise",
     "local_reparameterisation",
     "segnet",
+    "sngan",
+    "spectral_norm",
+    "spectrally_normalised",
     "vae",
 ]
 

@@ -1,0 +1,98 @@
+"""Discriminators that say more than real or fake: a second head on the features of the first.
+
+    logit = a' h(x),    outputs = head(h(x)),    h = the trunk's `embed`
+
+`Heads` is the discriminator of ACGAN with class logits as the outputs, and of InfoGAN with what Q says of the code:
+`CodeDiscriminator` takes the outputs apart. The trunk is any module with an `embed`, such as those of `dcgan.py`,
+`sngan.py` and `mlp.py`; its own last layer is not used and gets no parameters.
+
+Sources: Chen et al., "InfoGAN: interpretable representation learning by information maximizing generative adversarial
+nets", NIPS 2016, appendix C; Odena, Olah & Shlens, "Conditional image synthesis with auxiliary classifier GANs", ICML
+2017. The objectives are `objectives/infogan.py` and `objectives/auxiliary_classifier.py`.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from bayesjax.models.dcgan import DCGAN_INIT, make_norm
+from bayesjax.models.initializers import Initializer
+from bayesjax.types import Array
+
+
+class CodeHead(NamedTuple):
+    """What Q says of a batch of images; field by field the `CodeHead` of `objectives/infogan.py`, which is of one.
+
+    Attributes:
+      logits: of each categorical code, a tuple of `[batch, num_classes]`.
+      mean, log_scale: of the continuous codes, `[batch, num_continuous]`.
+    """
+
+    logits: tuple[Array, ...]
+    mean: Array
+    log_scale: Array
+
+
+class Heads(nn.Module):
+    """Inputs of the trunk, `[batch, ...]`, to a logit `[batch]` and outputs `[batch, num_outputs]`.
+
+    Attributes:
+      trunk: a module with `embed(x) -> [batch, num_features]`.
+      num_outputs: of the second head; the number of classes for ACGAN.
+      hidden: widths of the second head's hidden layers; ACGAN has none.
+      norm: of the hidden layers: "group", "batch" or "none".
+      kernel_init: Flax initialiser.
+    """
+
+    trunk: Any
+    num_outputs: int
+    hidden: Sequence[int] = ()
+    norm: str = "group"
+    kernel_init: Initializer = DCGAN_INIT
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        """The logit of real against fake, and the outputs."""
+        features = self.trunk.embed(x)
+        logit = nn.Dense(1, kernel_init=self.kernel_init, name="logit")(features)[..., 0]
+        for layer, width in enumerate(self.hidden):
+            features = nn.Dense(width, kernel_init=self.kernel_init, name=f"hidden_{layer}")(features)
+            features = nn.leaky_relu(make_norm(self.norm, width)(features), 0.2)
+        return logit, nn.Dense(self.num_outputs, kernel_init=self.kernel_init, name="outputs")(features)
+
+
+class CodeDiscriminator(nn.Module):
+    """InfoGAN's D and Q: inputs of the trunk to a logit `[batch]` and a `CodeHead`.
+
+    Attributes:
+      trunk: as `Heads`.
+      num_classes: of each categorical code.
+      num_continuous: continuous codes.
+      hidden: widths of Q's own hidden layers.
+      norm: of the hidden layers: "group", "batch" or "none".
+      is_scale_fixed: whether Q's scale is 1 whatever the image, as in the authors' program for MNIST; continuous codes
+        are then compared by their squared error.
+      kernel_init: Flax initialiser.
+    """
+
+    trunk: Any
+    num_classes: Sequence[int] = (10,)
+    num_continuous: int = 2
+    hidden: Sequence[int] = (128,)
+    norm: str = "group"
+    is_scale_fixed: bool = False
+    kernel_init: Initializer = DCGAN_INIT
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, CodeHead]:
+        """The logit of real against fake, and what Q says."""
+        sizes = [*self.num_classes, self.num_continuous, *([] if self.is_scale_fixed else [self.num_continuous])]
+        heads = Heads(self.trunk, sum(sizes), self.hidden, self.norm, self.kernel_init, name="heads")
+        logit, outputs = heads(x)
+        parts = jnp.split(outputs, list(itertools.accumulate(sizes))[:-1], axis=-1)
+        num = len(self.num_classes)
+        mean = parts[num]
+        return logit, CodeHead(tuple(parts[:num]), mean, jnp.zeros_like(mean) if self.is_scale_fixed else parts[-1])

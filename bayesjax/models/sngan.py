@@ -1,0 +1,156 @@
+"""SNGAN: a generator and a discriminator of residual blocks, the latter made for spectral normalisation.
+
+    x -> skip(x) + conv(relu(norm(conv(resample(relu(norm(x)))))))
+
+A generator's block doubles the image by nearest neighbours before its convolutions, a discriminator's halves it by
+means of 2 x 2 pixels after them, and has no norm; the shortcut is a 1 x 1 convolution where the block resamples or
+changes the width, else the identity. Miyato, Kataoka, Koyama & Yoshida, "Spectral normalization for generative
+adversarial networks", ICLR 2018, table 4, for CIFAR-10: 256 channels and three blocks up, 128 channels and two blocks
+down and two more; noise of 128 normal numbers; the hinge game. Gulrajani et al., "Improved training of Wasserstein
+GANs", NIPS 2017, have the blocks first. `spectral_norm.py` makes the discriminator 1-Lipschitz layer by layer:
+
+    apply = models.spectrally_normalised(models.sngan.Discriminator((32, 32, 3)).apply)
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from bayesjax.models.convolution import Conv
+from bayesjax.models.dcgan import layer_sizes, make_norm
+from bayesjax.models.initializers import Initializer
+from bayesjax.types import Array, PRNGKey
+
+
+def glorot_uniform(scale: float = 1.0) -> Initializer:
+    """Uniform with variance 2 scale^2 / (fan_in + fan_out), as the authors have it: sqrt(2) for 3 x 3 kernels."""
+
+    def init(rng_key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        bound = scale * math.sqrt(6 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1])))
+        return jax.random.uniform(rng_key, (math.prod(shape),), dtype, -bound, bound).reshape(shape)
+
+    return init
+
+
+def upsample(x: Array) -> Array:
+    """`[batch, h, w, c]` to `[batch, 2 h, 2 w, c]`: each pixel four times."""
+    batch, height, width, channels = x.shape
+    blocks = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
+    return blocks.reshape(batch, 2 * height, 2 * width, channels)
+
+
+def mean_pool(x: Array) -> Array:
+    """`[batch, h, w, c]` to `[batch, ceil(h / 2), ceil(w / 2), c]`: the mean of each 2 x 2 block, or of what it has."""
+    batch, height, width, channels = x.shape
+    if height % 2 or width % 2:
+        x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return x.reshape(batch, -(-height // 2), 2, -(-width // 2), 2, channels).mean((2, 4))
+
+
+class Block(nn.Module):
+    """A residual block, `[batch, h, w, in]` to `[batch, h', w', features]`.
+
+    Attributes:
+      features: channels of both convolutions.
+      resample: "up", "down", or "none".
+      norm: "group", "batch" or "none".
+      is_first: whether the input is an image, which no ReLU is to cut.
+    """
+
+    features: int
+    resample: str = "none"
+    norm: str = "none"
+    is_first: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, size: tuple[int, int] | None = None) -> Array:
+        """The block's output; if it doubles, cropped to `size`."""
+        height, width = size or (2 * x.shape[1], 2 * x.shape[2])
+        kernel_init = glorot_uniform(math.sqrt(2))
+        branch = x if self.is_first else nn.relu(make_norm(self.norm, x.shape[-1])(x))
+        if self.resample == "up":
+            branch = upsample(branch)[:, :height, :width]
+        branch = Conv(self.features, 3, kernel_init=kernel_init)(branch)
+        branch = nn.relu(make_norm(self.norm, self.features)(branch))
+        branch = Conv(self.features, 3, kernel_init=kernel_init)(branch)
+        if self.resample == "down":
+            branch, x = mean_pool(branch), mean_pool(x)
+        # A 1 x 1 convolution commutes with both kinds of resampling: it is done where there are fewer pixels.
+        if self.resample != "none" or x.shape[-1] != self.features:
+            x = Conv(self.features, 1, kernel_init=glorot_uniform())(x)
+        if self.resample == "up":
+            x = upsample(x)[:, :height, :width]
+        return branch + x
+
+
+class Generator(nn.Module):
+    """Noise `[batch, z_dim]` to images `[batch, *image_shape]` in (-1, 1).
+
+    Attributes:
+      image_shape: (height, width, channels).
+      width: channels of every block.
+      num_blocks: how often the image doubles: 3 for 28 and 32 pixels, 4 for 64, 1 for 8.
+      norm: "group", "batch" or "none".
+    """
+
+    image_shape: Sequence[int]
+    width: int = 256
+    num_blocks: int = 3
+    norm: str = "group"
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        """Images made from the noise `z`."""
+        sizes = layer_sizes(self.image_shape, self.num_blocks)[::-1]
+        height, width = sizes[0]
+        x = nn.Dense(height * width * self.width, kernel_init=glorot_uniform())(z)
+        x = x.reshape(-1, height, width, self.width)
+        for size in sizes[1:]:
+            x = Block(self.width, "up", self.norm)(x, size)
+        x = nn.relu(make_norm(self.norm, self.width)(x))
+        return jnp.tanh(Conv(self.image_shape[-1], 3, kernel_init=glorot_uniform())(x))
+
+
+class Discriminator(nn.Module):
+    """Images `[batch, *image_shape]` in (-1, 1) to logits `[batch, num_outputs]`.
+
+    Attributes:
+      image_shape: (height, width, channels).
+      num_outputs: 1 for real against fake, or K real classes as in `objectives/semi_supervised.py`.
+      width: channels of every block.
+      num_down: blocks that halve the image, the first ones: 2 for 28 and 32 pixels, 3 for 64, 1 for 8.
+      num_blocks: all blocks.
+    """
+
+    image_shape: Sequence[int]
+    num_outputs: int = 1
+    width: int = 128
+    num_down: int = 2
+    num_blocks: int = 4
+
+    def setup(self) -> None:
+        """Blocks."""
+        layer_sizes(self.image_shape, self.num_down)
+        if not 1 <= self.num_blocks >= self.num_down:
+            raise ValueError(f"num_blocks must be at least 1 and num_down = {self.num_down}; got {self.num_blocks}")
+        self.blocks = [
+            Block(self.width, "down" if block < self.num_down else "none", is_first=block == 0)
+            for block in range(self.num_blocks)
+        ]
+        self.logits = nn.Dense(self.num_outputs, use_bias=False, kernel_init=glorot_uniform())
+
+    def __call__(self, x: Array) -> Array:
+        """Logits."""
+        return self.logits(self.embed(x))
+
+    def embed(self, x: Array) -> Array:
+        """Activations of the last block summed over its pixels, `[batch, width]`."""
+        if x.shape[1:] != tuple(self.image_shape):
+            raise ValueError(f"x must be [batch, {', '.join(map(str, self.image_shape))}]; got {x.shape}")
+        for block in self.blocks:
+            x = block(x)
+        return nn.relu(x).sum((1, 2))
