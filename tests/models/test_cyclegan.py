@@ -170,7 +170,7 @@ def test_particles():
     x = images(2, 8, 8, 1)
     assert particle_shapes(cyclegan.ResNetGenerator(1, 2, 1, 1), 3, x).shape == (3, 2, 8, 8, 1)
     assert particle_shapes(cyclegan.UNetGenerator(1, (2, 3, 4)), 3, x).shape == (3, 2, 8, 8, 1)
-    assert_particles(cyclegan.PatchDiscriminator((2, 3)), x)
+    assert_particles(cyclegan.PatchDiscriminator((2,)), images(2, 5, 5, 1))
 
 
 def test_wrong_arguments_are_named():

@@ -59,9 +59,9 @@ def test_the_objective_takes_what_the_model_gives():
     outputs = dense(heads["outputs"], np.where(hidden > 0, hidden, 0.2 * hidden))
     np.testing.assert_allclose(logit, dense(heads["logit"], features)[:, 0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(np.concatenate([*head.logits, *head[1:]], axis=1), outputs, rtol=1e-4, atol=1e-5)
-    one = jax.tree.map(lambda leaf: leaf[1], head)
-    code = objectives.infogan.Code(jnp.array([2, 0]), jnp.array([0.3, -0.4]))
-    categorical, continuous = objectives.infogan.log_prob(objectives.infogan.CodeHead(*one), code)
+    one = jax.tree.map(lambda leaf: np.asarray(leaf)[1], head)
+    code = objectives.infogan.Code(np.array([2, 0]), np.array([0.3, -0.4], np.float32))
+    categorical, continuous = quick_jit(objectives.infogan.log_prob)(objectives.infogan.CodeHead(*one), code)
     logits = np.split(outputs[1], [3, 7])
     expected = sum(part[c] - np.log(np.exp(part).sum()) for part, c in zip(logits, (2, 0), strict=False))
     np.testing.assert_allclose(categorical, expected, rtol=1e-4)
@@ -84,14 +84,14 @@ def test_the_trunk_is_shared_and_the_heads_are_not():
     model = infogan.CodeDiscriminator(MLP((7, 1)), hidden=(5,))
     x = RANDOM.normal(size=(4, 6)).astype(np.float32)
     variables = filled(model, x)
-    for of_logit in (True, False):
 
-        def loss(v, of_logit=of_logit):
-            logit, head = model.apply(v, x)
-            of_code = head.logits[0][:, 0] * head.mean[:, 0] * head.log_scale[:, 0]
-            return (logit**2 if of_logit else of_code).sum()
+    def losses(v):
+        logit, head = model.apply(v, x)
+        return jnp.stack([(logit**2).sum(), (head.logits[0][:, 0] * head.mean[:, 0] * head.log_scale[:, 0]).sum()])
 
-        gradient = quick_jit(jax.grad(loss))(variables)["params"]
+    jacobian = quick_jit(jax.jacrev(losses))(variables)["params"]
+    for row, of_logit in enumerate((True, False)):
+        gradient = jax.tree.map(lambda leaf, row=row: np.asarray(leaf)[row], jacobian)
         moved = {name: bool(np.any(layer["kernel"])) for name, layer in gradient["heads"].items() if "kernel" in layer}
         assert np.any(gradient["trunk"]["layers_0"]["kernel"])
         assert moved == {"logit": of_logit, "hidden_0": not of_logit, "outputs": not of_logit}
