@@ -80,6 +80,7 @@ class Generator(nn.Module):
       kernel_size: of the convolutions.
       kernel_init: Flax initialiser.
       output: applied to the last layer.
+      hidden: widths of dense layers before the first image; DCGAN has none, InfoGAN's generator of MNIST one of 1024.
     """
 
     image_shape: Sequence[int]
@@ -88,12 +89,16 @@ class Generator(nn.Module):
     kernel_size: int = 5
     kernel_init: Initializer = DCGAN_INIT
     output: Callable[[Array], Array] = jnp.tanh
+    hidden: Sequence[int] = ()
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
         """Images made from the noise `z`."""
         sizes = layer_sizes(self.image_shape, len(self.features))[::-1]
         (height, width), channels = sizes[0], self.features[0]
+        for layer, units in enumerate(self.hidden):
+            z = nn.Dense(units, kernel_init=self.kernel_init, name=f"hidden_{layer}")(z)
+            z = nn.relu(make_norm(self.norm, units)(z))
         x = nn.Dense(height * width * channels, kernel_init=self.kernel_init)(z)
         x = nn.relu(make_norm(self.norm, channels)(x.reshape(-1, height, width, channels)))
         widths = [*self.features[1:], self.image_shape[-1]]
@@ -115,6 +120,7 @@ class Discriminator(nn.Module):
       norm: "group", "batch" or "none"; the first layer has none.
       kernel_size: of the convolutions.
       kernel_init: Flax initialiser.
+      hidden: widths of dense layers before the logits; DCGAN has none, InfoGAN's discriminator of MNIST one of 1024.
     """
 
     image_shape: Sequence[int]
@@ -123,6 +129,7 @@ class Discriminator(nn.Module):
     norm: str = "group"
     kernel_size: int = 5
     kernel_init: Initializer = DCGAN_INIT
+    hidden: Sequence[int] = ()
 
     def setup(self) -> None:
         """Layers, by the image's size."""
@@ -132,6 +139,8 @@ class Discriminator(nn.Module):
             for channels in self.features
         ]
         self.norms = [make_norm(self.norm if layer else "none", width) for layer, width in enumerate(self.features)]
+        self.dense = [nn.Dense(units, kernel_init=self.kernel_init) for units in self.hidden]
+        self.dense_norms = [make_norm(self.norm, units) for units in self.hidden]
         self.logits = nn.Dense(self.num_outputs, kernel_init=self.kernel_init)
 
     def __call__(self, x: Array) -> Array:
@@ -139,9 +148,12 @@ class Discriminator(nn.Module):
         return self.logits(self.embed(x))
 
     def embed(self, x: Array) -> Array:
-        """Flattened activations before the logits, `[batch, num_features]`."""
+        """Activations before the logits, `[batch, num_features]`."""
         if x.shape[1:] != tuple(self.image_shape):
             raise ValueError(f"x must be [batch, {', '.join(map(str, self.image_shape))}]; got {x.shape}")
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = nn.leaky_relu(norm(convolution(x)), 0.2)
-        return x.reshape(x.shape[0], -1)
+        x = x.reshape(x.shape[0], -1)
+        for dense, norm in zip(self.dense, self.dense_norms, strict=True):
+            x = nn.leaky_relu(norm(dense(x)), 0.2)
+        return x

@@ -145,6 +145,36 @@ def test_values_are_those_of_flax_layers():
     assert actual[1].std() > 0.01
 
 
+def test_dense_layers_before_and_after_the_convolutions():
+    """One of 5 units in each network: dense, norm and (leaky) relu, then the network without it, by its own values."""
+    generator, discriminator = dcgan.Generator((8, 8, 1), (4, 6)), dcgan.Discriminator((8, 8, 1), 3, (4, 6))
+    deeper, longer = generator.clone(hidden=(5,), norm="none"), discriminator.clone(hidden=(5,))
+    z = np.random.default_rng(1).normal(size=(3, 7)).astype(np.float32)
+    x = np.random.default_rng(2).uniform(-1, 1, size=(3, 8, 8, 1)).astype(np.float32)
+    made, judged = filled(deeper, z)["params"], filled(longer, x)["params"]
+    dense = lambda layer, h: h @ layer["kernel"] + layer["bias"]  # noqa: E731
+
+    @quick_jit
+    def both(made, judged):
+        first = {name: leaf for name, leaf in made.items() if name != "hidden_0"}
+        hidden = nn.relu(dense(made["hidden_0"], z))
+        features = discriminator.apply({"params": judged}, x, method=discriminator.embed)
+        normed = nn.GroupNorm(1).apply({"params": judged["dense_norms_0"]}, dense(judged["dense_0"], features))
+        return (
+            (deeper.apply({"params": made}, z), longer.apply({"params": judged}, x)),
+            (
+                generator.clone(norm="none").apply({"params": first}, hidden),
+                dense(judged["logits"], nn.leaky_relu(normed, 0.2)),
+            ),
+        )
+
+    actual, expected = both(made, judged)
+    assert judged["dense_0"]["kernel"].shape == (2 * 2 * 6, 5) and judged["logits"]["kernel"].shape == (5, 3)
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        assert a.std() > 0.01
+
+
 def test_initial_weights_are_small():
     """N(0, 0.02) kernels, as the paper has them, within 4 standard errors over 5000 weights (false alarms: 6.3e-5)."""
     generator = dcgan.Generator((8, 8, 1), (32, 20))
