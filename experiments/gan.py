@@ -171,7 +171,8 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
     if num_games is None:
         looks, draws = looks[:, None], jax.tree.map(lambda leaf: leaf[:, None], draws)
     result: dict[str, Any] = {"seconds": played.seconds, "steps": played.steps.tolist(), "games": []}
-    real, shown = about.train[:NUM_LOOKED_AT].reshape(NUM_LOOKED_AT, -1), []
+    real, shown = about.train[:NUM_LOOKED_AT], []
+    real = real.reshape(len(real), -1)
     for game in range(config.num_seeds):
         of_game = jax.tree.map(lambda leaf, game=game: leaf[:, game], draws)
         key = jax.random.fold_in(judge_key, game)
