@@ -58,6 +58,7 @@ import numpy as np
 from scipy import ndimage
 
 from bayesjax import data, plots
+from bayesjax.training import processes
 from experiments import judge, tables
 from experiments.classification import splits
 
@@ -104,7 +105,7 @@ def figures(run: common.Experiment, found: dict[str, dict], rows: dict[str, np.n
     """FCD against the strength of what was done to the images, and the images."""
     kinds, base = {"noise": run.config.noises, "blur": run.config.blurs}, found["test images"]["FCD"]["value"]
     series = {
-        f"{kind}, in units of {max(levels):g}{' pixels' if kind == 'blur' else ''}": (
+        f"{kind}, in units of {max(levels):g}{' px' if kind == 'blur' else ''}": (
             np.array([0.0, *levels]) / max(levels),
             np.array([base, *(found[f"{kind} {level:g}"]["FCD"]["value"] for level in levels)]),
         )
@@ -149,7 +150,7 @@ def main(config: Config) -> None:
         }  # fmt: skip
         metrics |= {f"{name}: {what}": entry for name, one in found.items() for what, entry in one.items()}
         path = run.finish(metrics)
-        if config.publish:
+        if config.publish and processes.is_first():
             judge.JUDGES.mkdir(exist_ok=True)
             (judge.JUDGES / f"{common.slug(config.dataset)}.npz").write_bytes(
                 (run.out / "parts" / "judge.npz").read_bytes()
