@@ -22,7 +22,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +97,7 @@ class Reading(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _read(network: Classifier, params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    features, logits = network.apply({"params": params}, jnp.round(LEVELS * x) / LEVELS)
+    features, logits = cast(Any, network.apply({"params": params}, jnp.round(LEVELS * x) / LEVELS))
     return features, jax.nn.softmax(logits)
 
 
@@ -178,7 +178,7 @@ def train(
         x = jax.lax.dynamic_slice(x, (*corner, 0), (height, width, x.shape[-1]))
         if recipe.flips:
             x = jnp.where(jax.random.bernoulli(flip_key), x[:, ::-1], x)
-        _, logits = network.apply({"params": params}, x)
+        _, logits = cast(Any, network.apply({"params": params}, x))
         return -jax.nn.log_softmax(logits)[example["y"]]
 
     rate = optax.warmup_cosine_decay_schedule(0, recipe.learning_rate, recipe.num_steps // 5, recipe.num_steps)
@@ -268,7 +268,7 @@ def require_labelled_images(dataset: data.Dataset) -> None:
 
 
 def judged(
-    judge: Judge, real: ArrayLike | Reading, fake: ArrayLike | Reading, *, num_reach: int = 10_000, seed: int = 0
+    judge: Judge, real: ArrayLike | Reading, fake: ArrayLike | Reading, *, num_reach: int = 5000, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """How near fakes are to real images, in the judge's features; higher is better but for the distances.
 
@@ -294,7 +294,7 @@ def judged(
     whole = fidelity.frechet_distance(x, y).value
     half = np.mean([fidelity.frechet_distance(x, part).value for part in (y[::2], y[1::2])])
     subset_size = min(1000, min(len(x), len(y)) // 2)  # no subset is all of a sample
-    kernel = fidelity.kernel_distance(x, y, subset_size=subset_size, num_subsets=50, seed=seed)
+    kernel = fidelity.kernel_distance(x, y, subset_size=subset_size, num_subsets=25, seed=seed)
     score = fidelity.inception_score(fake.probabilities)
     within = fidelity.reach(x[:num_reach], y[:num_reach])._asdict()
     of_reach = {name: within.pop(name) for name in counts}
