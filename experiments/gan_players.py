@@ -40,6 +40,8 @@ class Played(NamedTuple):
     Attributes:
       position: `{player: params}` at the end.
       generators: to generate with: params with a leading axis of draws, `[num_draws, ...]` (numpy).
+      discriminators: to judge with, likewise, if they were asked for: Adam's last, no average; or else ().
+      aux: what each player's loss returned beside its value, `{player: pytree}`, averaged over the steps up to a check.
       checks: what `observe` gave along the way, `[num_checks, ...]` (numpy).
       steps: the generator's step of each check.
       seconds: of the steps, compilation left out.
@@ -47,6 +49,8 @@ class Played(NamedTuple):
 
     position: dict[str, Params]
     generators: Params
+    discriminators: Params
+    aux: dict[str, PyTree]
     checks: PyTree
     steps: np.ndarray
     seconds: float
@@ -147,6 +151,7 @@ def _folded(shape: tuple[int, ...], whole: Callable[[Array], PyTree], step: Arra
 def play(
     run: common.Experiment, name: str, plan: list[Stage], position: dict[str, Params], batches: Callable, *,
     rng_key: PRNGKey, observe: Callable[[Params], PyTree], num_games: int | None = None,
+    keep_discriminators: bool = False,
 ) -> Played:  # fmt: skip
     """Runs the stages one after another.
 
@@ -160,6 +165,7 @@ def play(
       observe: what is kept of a generator at each check, `params -> pytree`; jitted.
       num_games: independent games, played side by side: positions, data and all that is kept have an axis of games,
         after that of draws or checks.
+      keep_discriminators: whether they are wanted beside the generators.
     """
     flags, samples = run.config, plan[-1].name != "adam"
     look = observe if num_games is None else jax.vmap(observe)
@@ -168,7 +174,11 @@ def play(
         player = state.players["generator"]
         return player.average if isinstance(player, kernels.AveragingState) else player.position
 
-    checks, steps, done, seconds, drawn = [], [], 0, 0.0, None
+    def to_use(state: Any) -> tuple[Params, Params]:
+        return generator(state), state.players["discriminator"].position if keep_discriminators else ()
+
+    checks, said, steps, done, seconds = [], [], [], 0, 0.0
+    drawn: Any = None
     for index, stage in enumerate(plan):
         is_last = index == len(plan) - 1
         every = max(stage.num_steps // flags.num_checks, 1)
@@ -179,21 +189,21 @@ def play(
         state, trace = training.run(
             key, kernel, state, batches, num_steps=stage.num_steps - stage.num_steps % every, thinning=every,
             keep=lambda state, keep_draws=keep_draws: (
-                look(generator(state)), generator(state) if keep_draws else ()
+                look(generator(state)), to_use(state) if keep_draws else ()
             ),
             **run.stage(f"{name}-{stage.name}"),
         )  # fmt: skip
         kept, drawn = trace.draws
         checks.append(kept)
+        said.append({player: info.aux for player, info in trace.info.players.items()})
         steps.append(done + every * np.arange(1, len(jax.tree.leaves(kept)[0]) + 1))
         done += stage.num_steps
         seconds += trace.seconds - trace.compile_seconds
         position = training.fetch(state.position)
     if not samples:
-        drawn = jax.tree.map(lambda leaf: np.asarray(leaf)[None], training.fetch(generator(state)))
-    return Played(
-        position, drawn, jax.tree.map(lambda *parts: np.concatenate(parts), *checks), np.concatenate(steps), seconds
-    )
+        drawn = jax.tree.map(lambda leaf: np.asarray(leaf)[None], training.fetch(to_use(state)))
+    aux, looks = (jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in (said, checks))
+    return Played(position, drawn[0], drawn[1], aux, looks, np.concatenate(steps), seconds)
 
 
 def generate(make: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_key: PRNGKey, num: int) -> np.ndarray:

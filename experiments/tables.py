@@ -17,6 +17,7 @@ from pathlib import Path
 from experiments.common import RESULTS, ROOT
 from experiments.markdown import number, table
 from experiments.tables_of_benchmarks import of_benchmark
+from experiments.tables_of_codes import information_of_codes, told_classes
 from experiments.tables_of_games import game_of_normals, games, generative, semisupervised, step_sizes, synthetic
 from experiments.tables_of_gans import densities, judge_of_images
 from experiments.tables_of_samplers import network_posterior, standard_posteriors, tour
@@ -233,6 +234,7 @@ def regression_sets(of_sets: list[dict]) -> str:
 
 
 RENDER = {
+    "acgan": told_classes,
     "adversarial_games": games,
     "bayesian_gan": synthetic,
     "bayesian_gan_semisupervised": semisupervised,
@@ -249,6 +251,7 @@ RENDER = {
     "gan_theory": game_of_normals,
     "hmc_regression": lambda results: regression_sets([results]),
     "hmc_tour": tour,
+    "infogan": information_of_codes,
     "judge_images": judge_of_images,
     "standard_posteriors": standard_posteriors,
     "uncertainty": two_uncertainties,

@@ -1,0 +1,136 @@
+"""The networks, the losses and the reading of codes of `infogan.py`: functions of weights and arrays.
+
+    G: noise and code to an image      D, Q: an image to a logit and what Q says of the code, two heads on one trunk
+
+D and Q are one player: it minimises the discriminator's loss minus lambda I_Q at the generator's images; the generator
+minimises its own loss minus lambda I_Q. The code as a classifier of images that nobody labelled: an image has the
+categorical code that Q finds most probable, a code the class that most training images with this code have.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import models
+from bayesjax.models import dcgan
+from bayesjax.objectives import adversarial, infogan
+from bayesjax.types import Array, ArrayLike, Density, Given, Params, PRNGKey
+from experiments import gan_players
+
+VARIANCE = 1 / 3  # of a continuous code, uniform on (-1, 1)
+
+
+class Networks(NamedTuple):
+    """Both players as pure functions of their weights.
+
+    Attributes:
+      init: `rng_key -> {player: params}`.
+      make: `(generator's params, noise [n, latent_dim], code of n) -> images [n, ...]`.
+      say: `(discriminator's params, images [n, ...]) -> (logits [n], CodeHead of n)`.
+    """
+
+    init: Callable[[PRNGKey], dict[str, Params]]
+    make: Callable[[Params, Array, infogan.Code], Array]
+    say: Callable[[Params, Array], tuple[Array, infogan.CodeHead]]
+
+
+def networks(config: Any, shape: tuple[int, ...]) -> Networks:
+    """The networks of a configuration, for images of a shape, in (-1, 1)."""
+    num_classes = (config.num_codes,)
+    generator: Any = dcgan.Generator(
+        shape, config.generator_features, config.norm, config.kernel_size, hidden=config.generator_hidden
+    )
+    trunk = dcgan.Discriminator(
+        shape, 1, config.discriminator_features, config.discriminator_norm, config.kernel_size,
+        hidden=config.discriminator_hidden,
+    )  # fmt: skip
+    discriminator: Any = models.infogan.CodeDiscriminator(
+        trunk, num_classes, config.num_continuous, config.code_hidden, config.discriminator_norm, config.fixed_scale
+    )
+    num_inputs = config.latent_dim + config.num_codes + config.num_continuous
+
+    def init(rng_key: PRNGKey) -> dict[str, Params]:
+        keys = dict(zip(gan_players.PLAYERS, jax.random.split(rng_key), strict=True))
+        return {
+            "discriminator": discriminator.init(keys["discriminator"], jnp.zeros((1, *shape)))["params"],
+            "generator": generator.init(keys["generator"], jnp.zeros((1, num_inputs)))["params"],
+        }
+
+    def make(params: Params, noise: Array, code: infogan.Code) -> Array:
+        return generator.apply({"params": params}, jnp.concatenate([noise, infogan.as_input(code, num_classes)], -1))
+
+    def say(params: Params, x: Array) -> tuple[Array, infogan.CodeHead]:
+        logit, head = discriminator.apply({"params": params}, x)
+        return logit, infogan.CodeHead(head.logits, head.mean, head.log_scale)
+
+    return Networks(init, make, say)
+
+
+def draw(config: Any, rng_key: PRNGKey, num: int) -> tuple[Array, infogan.Code]:
+    """Noise and codes from their priors, of `num` images."""
+    noise_key, code_key = jax.random.split(rng_key)
+    sample = lambda key: infogan.sample_code(key, (config.num_codes,), config.num_continuous)  # noqa: E731
+    return (
+        models.latent_noise(noise_key, num, config.latent_dim, "uniform"),
+        jax.vmap(sample)(jax.random.split(code_key, num)),
+    )
+
+
+def losses(config: Any, net: Networks) -> dict[str, Density]:
+    """Of both players, means per example; beside them what Q has read: nats, and R^2 of the continuous codes."""
+    game = adversarial.NON_SATURATING
+
+    def read(head: infogan.CodeHead, code: infogan.Code) -> tuple[Array, dict[str, Array]]:
+        of_categorical, _ = jax.vmap(infogan.log_prob)(head, code)
+        nats = of_categorical.mean() + infogan.entropy((config.num_codes,), 0)
+        explained = 1 - jnp.mean((head.mean - code.continuous) ** 2) / VARIANCE if config.num_continuous else 0.0
+        said = {"information": nats, "explained": jnp.asarray(explained)}
+        return jax.vmap(infogan.information)(head, code).mean(), said
+
+    def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
+        noise, code = draw(config, rng_key, len(given.data))
+        fake = net.make(given.others["generator"], noise, code)
+        (of_real, _), (of_fake, head) = net.say(params, given.data), net.say(params, fake)
+        information, said = read(head, code)
+        value = game.discriminator(of_real, of_fake).mean() - config.information_weight * information
+        return value, {"real": of_real.mean(), "fake": of_fake.mean(), **said}
+
+    def generator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
+        noise, code = draw(config, rng_key, config.batch_size)
+        of_fake, head = net.say(given.others["discriminator"], net.make(params, noise, code))
+        information, said = read(head, code)
+        return game.generator(of_fake).mean() - config.information_weight * information, said
+
+    return {"discriminator": discriminator, "generator": generator}
+
+
+def assignment(codes: np.ndarray, labels: np.ndarray, num_codes: int, num_classes: int) -> np.ndarray:
+    """The class that most images with a code have, for each code, `[num_codes]`; -1 for a code that no image has.
+
+    Args:
+      codes, labels: of the images, integers `[num]`.
+      num_codes, num_classes: how many there are.
+    """
+    counts = np.zeros((num_codes, num_classes), int)
+    np.add.at(counts, (codes, labels), 1)
+    return np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
+
+
+def traversals(config: Any, net: Networks, params: Params, rng_key: PRNGKey, values: ArrayLike) -> np.ndarray:
+    """Images with one noise: a row for each categorical code; across, each continuous code in turn takes the values,
+    the others being 0, `[num_codes, num_continuous, num_values, ...]`."""
+    values = np.asarray(values, np.float32)
+    numbers = np.zeros((config.num_codes, config.num_continuous, len(values), config.num_continuous), np.float32)
+    for i in range(config.num_continuous):
+        numbers[:, i, :, i] = values
+    shape = numbers.shape[:-1]
+    num = math.prod(shape)
+    categorical = np.broadcast_to(np.arange(config.num_codes)[:, None, None], shape).reshape(num, 1)
+    code = infogan.Code(jnp.asarray(categorical), jnp.asarray(numbers.reshape(num, -1)))
+    noise = jnp.broadcast_to(models.latent_noise(rng_key, 1, config.latent_dim, "uniform"), (num, config.latent_dim))
+    images = np.asarray(jax.jit(net.make)(params, noise, code))
+    return images.reshape(*shape, *images.shape[1:])

@@ -1,0 +1,127 @@
+"""Labelled images for a generator: as networks see them, and a judge of what is made, where one is wanted.
+
+What `infogan.py` and `acgan.py` share. Networks see pixels in (-1, 1); the judge (`judge.py`) sees them in [0, 1].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import data
+from bayesjax.types import Array, ArrayLike, Params, PRNGKey
+from experiments import common, gan_players, judge
+from experiments.conditional_flags import ConditionalFlags
+
+NO_JUDGE = "none"
+AT_A_TIME = 500  # images in a pass through a discriminator
+
+
+class Subject(NamedTuple):
+    """Images, their classes, and who judges others.
+
+    Attributes:
+      train, test: the splits, inputs in (-1, 1).
+      num_classes: of the labels.
+      jury: judges images, or None.
+    """
+
+    train: data.Split
+    test: data.Split
+    num_classes: int
+    jury: "Jury | None"
+
+
+@dataclass(frozen=True)
+class Jury:
+    """A judge, and what it read in the test images.
+
+    Attributes:
+      by: of `judge.load_judge`.
+      test: what it sees in the test images.
+      real: what it says of training images: the row that no generator need surpass.
+    """
+
+    by: judge.Judge
+    test: judge.Reading
+    real: dict[str, dict]
+
+    def read(self, images: np.ndarray) -> judge.Reading:
+        """What the judge sees in images in (-1, 1)."""
+        return self.by.read((images + 1) / 2)
+
+    def judged(self, reading: judge.Reading) -> dict[str, dict]:
+        """FCD and the like of images against the test images."""
+        return judge.judged(self.by, self.test, reading)
+
+
+def load(config: ConditionalFlags) -> Subject:
+    """The images of --dataset, and the judge of --judge.
+
+    Raises:
+      ValueError: if these are no images, or have no labels, or the judge is of images of another shape.
+    """
+    dataset = data.load(config.dataset, data_dir=config.data_dir or None)
+    common.require(
+        len(dataset.input_shape) == 3 and dataset.num_classes > 1,
+        f"--dataset {config.dataset} must hold images [height, width, channels] with labels of two classes or more; "
+        f"got {dataset.input_shape} and {dataset.num_classes} classes",
+    )
+    jury = None
+    if config.judge != NO_JUDGE:
+        by = judge.load_judge(config.judge or config.dataset, data_dir=config.data_dir or None)
+        common.require(
+            by.input_shape == dataset.input_shape,
+            f"--judge {config.judge} judges images of {by.input_shape}; --dataset {config.dataset} has "
+            f"{dataset.input_shape}",
+        )
+        test = by.read(dataset.test.inputs)
+        seen = np.random.default_rng(0).permutation(len(dataset.train))[: config.num_judged]
+        jury = Jury(by, test, judge.judged(by, test, dataset.train.inputs[seen]))
+    train, test = (data.Split(2 * split.inputs - 1, split.labels) for split in (dataset.train, dataset.test))
+    return Subject(train, test, dataset.num_classes, jury)
+
+
+def make_of_each(
+    make: Callable[[Params, PRNGKey, Array], Array], draws: Params, rng_key: PRNGKey, num: int, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images, as many of each class as of any other and of each draw as of any other (to within one).
+
+    Args:
+      make: `(params, rng_key, classes [n]) -> images [n, ...]`.
+      draws: generators, params with a leading axis.
+      rng_key: consumed.
+      num: of images.
+      num_classes: made in turn.
+
+    Returns:
+      Images `[num, ...]` and their classes `[num]`.
+    """
+    num_draws = min(jax.tree.leaves(draws)[0].shape[0], num)
+    images = gan_players.generate(
+        lambda params, key, share: make(params, key, jnp.arange(share) % num_classes), draws, rng_key, num
+    )
+    return images, np.arange(num) // num_draws % num_classes
+
+
+def most_probable(logits: Callable[[Params, Array], Array], draws: Params, images: ArrayLike) -> np.ndarray:
+    """The class that discriminators find most probable in each image, their probabilities averaged, `[num]`.
+
+    Args:
+      logits: `(params, images [n, ...]) -> [n, num_classes]`.
+      draws: discriminators, params with a leading axis.
+      images: `[num, ...]`.
+    """
+
+    @jax.jit
+    def probabilities(draws: Params, x: Array) -> Array:
+        return jax.lax.map(lambda params: jax.nn.softmax(logits(params, x)), draws).mean(axis=0)
+
+    x = np.asarray(images, np.float32)
+    num, size = len(x), min(AT_A_TIME, len(x))
+    x = np.concatenate([x, x[: -num % size]])  # whole passes: one shape to compile
+    parts = [np.asarray(probabilities(draws, x[start : start + size])) for start in range(0, len(x), size)]
+    return np.concatenate(parts)[:num].argmax(axis=-1)
