@@ -37,6 +37,8 @@ class Config(gan_flags.PlayerFlags):
 
     dataset: str = "synthetic/ring"
     """synthetic/ring, synthetic/grid, digits, an image set of TensorFlow Datasets, or an .npz file of images."""
+    judge: str = ""
+    """The set whose judge judges the images: that of --dataset if empty; none: nobody does."""
     losses: tuple[str, ...] = LOSSES
     """minimax, non_saturating, r1 (non-saturating with a penalty of the gradient at data), least_squares, wasserstein
     (clipped weights), wasserstein_gp (a penalty of the gradient between data and fakes), hinge (spectral norms)."""
@@ -74,10 +76,18 @@ QUICK = Config(losses=("non_saturating", "wasserstein_gp"), num_seeds=2, batch_s
                discriminator_learning_rate=1e-3, generator_learning_rate=1e-3)  # fmt: skip
 RING = dataclasses.replace(QUICK, preset="ring", losses=LOSSES, num_seeds=5, batch_size=128, num_steps=20_000)
 GRID = dataclasses.replace(RING, preset="grid", dataset="synthetic/grid", num_steps=40_000)
-MNIST = Config(preset="mnist", dataset="mnist", architecture="dcgan", latent_dim=64, num_steps=5000, num_judged=10_000)
+MNIST = Config(
+    preset="mnist",
+    dataset="mnist",
+    judge="mnist",
+    architecture="dcgan",
+    latent_dim=64,
+    num_steps=5000,
+    num_judged=10_000,
+)
 CIFAR10 = dataclasses.replace(
-    MNIST, preset="cifar10", dataset="cifar10", losses=("non_saturating", "r1", "hinge"), latent_dim=128,
-    generator_features=(256, 128, 64), discriminator_features=(64, 128, 256), num_steps=20_000,
+    MNIST, preset="cifar10", dataset="cifar10", judge="cifar10", losses=("non_saturating", "r1", "hinge"),
+    latent_dim=128, generator_features=(256, 128, 64), discriminator_features=(64, 128, 256), num_steps=20_000,
 )  # fmt: skip
 SNGAN = dataclasses.replace(
     CIFAR10, preset="cifar10_sngan", losses=("hinge",), architecture="residual", width=128, discriminator_steps=5,
@@ -105,7 +115,7 @@ import numpy as np
 from bayesjax import data, evaluation, kernels, plots
 from bayesjax.data.synthetic import MIXTURES
 from bayesjax.evaluation import fidelity, health
-from experiments import gan_networks, gan_players, judge, tables
+from experiments import gan_networks, gan_players, labelled_images, tables
 
 NUM_LOOKED_AT = 200  # samples of a check
 NUM_SHOWN = 200
@@ -128,25 +138,18 @@ class Subject(NamedTuple):
 def subject(config: Config) -> Subject:
     """Loads the data, and the judge of images."""
     name = config.dataset.removeprefix("synthetic/")
-    dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     if name in MIXTURES:
 
         def modes(samples: np.ndarray) -> dict[str, dict]:
             found = fidelity.modes(samples, *MIXTURES[name])
             return {"modes": {"value": found.found}, "high quality": {"value": found.high_quality}}
 
-        return Subject(dataset.train.inputs, modes, {})
-    common.require(
-        len(dataset.input_shape) == 3, f"--dataset {config.dataset} must hold images; got {dataset.input_shape}"
-    )
-    by = judge.load_judge(config.dataset, data_dir=config.data_dir or None)
-    test = by.read(dataset.test.inputs)
-
-    def images(samples: np.ndarray) -> dict[str, dict]:
-        return judge.judged(by, test, (samples + 1) / 2)
-
-    seen = np.random.default_rng(0).permutation(len(dataset.train))[: config.num_judged]
-    return Subject(2 * dataset.train.inputs - 1, images, judge.judged(by, test, dataset.train.inputs[seen]))
+        return Subject(data.load(config.dataset).train.inputs, modes, {})
+    images = labelled_images.load(config)
+    jury = images.jury
+    if jury is None:
+        return Subject(images.train.inputs, lambda samples: {}, {})
+    return Subject(images.train.inputs, lambda samples: jury.judged(jury.read(samples)), jury.real)
 
 
 def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Labelled images for a generator: as networks see them, and a judge of what is made, where one is wanted.
 
-What `infogan.py` and `acgan.py` share. Networks see pixels in (-1, 1); the judge (`judge.py`) sees them in [0, 1].
+What `gan.py`, `infogan.py` and `acgan.py` share. Networks see pixels in (-1, 1); the judge (`judge.py`) sees them in
+[0, 1].
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,6 @@ import numpy as np
 from bayesjax import data
 from bayesjax.types import Array, ArrayLike, Params, PRNGKey
 from experiments import common, gan_players, judge
-from experiments.conditional_flags import ConditionalFlags
 
 NO_JUDGE = "none"
 AT_A_TIME = 500  # images in a pass through a discriminator
@@ -58,8 +58,11 @@ class Jury:
         return judge.judged(self.by, self.test, reading)
 
 
-def load(config: ConditionalFlags) -> Subject:
+def load(config: Any) -> Subject:
     """The images of --dataset, and the judge of --judge.
+
+    Args:
+      config: with `dataset`, `data_dir`, `judge` and `num_judged`.
 
     Raises:
       ValueError: if these are no images, or have no labels, or the judge is of images of another shape.

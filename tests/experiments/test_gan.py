@@ -135,7 +135,11 @@ def images(tmp_path_factory):
         (("--num-steps", "10"), "--num-steps must leave a step for each of 20 checks after 0 steps of warm-up; got 10"),
         (("--batch-size", "20000"), "--batch-size times --discriminator-steps must be at most 10000"),
         (("--real-target", "1.5"), "--real-target must lie in (0, 1]; got 1.5"),
-        (("--dataset", "synthetic/ten_clusters"), "--dataset synthetic/ten_clusters must hold images; got (100,)"),
+        (
+            ("--dataset", "synthetic/ten_clusters"),
+            "--dataset synthetic/ten_clusters must hold images [height, width, channels] with labels of two "
+            "classes or more; got (100,) and 0 classes",
+        ),
     ],
 )
 def test_bad_input_is_one_line(flags, message, tmp_path, capsys):
