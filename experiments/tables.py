@@ -19,7 +19,7 @@ from experiments.markdown import number, table
 from experiments.tables_of_benchmarks import of_benchmark
 from experiments.tables_of_codes import information_of_codes, told_classes
 from experiments.tables_of_games import game_of_normals, games, generative, semisupervised, step_sizes, synthetic
-from experiments.tables_of_gans import densities, judge_of_images
+from experiments.tables_of_gans import densities, judge_of_images, moment_matching
 from experiments.tables_of_samplers import network_posterior, standard_posteriors, tour
 
 MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w*!\[\]-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -249,6 +249,7 @@ RENDER = {
     "density_estimation": densities,
     "gan": lambda results: generative([results]),
     "gan_theory": game_of_normals,
+    "gmmn": moment_matching,
     "hmc_regression": lambda results: regression_sets([results]),
     "hmc_tour": tour,
     "infogan": information_of_codes,

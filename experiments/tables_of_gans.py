@@ -56,3 +56,31 @@ def densities(results: dict) -> str:
         table(fitted, ["target", "flow", *across, "inverse, worst"]),
     ]
     return "\n\n".join(tables)
+
+
+def moment_matching(results: dict) -> str:
+    """Models down; Parzen log-likelihoods of the test set, MMD^2 to it and the loss across."""
+    config, metrics = results["config"], results["metrics"]
+    rows = []
+    for name in ("training images", *(f"{space} {kernel}" for space in config["space"] for kernel in config["kernel"])):
+        judged = metrics[f"{name} log-likelihood"]
+        cells = [number(judged, 1), f"{judged['paper']:.0f}" if "paper" in judged else "-"]
+        cells += [number(metrics[f"{name} {what}"], digits) for what, digits in (("width", 2), ("MMD^2", 4))]
+        temperature = number(metrics.get(f"{name} configurational temperature / T"), 2)
+        rows.append([name, *cells, number(metrics.get(f"{name} loss"), 3), temperature])
+    header = [
+        "space, kernel",
+        "Parzen log p (nats)",
+        "published",
+        "window",
+        "MMD^2",
+        "loss at the end",
+        "T of draws / T",
+    ]
+    note = (
+        f"Test images under a Parzen window of {config['num_samples']} samples, ± standard error over the images; the "
+        f"window chosen on {config['num_validation']} training images held out. {config['num_steps']} steps on "
+        f"{config['batch_size']} images; of samplers {config['sampling_steps']} more at T = {config['temperature']:g}, "
+        f"{config['num_draws']} draws mixed."
+    )
+    return "\n\n".join([table(rows, header), note])

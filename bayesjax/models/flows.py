@@ -1,7 +1,7 @@
 """Coupling flows: densities made by invertible networks whose Jacobian is triangular.
 
     x = f_1(... f_K(z)),  z ~ N(0, I)            log p(x) = log N(z; 0, I) - sum_k log |det df_k|
-    coupling:  y_a = x_a,  y_b = g(x_b; network(x_a))        a, b: the even and the odd coordinates, in turns
+    coupling:  y = (g(x_b; network(x_a)), x_a)               a, b: two halves of x, which change places every time
     affine     g(x) = x exp(s) + t                                                       RealNVP
     spline     g(x) = monotone rational-quadratic, linear beyond [-bound, bound]         neural spline flows
 
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from bayesjax.models.initializers import normal
 from bayesjax.models.mlp import MLP
 from bayesjax.types import Array, Distribution, Params, PRNGKey, PyTree
 
@@ -40,6 +41,7 @@ class Flow(nn.Module):
       hidden: widths of the hidden layers of each layer's network.
       bijector: "affine" or "spline".
       activation: of the hidden layers.
+      bias_scale: standard deviation of the first biases, which spread the units' steps over the input.
       max_log_scale: |s| of an affine layer stays below it, by tanh.
       num_bins: pieces of a spline.
       bound: a spline lives on [-bound, bound] and goes on in straight lines, whose slopes it learns.
@@ -49,7 +51,8 @@ class Flow(nn.Module):
     num_layers: int = 8
     hidden: Sequence[int] = (64, 64)
     bijector: str = "affine"
-    activation: Callable[[Array], Array] = nn.relu
+    activation: Callable[[Array], Array] = nn.tanh
+    bias_scale: float = 1.0
     max_log_scale: float = 3.0
     num_bins: int = 8
     bound: float = 4.0
@@ -66,11 +69,13 @@ class Flow(nn.Module):
         if not (self.max_log_scale > 0 and self.bound > 0):
             raise ValueError(f"max_log_scale and bound must be positive; got {self.max_log_scale} and {self.bound}")
         num = 2 if self.bijector == "affine" else 3 * self.num_bins + 1  # widths, heights and slopes
-        network = MLP((*self.hidden, self.dim * num), self.activation, parent=None)
+        num_stay = self.dim // 2
+        widths = (*self.hidden, (self.dim - num_stay) * num)
+        network = MLP(widths, self.activation, bias_init=normal(self.bias_scale), parent=None)
 
         def init(rng_key: PRNGKey) -> Params:
             keys = jax.random.split(rng_key, self.num_layers)
-            return jax.vmap(lambda key: network.init(key, jnp.zeros(self.dim))["params"])(keys)
+            return jax.vmap(lambda key: network.init(key, jnp.zeros(num_stay))["params"])(keys)
 
         self.networks = self.param("networks", init)
         self.gates = self.param("gates", nn.initializers.zeros, (self.num_layers, num))
@@ -83,16 +88,16 @@ class Flow(nn.Module):
     def distribution(self) -> Distribution:
         """The density as a distrax distribution, whose `bijector` is the map from z to x."""
         base = distrax.MultivariateNormalDiag(jnp.zeros(self.dim), jnp.ones(self.dim))
-        stays = jnp.arange(self.dim) % 2 == jnp.arange(self.num_layers)[:, None] % 2
-        return distrax.Transformed(base, Layers(self._coupling, (stays, self.networks, self.gates)))
+        return distrax.Transformed(base, Layers(self._layer, (self.networks, self.gates)))
 
-    def _coupling(self, layer: PyTree) -> distrax.Bijector:
-        stays, params, gates = layer
+    def _layer(self, layer: PyTree) -> distrax.Bijector:
+        params, gates = layer
 
-        def conditioner(x: Array) -> Array:
-            return gates * self.say(params, x).reshape(*x.shape, -1)
+        def conditioner(stays: Array) -> Array:
+            return gates * self.say(params, stays).reshape(*stays.shape[:-1], -1, len(gates))
 
-        return distrax.MaskedCoupling(stays, conditioner, self._of_a_coordinate)
+        coupling = distrax.SplitCoupling(self.dim // 2, 1, conditioner, self._of_a_coordinate)
+        return distrax.Chain([Roll(self.dim // 2), coupling])
 
     def _of_a_coordinate(self, values: Array) -> distrax.Bijector:
         if self.bijector == "spline":
@@ -101,6 +106,22 @@ class Flow(nn.Module):
             )
         log_scale = self.max_log_scale * jnp.tanh(values[..., 1] / self.max_log_scale)
         return distrax.ScalarAffine(values[..., 0], log_scale=log_scale)
+
+
+class Roll(distrax.Bijector):
+    """Turns vectors by `shift` places: the last become the first. Repeated, every coordinate comes to every place."""
+
+    def __init__(self, shift: int):
+        super().__init__(event_ndims_in=1, is_constant_jacobian=True)
+        self._shift = shift
+
+    def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
+        """Turned, and 0."""
+        return jnp.roll(x, self._shift, axis=-1), jnp.zeros(x.shape[:-1], x.dtype)
+
+    def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
+        """Turned back, and 0."""
+        return jnp.roll(y, -self._shift, axis=-1), jnp.zeros(y.shape[:-1], y.dtype)
 
 
 class Layers(distrax.Bijector):
