@@ -37,6 +37,7 @@ from experiments import common
 
 JUDGES = common.ROOT / "experiments" / "judges"
 SHA256 = {
+    "digits": "2744ac7de90ee136b40ab11f139ce834feeefcd55a88279b965dd5b3218fab37",
     "mnist": "ac5f99cb53fe680241544860877f87f6f7366fce83454751e55837b6f60996da",
 }
 """Of the committed files of weights, by data set."""
@@ -229,7 +230,7 @@ def unpack(packed: bytes, name: str, input_shape: tuple[int, ...], recipe: Recip
     return Judge(f"{common.slug(name)}-{digest[:8]}", digest, input_shape, network, params)
 
 
-INPUT_SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+INPUT_SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
 
 def load_judge(dataset_name: str, *, data_dir: str | None = None, folder: Path = JUDGES) -> Judge:
