@@ -58,7 +58,7 @@ class Played(NamedTuple):
 
 def stages(
     flags: PlayerFlags, losses: Mapping[str, Density], num_data: int, *,
-    constraint: optax.GradientTransformation | None = None,
+    constraint: optax.GradientTransformation | None = None, carry: PyTree = None,
 ) -> list[Stage]:  # fmt: skip
     """What moves the players, one stage of Adam or a warm-up and a sampler.
 
@@ -67,6 +67,8 @@ def stages(
       losses: of both players, to be minimised, means per example.
       num_data: N, for the samplers: how many examples a loss counts for.
       constraint: what is done to the discriminator's weights after Adam's update, such as `kernels.clip_weights`.
+      carry: what Adam's discriminator starts with where its loss passes something on to its next step, such as a pool
+        of former fakes (`kernels.carrying`). A sampler's does not: its density is of where the others stand now.
     """
     rates = {"discriminator": flags.discriminator_learning_rate, "generator": flags.generator_learning_rate}
     steps_of = {"discriminator": flags.discriminator_steps, "generator": 1}
@@ -78,7 +80,8 @@ def stages(
         optimizer = optax.adam(rate, b1=flags.momentum)
         if constraint is not None and player == "discriminator":
             optimizer = optax.chain(optimizer, constraint)
-        return kernels.optimize(loss, optimizer)
+        kernel = kernels.optimize(loss, optimizer)
+        return kernels.carrying(kernel, carry) if carry is not None and player == "discriminator" else kernel
 
     def sampled(density: Density) -> Kernel:
         size = flags.learning_rate / num_data
