@@ -53,6 +53,7 @@ class ResNetGenerator(nn.Module):
       num_halvings: 2 in the papers; height and width must be 2^num_halvings at least.
       num_blocks: 9 in the paper for 256 pixels, 6 for 128.
       norm: "instance", "group", "batch" or "none".
+      kernel_size: of the first and the last convolution, an odd number; images of few pixels are better off with less.
       kernel_init: Flax initialiser.
     """
 
@@ -61,6 +62,7 @@ class ResNetGenerator(nn.Module):
     num_halvings: int = 2
     num_blocks: int = 9
     norm: str = "instance"
+    kernel_size: int = 7
     kernel_init: Initializer = DCGAN_INIT
 
     @nn.compact
@@ -68,7 +70,7 @@ class ResNetGenerator(nn.Module):
         """The images translated."""
         sizes = _sizes(x, self.num_halvings)
         widths = [self.features * 2**depth for depth in range(self.num_halvings + 1)]
-        x = self._layer(self._reflected(x, self.features, 7))
+        x = self._layer(self._reflected(x, self.features, self.kernel_size))
         for width in widths[1:]:
             x = self._layer(Conv(width, 3, 2, 1, kernel_init=self.kernel_init)(x))
         for _ in range(self.num_blocks):
@@ -77,7 +79,7 @@ class ResNetGenerator(nn.Module):
         for width, (height, length) in zip(widths[-2::-1], sizes[-2::-1], strict=True):
             doubled = ConvTranspose(width, 3, 2, ((1, 2), (1, 2)), kernel_init=self.kernel_init)(x)
             x = self._layer(doubled[:, :height, :length])
-        return jnp.tanh(self._reflected(x, self.num_channels, 7))
+        return jnp.tanh(self._reflected(x, self.num_channels, self.kernel_size))
 
     def _reflected(self, x: Array, features: int, size: int) -> Array:
         """A convolution that keeps the image's size, of the image reflected at its edges."""
