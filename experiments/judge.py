@@ -8,7 +8,8 @@ small classifier trained on the data set in question. The Fréchet distance of t
 FCD, the kernel distance KCD: they are no FID and no KID, whose features are those of Inception, and compare with
 nothing but other numbers of the same judge. So a judge has a name with the hash of its weights in it. For the sets of
 `SHA256` the weights are committed in `experiments/judges`; for any other with labels they are trained on the spot, from
-a fixed seed. `judge_images.py` makes the former, and the table of what each number does to images that are known.
+a fixed seed. `judge_images.py` makes the former, and the table of what each number says of images that are known: what
+it says of test images is the least to expect of fakes, for a judge has seen the training images before.
 
 The Fréchet distance of n samples is biased upwards by about C / n, so that 2 FCD(n) - FCD(n / 2) is an estimate at
 n = infinity: Chong & Forsyth, "Effectively unbiased FID and Inception score", CVPR 2020. Here n is the number of fakes;

@@ -16,8 +16,9 @@ generator from a copier: copies are nearest of all.
 The weights are left in the run's folder, and with --publish in experiments/judges, to be committed with their sha256 in
 `judge.SHA256`.
 
-Expected: error of 0.8 % or less on MNIST, where the published judge of the inception score has a real-test score of
-9.88; FCD that rises at every level.
+Expected (MNIST): 99.4 % of the test images right; FCD 0.07 of other training images and 0.16 of test images, which the
+judge has not been trained on, and more at every level of noise and blur; an inception score of test images of 9.8 (9.88
+by a published judge). Training takes 3500 steps, some 6 minutes of one core, and each row 10 seconds.
 """
 
 import dataclasses
