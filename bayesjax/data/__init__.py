@@ -5,6 +5,7 @@ from bayesjax.data.dataset import Dataset, DataUnavailable, Split, UnknownDatase
 from bayesjax.data.labelled import labelled_subset
 from bayesjax.data.regression import Regression, load_regression
 from bayesjax.data.text import Text, load_text, windows
+from bayesjax.data.unpaired import Unpaired, has_domains, load_unpaired
 
 __all__ = [
     "Binarised",
@@ -15,10 +16,13 @@ __all__ = [
     "Split",
     "Text",
     "UnknownDataset",
+    "Unpaired",
+    "has_domains",
     "labelled_subset",
     "load",
     "load_regression",
     "load_text",
+    "load_unpaired",
     "numbered",
     "of_each",
     "permuted",

@@ -148,7 +148,7 @@ def _load_npz(path: Path) -> Dataset:
             f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(arrays) or 'none'}, and "
             f"{', '.join(NPZ_ARRAYS)} are expected (the y together or not at all)"
         )
-    inputs = {name: _images(arrays[f"x_{name}"], f"{path}: x_{name}") for name in ("train", "test")}
+    inputs = {name: as_images(arrays[f"x_{name}"], f"{path}: x_{name}") for name in ("train", "test")}
     if inputs["train"].shape[1:] != inputs["test"].shape[1:]:
         shapes = [arrays[f"x_{name}"].shape[1:] for name in inputs]
         raise ValueError(f"{path}: x_train has examples of shape {shapes[0]}, x_test of {shapes[1]}")
@@ -173,7 +173,7 @@ def _load_npy(path: Path) -> Dataset:
         found = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else "several arrays"
         raise ValueError(f"{path} must hold one array of numbers [num >= 2, ...]; got {found}")
     is_test = _test_runs(len(x))
-    return Dataset(str(path), Split(_images(x[~is_test], str(path))), Split(_images(x[is_test], str(path))))
+    return Dataset(str(path), Split(as_images(x[~is_test], str(path))), Split(as_images(x[is_test], str(path))))
 
 
 def _test_runs(num: int) -> np.ndarray:
@@ -189,7 +189,7 @@ def _test_runs(num: int) -> np.ndarray:
     return is_test
 
 
-def _images(x: np.ndarray, name: str) -> np.ndarray:
+def as_images(x: np.ndarray, name: str) -> np.ndarray:
     """float32 with a channel axis; uint8 is scaled to [0, 1], unless it is 0 and 1 already."""
     if x.ndim < 2 or not len(x):
         raise ValueError(f"{name} must hold at least one example, [num, ...]; got shape {x.shape}")
@@ -210,6 +210,27 @@ def _labels(y: np.ndarray, num: int, num_classes: int, name: str) -> np.ndarray:
 
 
 def _load_tfds(name: str, data_dir: str | None) -> Dataset:
+    builder = prepared(name, data_dir)
+    features = builder.info.features
+    sources = [source(builder, name, split) for split in ("train", "test")]
+    num_classes = features["label"].num_classes if "label" in features else 0
+    splits = []
+    for split, examples in zip(("train", "test"), sources, strict=True):
+        images, labels = _decode(examples, f"{name} {split}")
+        if num_classes:
+            labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
+        splits.append(Split(as_images(images, f"{name} {split} images"), labels))
+    return Dataset(name, splits[0], splits[1], num_classes)
+
+
+def prepared(name: str, data_dir: str | None) -> Any:
+    """The builder of a set of images of TensorFlow Datasets that is prepared on this machine.
+
+    Raises:
+      UnknownDataset: if there is no data set of that name.
+      DataUnavailable: if it is not prepared.
+      ValueError: if its examples are no images.
+    """
     import tensorflow_datasets as tfds
 
     known = [*SYNTHETIC, "digits", *tfds.list_builders(with_community_datasets=False)]
@@ -229,21 +250,22 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     features = builder.info.features
     if features is None or "image" not in features:
         raise ValueError(f"data set {name!r} must have the feature image; it has {list(features or ())}")
+    return builder
+
+
+def source(builder: Any, name: str, split: str) -> Any:
+    """A split as a sequence of examples.
+
+    Raises:
+      DataUnavailable: if it is stored in a format that has no random access.
+    """
     try:
-        sources = [builder.as_data_source(split=split) for split in ("train", "test")]
+        return builder.as_data_source(split=split)
     except NotImplementedError as error:
         raise DataUnavailable(
             f"data set {name!r} in {builder.data_dir} cannot be read at random: prepare it with "
             f"tfds build {name} --file_format=array_record ({str(error).splitlines()[0]})"
         ) from None
-    num_classes = features["label"].num_classes if "label" in features else 0
-    splits = []
-    for split, source in zip(("train", "test"), sources, strict=True):
-        images, labels = _decode(source, f"{name} {split}")
-        if num_classes:
-            labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
-        splits.append(Split(_images(images, f"{name} {split} images"), labels))
-    return Dataset(name, splits[0], splits[1], num_classes)
 
 
 def _decode(source: Any, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,8 @@ With S = sum_k exp m_k and l = log S,
     P(y = k | x) = exp m_k / (1 + S)         the joint reading: softmax over K + 1 classes
 
 For K = 1 this is the plain GAN with logit m_1. Source: Salimans et al., "Improved techniques for training GANs", NIPS
-2016, and Saatci & Wilson, "Bayesian GAN", NIPS 2017, who use the conditional reading.
+2016, and Saatci & Wilson, "Bayesian GAN", NIPS 2017, who use the conditional reading. The former's generator does not
+play against the logits but has the discriminator's features match in the mean: `feature_matching`.
 """
 
 import chex
@@ -59,3 +60,12 @@ def log_prob_label(logits: Array, label: Array, reading: str = "conditional") ->
 def class_probabilities(logits: Array) -> Array:
     """P(y | x, real): softmax over the K real classes, `[..., K]`."""
     return jax.nn.softmax(logits, axis=-1)
+
+
+def feature_matching(real_features: Array, fake_features: Array) -> Array:
+    """|E f(x) - E f(G(z))|^2 / F: of two batches of features `[n, F]`, not of one example.
+
+    Source: Salimans et al. (2016), section 3.1; the mean over features is that of their program for MNIST.
+    """
+    chex.assert_equal_shape_suffix([real_features, fake_features], 1)
+    return jnp.mean((real_features.mean(axis=0) - fake_features.mean(axis=0)) ** 2)

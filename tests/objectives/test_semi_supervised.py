@@ -105,3 +105,11 @@ def test_any_leading_axes():
     np.testing.assert_allclose(log_prob_real(LOGITS.reshape(2, 3, 4)).ravel(), log_prob_real(LOGITS), rtol=1e-6)
     one = semi_supervised.log_prob_label(jnp.asarray(LOGITS[1]), jnp.asarray(LABELS[1]))
     np.testing.assert_allclose(one, log_prob_label(LOGITS, LABELS)[1], rtol=1e-6)
+
+
+def test_feature_matching():
+    """The mean over features of the squared difference of means; equal means of unequal batches match."""
+    real, fake = np.array([[1.0, 2.0], [3.0, 6.0]]), np.array([[2.0, 1.0], [2.0, 1.0], [5.0, 1.0]])
+    assert semi_supervised.feature_matching(real, fake) == pytest.approx((1.0**2 + 3.0**2) / 2)
+    assert semi_supervised.feature_matching(real, real[::-1]) == 0
+    assert semi_supervised.feature_matching(real, real.mean(axis=0, keepdims=True)) == 0

@@ -1,0 +1,94 @@
+"""`load_unpaired(name, size) -> Unpaired`: images of two domains, of which no image has a partner in the other.
+
+    cycle_gan/NAME      a set of TensorFlow Datasets, already prepared: horse2zebra, apple2orange, maps ...
+    path/to/file.npz    your own arrays trainA, trainB, testA, testB, each `[num, height, width(, channels)]`
+
+Images are float32 `[num, size, size, channels]` in [0, 1], grey ones with three equal channels where the other domain
+has colours. The paper's program resizes to 286 pixels, cuts 256 out at random and mirrors half of the images; here they
+are resized once, under a cubic kernel that blurs what is made smaller.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bayesjax.data import dataset
+
+PARTS = ("trainA", "trainB", "testA", "testB")
+
+
+class Unpaired(NamedTuple):
+    """Two domains, X and Y.
+
+    Attributes:
+      x_train, y_train: `[num, size, size, channels]` in [0, 1]; they need not be as many.
+      x_test, y_test: likewise.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+def load_unpaired(name: str, size: int = 0, *, data_dir: str | None = None) -> Unpaired:
+    """Loads two domains of images.
+
+    Args:
+      name: see the top of this file.
+      size: height and width to which images are brought; 0 if they stay as they are.
+      data_dir: where TensorFlow Datasets keeps prepared sets; else `TFDS_DATA_DIR`, else its own default.
+
+    Raises:
+      UnknownDataset: if there is no data set of that name.
+      DataUnavailable: if it is not prepared on this machine, or not so that it can be read.
+      FileNotFoundError: if a file does not exist.
+      ValueError: if a file lacks an array, or images do not fit each other.
+    """
+    found = _of_file(Path(name)) if name.endswith(".npz") else _of_tfds(name, data_dir)
+    resized = {part: _resized(images, size, f"{name}: {part}") for part, images in found.items()}
+    channels = max(images.shape[-1] for images in resized.values())
+    images = [np.repeat(each, channels, axis=-1) if each.shape[-1] == 1 else each for each in resized.values()]
+    if len(shapes := {each.shape[1:] for each in images}) > 1:
+        raise ValueError(f"{name}: images must all have one shape, or be brought to one size; got {sorted(shapes)}")
+    return Unpaired(*images)
+
+
+def has_domains(path: str) -> bool:
+    """Whether a file holds two domains rather than one data set; False if it is no readable .npz file."""
+    if not path.endswith(".npz") or not Path(path).is_file():
+        return False
+    return any(part in dataset.npz_arrays(Path(path)) for part in PARTS)
+
+
+def _of_file(path: Path) -> dict[str, Iterable[np.ndarray]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: expected an .npz file with arrays {', '.join(PARTS)}")
+    arrays = dataset.npz_arrays(path)
+    if missing := [part for part in PARTS if part not in arrays]:
+        raise ValueError(f"{path} lacks the arrays {', '.join(missing)}; {', '.join(PARTS)} are expected")
+    return {part: dataset.as_images(arrays[part], f"{path}: {part}") for part in PARTS}
+
+
+def _of_tfds(name: str, data_dir: str | None) -> dict[str, Iterable[np.ndarray]]:
+    builder: Any = dataset.prepared(name, data_dir)
+    if missing := [part for part in PARTS if part not in builder.info.splits]:
+        raise ValueError(f"data set {name!r} must have the splits {', '.join(PARTS)}; it lacks {', '.join(missing)}")
+    return {part: (example["image"] for example in dataset.source(builder, name, part)) for part in PARTS}
+
+
+def _resized(images: Iterable[np.ndarray], size: int, name: str) -> np.ndarray:
+    """All images as one array, each brought to its size by itself: they may come in several."""
+    out = []
+    for image in images:
+        one = np.float32(image) / (255 if image.dtype == np.uint8 else 1)
+        if size and one.shape[:2] != (size, size):
+            one = np.clip(jax.image.resize(one, (size, size, one.shape[-1]), "cubic"), 0, 1)
+        out.append(np.asarray(one, np.float32))
+    if not out or len({one.shape for one in out}) > 1:
+        shapes = sorted({one.shape for one in out})
+        raise ValueError(f"{name} must hold images of one shape, or be brought to one size; got {shapes or 'none'}")
+    return np.stack(out)
