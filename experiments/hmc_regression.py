@@ -45,7 +45,7 @@ PRESETS = {
     "quick": Config(),
     "paper": dataclasses.replace(
         Config(), preset="paper", dataset="uci/bostonHousing", num_chains=4, num_warmup=500, num_draws=500,
-        num_integration_steps=60,
+        num_integration_steps=300,
     ),
     "large": dataclasses.replace(
         Config(), preset="large", dataset="uci/kin8nm", num_chains=4, num_warmup=300, num_draws=300,
