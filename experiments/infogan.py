@@ -53,7 +53,7 @@ MNIST = dataclasses.replace(
     num_judged=10_000,
 )  # fmt: skip
 PAPER = dataclasses.replace(
-    MNIST, preset="paper", num_seeds=5, batch_size=128, num_steps=5000, discriminator_learning_rate=2e-4,
+    MNIST, preset="paper", num_seeds=3, batch_size=128, num_steps=5000, discriminator_learning_rate=2e-4,
     generator_features=(128, 64), generator_hidden=(1024,), discriminator_features=(64, 128),
     discriminator_hidden=(1024,), code_hidden=(128,),
 )  # fmt: skip
