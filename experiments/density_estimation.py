@@ -143,11 +143,11 @@ def quantile_transform(config: Config, name: str) -> dict[str, float]:
     quantile, cdf, known = QUANTILES[name]
     rng_key = jax.random.fold_in(jax.random.key(config.seed), list(QUANTILES).index(name))
     with jax.enable_x64(True):
-        transform = distrax.Lambda(forward=quantile, inverse=cdf)
-        law = distrax.Transformed(distrax.Uniform(0.0, 1.0), transform)
-        x = jnp.asarray(known.ppf(np.linspace(0.001, 0.999, 999)))
-        difference = np.abs(np.asarray(jax.jit(law.log_prob)(x)) - known.logpdf(np.asarray(x))).max()
-        draws = law.sample(seed=rng_key, sample_shape=(config.num_test,))
+        law = distrax.Transformed(distrax.Uniform(0.0, 1.0), distrax.Lambda(forward=quantile, inverse=cdf))
+        x = known.ppf(np.linspace(0.001, 0.999, 999))
+        both = jax.jit(lambda key, x: (law.log_prob(x), law.sample(seed=key, sample_shape=(config.num_test,))))
+        found, draws = both(rng_key, jnp.asarray(x))
+    difference = np.abs(np.asarray(found) - known.logpdf(x)).max()
     return {"difference": float(difference), "p_value": float(stats.kstest(np.asarray(draws), known.cdf).pvalue)}
 
 
@@ -159,8 +159,8 @@ def linear_map(config: Config, dim: int) -> dict[str, float]:
     with jax.enable_x64(True):
         base = distrax.MultivariateNormalDiag(jnp.zeros(dim), jnp.ones(dim))
         law = distrax.Transformed(base, distrax.UnconstrainedAffine(jnp.asarray(matrix), jnp.asarray(shift)))
-        draws = np.asarray(law.sample(seed=jax.random.key(config.seed), sample_shape=(num,)))
-        found = np.asarray(jax.jit(law.log_prob)(draws))
+        both = jax.jit(lambda key: law.sample_and_log_prob(seed=key, sample_shape=(num,)))
+        draws, found = map(np.asarray, both(jax.random.key(config.seed)))
     centred = draws - shift
     squares = np.sum(centred * np.linalg.solve(covariance, centred.T).T, axis=1)
     normaliser = dim / 2 * math.log(2 * math.pi) + 0.5 * np.linalg.slogdet(covariance)[1]

@@ -27,6 +27,7 @@ if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -127,14 +128,16 @@ def generator(config: Config, dim: int) -> tuple[Callable, Callable]:
         return model.init(rng_key, jnp.zeros((1, config.latent_dim)))["params"]
 
     def generate(params: Any, rng_key: jax.Array, num: int) -> jax.Array:
-        return jax.nn.sigmoid(model.apply({"params": params}, models.latent_noise(rng_key, num, config.latent_dim)))
+        logits: Any = model.apply({"params": params}, models.latent_noise(rng_key, num, config.latent_dim))
+        return jax.nn.sigmoid(logits)
 
     return init, generate
 
 
 def kernel_of_pairs(config: Config, space: str) -> divergences.PairKernel:
     """The sum of Gaussian kernels in which moments are matched."""
-    return divergences.gaussian_kernel(np.sqrt({"data": config.variances, "code": config.code_variances}[space]))
+    variances = {"data": config.variances, "code": config.code_variances}[space]
+    return divergences.gaussian_kernel([math.sqrt(variance) for variance in variances])
 
 
 def loss_of(config: Config, space: str, dim: int) -> Callable:

@@ -14,6 +14,7 @@ flows", NeurIPS 2019. Maximum likelihood is one line:
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import distrax
 import flax.linen as nn
@@ -93,8 +94,9 @@ class Flow(nn.Module):
     def _layer(self, layer: PyTree) -> distrax.Bijector:
         params, gates = layer
 
-        def conditioner(stays: Array) -> Array:
-            return gates * self.say(params, stays).reshape(*stays.shape[:-1], -1, len(gates))
+        def conditioner(stays: Any) -> Array:
+            said: Any = self.say(params, stays)
+            return gates * said.reshape(*stays.shape[:-1], -1, len(gates))
 
         coupling = distrax.SplitCoupling(self.dim // 2, 1, conditioner, self._of_a_coordinate)
         return distrax.Chain([Roll(self.dim // 2), coupling])
@@ -115,11 +117,11 @@ class Roll(distrax.Bijector):
         super().__init__(event_ndims_in=1, is_constant_jacobian=True)
         self._shift = shift
 
-    def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
+    def forward_and_log_det(self, x: Any) -> tuple[Array, Array]:
         """Turned, and 0."""
         return jnp.roll(x, self._shift, axis=-1), jnp.zeros(x.shape[:-1], x.dtype)
 
-    def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
+    def inverse_and_log_det(self, y: Any) -> tuple[Array, Array]:
         """Turned back, and 0."""
         return jnp.roll(y, -self._shift, axis=-1), jnp.zeros(y.shape[:-1], y.dtype)
 
@@ -136,11 +138,11 @@ class Layers(distrax.Bijector):
         super().__init__(event_ndims_in=1)
         self._of_layer, self._layers = bijector, layers
 
-    def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
+    def forward_and_log_det(self, x: Any) -> tuple[Array, Array]:
         """The image of `[..., dim]`, and log |det| `[...]`."""
         return self._loop(x, lambda layer, x: self._of_layer(layer).forward_and_log_det(x), reverse=True)
 
-    def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
+    def inverse_and_log_det(self, y: Any) -> tuple[Array, Array]:
         """The origin of `[..., dim]`, and log |det| of the inverse `[...]`."""
         return self._loop(y, lambda layer, y: self._of_layer(layer).inverse_and_log_det(y), reverse=False)
 
