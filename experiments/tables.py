@@ -21,6 +21,7 @@ from experiments.tables_of_codes import information_of_codes, told_classes
 from experiments.tables_of_games import game_of_normals, games, generative, semisupervised, step_sizes, synthetic
 from experiments.tables_of_gans import densities, judge_of_images, moment_matching
 from experiments.tables_of_samplers import network_posterior, standard_posteriors, tour
+from experiments.tables_of_translations import few_labels, translations
 
 MARK = re.compile(r"(<!-- (?P<kind>results|benchmark): (?P<name>[\w*!\[\]-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FOLDERS = {"results": RESULTS, "benchmark": ROOT / "benchmarks" / "results"}
@@ -246,6 +247,7 @@ RENDER = {
     "bayesian_rnn": lambda results: language_models([results]),
     "bayesian_segnet": labelled_pixels,
     "bnn_posterior": network_posterior,
+    "cyclegan": lambda results: translations([results]),
     "density_estimation": densities,
     "gan": lambda results: generative([results]),
     "gan_theory": game_of_normals,
@@ -254,11 +256,14 @@ RENDER = {
     "hmc_tour": tour,
     "infogan": information_of_codes,
     "judge_images": judge_of_images,
+    "semi_supervised_gan": lambda results: few_labels([results]),
     "standard_posteriors": standard_posteriors,
     "uncertainty": two_uncertainties,
     "mc_dropout": dropout,
 }
-JOIN = {"bayesian_rnn": language_models, "gan": generative}  # of several runs; the others are regression sets
+JOIN = {  # of several runs; the others are regression sets
+    "bayesian_rnn": language_models, "cyclegan": translations, "gan": generative, "semi_supervised_gan": few_labels,
+}  # fmt: skip
 
 
 def render(path: Path) -> str:

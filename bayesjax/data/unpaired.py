@@ -84,7 +84,7 @@ def _resized(images: Iterable[np.ndarray], size: int, name: str) -> np.ndarray:
     """All images as one array, each brought to its size by itself: they may come in several."""
     out = []
     for image in images:
-        one = np.float32(image) / (255 if image.dtype == np.uint8 else 1)
+        one = image.astype(np.float32) / (255 if image.dtype == np.uint8 else 1)
         if size and one.shape[:2] != (size, size):
             one = np.clip(jax.image.resize(one, (size, size, one.shape[-1]), "cubic"), 0, 1)
         out.append(np.asarray(one, np.float32))
