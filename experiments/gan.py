@@ -74,8 +74,10 @@ class Config(gan_flags.PlayerFlags):
 
 QUICK = Config(losses=("non_saturating", "wasserstein_gp"), num_seeds=2, batch_size=64, num_steps=1000, average=0.99,
                discriminator_learning_rate=1e-3, generator_learning_rate=1e-3)  # fmt: skip
-RING = dataclasses.replace(QUICK, preset="ring", losses=LOSSES, num_seeds=5, batch_size=128, num_steps=20_000)
-GRID = dataclasses.replace(RING, preset="grid", dataset="synthetic/grid", num_steps=40_000)
+RING = dataclasses.replace(
+    QUICK, preset="ring", losses=LOSSES, num_seeds=5, batch_size=128, num_steps=10_000, learning_rate=5e-4
+)
+GRID = dataclasses.replace(RING, preset="grid", dataset="synthetic/grid", num_steps=20_000)
 MNIST = Config(
     preset="mnist",
     dataset="mnist",
