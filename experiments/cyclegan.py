@@ -277,13 +277,13 @@ def play(run: common.Experiment, about: domains.Subject) -> dict[str, Any]:
         "along": {name: [float(at_start[name]), *values.tolist()] for name, values in played.checks.items()},
         "judged": {},
     }
-    shown = {}
+    shown, num = {}, min(NUM_SHOWN, len(about.x_test), len(about.y_test), config.num_judged)
     for way, given in (("X to Y", about.x_test), ("Y to X", about.y_test)):
         given = given[: config.num_judged]
         made = translations(net, played.generators, way, given)
         result["judged"][way] = judged(about, way, made)
-        shown |= {f"{way}: {name}": made[name][:NUM_SHOWN] for name in ("there", "and back")}
-        shown[f"{way}: given"] = given[:NUM_SHOWN] / 2 + 0.5
+        shown |= {f"{way}: {name}": made[name][:num] for name in ("there", "and back")}
+        shown[f"{way}: given"] = given[:num] / 2 + 0.5
     np.savez_compressed(run.out / "parts" / "shown.npz", **shown)
     return result
 

@@ -23,7 +23,7 @@ CYCLES = (
 )  # fmt: skip
 LABELS = (
     "--generator-features", 2, "--discriminator-features", 2, "--latent-dim", 2, "--batch-size", 6,
-    "--labelled-batch-size", 5, "--num-labelled", 20, "--num-label-draws", 2, "--num-steps", 8, "--num-checks", 2,
+    "--labelled-batch-size", 5, "--num-labelled", 20, "--num-steps", 8, "--num-checks", 2, "--kernel-size", 1,
 )  # fmt: skip
 GREY = np.random.default_rng(0).random((3, 5, 5, 1)).astype(np.float32)
 
@@ -80,7 +80,7 @@ def test_discriminators_see_former_fakes():
     """The pool takes fakes in while there is room; with a full one the loss is that of what comes out of it."""
     config = cyclegan.Config(features=2, num_halvings=0, num_blocks=0, kernel_size=1, discriminator_features=(2,))
     net = cyclegan.networks(config, (8, 8, 1))
-    loss = cyclegan.losses(config, net)["discriminator"]
+    loss = jax.jit(cyclegan.losses(config, net)["discriminator"])
     position = net.init(jax.random.key(0))
     x, y = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 3, 8, 8, 1)), jnp.float32)
     given = Given({"x": x, "y": y}, {"generator": position["generator"]})
@@ -147,17 +147,20 @@ def test_unlabelled_images_have_no_labels():
         assert (image.tobytes(), int(label)) in seen
 
 
-@pytest.mark.parametrize("kernel", ["adam", "sghmc"])
-def test_few_labels_leave_their_table_and_resume(kernel, tmp_path, capsys):
-    flags = (*LABELS, "--kernel", kernel, "--out", tmp_path / "run")
+@pytest.mark.parametrize(
+    ("kernel", "draws", "methods"), [("adam", 1, ("supervised", "feature_matching")), ("sghmc", 2, ("gan",))]
+)
+def test_few_labels_leave_their_table_and_resume(kernel, draws, methods, tmp_path, capsys):
+    """One draw of the labels or several side by side, by Adam or sampled: finite, and the same when resumed."""
+    flags = (*LABELS, "--kernel", kernel, "--num-label-draws", draws, "--out", tmp_path / "run", "--methods", *methods)
     call("semi_supervised_gan", *flags)
-    assert f"| feature matching | {kernel}" in capsys.readouterr().out
+    assert f"| {methods[-1].replace('_', ' ')} | {kernel}" in " ".join(capsys.readouterr().out.split())
     expected = metrics_of(tmp_path / "run")
-    errors = [expected[f"{method} N_s=20 error %"] for method in semi_supervised_gan.METHODS]
-    assert all(len(entry["errors"]) == 2 and 0 <= entry["value"] <= 100 for entry in errors)
-    assert all(np.isfinite(expected[f"{method} N_s=20 nll"]["value"]) for method in semi_supervised_gan.METHODS)
+    errors = [expected[f"{method} N_s=20 error %"] for method in methods]
+    assert all(len(entry["errors"]) == draws and 0 <= entry["value"] <= 100 for entry in errors)
+    assert all(np.isfinite(expected[f"{method} N_s=20 nll"]["value"]) for method in methods)
     assert (tmp_path / "run" / "figures" / "samples.png").exists()
-    (tmp_path / "run" / "parts" / "gan-20.json").unlink()
+    (tmp_path / "run" / "parts" / f"{methods[-1]}-20.json").unlink()
     call("semi_supervised_gan", *flags, "--resume")
     assert metrics_of(tmp_path / "run") == expected
 
