@@ -159,7 +159,7 @@ def train(
     *,
     seed: int = 0,
     spread: Callable[[Kernel], Kernel] = lambda kernel: kernel,
-    stage: dict | None = None,
+    stage: dict | Callable[[], dict] = dict,
 ) -> Any:
     """Trains a judge's network on labelled images.
 
@@ -169,7 +169,7 @@ def train(
       recipe: of the network and its training.
       seed: of weights, batches, shifts and flips.
       spread: puts the kernel on devices.
-      stage: further arguments of `training.run`.
+      stage: further arguments of `training.run`, or what makes them once the kernel is spread.
     """
     network, (height, width, _) = recipe.network(num_classes), images.inputs.shape[1:]
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(seed), 4)
@@ -188,10 +188,8 @@ def train(
     kernel = spread(kernels.optimize(objectives.batch_mean(loss), optax.adamw(rate, weight_decay=recipe.weight_decay)))
     batches = data.Minibatches(data_key, {"x": images.inputs, "y": images.labels}, recipe.batch_size)
     params = jax.jit(network.init)(init_key, images.inputs[:1])["params"]
-    state = jax.jit(kernel.init)(params, start_key)
-    state, _ = training.run(
-        run_key, kernel, state, batches, num_steps=recipe.num_steps, keep=lambda state: (), **(stage or {})
-    )
+    state, more = jax.jit(kernel.init)(params, start_key), stage() if callable(stage) else stage
+    state, _ = training.run(run_key, kernel, state, batches, num_steps=recipe.num_steps, keep=lambda state: (), **more)
     return _rescaled(network, training.fetch(state.position), images.inputs[:10_000])
 
 

@@ -81,7 +81,9 @@ def trained(run: common.Experiment, train_set: data.Split, num_classes: int) -> 
     recipe = judge.RECIPES.get(config.dataset, judge.Recipe())
     if config.num_steps:
         recipe = dataclasses.replace(recipe, num_steps=config.num_steps)
-    params = judge.train(train_set, num_classes, recipe, seed=config.seed, spread=run.spread, stage=run.stage("judge"))
+    params = judge.train(
+        train_set, num_classes, recipe, seed=config.seed, spread=run.spread, stage=lambda: run.stage("judge")
+    )
     packed = judge.pack(params)
     path.write_bytes(packed)
     return judge.unpack(packed, config.dataset, train_set.inputs.shape[1:], recipe)
