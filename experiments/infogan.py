@@ -37,7 +37,9 @@ class Config(conditional_flags.ConditionalFlags):
     num_continuous: int = 2
     """Continuous codes, uniform on (-1, 1)."""
     information_weight: float = 1.0
-    """Lambda."""
+    """Lambda, of the categorical code."""
+    continuous_weight: float = 1.0
+    """Lambda of the continuous codes."""
     fixed_scale: bool = True
     """Whether Q's Gaussian of the continuous codes has scale 1, as in the authors' program."""
     code_hidden: tuple[int, ...] = (64,)
@@ -188,7 +190,7 @@ def main(config: Config) -> None:
         conditional_flags.check(config)
         common.require_at_least(config, 1, "num_seeds")
         common.require_at_least(config, 2, "num_codes")
-        common.require_at_least(config, 0, "num_continuous", "information_weight")
+        common.require_at_least(config, 0, "num_continuous", "information_weight", "continuous_weight")
         conditional_flags.require_widths(config, "code_hidden")
         about = labelled_images.load(config)
         results = {

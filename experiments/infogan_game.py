@@ -3,8 +3,9 @@
     G: noise and code to an image      D, Q: an image to a logit and what Q says of the code, two heads on one trunk
 
 D and Q are one player: it minimises the discriminator's loss minus lambda I_Q at the generator's images; the generator
-minimises its own loss minus lambda I_Q. The code as a classifier of images that nobody labelled: an image has the
-categorical code that Q finds most probable, a code the class that most training images with this code have.
+minimises its own loss minus lambda I_Q. Lambda is one number for the categorical code and one for the continuous ones.
+The code as a classifier of images that nobody labelled: an image has the categorical code that Q finds most probable,
+a code the class that most training images with this code have.
 """
 
 import math
@@ -85,25 +86,26 @@ def losses(config: Any, net: Networks) -> dict[str, Density]:
     game = adversarial.NON_SATURATING
 
     def read(head: infogan.CodeHead, code: infogan.Code) -> tuple[Array, dict[str, Array]]:
-        of_categorical, _ = jax.vmap(infogan.log_prob)(head, code)
+        of_categorical, of_continuous = jax.vmap(infogan.log_prob)(head, code)
         nats = of_categorical.mean() + infogan.entropy((config.num_codes,), 0)
+        nats_of_continuous = of_continuous.mean() + infogan.entropy((), config.num_continuous)
         explained = 1 - jnp.mean((head.mean - code.continuous) ** 2) / VARIANCE if config.num_continuous else 0.0
         said = {"information": nats, "explained": jnp.asarray(explained)}
-        return jax.vmap(infogan.information)(head, code).mean(), said
+        return config.information_weight * nats + config.continuous_weight * nats_of_continuous, said
 
     def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
         noise, code = draw(config, rng_key, len(given.data))
         fake = net.make(given.others["generator"], noise, code)
         (of_real, _), (of_fake, head) = net.say(params, given.data), net.say(params, fake)
         information, said = read(head, code)
-        value = game.discriminator(of_real, of_fake).mean() - config.information_weight * information
+        value = game.discriminator(of_real, of_fake).mean() - information
         return value, {"real": of_real.mean(), "fake": of_fake.mean(), **said}
 
     def generator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
         noise, code = draw(config, rng_key, config.batch_size)
         of_fake, head = net.say(given.others["discriminator"], net.make(params, noise, code))
         information, said = read(head, code)
-        return game.generator(of_fake).mean() - config.information_weight * information, said
+        return game.generator(of_fake).mean() - information, said
 
     return {"discriminator": discriminator, "generator": generator}
 
@@ -122,7 +124,10 @@ def assignment(codes: np.ndarray, labels: np.ndarray, num_codes: int, num_classe
 
 def traversals(config: Any, net: Networks, params: Params, rng_key: PRNGKey, values: ArrayLike) -> np.ndarray:
     """Images with one noise: a row for each categorical code; across, each continuous code in turn takes the values,
-    the others being 0, `[num_codes, num_continuous, num_values, ...]`."""
+    the others being 0, `[num_codes, num_continuous, num_values, ...]`.
+
+    They are made in one batch with images of the prior: a norm of the batch would else take what they share from them.
+    """
     values = np.asarray(values, np.float32)
     numbers = np.zeros((config.num_codes, config.num_continuous, len(values), config.num_continuous), np.float32)
     for i in range(config.num_continuous):
@@ -131,6 +136,10 @@ def traversals(config: Any, net: Networks, params: Params, rng_key: PRNGKey, val
     num = math.prod(shape)
     categorical = np.broadcast_to(np.arange(config.num_codes)[:, None, None], shape).reshape(num, 1)
     code = infogan.Code(jnp.asarray(categorical), jnp.asarray(numbers.reshape(num, -1)))
-    noise = jnp.broadcast_to(models.latent_noise(rng_key, 1, config.latent_dim, "uniform"), (num, config.latent_dim))
-    images = np.asarray(jax.jit(net.make)(params, noise, code))
+    others_key, noise_key = jax.random.split(rng_key)
+    noise = jnp.broadcast_to(models.latent_noise(noise_key, 1, config.latent_dim, "uniform"), (num, config.latent_dim))
+    both = jax.tree.map(
+        lambda mine, other: jnp.concatenate([mine, other]), (noise, code), draw(config, others_key, 10 * num)
+    )
+    images = np.asarray(jax.jit(net.make)(params, *both))[:num]
     return images.reshape(*shape, *images.shape[1:])

@@ -113,6 +113,8 @@ def make_of_each(
 def most_probable(logits: Callable[[Params, Array], Array], draws: Params, images: ArrayLike) -> np.ndarray:
     """The class that discriminators find most probable in each image, their probabilities averaged, `[num]`.
 
+    Images are seen AT_A_TIME in an order of no meaning: norms of the batch see neighbours of all classes.
+
     Args:
       logits: `(params, images [n, ...]) -> [n, num_classes]`.
       draws: discriminators, params with a leading axis.
@@ -123,8 +125,10 @@ def most_probable(logits: Callable[[Params, Array], Array], draws: Params, image
     def probabilities(draws: Params, x: Array) -> Array:
         return jax.lax.map(lambda params: jax.nn.softmax(logits(params, x)), draws).mean(axis=0)
 
-    x = np.asarray(images, np.float32)
-    num, size = len(x), min(AT_A_TIME, len(x))
-    x = np.concatenate([x, x[: -num % size]])  # whole passes: one shape to compile
-    parts = [np.asarray(probabilities(draws, x[start : start + size])) for start in range(0, len(x), size)]
-    return np.concatenate(parts)[:num].argmax(axis=-1)
+    x, num = np.asarray(images, np.float32), len(images)
+    size, order = min(AT_A_TIME, num), np.random.default_rng(0).permutation(num)
+    places = np.concatenate([order, order[: -num % size]]).reshape(-1, size)  # whole passes: one shape to compile
+    found = np.zeros(num, int)
+    for place in places[::-1]:  # those seen twice keep what was said first
+        found[place] = np.asarray(probabilities(draws, x[place])).argmax(axis=-1)
+    return found
