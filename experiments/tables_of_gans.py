@@ -80,7 +80,14 @@ def moment_matching(results: dict) -> str:
     note = (
         f"Test images under a Parzen window of {config['num_samples']} samples, ± standard error over the images; the "
         f"window chosen on {config['num_validation']} training images held out. {config['num_steps']} steps on "
-        f"{config['batch_size']} images; of samplers {config['sampling_steps']} more at T = {config['temperature']:g}, "
-        f"{config['num_draws']} draws mixed."
+        f"{config['batch_size']} images"
     )
+    if {"sghmc", "sgld"} & set(config["kernel"]):
+        note += (
+            f", of samplers {config['sampling_steps']} more at T = {config['temperature']:g}, of which "
+            f"{config['num_draws']} draws are mixed"
+        )
+    else:  # a column of nothing
+        rows, header = [row[:-1] for row in rows], header[:-1]
+    note += "."
     return "\n\n".join([table(rows, header), note])
