@@ -298,7 +298,7 @@ def figures(run: common.Experiment, about: domains.Subject, result: dict[str, An
                 name: shown[f"{way}: {part}"] for name, part in zip(names, ("given", "there", "and back"), strict=True)
             }
             if about.truth is not None:
-                rows[f"truth of {names[1]}"] = (about.truth.y if way == "X to Y" else about.truth.x)[:NUM_SHOWN]
+                rows[f"true {names[1]}"] = (about.truth.y if way == "X to Y" else about.truth.x)[:NUM_SHOWN]
     plots.image_grid(folder / "panels.png", np.stack(list(rows.values())), row_names=list(rows))
     curves = {name: (result["steps"], np.array(values)) for name, values in result["along"].items()}
     plots.curves(folder / "distances.png", curves, xlabel="steps", ylabel="mean distance of a pixel", log_y=True)
