@@ -152,9 +152,7 @@ def play(run: common.Experiment, about: labelled_images.Subject) -> dict[str, An
         gan_players.batches(config, data_key, {"x": about.train.inputs, "y": about.train.labels}),
         rng_key=run_key, observe=look, keep_discriminators=True,
     )  # fmt: skip
-    said = functools.partial(
-        labelled_images.most_probable, lambda params, x: net.say(params, x)[1], played.discriminators
-    )
+    said = labelled_images.most_probable(lambda params, x: net.say(params, x)[1], played.discriminators)
     images, classes = labelled_images.make_of_each(
         make, played.generators, make_key, config.num_judged, num_classes
     )  # fmt: skip
@@ -178,7 +176,7 @@ def play(run: common.Experiment, about: labelled_images.Subject) -> dict[str, An
     rows = {"classes": few, "interpolation": (1 - way) * few[0] + way * few[1]}
     every = np.repeat(np.arange(num_classes), NUM_COLUMNS)
     shown = {name: jax.jit(net.make)(last, jnp.tile(noise, (num_classes, 1)), every) for name, noise in rows.items()}
-    arrays = {name: np.asarray(x).reshape(num_classes, NUM_COLUMNS, *shape) for name, x in shown.items()}
+    arrays: Any = {name: np.asarray(x).reshape(num_classes, NUM_COLUMNS, *shape) for name, x in shown.items()}
     np.savez_compressed(run.out / "parts" / "pictures.npz", training=played.checks, **arrays)
     return result
 

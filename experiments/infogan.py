@@ -100,9 +100,7 @@ def play(run: common.Experiment, about: labelled_images.Subject, seed: int) -> d
         gan_players.batches(config, data_key, about.train.inputs), rng_key=run_key, observe=look,
         keep_discriminators=True,
     )  # fmt: skip
-    read = functools.partial(
-        labelled_images.most_probable, lambda params, x: net.say(params, x)[1].logits[0], played.discriminators
-    )
+    read = labelled_images.most_probable(lambda params, x: net.say(params, x)[1].logits[0], played.discriminators)
     of_train, of_test = read(about.train.inputs), read(about.test.inputs)
     stands_for = infogan_game.assignment(of_train, about.train.labels, config.num_codes, about.num_classes)
     said = {name: np.asarray(values, float).tolist() for name, values in played.aux["generator"].items()}

@@ -110,25 +110,28 @@ def make_of_each(
     return images, np.arange(num) // num_draws % num_classes
 
 
-def most_probable(logits: Callable[[Params, Array], Array], draws: Params, images: ArrayLike) -> np.ndarray:
-    """The class that discriminators find most probable in each image, their probabilities averaged, `[num]`.
+def most_probable(logits: Callable[[Params, Array], Array], draws: Params) -> Callable[[ArrayLike], np.ndarray]:
+    """Who says of images `[num, ...]` which class is most probable, `[num]`, by the mean over discriminators.
 
     Images are seen AT_A_TIME in an order of no meaning: norms of the batch see neighbours of all classes.
 
     Args:
       logits: `(params, images [n, ...]) -> [n, num_classes]`.
       draws: discriminators, params with a leading axis.
-      images: `[num, ...]`.
     """
 
     @jax.jit
     def probabilities(draws: Params, x: Array) -> Array:
         return jax.lax.map(lambda params: jax.nn.softmax(logits(params, x)), draws).mean(axis=0)
 
-    x, num = np.asarray(images, np.float32), len(images)
-    size, order = min(AT_A_TIME, num), np.random.default_rng(0).permutation(num)
-    places = np.concatenate([order, order[: -num % size]]).reshape(-1, size)  # whole passes: one shape to compile
-    found = np.zeros(num, int)
-    for place in places[::-1]:  # those seen twice keep what was said first
-        found[place] = np.asarray(probabilities(draws, x[place])).argmax(axis=-1)
-    return found
+    def classes(images: ArrayLike) -> np.ndarray:
+        x = np.asarray(images, np.float32)
+        num, size = len(x), min(AT_A_TIME, len(x))
+        order = np.random.default_rng(0).permutation(num)
+        places = np.concatenate([order, order[: -num % size]]).reshape(-1, size)  # whole passes: one shape to compile
+        found = np.zeros(num, int)
+        for place in places[::-1]:  # those seen twice keep what was said first
+            found[place] = np.asarray(probabilities(draws, x[place])).argmax(axis=-1)
+        return found
+
+    return classes
