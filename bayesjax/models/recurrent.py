@@ -10,7 +10,6 @@ weights, one draw for a whole window of words, is `objectives.bayes_by_backprop`
 "Bayesian recurrent neural networks", 2017); `kernels.carrying` keeps the state from window to window.
 """
 
-import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -63,7 +62,6 @@ def cell(gates: Array, c: Array) -> tuple[Array, Array]:
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def lstm_over_time(gates: Array, recurrent: Array, h: Array, c: Array, unroll: int = 1) -> tuple[Array, Array]:
     """The loop over time.
 
@@ -77,6 +75,10 @@ def lstm_over_time(gates: Array, recurrent: Array, h: Array, c: Array, unroll: i
     Returns:
       Outputs of all times, `[time, ..., features]`, and the last c.
     """
+    return _loop(gates, recurrent, h, c, unroll)
+
+
+def _outputs(gates: Array, recurrent: Array, h: Array, c: Array, unroll: int) -> tuple[Array, Array]:
     return _forward(gates, recurrent, h, c, unroll)[0]
 
 
@@ -106,7 +108,8 @@ def _backward(unroll: int, saved: tuple, cotangents: tuple[Array, Array]) -> tup
     return d_gates, d_recurrent, d_h, d_c
 
 
-lstm_over_time.defvjp(_forward, _backward)
+_loop = jax.custom_vjp(_outputs, nondiff_argnums=(4,))
+_loop.defvjp(_forward, _backward)
 
 
 class LanguageModel(nn.Module):
