@@ -51,11 +51,12 @@ QUICK = Config(
     average=0.99, num_judged=1000,
 )  # fmt: skip
 MNIST = dataclasses.replace(
-    QUICK, preset="mnist", dataset="mnist", judge="mnist", latent_dim=62, num_steps=1500, average=0.999,
-    num_judged=10_000,
+    QUICK, preset="mnist", dataset="mnist", judge="mnist", latent_dim=62, num_steps=8000, average=0.999,
+    continuous_weight=0.2, generator_features=(64, 32), discriminator_features=(32, 64), num_judged=10_000,
 )  # fmt: skip
 PAPER = dataclasses.replace(
     MNIST, preset="paper", num_seeds=3, batch_size=128, num_steps=5000, discriminator_learning_rate=2e-4,
+    continuous_weight=1.0,
     generator_features=(128, 64), generator_hidden=(1024,), discriminator_features=(64, 128),
     discriminator_hidden=(1024,), code_hidden=(128,),
 )  # fmt: skip
