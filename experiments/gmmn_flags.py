@@ -68,14 +68,14 @@ class Config(common.RunFlags):
 
 QUICK = Config()
 PAPER = replace(
-    QUICK, preset="paper", dataset="mnist", kernel=("sgd",), hidden=(64, 256, 256, 1024), init_scale=0.1**0.5,
+    QUICK, preset="paper", dataset="mnist", kernel=("sgd",), hidden=(64, 256, 256, 1024),
     variances=(2.0, 5.0, 10.0, 20.0, 40.0, 80.0), code_variances=(1.0,), batch_size=1000, num_steps=40_000,
     learning_rate=2.0, drop_after=0.25, warmup="sgd", sampling_steps=10_000, sampling_rate=0.2,
     code_features=(1024, 32), code_dropout=(0.2, 0.5), code_steps=20_000, code_rate=1e-3,
     num_samples=10_000, num_validation=5000,
 )  # fmt: skip
 CPU = replace(
-    PAPER, preset="cpu", kernel=("adam",), init_scale=1.0, num_steps=1000, learning_rate=3e-3, drop_after=1.0,
+    PAPER, preset="cpu", kernel=("adam",), num_steps=1000, learning_rate=3e-3, drop_after=1.0,
     warmup="adam", batch_size=500, code_steps=3000, code_rate=3e-3, num_validation=1000,
 )  # fmt: skip
 BAYES = replace(PAPER, preset="bayes", kernel=("sgd", "sghmc", "sgld"))
