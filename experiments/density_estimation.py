@@ -41,7 +41,7 @@ class Config(common.RunFlags):
     """moons, ring, gaussian."""
     flows: tuple[str, ...] = FLOWS
     """affine, spline."""
-    num_layers: int = 6
+    num_layers: int = 4
     """Couplings of a flow."""
     hidden: tuple[int, ...] = (32, 32)
     """Widths of the hidden layers of each coupling's network."""
@@ -51,11 +51,11 @@ class Config(common.RunFlags):
     """Held-out ones; as many of the quantile transforms and linear maps."""
     batch_size: int = 256
     """Draws of each target in a step."""
-    num_steps: int = 500
+    num_steps: int = 400
     """Steps of Adam."""
     learning_rate: float = 1e-2
     """Adam's; it falls to 0 along a cosine."""
-    num_compared: int = 1000
+    num_compared: int = 500
     """Draws of a flow and of the truth in the two-sample test, the first held-out ones."""
     grid_size: int = 200
     """Points along each axis of the square on which densities are integrated."""
@@ -64,7 +64,7 @@ class Config(common.RunFlags):
 QUICK = Config()
 PAPER = dataclasses.replace(
     QUICK, preset="paper", num_layers=8, num_data=100_000, num_test=50_000, num_steps=3000, learning_rate=5e-3,
-    grid_size=400,
+    num_compared=1000, grid_size=400,
 )  # fmt: skip
 PRESETS = {preset.preset: preset for preset in (QUICK, PAPER)}
 

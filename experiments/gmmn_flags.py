@@ -28,9 +28,9 @@ class Config(common.RunFlags):
     """Of the Gaussian kernels that are summed in data space."""
     code_variances: tuple[float, ...] = (0.1, 0.3, 1.0)
     """Likewise in code space."""
-    batch_size: int = 256
+    batch_size: int = 200
     """Images in a step, and as many samples."""
-    num_steps: int = 600
+    num_steps: int = 500
     """Of the optimiser."""
     learning_rate: float = 3e-3
     """The optimiser's; Adam's falls to 0 along a cosine."""
@@ -56,11 +56,11 @@ class Config(common.RunFlags):
     """Widths of the auto-encoder from its first hidden layer to the code."""
     code_dropout: tuple[float, ...] = (0.0, 0.0)
     """Of the inputs of each encoder layer."""
-    code_steps: int = 1500
+    code_steps: int = 1000
     """Steps of Adam of the auto-encoder, on 100 images each."""
     code_rate: float = 1e-2
     """Adam's there; it falls to 0 along a cosine."""
-    num_samples: int = 2000
+    num_samples: int = 1000
     """Of a model, for the Parzen window."""
     num_validation: int = 300
     """Training images held out, on which the window's width is chosen."""

@@ -62,7 +62,7 @@ def test_a_run_leaves_its_table_and_resumes(tmp_path, capsys):
     [
         (("--dataset", "mnist"), "--dataset must be synthetic/densities; got 'mnist'"),
         (("--targets", "moon"), "--targets must be among moons, ring, gaussian; got 'moon'"),
-        (("--num-test", 999), "--num-test must be at least --num-compared, 1000; got 999"),
+        (("--num-test", 499), "--num-test must be at least --num-compared, 500; got 499"),
         (("--learning-rate", 0), "--learning-rate must be positive; got 0"),
     ],
 )
