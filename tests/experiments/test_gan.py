@@ -100,6 +100,7 @@ def test_a_bayesian_run_leaves_its_table_and_resumes(tmp_path, capsys):
     }
 
 
+@pytest.mark.slow
 def test_images_are_judged_beside_training_images(tmp_path, monkeypatch, images):
     monkeypatch.setattr(judge, "Recipe", lambda: dataclasses.replace(RECIPE, num_steps=10, channels=(2, 4)))
     call("gan", "--dataset", images, "--architecture", "dcgan", "--losses", "minimax", "--generator-features", 4,

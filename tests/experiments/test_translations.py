@@ -123,6 +123,7 @@ def test_translations_leave_table_and_panels_and_resume(tmp_path, capsys, monkey
     assert metrics_of(tmp_path / "broken") == expected
 
 
+@pytest.mark.slow
 def test_translators_may_be_sampled(tmp_path, two_domains):
     """SGHMC of both players: finite, several draws; here on images of which no truth is known."""
     call("cyclegan", *CYCLES, "--kernel", "sghmc", "--dataset", two_domains, "--out", tmp_path / "run")
