@@ -57,14 +57,14 @@ class Config(common.RunFlags):
     """Adam's; it falls to 0 along a cosine."""
     num_compared: int = 500
     """Draws of a flow and of the truth in the two-sample test, the first held-out ones."""
-    grid_size: int = 200
+    grid_size: int = 400
     """Points along each axis of the square on which densities are integrated."""
 
 
 QUICK = Config()
 PAPER = dataclasses.replace(
     QUICK, preset="paper", num_layers=8, num_data=100_000, num_test=50_000, num_steps=3000, learning_rate=5e-3,
-    num_compared=1000, grid_size=400,
+    num_compared=1000,
 )  # fmt: skip
 PRESETS = {preset.preset: preset for preset in (QUICK, PAPER)}
 
