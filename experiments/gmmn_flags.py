@@ -30,7 +30,7 @@ class Config(common.RunFlags):
     """Likewise in code space."""
     batch_size: int = 200
     """Images in a step, and as many samples."""
-    num_steps: int = 500
+    num_steps: int = 400
     """Of the optimiser."""
     learning_rate: float = 3e-3
     """The optimiser's; Adam's falls to 0 along a cosine."""
@@ -40,7 +40,7 @@ class Config(common.RunFlags):
     """The share of its steps after which sgd goes on with a tenth of its rate and a tenth of its friction."""
     warmup: str = "adam"
     """The optimiser from whose end samplers start, adam or sgd."""
-    sampling_steps: int = 200
+    sampling_steps: int = 100
     """Of a sampler."""
     num_draws: int = 10
     """Kept from the second half of them."""
