@@ -88,13 +88,7 @@ def networks(config: Config, shape: tuple[int, ...], num_classes: int) -> Networ
     )  # fmt: skip
     discriminator: Any = models.infogan.Heads(trunk, num_classes)
 
-    def init(rng_key: PRNGKey) -> dict[str, Params]:
-        keys = dict(zip(gan_players.PLAYERS, jax.random.split(rng_key), strict=True))
-        inputs = jnp.zeros((1, config.latent_dim + num_classes))
-        return {
-            "discriminator": discriminator.init(keys["discriminator"], jnp.zeros((1, *shape)))["params"],
-            "generator": generator.init(keys["generator"], inputs)["params"],
-        }
+    init = gan_players.initial(generator, discriminator, config.latent_dim + num_classes, shape)
 
     def make(params: Params, noise: Array, classes: Array) -> Array:
         one_hot = jax.nn.one_hot(classes, num_classes)

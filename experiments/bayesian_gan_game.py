@@ -113,11 +113,7 @@ def optimise(flags: GameFlags, num_data: int) -> Callable[[Density], Kernel]:
     """Adam on the negative log density per datum."""
 
     def move(logdensity: Density) -> Kernel:
-        def loss(params, rng_key, batch):
-            value, aux = logdensity(params, rng_key, batch)
-            return -value / num_data, aux
-
-        return kernels.optimize(loss, optax.adam(flags.adam_learning_rate, b1=0.5))
+        return kernels.optimize(posteriors.as_loss(logdensity, num_data), optax.adam(flags.adam_learning_rate, b1=0.5))
 
     return move
 

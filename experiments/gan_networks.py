@@ -81,12 +81,7 @@ def networks(config: Any, variant: Variant, shape: tuple[int, ...]) -> Networks:
     is_flat, is_image = config.architecture == "mlp", len(shape) == 3
     flat = (math.prod(shape),) if is_flat else shape
 
-    def init(rng_key: PRNGKey) -> dict[str, Params]:
-        keys = dict(zip(gan_players.PLAYERS, jax.random.split(rng_key), strict=True))
-        return {
-            "discriminator": discriminator.init(keys["discriminator"], jnp.zeros((1, *flat)))["params"],
-            "generator": generator.init(keys["generator"], jnp.zeros((1, config.latent_dim)))["params"],
-        }
+    init = gan_players.initial(generator, discriminator, config.latent_dim, flat)
 
     def make(params: Params, rng_key: PRNGKey, num: int) -> Array:
         noise = models.latent_noise(rng_key, num, config.latent_dim, "normal")

@@ -2,6 +2,7 @@
 
     losses      {"discriminator": loss, "generator": loss}, (params, rng_key, Given) -> (mean per example, aux)
     stages      Adam on the losses; or, by --kernel, Adam on the negative log posteriors and then SGHMC or SGLD on them
+    initial     weights of a generator and a discriminator
     batches     data for the discriminator's steps, [discriminator_steps, batch_size, ...]
     play        runs the stages; samples at checks along the way, and what to generate with
     generate    images of all of it
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -102,7 +104,7 @@ def stages(
     prior = posteriors.fan_in_gaussian(flags.prior_scale)
     densities = {player: posteriors.from_loss(loss, prior, num_data) for player, loss in losses.items()}
     warm = {
-        player: optimised(player, _negative(density, num_data), flags.num_warmup)
+        player: optimised(player, posteriors.as_loss(density, num_data), flags.num_warmup)
         for player, density in densities.items()
     }
     return [
@@ -116,14 +118,26 @@ def _part(given: Given, i: Array) -> Given:
     return given._replace(data=jax.tree.map(lambda leaf: leaf[i], given.data))
 
 
-def _negative(density: Density, num_data: int) -> Density:
-    """Minus the log density per example."""
+def initial(
+    generator: Any, discriminator: Any, noise_size: int, shape: tuple[int, ...]
+) -> Callable[[PRNGKey], dict[str, Params]]:
+    """`rng_key -> {player: params}` of two Flax modules.
 
-    def loss(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
-        value, aux = density(params, rng_key, batch)
-        return -value / num_data, aux
+    Args:
+      generator: takes noise `[n, noise_size]`.
+      discriminator: takes examples `[n, *shape]`.
+      noise_size: of the noise, and of what is put beside it.
+      shape: of an example, as the discriminator sees it.
+    """
 
-    return loss
+    def init(rng_key: PRNGKey) -> dict[str, Params]:
+        keys = dict(zip(PLAYERS, jax.random.split(rng_key), strict=True))
+        return {
+            "discriminator": discriminator.init(keys["discriminator"], jnp.zeros((1, *shape)))["params"],
+            "generator": generator.init(keys["generator"], jnp.zeros((1, noise_size)))["params"],
+        }
+
+    return init
 
 
 def batches(

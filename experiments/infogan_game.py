@@ -54,12 +54,7 @@ def networks(config: Any, shape: tuple[int, ...]) -> Networks:
     )
     num_inputs = config.latent_dim + config.num_codes + config.num_continuous
 
-    def init(rng_key: PRNGKey) -> dict[str, Params]:
-        keys = dict(zip(gan_players.PLAYERS, jax.random.split(rng_key), strict=True))
-        return {
-            "discriminator": discriminator.init(keys["discriminator"], jnp.zeros((1, *shape)))["params"],
-            "generator": generator.init(keys["generator"], jnp.zeros((1, num_inputs)))["params"],
-        }
+    init = gan_players.initial(generator, discriminator, num_inputs, shape)
 
     def make(params: Params, noise: Array, code: infogan.Code) -> Array:
         return generator.apply({"params": params}, jnp.concatenate([noise, infogan.as_input(code, num_classes)], -1))

@@ -162,12 +162,11 @@ def losses(config: Config, net: game.Networks, method: str, num_data: int) -> di
     }  # fmt: skip
 
     def of_density(density: Density) -> Density:
-        def loss(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, Any]:
-            others = jax.tree.map(lambda leaf: leaf[None], given.others)  # one of each
-            value, aux = density(params, rng_key, Given(given.data, others))
-            return -value / num_data, aux
+        def of_one_each(params: Params, rng_key: PRNGKey, given: Given) -> Any:
+            others = jax.tree.map(lambda leaf: leaf[None], given.others)
+            return density(params, rng_key, Given(given.data, others))
 
-        return loss
+        return posteriors.as_loss(of_one_each, num_data)
 
     def of_labels(params: Params, rng_key: PRNGKey, given: Given) -> Array:
         return -game.log_prob_label(net)(params, given.data.labelled, given.data.labels).mean()

@@ -6,7 +6,7 @@ from bayesjax.posteriors.bayesian_gan import GANBatch, discriminator_conditional
 from bayesjax.posteriors.control_variates import control_variates, gradient_at
 from bayesjax.posteriors.kl import kl_sampled, kl_to_fan_in_gaussian, kl_to_gaussian, kl_to_laplace
 from bayesjax.posteriors.laplace import LastLayer, last_layer_laplace, sample_last_layer
-from bayesjax.posteriors.log_posterior import data_sum, from_loss, log_posterior
+from bayesjax.posteriors.log_posterior import as_loss, data_sum, from_loss, log_posterior
 from bayesjax.posteriors.mean_field import (
     MeanField,
     MeanFieldParams,
@@ -34,6 +34,7 @@ __all__ = [
     "MeanFieldParams",
     "Moments",
     "Perturbed",
+    "as_loss",
     "control_variates",
     "data_sum",
     "discriminator_conditional",

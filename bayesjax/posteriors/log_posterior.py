@@ -3,7 +3,8 @@
     log p(w | D) = log p(w) + N/n sum_{i in batch} log p(y_i | x_i, w) + const
 
 The minibatch sum is scaled up to the whole data set, so that the value does not depend on the batch size n and the
-density can be sampled at temperature 1. The prior is counted once. `from_loss` does the same for what comes as a loss.
+density can be sampled at temperature 1. The prior is counted once. `from_loss` does the same for what comes as a loss,
+and `as_loss` turns it back.
 """
 
 from collections.abc import Callable
@@ -91,3 +92,23 @@ def from_loss(loss: Density, log_prior: Prior, num_data: float) -> Density:
         return log_prior(params) - num_data * value, aux
 
     return logdensity
+
+
+def as_loss(logdensity: Density, num_data: float) -> Density:
+    """Minus a log density per example, for an optimiser that is to find its mode: undoes `from_loss`.
+
+    Args:
+      logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`.
+      num_data: N, how many examples it counts.
+
+    Raises:
+      ValueError: if `num_data` is not positive.
+    """
+    if not num_data > 0:
+        raise ValueError(f"num_data must be positive; got {num_data}")
+
+    def loss(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
+        value, aux = tree.value_and_aux(logdensity(params, rng_key, batch))
+        return -value / num_data, aux
+
+    return loss

@@ -78,7 +78,7 @@ def test_a_traversal_moves_one_code_at_a_time():
     def make(params, noise, code: Code):
         return jnp.concatenate([noise, code.categorical.astype(float), code.continuous], axis=1)
 
-    net = infogan_game.Networks(lambda key: {}, make, lambda params, x: (x, x))  # type: ignore[arg-type]
+    net = infogan_game.Networks(lambda key: {}, make, lambda params, x: (x, x))
     found = infogan_game.traversals(config, net, {}, jax.random.key(0), np.array([-2.0, 0.0, 2.0]))
     assert found.shape == (3, 2, 3, 5)
     assert np.ptp(found[..., :2].reshape(-1, 2), axis=0).max() == 0
