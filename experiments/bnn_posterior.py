@@ -106,7 +106,10 @@ def of_all_data(run: common.Experiment, found: Problem, name: str) -> Found:
     )  # fmt: skip
     points = jax.tree.map(jnp.asarray, found.train)
     num_steps = config.num_warmup + config.num_hmc_draws
-    trace = chains(run, found, name, one, points, num_steps=num_steps, num_burnin=config.num_warmup, thinning=1)
+    trace = chains(
+        run, found, name, one, points, num_steps=num_steps, num_burnin=config.num_warmup, thinning=1,
+        at_a_time=config.at_a_time or None,
+    )  # fmt: skip
     leaps = config.num_chains * num_steps * config.num_integration_steps
     passes = leaps if is_hmc else int(np.sum(trace.info.inner.num_integration_steps))
     return Found(predicted(found, trace.draws), passes, True)
@@ -172,13 +175,13 @@ def of_minibatches(run: common.Experiment, found: Problem, name: str, schedule: 
 
 def chains(
     run: common.Experiment, found: Problem, label: str, kernel: Kernel, batches: Any, *,
-    num_steps: int, num_burnin: int, thinning: int,
+    num_steps: int, num_burnin: int, thinning: int, at_a_time: int | None = None,
 ) -> training.Trace:  # fmt: skip
     """Draws of `num_chains` copies of a kernel that moves in the units, leaves `[num_draws, num_chains, ...]`, and the
     infos of all steps."""
     num_chains = run.config.num_chains
     start_key, init_key, run_key = jax.random.split(keys_of(run.config, label), 3)
-    copies = run.spread(kernels.particles(kernel, num_chains))
+    copies = run.spread(kernels.particles(kernel, num_chains, at_a_time=at_a_time))
     start = lambda key: found.in_units(found.init(key))  # noqa: E731
     position = jax.jit(jax.vmap(start))(jax.random.split(start_key, num_chains))
     state = jax.jit(copies.init)(position, init_key)

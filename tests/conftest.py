@@ -1,12 +1,20 @@
 """Fixtures that several test files share."""
 
 import contextlib
+import os
 
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update("jax_num_cpu_devices", 8)  # for tests/training/test_parallel.py; all other tests use the first
+
+
+def pytest_configure(config):
+    """Compiling is most of `make test`, so there with little optimisation; `make test-slow` has all of it."""
+    if config.option.markexpr == "not slow":
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 @contextlib.contextmanager
@@ -33,7 +41,7 @@ def compile_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compile_quickly(compile_once):
-    """As `compile_once`, with little optimisation: for tests in which compiling is nearly all the time."""
-    with jax_config(jax_disable_most_optimizations=True):
+def compile_fully():
+    """With all optimisation: for tests in which running is nearly all the time."""
+    with jax_config(jax_disable_most_optimizations=False):
         yield

@@ -4,12 +4,15 @@
 
 Every leaf of position, state and info gains a leading particle axis. All particles see the same batch, or with
 `batch_axis=0` each its own (folds, label draws, seeds); each has its own key. There is no Python loop over particles:
-n networks cost one set of batched products. Read `alternate.py` next.
+n networks cost one set of batched products. With `at_a_time` a device moves so many of them at once and then the next:
+what a step needs for itself is then held for these alone, in memory that is short or in a cache that is small (chains
+of HMC whose trajectories are long: see `experiments/hmc_regression.py`). Read `alternate.py` next.
 """
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from bayesjax import axes, tree
 from bayesjax.types import Kernel, Params, PRNGKey, PyTree
@@ -27,13 +30,14 @@ class Particles(Kernel):
     batch_axis: int | None
 
 
-def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Particles:
+def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None, at_a_time: int | None = None) -> Particles:
     """Runs `num` independent copies of `kernel`.
 
     Args:
       kernel: any kernel.
       num: number of particles, at least 1.
       batch_axis: axis of every leaf of the batch that runs over particles; None if they share the batch.
+      at_a_time: how many a device moves at once, at least 1; None for all.
 
     Returns:
       A kernel whose `init` takes a stacked position: `[num, ...]` leaves, from `jax.vmap(model.init)` or `tree.stack`.
@@ -41,10 +45,12 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Par
       with the key of its place; a state that holds all of them (particles inside particles) moves whole.
 
     Raises:
-      ValueError: if `num` is not positive; from `init`, if the position is not `num` stacked trees.
+      ValueError: if `num` or `at_a_time` is not positive; from `init`, if the position is not `num` stacked trees.
     """
     if num < 1:
         raise ValueError(f"num must be at least 1; got {num}")
+    if at_a_time is not None and at_a_time < 1:
+        raise ValueError(f"at_a_time must be at least 1, or None for all; got {at_a_time}")
 
     def init(position: Params, rng_key: PRNGKey) -> Any:
         found = tree.leading_axis(position, "position")
@@ -56,7 +62,12 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None) -> Par
         keys = jax.random.split(rng_key, num)
         if _held(state) < num:
             keys = axes.own(keys, axes.PARTICLE)
-        return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(keys, state, batch)
+        if at_a_time is None:
+            return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(keys, state, batch)
+        if batch_axis is None:
+            return jax.lax.map(lambda own: kernel.step(*own, batch), (keys, state), batch_size=_or_none(at_a_time))
+        own = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, batch_axis, 0), batch)
+        return jax.lax.map(lambda own: kernel.step(*own), (keys, state, own), batch_size=_or_none(at_a_time))
 
     copies = Particles(init, step)
     copies.num, copies.batch_axis = num, batch_axis
@@ -67,6 +78,11 @@ def all_particles(kernel: Kernel, position: PyTree) -> PyTree:
     """The position of every particle, gathered where each device of a `particle` axis holds its own."""
     is_part = isinstance(kernel, Particles) and _held(position) < kernel.num
     return axes.gather(position, axes.PARTICLE) if is_part else position
+
+
+def _or_none(at_a_time: int) -> int | None:
+    """The `batch_size` of `jax.lax.map`: a batch of one would be vmapped for nothing."""
+    return at_a_time if at_a_time > 1 else None
 
 
 def _held(state: PyTree) -> int:

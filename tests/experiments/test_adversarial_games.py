@@ -10,7 +10,7 @@ from experiments import adversarial_games
 from experiments.adversarial_games import Config
 from tests.experiments.test_weight_uncertainty import call
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 JACOBIANS = {  # of the gradients of both losses at the equilibrium, by hand
     "bilinear": [[0, 1], [-1, 0]],

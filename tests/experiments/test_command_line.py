@@ -14,7 +14,7 @@ from experiments import bayesian_gan, bayesian_gan_semisupervised, bayesian_gan_
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {"synthetic": bayesian_gan, "semisupervised": bayesian_gan_semisupervised}
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 def call(script, *arguments):

@@ -12,7 +12,7 @@ from bayesjax.objectives.infogan import Code
 from experiments import infogan, infogan_game, labelled_images, tables
 from tests.experiments.test_weight_uncertainty import call
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 TINY = (
     "--judge", "none", "--latent-dim", 3, "--generator-features", 4, "--discriminator-features", 4,

@@ -10,7 +10,7 @@ from experiments import density_estimation
 from experiments.density_estimation import Config
 from tests.experiments.test_weight_uncertainty import call
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 SMALL = (
     "--targets", "gaussian", "--flows", "affine", "--num-layers", 2, "--hidden", 4, "--num-data", 100,
     "--num-test", 200, "--num-compared", 30, "--batch-size", 8, "--num-steps", 10, "--grid-size", 90,

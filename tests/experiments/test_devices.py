@@ -78,7 +78,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.slow
-def test_pmap_equals_one_device(tmp_path, compile_quickly, vectors):
+def test_pmap_equals_one_device(tmp_path, compile_once, vectors):
     """Four generators on two devices; the run may be resumed on one, and says where it was."""
     flags = (*SYNTHETIC, "--methods", "ml_coupled", "--dataset", str(vectors))
     expected = call(bayesian_gan, tmp_path / "one", *flags)
@@ -101,7 +101,7 @@ def test_pmap_equals_one_device(tmp_path, compile_quickly, vectors):
     ids=["synthetic", "semisupervised", "step sizes", "vae", *OTHERS],
 )
 @pytest.mark.parametrize("where", [(), ("--data-devices", "2")], ids=["particles", "batch"])
-def test_every_method_on_two_devices(tmp_path, compile_quickly, module, flags, where):
+def test_every_method_on_two_devices(tmp_path, compile_once, module, flags, where):
     """Every method of every experiment, its particles spread, or its batch.
 
     HMC with its batch spread is tested without a warm-up (`test_parallel.py`): its first trajectories diverge, and
@@ -114,7 +114,7 @@ def test_every_method_on_two_devices(tmp_path, compile_quickly, module, flags, w
 
 
 @pytest.mark.slow
-def test_processes_equal_one_device(tmp_path, compile_quickly):
+def test_processes_equal_one_device(tmp_path, compile_once):
     """The command starts itself in two processes of two devices; the first writes, all of it, once."""
     flags = (*SYNTHETIC, "--methods", "ml", "bayes")
     expected = call(bayesian_gan, tmp_path / "one", *flags)

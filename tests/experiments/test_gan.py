@@ -13,7 +13,7 @@ from bayesjax.types import Given
 from experiments import gan, gan_networks, gan_players, judge
 from tests.experiments.test_weight_uncertainty import call
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 TINY = gan.Config(hidden=(6,), latent_dim=3, batch_size=8)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 2)), jnp.float32)
 

@@ -9,7 +9,7 @@ import pytest
 from experiments import gan_theory
 from tests.experiments.test_weight_uncertainty import call
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 def test_toys_find_the_best_discriminator():

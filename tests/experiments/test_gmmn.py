@@ -9,7 +9,7 @@ from experiments import gmmn
 from experiments.gmmn_flags import Config
 from tests.experiments.test_weight_uncertainty import call, images  # noqa: F401
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 SMALL = (
     "--hidden", 8, "--latent-dim", 2, "--batch-size", 8, "--num-steps", 20, "--sampling-steps", 8, "--num-draws", 2,
     "--code-features", 6, 3, "--code-steps", 10, "--num-samples", 20, "--num-validation", 5,

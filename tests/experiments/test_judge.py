@@ -12,7 +12,7 @@ from bayesjax import data
 from experiments import common, judge, judge_images
 from tests.experiments.test_weight_uncertainty import call
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 TINY = judge.Recipe(channels=(2, 4), num_features=5)
 SHAPE = (8, 8, 1)

@@ -13,7 +13,7 @@ from experiments import hmc_tour
 from experiments.targets import EFFECTS, ERRORS, TARGETS, eight_schools
 from tests.experiments.test_weight_uncertainty import call
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 SMALL = {  # flags of a tiny run, and a metric that it leaves
     "standard_posteriors, exact": (

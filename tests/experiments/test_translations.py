@@ -16,7 +16,7 @@ from experiments import common, cyclegan, semi_supervised_gan
 from experiments import cyclegan_domains as domains
 from tests.experiments.test_weight_uncertainty import call
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 CYCLES = (
     "--features", 2, "--num-halvings", 0, "--num-blocks", 0, "--kernel-size", 1, "--discriminator-features", 2,
     "--batch-size", 3, "--num-steps", 8, "--num-checks", 2, "--num-judged", 6,

@@ -8,7 +8,7 @@ import pytest
 from bayesjax import models
 from experiments import common, tables, vae, vae_flags
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 FIGURES = {"bound", "estimators", "interpolation", "latent", "manifold", "reconstructions", "samples"}
 SMALL = (
     "--hidden", "12", "--latent-dims", "2", "3", "--num-epochs", "2", "--estimator-epochs", "1", "--batch-size", "16",

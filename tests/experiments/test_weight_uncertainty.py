@@ -12,7 +12,7 @@ from bayesjax import data
 from bayesjax.training import MetricsFile
 from experiments import common, mc_dropout_regression, tables
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 def call(name, *arguments):

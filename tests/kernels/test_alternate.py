@@ -151,11 +151,12 @@ def particle_loop(num, key, states, batches):
     return tree.stack([KERNEL_STEP(keys[i], states[i], batches[i])[0] for i in range(num)])
 
 
-@pytest.mark.parametrize("batch_axis", [None, 0])
-def test_particles_are_a_loop_over_kernels(batch_axis):
-    """particles equals a Python loop with the split keys: on one batch, and with batch_axis=0 each on its own."""
+@pytest.mark.parametrize(("batch_axis", "at_a_time"), [(None, None), (0, None), (None, 1), (0, 2)])
+def test_particles_are_a_loop_over_kernels(batch_axis, at_a_time):
+    """particles equals a Python loop with the split keys: on one batch, and with batch_axis=0 each on its own; all at
+    once, or in turns, the last of which may be short."""
     num = 3
-    kernel = particles(KERNEL, num, batch_axis=batch_axis)
+    kernel = particles(KERNEL, num, batch_axis=batch_axis, at_a_time=at_a_time)
     positions = tree.stack([jax.tree.map(lambda x, i=i: x + i, POSITION) for i in range(num)])
     state = kernel.init(positions, jax.random.key(0))
     states = [

@@ -24,7 +24,7 @@ LEAST_P = 1e-4  # of every comparison
 FEATURES = np.tanh(np.random.default_rng(0).normal(size=(NUM_DATA, 3)) @ np.random.default_rng(1).normal(size=(3, DIM)))
 FEATURES[:, 3] *= 0.3  # a weight that the data say less about
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 def log_likelihood(params, rng_key, example):

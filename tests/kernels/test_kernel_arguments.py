@@ -39,6 +39,10 @@ BAD_ARGUMENTS = {
     "sghmc friction 1": (make(kernels.sghmc, friction=1.0), "friction must lie strictly between 0 and 1.*1"),
     "sghmc friction nan": (make(kernels.sghmc, friction=float("nan")), "friction must lie strictly.*nan"),
     "particles none": (lambda: kernels.particles(hot(logdensity), 0), "num must be at least 1.*0"),
+    "particles in turns": (
+        lambda: kernels.particles(hot(logdensity), 2, at_a_time=0),
+        "at_a_time must be at least 1.*0",
+    ),
     "repeat never": (lambda: kernels.repeat(hot(logdensity), 0), "num_steps must be at least 1.*0"),
     "no players": (kernels.alternate, "players is empty"),
     "clip_weights": (lambda: kernels.clip_weights(-0.01), "bound must be positive.*-0.01"),

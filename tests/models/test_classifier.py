@@ -7,7 +7,7 @@ import pytest
 
 from bayesjax.models.classifier import Classifier
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 @pytest.mark.parametrize("is_residual", [False, True])

@@ -11,7 +11,7 @@ import scipy.stats
 from bayesjax import tree
 from bayesjax.models import flows
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 CASES = [("affine", 3), ("spline", 2)]
 
 

@@ -15,7 +15,7 @@ from bayesjax.models import dcgan, vae
 from bayesjax.objectives import elbo
 
 SHAPE, LATENT = (3, 2, 1), 2
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 X = np.random.default_rng(0).uniform(size=(5, *SHAPE)).astype(np.float32)
 
 

@@ -19,7 +19,7 @@ from bayesjax.types import Given
 
 NUM_DATA, NUM_STEPS, TOLERANCE = 160, 10, 2e-5
 KEY = jax.random.key(0)
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 def log_likelihood(params, rng_key, example):

@@ -124,7 +124,7 @@ def processes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def on_one_device(compile_quickly):
+def on_one_device(compile_once):
     return {name: leaves_of(take(kernel, position)) for name, (kernel, position, _) in CASES.items()}
 
 
