@@ -40,7 +40,7 @@ def compile_once(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def compile_fully():
     """With all optimisation: for tests in which running is nearly all the time."""
     with jax_config(jax_disable_most_optimizations=False):

@@ -10,7 +10,7 @@ from experiments import tables
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_code_blocks_run_and_find_what_they_say():
+def test_code_blocks_run_and_find_what_they_say(compile_fully):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert blocks
     printed = io.StringIO()

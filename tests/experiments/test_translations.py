@@ -149,7 +149,11 @@ def test_unlabelled_images_have_no_labels():
 
 
 @pytest.mark.parametrize(
-    ("kernel", "draws", "methods"), [("adam", 1, ("supervised", "feature_matching")), ("sghmc", 2, ("gan",))]
+    ("kernel", "draws", "methods"),
+    [
+        ("adam", 1, ("supervised", "feature_matching")),
+        pytest.param("sghmc", 2, ("gan",), marks=pytest.mark.slow),
+    ],
 )
 def test_few_labels_leave_their_table_and_resume(kernel, draws, methods, tmp_path, capsys):
     """One draw of the labels or several side by side, by Adam or sampled: finite, and the same when resumed."""

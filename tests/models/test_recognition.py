@@ -43,7 +43,7 @@ def test_dropout_is_off_unless_asked_for_and_then_differs_by_key(model, x):
     assert not np.allclose(one, two)
 
 
-@pytest.mark.parametrize("size", [(8, 12), (9, 11)])
+@pytest.mark.parametrize("size", [pytest.param((8, 12), marks=pytest.mark.slow), (9, 11)])
 def test_segnet_labels_every_pixel_of_any_size(size):
     """One image or a batch of them; an image's logits do not depend on the others (no batch statistics)."""
     model = models.SegNet(5, stages=((4, 4), (8,), (8,)), group_size=4)

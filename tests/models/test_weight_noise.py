@@ -73,7 +73,7 @@ def test_dense_layers_have_the_gradients_of_drawn_weights_with_less_variance(est
     assert compare(gradients(apply, halved, variational, x, 4000), drawn)[0] > 4.5
 
 
-@pytest.mark.parametrize("flax_convolution", [True, False])
+@pytest.mark.parametrize("flax_convolution", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_flipout_of_any_module_is_exact(flax_convolution):
     """210 means within 5 standard errors: a false alarm in 8e3 seeds. Convolutions and norms included."""
     module = Net(flax_convolution)

@@ -50,6 +50,7 @@ CASES = {  # kernel, position, how it is spread
     "game": (GAME, START, {"data": 2, "particle": 2}),
 }
 RESUMED = ("game",)
+FAST = ("sgld", "game")  # of `make test`: noise by place, reductions over data, particles that face each other
 
 
 def take(kernel, position, num_steps=8, **options):
@@ -61,9 +62,10 @@ def take(kernel, position, num_steps=8, **options):
     return training.fetch(state), trace
 
 
-def process(folder):
-    """What each process does: every case, and one with a fault, each into a file of this process's own."""
-    for name, (kernel, position, parts) in CASES.items():
+def process(folder, names):
+    """What each process does: every case of `names`, and one with a fault, each into a file of this process's own."""
+    for name in names:
+        kernel, position, parts = CASES[name]
         kernel, options = training.spread(kernel, **parts), {}
         if name in RESUMED:
             options = {
@@ -93,7 +95,17 @@ def save(folder, name, result):
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory):
+def wanted(request):
+    """The cases of the tests at hand."""
+    return {
+        item.callspec.params["name"]
+        for item in request.session.items
+        if getattr(item, "callspec", None) and item.path == Path(__file__)
+    }
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory, wanted):
     """The folder in which two processes have left their results."""
     folder = tmp_path_factory.mktemp("processes")
     with socket.socket() as probe:
@@ -101,7 +113,7 @@ def processes(tmp_path_factory):
         port = probe.getsockname()[1]
     started = [
         subprocess.Popen(
-            [sys.executable, __file__, folder, f"127.0.0.1:{port}", str(index)],
+            [sys.executable, __file__, folder, f"127.0.0.1:{port}", str(index), *sorted(wanted)],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=os.environ | {
                 "PYTHONPATH": str(ROOT),
@@ -124,8 +136,9 @@ def processes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def on_one_device(compile_once):
-    return {name: leaves_of(take(kernel, position)) for name, (kernel, position, _) in CASES.items()}
+def on_one_device(compile_once, wanted):
+    names = wanted | {"sgld"}  # the faulty one is of it
+    return {name: leaves_of(take(*CASES[name][:2])) for name in names}
 
 
 def of_process(folder, name, index):
@@ -133,7 +146,9 @@ def of_process(folder, name, index):
         return [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_two_processes_equal_one_device(name, processes, on_one_device):
     """Final state, every draw and every info, whole on both processes; the resumed runs are as the unbroken one."""
     for index in range(NUM_PROCESSES):
@@ -156,4 +171,4 @@ def test_the_first_process_alone_writes(processes):
 
 
 if __name__ == "__main__":
-    process(Path(sys.argv[1]))
+    process(Path(sys.argv[1]), sys.argv[4:])
