@@ -5,7 +5,7 @@ as the reference; agreement and total variation, section 7); Zhang et al., "Cycl
 Bayesian deep learning", ICLR 2020.
 
     python -m experiments.bnn_posterior                    quick: 400 digits, 20 units, one to two minutes
-    python -m experiments.bnn_posterior --preset paper     1000 digits, two layers of 50 units, 10 to 15 minutes
+    python -m experiments.bnn_posterior --preset paper     1000 digits, two layers of 50 units, half an hour of a core
     python -m experiments.bnn_posterior --preset mnist     1000 images of MNIST, 20 units
     python -m experiments.bnn_posterior --preset gap       a curve: 40 points to both sides of a gap, 50 units
     python -m experiments.bnn_posterior --preset uci       one split of a regression set (--dataset uci/NAME), 50 units
