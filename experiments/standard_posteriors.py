@@ -48,7 +48,7 @@ class Config(common.RunFlags):
     nuts_shortest_step: float = 1.0
     """The same of NUTS."""
     target_acceptance: float = 0.8
-    """Of the warm-ups."""
+    """Of the warm-ups; a target may ask for more."""
     max_num_doublings: int = 9
     """Of NUTS's trajectories."""
 
@@ -168,10 +168,10 @@ def reference(run: common.Experiment, name: str) -> dict[str, list[float]]:
 
 def judged(run: common.Experiment, name: str, method: str, known: dict[str, list[float]]) -> dict[str, float]:
     """A run of ordinary length against the reference."""
-    config = run.config
+    config, target = run.config, TARGETS[name]()
     found = sample(
-        run, TARGETS[name](), f"{name}-{method}", method,
-        num_draws=config.num_draws, acceptance=config.target_acceptance, seed=config.seed,
+        run, target, f"{name}-{method}", method, num_draws=config.num_draws,
+        acceptance=max(config.target_acceptance, target.acceptance), seed=config.seed,
     )  # fmt: skip
     own = {key: np.array(values) for key, values in moments(found.chains).items()}
     exact = {key: np.array(values) for key, values in known.items()}
@@ -205,11 +205,16 @@ def main(config: Config) -> None:
         common.require_at_least(config, 20, "num_warmup", "num_draws", "num_reference")
         metrics: dict[str, dict] = {}
         for name in config.targets:
-            known = run.cached(f"{name}-reference", functools.partial(reference, run, name))
+            of = TARGETS[name]().reference or name
+            known = run.cached(f"{of}-reference", functools.partial(reference, run, of))
+            if "r hat" in known:  # of exact answers nobody asks
+                metrics[f"{name} reference largest r hat"] = {"value": max(known["r hat"])}
+                metrics[f"{name} reference least bulk ess"] = {"value": min(known["bulk ess"])}
+                metrics[f"{name} reference divergent %"] = {"value": 100 * known["divergent"][0]}
             for quantity, mean, error, deviation in zip(
                 TARGETS[name]().names, known["mean"], known["mean error"], known["deviation"], strict=True
             ):
-                if "r hat" in known:  # of exact answers nobody asks
+                if "r hat" in known:
                     metrics[f"{name} reference mean of {quantity}"] = {"value": mean, "stderr": error}
                     metrics[f"{name} reference deviation of {quantity}"] = {"value": deviation}
             for method in config.methods:

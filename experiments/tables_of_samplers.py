@@ -21,9 +21,17 @@ def standard_posteriors(results: dict) -> str:
         "target", "method", "worst mean (st. errors)", "worst sd (%)", "largest error of an sd (%)", "divergent (%)",
         "largest R-hat", "least bulk ESS", "of 1000 gradients", "gradients a draw", "acceptance",
     ]  # fmt: skip
+    found = {
+        measure: [entry["value"] for name, entry in metrics.items() if name.endswith(f"reference {measure}")]
+        for measure in ("largest r hat", "least bulk ess", "divergent %")
+    }
+    quality = ""
+    if all(found.values()):
+        largest, least, divergent = max(found["largest r hat"]), min(found["least bulk ess"]), max(found["divergent %"])
+        quality = f" (R-hat at most {largest:.4f}, bulk ESS at least {least:.0f}, {divergent:g} % divergent)"
     below = (
         f"{config['num_chains']} chains of {config['num_draws']} draws after {config['num_warmup']} steps of warm-up; "
-        f"references exact (gaussian, funnel) or of {config['num_reference']} draws a chain."
+        f"references exact (gaussian, funnel) or of {config['num_reference']} draws a chain{quality}."
     )
     return f"{table(rows, header)}\n\n{below}"
 

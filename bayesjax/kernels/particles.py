@@ -9,6 +9,7 @@ what a step needs for itself is then held for these alone, in memory that is sho
 of HMC whose trajectories are long: see `experiments/hmc_regression.py`). Read `alternate.py` next.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -65,9 +66,9 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None, at_a_t
         if at_a_time is None:
             return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(keys, state, batch)
         if batch_axis is None:
-            return jax.lax.map(lambda own: kernel.step(*own, batch), (keys, state), batch_size=_or_none(at_a_time))
+            return _in_turns(lambda own: kernel.step(*own, batch), (keys, state), at_a_time)
         own = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, batch_axis, 0), batch)
-        return jax.lax.map(lambda own: kernel.step(*own), (keys, state, own), batch_size=_or_none(at_a_time))
+        return _in_turns(lambda own: kernel.step(*own), (keys, state, own), at_a_time)
 
     copies = Particles(init, step)
     copies.num, copies.batch_axis = num, batch_axis
@@ -80,9 +81,13 @@ def all_particles(kernel: Kernel, position: PyTree) -> PyTree:
     return axes.gather(position, axes.PARTICLE) if is_part else position
 
 
-def _or_none(at_a_time: int) -> int | None:
-    """The `batch_size` of `jax.lax.map`: a batch of one would be vmapped for nothing."""
-    return at_a_time if at_a_time > 1 else None
+def _in_turns(step: Callable[[Any], Any], own: PyTree, at_a_time: int) -> Any:
+    """`step` of each particle's own, so many at once. `jax.lax.map` leaves out what is beyond the first leaf's length,
+    and vmaps a batch of one for nothing."""
+    num = jax.tree.leaves(own)[0].shape[0]
+    if wrong := {leaf.shape[0] for leaf in jax.tree.leaves(own)} - {num}:
+        raise ValueError(f"state and batch must hold {num} particles each; got leading axes of {sorted(wrong)}")
+    return jax.lax.map(step, own, batch_size=at_a_time if at_a_time > 1 else None)
 
 
 def _held(state: PyTree) -> int:

@@ -8,6 +8,7 @@ Sources: Welling & Teh, "Bayesian learning via stochastic gradient Langevin dyna
 & Wilson, "Cyclical stochastic gradient MCMC for Bayesian deep learning", ICLR 2020. Optax has many more that fit.
 """
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -64,11 +65,13 @@ def cyclical(
         raise ValueError(f"exploration must lie in [0, 1); got {exploration}")
     length = -(-num_steps // num_cycles)
 
+    first_sampling = math.ceil(exploration * length - 1e-9)  # an integer: float32 would round it, each backend its way
+
     def place(step: Array) -> Array:
         return (step % length) / length
 
     def is_sampling(step: Array) -> Array:
-        return place(step) >= exploration
+        return step % length >= first_sampling
 
     return Cyclical(
         step_size=lambda step: step_size / 2 * (jnp.cos(jnp.pi * place(step)) + 1),

@@ -93,7 +93,8 @@ def sghmc(
       temperature: T >= 0, or a schedule; T = 0 is SGD with momentum.
       noise_estimate: beta >= 0, Chen et al.'s `B-hat` in the units of alpha: `eta / 2` times the variance of one
         coordinate of the minibatch gradient. The noise that the minibatch brings is taken off the noise injected; if
-        it alone exceeds alpha T, none is injected. With a preconditioner, one number for all weights.
+        it alone exceeds alpha T, none is injected. With a preconditioner, one number for all weights; with a schedule
+        it is that of all steps, though eta is not.
       preconditioner: G, of `kernels.preconditioning`, the inverse of a diagonal mass matrix; None is 1.
 
     Returns:
@@ -106,6 +107,9 @@ def sghmc(
     check_non_negative(noise_estimate=noise_estimate)
     if isinstance(friction, numbers.Real) and not 0 < friction < 1:
         raise ValueError(f"friction must lie strictly between 0 and 1; got {friction}")
+    first = schedule(jnp.zeros((), jnp.int32))
+    if not isinstance(first, jax.core.Tracer) and not first > 0:
+        raise ValueError(f"step_size must start above 0; got {first} at step 0")
     preconditioner = preconditioner or none()
     evaluate = value_and_grad(logdensity)
 

@@ -40,7 +40,8 @@ class SGLDInfo(NamedTuple):
     Attributes:
       logdensity: scalar, the minibatch estimate of the log density.
       gradient_norm: Euclidean norm of the gradient.
-      configurational_temperature: `-<theta, grad log p> / dim`; its stationary mean is T for a target on R^dim.
+      configurational_temperature: `-<theta, grad log p> / dim`; its stationary mean tends to T with the step size,
+        for a target on R^dim.
       aux: what the log density returned beside the scalar.
     """
 

@@ -59,7 +59,8 @@ class SGNHTInfo(NamedTuple):
       friction: a after the step, in the units of SGHMC's. Its mean is the friction asked for plus
         `eta / (2 T)` times the variance of a coordinate of the stochastic gradient.
       kinetic_temperature: `<p, p> / dim` after the step.
-      configurational_temperature: `-<theta, g> / dim` before the step; its stationary mean is T.
+      configurational_temperature: `-<theta, g> / dim` before the step; its stationary mean tends to T with
+        the step size.
       aux: what the log density returned beside the scalar.
     """
 

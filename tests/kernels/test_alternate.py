@@ -172,6 +172,18 @@ def test_particles_are_a_loop_over_kernels(batch_axis, at_a_time):
     assert not jnp.allclose(moved.position["x"], wrong.position["x"], rtol=1e-3)
 
 
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_particles_in_turns_lose_none(at_a_time):
+    """A batch of more than there are particles, and a state of more, are refused, as they are all at once."""
+    kernel = particles(KERNEL, 2, batch_axis=0, at_a_time=at_a_time)
+    state = kernel.init(tree.stack([POSITION] * 2), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"hold 2 particles each; got leading axes of \[3\]"):
+        kernel.step(jax.random.key(1), state, jnp.stack([DATA] * 3))
+    four = particles(KERNEL, 4).init(tree.stack([POSITION] * 4), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"hold 2 particles each; got leading axes of \[4\]"):
+        kernel.step(jax.random.key(1), four, jnp.stack([DATA] * 2))
+
+
 def test_particles_with_equal_positions_part():
     """Copies of one position get noise of their own, in the momentum at once and in the position at the first step."""
     kernel = particles(KERNEL, 3)

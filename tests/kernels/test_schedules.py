@@ -26,6 +26,22 @@ def test_cyclical():
     assert cycle.step_size(0) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("length", [50, 100])
+def test_a_cycle_samples_from_one_step_on_everywhere(length):
+    """0.8 of 100 is 80 in numpy and compiled; in float32 80 / 100 < 0.8."""
+    cycle = kernels.cyclical(0.2, num_steps=2 * length, num_cycles=2)
+    steps = np.arange(2 * length)
+    expected = steps % length >= 4 * length // 5
+    np.testing.assert_array_equal(cycle.is_sampling(steps), expected)
+    np.testing.assert_array_equal(jax.jit(cycle.temperature)(jnp.asarray(steps)) > 0, expected)
+
+
+def test_a_schedule_that_starts_at_nothing_is_refused():
+    """SGHMC's momentum, in units of the step size, would be infinite."""
+    with pytest.raises(ValueError, match=r"step_size must start above 0; got 0\.0 at step 0"):
+        kernels.sghmc(quartic, step_size=lambda step: 0.1 * step)
+
+
 @pytest.mark.parametrize("method", [kernels.sgld, kernels.sghmc])
 def test_exploration_draws_no_noise(method):
     """While the temperature is 0, another key gives the same positions; from the first sampling step on it does not.
