@@ -7,7 +7,7 @@ standard errors of the reference and whose deviations within 5 %, without diverg
 
     python -m experiments.standard_posteriors                    quick: two targets, under a minute
     python -m experiments.standard_posteriors --preset paper     all six, by steps of about one size
-    python -m experiments.standard_posteriors --preset funnel    the funnel and the centred schools, by steps of all sizes
+    python -m experiments.standard_posteriors --preset funnel    funnel and centred schools, by steps of all sizes
 
 Expected: all of it holds but where the geometry forbids it: the centred schools and the funnel diverge in their necks,
 at any fixed step size (Betancourt & Girolami, "Hamiltonian Monte Carlo for hierarchical models", 2015), and their
@@ -60,8 +60,8 @@ PRESETS = {
         num_reference=20_000, num_integration_steps=32,
     ),
     "funnel": dataclasses.replace(
-        Config(), preset="funnel", targets=("funnel", "schools_centred"), num_chains=64, num_warmup=1000, num_draws=10_000,
-        num_integration_steps=64, hmc_shortest_step=0.02, nuts_shortest_step=0.02,
+        Config(), preset="funnel", targets=("funnel", "schools_centred"), num_chains=64, num_warmup=1000,
+        num_draws=10_000, num_integration_steps=64, hmc_shortest_step=0.02, nuts_shortest_step=0.02,
     ),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from bayesjax import kernels, tree
+from bayesjax import kernels, posteriors, tree
 from bayesjax.kernels.leapfrog import Point, energy_change, leapfrog
 from bayesjax.kernels.mass import mass
 
@@ -170,6 +170,27 @@ def test_every_point_of_a_trajectory():
     assert energy.shape == (8,) and jnp.ptp(energy) < 0.01 * jnp.abs(energy[0]) < jnp.ptp(kinetic)
     with pytest.raises(ValueError, match="num_integration_steps must be at least 1; got 0"):
         kernels.trajectory(logdensity, *start(), step_size=0.1, num_integration_steps=0)
+
+
+@pytest.mark.parametrize("as_terms", [True, False])
+def test_a_step_s_energy_error_survives_float32(as_terms):
+    """HMC on 60 000 labels with a step so short that the energy error is below 1e-5. With the terms of the log density
+    a step finds it below 1e-3, the rounding of terms; with their sum, of 4e4, it finds the rounding of that."""
+    x = np.random.default_rng(0).normal(size=(60_000, 3)).astype(np.float32)
+    batch = jnp.asarray(x), jnp.asarray(x[:, 0] > 0, jnp.float32)
+
+    def log_likelihood(params, rng_key, row):
+        logit = row[0] @ params
+        return row[1] * logit - jnp.logaddexp(0.0, logit)
+
+    density = posteriors.log_posterior(log_likelihood, posteriors.gaussian(), len(x), as_terms=as_terms)
+    kernel = kernels.hmc(density, step_size=1e-5, num_integration_steps=3, full_batch=True)
+    state, errors = kernel.init(jnp.array([0.3, -0.2, 0.1]), jax.random.key(0)), []
+    step = jax.jit(kernel.step)
+    for i in range(8):
+        state, info = step(jax.random.fold_in(jax.random.key(1), i), state, batch)
+        errors.append(abs(float(info.energy_error)))
+    assert (max(errors) < 1e-3) == as_terms, errors
 
 
 def test_the_energy_change_survives_float32():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bayesjax import posteriors, tree
-from bayesjax.kernels import alternate, particles, sghmc
+from bayesjax.kernels import alternate, hmc, particles, sghmc
 from bayesjax.objectives import semi_supervised
 from bayesjax.posteriors import GANBatch
 from bayesjax.types import Given
@@ -209,6 +209,35 @@ def test_the_game_stays_finite(num_d, num_g, num_mcmc):
         moved = state.position[name]["w"] != start[name]["w"]
         assert moved.reshape(num, -1).any(axis=1).all()
         assert info.players[name].logdensity.shape == (3, num)
+
+
+def test_hmc_plays_with_one_noise_for_a_whole_trajectory():
+    """HMC's step on each conditional has a noise of its own, held fixed within its trajectory: as the step size falls
+    the energy error vanishes, and both players move. Power: with noise drawn anew at each point it does not."""
+
+    def fickle(density):
+        def drawn_anew(params, rng_key, batch):
+            bits = jax.lax.bitcast_convert_type(tree.norm(jax.lax.stop_gradient(params)), jnp.int32)
+            return density(params, jax.random.fold_in(rng_key, bits), batch)
+
+        return drawn_anew
+
+    @functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+    def energy_errors(change):
+        move = functools.partial(hmc, step_size=1e-5, num_integration_steps=3)
+        kernel = alternate(
+            discriminator=particles(move(change(discriminator_density())), 2),
+            generator=particles(move(change(generator_density("sum"))), 2),
+        )
+        start = {"discriminator": discriminators(2), "generator": generators(2)}
+        state = kernel.init(start, jax.random.key(0))
+        moved, info = kernel.step(jax.random.key(1), state, DATA)
+        is_moved = {name: (moved.position[name]["w"] != start[name]["w"]).any() for name in start}
+        return {name: jnp.abs(info.players[name].energy_error).max() for name in start}, is_moved
+
+    errors, is_moved = energy_errors(lambda density: density)
+    assert max(errors.values()) < 1e-2 and all(is_moved.values())
+    assert min(energy_errors(fickle)[0].values()) > 0.1
 
 
 def test_the_finiteness_check_sees_a_game_that_diverges():
