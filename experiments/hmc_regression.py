@@ -135,7 +135,7 @@ def sample(run: common.Experiment, splits: Scaled) -> training.Trace:
 def judged(splits: Scaled, draws: np.ndarray) -> dict[str, list[float]]:
     """Measures of each split, from `[num_draws, splits, chains, num_test + 1]`."""
     found: dict[str, list[float]] = {
-        name: [] for name in ("rmse", "log-likelihood", "in the 90 % band", "r hat", "ess")
+        name: [] for name in ("rmse", "log-likelihood", "in the 90 % band", "r hat", "median r hat", "ess")
     }
     for split in range(draws.shape[1]):
         y, target_scale = splits.y_test[split], float(splits.target_scale[split])
@@ -146,7 +146,9 @@ def judged(splits: Scaled, draws: np.ndarray) -> dict[str, list[float]]:
         found["rmse"].append(measures.rmse.value)
         found["log-likelihood"].append(-measures.nll.value)
         found["in the 90 % band"].append(100 * measures.in_band.value)
-        found["r hat"].append(float(np.max(evaluation.r_hat(chains))))
+        r_hats = np.asarray(evaluation.r_hat(chains))
+        found["r hat"].append(float(r_hats.max()))
+        found["median r hat"].append(float(np.median(r_hats)))
         found["ess"].append(float(np.min(evaluation.effective_sample_size(chains, "bulk"))))
     return found
 
@@ -167,6 +169,7 @@ def main(config: Config) -> None:
         }
         warm = config.num_warmup
         metrics["hmc largest r hat"] = {"value": max(of_splits["r hat"]), "splits": of_splits["r hat"]}
+        metrics["hmc median r hat"] = {"value": float(np.median(of_splits["median r hat"]))}
         metrics["hmc least bulk ess"] = {"value": min(of_splits["ess"]), "splits": of_splits["ess"]}
         metrics["hmc acceptance"] = {"value": float(trace.info.inner.acceptance_probability[warm:].mean())}
         metrics["hmc divergent %"] = {"value": 100 * float(trace.info.inner.is_divergent[warm:].mean())}

@@ -60,11 +60,14 @@ def wasserstein(draws: ArrayLike, reference: ArrayLike) -> Estimate:
       reference: `[num_reference, num]`; the numbers of draws may differ, quantiles are compared.
 
     Raises:
-      ValueError: if the numbers of test points differ.
+      ValueError: if the numbers of test points differ, or there are no draws.
     """
     x, y = np.asarray(draws, float), np.asarray(reference, float)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"draws and reference must be [num_draws, num] with one num; got {x.shape} and {y.shape}")
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.size or not y.size:
+        raise ValueError(
+            f"draws and reference must be [num_draws, num] with one num, neither of them empty; "
+            f"got {x.shape} and {y.shape}"
+        )
     x, y = np.sort(x, axis=0), np.sort(y, axis=0)
     # Both quantile functions are steps: between two neighbouring jumps of either, both are constant.
     ends = np.unique(np.concatenate([np.arange(1, len(x) + 1) / len(x), np.arange(1, len(y) + 1) / len(y)]))
@@ -82,19 +85,19 @@ def load_reference(path: str | Path, *, num_classes: int | None = None) -> np.nd
       num_classes: how many columns there should be; None takes what comes.
 
     Raises:
-      ValueError: if a row is not a distribution over as many classes.
+      ValueError: if the file is neither, has no rows, or a row is not a distribution over as many classes.
       FileNotFoundError: if there is no such file.
     """
     path = Path(path)
-    if path.suffix == ".npy":
-        rows = np.load(path)
-    else:
-        with path.open() as file:
-            first = file.readline()
-        rows = np.loadtxt(path, delimiter="," if "," in first else None, ndmin=2)
+    try:
+        rows = _read(path)
+    except (TypeError, ValueError) as error:  # NumPy's own do not name the file; nor does a UnicodeDecodeError
+        raise ValueError(
+            f"{path} must be text, numbers with commas or blanks between, or an .npy array of numbers; got: {error}"
+        ) from error
+    _check_rows(str(path), rows)
     if num_classes is not None and rows.shape[1] != num_classes:
         raise ValueError(f"{path} must have {num_classes} probabilities a row; got {rows.shape[1]}")
-    _check_rows(str(path), rows)
     return rows
 
 
@@ -108,6 +111,16 @@ def save_reference(path: str | Path, probabilities: ArrayLike) -> Path:
     return path
 
 
+def _read(path: Path) -> np.ndarray:
+    if path.suffix == ".npy":
+        with path.open("rb") as file:
+            return np.asarray(np.lib.format.read_array(file), float)
+    lines = [line for line in path.read_text().splitlines() if line.split("#")[0].strip()]
+    if not lines:  # of which NumPy warns
+        return np.empty((0, 0))
+    return np.loadtxt(lines, delimiter="," if "," in lines[0] else None, ndmin=2)
+
+
 def _distributions(probabilities: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     p, q = np.asarray(probabilities, float), np.asarray(reference, float)
     if p.shape != q.shape:
@@ -118,5 +131,5 @@ def _distributions(probabilities: ArrayLike, reference: ArrayLike) -> tuple[np.n
 
 
 def _check_rows(name: str, rows: np.ndarray) -> None:
-    if rows.ndim != 2 or not np.all(rows >= 0) or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
+    if rows.ndim != 2 or not rows.size or not np.all(rows >= 0) or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
         raise ValueError(f"{name} must be rows of class probabilities that sum to 1; got an array {rows.shape}")

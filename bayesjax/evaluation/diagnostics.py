@@ -52,15 +52,20 @@ def r_hat(chains: ArrayLike) -> Array:
       chains: `[num_chains, num_draws >= 4, ...]`.
 
     Returns:
-      `[...]`.
+      `[...]`; infinite where no chain moves but they differ, NaN where all draws of all chains are equal, which tells
+      nothing.
 
     Raises:
       ValueError: if there are fewer than four draws.
     """
-    from blackjax.diagnostics import rhat
+    from blackjax.diagnostics import potential_scale_reduction, rhat
 
     _check(chains)
-    return rhat(_even(chains))
+    value = rhat(_even(chains))
+    # Of two values, with the median in the middle, all distances from it are equal, and of those R-hat is NaN. The
+    # other one, of their ranks, is that of the values: the normal scores of two values are linear in them.
+    value = jnp.where(jnp.isnan(value), potential_scale_reduction(split_chains(chains)), value)
+    return _where_constant(chains, value)
 
 
 def split_r_hat(chains: ArrayLike) -> Array:
@@ -68,11 +73,14 @@ def split_r_hat(chains: ArrayLike) -> Array:
     from blackjax.diagnostics import potential_scale_reduction
 
     _check(chains)
-    return potential_scale_reduction(split_chains(chains))
+    return _where_constant(chains, potential_scale_reduction(split_chains(chains)))
 
 
 def effective_sample_size(chains: ArrayLike, kind: str = "mean") -> Array:
     """Effective number of independent draws in all chains together, from split chains.
+
+    Read it together with `r_hat`: of one chain that is stuck amid three that mix it may claim more draws than there
+    are, of any kind but "tail"; R-hat shows it.
 
     Args:
       chains: `[num_chains, num_draws >= 4, ...]`.
@@ -148,11 +156,11 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
       draws: leaves `[num_chains, num_draws, ...]` (`chains_first`); a leaf is named by its path, "Dense_0/kernel".
       info: the info of a kernel (or of `kernels.adapt` around it), leaves `[num_chains, num_draws]`; fields that
         ArviZ knows get its names (`is_divergent` is "diverging"), the others keep theirs, and what is not one number
-        a draw is left out.
+        a draw is left out where others are.
 
     Raises:
       ImportError: if ArviZ is not installed (`pip install 'bayesjax[arviz]'`).
-      ValueError: if the leaves do not agree in chains and draws.
+      ValueError: if the leaves do not agree in chains and draws, or no leaf of the info has those of the draws.
     """
     import arviz
 
@@ -160,12 +168,16 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
     shapes = {leaf.shape[:2] for leaf in named.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2:
         raise ValueError(f"draws must have leaves [num_chains, num_draws, ...]; got leading axes {sorted(shapes)}")
-    stats = {}
-    for name, leaf in tree.by_path(info).items():
-        name, leaf = name.removeprefix("inner/"), np.asarray(leaf)
+    stats, fields = {}, {name.removeprefix("inner/"): np.asarray(leaf) for name, leaf in tree.by_path(info).items()}
+    for name, leaf in fields.items():
         if leaf.shape in shapes:
             known = ARVIZ_NAMES.get(name, name)
             stats[known] = leaf > 0 if known == "diverging" else leaf
+    if fields and not stats:
+        raise ValueError(
+            f"info must have leaves [num_chains, num_draws] as the draws, {next(iter(shapes))}; "
+            f"got {', '.join(f'{name} {leaf.shape}' for name, leaf in fields.items())}"
+        )
     return arviz.from_dict(posterior=named, sample_stats=stats or None)
 
 
@@ -178,6 +190,14 @@ def _even(chains: ArrayLike) -> Array:
     """The last draw of an odd number left out, as `split_chains` does."""
     chains = jnp.asarray(chains)
     return chains[:, : chains.shape[1] // 2 * 2]
+
+
+def _where_constant(chains: ArrayLike, value: Array) -> Array:
+    """R-hat, `[...]` again after BlackJAX's squeeze, with what rounding makes of 0 / 0 where no split chain moves."""
+    halves = split_chains(chains)
+    is_constant = (halves == halves[:, :1]).all(axis=(0, 1))
+    is_equal = (halves == halves[:1, :1]).all(axis=(0, 1))
+    return jnp.where(is_equal, jnp.nan, jnp.where(is_constant, jnp.inf, value.reshape(is_equal.shape)))
 
 
 def _check(chains: ArrayLike) -> None:

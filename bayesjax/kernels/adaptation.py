@@ -120,7 +120,8 @@ def adapt(
       A kernel whose state is an `AdaptState` and whose info is an `AdaptInfo`.
 
     Raises:
-      ValueError: if an argument is outside its range; from `init`, if a diagonal is to be adapted and a matrix given.
+      ValueError: if an argument is outside its range; from `init`, if a diagonal is to be adapted and a matrix given;
+        from `step`, if the kernel's info has no `acceptance_probability`.
     """
     if num_steps < 20:
         raise ValueError(f"num_steps must be at least 20; got {num_steps}")
@@ -147,6 +148,9 @@ def adapt(
     def step(rng_key: PRNGKey, state: AdaptState, batch: PyTree) -> tuple[AdaptState, AdaptInfo]:
         kernel = make(step_size=state.step_size, inverse_mass_matrix=state.inverse_mass_matrix)
         inner, info = kernel.step(rng_key, state.inner, batch)
+        if not hasattr(info, "acceptance_probability"):
+            fields = ", ".join(getattr(info, "_fields", ())) or type(info).__name__
+            raise ValueError(f"make must give a kernel whose info has acceptance_probability; got {fields}")
         place = jnp.minimum(state.step, num_steps - 1)
         is_warm = state.step >= num_steps
         averaging = _averaged(state.averaging, target_acceptance - info.acceptance_probability)

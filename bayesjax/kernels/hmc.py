@@ -33,7 +33,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from bayesjax import tree
-from bayesjax.kernels.gradient import as_schedule, check_positive, may_change, terms_and_grad
+from bayesjax.kernels.gradient import (
+    as_schedule,
+    check_count,
+    check_known,
+    check_positive,
+    may_change,
+    terms_and_grad,
+)
 from bayesjax.kernels.leapfrog import Evaluate, Point, energy_change, kinetic_energy, leapfrog
 from bayesjax.kernels.mass import InverseMass, check, mass
 from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey, PyTree, Schedule
@@ -99,7 +106,7 @@ def hmc(
       inverse_mass_matrix: M^-1: a number; its diagonal, as a tree like the position or a vector `[dim]` in the order of
         `jax.flatten_util.ravel_pytree`; or all of it, `[dim, dim]`. Best near the target's covariance.
       temperature: T > 0.
-      divergence_threshold: the energy error, in units of T, from which on a step is reported as divergent.
+      divergence_threshold: the energy error > 0, in units of T, from which on a step is reported as divergent.
       full_batch: promises that every step is given the same batch, so that its gradient serves the next one too.
 
     Returns:
@@ -112,8 +119,8 @@ def hmc(
     schedule = as_schedule(step_size)
     check(inverse_mass_matrix)
     check_positive(temperature=temperature)
-    if num_integration_steps < 1:
-        raise ValueError(f"num_integration_steps must be at least 1; got {num_integration_steps}")
+    check_threshold(divergence_threshold)
+    check_count(num_integration_steps=num_integration_steps)
 
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, HMCInfo]:
         density_key, momentum_key, accept_key = jax.random.split(rng_key, 3)
@@ -144,6 +151,11 @@ def hmc(
         return HMCState(state.step + 1, position, value, gradient), info
 
     return Kernel(start_of, step)
+
+
+def check_threshold(divergence_threshold: float) -> None:
+    """Raises ValueError unless it is positive; infinity reports only errors that are not numbers."""
+    check_known("positive", lambda value: value > 0, divergence_threshold=divergence_threshold)
 
 
 def start_of(position: Params, rng_key: PRNGKey) -> HMCState:

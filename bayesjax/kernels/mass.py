@@ -61,9 +61,11 @@ def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
     """The diagonal of M^-1 as a tree like the position, of numbers or arrays.
 
     Raises:
-      ValueError: if it does not fit the position.
+      ValueError: if it does not fit the position, or is known and not positive.
     """
     if (known := broadcast(inverse_mass_matrix, position)) is not None:
+        if _may_be_matrix(inverse_mass_matrix):  # and was not checked, but is an array like the position
+            _check_positive(inverse_mass_matrix, "inverse_mass_matrix")
         return known
     dim = tree.num_elements(position)
     if isinstance(inverse_mass_matrix, (jax.Array, np.ndarray)) and inverse_mass_matrix.shape == (dim,):
@@ -94,8 +96,13 @@ def described(values: Params) -> str:
 
 
 def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> Array:
-    """M^-1 as `[dim]` or `[dim, dim]`, in the order of `ravel_pytree`."""
+    """M^-1 as `[dim]` or `[dim, dim]`, in the order of `ravel_pytree`.
+
+    Raises:
+      ValueError: as `mass`.
+    """
     if is_matrix(inverse_mass_matrix, position):
+        _check_matrix(inverse_mass_matrix)
         return jnp.asarray(inverse_mass_matrix).astype(ravel_pytree(position)[0].dtype)
     known = diagonal(inverse_mass_matrix, position)
     full = jax.tree.map(lambda x, m: jnp.broadcast_to(jnp.asarray(m, x.dtype), jnp.shape(x)), position, known)
@@ -103,23 +110,43 @@ def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> A
 
 
 def check(inverse_mass_matrix: InverseMass, name: str = "inverse_mass_matrix") -> None:
-    """Raises ValueError unless the numbers that can be read while tracing are positive; `mass` checks a matrix."""
-    for leaf in jax.tree.leaves(inverse_mass_matrix):
-        may_be_matrix = leaf is inverse_mass_matrix and np.ndim(leaf) == 2
-        if not isinstance(leaf, Tracer) and not may_be_matrix and not np.all((leaf > 0) & np.isfinite(leaf)):
-            raise ValueError(f"{name} must be positive and finite; got {inverse_mass_matrix}")
+    """Raises ValueError unless the numbers that can be read while tracing are positive.
+
+    Whether two axes are a matrix only the position tells: `mass` and `diagonal` check those.
+    """
+    if not _may_be_matrix(inverse_mass_matrix):
+        _check_positive(inverse_mass_matrix, name)
+
+
+def _may_be_matrix(inverse_mass_matrix: InverseMass) -> bool:
+    return isinstance(inverse_mass_matrix, (jax.Array, np.ndarray)) and inverse_mass_matrix.ndim == 2
+
+
+def _check_positive(values: InverseMass, name: str) -> None:
+    for leaf in jax.tree.leaves(values):
+        if isinstance(leaf, Tracer):
+            continue
+        known = np.asarray(leaf)  # under jit, a comparison of a jax.Array is traced
+        if not np.all((known > 0) & np.isfinite(known)):
+            raise ValueError(f"{name} must be positive and finite; got {values}")
+
+
+def _check_matrix(inverse: InverseMass) -> None:
+    if isinstance(inverse, Tracer):
+        return
+    known = np.asarray(inverse, float)
+    is_symmetric = np.allclose(known, known.T, rtol=1e-4, atol=1e-6 * np.abs(known).max())
+    if not is_symmetric or not (np.linalg.eigvalsh(known) > 0).all():
+        raise ValueError("inverse_mass_matrix must be positive: symmetric, with a positive spectrum; it is not")
 
 
 def _of_matrix(inverse: ArrayLike, position: Params) -> Mass:
     flat, unravel = ravel_pytree(position)
+    _check_matrix(inverse)
     if isinstance(inverse, Tracer):
         factor = jnp.linalg.cholesky(inverse.astype(flat.dtype))
     else:  # once, and not in every step
-        known = np.asarray(inverse, float)
-        is_symmetric = np.allclose(known, known.T, rtol=1e-4, atol=1e-6 * np.abs(known).max())
-        if not is_symmetric or not (np.linalg.eigvalsh(known) > 0).all():
-            raise ValueError("inverse_mass_matrix must be positive: symmetric, with a positive spectrum; it is not")
-        factor = jnp.asarray(np.asarray(scipy.linalg.cholesky(known, lower=True), flat.dtype))
+        factor = jnp.asarray(np.asarray(scipy.linalg.cholesky(np.asarray(inverse, float), lower=True), flat.dtype))
     inverse = jnp.asarray(inverse).astype(flat.dtype)
 
     def momentum(noise: Params) -> Params:

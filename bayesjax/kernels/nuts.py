@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from bayesjax import tree
 from bayesjax.kernels.gradient import as_schedule, check_positive
-from bayesjax.kernels.hmc import HMCState, begin, start_of
+from bayesjax.kernels.hmc import HMCState, begin, check_threshold, start_of
 from bayesjax.kernels.mass import InverseMass, as_vector_or_matrix, check
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
@@ -67,7 +67,7 @@ def nuts(
       inverse_mass_matrix: M^-1, as of `hmc`.
       temperature: T > 0.
       max_num_doublings: a trajectory has at most 2 to this power steps; at least 1.
-      divergence_threshold: the energy error, in units of T, from which on a step is divergent.
+      divergence_threshold: the energy error > 0, in units of T, from which on a step is divergent.
       full_batch: promises that every step is given the same batch, so that its gradient serves the next one too.
 
     Returns:
@@ -80,6 +80,7 @@ def nuts(
     schedule = as_schedule(step_size)
     check(inverse_mass_matrix)
     check_positive(temperature=temperature)
+    check_threshold(divergence_threshold)
     if max_num_doublings < 1:
         raise ValueError(f"max_num_doublings must be at least 1; got {max_num_doublings}")
 

@@ -33,13 +33,16 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
       A density of the same form.
 
     Raises:
-      ValueError: if anchor and gradient differ in structure.
+      ValueError: if anchor and gradient differ in structure or shapes.
     """
     if jax.tree.structure(anchor) != jax.tree.structure(gradient):
         raise ValueError(
             f"gradient must have the structure of the anchor, {jax.tree.structure(anchor)}; "
             f"got {jax.tree.structure(gradient)}"
         )
+    shapes, got = ({name: jnp.shape(leaf) for name, leaf in tree.by_path(of).items()} for of in (anchor, gradient))
+    if shapes != got:
+        raise ValueError(f"gradient must have the shapes of the anchor, {shapes}; got {got}")
 
     evaluate = jax.grad(lambda params, rng_key, batch: _value(logdensity(params, rng_key, batch)))
 

@@ -71,6 +71,28 @@ def test_files(tmp_path):
         agreement.load_reference(blanks)
 
 
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("one.npy", lambda path: np.save(path, np.ones(4) / 4), r"rows of class probabilities.*\(4,\)"),
+        ("objects.npy", lambda path: np.save(path, np.array([{}])), "text, numbers .* or an .npy array of numbers"),
+        ("words.npy", lambda path: np.save(path, np.array(["a"])), "text, numbers .* or an .npy array of numbers"),
+        ("blank.npy", lambda path: path.touch(), "text, numbers .* or an .npy array of numbers"),
+        ("blank.csv", lambda path: path.write_text("# p\n\n"), "rows of class probabilities"),
+        ("packed.npz", lambda path: np.savez(path, np.eye(4)), "text, numbers .* or an .npy array"),
+        ("header.csv", lambda path: path.write_text("a,b\n0.5,0.5\n"), "text, numbers .* got: could not convert"),
+        ("semicolons.csv", lambda path: path.write_text("0.5;0.5\n"), "text, numbers .* got: could not convert"),
+        ("ragged.csv", lambda path: path.write_text("0.5,0.5\n1\n"), "text, numbers .* got: .*columns"),
+    ],
+)  # fmt: skip
+def test_unreadable_files(tmp_path, name, write, message):
+    """What is no table of numbers, or an empty one, is refused by its path."""
+    write(tmp_path / name)
+    for num_classes in (None, 4):
+        with pytest.raises(ValueError, match=rf"{name} must be {message}"):
+            agreement.load_reference(tmp_path / name, num_classes=num_classes)
+
+
 def test_bad_arguments():
     """Shapes that differ and rows that are no distributions are refused."""
     p = distributions(5)
@@ -80,3 +102,8 @@ def test_bad_arguments():
         agreement.total_variation(p, p - 0.3)
     with pytest.raises(ValueError, match="one num"):
         agreement.wasserstein(np.zeros((3, 2)), np.zeros((3, 4)))
+    for shapes in (((0, 2), (3, 2)), ((3, 2), (0, 2)), ((3, 0), (3, 0))):
+        with pytest.raises(ValueError, match=r"draws and reference must .* neither of them empty; got"):
+            agreement.wasserstein(*map(np.zeros, shapes))
+    with pytest.raises(ValueError, match=r"probabilities must be rows .* \(0, 4\)"):
+        agreement.agreement(p[:0], p[:0])

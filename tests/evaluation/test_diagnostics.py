@@ -1,6 +1,7 @@
 """R-hat and effective sample size on chains whose answer is known."""
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -55,6 +56,28 @@ def test_r_hat_of_chains_that_do_not():
     for measure, least in ((evaluation.split_r_hat, 1.5), (evaluation.r_hat, 1.3)):  # ranks are bounded
         assert measure(shifted) > least
         assert measure(drifting) > least
+
+
+def test_r_hat_of_chains_that_do_not_move():
+    """Infinite where they differ, not a number where nothing does; 1 for a fair coin, whose distances are all equal."""
+    differing = np.ones((4, 8)) * np.array([0.1, 0.2, 0.3, 0.3])[:, None]
+    symmetric = np.ones((4, 8)) * np.array([1.0, 1.0, -1.0, -1.0])[:, None]
+    equal, coin = np.full((4, 8), 0.1), np.tile([0.0, 1.0], (4, 4))
+    for measure in (evaluation.r_hat, evaluation.split_r_hat):
+        found = measure(np.stack([differing, symmetric, equal, coin], axis=-1))
+        assert np.isposinf(found[:2]).all() and np.isnan(found[2]) and found[3] < 1.01
+        assert measure(differing) > 1.01
+        assert measure(autoregressive(0.0, (4, 50, 3, 1))).shape == (3, 1)
+        assert np.isnan(measure(np.where(np.eye(4, 8), np.nan, differing)))
+
+
+def test_effective_sample_size_does_not_see_a_chain_that_is_stuck():
+    """At the mean of three others: more draws than there are; R-hat tells."""
+    chains = autoregressive(0.0, (4, 200))
+    chains[3] = 0
+    for kind in ("mean", "bulk"):
+        assert evaluation.effective_sample_size(chains, kind) > 0.9 * chains.size
+    assert evaluation.r_hat(chains) > 1.1
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
@@ -145,5 +168,10 @@ def test_inference_data():
     assert dict(data.posterior.sizes)["chain"] == 3
     assert set(data.sample_stats) == {"diverging", "energy", "mine"}
     assert data.sample_stats["diverging"].dtype == bool
+    assert "sample_stats" not in evaluation.to_inference_data(chains).groups()
+    for lost in (np.ones((5, 3)), np.ones((3, 9))):  # draws first; with the warm-up
+        message = rf"info must have leaves \[num_chains, num_draws\].*\(3, 5\); got energy {re.escape(str(lost.shape))}"
+        with pytest.raises(ValueError, match=message):
+            evaluation.to_inference_data(chains, {"energy": lost})
     with pytest.raises(ValueError, match=r"num_chains, num_draws"):
         evaluation.to_inference_data({"a": np.zeros((3, 5)), "b": np.zeros((3, 4))})

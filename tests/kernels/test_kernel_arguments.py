@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -27,6 +28,14 @@ BAD_ARGUMENTS = {
     "sgnht friction 0": (make(kernels.sgnht, friction=0.0), "friction must be positive.*0"),
     "nuts step_size 0": (make(kernels.nuts, step_size=0.0), "step_size must be positive.*0"),
     "nuts no doubling": (make(kernels.nuts, max_num_doublings=0), "max_num_doublings must be at least 1.*0"),
+    "nuts threshold -5": (make(kernels.nuts, divergence_threshold=-5), "divergence_threshold must be positive; got -5"),
+    "hmc threshold nan": (make(hmc, divergence_threshold=float("nan")), "divergence_threshold must be positive; .*nan"),
+    "hmc half a step": (make(hmc, num_integration_steps=2.5), "num_integration_steps must be an integer.*got 2.5"),
+    "hmc -1 steps": (make(hmc, num_integration_steps=jnp.int32(-1)), "num_integration_steps must be at least 1.*-1"),
+    "hmc numpy step_size": (make(hmc, step_size=np.float32(-1)), "step_size must be positive.*-1"),
+    "hmc array step_size": (make(hmc, step_size=jnp.float32(-1)), "step_size must be positive.*-1"),
+    "sgld array temperature": (make(kernels.sgld, temperature=np.array(-1.0)), "temperature must be non-neg.*-1"),
+    "jitted step_size": (jax.jit(make(hmc, step_size=jnp.float32(0))), "step_size must be positive.*0"),
     "rmsprop decay": (lambda: kernels.rmsprop(1, decay=1.0), r"decay must lie in \[0, 1\).*1"),
     "polynomial power": (lambda: kernels.polynomial(0.1, power=2.0), "power must be at most 1.*2"),
     "no cycles": (
@@ -83,6 +92,29 @@ def test_hyper_parameters_may_be_traced(method):
         return kernel.step(jax.random.key(1), state, BATCH)[0].position
 
     chex.assert_trees_all_close(quick_jit(one)(0.1, 0.5), one(0.1, 0.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("num", [np.int64(3), jnp.int32(3), "traced"])
+def test_the_number_of_leaps_may_be_an_array(num):
+    """Of integers, known or traced: it gives what the number gives."""
+
+    def one(num):
+        kernel = hmc(logdensity, step_size=0.1, num_integration_steps=num, divergence_threshold=float("inf"))
+        return kernel.step(jax.random.key(1), kernel.init(position(), jax.random.key(0)), BATCH)[0].position
+
+    chex.assert_trees_all_close(quick_jit(one)(3) if num == "traced" else one(num), one(3), rtol=1e-5)
+
+
+def test_what_does_not_accept_cannot_be_adapted():
+    """Dual averaging needs an acceptance probability: a kernel without it is named by what its info has."""
+
+    def make(step_size, inverse_mass_matrix):
+        return kernels.sgld(logdensity, step_size=step_size)
+
+    kernel = kernels.adapt(make, num_steps=20)
+    state = kernel.init(position(), jax.random.key(0))
+    with pytest.raises(ValueError, match="info has acceptance_probability; got logdensity"):
+        kernel.step(jax.random.key(1), state, BATCH)
 
 
 def test_clip_weights_keeps_weights_in_bounds():

@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from bayesjax import kernels
 from bayesjax.kernels.mass import mass
+from tests.kernels.test_contract import quick_jit
 from tests.kernels.test_hmc import one_step
 
 
@@ -29,3 +32,38 @@ def test_a_dense_mass_draws_its_momentum():
         assert (np.abs(np.cov(momenta.T) - expected) < 4 * spread).all()
         velocity = jax.vmap(drawn.velocity)(momenta)
         np.testing.assert_allclose(velocity, momenta @ np.linalg.inv(expected), rtol=1e-3, atol=1e-3)
+
+
+def standard_normal(position, rng_key, batch):
+    return -0.5 * jnp.sum(position**2)
+
+
+def step_of(method, position, inverse):
+    """One step from a position that is an array."""
+    kernel = method(standard_normal, step_size=0.1, inverse_mass_matrix=inverse)
+    return kernel.step(jax.random.key(1), kernel.init(position, jax.random.key(0)), None)[0].position
+
+
+def hmc(*arguments, **keywords):
+    return kernels.hmc(*arguments, num_integration_steps=2, **keywords)
+
+
+def test_a_known_mass_is_checked_under_jit():
+    """An array of JAX from outside is closed over: read, and not traced."""
+    inverse, negative = jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, -2.0, 3.0])
+    found = quick_jit(lambda position: step_of(hmc, position, inverse))(jnp.ones(3))
+    np.testing.assert_allclose(found, step_of(hmc, jnp.ones(3), np.asarray(inverse)), rtol=1e-5)
+    with pytest.raises(ValueError, match="inverse_mass_matrix must be positive and finite"):
+        quick_jit(lambda position: step_of(hmc, position, negative))(jnp.ones(3))
+
+
+@pytest.mark.parametrize("method", [hmc, kernels.nuts])
+def test_two_axes_are_checked_once_the_position_tells_what_they_are(method):
+    """A diagonal shaped as a position `[2, 2]`, or a matrix: refused where it is not positive."""
+    square = jnp.ones((2, 2))
+    assert jnp.isfinite(step_of(method, square, 2 * np.ones((2, 2), np.float32))).all()
+    for inverse in (-np.ones((2, 2)), jnp.array([[1.0, jnp.inf], [1.0, 1.0]])):
+        with pytest.raises(ValueError, match="inverse_mass_matrix must be positive and finite"):
+            step_of(method, square, inverse)
+    with pytest.raises(ValueError, match="inverse_mass_matrix must be positive: symmetric"):
+        step_of(method, jnp.ones(3), -np.eye(3))

@@ -88,3 +88,5 @@ def test_aux_and_scalars(corrected):
     assert tree.norm(jax.grad(plain)(ANCHOR, jax.random.key(0), batch)) < 1e-4
     with pytest.raises(ValueError, match="gradient must have the structure of the anchor"):
         posteriors.control_variates(DENSITY, ANCHOR, {"w": jnp.zeros(3)})
+    with pytest.raises(ValueError, match=r"gradient must have the shapes of the anchor, .*\(3,\).*; got .*'w': \(\)"):
+        posteriors.control_variates(DENSITY, ANCHOR, {"w": jnp.zeros(()), "b": jnp.zeros(())})
