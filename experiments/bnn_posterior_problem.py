@@ -135,6 +135,7 @@ def images(config: Config) -> Problem:
             "ece": {"value": calibration.expected_calibration_error(predictive, test.y)},
             "agreement %": percent(agreement.agreement(predictive, known)),
             "total variation": agreement.total_variation(predictive, known)._asdict(),
+            "ece by the reference": {"value": agreement.calibration_error(predictive, known)},
         }
 
     def scores(outputs: np.ndarray) -> np.ndarray:

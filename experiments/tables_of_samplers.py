@@ -43,7 +43,8 @@ def network_posterior(results: dict) -> str:
     columns = {
         "error %": ("error %", 1), "rmse": ("RMSE", 3), "nll": ("NLL", 3), "ece": ("ECE", 3),
         "in the 90 % band %": ("in the 90 % band %", 1), "agreement %": ("agreement with HMC %", 1),
-        "total variation": ("total variation", 4), "distance of f": ("distance from HMC", 4),
+        "total variation": ("total variation", 4), "ece by the reference": ("ECE if HMC were true", 3),
+        "distance of f": ("distance from HMC", 4),
         "spread of f": ("spread / HMC's", 2), "r hat": ("largest R-hat", 3),
         "bulk ess a 1000 passes": ("least bulk ESS of 1000 passes", 2), "passes": ("passes over the data", 0),
     }  # fmt: skip

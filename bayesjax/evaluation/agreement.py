@@ -3,20 +3,22 @@
     agreement        share of test points whose most probable class is the same
     total variation  mean of sum_c |p(c) - q(c)| / 2 over test points; 0 the same, 1 disjoint
     KL               mean of KL(reference || predictive), in nats
+    calibration      the expected calibration error if labels were drawn from the reference
     W2               of predictive draws of a number, mean over test points: root mean square of the differences of
                      their quantiles, in units of the target
 
-Each is a mean over test points and comes with its standard error over them. A reference file is text with one row of
-class probabilities a test point, separated by commas or blanks: the format in which reference predictives of HMC are
-published. Source: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural network posteriors really like?", ICML
-2021 (agreement and total variation, section 7); Wilson et al., "Evaluating approximate inference in Bayesian deep
-learning", 2022 (W2 for regression).
+Each but the calibration error is a mean over test points and comes with its standard error over them. A reference file
+is text with one row of class probabilities a test point, separated by commas or blanks: the format in which reference
+predictives of HMC are published. Source: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural network
+posteriors really like?", ICML 2021 (agreement and total variation, section 7); Wilson et al., "Evaluating approximate
+inference in Bayesian deep learning", 2022 (W2 for regression).
 """
 
 from pathlib import Path
 
 import numpy as np
 
+from bayesjax.evaluation import calibration
 from bayesjax.evaluation.predictive import Estimate, mean_over_points
 from bayesjax.types import ArrayLike
 
@@ -50,6 +52,23 @@ def kl_from_reference(probabilities: ArrayLike, reference: ArrayLike) -> Estimat
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(q > 0, q * (np.log(q) - np.log(p)), 0.0)
     return mean_over_points(terms.sum(axis=1))
+
+
+def calibration_error(probabilities: ArrayLike, reference: ArrayLike, *, num_bins: int = 15) -> float:
+    """The expected calibration error if the reference were the truth: labels are drawn from its rows.
+
+        sum_b n_b / n |mean_b q(most probable class of p) - mean_b max p|
+
+    over bins of the confidence max p, as `calibration.expected_calibration_error` on as many labels drawn from each row
+    as one likes. 0 if p = q, but also of a p that is right on average wherever it is equally sure.
+
+    Args:
+      probabilities, reference: as of `agreement`.
+      num_bins: of equal width.
+    """
+    p, q = _distributions(probabilities, reference)
+    right = np.take_along_axis(q, p.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return calibration.binned(p.max(axis=1), right, num_bins).error
 
 
 def wasserstein(draws: ArrayLike, reference: ArrayLike) -> Estimate:

@@ -53,11 +53,19 @@ def reliability(
       ValueError: if the shapes do not fit, a label is out of range, or what is given are no probabilities.
     """
     probabilities, labels = _checked(probabilities, labels)
+    return binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, num_bins, equal_counts)
+
+
+def binned(confidence: np.ndarray, right: np.ndarray, num_bins: int, equal_counts: bool = False) -> Reliability:
+    """The diagram of confidences and of how right each is (0 or 1, or a probability), both `[num]`.
+
+    Raises:
+      ValueError: if `num_bins` is not positive.
+    """
     if num_bins < 1:
         raise ValueError(f"num_bins must be at least 1; got {num_bins}")
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     if equal_counts:
-        bins = np.empty(len(labels), int)
+        bins = np.empty(len(confidence), int)
         for i, members in enumerate(np.array_split(np.argsort(confidence, kind="stable"), num_bins)):
             bins[members] = i
     else:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayesjax.evaluation import agreement
+from bayesjax.evaluation import agreement, calibration
 
 
 def distributions(num, seed=0):
@@ -32,6 +32,21 @@ def test_of_itself_and_of_the_opposite():
     assert agreement.agreement(one, other).value == 0
     assert agreement.total_variation(one, other).value == 1
     assert agreement.kl_from_reference(one, other).value == np.inf
+
+
+def test_calibration_error():
+    """0 of itself; by hand; and the error of labels drawn from the reference, many of each row, within 4 standard
+    errors (false alarms: 6e-5) where a reference of other confidence is refused."""
+    q = distributions(50)
+    assert agreement.calibration_error(q, q) == pytest.approx(0, abs=1e-12)
+    p, known = np.array([[0.9, 0.1], [0.6, 0.4]]), np.array([[0.7, 0.3], [0.4, 0.6]])
+    assert agreement.calibration_error(p, known) == pytest.approx((0.2 + 0.2) / 2)
+    sharper = q**2 / (q**2).sum(axis=1, keepdims=True)
+    num, rng = 2000, np.random.default_rng(1)
+    labels = np.array([rng.choice(4, size=num, p=row) for row in q]).ravel()
+    drawn = calibration.expected_calibration_error(np.repeat(sharper, num, axis=0), labels)
+    assert abs(agreement.calibration_error(sharper, q) - drawn) < 4 * 0.5 / np.sqrt(50 * num)
+    assert abs(agreement.calibration_error(sharper, sharper) - drawn) > 0.05
 
 
 def test_wasserstein():
