@@ -11,7 +11,7 @@ standard errors of the reference and whose deviations within 5 %, without diverg
 
 Expected: all of it holds but where the geometry forbids it: the centred schools and the funnel diverge in their necks,
 at any fixed step size (Betancourt & Girolami, "Hamiltonian Monte Carlo for hierarchical models", 2015), and their
-scales come out wrong. Steps of all sizes find the neck, at the price of large ones that diverge there and are refused.
+scales come out wrong. Steps of all sizes find the necks, at the price of large ones that diverge there and are refused.
 """
 
 import dataclasses
