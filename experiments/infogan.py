@@ -16,9 +16,9 @@ alone may split one class into two codes and merge two others, so there are seve
 its error on *training* images is told from their mean. With --kernel sghmc or sgld what reads the code is the mean of
 all kept draws of Q, and what generates is the mixture of all generators.
 
-The discriminator's norm is of the batch, of real images and of fakes apart, as in the authors' program: a batch of
-fakes that are all alike then looks like none of data. With a norm of each image (--discriminator-norm group) games
-collapse.
+On MNIST the discriminator's norm is of the batch, of real images and of fakes apart, as in the authors' program: a
+batch of fakes that are all alike then looks like none of data. With a norm of each image (--discriminator-norm group)
+games collapse there; on the small images of digits it is the norm of the batch with which they do.
 
 Lambda has a number of its own for the continuous codes: they can take the classes, and then a category turns from one
 digit into another along its row of figures/traversal-*.png. A high I_Q alone does not tell.
@@ -54,12 +54,12 @@ class Config(conditional_flags.ConditionalFlags):
 
 QUICK = Config(
     latent_dim=16, batch_size=64, num_steps=1000, discriminator_learning_rate=5e-4, generator_learning_rate=1e-3,
-    average=0.99, num_judged=1000, discriminator_norm="batch",
+    average=0.99, num_judged=1000,
 )  # fmt: skip
 MNIST = dataclasses.replace(
     QUICK, preset="mnist", dataset="mnist", judge="mnist", num_seeds=2, latent_dim=62, num_steps=5000, average=0.999,
     discriminator_learning_rate=2e-4, continuous_weight=0.1, generator_features=(64, 32),
-    discriminator_features=(32, 64), num_judged=10_000,
+    discriminator_features=(32, 64), discriminator_norm="batch", num_judged=10_000,
 )  # fmt: skip
 PAPER = dataclasses.replace(
     MNIST, preset="paper", num_seeds=3, batch_size=128, num_steps=5000, discriminator_learning_rate=2e-4,
