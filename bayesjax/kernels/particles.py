@@ -9,6 +9,7 @@ what a step needs for itself is then held for these alone, in memory that is sho
 of HMC whose trajectories are long: see `experiments/hmc_regression.py`). Read `alternate.py` next.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +68,7 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None, at_a_t
             return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(keys, state, batch)
         if batch_axis is None:
             return _in_turns(lambda own: kernel.step(*own, batch), (keys, state), at_a_time)
-        own = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, batch_axis, 0), batch)
+        own = jax.tree.map(functools.partial(jnp.moveaxis, source=batch_axis, destination=0), batch)
         return _in_turns(lambda own: kernel.step(*own), (keys, state, own), at_a_time)
 
     copies = Particles(init, step)

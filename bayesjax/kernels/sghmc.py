@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from bayesjax import tree
 from bayesjax.kernels.gradient import as_schedule, as_temperature, check_non_negative, value_and_grad
@@ -108,7 +109,7 @@ def sghmc(
     if isinstance(friction, numbers.Real) and not 0 < friction < 1:
         raise ValueError(f"friction must lie strictly between 0 and 1; got {friction}")
     first = schedule(jnp.zeros((), jnp.int32))
-    if not isinstance(first, jax.core.Tracer) and not first > 0:
+    if not isinstance(first, Tracer) and not first > 0:
         raise ValueError(f"step_size must start above 0; got {first} at step 0")
     preconditioner = preconditioner or none()
     evaluate = value_and_grad(logdensity)
