@@ -106,10 +106,8 @@ def of_all_data(run: common.Experiment, found: Problem, name: str) -> Found:
     )  # fmt: skip
     points = jax.tree.map(jnp.asarray, found.train)
     num_steps = config.num_warmup + config.num_hmc_draws
-    trace = chains(
-        run, found, name, one, points, num_steps=num_steps, num_burnin=config.num_warmup, thinning=1,
-        at_a_time=config.at_a_time or None,
-    )  # fmt: skip
+    settings: Any = {"num_burnin": config.num_warmup, "thinning": 1, "at_a_time": config.at_a_time or None}
+    trace = chains(run, found, name, one, points, num_steps=num_steps, **settings)
     leaps = config.num_chains * num_steps * config.num_integration_steps
     passes = leaps if is_hmc else int(np.sum(trace.info.inner.num_integration_steps))
     return Found(predicted(found, trace.draws), passes, True)
