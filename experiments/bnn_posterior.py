@@ -106,8 +106,10 @@ def of_all_data(run: common.Experiment, found: Problem, name: str) -> Found:
     )  # fmt: skip
     points = jax.tree.map(jnp.asarray, found.train)
     num_steps = config.num_warmup + config.num_hmc_draws
-    settings: Any = {"num_burnin": config.num_warmup, "thinning": 1, "at_a_time": config.at_a_time or None}
-    trace = chains(run, found, name, one, points, num_steps=num_steps, **settings)
+    trace = chains(
+        run, found, name, one, points, num_steps=num_steps, num_burnin=config.num_warmup,
+        at_a_time=config.at_a_time or None,
+    )  # fmt: skip
     leaps = config.num_chains * num_steps * config.num_integration_steps
     passes = leaps if is_hmc else int(np.sum(trace.info.inner.num_integration_steps))
     return Found(predicted(found, trace.draws), passes, True)
@@ -173,7 +175,7 @@ def of_minibatches(run: common.Experiment, found: Problem, name: str, schedule: 
 
 def chains(
     run: common.Experiment, found: Problem, label: str, kernel: Kernel, batches: Any, *,
-    num_steps: int, num_burnin: int, thinning: int, at_a_time: int | None = None,
+    num_steps: int, num_burnin: int, thinning: int = 1, at_a_time: int | None = None,
 ) -> training.Trace:  # fmt: skip
     """Draws of `num_chains` copies of a kernel that moves in the units, leaves `[num_draws, num_chains, ...]`, and the
     infos of all steps."""
@@ -211,12 +213,7 @@ def minimised(
 
 def modes(run: common.Experiment, found: Problem, label: str, num: int, network: Callable | None = None) -> Any:
     """Maxima of the posterior, from different starts, leaves `[num, ...]`; of another network if there is one."""
-    density = found.density(network)
-
-    def loss(params: Any, rng_key: jax.Array, batch: Any) -> Any:
-        value, _ = density(params, rng_key, batch)
-        return -value / len(found.train.x)
-
+    loss = posteriors.as_loss(found.density(network), len(found.train.x))
     num_steps = steps_of(run.config, found, run.config.num_optimizer_epochs)
     return minimised(run, found, label, loss, found.init, num, num_steps)
 

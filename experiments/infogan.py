@@ -62,9 +62,8 @@ MNIST = dataclasses.replace(
     discriminator_features=(32, 64), discriminator_norm="batch", num_judged=10_000,
 )  # fmt: skip
 PAPER = dataclasses.replace(
-    MNIST, preset="paper", num_seeds=3, batch_size=128, num_steps=5000, discriminator_learning_rate=2e-4,
-    continuous_weight=1.0, generator_features=(128, 64), generator_hidden=(1024,), discriminator_features=(64, 128),
-    discriminator_hidden=(1024,), code_hidden=(128,),
+    MNIST, preset="paper", num_seeds=3, batch_size=128, continuous_weight=1.0, generator_features=(128, 64),
+    generator_hidden=(1024,), discriminator_features=(64, 128), discriminator_hidden=(1024,), code_hidden=(128,),
 )  # fmt: skip
 PRESETS = {
     preset.preset: preset

@@ -205,16 +205,16 @@ def main(config: Config) -> None:
         common.require_at_least(config, 20, "num_warmup", "num_draws", "num_reference")
         metrics: dict[str, dict] = {}
         for name in config.targets:
-            of = TARGETS[name]().reference or name
+            target = TARGETS[name]()
+            of = target.reference or name
             known = run.cached(f"{of}-reference", functools.partial(reference, run, of))
             if "r hat" in known:  # of exact answers nobody asks
                 metrics[f"{name} reference largest r hat"] = {"value": max(known["r hat"])}
                 metrics[f"{name} reference least bulk ess"] = {"value": min(known["bulk ess"])}
                 metrics[f"{name} reference divergent %"] = {"value": 100 * known["divergent"][0]}
-            for quantity, mean, error, deviation in zip(
-                TARGETS[name]().names, known["mean"], known["mean error"], known["deviation"], strict=True
-            ):
-                if "r hat" in known:
+                for quantity, mean, error, deviation in zip(
+                    target.names, known["mean"], known["mean error"], known["deviation"], strict=True
+                ):
                     metrics[f"{name} reference mean of {quantity}"] = {"value": mean, "stderr": error}
                     metrics[f"{name} reference deviation of {quantity}"] = {"value": deviation}
             for method in config.methods:

@@ -17,6 +17,7 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from bayesjax import tree
+from bayesjax.kernels.gradient import check_positive
 from bayesjax.types import Array, ArrayLike, Params
 
 InverseMass = float | Array | Params
@@ -124,11 +125,7 @@ def _may_be_matrix(inverse_mass_matrix: InverseMass) -> bool:
 
 def _check_positive(values: InverseMass, name: str) -> None:
     for leaf in jax.tree.leaves(values):
-        if isinstance(leaf, Tracer):
-            continue
-        known = np.asarray(leaf)  # under jit, a comparison of a jax.Array is traced
-        if not np.all((known > 0) & np.isfinite(known)):
-            raise ValueError(f"{name} must be positive and finite; got {values}")
+        check_positive(**{name: leaf})
 
 
 def _check_matrix(inverse: InverseMass) -> None:
