@@ -11,12 +11,13 @@ Bayesian deep learning", ICLR 2020.
     python -m experiments.bnn_posterior --preset uci       one split of a regression set (--dataset uci/NAME), 50 units
 
 HMC runs --num-chains chains with the whole data set; the predictive of one half of the chains is the reference, and
-the row `hmc` is the other half. All others have the same network, prior and data: NUTS; SGHMC, cyclical SGHMC, SGLD
-with and without RMSprop's preconditioner, SGNHT; Bayes by Backprop; MC dropout (whose prior is its weight decay); an
-ensemble of modes, one mode, and the Gaussian of its last layer. Effective sample sizes and R-hat are of what is said of
-test points (the log odds of their labels, or their means and the noise): weights have no identity, since units may be
-exchanged. Real-valued targets have noise of an unknown precision, which samplers draw and the others learn. Samplers
-move in units of the prior's deviations. Batches are those of shuffled epochs, for SGNHT independent ones.
+the row `hmc` is the other half (with --reference FILE that is the reference, and the row is all chains). All others
+have the same network, prior and data: NUTS; SGHMC, cyclical SGHMC, SGLD with and without RMSprop's preconditioner,
+SGNHT; Bayes by Backprop; MC dropout (whose prior is its weight decay); an ensemble of modes, one mode, and the Gaussian
+of its last layer. Effective sample sizes and R-hat are of what is said of test points (the log odds of their labels, or
+their means and the noise): weights have no identity, since units may be exchanged. Real-valued targets have noise of an
+unknown precision, which samplers draw and the others learn. Samplers move in units of the prior's deviations. Batches
+are those of shuffled epochs, for SGNHT independent ones.
 
 Expected (the paper's ResNet-20 on CIFAR-10, table 6, as recalled): HMC agrees with itself best, then SGHMC and cyclical
 SGHMC and ensembles; mean-field VI and dropout are further.
@@ -315,7 +316,8 @@ def main(config: Config) -> None:
         bnn_posterior_flags.check(config)
         task = bnn_posterior_problem.of_config(config)
         schedule = schedule_of(config, task)  # what is wrong with it shows before anything runs
-        metrics, bands, reference = {}, {}, np.empty(0)
+        reference = bnn_posterior_problem.given_reference(config, task) if config.reference else np.empty(0)
+        metrics, bands = {}, {}
         for name in config.methods:
             if name in ("hmc", "nuts"):
                 found = of_all_data(run, task, name)
@@ -324,7 +326,7 @@ def main(config: Config) -> None:
             else:
                 found = of_minibatches(run, task, name, schedule)
             of_chains = mixing(task, found) if found.is_chain else {}
-            if name == "hmc":
+            if name == "hmc" and not config.reference:
                 half = config.num_chains // 2
                 reference = found._replace(outputs=found.outputs[:half]).draws
                 found = found._replace(outputs=found.outputs[half:], passes=found.passes / 2)

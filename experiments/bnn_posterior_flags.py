@@ -25,8 +25,12 @@ class Config(common.RunFlags):
     num_validation: int = 0
     """Training points that stand in for the test set, to choose settings by."""
     methods: tuple[str, ...] = METHODS
-    """hmc (always first, the reference), nuts, sghmc, csghmc (cyclical), sgld, psgld (RMSprop's preconditioner), sgnht,
-    bbb (mean field), mc_dropout, ensemble (of modes), laplace (of the last layer), map (one mode)."""
+    """hmc (first, the reference, unless there is a file of one), nuts, sghmc, csghmc (cyclical), sgld, psgld (RMSprop's
+    preconditioner), sgnht, bbb (mean field), mc_dropout, ensemble (of modes), laplace (of the last layer), map (one
+    mode)."""
+    reference: str = ""
+    """A file of class probabilities, a row for each test point, such as those published of HMC or parts/reference.csv
+    of another run: what all methods are judged against instead of one half of hmc's chains."""
     hidden: tuple[int, ...] = (20,)
     """Units of the hidden layers, tanh."""
     prior_scale: float = 3.0
@@ -102,7 +106,10 @@ PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, MNIST, GAP, UCI)}
 def check(config: Config) -> None:
     """Raises ValueError for the first setting that makes no sense."""
     common.require_names(config, "methods", METHODS)
-    common.require(config.methods[0] == "hmc", f"--methods must begin with hmc, the reference; got {config.methods}")
+    common.require(
+        config.methods[0] == "hmc" or bool(config.reference),
+        f"--methods must begin with hmc, the reference, or --reference name a file; got {config.methods}",
+    )
     common.require_all_positive(config, "hidden")
     common.require_positive(
         config, "prior_scale", "learning_rate", "sgld_learning_rate", "psgld_learning_rate", "friction",

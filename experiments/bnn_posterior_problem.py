@@ -221,6 +221,21 @@ def deviations(config: Config, init: Callable) -> Any:
     return posteriors.fan_in_scales(shapes, config.prior_scale)
 
 
+def given_reference(config: Config, task: Problem) -> np.ndarray:
+    """The class probabilities of a file, as the outputs `[1, num_test, num_classes]` of one draw: their logarithms."""
+    common.require(
+        task.probabilities is not None, f"--reference is of labels, which --dataset {config.dataset} does not have"
+    )
+    known = agreement.load_reference(config.reference, num_classes=int(task.train.y.max()) + 1)
+    num_test = len(task.test.x)
+    common.require(
+        len(known) == num_test,
+        f"{config.reference} must have a row for each of {num_test} test points; got {len(known)}",
+    )
+    with np.errstate(divide="ignore"):
+        return np.log(known)[None]
+
+
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """The predictive `[num_test, num_classes]` of draws `[num_draws, num_test, num_classes]`."""
     return special.softmax(logits.astype(float), axis=-1).mean(axis=0)

@@ -39,7 +39,7 @@ def standard_posteriors(results: dict) -> str:
 def network_posterior(results: dict) -> str:
     """Methods down: how good they are, how near to HMC, how well they mix."""
     config, metrics = results["config"], results["metrics"]
-    is_labelled = "hmc error %" in metrics
+    first, given = config["methods"][0], config.get("reference")
     columns = {
         "error %": ("error %", 1), "rmse": ("RMSE", 3), "nll": ("NLL", 3), "ece": ("ECE", 3),
         "in the 90 % band %": ("in the 90 % band %", 1), "agreement %": ("agreement with HMC %", 1),
@@ -48,20 +48,23 @@ def network_posterior(results: dict) -> str:
         "spread of f": ("spread / HMC's", 2), "r hat": ("largest R-hat", 3),
         "bulk ess a 1000 passes": ("least bulk ESS of 1000 passes", 2), "passes": ("passes over the data", 0),
     }  # fmt: skip
-    columns = {name: column for name, column in columns.items() if f"hmc {name}" in metrics}
+    columns = {name: column for name, column in columns.items() if f"{first} {name}" in metrics}
     rows = [
         [name, *(number(metrics.get(f"{name} {measure}"), digits) for measure, (_, digits) in columns.items())]
         for name in config["methods"]
     ]
     nearness = (
         "Agreement and total variation are with"
-        if is_labelled
+        if f"{first} error %" in metrics
         else "Distance (2-Wasserstein, of f at a test point, in units of the targets' spread) and spread are from"
     )
-    below = (
-        f"± standard error over the test points. {nearness} one half of {config['num_chains']} chains of HMC; the row "
-        "hmc is the other half, so with half as many chains as the other samplers; its R-hat and ESS are of all."
+    reference = (
+        f"the predictive of the file {given}."
+        if given
+        else f"one half of {config['num_chains']} chains of HMC; the row hmc is the other half, so with half as many "
+        "chains as the other samplers; its R-hat and ESS are of all."
     )
+    below = f"± standard error over the test points. {nearness} {reference}"
     return f"{table(rows, ['method', *(head for head, _ in columns.values())])}\n\n{below}"
 
 

@@ -6,7 +6,7 @@ on split chains (each cut in two, so that a drift shows as disagreement). `r_hat
 of those of the distances from the median, and returns the larger: neither heavy tails nor a common centre hide a
 difference. The effective sample size is n over the sum of the autocorrelations, cut off where Geyer's sums of
 pairs stop falling. The numbers come from `blackjax.diagnostics`, and are compared with ArviZ's in the tests; added here
-are splitting, layout and Monte Carlo standard errors.
+are splitting, layout, Monte Carlo standard errors and temperatures.
 
 All functions take chains first, `[num_chains, num_draws, ...]`: `training.run` of `kernels.particles` keeps draws
 first, and `chains_first` turns them. Sources: Vehtari, Gelman, Simpson, Carpenter & Bürkner, "Rank-normalization,
@@ -14,6 +14,7 @@ folding, and localization", 2021; Gelman et al., "Bayesian data analysis", 3rd e
 suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016 (E-BFMI). Read `agreement.py` next.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -149,6 +150,36 @@ def e_bfmi(energy: ArrayLike) -> Array:
     return jnp.square(jnp.diff(energy, axis=1)).sum(axis=1) / (energy.shape[1] * jnp.var(energy, axis=1))
 
 
+def configurational_temperature(draws: PyTree, gradients: PyTree) -> Array:
+    """`-<theta, grad log p> / dim` of each draw: its mean is T where draws are of p^(1/T), a density on R^dim.
+
+    The kernels' infos report it with the gradient that they stepped with; here any gradient will do, and that of the
+    whole data set at the draws of minibatches shows what their noise has heated. Compare the mean with T in units of
+    `monte_carlo_error`. Source: Wenzel et al., "How good is the Bayes posterior in deep neural networks really?", 2020.
+
+    Args:
+      draws: theta, leaves `[num_chains, num_draws, ...]`.
+      gradients: of log p at the draws, likewise.
+
+    Returns:
+      `[num_chains, num_draws]`.
+    """
+    return -_mean_product(draws, gradients)
+
+
+def kinetic_temperature(momenta: PyTree, velocities: PyTree) -> Array:
+    """`<p, M^-1 p> / dim` of each draw: its mean is T where momenta are of N(0, T M).
+
+    Args:
+      momenta: p, leaves `[num_chains, num_draws, ...]`.
+      velocities: M^-1 p, likewise; of the unit mass the momenta once more.
+
+    Returns:
+      `[num_chains, num_draws]`.
+    """
+    return _mean_product(momenta, velocities)
+
+
 def to_inference_data(draws: PyTree, info: Any = None) -> Any:
     """Draws and diagnostics as ArviZ's `InferenceData`, with the groups `posterior` and `sample_stats`.
 
@@ -184,6 +215,18 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
 def _squared_deviations(chains: ArrayLike) -> Array:
     chains = jnp.asarray(chains)
     return jnp.square(chains - chains.mean(axis=(0, 1), keepdims=True))
+
+
+def _mean_product(a: PyTree, b: PyTree) -> Array:
+    """Mean over the elements of a draw of products, of leaves `[num_chains, num_draws, ...]`."""
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(each)] for each in (a, b)]
+    if shapes[0] != shapes[1] or len({shape[:2] for shape in shapes[0]}) != 1 or min(map(len, shapes[0])) < 2:
+        raise ValueError(
+            f"both must have leaves [num_chains, num_draws, ...] of equal shapes; got {shapes[0]}, {shapes[1]}"
+        )
+    dim = sum(math.prod(shape[2:]) for shape in shapes[0])
+    products = jax.tree.map(lambda x, y: jnp.sum(x * y, axis=tuple(range(2, jnp.ndim(x)))), a, b)
+    return tree.total(products) / dim
 
 
 def _even(chains: ArrayLike) -> Array:

@@ -41,7 +41,7 @@ from bayesjax.kernels.gradient import (
     may_change,
     terms_and_grad,
 )
-from bayesjax.kernels.leapfrog import Evaluate, Point, energy_change, kinetic_energy, leapfrog
+from bayesjax.kernels.leapfrog import Evaluate, Point, energy_change, kinetic_energy, leapfrog, path
 from bayesjax.kernels.mass import InverseMass, check, mass
 from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey, PyTree, Schedule
 
@@ -72,6 +72,10 @@ class HMCInfo(NamedTuple):
       is_divergent: whether the energy error exceeded the threshold, or was not a number.
       energy: H(old), of the position before the step and its fresh momentum.
       energy_error: H(new) - H(old); the mean of exp(-energy_error / T) over stationary steps is 1.
+      kinetic_temperature: `p' M^-1 p / dim` of the momentum that the decision leaves (the end's, or the drawn one).
+      configurational_temperature: `-<theta, grad log p> / dim` at the position after the step. The stationary mean of
+        either is T at any step size, of this one if the target is a density on R^dim.
+      trajectory: all its points, a `leapfrog.Point` with leaves `[L + 1, ...]`, if they were asked for; or else ().
       aux: what the log density returned beside the scalar, at the end of the trajectory.
     """
 
@@ -81,6 +85,9 @@ class HMCInfo(NamedTuple):
     is_divergent: Array
     energy: Array
     energy_error: Array
+    kinetic_temperature: Array
+    configurational_temperature: Array
+    trajectory: Point | tuple[()]
     aux: PyTree
 
 
@@ -93,6 +100,7 @@ def hmc(
     temperature: float = 1.0,
     divergence_threshold: float = 1000.0,
     full_batch: bool = False,
+    keep_trajectory: bool = False,
 ) -> Kernel:
     """Samples `exp(logdensity / temperature)` exactly, at any step size.
 
@@ -108,6 +116,7 @@ def hmc(
       temperature: T > 0.
       divergence_threshold: the energy error > 0, in units of T, from which on a step is reported as divergent.
       full_batch: promises that every step is given the same batch, so that its gradient serves the next one too.
+      keep_trajectory: whether the info holds every point of the trajectory, to look at; it takes the same steps.
 
     Returns:
       A kernel whose state is an `HMCState` and whose info is an `HMCInfo`.
@@ -121,6 +130,8 @@ def hmc(
     check_positive(temperature=temperature)
     check_threshold(divergence_threshold)
     check_count(num_integration_steps=num_integration_steps)
+    if keep_trajectory and not isinstance(num_integration_steps, int):
+        raise ValueError("keep_trajectory needs num_integration_steps to be a Python int: as many points are kept")
 
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, HMCInfo]:
         density_key, momentum_key, accept_key = jax.random.split(rng_key, 3)
@@ -129,7 +140,9 @@ def hmc(
         drawn = momentum_of(tree.normal_like(momentum_key, state.position, exact=True))
         momentum = jax.tree.map(lambda p: (jnp.sqrt(temperature) * p).astype(p.dtype), drawn)
         start = Point(state.position, momentum, *first)
-        end = leapfrog(density, start, schedule(state.step), velocity, num_integration_steps)
+        travel = path if keep_trajectory else leapfrog
+        points = travel(density, start, schedule(state.step), velocity, num_integration_steps)
+        end = jax.tree.map(lambda leaf: leaf[-1], points) if keep_trajectory else points
 
         energy_error = energy_change(start, end, velocity)
         probability = jnp.minimum(1.0, jnp.exp(-energy_error / temperature))
@@ -139,13 +152,19 @@ def hmc(
             (end.position, jnp.sum(end.logdensity), end.gradient),
             (start.position, jnp.sum(start.logdensity), start.gradient),
         )
+        kinetic = kinetic_energy(momentum, velocity)
+        left = jnp.where(is_accepted, kinetic_energy(end.momentum, velocity), kinetic)
+        dim = tree.num_elements(position)
         info = HMCInfo(
             logdensity=value,
             acceptance_probability=jnp.nan_to_num(probability),
             is_accepted=is_accepted,
             is_divergent=~(energy_error / temperature <= divergence_threshold),
-            energy=kinetic_energy(momentum, velocity) - jnp.sum(start.logdensity),
+            energy=kinetic - jnp.sum(start.logdensity),
             energy_error=energy_error,
+            kinetic_temperature=2 * left / dim,
+            configurational_temperature=-tree.dot(position, gradient) / dim,
+            trajectory=points if keep_trajectory else (),
             aux=end.aux,
         )
         return HMCState(state.step + 1, position, value, gradient), info

@@ -73,6 +73,23 @@ def leapfrog(
     return Point(position, tree.add_scaled(momentum, gradient, step_size / 2), value, aux, gradient)
 
 
+def path(
+    density: Evaluate,
+    start: Point,
+    step_size: float | Array,
+    velocity: Callable[[Params], Params],
+    num_steps: int,
+) -> Point:
+    """Every point of the trajectory of `leapfrog`, the start included, leaves `[num_steps + 1, ...]`."""
+
+    def one_step(point: Point, _: None) -> tuple[Point, Point]:
+        point = leapfrog(density, point, step_size, velocity, 1)
+        return point, point
+
+    _, points = lax.scan(one_step, start, None, length=num_steps)
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, points)
+
+
 def trajectory(
     logdensity: Callable[[Params], Array],
     position: Params,
@@ -106,13 +123,8 @@ def trajectory(
         value, gradient = jax.value_and_grad(logdensity)(position)
         return value, {}, gradient
 
-    def one_step(point: Point, _: None) -> tuple[Point, Point]:
-        point = leapfrog(evaluate, point, step_size, velocity, 1)
-        return point, point
-
     start = Point(position, momentum, *evaluate(position))
-    _, points = lax.scan(one_step, start, None, length=num_integration_steps)
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, points)
+    return path(evaluate, start, step_size, velocity, num_integration_steps)
 
 
 def kinetic_energy(momentum: Params, velocity: Callable[[Params], Params]) -> Array:

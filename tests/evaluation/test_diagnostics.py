@@ -148,6 +148,26 @@ def test_monte_carlo_error_is_the_spread_over_runs():
         assert claimed == pytest.approx(statistic(runs, axis=(0, 1)).std(), rel=0.2)
 
 
+def test_temperatures():
+    """Of draws of N(0, T C) with momenta N(0, T M), both are T within 4 standard errors; 1.2 T is refused.
+
+    False alarms: 2 comparisons at 6.3e-5.
+    """
+    rng, temperature, scales = np.random.default_rng(0), 0.5, np.array([2.0, 0.3])
+    theta, p = (np.sqrt(temperature) * scales * rng.normal(size=(4, 1000, 2)) for _ in range(2))
+    split = lambda x: {"a": x[..., 0], "b": x[..., 1:]}  # noqa: E731
+    found = {
+        "configurational": evaluation.configurational_temperature(split(theta), split(-theta / scales**2)),
+        "kinetic": evaluation.kinetic_temperature(split(p), split(p / scales**2)),
+    }
+    for values in found.values():
+        assert values.shape == (4, 1000)
+        error = evaluation.monte_carlo_error(values)
+        assert abs(values.mean() - temperature) < 4 * error < abs(values.mean() - 1.2 * temperature)
+    with pytest.raises(ValueError, match=re.escape("of equal shapes; got [(4, 1000)], [(4,)]")):
+        evaluation.kinetic_temperature(theta[..., 0], theta[:, 0, 0])
+
+
 def test_unknown_kinds():
     """What is not a kind is refused by name."""
     with pytest.raises(ValueError, match="kind must be one of bulk, mean, sd, tail; got median"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bayesjax import kernels
+from bayesjax.evaluation import agreement
 from experiments import hmc_tour
 from experiments.targets import EFFECTS, ERRORS, TARGETS, eight_schools
 from tests.experiments.test_weight_uncertainty import call
@@ -60,6 +61,24 @@ def test_a_run_leaves_its_table_and_resumes(case, tmp_path, capsys):
     assert "| " in capsys.readouterr().out
     call(name, *flags, "--out", tmp_path / "run", "--resume")
     assert json.loads((tmp_path / "run" / "results.json").read_text())["metrics"] == first
+
+
+def test_a_given_reference(tmp_path, capsys):
+    """Judged by its own predictive, a mode agrees with it; a file of other test points, or for a curve, is refused."""
+    flags = ["--num-train", 40, "--num-test", 20, "--hidden", 4, "--num-optimizer-epochs", 2, "--methods", "map"]
+    path = tmp_path / "reference.csv"
+    for rows, out in ((np.full((20, 10), 0.1), "flat"), (np.eye(10)[np.zeros(20, int)], "zeros")):
+        agreement.save_reference(path, rows)
+        call("bnn_posterior", *flags, "--reference", path, "--out", tmp_path / out)
+        metrics = json.loads((tmp_path / out / "results.json").read_text())["metrics"]
+        expected = 0.45 if out == "flat" else 0.9  # of a mode after two steps, which is nearer to the first
+        assert (metrics["map total variation"]["value"] < expected) == (out == "flat")
+    assert str(path) in capsys.readouterr().out
+    for other in (("--num-test", 21), ("--dataset", "diabetes", "--num-train", 0, "--num-test", 0)):
+        with pytest.raises(SystemExit) as caught:
+            call("bnn_posterior", *flags, "--reference", path, *other, "--out", tmp_path / "refused")
+        assert caught.value.code == 2
+    assert "must have a row for each of 21 test points; got 20" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

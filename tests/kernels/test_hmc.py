@@ -34,10 +34,12 @@ class Setting(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """A kernel's state, and exp(-energy error / 2T) of its last step, whose square `stationary` averages."""
+    """A kernel's state; of its last step exp(-energy error / 2T) and the root of the kinetic temperature, whose
+    squares `stationary` averages."""
 
     inner: object
     weight: jax.Array
+    root: jax.Array
 
     @property
     def step(self):
@@ -69,9 +71,9 @@ def watched(s, density):
 
     def step(rng_key, state, batch):
         inner, info = kernel.step(rng_key, state.inner, batch)
-        return Watched(inner, jnp.exp(-info.energy_error / s.temperature / 2)), info
+        return Watched(inner, jnp.exp(-info.energy_error / s.temperature / 2), jnp.sqrt(info.kinetic_temperature)), info
 
-    return Kernel(lambda position, rng_key: Watched(kernel.init(position, rng_key), jnp.ones(())), step)
+    return Kernel(lambda position, rng_key: Watched(kernel.init(position, rng_key), jnp.ones(()), jnp.ones(())), step)
 
 
 SETTINGS = {"small step": Setting(0.4), "large step": Setting(1.1), "cold": Setting(0.8, 0.1)}
@@ -79,17 +81,26 @@ SETTINGS = {"small step": Setting(0.4), "large step": Setting(1.1), "cold": Sett
 
 @pytest.mark.parametrize("density", [gaussian, gaussian_of_batch])
 def test_the_target_is_exact_at_any_step_size(density):
-    """Second moments are T / precision, and the mean of exp(-energy error / T) is 1, within 4 standard errors.
+    """Second moments are T / precision, the mean of exp(-energy error / T) is 1, and both temperatures are T.
 
-    False alarms: 15 comparisons at 6.3e-5, 0.1 %, for each density. Power: the faults below.
+    Within 4 standard errors. False alarms: 18 comparisons at 6.3e-5, 0.1 %, for each density. Power: the faults below.
     """
     runs = stationary(
         SETTINGS,
         lambda s: watched(s, density),
-        lambda state, s: {"position": state.position["x"], "weight": state.weight[:, None]},
+        lambda state, s: {
+            "position": state.position["x"],
+            "weight": state.weight[:, None],
+            "kinetic": state.root[:, None],
+        },
     )
     for name, s in SETTINGS.items():
-        exact = {"position": s.temperature / PRECISIONS, "configurational": s.temperature, "weight": 1.0}
+        exact = {
+            "position": s.temperature / PRECISIONS,
+            "configurational": s.temperature,
+            "kinetic": s.temperature,
+            "weight": 1.0,
+        }
         assert_within_four_standard_errors(runs[name], exact)
 
 
@@ -306,6 +317,10 @@ def test_info_is_of_the_step():
     np.testing.assert_allclose(info.logdensity, gaussian(moved.position, None, None), rtol=1e-6)
     np.testing.assert_allclose(moved.gradient["x"], -PRECISIONS * moved.position["x"], rtol=1e-5)
     np.testing.assert_allclose(info.acceptance_probability, min(1, np.exp(-info.energy_error)), rtol=1e-5)
+    np.testing.assert_allclose(
+        info.configurational_temperature, np.mean(PRECISIONS * moved.position["x"] ** 2), rtol=1e-5
+    )
+    assert info.trajectory == ()
 
 
 @pytest.mark.parametrize("full_batch", [True, False])

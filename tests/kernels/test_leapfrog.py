@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from bayesjax import kernels, posteriors, tree
 from bayesjax.kernels.leapfrog import Point, energy_change, leapfrog
 from bayesjax.kernels.mass import mass
+from tests.kernels.test_hmc import gaussian, one_step
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 INVERSE_MASS = {"x": np.array([2.0, 1.0, 0.5]), "b": 0.7}
@@ -172,10 +173,39 @@ def test_every_point_of_a_trajectory():
         kernels.trajectory(logdensity, *start(), step_size=0.1, num_integration_steps=0)
 
 
+@pytest.mark.parametrize("step_size", [0.3, 1e4])
+def test_the_trajectory_is_that_of_the_step(step_size):
+    """On request, L + 1 points: from the position to the end that is accepted, or refused; the step is the same."""
+    state, moved, info = one_step(step_size=step_size, keep_trajectory=True)
+    _, expected, plain = one_step(step_size=step_size)
+    points = info.trajectory
+    assert points.position["x"].shape == points.momentum["x"].shape == (6, 3)
+    assert info.is_accepted == plain.is_accepted == (step_size < 1)
+    np.testing.assert_allclose(moved.position["x"], expected.position["x"], rtol=1e-5)
+    np.testing.assert_array_equal(points.position["x"][0], state.position["x"])
+    np.testing.assert_array_equal(points.position["x"][-1] == moved.position["x"], info.is_accepted)
+    energies = 0.5 * jnp.sum(points.momentum["x"] ** 2, axis=1) - points.logdensity
+    np.testing.assert_allclose(energies[0], info.energy, rtol=1e-5)
+    np.testing.assert_allclose(energies[-1] - energies[0], info.energy_error, rtol=1e-4, atol=1e-5)
+    kept = points.momentum["x"][-1 if info.is_accepted else 0]
+    np.testing.assert_allclose(info.kinetic_temperature, jnp.mean(kept**2), rtol=1e-5)
+    with pytest.raises(ValueError, match="keep_trajectory needs num_integration_steps to be a Python int"):
+        kernels.hmc(gaussian, step_size=0.1, num_integration_steps=jnp.array(3), keep_trajectory=True)
+
+
 @pytest.mark.parametrize("as_terms", [True, False])
-def test_a_step_s_energy_error_survives_float32(as_terms):
-    """HMC on 60 000 labels with a step so short that the energy error is below 1e-5. With the terms of the log density
-    a step finds it below 1e-3, the rounding of terms; with their sum, of 4e4, it finds the rounding of that."""
+@pytest.mark.parametrize(
+    "make",
+    [
+        functools.partial(kernels.hmc, num_integration_steps=3),
+        functools.partial(kernels.nuts, max_num_doublings=2),
+    ],
+    ids=["hmc", "nuts"],
+)
+def test_a_step_s_energy_error_survives_float32(make, as_terms):
+    """60 000 labels and a step so short that the energy error is below 1e-5 and every acceptance 1. With the terms of
+    the log density 1e-3 are missing at most, by the rounding of terms; with their sum, of 4e4, by the rounding of it
+    more."""
     x = np.random.default_rng(0).normal(size=(60_000, 3)).astype(np.float32)
     batch = jnp.asarray(x), jnp.asarray(x[:, 0] > 0, jnp.float32)
 
@@ -184,13 +214,13 @@ def test_a_step_s_energy_error_survives_float32(as_terms):
         return row[1] * logit - jnp.logaddexp(0.0, logit)
 
     density = posteriors.log_posterior(log_likelihood, posteriors.gaussian(), len(x), as_terms=as_terms)
-    kernel = kernels.hmc(density, step_size=1e-5, num_integration_steps=3, full_batch=True)
-    state, errors = kernel.init(jnp.array([0.3, -0.2, 0.1]), jax.random.key(0)), []
+    kernel = make(density, step_size=1e-5, full_batch=True)
+    state, missing = kernel.init(jnp.array([0.3, -0.2, 0.1]), jax.random.key(0)), []
     step = jax.jit(kernel.step)
     for i in range(8):
         state, info = step(jax.random.fold_in(jax.random.key(1), i), state, batch)
-        errors.append(abs(float(info.energy_error)))
-    assert (max(errors) < 1e-3) == as_terms, errors
+        missing.append(1 - float(info.acceptance_probability))
+    assert (max(missing) < 1e-3) == as_terms, missing
 
 
 def test_the_energy_change_survives_float32():

@@ -9,7 +9,7 @@ import pytest
 from gaussian_oracle import PRECISIONS, Setting, assert_within_four_standard_errors, stationary
 
 from bayesjax import axes, tree
-from bayesjax.kernels import alternate, nuts, particles
+from bayesjax.kernels import alternate, nuts, particles, trajectory
 from tests.kernels.test_hmc import BATCH, Counter, conditional, gaussian, gaussian_of_batch
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -94,6 +94,29 @@ def test_a_step_size_is_that_of_hmc_at_any_temperature():
     np.testing.assert_allclose(cold.position["x"], 0.1 * warm.position["x"], rtol=1e-4)
     assert cold_info.num_integration_steps == warm_info.num_integration_steps
     assert warm_info.acceptance_probability < 0.999
+
+
+def test_the_trajectory_runs_between_its_ends():
+    """`kernels.trajectory` from the earlier end, as many steps, passes the start and the draw and ends at the later."""
+    kernel = nuts(gaussian, step_size=0.3, temperature=0.5, keep_trajectory=True)
+    state, step = kernel.init(START, jax.random.key(0)), quick_jit(kernel.step)
+    for i in range(3):
+        moved, info = step(jax.random.fold_in(jax.random.key(1), i), state, BATCH)
+        first, last = (jax.tree.map(lambda leaf, end=end: leaf[end], info.trajectory) for end in (0, 1))
+        points = trajectory(
+            lambda position: gaussian(position, None, None), first.position, first.momentum,
+            step_size=0.3, num_integration_steps=int(info.num_integration_steps),
+        )  # fmt: skip
+        np.testing.assert_allclose(points.position["x"][-1], last.position["x"], atol=1e-4)
+        np.testing.assert_allclose(points.momentum["x"][-1], last.momentum["x"], atol=1e-4)
+        np.testing.assert_allclose(last.logdensity, gaussian(last.position, None, None), rtol=1e-4)
+        for passed in (state.position, moved.position):
+            assert jnp.abs(points.position["x"] - passed["x"]).max(axis=1).min() < 1e-4
+        kinetic = info.energy + info.logdensity
+        at_draw = jnp.abs(points.position["x"] - moved.position["x"]).max(axis=1).argmin()
+        np.testing.assert_allclose(kinetic, 0.5 * jnp.sum(points.momentum["x"][at_draw] ** 2), rtol=1e-3)
+        np.testing.assert_allclose(info.kinetic_temperature, 2 * kinetic / 3, rtol=1e-4)
+        state = moved
 
 
 def test_it_plays_games():
