@@ -140,7 +140,7 @@ def schedule_of(config: Config, found: Problem) -> Schedule:
     """
     thinning = max(1, steps_of(config, found, config.num_epochs) // 2 // config.num_draws)
     num_steps = 2 * config.num_draws * thinning
-    rate = 4 * config.learning_rate / len(found.train.x)
+    rate = config.cyclical_factor * config.learning_rate / len(found.train.x)
     cycle = kernels.cyclical(rate, num_steps=num_steps, num_cycles=config.num_cycles, exploration=0.7)
     sampled = np.asarray(cycle.is_sampling(jnp.arange(thinning, num_steps + 1, thinning) - 1))  # the step before each
     cycles = f"--num-cycles {config.num_cycles} of {num_steps} steps"

@@ -186,7 +186,10 @@ def regression(config: Config) -> Problem:
             "spread of f": {"value": float(means.std(axis=0).mean() / reference[..., 0].std(axis=0).mean())},
         }
 
-    units = {"network": deviations(config, init), "log_precision": jnp.full((), noise_unit(len(train.x)))}
+    units = {
+        "network": deviations(config, init),
+        "log_precision": jnp.full((), config.noise_lightness * noise_unit(len(train.x))),
+    }
     return Problem(
         train, test, model, init, outputs, log_likelihood,
         lambda params: prior(params["network"]) + noise_prior(params), noise_prior, units, judge,

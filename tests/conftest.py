@@ -11,10 +11,16 @@ jax.config.update("jax_num_cpu_devices", 8)  # for tests/training/test_parallel.
 
 
 def pytest_configure(config):
-    """Compiling is most of `make test`, so there with little optimisation; `make test-slow` has all of it."""
+    """Compiling is most of `make test`, so there with little optimisation; `make test-slow` has all of it.
+
+    XLA's fusion emitters double the time that its CPU backend takes for a program. An unknown flag ends the process, so
+    it is set for the version that has been tried.
+    """
     if config.option.markexpr == "not slow":
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
         jax.config.update("jax_disable_most_optimizations", True)
+        if jax.__version_info__[:2] == (0, 10):
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 
 @contextlib.contextmanager

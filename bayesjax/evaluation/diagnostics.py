@@ -14,6 +14,7 @@ folding, and localization", 2021; Gelman et al., "Bayesian data analysis", 3rd e
 suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016 (E-BFMI). Read `agreement.py` next.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -59,22 +60,14 @@ def r_hat(chains: ArrayLike) -> Array:
     Raises:
       ValueError: if there are fewer than four draws.
     """
-    from blackjax.diagnostics import potential_scale_reduction, rhat
-
     _check(chains)
-    value = rhat(_even(chains))
-    # Of two values, with the median in the middle, all distances from it are equal, and of those R-hat is NaN. The
-    # other one, of their ranks, is that of the values: the normal scores of two values are linear in them.
-    value = jnp.where(jnp.isnan(value), potential_scale_reduction(split_chains(chains)), value)
-    return _where_constant(chains, value)
+    return _r_hat(jnp.asarray(chains))
 
 
 def split_r_hat(chains: ArrayLike) -> Array:
     """Split R-hat of the values themselves, as it was before ranks; else as `r_hat`."""
-    from blackjax.diagnostics import potential_scale_reduction
-
     _check(chains)
-    return _where_constant(chains, potential_scale_reduction(split_chains(chains)))
+    return _split_r_hat(jnp.asarray(chains))
 
 
 def effective_sample_size(chains: ArrayLike, kind: str = "mean") -> Array:
@@ -95,18 +88,10 @@ def effective_sample_size(chains: ArrayLike, kind: str = "mean") -> Array:
     Raises:
       ValueError: if there are fewer than four draws, or the kind is unknown.
     """
-    from blackjax import diagnostics
-
     _check(chains)
-    if kind == "bulk":
-        return diagnostics.ess_bulk(_even(chains))
-    if kind == "tail":
-        return diagnostics.ess_tail(_even(chains))
-    if kind == "mean":
-        return diagnostics.effective_sample_size(split_chains(chains))
-    if kind == "sd":
-        return diagnostics.effective_sample_size(split_chains(_squared_deviations(chains)))
-    raise ValueError(f"kind must be one of bulk, mean, sd, tail; got {kind}")
+    if kind not in ("bulk", "mean", "sd", "tail"):
+        raise ValueError(f"kind must be one of bulk, mean, sd, tail; got {kind}")
+    return _effective_sample_size(jnp.asarray(chains), kind)
 
 
 def monte_carlo_error(chains: ArrayLike, of: str = "mean") -> Array:
@@ -212,6 +197,36 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
     return arviz.from_dict(posterior=named, sample_stats=stats or None)
 
 
+@jax.jit
+def _r_hat(chains: Array) -> Array:
+    from blackjax.diagnostics import potential_scale_reduction, rhat
+
+    value = rhat(_even(chains))
+    # Of two values, with the median in the middle, all distances from it are equal, and of those R-hat is NaN. The
+    # other one, of their ranks, is that of the values: the normal scores of two values are linear in them.
+    value = jnp.where(jnp.isnan(value), potential_scale_reduction(split_chains(chains)), value)
+    return _where_constant(chains, value)
+
+
+@jax.jit
+def _split_r_hat(chains: Array) -> Array:
+    from blackjax.diagnostics import potential_scale_reduction
+
+    return _where_constant(chains, potential_scale_reduction(split_chains(chains)))
+
+
+@functools.partial(jax.jit, static_argnames="kind")
+def _effective_sample_size(chains: Array, kind: str) -> Array:
+    from blackjax import diagnostics
+
+    if kind == "bulk":
+        return diagnostics.ess_bulk(_even(chains))
+    if kind == "tail":
+        return diagnostics.ess_tail(_even(chains))
+    values = _squared_deviations(chains) if kind == "sd" else chains
+    return diagnostics.effective_sample_size(split_chains(values))
+
+
 def _squared_deviations(chains: ArrayLike) -> Array:
     chains = jnp.asarray(chains)
     return jnp.square(chains - chains.mean(axis=(0, 1), keepdims=True))
@@ -244,5 +259,7 @@ def _where_constant(chains: ArrayLike, value: Array) -> Array:
 
 
 def _check(chains: ArrayLike) -> None:
+    import blackjax.diagnostics  # noqa: F401  # now, and not while it is traced: the import makes arrays
+
     if jnp.ndim(chains) < 2 or jnp.shape(chains)[1] < 4:
         raise ValueError(f"chains must be [num_chains, num_draws >= 4, ...]; got shape {jnp.shape(chains)}")
