@@ -61,7 +61,7 @@ SMALL = {  # flags of a tiny run; a figure and a metric that it leaves
         ("heteroscedastic", "softmax exponent of epistemic"),
     ),
 }  # fmt: skip
-FAST = ("bayes_by_backprop_regression", "mc_dropout")
+FAST = ("bayes_by_backprop_regression",)
 scripts = pytest.mark.parametrize(
     "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
 )

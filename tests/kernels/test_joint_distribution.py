@@ -107,7 +107,7 @@ def covered(found):
     )
 
 
-RIGHT = ["hmc", "sghmc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuts", "sgnht", "sgld"))]
+RIGHT = ["hmc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuts", "sghmc", "sgnht", "sgld"))]
 
 
 @pytest.mark.parametrize("name", RIGHT)

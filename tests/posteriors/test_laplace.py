@@ -13,6 +13,12 @@ PHI = RNG.normal(size=(NUM, FEATURES))
 PRECISIONS = (2.0, 0.5)
 
 
+def laplace(log_likelihood, kernel, bias, y, **arguments):
+    """Compiled as one program."""
+    fit = lambda *arrays: posteriors.last_layer_laplace(log_likelihood, *arrays, PRECISIONS, **arguments)  # noqa: E731
+    return jax.jit(fit)(kernel, bias, PHI, y)
+
+
 def covariance(posterior):
     factor = np.asarray(posterior.factor)
     return np.linalg.inv(factor @ factor.T)
@@ -23,10 +29,7 @@ def test_of_a_linear_model_it_is_the_posterior():
     with jax.enable_x64(True):
         log_likelihood = lambda f, y: -0.5 * jnp.sum((y - f) ** 2) / 0.3**2  # noqa: E731
         kernel, bias, y = jnp.zeros((FEATURES, 1)), jnp.zeros(1), RNG.normal(size=(NUM, 1))
-        found = [
-            posteriors.last_layer_laplace(log_likelihood, kernel, bias, PHI, y, PRECISIONS, chunk_size=size)
-            for size in (7, NUM)
-        ]
+        found = [laplace(log_likelihood, kernel, bias, y, chunk_size=size) for size in (7, NUM)]
         extended = np.concatenate([PHI, np.ones((NUM, 1))], axis=1)
         exact = np.linalg.inv(extended.T @ extended / 0.3**2 + np.diag([2.0, 2.0, 2.0, 0.5]))
         for posterior in found:
@@ -47,18 +50,18 @@ def test_of_a_softmax_it_is_the_inverse_hessian():
             fit = jax.vmap(log_likelihood)(PHI @ w[:-1] + w[-1], y).sum()
             return fit - 0.5 * (2.0 * jnp.sum(w[:-1] ** 2) + 0.5 * jnp.sum(w[-1] ** 2))
 
-        posterior = posteriors.last_layer_laplace(log_likelihood, kernel, bias, PHI, y, PRECISIONS)
-        flat = jnp.concatenate([kernel, bias[None]]).ravel()
-        np.testing.assert_allclose(covariance(posterior), np.linalg.inv(-jax.hessian(log_posterior)(flat)), rtol=1e-8)
+        posterior = laplace(log_likelihood, kernel, bias, y)
+        hessian = jax.jit(jax.hessian(log_posterior))(jnp.concatenate([kernel, bias[None]]).ravel())
+        np.testing.assert_allclose(covariance(posterior), np.linalg.inv(-hessian), rtol=1e-8)
 
 
 def test_draws_have_the_covariance():
     """20 000 draws: means and covariances within 4 standard errors; 14 comparisons, 0.1 % false alarms."""
     log_likelihood = lambda f, y: -0.5 * jnp.sum((y - f) ** 2)  # noqa: E731
     kernel, bias = jnp.ones((FEATURES, 1)), jnp.full(1, -2.0)
-    posterior = posteriors.last_layer_laplace(log_likelihood, kernel, bias, PHI, jnp.zeros((NUM, 1)), PRECISIONS)
+    posterior = laplace(log_likelihood, kernel, bias, jnp.zeros((NUM, 1)))
     keys = jax.random.split(jax.random.key(0), 20_000)
-    w, b = jax.vmap(posteriors.sample_last_layer, in_axes=(None, 0))(posterior, keys)
+    w, b = jax.jit(jax.vmap(posteriors.sample_last_layer, in_axes=(None, 0)))(posterior, keys)
     draws = np.concatenate([np.asarray(w)[..., 0], np.asarray(b)], axis=1).astype(float)
     exact = covariance(posterior)
     variance = np.diagonal(exact)
