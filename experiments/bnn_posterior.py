@@ -300,16 +300,6 @@ def mixing(task: Problem, found: Found) -> dict[str, Any]:
     }
 
 
-def figures(run: common.Experiment, task: Problem, bands: dict[str, np.ndarray], metrics: dict[str, dict]) -> None:
-    """Measures of all methods with their errors; for a curve also the band of each."""
-    shown = ("error %", "nll", "total variation") if task.probabilities else ("rmse", "nll", "distance of f")
-    panels = {measure: {name: metrics[f"{name} {measure}"] for name in run.config.methods} for measure in shown}
-    plots.estimates(run.out / "figures" / "methods.png", panels)
-    if bands:
-        points = task.train.x[:, 0], task.train.y
-        plots.bands(run.out / "figures" / "bands.png", task.test.x[:, 0], bands, points, num_columns=4)
-
-
 def main(config: Config) -> None:
     """Runs every method, judges it against HMC, writes table, figures and results."""
     with common.Experiment("bnn_posterior", config) as run:
@@ -338,7 +328,10 @@ def main(config: Config) -> None:
             if config.dataset == "synthetic/gap":
                 means, log_precisions = found.draws[..., 0], found.draws[..., 1]
                 bands[name] = uncertainty.mixture_quantiles(LEVELS, means, noise_scales(log_precisions))
-        figures(run, task, bands, metrics)
+        bnn_posterior_problem.figure_of_methods(run.out / "figures" / "methods.png", config.methods, metrics)
+        if bands:
+            points = task.train.x[:, 0], task.train.y
+            plots.bands(run.out / "figures" / "bands.png", task.test.x[:, 0], bands, points, num_columns=4)
         path = run.finish(metrics)
         print(tables.render(path))
         print(f"results in {path}")

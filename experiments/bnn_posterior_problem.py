@@ -5,7 +5,8 @@ are logits, or (mean, log precision), so all that is judged is in them.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from bayesjax import data, evaluation, models, posteriors
+from bayesjax import data, evaluation, models, plots, posteriors
 from bayesjax.data.regression import Regression
 from bayesjax.evaluation import agreement, calibration
 from bayesjax.objectives.heteroscedastic import categorical_log_likelihood, gaussian_log_likelihood
@@ -22,6 +23,10 @@ from experiments import classification, common
 from experiments.bnn_posterior_flags import Config
 from experiments.regression import LOG_PRECISION, measured, noise_scales, noise_unit
 from experiments.targets import NOISE, curve_with_a_gap
+
+OF_LABELS = ("error %", "nll", "ece", "agreement %", "total variation", "bulk ess a 1000 passes")
+OF_NUMBERS = ("rmse", "nll", "in the 90 % band %", "distance of f", "spread of f", "bulk ess a 1000 passes")
+"""What the figure shows."""
 
 
 class Points(NamedTuple):
@@ -247,3 +252,14 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 def percent(estimate: evaluation.Estimate) -> dict[str, float]:
     """In hundredths."""
     return {key: 100 * value for key, value in estimate._asdict().items()}
+
+
+def figure_of_methods(path: Path, methods: Sequence[str], metrics: dict[str, dict]) -> None:
+    """Measures of all methods with their errors; ESS of those that are chains."""
+    shown = OF_LABELS if f"{methods[0]} error %" in metrics else OF_NUMBERS
+    panels = {
+        measure: {name: metrics[f"{name} {measure}"] for name in methods if f"{name} {measure}" in metrics}
+        for measure in shown
+    }
+    logarithmic = ("total variation", "distance of f", "bulk ess a 1000 passes")
+    plots.estimates(path, panels, log_x=logarithmic)

@@ -173,3 +173,14 @@ def test_adversaries(tmp_path):
     first = pixels(plots.adversaries(tmp_path / "a.png", x, panels, {"start": (noise, noise), "end": (noise, noise)}))
     moved = plots.adversaries(tmp_path / "b.png", x, panels, {"start": (noise, noise), "end": (noise, noise + 1)})
     assert (pixels(moved) != first).any()
+
+
+def test_estimates(tmp_path):
+    """Three panels in a row, the fourth in a second one; a name that a panel lacks is left out of it alone."""
+    error = {"a": {"value": 2.0, "stderr": 0.5}, "b": {"value": 3.0}}
+    three = pixels(plots.estimates(tmp_path / "three.png", {"x": error, "y": error, "z": error}))
+    lacking = {"x": error, "y": error, "z": error, "ess": {"b": {"value": 10.0}}}
+    four = pixels(plots.estimates(tmp_path / "four.png", lacking, log_x=("ess",)))
+    assert four.shape == (2 * three.shape[0], *three.shape[1:])
+    whole = pixels(plots.estimates(tmp_path / "whole.png", {**lacking, "ess": error}, log_x=("ess",)))
+    assert (whole != four).any()

@@ -1,6 +1,6 @@
 """Curves with their errors, bands over one input, distributions of numbers, a GAN in one dimension."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,21 +85,31 @@ def bands(
     return save(figure, path)
 
 
-def estimates(path: str | Path, panels: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Path:
+def estimates(
+    path: str | Path, panels: Mapping[str, Mapping[str, Mapping[str, float]]], *, log_x: Collection[str] = ()
+) -> Path:
     """Numbers with their errors, a line for each of what is compared and a panel for each measure.
 
     Args:
       path: the PNG to write.
-      panels: `{measure: {name: {"value", and perhaps "stderr"}}}`, with the same names in each.
+      panels: `{measure: {name: {"value", and perhaps "stderr"}}}`, three in a row; names are those of the first one, of
+        which others may lack some.
+      log_x: measures whose axis is logarithmic.
     """
     names = list(next(iter(panels.values())))
-    figure, axes = new(3.2 * len(panels) + 0.8, 0.28 * len(names) + 0.9, ncols=len(panels), sharey=True, squeeze=False)
-    for axis, (measure, entries) in zip(axes[0], panels.items(), strict=True):
+    ncols = min(3, len(panels))
+    nrows = -(-len(panels) // ncols)
+    size = 3.2 * ncols + 0.8, nrows * (0.28 * len(names) + 0.9)
+    figure, axes = new(*size, nrows=nrows, ncols=ncols, sharey=True, squeeze=False)
+    for axis, (measure, entries) in zip(axes.flat, panels.items(), strict=False):
         for i, name in enumerate(names):
-            entry = entries[name]
-            axis.errorbar(entry["value"], i, xerr=entry.get("stderr", 0.0), marker="o", markersize=4, color="C0")
-        axis.set(xlabel=measure)
+            if name in entries:
+                value, error = entries[name]["value"], entries[name].get("stderr", 0.0)
+                axis.errorbar(value, i, xerr=error, marker="o", markersize=4, color="C0")
+        axis.set(xlabel=measure, xscale="log" if measure in log_x else "linear")
         axis.grid(alpha=0.3)
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
     axes[0, 0].set_yticks(range(len(names)), labels=names)
     axes[0, 0].invert_yaxis()
     return save(figure, path)
