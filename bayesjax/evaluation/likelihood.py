@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bayesjax import kernels
+from bayesjax import checks, kernels
 from bayesjax.objectives import elbo
 from bayesjax.types import Array, ArrayLike, Conditional, Distribution, Params, PRNGKey
 
@@ -60,7 +60,7 @@ def importance_sampled(
     Raises:
       ValueError: if a count is not positive, `x` has no examples, or a distribution is not over whole vectors.
     """
-    _check_positive(num_samples=num_samples, batch_size=batch_size, chunk_size=chunk_size)
+    checks.count(num_samples=num_samples, batch_size=batch_size, chunk_size=chunk_size)
     num_chunks = -(-num_samples // chunk_size)
     negative_bound = elbo.negative_iwae_bound(encode, decode, prior, num_samples=chunk_size)
 
@@ -123,7 +123,7 @@ def annealed(
     Raises:
       ValueError: if an argument is out of range, `x` has no examples, or p(x | z) is not over one.
     """
-    _check_positive(num_chains=num_chains, num_integration_steps=num_integration_steps, batch_size=batch_size)
+    checks.count(num_chains=num_chains, num_integration_steps=num_integration_steps, batch_size=batch_size)
     if num_temperatures < 10:
         raise ValueError(f"num_temperatures must be at least 10; got {num_temperatures}")
     if not 0 < target_acceptance < 1:
@@ -283,7 +283,7 @@ def bits_per_dimension(log_likelihood: ArrayLike, num_dimensions: int, num_level
         code length of the levels (Theis et al. 2016). `data.load` divides bytes by 255 and adds no u: a density of such
         values bounds nothing. 1 for probabilities of discrete data.
     """
-    _check_positive(num_dimensions=num_dimensions, num_levels=num_levels)
+    checks.count(num_dimensions=num_dimensions, num_levels=num_levels)
     return -jnp.asarray(log_likelihood) / (num_dimensions * math.log(2)) + math.log2(num_levels)
 
 
@@ -315,9 +315,3 @@ def _in_batches(
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num], results)
 
     return loop(params, rng_key, examples)
-
-
-def _check_positive(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}")

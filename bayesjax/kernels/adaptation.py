@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from bayesjax.kernels.gradient import check_positive
+from bayesjax import checks
 from bayesjax.kernels.mass import InverseMass, as_vector_or_matrix, check
 from bayesjax.types import Array, Kernel, Params, PRNGKey, PyTree
 
@@ -127,7 +127,7 @@ def adapt(
         raise ValueError(f"num_steps must be at least 20; got {num_steps}")
     if not 0 < target_acceptance < 1:
         raise ValueError(f"target_acceptance must lie in (0, 1); got {target_acceptance}")
-    check_positive(step_size=step_size)
+    checks.positive(step_size=step_size)
     check(inverse_mass_matrix)
     if mass not in ("diagonal", "dense", "fixed"):
         raise ValueError(f"mass must be diagonal, dense or fixed; got {mass}")

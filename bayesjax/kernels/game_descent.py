@@ -19,8 +19,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
-from bayesjax.kernels.gradient import as_schedule, check_non_negative, grad_of_mean, value_and_grad
+from bayesjax import checks, tree
+from bayesjax.kernels.gradient import as_schedule, grad_of_mean, value_and_grad
 from bayesjax.types import Array, Density, Given, Kernel, PRNGKey, PyTree, Schedule
 
 METHODS = ("simultaneous", "extragradient", "optimistic", "consensus")
@@ -83,7 +83,7 @@ def game_descent(
         raise ValueError("losses is empty: game_descent needs at least one player")
     if method not in METHODS:
         raise ValueError(f"method must be among {', '.join(METHODS)}; got {method!r}")
-    check_non_negative(consensus=consensus)
+    checks.non_negative(consensus=consensus)
     schedule = as_schedule(step_size)
     evaluate = {name: value_and_grad(loss) for name, loss in losses.items()}
 

@@ -3,16 +3,12 @@
 Here, and nowhere else, gradients are reduced over devices (`axes.py`).
 """
 
-import numbers
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from bayesjax import axes, tree
+from bayesjax import axes, checks, tree
 from bayesjax.types import Array, Density, Params, PRNGKey, PyTree, Schedule
 
 Evaluate = Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree, Params]]
@@ -90,7 +86,7 @@ def as_schedule(step_size: float | Array | Schedule) -> Schedule:
     Raises:
       ValueError: if a number is not positive and finite.
     """
-    return _as_schedule(check_positive, step_size=step_size)
+    return _as_schedule(checks.positive, step_size=step_size)
 
 
 def as_temperature(temperature: float | Array | Schedule) -> Schedule:
@@ -99,33 +95,7 @@ def as_temperature(temperature: float | Array | Schedule) -> Schedule:
     Raises:
       ValueError: if a number is negative or not finite.
     """
-    return _as_schedule(check_non_negative, temperature=temperature)
-
-
-def check_non_negative(**arguments: float) -> None:
-    """Raises ValueError naming the first argument that is known and negative or not finite."""
-    check_known("non-negative and finite", lambda value: (value >= 0) & (value < np.inf), **arguments)
-
-
-def check_positive(**arguments: float) -> None:
-    """Raises ValueError naming the first argument that is known and not positive and finite."""
-    check_known("positive and finite", lambda value: (value > 0) & (value < np.inf), **arguments)
-
-
-def check_count(**arguments: int | Array) -> None:
-    """Raises ValueError naming the first argument that is no integer, or known and below 1."""
-    for name, value in arguments.items():
-        if jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-            raise ValueError(f"{name} must be an integer, and at least 1; got {value}")
-        check_known("at least 1", lambda value: value >= 1, **{name: value})
-
-
-def check_known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Array) -> None:
-    """Raises ValueError naming the first argument that is wrong among the numbers that can be read while tracing."""
-    for name, value in arguments.items():
-        is_known = isinstance(value, (numbers.Real, jax.Array, np.ndarray)) and not isinstance(value, Tracer)
-        if is_known and not np.all(is_right(np.asarray(value))):  # under jit, a comparison of a jax.Array is traced
-            raise ValueError(f"{name} must be {expected}; got {value}")
+    return _as_schedule(checks.non_negative, temperature=temperature)
 
 
 def _as_schedule(check: Callable[..., None], **argument: float | Array | Schedule) -> Schedule:

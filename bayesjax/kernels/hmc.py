@@ -32,15 +32,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bayesjax import tree
-from bayesjax.kernels.gradient import (
-    as_schedule,
-    check_count,
-    check_known,
-    check_positive,
-    may_change,
-    terms_and_grad,
-)
+from bayesjax import checks, tree
+from bayesjax.kernels.gradient import as_schedule, may_change, terms_and_grad
 from bayesjax.kernels.leapfrog import Evaluate, Point, energy_change, kinetic_energy, leapfrog, path
 from bayesjax.kernels.mass import InverseMass, check, mass
 from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey, PyTree, Schedule
@@ -127,9 +120,9 @@ def hmc(
     """
     schedule = as_schedule(step_size)
     check(inverse_mass_matrix)
-    check_positive(temperature=temperature)
+    checks.positive(temperature=temperature)
     check_threshold(divergence_threshold)
-    check_count(num_integration_steps=num_integration_steps)
+    checks.count(num_integration_steps=num_integration_steps)
     if keep_trajectory and not isinstance(num_integration_steps, int):
         raise ValueError("keep_trajectory needs num_integration_steps to be a Python int: as many points are kept")
 
@@ -174,7 +167,7 @@ def hmc(
 
 def check_threshold(divergence_threshold: float) -> None:
     """Raises ValueError unless it is positive; infinity reports only errors that are not numbers."""
-    check_known("positive", lambda value: value > 0, divergence_threshold=divergence_threshold)
+    checks.known("positive", lambda value: value > 0, divergence_threshold=divergence_threshold)
 
 
 def start_of(position: Params, rng_key: PRNGKey) -> HMCState:

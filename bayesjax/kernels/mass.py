@@ -16,8 +16,7 @@ import scipy.linalg
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
-from bayesjax import tree
-from bayesjax.kernels.gradient import check_positive
+from bayesjax import checks, tree
 from bayesjax.types import Array, ArrayLike, Params
 
 InverseMass = float | Array | Params
@@ -125,7 +124,7 @@ def _may_be_matrix(inverse_mass_matrix: InverseMass) -> bool:
 
 def _check_positive(values: InverseMass, name: str) -> None:
     for leaf in jax.tree.leaves(values):
-        check_positive(**{name: leaf})
+        checks.positive(**{name: leaf})
 
 
 def _check_matrix(inverse: InverseMass) -> None:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
-from bayesjax.kernels.gradient import as_schedule, check_positive
+from bayesjax import checks, tree
+from bayesjax.kernels.gradient import as_schedule
 from bayesjax.kernels.hmc import HMCState, begin, check_threshold, start_of
 from bayesjax.kernels.leapfrog import Point
 from bayesjax.kernels.mass import InverseMass, as_vector_or_matrix, check
@@ -90,7 +90,7 @@ def nuts(
     """
     schedule = as_schedule(step_size)
     check(inverse_mass_matrix)
-    check_positive(temperature=temperature)
+    checks.positive(temperature=temperature)
     check_threshold(divergence_threshold)
     if max_num_doublings < 1:
         raise ValueError(f"max_num_doublings must be at least 1; got {max_num_doublings}")

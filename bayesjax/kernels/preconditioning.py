@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax.kernels.gradient import check_positive
+from bayesjax import checks
 from bayesjax.kernels.mass import broadcast, check, described
 from bayesjax.types import Array, Params, PyTree
 
@@ -88,7 +88,7 @@ def rmsprop(
     Raises:
       ValueError: if an argument is outside its range.
     """
-    check_positive(num_data=num_data, epsilon=epsilon)
+    checks.positive(num_data=num_data, epsilon=epsilon)
     if num_adaptation is not None and num_adaptation < 1:
         raise ValueError(f"num_adaptation must be at least 1; got {num_adaptation}")
     if not 0 <= decay < 1:

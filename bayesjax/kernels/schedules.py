@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from bayesjax.kernels.gradient import check_positive
+from bayesjax import checks
 from bayesjax.types import Array, Schedule
 
 
@@ -37,7 +37,7 @@ def polynomial(scale: float, offset: float = 1.0, power: float = 0.55) -> Schedu
     Raises:
       ValueError: if an argument is not positive, or the power beyond 1.
     """
-    check_positive(scale=scale, offset=offset, power=power)
+    checks.positive(scale=scale, offset=offset, power=power)
     if power > 1:
         raise ValueError(f"power must be at most 1, or the chain stops on its way; got {power}")
     return lambda step: scale * (offset + step) ** -power
@@ -58,7 +58,7 @@ def cyclical(
     Raises:
       ValueError: if an argument is outside its range.
     """
-    check_positive(step_size=step_size, temperature=temperature)
+    checks.positive(step_size=step_size, temperature=temperature)
     if not 1 <= num_cycles <= num_steps:
         raise ValueError(f"num_cycles must lie between 1 and num_steps, {num_steps}; got {num_cycles}")
     if not 0 <= exploration < 1:

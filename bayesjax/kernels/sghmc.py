@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from bayesjax import tree
-from bayesjax.kernels.gradient import as_schedule, as_temperature, check_non_negative, value_and_grad
+from bayesjax import checks, tree
+from bayesjax.kernels.gradient import as_schedule, as_temperature, value_and_grad
 from bayesjax.kernels.preconditioning import Preconditioner, none, step_sizes
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
@@ -105,7 +105,7 @@ def sghmc(
       ValueError: if an argument is outside its range.
     """
     schedule, temperature_of = as_schedule(step_size), as_temperature(temperature)
-    check_non_negative(noise_estimate=noise_estimate)
+    checks.non_negative(noise_estimate=noise_estimate)
     if isinstance(friction, numbers.Real) and not 0 < friction < 1:
         raise ValueError(f"friction must lie strictly between 0 and 1; got {friction}")
     first = schedule(jnp.zeros((), jnp.int32))

@@ -29,8 +29,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
-from bayesjax.kernels.gradient import as_schedule, check_positive, value_and_grad
+from bayesjax import checks, tree
+from bayesjax.kernels.gradient import as_schedule, value_and_grad
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
 
@@ -97,7 +97,7 @@ def sgnht(
       ValueError: if an argument is not positive.
     """
     schedule = as_schedule(step_size)
-    check_positive(friction=friction, temperature=temperature, thermal_mass=thermal_mass)
+    checks.positive(friction=friction, temperature=temperature, thermal_mass=thermal_mass)
     evaluate = value_and_grad(logdensity)
 
     def init(position: Params, rng_key: PRNGKey) -> SGNHTState:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.objectives.batch import batch_mean
 from bayesjax.types import Array, Params, PRNGKey, PyTree
 
@@ -51,7 +51,7 @@ def mc_dropout(
     """
     if num_data < 1:
         raise ValueError(f"num_data must be at least 1; got {num_data}")
-    _check_positive(length_scale=length_scale)
+    checks.positive(length_scale=length_scale)
     rates = dict(rates) if isinstance(rates, Mapping) else {"*": rates}
     for rate in rates.values():
         _check_rate(rate)
@@ -85,23 +85,17 @@ def precision(weight_decay: float, *, rate: float, length_scale: float, num_data
       ValueError: if an argument is out of range.
     """
     _check_rate(rate)
-    _check_positive(weight_decay=weight_decay, length_scale=length_scale, num_data=num_data)
+    checks.positive(weight_decay=weight_decay, length_scale=length_scale, num_data=num_data)
     return (1 - rate) * length_scale**2 / (2 * num_data * weight_decay)
 
 
 def weight_decay(precision: float, *, rate: float, length_scale: float, num_data: int) -> float:
     """The decay lambda = keep l^2 / (2 N tau): `precision` the other way round."""
     _check_rate(rate)
-    _check_positive(precision=precision, length_scale=length_scale, num_data=num_data)
+    checks.positive(precision=precision, length_scale=length_scale, num_data=num_data)
     return (1 - rate) * length_scale**2 / (2 * num_data * precision)
 
 
 def _check_rate(rate: float) -> None:
     if not 0 <= rate < 1:
         raise ValueError(f"a dropout rate must lie in [0, 1); got {rate}")
-
-
-def _check_positive(**arguments: float) -> None:
-    for name, value in arguments.items():
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name} must be positive and finite; got {value}")

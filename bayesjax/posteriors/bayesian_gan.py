@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import jax
 
-from bayesjax import axes
+from bayesjax import axes, checks
 from bayesjax.posteriors.log_posterior import data_sum
 from bayesjax.types import Array, Density, Given, Params, Prior, PRNGKey, PyTree
 
@@ -70,7 +70,7 @@ def generator_conditional(
       ValueError: if a number is not positive or `pool` is unknown.
     """
     factor = _pool_factor(pool)
-    _check_positive(num_generated=num_generated, batch_size=batch_size)
+    checks.positive(num_generated=num_generated, batch_size=batch_size)
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: Given) -> tuple[Array, PyTree]:
         fakes = generate(params, rng_key, axes.divided(batch_size, axes.DATA))
@@ -116,9 +116,9 @@ def discriminator_conditional(
     """
     factor = _pool_factor(pool)
     num_generated = num_data if num_generated is None else num_generated
-    _check_positive(num_data=num_data, num_generated=num_generated, batch_size=batch_size)
+    checks.positive(num_data=num_data, num_generated=num_generated, batch_size=batch_size)
     if log_prob_label is not None:
-        _check_positive(num_labelled=num_labelled)
+        checks.positive(num_labelled=num_labelled)
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: Given) -> tuple[Array, PyTree]:
         generators = batch.others["generator"]
@@ -144,9 +144,3 @@ def _pool_factor(pool: str) -> Callable[[int], float]:
     if pool not in ("sum", "mean"):
         raise ValueError(f"pool must be 'sum' or 'mean'; got {pool!r}")
     return lambda num: num if pool == "sum" else 1
-
-
-def _check_positive(**arguments: float) -> None:
-    for name, value in arguments.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive; got {value}")

@@ -252,17 +252,17 @@ def test_the_finiteness_check_sees_a_game_that_diverges():
     [
         (lambda: generator_density("max"), "pool must be 'sum' or 'mean'; got 'max'"),
         (lambda: discriminator_density("max"), "pool must be 'sum' or 'mean'; got 'max'"),
-        (lambda: discriminator_density(num_data=0), "num_data must be positive; got 0"),
-        (lambda: discriminator_density(num_generated=-1), "num_generated must be positive; got -1"),
+        (lambda: discriminator_density(num_data=0), "num_data must be positive and finite; got 0"),
+        (lambda: discriminator_density(num_generated=-1), "num_generated must be positive and finite; got -1"),
         (
             lambda: posteriors.generator_conditional(generate, log_prob_real, PRIOR, num_generated=1, batch_size=0),
-            "batch_size must be positive; got 0",
+            "batch_size must be positive and finite; got 0",
         ),
         (
             lambda: posteriors.discriminator_conditional(
                 generate, log_prob_real, log_prob_fake, PRIOR, num_data=1, log_prob_label=log_prob_label
             ),
-            "num_labelled must be positive; got 0",
+            "num_labelled must be positive and finite; got 0",
         ),
     ],
 )

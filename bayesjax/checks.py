@@ -1,0 +1,42 @@
+"""What numbers given as arguments have to be. Those that are traced cannot be read, and pass.
+
+Each check raises ValueError, in one line, for the first argument that is wrong: its name, what it has to be, and what
+came.
+"""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from bayesjax.types import Array
+
+
+def non_negative(**arguments: float) -> None:
+    """Raises ValueError naming the first argument that is known and negative or not finite."""
+    known("non-negative and finite", lambda value: (value >= 0) & (value < np.inf), **arguments)
+
+
+def positive(**arguments: float) -> None:
+    """Raises ValueError naming the first argument that is known and not positive and finite."""
+    known("positive and finite", lambda value: (value > 0) & (value < np.inf), **arguments)
+
+
+def count(**arguments: int | Array) -> None:
+    """Raises ValueError naming the first argument that is no integer, or known and below 1."""
+    for name, value in arguments.items():
+        if jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+            raise ValueError(f"{name} must be an integer, and at least 1; got {value}")
+        known("at least 1", lambda value: value >= 1, **{name: value})
+
+
+def known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Array) -> None:
+    """Raises ValueError naming the first argument that is wrong among the numbers that can be read while tracing."""
+    for name, value in arguments.items():
+        is_known = isinstance(value, (numbers.Real, jax.Array, np.ndarray)) and not isinstance(value, Tracer)
+        if is_known and not np.all(is_right(np.asarray(value))):  # under jit, a comparison of a jax.Array is traced
+            raise ValueError(f"{name} must be {expected}; got {value}")
