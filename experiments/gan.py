@@ -74,10 +74,13 @@ class Config(gan_flags.PlayerFlags):
 
 QUICK = Config(losses=("non_saturating", "wasserstein_gp"), num_seeds=2, batch_size=64, num_steps=1000, average=0.99,
                discriminator_learning_rate=1e-3, generator_learning_rate=1e-3)  # fmt: skip
+# Chosen by other games (seed 100) of the non-saturating, hinge and Wasserstein losses: with one step of the
+# discriminator the latter two leave the ring, with rates of 3e-4 all are worse, and constant ones never sharpen.
 RING = dataclasses.replace(
-    QUICK, preset="ring", losses=LOSSES, num_seeds=5, batch_size=128, num_steps=10_000, learning_rate=5e-4
-)
-GRID = dataclasses.replace(RING, preset="grid", dataset="synthetic/grid", num_steps=20_000)
+    QUICK, preset="ring", losses=LOSSES, num_seeds=5, batch_size=128, num_steps=5000, discriminator_steps=3,
+    decay_from=0.5, learning_rate=5e-4,
+)  # fmt: skip
+GRID = dataclasses.replace(RING, preset="grid", dataset="synthetic/grid", num_steps=10_000)
 MNIST = Config(
     preset="mnist",
     dataset="mnist",
