@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import ticker
 
 from bayesjax.plots.figure import new, save
 
@@ -106,7 +107,12 @@ def estimates(
             if name in entries:
                 value, error = entries[name]["value"], entries[name].get("stderr", 0.0)
                 axis.errorbar(value, i, xerr=error, marker="o", markersize=4, color="C0")
-        axis.set(xlabel=measure, xscale="log" if measure in log_x else "linear")
+        axis.set(xlabel=measure)
+        if measure in log_x:
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+            axis.xaxis.set_minor_formatter(ticker.NullFormatter())
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")
