@@ -1,7 +1,7 @@
 """What numbers given as arguments have to be. Those that are traced cannot be read, and pass.
 
-Each check raises ValueError, in one line, for the first argument that is wrong: its name, what it has to be, and what
-came.
+Each check raises ValueError, in one line, for the first argument that is wrong or no number: its name, what it has to
+be, and what came.
 """
 
 import numbers
@@ -29,14 +29,25 @@ def positive(**arguments: float) -> None:
 def count(**arguments: int | Array) -> None:
     """Raises ValueError naming the first argument that is no integer, or known and below 1."""
     for name, value in arguments.items():
-        if jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-            raise ValueError(f"{name} must be an integer, and at least 1; got {value}")
+        is_number = isinstance(value, (numbers.Real, jax.Array, np.ndarray))
+        if not is_number or jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+            raise ValueError(f"{name} must be an integer, and at least 1; got {_shown(value)}")
         known("at least 1", lambda value: value >= 1, **{name: value})
 
 
 def known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Array) -> None:
     """Raises ValueError naming the first argument that is wrong among the numbers that can be read while tracing."""
     for name, value in arguments.items():
-        is_known = isinstance(value, (numbers.Real, jax.Array, np.ndarray)) and not isinstance(value, Tracer)
-        if is_known and not np.all(is_right(np.asarray(value))):  # under jit, a comparison of a jax.Array is traced
-            raise ValueError(f"{name} must be {expected}; got {value}")
+        if isinstance(value, Tracer):
+            continue
+        is_number = isinstance(value, (numbers.Real, jax.Array, np.ndarray))
+        if not is_number or not np.all(is_right(np.asarray(value))):  # under jit, comparing a jax.Array is traced
+            raise ValueError(f"{name} must be {expected}; got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """In one line."""
+    array = np.asarray(value)
+    if array.size <= 8:
+        return " ".join(f"{value}".split())
+    return f"an array {array.shape} from {array.min():g} to {array.max():g}"

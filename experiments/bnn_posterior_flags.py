@@ -30,7 +30,8 @@ class Config(common.RunFlags):
     mode)."""
     reference: str = ""
     """A file of class probabilities, a row for each test point, such as those published of HMC or parts/reference.csv
-    of another run: what all methods are judged against instead of one half of hmc's chains."""
+    of a run with another --seed (chains of the same one would judge themselves): what all methods are judged against
+    instead of one half of hmc's chains."""
     hidden: tuple[int, ...] = (20,)
     """Units of the hidden layers, tanh."""
     prior_scale: float = 3.0

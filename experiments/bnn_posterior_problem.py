@@ -234,7 +234,8 @@ def given_reference(config: Config, task: Problem) -> np.ndarray:
     common.require(
         task.probabilities is not None, f"--reference is of labels, which --dataset {config.dataset} does not have"
     )
-    known = agreement.load_reference(config.reference, num_classes=int(task.train.y.max()) + 1)
+    common.require(Path(config.reference).is_file(), f"--reference {config.reference}: there is no such file")
+    known = agreement.load_reference(config.reference, num_classes=task.model.features[-1])
     num_test = len(task.test.x)
     common.require(
         len(known) == num_test,

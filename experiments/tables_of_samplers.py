@@ -39,23 +39,27 @@ def standard_posteriors(results: dict) -> str:
 def network_posterior(results: dict) -> str:
     """Methods down: how good they are, how near to HMC, how well they mix."""
     config, metrics = results["config"], results["metrics"]
-    first, given = config["methods"][0], config.get("reference")
+    given = config.get("reference")
+    other = "the file" if given else "HMC"
     columns = {
         "error %": ("error %", 1), "rmse": ("RMSE", 3), "nll": ("NLL", 3), "ece": ("ECE", 3),
-        "in the 90 % band %": ("in the 90 % band %", 1), "agreement %": ("agreement with HMC %", 1),
-        "total variation": ("total variation", 4), "ece by the reference": ("ECE if HMC were true", 3),
+        "in the 90 % band %": ("in the 90 % band %", 1), "agreement %": (f"agreement with {other} %", 1),
+        "total variation": ("total variation", 4), "ece by the reference": (f"ECE if {other} were true", 3),
         "distance of f": ("distance from HMC", 4),
         "spread of f": ("spread / HMC's", 2), "r hat": ("largest R-hat", 3),
         "bulk ess a 1000 passes": ("least bulk ESS of 1000 passes", 2), "passes": ("passes over the data", 0),
     }  # fmt: skip
-    columns = {name: column for name, column in columns.items() if f"{first} {name}" in metrics}
+    columns = {
+        name: column for name, column in columns.items()
+        if any(f"{method} {name}" in metrics for method in config["methods"])
+    }  # fmt: skip
     rows = [
         [name, *(number(metrics.get(f"{name} {measure}"), digits) for measure, (_, digits) in columns.items())]
         for name in config["methods"]
     ]
     nearness = (
         "Agreement and total variation are with"
-        if f"{first} error %" in metrics
+        if "error %" in columns
         else "Distance (2-Wasserstein, of f at a test point, in units of the targets' spread) and spread are from"
     )
     reference = (

@@ -48,6 +48,6 @@ def compile_once(tmp_path_factory):
 
 @pytest.fixture
 def compile_fully():
-    """With all optimisation: for tests in which running is nearly all the time."""
+    """With all optimisation but that of the flag above: for tests in which running is nearly all the time."""
     with jax_config(jax_disable_most_optimizations=False):
         yield

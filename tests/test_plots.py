@@ -176,7 +176,7 @@ def test_adversaries(tmp_path):
 
 
 def test_estimates(tmp_path):
-    """Three panels in a row, the fourth in a second one; a name that a panel lacks is left out of it alone."""
+    """Three panels in a row, the fourth in a second one; a name that a panel lacks is left out of it."""
     error = {"a": {"value": 2.0, "stderr": 0.5}, "b": {"value": 3.0}}
     three = pixels(plots.estimates(tmp_path / "three.png", {"x": error, "y": error, "z": error}))
     lacking = {"x": error, "y": error, "z": error, "ess": {"b": {"value": 10.0}}}

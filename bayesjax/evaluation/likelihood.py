@@ -283,7 +283,7 @@ def bits_per_dimension(log_likelihood: ArrayLike, num_dimensions: int, num_level
         code length of the levels (Theis et al. 2016). `data.load` divides bytes by 255 and adds no u: a density of such
         values bounds nothing. 1 for probabilities of discrete data.
     """
-    checks.count(num_dimensions=num_dimensions, num_levels=num_levels)
+    checks.positive(num_dimensions=num_dimensions, num_levels=num_levels)
     return -jnp.asarray(log_likelihood) / (num_dimensions * math.log(2)) + math.log2(num_levels)
 
 

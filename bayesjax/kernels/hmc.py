@@ -68,7 +68,8 @@ class HMCInfo(NamedTuple):
       kinetic_temperature: `p' M^-1 p / dim` of the momentum that the decision leaves (the end's, or the drawn one).
       configurational_temperature: `-<theta, grad log p> / dim` at the position after the step. The stationary mean of
         either is T at any step size, of this one if the target is a density on R^dim.
-      trajectory: all its points, a `leapfrog.Point` with leaves `[L + 1, ...]`, if they were asked for; or else ().
+      trajectory: all its points, a `leapfrog.Point` with leaves `[L + 1, ...]` and their log densities `[L + 1]`, if
+        they were asked for; or else ().
       aux: what the log density returned beside the scalar, at the end of the trajectory.
     """
 
@@ -109,7 +110,8 @@ def hmc(
       temperature: T > 0.
       divergence_threshold: the energy error > 0, in units of T, from which on a step is reported as divergent.
       full_batch: promises that every step is given the same batch, so that its gradient serves the next one too.
-      keep_trajectory: whether the info holds every point of the trajectory, to look at; it takes the same steps.
+      keep_trajectory: whether the info holds every point of the trajectory, to look at. A whole kick is then two
+        halves: the step is the same up to rounding, which a rough density makes another chain in a few steps.
 
     Returns:
       A kernel whose state is an `HMCState` and whose info is an `HMCInfo`.
@@ -124,7 +126,9 @@ def hmc(
     check_threshold(divergence_threshold)
     checks.count(num_integration_steps=num_integration_steps)
     if keep_trajectory and not isinstance(num_integration_steps, int):
-        raise ValueError("keep_trajectory needs num_integration_steps to be a Python int: as many points are kept")
+        raise ValueError(
+            f"num_integration_steps must be a Python int if keep_trajectory is true; got {num_integration_steps!r}"
+        )
 
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, HMCInfo]:
         density_key, momentum_key, accept_key = jax.random.split(rng_key, 3)
@@ -157,12 +161,17 @@ def hmc(
             energy_error=energy_error,
             kinetic_temperature=2 * left / dim,
             configurational_temperature=-tree.dot(position, gradient) / dim,
-            trajectory=points if keep_trajectory else (),
+            trajectory=points._replace(logdensity=_sums(points.logdensity)) if keep_trajectory else (),
             aux=end.aux,
         )
         return HMCState(state.step + 1, position, value, gradient), info
 
     return Kernel(start_of, step)
+
+
+def _sums(terms: Array) -> Array:
+    """The log density of each point, `[num]`, from its terms `[num, ...]`."""
+    return jnp.sum(terms, axis=tuple(range(1, terms.ndim)))
 
 
 def check_threshold(divergence_threshold: float) -> None:

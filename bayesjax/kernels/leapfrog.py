@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.kernels.mass import InverseMass, mass
 from bayesjax.types import Array, Params, PyTree
 
@@ -87,7 +87,7 @@ def path(
         return point, point
 
     _, points = lax.scan(one_step, start, None, length=num_steps)
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, points)
+    return jax.tree.map(lambda first, rest: jnp.concatenate([jnp.asarray(first)[None], rest]), start, points)
 
 
 def trajectory(
@@ -115,8 +115,7 @@ def trajectory(
     Raises:
       ValueError: if there is no step, or the mass does not fit the position.
     """
-    if num_integration_steps < 1:
-        raise ValueError(f"num_integration_steps must be at least 1; got {num_integration_steps}")
+    checks.count(num_integration_steps=num_integration_steps)
     velocity = mass(inverse_mass_matrix, position).velocity
 
     def evaluate(position: Params) -> tuple[Array, PyTree, Params]:

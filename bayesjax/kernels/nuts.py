@@ -36,7 +36,8 @@ class NUTSInfo(NamedTuple):
       energy: H of the position after the step, with its momentum.
       num_integration_steps: leapfrog steps taken, and gradients.
       num_doublings: of the trajectory.
-      kinetic_temperature: `p' M^-1 p / dim` of the momentum that was drawn with the position after the step.
+      kinetic_temperature: `p' M^-1 p / dim` of the momentum that was drawn with the position after the step, read from
+        the energy: of a scalar log density it is known to the rounding of that, times 2 / dim.
       configurational_temperature: `-<theta, grad log p> / dim` there; the stationary means are as of `hmc.HMCInfo`.
       trajectory: its two ends, the earlier first, a `leapfrog.Point` with leaves `[2, ...]`, if they were asked for; or
         else (). `kernels.trajectory` from the first, `num_integration_steps` steps of the same size, visits all points.
@@ -92,8 +93,7 @@ def nuts(
     check(inverse_mass_matrix)
     checks.positive(temperature=temperature)
     check_threshold(divergence_threshold)
-    if max_num_doublings < 1:
-        raise ValueError(f"max_num_doublings must be at least 1; got {max_num_doublings}")
+    checks.count(max_num_doublings=max_num_doublings)
 
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, NUTSInfo]:
         from blackjax.mcmc import hmc as blackjax_hmc
@@ -102,8 +102,8 @@ def nuts(
         density_key, step_key = jax.random.split(rng_key)
         density, (terms, _, gradient) = begin(logdensity, state, density_key, batch, full_batch=full_batch)
         # Only differences count, and those of terms are taken before they are added up: of 60 000 the sum is known to
-        # 0.01 in float32. A scalar stays as it is, since the state keeps it: rounding must not add up over steps.
-        origin = terms if terms.ndim else jnp.zeros_like(terms)
+        # 0.01 in float32. A scalar stays as it is: difference and level, added up again, are rounded as the start is.
+        origin = jnp.where(jnp.isfinite(terms), terms, 0.0) if terms.ndim else jnp.zeros_like(terms)
 
         def tempered(position: Params) -> Array:
             """The log density over T, with our gradient for its derivative: the value plus a term that is 0."""

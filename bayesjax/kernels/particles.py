@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bayesjax import axes, tree
+from bayesjax import axes, checks, tree
 from bayesjax.types import Kernel, Params, PRNGKey, PyTree
 
 
@@ -49,8 +49,7 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None, at_a_t
     Raises:
       ValueError: if `num` or `at_a_time` is not positive; from `init`, if the position is not `num` stacked trees.
     """
-    if num < 1:
-        raise ValueError(f"num must be at least 1; got {num}")
+    checks.count(num=num)
     if at_a_time is not None and at_a_time < 1:
         raise ValueError(f"at_a_time must be at least 1, or None for all; got {at_a_time}")
 

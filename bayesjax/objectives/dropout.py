@@ -49,8 +49,7 @@ def mc_dropout(
       ValueError: if `num_data` or `length_scale` is not positive, or a rate is not in [0, 1); by the loss, if `rates`
         do not fit the paths.
     """
-    if num_data < 1:
-        raise ValueError(f"num_data must be at least 1; got {num_data}")
+    checks.count(num_data=num_data)
     checks.positive(length_scale=length_scale)
     rates = dict(rates) if isinstance(rates, Mapping) else {"*": rates}
     for rate in rates.values():

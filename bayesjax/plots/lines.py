@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import ticker
 
 from bayesjax.plots.figure import new, save
 
@@ -97,6 +96,8 @@ def estimates(
         which others may lack some.
       log_x: measures whose axis is logarithmic.
     """
+    from matplotlib import ticker
+
     names = list(next(iter(panels.values())))
     ncols = min(3, len(panels))
     nrows = -(-len(panels) // ncols)

@@ -64,21 +64,36 @@ def test_a_run_leaves_its_table_and_resumes(case, tmp_path, capsys):
 
 
 def test_a_given_reference(tmp_path, capsys):
-    """Judged by its own predictive, a mode agrees with it; a file of other test points, or for a curve, is refused."""
-    flags = ["--num-train", 40, "--num-test", 20, "--hidden", 4, "--num-optimizer-epochs", 2, "--methods", "map"]
-    path = tmp_path / "reference.csv"
-    for rows, out in ((np.full((20, 10), 0.1), "flat"), (np.eye(10)[np.zeros(20, int)], "zeros")):
-        agreement.save_reference(path, rows)
-        call("bnn_posterior", *flags, "--reference", path, "--out", tmp_path / out)
-        metrics = json.loads((tmp_path / out / "results.json").read_text())["metrics"]
-        expected = 0.45 if out == "flat" else 0.9  # of a mode after two steps, which is nearer to the first
-        assert (metrics["map total variation"]["value"] < expected) == (out == "flat")
-    assert str(path) in capsys.readouterr().out
-    for other in (("--num-test", 21), ("--dataset", "diabetes", "--num-train", 0, "--num-test", 0)):
+    """Judged by the predictive of one half of its chains, as a file, HMC's all are half as far as the other half was,
+    with all its passes, and a mode as far as before. Files of other test points or classes, or of a curve, are refused.
+    """
+    flags = ["--num-train", 6, "--num-test", 20, "--hidden", 4, "--num-warmup", 20, "--num-hmc-draws", 20,
+             "--num-integration-steps", 2, "--num-optimizer-epochs", 2, "--batch-size", 6]  # fmt: skip
+
+    def measures(out, *others):
+        call("bnn_posterior", *flags, *others, "--out", tmp_path / out)
+        found = json.loads((tmp_path / out / "results.json").read_text())["metrics"]
+        return {name: entry["value"] for name, entry in found.items()}
+
+    whole = measures("whole", "--methods", "hmc", "map")
+    file = tmp_path / "whole" / "parts" / "reference.csv"
+    judged = measures("judged", "--methods", "map", "hmc", "--reference", file)
+    assert f"the predictive of the file {file}" in capsys.readouterr().out
+    assert judged["hmc total variation"] == pytest.approx(whole["hmc total variation"] / 2, rel=1e-4)
+    assert judged["map total variation"] == pytest.approx(whole["map total variation"], rel=1e-4)
+    assert judged["hmc passes"] == 2 * whole["hmc passes"] and whole["hmc total variation"] > 0.01
+    assert not (tmp_path / "judged" / "parts" / "reference.csv").exists()
+
+    narrow = agreement.save_reference(tmp_path / "narrow.csv", np.full((20, 4), 0.25))
+    for words, *others in (
+        ("must have a row for each of 21 test points; got 20", "--reference", file, "--num-test", 21),
+        ("must have 10 probabilities a row; got 4", "--reference", narrow),
+        ("is of labels, which --dataset diabetes does not have", "--reference", file, "--dataset", "diabetes"),
+        ("there is no such file", "--reference", tmp_path / "none.csv"),
+    ):
         with pytest.raises(SystemExit) as caught:
-            call("bnn_posterior", *flags, "--reference", path, *other, "--out", tmp_path / "refused")
-        assert caught.value.code == 2
-    assert "must have a row for each of 21 test points; got 20" in capsys.readouterr().err
+            call("bnn_posterior", *flags, *others, "--out", tmp_path / "refused")
+        assert caught.value.code == 2 and words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

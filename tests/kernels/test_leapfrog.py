@@ -189,7 +189,7 @@ def test_the_trajectory_is_that_of_the_step(step_size):
     np.testing.assert_allclose(energies[-1] - energies[0], info.energy_error, rtol=1e-4, atol=1e-5)
     kept = points.momentum["x"][-1 if info.is_accepted else 0]
     np.testing.assert_allclose(info.kinetic_temperature, jnp.mean(kept**2), rtol=1e-5)
-    with pytest.raises(ValueError, match="keep_trajectory needs num_integration_steps to be a Python int"):
+    with pytest.raises(ValueError, match="must be a Python int if keep_trajectory is true; got Array"):
         kernels.hmc(gaussian, step_size=0.1, num_integration_steps=jnp.array(3), keep_trajectory=True)
 
 
