@@ -224,14 +224,14 @@ def regression_sets(of_sets: list[dict]) -> str:
             published = [f"{entry['paper']}" if "paper" in entry else "-" for entry in entries]
             splits, digits = len(entries[0]["splits"]), 4 if entries[0]["value"] < 0.2 else 2
             cells = [number(entries[0], digits), published[0], number(entries[1], 3), published[1], str(splits)]
-            judged = (("largest r hat", 2), ("median r hat", 2), ("least bulk ess", 0))
+            judged = (("largest r hat", 2), ("median r hat", 2), ("least bulk ess", 0), ("divergent %", 1))
             mixing = [number(metrics.get(f"{name} {measure}"), digits) for measure, digits in judged]
             rows.append([config["dataset"].removeprefix("uci/"), name, *cells, *mixing])
     header = ["set", "method", "test RMSE", "published", "test log-likelihood", "published", "splits"]
-    if all(row[-3:] == ["-"] * 3 for row in rows):
-        rows = [row[:-3] for row in rows]
+    if all(row[-4:] == ["-"] * 4 for row in rows):
+        rows = [row[:-4] for row in rows]
     else:
-        header += ["largest R-hat", "median R-hat", "least bulk ESS"]
+        header += ["largest R-hat", "median R-hat", "least bulk ESS", "divergent %"]
     return "\n\n".join([table(rows, header), "± standard error over the splits."])
 
 

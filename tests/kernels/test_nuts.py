@@ -119,6 +119,20 @@ def test_the_trajectory_runs_between_its_ends():
         state = moved
 
 
+def test_a_start_with_an_infinite_term_is_left():
+    """As HMC and a scalar density do: once a point is found where all terms are finite, it is taken."""
+
+    def terms(params, rng_key, batch):
+        return jnp.stack([-0.5 * params**2, jnp.where(params < 0, -jnp.inf, 0.0)])
+
+    kernel = nuts(terms, step_size=0.5)
+    state, step = kernel.init(jnp.array(-1.0), jax.random.key(0)), quick_jit(kernel.step)
+    for i in range(30):
+        state, _ = step(jax.random.fold_in(jax.random.key(1), i), state, None)
+    assert state.position > 0
+    np.testing.assert_allclose(state.logdensity, -0.5 * state.position**2, rtol=1e-5)
+
+
 def test_it_plays_games():
     """Two players sample their joint normal: the correlation of -0.8 within 4 standard errors of 500 chains."""
     player = nuts(conditional, step_size=1.0, max_num_doublings=2)
