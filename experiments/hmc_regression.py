@@ -40,6 +40,9 @@ class Config(common.RunFlags):
     """Steps of each chain's warm-up."""
     num_draws: int = 60
     """Draws that each chain keeps."""
+    shortest_step: float = 0.2
+    """Each draw's step size is between so much and all of what the warm-up finds: a chain that is stuck where it is too
+    long gets away."""
     num_integration_steps: int = 20
     """Leapfrog steps of a trajectory."""
     at_a_time: int = 1
@@ -66,7 +69,6 @@ PRESETS = {
 if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
-import functools
 from typing import Any
 
 import jax
@@ -75,6 +77,7 @@ import numpy as np
 
 from bayesjax import data, evaluation, kernels, models, plots, posteriors, training
 from bayesjax.data.regression import Scaled
+from bayesjax.types import Kernel
 from experiments import tables
 from experiments.mc_dropout_regression import stacked
 from experiments.regression import LOG_PRECISION, log_likelihood, measured, noise_scales, noise_unit
@@ -117,7 +120,12 @@ def sample(run: common.Experiment, splits: Scaled) -> training.Trace:
             "noise": jnp.zeros(()),
         }
 
-    make = functools.partial(kernels.hmc, density, num_integration_steps=config.num_integration_steps, full_batch=True)
+    def make(*, step_size: jax.Array, inverse_mass_matrix: jax.Array) -> Kernel:
+        return kernels.hmc(
+            density, step_size=kernels.jittered(step_size, config.shortest_step), full_batch=True,
+            num_integration_steps=config.num_integration_steps, inverse_mass_matrix=inverse_mass_matrix,
+        )  # fmt: skip
+
     one = kernels.adapt(make, num_steps=config.num_warmup, step_size=0.01, mass="fixed", target_acceptance=0.65)
     at_a_time = config.at_a_time or None
     of_split = kernels.particles(one, config.num_chains, at_a_time=at_a_time)
@@ -166,6 +174,8 @@ def main(config: Config) -> None:
     with common.Experiment("hmc_regression", config) as run:
         common.require_at_least(config, 1, "hidden", "num_integration_steps")
         common.require_at_least(config, 0, "at_a_time")
+        share = config.shortest_step
+        common.require(0 < share <= 1, f"--shortest-step must lie in (0, 1]; got {share}")
         common.require_at_least(config, 2, "num_chains")
         common.require_at_least(config, 20, "num_warmup", "num_draws")
         splits = stacked(data.load_regression(config.dataset, data_dir=config.data_dir or None))

@@ -69,7 +69,6 @@ if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -97,15 +96,6 @@ class Run(NamedTuple):
     acceptance: float
 
 
-def varied(step_size: jax.Array, shortest: float) -> Callable:
-    """A schedule from `shortest` of the step size to all of it, evenly spread in the logarithm by the golden ratio.
-
-    Trajectories of one length may be periodic, and a neck is found only by steps that fit it (Neal, "MCMC using
-    Hamiltonian dynamics", 2011, section 4.2).
-    """
-    return lambda step: step_size * shortest ** (step * 0.618034 % 1)
-
-
 def sample(
     run: common.Experiment, target: Target, label: str, method: str, *, num_draws: int, acceptance: float, seed: int
 ) -> Run:
@@ -114,7 +104,7 @@ def sample(
     shortest = config.nuts_shortest_step if method == "nuts" else config.hmc_shortest_step
 
     def make(*, step_size: jax.Array, inverse_mass_matrix: jax.Array) -> Kernel:
-        found = {"step_size": varied(step_size, shortest), "inverse_mass_matrix": inverse_mass_matrix}
+        found = {"step_size": kernels.jittered(step_size, shortest), "inverse_mass_matrix": inverse_mass_matrix}
         if method == "nuts":
             return kernels.nuts(target.density, max_num_doublings=config.max_num_doublings, **found)
         return kernels.hmc(target.density, num_integration_steps=config.num_integration_steps, **found)

@@ -11,7 +11,7 @@ from bayesjax.kernels.nuts import NUTSInfo, nuts
 from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, clip_weights, optimize
 from bayesjax.kernels.particles import Particles, particles
 from bayesjax.kernels.preconditioning import Preconditioner, RMSPropState, fixed, rmsprop
-from bayesjax.kernels.schedules import Cyclical, cyclical, polynomial
+from bayesjax.kernels.schedules import Cyclical, cyclical, jittered, polynomial
 from bayesjax.kernels.sghmc import SGHMCInfo, SGHMCState, sghmc
 from bayesjax.kernels.sgld import SGLDInfo, SGLDState, sgld
 from bayesjax.kernels.sgnht import SGNHTInfo, SGNHTState, sgnht
@@ -52,6 +52,7 @@ __all__ = [
     "fixed",
     "game_descent",
     "hmc",
+    "jittered",
     "nuts",
     "optimize",
     "particles",

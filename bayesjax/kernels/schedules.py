@@ -1,11 +1,13 @@
-"""Step sizes that fall, or that come and go, for samplers whose bias does not vanish at a fixed one.
+"""Step sizes that fall, or that come and go, for samplers whose bias does not vanish at a fixed one; or of all sizes.
 
     polynomial   eta_t = a (b + t)^-gamma, with 0.5 < gamma <= 1 for convergence
     cyclical     eta_t = eta_0 / 2 (cos(pi s) + 1), s in [0, 1) the place in the cycle; the first part of each cycle at
                  temperature 0 finds a mode, the rest samples it
+    jittered     between a share of eta and all of it, for HMC and NUTS: no one size fits everywhere
 
 Sources: Welling & Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011; Zhang, Li, Zhang, Chen
-& Wilson, "Cyclical stochastic gradient MCMC for Bayesian deep learning", ICLR 2020. Optax has many more that fit.
+& Wilson, "Cyclical stochastic gradient MCMC for Bayesian deep learning", ICLR 2020; Neal, "MCMC using Hamiltonian
+dynamics", 2011, section 4.2. Optax has many more that fit.
 """
 
 import math
@@ -41,6 +43,20 @@ def polynomial(scale: float, offset: float = 1.0, power: float = 0.55) -> Schedu
     if power > 1:
         raise ValueError(f"power must be at most 1, or the chain stops on its way; got {power}")
     return lambda step: scale * (offset + step) ** -power
+
+
+def jittered(step_size: float | Array, shortest: float) -> Schedule:
+    """Step sizes from `shortest * step_size` to all of it, evenly spread in the logarithm by the golden ratio.
+
+    Trajectories of one length may be periodic, and one step size may be too long where a chain stands: there it is
+    stuck, until a shorter one leads out. An exact kernel stays exact, since the size depends on the step count alone.
+
+    Raises:
+      ValueError: if the step size is not positive, or the share not in (0, 1].
+    """
+    checks.positive(step_size=step_size)
+    checks.known("in (0, 1]", lambda share: (share > 0) & (share <= 1), shortest=shortest)
+    return lambda step: step_size * shortest ** (step * 0.618034 % 1)
 
 
 def cyclical(

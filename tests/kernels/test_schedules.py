@@ -15,6 +15,19 @@ def test_polynomial():
     np.testing.assert_allclose(schedule(jnp.arange(3)), 0.1 * (10 + np.arange(3)) ** -0.55, rtol=1e-6)
 
 
+def test_jittered():
+    """Any stretch of steps has sizes all over the range, evenly in the logarithm; shares out of it are refused."""
+    sizes = np.asarray(kernels.jittered(0.1, 0.02)(jnp.arange(1000)))
+    assert sizes.min() >= 0.1 * 0.02 and sizes.max() <= 0.1 * (1 + 1e-6)
+    for stretch in sizes.reshape(10, 100):
+        shares = np.sort(np.log(stretch / 0.1) / np.log(0.02))
+        np.testing.assert_allclose(shares, (np.arange(100) + 0.5) / 100, atol=0.02)
+    np.testing.assert_allclose(kernels.jittered(0.1, 1.0)(jnp.arange(5)), 0.1, rtol=1e-6)
+    for share in (0.0, 1.5):
+        with pytest.raises(ValueError, match=r"shortest must be in \(0, 1\]; got"):
+            kernels.jittered(0.1, share)
+
+
 def test_cyclical():
     """Zhang et al.'s equation 1, whose k counts from 1, over 3 cycles of 4 steps; half of each is sampling."""
     cycle = kernels.cyclical(0.2, num_steps=10, num_cycles=3, exploration=0.5, temperature=0.3)
