@@ -23,6 +23,11 @@ def pytest_configure(config):
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 
+def pytest_collection_modifyitems(items):
+    """The file whose few tests take longest comes first, so that it is not what one process ends on alone."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @contextlib.contextmanager
 def jax_config(**values):
     """Sets JAX's options within a block."""

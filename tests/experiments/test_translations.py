@@ -102,6 +102,7 @@ def test_discriminators_see_former_fakes():
 def test_translations_leave_table_and_panels_and_resume(tmp_path, capsys, monkeypatch):
     """Ctrl-C in the middle: the pool and both players go on, and the numbers are those of an unbroken run."""
     flags = (*CYCLES, "--checkpoint-interval", 0.001)
+    monkeypatch.setattr(sys.modules["bayesjax.training.run"], "MAX_CHUNK", 1)  # another length rounds otherwise
     call("cyclegan", *flags, "--out", tmp_path / "run")
     assert "| inverted | adam" in capsys.readouterr().out
     expected = metrics_of(tmp_path / "run")
@@ -114,7 +115,6 @@ def test_translations_leave_table_and_panels_and_resume(tmp_path, capsys, monkey
         write(self, row)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["bayesjax.training.run"], "MAX_CHUNK", 1)
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
         patch.setattr(MetricsFile, "write", interrupt)
         call("cyclegan", *flags, "--out", tmp_path / "broken")
