@@ -40,9 +40,9 @@ class Config(common.RunFlags):
     """Steps of each chain's warm-up."""
     num_draws: int = 60
     """Draws that each chain keeps."""
-    shortest_step: float = 0.2
-    """Each draw's step size is between so much and all of what the warm-up finds: a chain that is stuck where it is too
-    long gets away."""
+    shortest_step: float = 1.0
+    """Each draw's step size is between so much and all of what the warm-up finds. Less than 1 frees a chain that is stuck
+    where the step is too long; the longest ones are then longer, and more of them diverge."""
     num_integration_steps: int = 20
     """Leapfrog steps of a trajectory."""
     at_a_time: int = 1
