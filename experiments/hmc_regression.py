@@ -41,8 +41,8 @@ class Config(common.RunFlags):
     num_draws: int = 60
     """Draws that each chain keeps."""
     shortest_step: float = 1.0
-    """Each draw's step size is between so much and all of what the warm-up finds. Less than 1 frees a chain that is stuck
-    where the step is too long; the longest ones are then longer, and more of them diverge."""
+    """Each draw's step size is between so much and all of what the warm-up finds. Less than 1 frees a chain that is
+    stuck where the step is too long; the longest ones are then longer, and more of them diverge."""
     num_integration_steps: int = 20
     """Leapfrog steps of a trajectory."""
     at_a_time: int = 1
