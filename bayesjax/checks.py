@@ -16,12 +16,12 @@ from jax.core import Tracer
 from bayesjax.types import Array
 
 
-def non_negative(**arguments: float) -> None:
+def non_negative(**arguments: float | Array) -> None:
     """Raises ValueError naming the first argument that is known and negative or not finite."""
     known("non-negative and finite", lambda value: (value >= 0) & (value < np.inf), **arguments)
 
 
-def positive(**arguments: float) -> None:
+def positive(**arguments: float | Array) -> None:
     """Raises ValueError naming the first argument that is known and not positive and finite."""
     known("positive and finite", lambda value: (value > 0) & (value < np.inf), **arguments)
 
