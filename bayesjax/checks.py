@@ -29,8 +29,7 @@ def positive(**arguments: float | Array) -> None:
 def count(**arguments: int | Array) -> None:
     """Raises ValueError naming the first argument that is no integer, or known and below 1."""
     for name, value in arguments.items():
-        is_number = isinstance(value, (numbers.Real, jax.Array, np.ndarray))
-        if not is_number or jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        if not _is_number(value) or jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
             raise ValueError(f"{name} must be an integer, and at least 1; got {_shown(value)}")
         known("at least 1", lambda value: value >= 1, **{name: value})
 
@@ -40,9 +39,12 @@ def known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Ar
     for name, value in arguments.items():
         if isinstance(value, Tracer):
             continue
-        is_number = isinstance(value, (numbers.Real, jax.Array, np.ndarray))
-        if not is_number or not np.all(is_right(np.asarray(value))):  # under jit, comparing a jax.Array is traced
+        if not _is_number(value) or not np.all(is_right(np.asarray(value))):  # under jit, comparing a jax.Array is traced
             raise ValueError(f"{name} must be {expected}; got {_shown(value)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (numbers.Real, jax.Array, np.ndarray))
 
 
 def _shown(value: Any) -> str:
