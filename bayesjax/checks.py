@@ -39,7 +39,7 @@ def known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Ar
     for name, value in arguments.items():
         if isinstance(value, Tracer):
             continue
-        if not _is_number(value) or not np.all(is_right(np.asarray(value))):  # under jit, comparing a jax.Array is traced
+        if not _is_number(value) or not np.all(is_right(np.asarray(value))):  # comparing a jax.Array would trace
             raise ValueError(f"{name} must be {expected}; got {_shown(value)}")
 
 
