@@ -93,7 +93,7 @@ PAPER = replace(
 # MNIST's likewise by that of 1000 images: of SGHMC 0.015, 0.05, 0.15; of SGLD 0.01, 0.05, 0.2; with the preconditioner
 # 1e-3, 5e-3, 2e-2.
 MNIST = replace(
-    QUICK, preset="mnist", dataset="mnist", num_train=1000, num_test=1000, num_warmup=100, num_hmc_draws=300,
+    QUICK, preset="mnist", dataset="mnist", num_train=1000, num_test=1000, num_warmup=100, num_hmc_draws=1000,
     num_integration_steps=100, max_num_doublings=6, num_epochs=600, num_bbb_epochs=2000, sgld_learning_rate=0.2,
     psgld_learning_rate=5e-3,
 )  # fmt: skip
@@ -106,7 +106,7 @@ GAP = replace(
 # 0.05; with the preconditioner 1e-3, 5e-3; of the cyclical sampler 1, 2 and 4 times SGHMC's.
 UCI = replace(
     QUICK, preset="uci", dataset="uci/wine-quality-red", num_train=0, num_test=0, hidden=(50,), num_warmup=500,
-    num_hmc_draws=2500, num_integration_steps=100, max_num_doublings=6, num_epochs=2000, num_draws=200,
+    num_hmc_draws=5000, num_integration_steps=100, max_num_doublings=6, num_epochs=2000, num_draws=200,
     num_optimizer_epochs=400, learning_rate=0.015, noise_lightness=5.0,
 )  # fmt: skip
 PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, MNIST, GAP, UCI)}
