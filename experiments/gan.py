@@ -92,7 +92,7 @@ MNIST = Config(
 )
 CIFAR10 = dataclasses.replace(
     MNIST, preset="cifar10", dataset="cifar10", judge="cifar10", losses=("non_saturating", "r1", "hinge"),
-    latent_dim=128, generator_features=(256, 128, 64), discriminator_features=(64, 128, 256), num_steps=20_000,
+    latent_dim=128, generator_features=(256, 128, 64), discriminator_features=(64, 128, 256), num_steps=10_000,
 )  # fmt: skip
 SNGAN = dataclasses.replace(
     CIFAR10, preset="cifar10_sngan", losses=("hinge",), architecture="residual", width=128, discriminator_steps=5,

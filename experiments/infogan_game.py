@@ -4,6 +4,8 @@
 
 D and Q are one player: it minimises the discriminator's loss minus lambda I_Q at the generator's images; the generator
 minimises its own loss minus lambda I_Q. Lambda is one number for the categorical code and one for the continuous ones.
+With an invariance weight D and Q also have the information to maximise that the categories of a real image and of the
+same image, moved a little, have in common.
 The code as a classifier of images that nobody labelled: an image has the categorical code that Q finds most probable,
 a code the class that most training images with this code have.
 """
@@ -16,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import models
+from bayesjax import data, models
 from bayesjax.models import dcgan
 from bayesjax.objectives import adversarial, infogan
 from bayesjax.types import Array, ArrayLike, Density, Given, Params, PRNGKey
@@ -86,12 +88,21 @@ def losses(config: Any, net: Networks) -> dict[str, Density]:
         said = {"information": nats, "explained": jnp.asarray(explained)}
         return config.information_weight * nats + config.continuous_weight * nats_of_continuous, said
 
+    def shared_by_moved(params: Params, rng_key: PRNGKey, images: Array, head: infogan.CodeHead) -> Array:
+        """Nats that the categories of images and of the same images, moved, have in common."""
+        moved = jax.vmap(data.randomly_moved)(jax.random.split(rng_key, len(images)), images)
+        return infogan.invariant_information(head.logits[0], net.say(params, moved)[1].logits[0])
+
     def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
         noise, code = draw(config, rng_key, len(given.data))
         fake = net.make(given.others["generator"], noise, code)
-        (of_real, _), (of_fake, head) = net.say(params, given.data), net.say(params, fake)
+        (of_real, of_data), (of_fake, head) = net.say(params, given.data), net.say(params, fake)
         information, said = read(head, code)
         value = game.discriminator(of_real, of_fake).mean() - information
+        if config.invariance_weight:
+            shared = shared_by_moved(params, jax.random.fold_in(rng_key, 1), given.data, of_data)
+            value -= config.invariance_weight * shared
+            said["invariant"] = shared
         return value, {"real": of_real.mean(), "fake": of_fake.mean(), **said}
 
     def generator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:

@@ -279,7 +279,7 @@ def judged(
       fake: likewise.
       num_reach: images of each, from the first on, that precision, recall, density and coverage are of: their cost is
         the product of both numbers.
-      seed: of the subsets of the kernel distance.
+      seed: of the halves of the extrapolation and the subsets of the kernel distance.
 
     Returns:
       For each of FCD, FCD extrapolated, KCD, IS, precision, recall, density and coverage an entry of a results file:
@@ -293,7 +293,8 @@ def judged(
     common.require(min(len(x), len(y)) >= 12, f"judged needs 12 images of each at least; got {len(x)} and {len(y)}")
     counts = {"num_real": len(x), "num_fake": len(y)}
     whole = fidelity.frechet_distance(x, y).value
-    half = np.mean([fidelity.frechet_distance(x, part).value for part in (y[::2], y[1::2])])
+    halves = np.array_split(np.random.default_rng(seed).permutation(len(y)), 2)  # in order, classes may take turns
+    half = np.mean([fidelity.frechet_distance(x, y[part]).value for part in halves])
     subset_size = min(1000, min(len(x), len(y)) // 2)  # no subset is all of a sample
     kernel = fidelity.kernel_distance(x, y, subset_size=subset_size, num_subsets=25, seed=seed)
     score = fidelity.inception_score(fake.probabilities)

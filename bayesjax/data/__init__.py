@@ -5,6 +5,7 @@ from bayesjax.data.dataset import Dataset, DataUnavailable, Split, UnknownDatase
 from bayesjax.data.labelled import labelled_subset
 from bayesjax.data.regression import Regression, load_regression
 from bayesjax.data.text import Text, load_text, windows
+from bayesjax.data.transformations import moved, randomly_moved
 from bayesjax.data.unpaired import Unpaired, has_domains, load_unpaired
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "load_regression",
     "load_text",
     "load_unpaired",
+    "moved",
     "numbered",
     "of_each",
     "permuted",
+    "randomly_moved",
     "windows",
 ]

@@ -7,6 +7,9 @@ continuous ones. H(c) does not depend on the networks, but with it I_Q is a boun
 says the prior whatever it sees, H(c) = ln 10 if it reads a code of ten classes without error, less than 0 if it is
 wrong. Source: Chen et al., "InfoGAN: interpretable representation learning by information maximizing generative
 adversarial nets", NIPS 2016.
+
+I_Q says nothing of which images share a category. What does, without a label, is that an image and the same image a
+little turned or moved are of one: `invariant_information` is what their categories have in common (Ji et al. 2019).
 """
 
 import math
@@ -80,3 +83,25 @@ def information(head: CodeHead, code: Code) -> Array:
     num_classes = [logits.shape[-1] for logits in head.logits]
     categorical, continuous = log_prob(head, code)
     return categorical + continuous + entropy(num_classes, code.continuous.shape[-1])
+
+
+def invariant_information(one: Array, other: Array) -> Array:
+    """I(c; c') in nats of the categories c of images and c' of what must be of the same category, a scalar.
+
+    P(c, c') is the mean of Q(c | x) Q(c' | x') over the batch, made symmetric. Information is H(c) - H(c | c'): at most
+    ln K, where all categories are used alike and each image of a pair tells that of the other; 0 if all are of one
+    category, or Q does not tell them apart. A small batch overstates it, by about (K - 1)^2 / (2 num) nats at 0.
+    Source: Ji, Henriques & Vedaldi, "Invariant information clustering for unsupervised image classification and
+    segmentation", ICCV 2019, equation 3.
+
+    Args:
+      one, other: logits of pairs, `[num, K]` each.
+    """
+    chex.assert_rank([one, other], 2)
+    chex.assert_equal_shape([one, other])
+    joint = jax.nn.softmax(one).T @ jax.nn.softmax(other) / len(one)
+    joint = (joint + joint.T) / 2
+    of_one = joint.sum(axis=1)  # and, being symmetric, of the other
+    tiny = jnp.finfo(joint.dtype).tiny
+    log = lambda p: jnp.log(jnp.maximum(p, tiny))  # noqa: E731
+    return jnp.sum(joint * (log(joint) - log(of_one)[:, None] - log(of_one)))

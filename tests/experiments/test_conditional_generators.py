@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bayesjax.objectives.infogan import Code
+from bayesjax.types import Given
 from experiments import infogan, infogan_game, labelled_images, tables
 from tests.experiments.test_weight_uncertainty import call
 
@@ -69,6 +70,26 @@ def test_codes_are_of_their_prior():
     assert counts.shape == (3,) and np.abs(counts - 1000).max() < 5 * math.sqrt(num * 2 / 9)
     assert abs(np.mean(code.continuous)) < 5 / math.sqrt(3 * num)
     assert abs(np.mean(code.continuous**2) - 1 / 3) < 5 * math.sqrt(4 / 45 / num)
+
+
+def test_a_code_that_small_movements_do_not_change():
+    """The weight adds minus the information to D's loss alone; 0 leaves the game as it is."""
+    x, key = np.random.default_rng(0).uniform(-1, 1, (6, 6, 6, 1)).astype(np.float32), jax.random.key(0)
+
+    def lost(weight):
+        config = infogan.Config(
+            latent_dim=3, num_codes=3, generator_features=(4,), discriminator_features=(4,), discriminator_hidden=(6,),
+            kernel_size=3, code_hidden=(4,), discriminator_norm="none", invariance_weight=weight, batch_size=6,
+        )  # fmt: skip
+        net = infogan_game.networks(config, x.shape[1:])
+        params, losses = jax.tree.map(lambda w: 30 * w, net.init(jax.random.key(1))), infogan_game.losses(config, net)
+        of = lambda player, other: losses[player](params[player], key, Given(x, {other: params[other]}))  # noqa: E731
+        value, said = of("discriminator", "generator")
+        return float(value), float(of("generator", "discriminator")[0]), said
+
+    (plain, of_generator, without), (value, same, said) = lost(0.0), lost(2.0)
+    assert "invariant" not in without and 1e-3 < said["invariant"] < math.log(3)
+    assert value == pytest.approx(plain - 2 * float(said["invariant"]), abs=1e-5) and same == of_generator
 
 
 def test_a_traversal_moves_one_code_at_a_time():

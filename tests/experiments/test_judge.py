@@ -66,6 +66,17 @@ def test_committed_weights_are_the_pinned_ones(name):
     assert json.loads(published.read_text())["metrics"]["accuracy %"]["sha256"] == found.sha256
 
 
+def test_halves_of_fakes_whose_kinds_take_turns(packed):
+    """The half that FCD is extrapolated from has both kinds; every second fake would be of one, and far."""
+    its, random = judge.unpack(packed, "mine", SHAPE, TINY), np.random.default_rng(0)
+    features = random.normal(size=(400, 5)).astype(np.float32)
+    features[::2] += 5
+    of = lambda x: judge.Reading(x, np.full((len(x), 3), 1 / 3, np.float32))  # noqa: E731
+    whole, half = (judge.judged(its, of(features), of(part))["FCD"]["value"] for part in (features, features[::2]))
+    assert whole < 1e-3 and half > 20
+    assert judge.judged(its, of(features), of(features))["FCD extrapolated"]["half"] < 0.5
+
+
 def test_what_a_judge_reads(packed):
     """Any number of images, as they would be saved, at most 500 at a time; the same bytes give the same features."""
     its = judge.unpack(packed, "mine/images.npz", SHAPE, TINY)

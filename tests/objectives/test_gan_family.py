@@ -60,6 +60,24 @@ def test_infogan_s_bound_is_one():
     assert bound(RANDOM.dirichlet(np.ones(4), 5).T) < information
 
 
+def test_invariant_information():
+    """By hand of a joint table; ln K if pairs agree and all are used, 0 if all are of one category or pairs are of
+    different images; the same whichever comes first. The table of one image alone would be 0."""
+    one, other = RANDOM.normal(size=(2, 6, 3))
+    p, q = scipy.special.softmax(one, 1), scipy.special.softmax(other, 1)
+    joint = np.mean([(np.outer(a, b) + np.outer(b, a)) / 2 for a, b in zip(p, q, strict=True)], axis=0)
+    expected = np.sum(joint * np.log(joint / np.outer(joint.sum(1), joint.sum(0))))
+    of = jax.jit(infogan.invariant_information)
+    assert float(of(one, other)) == pytest.approx(expected, rel=1e-4)
+    assert float(of(other, one)) == pytest.approx(expected, rel=1e-4)
+    sure = 200 * np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    assert float(of(sure, sure)) == pytest.approx(np.log(3), rel=1e-5)
+    assert float(of(sure[:1].repeat(6, 0), sure[:1].repeat(6, 0))) == pytest.approx(0, abs=1e-6)
+    assert float(of(sure[[0, 0, 0, 1, 1, 1]], sure[[0, 1, 2, 0, 1, 2]])) < 0.4 * np.log(3)  # of pairs that disagree
+    gradient = jax.grad(infogan.invariant_information)(sure, sure)
+    assert np.isfinite(gradient).all()
+
+
 def test_infogan_codes():
     """Every class with its share and numbers uniform on (-1, 1), not normal, within 4 standard errors."""
     codes = jax.vmap(lambda key: infogan.sample_code(key, [3, 2], 2))(jax.random.split(jax.random.key(0), 6000))

@@ -1,0 +1,50 @@
+"""Small transformations of images that leave what they show as it is, as pure functions of a key.
+
+moved(image, angle, log_scale, shift)      one image, turned, scaled and shifted by bilinear interpolation
+randomly_moved(rng_key, image, ...)        likewise, by random amounts
+"""
+
+import jax
+import jax.numpy as jnp
+
+from bayesjax.types import Array, ArrayLike, PRNGKey
+
+
+def moved(image: Array, angle: ArrayLike, log_scale: ArrayLike, shift: ArrayLike) -> Array:
+    """An image turned about its centre, scaled, and then shifted; beyond the border its edge goes on.
+
+    Args:
+      image: `[height, width, channels]`.
+      angle: in radians, counter-clockwise as the image is seen.
+      log_scale: the image grows by exp(log_scale).
+      shift: (down, right) in pixels, `[2]`.
+    """
+    height, width, _ = image.shape
+    centre = (jnp.array([height, width]) - 1) / 2
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    back = jnp.exp(-jnp.asarray(log_scale)) * jnp.array(
+        [[cos, sin], [-sin, cos]]
+    )  # from where a pixel lands to its own
+    places = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"))
+    offset = places - (centre + jnp.asarray(shift))[:, None, None]
+    rows, columns = jnp.tensordot(back, offset, 1) + centre[:, None, None]
+    of_channel = lambda channel: jax.scipy.ndimage.map_coordinates(channel, [rows, columns], 1, "nearest")  # noqa: E731
+    return jax.vmap(of_channel, in_axes=-1, out_axes=-1)(image)
+
+
+def randomly_moved(
+    rng_key: PRNGKey, image: Array, *, max_angle: float = 0.35, max_log_scale: float = 0.2, max_shift: float = 0.07
+) -> Array:
+    """An image moved by amounts that are uniform between minus and plus their largest.
+
+    Args:
+      rng_key: consumed.
+      image: `[height, width, channels]`.
+      max_angle: in radians.
+      max_log_scale: of the logarithm of the scale.
+      max_shift: as a share of the side along each axis.
+    """
+    angle, log_scale, *shift = jax.random.uniform(rng_key, (4,), minval=-1.0, maxval=1.0)
+    return moved(
+        image, max_angle * angle, max_log_scale * log_scale, max_shift * jnp.stack(shift) * jnp.array(image.shape[:2])
+    )

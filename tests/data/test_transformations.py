@@ -1,0 +1,54 @@
+"""Moved images: against the exact turn, shift and scale of pixels; random movements stay within their bounds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bayesjax import data
+
+IMAGE = np.random.default_rng(0).uniform(size=(7, 7, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def moved():
+    return jax.jit(data.moved)
+
+
+def test_exact_cases(moved):
+    """Nothing; a quarter turn counter-clockwise; a shift down and to the left, the edge going on."""
+    np.testing.assert_allclose(moved(IMAGE, 0.0, 0.0, jnp.zeros(2)), IMAGE, atol=1e-6)
+    np.testing.assert_allclose(moved(IMAGE, jnp.pi / 2, 0.0, jnp.zeros(2)), np.rot90(IMAGE), atol=1e-4)
+    shifted = np.pad(IMAGE, ((1, 0), (0, 2), (0, 0)), mode="edge")[:-1, 2:]
+    np.testing.assert_allclose(moved(IMAGE, 0.0, 0.0, jnp.array([1.0, -2.0])), shifted, atol=1e-5)
+
+
+def test_all_at_once_is_scipy_s(moved):
+    """A turn, a scale and a shift are one matrix; that of the inverse turn gives another image."""
+    angle, log_scale, shift = 0.3, 0.2, np.array([0.7, -1.1])
+
+    def expected(angle):
+        cos, sin = np.cos(angle), np.sin(angle)
+        back = np.exp(-log_scale) * np.array([[cos, sin], [-sin, cos]])
+        offset = 3 - back @ (3 + shift)
+        of_channel = [ndimage.affine_transform(IMAGE[..., c], back, offset, order=1, mode="nearest") for c in (0, 1)]
+        return np.stack(of_channel, axis=-1)
+
+    found = moved(IMAGE, angle, log_scale, shift)
+    np.testing.assert_allclose(found, expected(angle), atol=1e-5)
+    assert np.abs(found - expected(-angle)).max() > 0.1
+
+
+def test_random_movements():
+    """None if no movement is allowed; a shift alone moves the mass by at most that share of the side, both ways."""
+    keys, dot = jax.random.split(jax.random.key(0), 200), np.zeros((11, 11, 1), np.float32)
+    dot[5, 5] = 1
+    still = data.randomly_moved(keys[0], dot, max_angle=0.0, max_log_scale=0.0, max_shift=0.0)
+    np.testing.assert_allclose(still, dot, atol=1e-6)
+    only = jax.jit(jax.vmap(lambda key: data.randomly_moved(key, dot, max_angle=0.0, max_log_scale=0.0, max_shift=0.2)))
+    found = np.asarray(only(keys))[..., 0]
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=1e-5)
+    for axis in (1, 2):
+        centres = (found.sum(axis=axis) * np.arange(11)).sum(axis=1) - 5
+        assert 2.0 < np.abs(centres).max() <= 0.2 * 11 + 1e-4 and abs(centres.mean()) < 0.5
