@@ -80,7 +80,7 @@ PRESETS = {
     for preset in (
         plain,
         dataclasses.replace(plain, preset=f"{plain.preset}_sghmc", kernel="sghmc"),
-        dataclasses.replace(plain, preset=f"{plain.preset}_invariant", invariance_weight=1.0),
+        dataclasses.replace(plain, preset=f"{plain.preset}_invariant", invariance_weight=1.0, continuous_weight=1.0),
     )
 }
 
