@@ -38,6 +38,7 @@ from experiments import common
 
 JUDGES = common.ROOT / "experiments" / "judges"
 SHA256 = {
+    "cifar10": "da7f0c1f5ff77bf17c6f45e0d162d8be5dec4bb329e6750fe2343083fbbd9cb2",
     "digits": "2744ac7de90ee136b40ab11f139ce834feeefcd55a88279b965dd5b3218fab37",
     "fashion_mnist": "b27951cbcca2344a030ca649f37a1a4c2fc4a941a9b941c6acada63da538a890",
     "mnist": "ac5f99cb53fe680241544860877f87f6f7366fce83454751e55837b6f60996da",
