@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bayesjax import checks
 from bayesjax.evaluation.predictive import Estimate, mean_over_points
 from bayesjax.types import ArrayLike
 
@@ -62,8 +63,7 @@ def binned(confidence: np.ndarray, right: np.ndarray, num_bins: int, equal_count
     Raises:
       ValueError: if `num_bins` is not positive.
     """
-    if num_bins < 1:
-        raise ValueError(f"num_bins must be at least 1; got {num_bins}")
+    checks.count(num_bins=num_bins)
     if equal_counts:
         bins = np.empty(len(confidence), int)
         for i, members in enumerate(np.array_split(np.argsort(confidence, kind="stable"), num_bins)):

@@ -235,8 +235,7 @@ def _parzen(samples: ArrayLike, x: ArrayLike, scales: Sequence[float], batch_siz
     if samples.shape[1:] != x.shape[1:] or not len(samples):
         raise ValueError(f"samples must be [n, ...] of x's shape {x.shape[1:]}; got {samples.shape}")
     for scale in scales:
-        if not 0 < float(scale) < math.inf:
-            raise ValueError(f"scale must be positive and finite; got {scale}")
+        checks.positive(scale=scale)
     centre = samples.mean(axis=0)  # smaller numbers, smaller rounding errors
     flat = (samples - centre).reshape(len(samples), -1)
     sd = np.asarray(scales, float)

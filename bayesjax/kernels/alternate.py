@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bayesjax import checks
 from bayesjax.kernels.particles import all_particles
 from bayesjax.types import Array, Given, Kernel, PRNGKey, PyTree
 
@@ -107,8 +108,7 @@ def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], Py
     Raises:
       ValueError: if `num_steps` is not positive.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1; got {num_steps}")
+    checks.count(num_steps=num_steps)
     if num_steps == 1 and part is None:
         return kernel
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.kernels.gradient import value_and_grad
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree
 
@@ -80,8 +80,7 @@ def clip_weights(bound: float) -> optax.GradientTransformation:
     Raises:
       ValueError: if `bound` is not positive.
     """
-    if not bound > 0:
-        raise ValueError(f"bound must be positive; got {bound}")
+    checks.positive(bound=bound)
 
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
         if params is None:

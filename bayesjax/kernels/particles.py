@@ -50,8 +50,8 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None, at_a_t
       ValueError: if `num` or `at_a_time` is not positive; from `init`, if the position is not `num` stacked trees.
     """
     checks.count(num=num)
-    if at_a_time is not None and at_a_time < 1:
-        raise ValueError(f"at_a_time must be at least 1, or None for all; got {at_a_time}")
+    if at_a_time is not None:
+        checks.count(at_a_time=at_a_time)
 
     def init(position: Params, rng_key: PRNGKey) -> Any:
         found = tree.leading_axis(position, "position")

@@ -89,8 +89,8 @@ def rmsprop(
       ValueError: if an argument is outside its range.
     """
     checks.positive(num_data=num_data, epsilon=epsilon)
-    if num_adaptation is not None and num_adaptation < 1:
-        raise ValueError(f"num_adaptation must be at least 1; got {num_adaptation}")
+    if num_adaptation is not None:
+        checks.count(num_adaptation=num_adaptation)
     if not 0 <= decay < 1:
         raise ValueError(f"decay must lie in [0, 1); got {decay}")
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from bayesjax import checks
 from bayesjax.objectives.batch import batch_mean
 from bayesjax.types import Array, Numbered, Params, PRNGKey, PyTree, Schedule
 
@@ -53,8 +54,7 @@ def bayes_by_backprop(
       ValueError: if a count is not positive, `num_samples` is odd with `reflect`, or a number for `kl_weight` is
         negative; by the loss, if `kl_weight` is a function and the batch not `Numbered`.
     """
-    if num_data < 1 or num_samples < 1:
-        raise ValueError(f"num_data and num_samples must be at least 1; got {num_data} and {num_samples}")
+    checks.count(num_data=num_data, num_samples=num_samples)
     if reflect is not None and num_samples % 2:
         raise ValueError(f"num_samples must be even for pairs of draws; got {num_samples}")
     if not callable(kl_weight) and not 0 <= kl_weight < float("inf"):
@@ -108,8 +108,7 @@ def blundell_weights(num_batches: int) -> Schedule:
     Raises:
       ValueError: if `num_batches` is not positive.
     """
-    if num_batches < 1:
-        raise ValueError(f"num_batches must be at least 1; got {num_batches}")
+    checks.count(num_batches=num_batches)
     total = 1 - 2.0**-num_batches
     return lambda step: num_batches * jnp.exp2(-(1.0 + jnp.asarray(step) % num_batches)) / total
 

@@ -17,6 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from bayesjax import checks
 from bayesjax.types import Array, PRNGKey
 
 Translate = Callable[[Array], Array]
@@ -56,8 +57,7 @@ def empty_pool(size: int, shape: tuple[int, ...]) -> ImagePool:
     Raises:
       ValueError: if it has no room.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1; got {size}")
+    checks.count(size=size)
     return ImagePool(jnp.zeros((size, *shape)), jnp.zeros((), jnp.int32))
 
 

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from bayesjax import checks
 from bayesjax.types import Array, Conditional, Distribution, Params, PRNGKey
 
 Objective = Callable[[Params, PRNGKey, Array], tuple[Array, dict[str, Array]]]
@@ -138,8 +139,7 @@ def _sampled_terms(
     Raises:
       ValueError: if `num_samples` is not positive or, when evaluated, a distribution is not over whole vectors.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1; got {num_samples}")
+    checks.count(num_samples=num_samples)
 
     def terms(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Distribution, Array, Array, Array]:
         posterior = encode(params, x)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax import axes, tree
+from bayesjax import axes, checks, tree
 from bayesjax.objectives.batch import batch_mean
 from bayesjax.types import Array, Params, PRNGKey, PyTree
 
@@ -62,12 +62,9 @@ def sharpened(
     Raises:
       ValueError: if a count is not positive, `scale` not positive and finite, or `kl_weight` negative.
     """
-    if num_data < 1 or num_in_batch < 1:
-        raise ValueError(f"num_data and num_in_batch must be at least 1; got {num_data} and {num_in_batch}")
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"scale must be positive and finite; got {scale}")
-    if not 0 <= kl_weight < float("inf"):
-        raise ValueError(f"kl_weight must be non-negative and finite; got {kl_weight}")
+    checks.count(num_data=num_data, num_in_batch=num_in_batch)
+    checks.positive(scale=scale)
+    checks.non_negative(kl_weight=kl_weight)
     log_likelihoods = batch_mean(log_likelihood)
 
     def loss(position: Sharpened, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:

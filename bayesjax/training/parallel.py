@@ -22,6 +22,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from bayesjax import checks
 from bayesjax.axes import DATA, PARTICLE
 from bayesjax.types import Given, Kernel, PRNGKey, PyTree
 
@@ -81,8 +82,7 @@ def spread(
 
     if how not in HOW:
         raise ValueError(f"how must be one of {', '.join(HOW)}; got {how!r}")
-    if data < 1 or particle < 1:
-        raise ValueError(f"data and particle must be at least 1; got {data} and {particle}")
+    checks.count(data=data, particle=particle)
     num, found = data * particle, len(jax.devices() if devices is None else devices)
     if num > found:
         raise ValueError(f"{data} x {particle} devices are asked for and there are {found}")

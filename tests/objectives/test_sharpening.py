@@ -101,7 +101,7 @@ def test_through_the_gradient_or_not():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_in_batch": 0}, "num_data and num_in_batch must be at least 1; got 12 and 0"),
+        ({"num_in_batch": 0}, "num_in_batch must be at least 1; got 0"),
         ({"scale": 0.0}, "scale must be positive and finite; got 0.0"),
         ({"kl_weight": -1.0}, "kl_weight must be non-negative and finite; got -1.0"),
     ],

@@ -334,8 +334,8 @@ def test_run_takes_a_spread_kernel(tmp_path, parts):
     ("make", "message"),
     [
         (lambda: spread(KERNELS["sghmc"], data=16), "16 x 1 devices are asked for and there are 8"),
-        (lambda: spread(KERNELS["sghmc"], data=0), "at least 1; got 0 and 1"),
-        (lambda: training.data_parallel(KERNELS["sghmc"], 0), "at least 1; got 0 and 1"),
+        (lambda: spread(KERNELS["sghmc"], data=0), "data must be at least 1; got 0"),
+        (lambda: training.data_parallel(KERNELS["sghmc"], 0), "data must be at least 1; got 0"),
         (lambda: spread(KERNELS["sghmc"], data=2, how="gspmd"), "shard_map, pmap; got 'gspmd'"),
         (lambda: spread(kernels.particles(KERNELS["sghmc"], 4), data=2, particle=2, how="pmap"), "pmap has one axis"),
         (lambda: training.particle_parallel(KERNELS["sghmc"], 2), "no particles to spread"),
