@@ -51,11 +51,13 @@ class Networks(NamedTuple):
 
     Attributes:
       init: `rng_key -> {player: params}`.
-      make: `(generator's params, rng_key, num) -> examples [num, ...]`.
+      decode: `(generator's params, noise [num, latent_dim]) -> examples [num, ...]`.
+      make: `(generator's params, rng_key, num) -> examples [num, ...]`, of noise of its own.
       rate: `(discriminator's params, examples [n, ...]) -> [n]`, a logit or a critic's number.
     """
 
     init: Callable[[PRNGKey], dict[str, Params]]
+    decode: Callable[[Params, Array], Array]
     make: Callable[[Params, PRNGKey, int], Array]
     rate: Callable[[Params, Array], Array]
 
@@ -83,10 +85,12 @@ def networks(config: Any, variant: Variant, shape: tuple[int, ...]) -> Networks:
 
     init = gan_players.initial(generator, discriminator, config.latent_dim, flat)
 
-    def make(params: Params, rng_key: PRNGKey, num: int) -> Array:
-        noise = models.latent_noise(rng_key, num, config.latent_dim, "normal")
-        made = generator.apply({"params": params}, noise).reshape(num, *shape)
+    def decode(params: Params, noise: Array) -> Array:
+        made = generator.apply({"params": params}, noise).reshape(len(noise), *shape)
         return jnp.tanh(made) if is_flat and is_image else made
+
+    def make(params: Params, rng_key: PRNGKey, num: int) -> Array:
+        return decode(params, models.latent_noise(rng_key, num, config.latent_dim, "normal"))
 
     apply = models.spectrally_normalised(discriminator.apply) if variant.is_normalised else discriminator.apply
 
@@ -95,7 +99,15 @@ def networks(config: Any, variant: Variant, shape: tuple[int, ...]) -> Networks:
             params = jax.tree.map(lambda w: jnp.clip(w, -config.clip, config.clip), params)
         return apply({"params": params}, x.reshape(-1, *flat))[:, 0]
 
-    return Networks(init, make, rate)
+    return Networks(init, decode, make, rate)
+
+
+def walk(rng_key: PRNGKey, num: int, latent_dim: int) -> Array:
+    """Noises from one draw to another, `[num, latent_dim]`, along an arc: each is as probable as a draw, which those on
+    the straight line between two are not."""
+    one, other = models.latent_noise(rng_key, 2, latent_dim, "normal")
+    angle = jnp.linspace(0, jnp.pi / 2, num)[:, None]
+    return jnp.cos(angle) * one + jnp.sin(angle) * other
 
 
 def losses(config: Any, variant: Variant, net: Networks) -> dict[str, Density]:

@@ -83,6 +83,11 @@ PRESETS = {
         dataclasses.replace(plain, preset=f"{plain.preset}_invariant", invariance_weight=1.0, continuous_weight=1.0),
     )
 }
+# What categories share is measured in a batch, and one of 64 has too few images of each: 12 and 16 % of training images
+# wrong in two games of 5000 steps.
+PRESETS["mnist_invariant"] = dataclasses.replace(
+    PRESETS["mnist_invariant"], batch_size=128, num_steps=4000, num_seeds=1
+)
 
 if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,17 @@ def test_clipped_and_normalised_critics_are_what_they_say():
         assert not np.allclose(plain.rate(params, X), plain.rate(grown, X), rtol=0.1)
 
 
+def test_a_walk_between_noises_stays_where_noise_is():
+    """Its ends are two independent draws, and all along it noise has variance 1, within 5 standard errors (false alarms
+    below 1e-5); halfway along a straight line it would have 1/2."""
+    walks = jax.vmap(lambda key: gan_networks.walk(key, 5, 2))(jax.random.split(jax.random.key(0), 2000))
+    error = math.sqrt(2 / 4000)  # of a mean of 4000 squares
+    np.testing.assert_allclose((walks**2).mean(axis=(0, 2)), np.ones(5), atol=5 * error)
+    assert abs(float((walks[:, 0] * walks[:, -1]).mean())) < 5 / math.sqrt(4000)
+    straight = (walks[:, 0] + walks[:, -1]) / 2
+    assert float((straight**2).mean()) < 1 - 5 * error
+
+
 def test_generate_takes_turns_among_draws():
     """Of four draws, six samples: 0, 1, 2, 3, 0, 1; of more draws than samples, those spread evenly."""
     make = lambda params, rng_key, num: jnp.full((num, 1), params)  # noqa: E731
@@ -88,7 +100,7 @@ def test_a_bayesian_run_leaves_its_table_and_resumes(tmp_path, capsys):
     assert {"r1 modes", "r1 high quality", "r1 diversity", "r1 swing"} < set(results["metrics"])
     assert len(results["metrics"]["r1 modes"]["values"]) == 2
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {
-        "samples.png", "diversity.png", "swing.png",
+        "samples.png", "training-r1.png", "diversity.png", "swing.png",
     }  # fmt: skip
     assert "| r1   | sghmc  |" in capsys.readouterr().out
     (tmp_path / "run" / "parts" / "r1.json").unlink()  # the run was cut off after its last step
@@ -109,6 +121,7 @@ def test_images_are_judged_beside_training_images(tmp_path, monkeypatch, images)
     metrics = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
     assert metrics["real FCD"]["value"] < metrics["minimax FCD"]["value"]
     assert metrics["minimax FCD"]["num_fake"] == 20
+    assert {"interpolation.png", "training-minimax.png"} < {each.name for each in (tmp_path / "run/figures").iterdir()}
 
 
 RECIPE = judge.Recipe()
