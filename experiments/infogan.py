@@ -7,7 +7,8 @@ GAN", NIPS 2017.
     python -m experiments.infogan                          quick: digits, under a minute
     python -m experiments.infogan --preset mnist           smaller networks, a budget for one core (mnist_sghmc)
     python -m experiments.infogan --preset paper           the paper's networks and steps, for a GPU (paper_sghmc)
-    python -m experiments.infogan --preset mnist_invariant categories that small movements do not change
+    python -m experiments.infogan --preset paper_invariant categories that small movements do not change (also quick_,
+                                                           and mnist_invariant with larger batches)
     python -m experiments.infogan --dataset mnist.npz --judge none
 
 The code is one of --num-codes categories and --num-continuous numbers; I_Q, in nats, of the categorical code is shown
@@ -30,6 +31,7 @@ image, moved a little, have in common (Ji et al., "Invariant information cluster
 "Elastic-InfoGAN", NeurIPS 2020, had the thought first in this game): still without a label.
 
 Expected: the paper's 5 % is of codes that have a class each. quick: an error near 27 % on digits, 10 classes found.
+paper: 13 to 19 % in three games of two minutes of an H200 each; paper_invariant: 1.3 to 2.7 %.
 """
 
 import dataclasses
@@ -83,8 +85,7 @@ PRESETS = {
         dataclasses.replace(plain, preset=f"{plain.preset}_invariant", invariance_weight=1.0, continuous_weight=1.0),
     )
 }
-# What categories share is measured in a batch, and one of 64 has too few images of each: 12 and 16 % of training images
-# wrong in two games of 5000 steps.
+# What images and moved images share is measured in a batch, and one of 64 overstates it by a third of a nat.
 PRESETS["mnist_invariant"] = dataclasses.replace(
     PRESETS["mnist_invariant"], batch_size=128, num_steps=4000, num_seeds=1
 )

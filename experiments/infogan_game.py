@@ -77,7 +77,10 @@ def draw(config: Any, rng_key: PRNGKey, num: int) -> tuple[Array, infogan.Code]:
 
 
 def losses(config: Any, net: Networks) -> dict[str, Density]:
-    """Of both players, means per example; beside them what Q has read: nats, and R^2 of the continuous codes."""
+    """Of both players, means per example; beside them what Q has read: nats, and R^2 of the continuous codes.
+
+    The information that moved images share is of a batch and no mean: times N, for a sampler, it has a batch's bias.
+    """
     game = adversarial.NON_SATURATING
 
     def read(head: infogan.CodeHead, code: infogan.Code) -> tuple[Array, dict[str, Array]]:
@@ -100,7 +103,8 @@ def losses(config: Any, net: Networks) -> dict[str, Density]:
         information, said = read(head, code)
         value = game.discriminator(of_real, of_fake).mean() - information
         if config.invariance_weight:
-            shared = shared_by_moved(params, jax.random.fold_in(rng_key, 1), given.data, of_data)
+            key = jax.random.fold_in(rng_key, 1)  # not of a split: without the weight a game is what it was
+            shared = shared_by_moved(params, key, given.data, of_data)
             value -= config.invariance_weight * shared
             said["invariant"] = shared
         return value, {"real": of_real.mean(), "fake": of_fake.mean(), **said}

@@ -78,7 +78,7 @@ def clip_weights(bound: float) -> optax.GradientTransformation:
     Source: Arjovsky, Chintala & Bottou, "Wasserstein GAN", 2017, algorithm 1.
 
     Raises:
-      ValueError: if `bound` is not positive.
+      ValueError: if `bound` is not positive and finite.
     """
     checks.positive(bound=bound)
 

@@ -90,7 +90,8 @@ def invariant_information(one: Array, other: Array) -> Array:
 
     P(c, c') is the mean of Q(c | x) Q(c' | x') over the batch, made symmetric. Information is H(c) - H(c | c'): at most
     ln K, where all categories are used alike and each image of a pair tells that of the other; 0 if all are of one
-    category, or Q does not tell them apart. A small batch overstates it, by about (K - 1)^2 / (2 num) nats at 0.
+    category, or Q says the same of all. A small batch overstates it, by about K (K - 1) / (4 num) nats where Q is sure
+    and pairs are unrelated.
     Source: Ji, Henriques & Vedaldi, "Invariant information clustering for unsupervised image classification and
     segmentation", ICCV 2019, equation 3.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesjax.objectives import infogan as infogan_objective
 from bayesjax.objectives.infogan import Code
 from bayesjax.types import Given
 from experiments import infogan, infogan_game, labelled_images, tables
@@ -85,11 +86,14 @@ def test_a_code_that_small_movements_do_not_change():
         params, losses = jax.tree.map(lambda w: 30 * w, net.init(jax.random.key(1))), infogan_game.losses(config, net)
         of = lambda player, other: losses[player](params[player], key, Given(x, {other: params[other]}))  # noqa: E731
         value, said = of("discriminator", "generator")
-        return float(value), float(of("generator", "discriminator")[0]), said
+        head = net.say(params["discriminator"], x)[1]
+        unmoved = float(infogan_objective.invariant_information(head.logits[0], head.logits[0]))
+        return float(value), float(of("generator", "discriminator")[0]), said, unmoved
 
-    (plain, of_generator, without), (value, same, said) = lost(0.0), lost(2.0)
+    (plain, of_generator, without, _), (value, same, said, unmoved) = lost(0.0), lost(2.0)
     assert "invariant" not in without and 1e-3 < said["invariant"] < math.log(3)
     assert value == pytest.approx(plain - 2 * float(said["invariant"]), abs=1e-5) and same == of_generator
+    assert abs(float(said["invariant"]) - unmoved) > 1e-4  # of the same images, not moved, it is another
 
 
 def test_a_traversal_moves_one_code_at_a_time():

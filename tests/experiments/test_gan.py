@@ -66,6 +66,7 @@ def test_a_walk_between_noises_stays_where_noise_is():
     error = math.sqrt(2 / 4000)  # of a mean of 4000 squares
     np.testing.assert_allclose((walks**2).mean(axis=(0, 2)), np.ones(5), atol=5 * error)
     assert abs(float((walks[:, 0] * walks[:, -1]).mean())) < 5 / math.sqrt(4000)
+    np.testing.assert_allclose(walks[:, 2], (walks[:, 0] + walks[:, -1]) / math.sqrt(2), atol=1e-5)
     straight = (walks[:, 0] + walks[:, -1]) / 2
     assert float((straight**2).mean()) < 1 - 5 * error
 
