@@ -44,7 +44,8 @@ SMALL = {  # flags of a tiny run, and a metric that it leaves
         "nuts distance of f",
     ),
     "hmc_regression": (
-        ("--hidden", 3, "--num-warmup", 20, "--num-draws", 20, "--num-integration-steps", 2), "hmc largest r hat",
+        ("--num-splits", 2, "--hidden", 3, "--num-warmup", 20, "--num-draws", 20, "--num-integration-steps", 2),
+        "hmc largest r hat",
     ),
 }  # fmt: skip
 
@@ -112,6 +113,7 @@ def test_a_given_reference(tmp_path, capsys):
             "split must lie in 0 .. 19; got 20",
         ),
         ("hmc_regression", ("--num-draws", "3"), "--num-draws must be at least 20; got 3"),
+        ("hmc_regression", ("--num-splits", "99"), "--num-splits must be at most [0-9]+, those of diabetes; got 99"),
         ("bnn_posterior", ("--num-chains", "5"), "--num-chains must be even and at least 4; got 5"),
     ],
 )
