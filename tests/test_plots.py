@@ -19,8 +19,14 @@ def pixels(path):
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     with Image.open(path) as image:
         array = np.asarray(image.convert("RGB"))
-    assert min(array.shape[:2]) > 50 and len(np.unique(array.reshape(-1, 3), axis=0)) > 5
+    assert min(array.shape[:2]) > 50 and len(colours(array)) > 5
     return array
+
+
+def colours(picture):
+    """The different colours of a picture, `[num, 3]`: of whole numbers, which numpy sorts 50 times as fast as triples."""
+    found = np.unique(picture.astype(int) @ (65536, 256, 1))
+    return np.stack([found // 65536, found // 256 % 256, found % 256], axis=1)
 
 
 @pytest.mark.parametrize("log_y", [False, True])
@@ -56,9 +62,9 @@ def test_image_grid(tmp_path, channels):
     rows[0, :, :, :, 0] = 1.0
     rows[1, 0] = 7.0  # out of range: clipped, not wrapped
     picture = pixels(plots.image_grid(tmp_path / "grid.png", rows, row_names=["a", "b"], title="rows"))
-    colours = {tuple(colour) for colour in np.unique(picture.reshape(-1, 3), axis=0)}
-    assert (0, 0, 0) in colours and (255, 255, 255) in colours
-    assert ((255, 0, 0) in colours) == (channels == 3)
+    found = {tuple(colour) for colour in colours(picture)}
+    assert (0, 0, 0) in found and (255, 255, 255) in found
+    assert ((255, 0, 0) in found) == (channels == 3)
 
 
 def test_no_global_state():
