@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 
 import jax
 import pytest
@@ -15,16 +14,9 @@ def pytest_configure(config):
     """Compiling is most of `make test`, so there with little optimisation; `make test-slow` has all of it.
 
     XLA's fusion emitters double the time that its CPU backend takes for a program. An unknown flag ends the process, so
-    it is set for the version that has been tried. What one process of pytest-xdist has compiled the others read.
+    it is set for the version that has been tried.
     """
     if config.option.markexpr == "not slow":
-        if not hasattr(config, "workerinput"):  # the first process, whose environment the others get
-            folder = tempfile.TemporaryDirectory(prefix="compiled")
-            config.add_cleanup(folder.cleanup)
-            os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
-            os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-            jax.config.update("jax_compilation_cache_dir", folder.name)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
         jax.config.update("jax_disable_most_optimizations", True)
         if jax.__version_info__[:2] == (0, 10):
