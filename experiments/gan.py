@@ -193,7 +193,7 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
         seen = looks[:, game].reshape(*looks.shape[:1], NUM_LOOKED_AT, -1)
         along = {"diversity": [health.diversity(real, each) for each in seen], "swing": health.swing(seen).tolist()}
         result["games"].append({"judged": about.judged(samples), **along})
-    moments = np.unique(np.linspace(0, len(looks) - 1, min(NUM_MOMENTS, len(looks))).round().astype(int))
+    moments = gan_players.spread_evenly(len(looks), NUM_MOMENTS)
     training = looks[moments] if len(about.train.shape) == 2 else looks[moments, 0, :NUM_COLUMNS]
     last = jax.tree.map(lambda leaf: leaf[-1, 0], draws)
     way = gan_networks.walk(jax.random.fold_in(look_key, 1), NUM_COLUMNS, config.latent_dim)
@@ -233,20 +233,22 @@ def draw(run: common.Experiment, about: Subject, names: list[str]) -> None:
     for name in names:
         with np.load(run.out / "parts" / f"samples-{name}.npz") as arrays:
             pictures[name] = dict(arrays)
-    steps = {name: [f"step {step}" for step in each["steps"]] for name, each in pictures.items()}
     if len(shape) == 3:
-        for what in ("samples", "interpolation"):
-            rows = [each[what][0] if what == "samples" else each[what] for each in pictures.values()]
-            rows = (np.stack([each[:NUM_COLUMNS] for each in rows]) + 1) / 2
-            plots.image_grid(figures / f"{what}.png", rows, row_names=names)
+        rows = {
+            "samples": [each["samples"][0, :NUM_COLUMNS] for each in pictures.values()],
+            "interpolation": [each["interpolation"] for each in pictures.values()],
+        }
+        for what, images in rows.items():
+            plots.image_grid(figures / f"{what}.png", (np.stack(images) + 1) / 2, row_names=names)
         for name, each in pictures.items():
-            plots.image_grid(figures / f"training-{name}.png", (each["training"] + 1) / 2, row_names=steps[name])
+            steps = [f"step {step}" for step in each["steps"]]
+            plots.image_grid(figures / f"training-{name}.png", (each["training"] + 1) / 2, row_names=steps)
     elif shape == (2,):
         plots.scatter_by_group(
             figures / "samples.png", {name: each["samples"] for name, each in pictures.items()}, about.train
         )
         for name, each in pictures.items():
-            panels = dict(zip(steps[name], each["training"], strict=True))
+            panels = {f"step {step}": seen for step, seen in zip(each["steps"], each["training"], strict=True)}
             plots.scatter_by_group(figures / f"training-{name}.png", panels, about.train)
 
 

@@ -223,6 +223,11 @@ def play(
     return Played(position, drawn[0], drawn[1], aux, looks, np.concatenate(steps), seconds)
 
 
+def spread_evenly(available: int, num: int) -> np.ndarray:
+    """`num` places among so many, the first and the last with them; all if there are no more."""
+    return np.linspace(0, available - 1, min(available, num)).round().astype(int)
+
+
 def generate(make: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_key: PRNGKey, num: int) -> np.ndarray:
     """`num` samples of stacked generators, as many of each, taking turns.
 
@@ -233,7 +238,7 @@ def generate(make: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_k
       num: of samples.
     """
     num_draws = jax.tree.leaves(draws)[0].shape[0]
-    chosen = np.linspace(0, num_draws - 1, min(num_draws, num)).round().astype(int)
+    chosen = spread_evenly(num_draws, num)
     share = -(-num // len(chosen))
     keys = jax.random.split(rng_key, len(chosen))
     one = jax.jit(lambda params, key: make(params, key, share))

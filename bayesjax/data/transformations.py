@@ -28,9 +28,8 @@ def moved(image: Array, angle: ArrayLike, log_scale: ArrayLike, shift: ArrayLike
     height, width, _ = image.shape
     centre = (jnp.array([height, width]) - 1) / 2
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    back = jnp.exp(-jnp.asarray(log_scale)) * jnp.array(
-        [[cos, sin], [-sin, cos]]
-    )  # from where a pixel lands to its own
+    # From where a pixel lands back to its own place.
+    back = jnp.exp(-jnp.asarray(log_scale)) * jnp.array([[cos, sin], [-sin, cos]])
     places = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"))
     offset = places - (centre + jnp.asarray(shift))[:, None, None]
     rows, columns = jnp.tensordot(back, offset, 1) + centre[:, None, None]
@@ -60,6 +59,5 @@ def randomly_moved(
     """
     checks.non_negative(max_angle=max_angle, max_log_scale=max_log_scale, max_shift=max_shift)
     angle, log_scale, *shift = jax.random.uniform(rng_key, (4,), minval=-1.0, maxval=1.0)
-    return moved(
-        image, max_angle * angle, max_log_scale * log_scale, max_shift * jnp.stack(shift) * jnp.array(image.shape[:2])
-    )
+    pixels = max_shift * jnp.stack(shift) * jnp.array(image.shape[:2])
+    return moved(image, max_angle * angle, max_log_scale * log_scale, pixels)

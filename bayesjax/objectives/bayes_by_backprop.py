@@ -57,8 +57,8 @@ def bayes_by_backprop(
     checks.count(num_data=num_data, num_samples=num_samples)
     if reflect is not None and num_samples % 2:
         raise ValueError(f"num_samples must be even for pairs of draws; got {num_samples}")
-    if not callable(kl_weight) and not 0 <= kl_weight < float("inf"):
-        raise ValueError(f"kl_weight must be non-negative and finite; got {kl_weight}")
+    if not callable(kl_weight):
+        checks.non_negative(kl_weight=kl_weight)
     log_likelihoods = batch_mean(log_likelihood)
 
     def at(variational: Params, weights: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, Array, PyTree]:

@@ -63,8 +63,7 @@ def negative_elbo(
     Raises:
       ValueError: if an option is out of range or, when evaluated, there is no closed form.
     """
-    if not 0 <= beta < math.inf:
-        raise ValueError(f"beta must be non-negative and finite; got {beta}")
+    checks.non_negative(beta=beta)
     if kl not in KL:
         raise ValueError(f"kl must be one of {', '.join(KL)}; got {kl!r}")
     if gradient not in GRADIENTS:

@@ -17,6 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from bayesjax import checks
 from bayesjax.types import Array, PRNGKey
 
 
@@ -70,8 +71,7 @@ def noisy_logits_log_likelihood(
     Raises:
       ValueError: if `num_samples` is not positive.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1; got {num_samples}")
+    checks.count(num_samples=num_samples)
     chex.assert_rank([logits, label], [1, 0])
     noise = jax.random.normal(rng_key, (num_samples, *logits.shape), logits.dtype)
     log_probabilities = categorical_log_likelihood(logits + jnp.exp(0.5 * log_variance) * noise, label)

@@ -103,6 +103,7 @@ def invariant_information(one: Array, other: Array) -> Array:
     joint = jax.nn.softmax(one).T @ jax.nn.softmax(other) / len(one)
     joint = (joint + joint.T) / 2
     of_one = joint.sum(axis=1)  # and, being symmetric, of the other
+    # Not `divergences.kl_categorical` of the table and its margins' product: that underflows if a category is unused.
     tiny = jnp.finfo(joint.dtype).tiny
     log = lambda p: jnp.log(jnp.maximum(p, tiny))  # noqa: E731
     return jnp.sum(joint * (log(joint) - log(of_one)[:, None] - log(of_one)))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.posteriors.mean_field import MeanFieldParams, Moments, Perturbed, entropy, scales
 from bayesjax.posteriors.priors import fan_in_scales
 from bayesjax.types import Array, Params, Prior
@@ -29,7 +29,7 @@ def kl_to_gaussian(scale: float = 1.0) -> Divergence:
     Raises:
       ValueError: if `scale` is not positive and finite.
     """
-    _check_scale(scale)
+    checks.positive(scale=scale)
     return _to_gaussians(lambda params: jax.tree.map(lambda _: scale, params))
 
 
@@ -39,7 +39,7 @@ def kl_to_fan_in_gaussian(scale: float = 1.0) -> Divergence:
     Raises:
       ValueError: if `scale` is not positive and finite.
     """
-    _check_scale(scale)
+    checks.positive(scale=scale)
     return _to_gaussians(lambda params: fan_in_scales(params, scale))
 
 
@@ -66,7 +66,7 @@ def kl_to_laplace(scale: float = 1.0) -> Divergence:
     Raises:
       ValueError: if `scale` is not positive and finite.
     """
-    _check_scale(scale)
+    checks.positive(scale=scale)
 
     def divergence(variational: MeanFieldParams, weights: Params) -> Array:
         del weights
@@ -135,8 +135,3 @@ def by_path(divergences: Mapping[str, Divergence]) -> Divergence:
         return total
 
     return divergence
-
-
-def _check_scale(scale: float) -> None:
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"scale must be positive and finite; got {scale}")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.posteriors.softplus import inverse_softplus, softplus
 from bayesjax.types import Array, Params, PRNGKey
 
@@ -83,8 +83,7 @@ def mean_field(scale: float = 0.05) -> MeanField:
     Raises:
       ValueError: if `scale` is not positive and finite.
     """
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"scale must be positive and finite; got {scale}")
+    checks.positive(scale=scale)
 
     def init(params: Params) -> MeanFieldParams:
         return MeanFieldParams(params, jax.tree.map(lambda w: jnp.full_like(w, inverse_softplus(scale)), params))
