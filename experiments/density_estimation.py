@@ -51,13 +51,13 @@ class Config(common.RunFlags):
     """Held-out ones; as many of the quantile transforms and linear maps."""
     batch_size: int = 256
     """Draws of each target in a step."""
-    num_steps: int = 300
+    num_steps: int = 200
     """Steps of Adam."""
     learning_rate: float = 1e-2
     """Adam's; it falls to 0 along a cosine."""
     num_compared: int = 300
     """Draws of a flow and of the truth in the two-sample test, the first held-out ones."""
-    grid_size: int = 500
+    grid_size: int = 300
     """Points along each axis of the square on which densities are integrated."""
 
 

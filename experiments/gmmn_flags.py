@@ -30,7 +30,7 @@ class Config(common.RunFlags):
     """Likewise in code space."""
     batch_size: int = 200
     """Images in a step, and as many samples."""
-    num_steps: int = 400
+    num_steps: int = 300
     """Of the optimiser."""
     learning_rate: float = 3e-3
     """The optimiser's; Adam's falls to 0 along a cosine."""
@@ -40,7 +40,7 @@ class Config(common.RunFlags):
     """The share of its steps after which sgd goes on with a tenth of its rate and a tenth of its friction."""
     warmup: str = "adam"
     """The optimiser from whose end samplers start, adam or sgd."""
-    sampling_steps: int = 100
+    sampling_steps: int = 60
     """Of a sampler."""
     num_draws: int = 10
     """Kept from the second half of them."""
@@ -56,7 +56,7 @@ class Config(common.RunFlags):
     """Widths of the auto-encoder from its first hidden layer to the code."""
     code_dropout: tuple[float, ...] = (0.0, 0.0)
     """Of the inputs of each encoder layer."""
-    code_steps: int = 1000
+    code_steps: int = 600
     """Steps of Adam of the auto-encoder, on 100 images each."""
     code_rate: float = 1e-2
     """Adam's there; it falls to 0 along a cosine."""

@@ -64,7 +64,7 @@ class Config(gan_flags.PlayerFlags):
     """Of the convolutions."""
 
 
-QUICK = Config(batch_size=32, num_steps=500, average=0.99, generator_learning_rate=1e-3,
+QUICK = Config(batch_size=32, num_steps=400, average=0.99, generator_learning_rate=1e-3,
                discriminator_learning_rate=1e-3, decay_from=0.5)  # fmt: skip
 LABELS = replace(QUICK, preset="labels", num_labelled=(25, 50, 100, 1000), num_label_draws=5, num_steps=1000)
 MNIST = replace(QUICK, preset="mnist", dataset="mnist", batch_size=64, num_steps=800, latent_dim=64, kernel_size=5,

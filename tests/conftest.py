@@ -13,14 +13,15 @@ jax.config.update("jax_num_cpu_devices", 8)  # for tests/training/test_parallel.
 def pytest_configure(config):
     """Compiling is most of `make test`, so there with little optimisation; `make test-slow` has all of it.
 
-    XLA's fusion emitters double the time that its CPU backend takes for a program. An unknown flag ends the process, so
-    it is set for the version that has been tried.
+    XLA's fusion emitters double the time that its CPU backend takes for a program, and cutting it in parts for many
+    cores adds a third. An unknown flag ends the process, so they are set for the version that has been tried.
     """
     if config.option.markexpr == "not slow":
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
         jax.config.update("jax_disable_most_optimizations", True)
         if jax.__version_info__[:2] == (0, 10):
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+            flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 
 
 def pytest_collection_modifyitems(items):

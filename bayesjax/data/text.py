@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bayesjax import checks
 from bayesjax.data.dataset import DataUnavailable, UnknownDataset, data_folder
 
 END = "<eos>"
@@ -71,10 +72,9 @@ def windows(words: np.ndarray, num_streams: int, length: int) -> np.ndarray:
       `[num_windows, length + 1, num_streams]`: inputs are all but the last time, targets all but the first.
 
     Raises:
-      ValueError: if the text is too short for one window.
+      ValueError: if the text is too short for one window, or a count is below 1.
     """
-    if num_streams < 1 or length < 1:
-        raise ValueError(f"num_streams and length must be at least 1; got {num_streams} and {length}")
+    checks.count(num_streams=num_streams, length=length)
     num_windows = (len(words) // num_streams - 1) // length
     if num_windows < 1:
         raise ValueError(

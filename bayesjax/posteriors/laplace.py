@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 
@@ -65,8 +66,7 @@ def last_layer_laplace(
             f"features must be [num, {num_features}] and bias [{num_outputs}] for a kernel {kernel.shape}; "
             f"got {features.shape} and {bias.shape}"
         )
-    if min(prior_precision) <= 0:
-        raise ValueError(f"prior_precision must be positive; got {prior_precision}")
+    checks.positive(prior_precision=np.asarray(prior_precision))
     if tree.leading_axis(targets, "targets") != len(features):
         raise ValueError(f"targets must have one entry for each of {len(features)} rows of features")
 

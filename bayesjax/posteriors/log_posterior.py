@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from bayesjax import axes, tree
+from bayesjax import axes, checks, tree
 from bayesjax.types import Array, Density, Params, Prior, PRNGKey, PyTree
 
 
@@ -47,9 +47,8 @@ def log_posterior(
     Raises:
       ValueError: if `num_data` or `chunk_size` is not positive.
     """
-    for name, value in {"num_data": num_data, "chunk_size": chunk_size}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}")
+    given = {"num_data": num_data, "chunk_size": chunk_size}
+    checks.count(**{name: value for name, value in given.items() if value is not None})
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         keys = axes.own_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)
@@ -84,8 +83,7 @@ def from_loss(loss: Density, log_prior: Prior, num_data: float) -> Density:
     Raises:
       ValueError: if `num_data` is not positive.
     """
-    if not num_data > 0:
-        raise ValueError(f"num_data must be positive; got {num_data}")
+    checks.positive(num_data=num_data)
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         value, aux = tree.value_and_aux(loss(params, rng_key, batch))
@@ -104,8 +102,7 @@ def as_loss(logdensity: Density, num_data: float) -> Density:
     Raises:
       ValueError: if `num_data` is not positive.
     """
-    if not num_data > 0:
-        raise ValueError(f"num_data must be positive; got {num_data}")
+    checks.positive(num_data=num_data)
 
     def loss(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         value, aux = tree.value_and_aux(logdensity(params, rng_key, batch))

@@ -64,6 +64,7 @@ def test_a_run_leaves_its_table_and_resumes(case, tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "results.json").read_text())["metrics"] == first
 
 
+@pytest.mark.slow
 def test_a_given_reference(tmp_path, capsys):
     """Judged by the predictive of one half of its chains, as a file, HMC's all are half as far as the other half was,
     with all its passes, and a mode as far as before. Files of other test points or classes, or of a curve, are refused.

@@ -79,7 +79,7 @@ def watched(s, density):
 SETTINGS = {"small step": Setting(0.4), "large step": Setting(1.1), "cold": Setting(0.8, 0.1)}
 
 
-@pytest.mark.parametrize("density", [gaussian, gaussian_of_batch])
+@pytest.mark.parametrize("density", [gaussian, pytest.param(gaussian_of_batch, marks=pytest.mark.slow)])
 def test_the_target_is_exact_at_any_step_size(density):
     """Second moments are T / precision, the mean of exp(-energy error / T) is 1, and both temperatures are T.
 

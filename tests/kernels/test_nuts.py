@@ -21,6 +21,7 @@ def make(s):
     return nuts(gaussian, step_size=s.eta, temperature=s.temperature, max_num_doublings=4)
 
 
+@pytest.mark.slow
 def test_the_target_is_exact_at_any_step_size(compile_fully):
     """Second moments are T / precision within 4 standard errors. False alarms: 12 comparisons at 6.3e-5.
 

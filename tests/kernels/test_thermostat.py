@@ -81,6 +81,7 @@ def test_a_step_size_may_fall_to_zero():
     assert info.kinetic_temperature[-50:].mean() == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_batches_have_to_be_independent():
     """Means of N(theta, 10^2) data from batches of 5 of 100: the posterior's variance within 4 standard errors, and 3 %
     for the step, if batches are drawn with replacement (false alarms 6.3e-5).

@@ -203,6 +203,7 @@ def kernel_and_start(model, example):
     return kernel, kernel.init(model.init(jax.random.key(0), example)["params"], jax.random.key(1))
 
 
+@pytest.mark.slow
 def test_learns_digits_alike_on_one_device_and_two():
     """300 steps on binarised digits: better than independent pixels, whose code length is their entropy; and the first
     steps are the same on two devices, to the rounding of sums (the noise is that of each example's place)."""

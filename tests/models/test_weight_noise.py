@@ -51,7 +51,7 @@ def compare(found, reference):
     return differs.max(), found.var(0).sum() / reference.var(0).sum()
 
 
-@pytest.mark.parametrize("estimator", ["flipout", "local_reparameterisation"])
+@pytest.mark.parametrize("estimator", [pytest.param("flipout", marks=pytest.mark.slow), "local_reparameterisation"])
 def test_dense_layers_have_the_gradients_of_drawn_weights_with_less_variance(estimator):
     """42 means within 4.5 standard errors: a false alarm in 3.5e3 seeds. Noise of half the size is refused."""
     module = nn.Sequential([nn.Dense(4), jnp.tanh, nn.Dense(1)])

@@ -33,6 +33,7 @@ def test_score_function_has_the_gradient_of_the_draws_and_more_variance(make):
     assert (by_score.var(axis=0)[of_encoder] > 2 * by_draws.var(axis=0)[of_encoder]).all()
 
 
+@pytest.mark.slow
 def test_full_variational_bayes():
     """Appendix F: a posterior over the decoder's weights too is Bayes by Backprop with the ELBO as log likelihood.
 

@@ -61,7 +61,7 @@ def test_gradient_at_is_that_of_all_data():
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("distance", [0.0, 0.1, 8.0])
+@pytest.mark.parametrize("distance", [0.0, pytest.param(0.1, marks=pytest.mark.slow), 8.0])
 def test_unbiased_and_of_less_variance_near_the_anchor(corrected, distance):
     """The mean over all batches is the plain one; the variance is 0.01 of it at the mode and more far away."""
     params = near(distance)

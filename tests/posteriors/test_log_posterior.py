@@ -221,5 +221,5 @@ def test_minus_the_loss_of_all_data_is_a_log_posterior():
     back = posteriors.as_loss(posteriors.from_loss(loss, lambda params: jnp.zeros(()), NUM_DATA), NUM_DATA)
     np.testing.assert_allclose(back(params, key, data)[0], loss(params, key, data)[0], rtol=1e-6)
     for of in (lambda num: posteriors.from_loss(loss, prior, num), lambda num: posteriors.as_loss(loss, num)):
-        with pytest.raises(ValueError, match="num_data must be positive; got 0"):
+        with pytest.raises(ValueError, match="num_data must be positive and finite; got 0"):
             of(0)

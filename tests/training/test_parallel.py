@@ -18,7 +18,7 @@ from bayesjax.training.parallel import divide, spread
 from bayesjax.types import Given
 
 NUM_DATA, NUM_STEPS, TOLERANCE = 160, 10, 2e-5
-KEY = jax.random.key(0)
+KEY, SLOW = jax.random.key(0), pytest.mark.slow
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 
@@ -51,6 +51,7 @@ KERNELS = {
     "sgld": kernels.sgld(LOG_POSTERIOR, step_size=1e-3),
     "sgnht": kernels.sgnht(LOG_POSTERIOR, step_size=1e-3),
 }
+WAYS = [(8, "shard_map"), (2, "pmap"), *(pytest.param(*way, marks=SLOW) for way in ((2, "shard_map"), (8, "pmap")))]
 
 
 def steps(kernel, position, given):
@@ -93,8 +94,7 @@ def on_one_device():
     return {name: steps(kernel, POSITION, batch()) for name, kernel in KERNELS.items()}
 
 
-@pytest.mark.parametrize("how", ["shard_map", "pmap"])
-@pytest.mark.parametrize("num_devices", [2, 8])
+@pytest.mark.parametrize(("num_devices", "how"), WAYS)
 @pytest.mark.parametrize("name", KERNELS)
 def test_data_parallel_equals_one_device(name, num_devices, how, on_one_device):
     """State, loss, gradient norm and aux of every step, with noise in the objective and in the kernel."""
@@ -138,7 +138,9 @@ def test_the_comparison_catches_wrong_reductions(on_one_device, monkeypatch):
                 assert_same(moved, on_one_device["sghmc"])
 
 
-@pytest.mark.parametrize(("how", "parts"), [("shard_map", (1, 4)), ("pmap", (1, 8)), ("shard_map", (2, 4))])
+@pytest.mark.parametrize(
+    ("how", "parts"), [("shard_map", (1, 4)), pytest.param("pmap", (1, 8), marks=SLOW), ("shard_map", (2, 4))]
+)
 def test_particles_are_those_of_one_device(how, parts, compile_fully):
     """Spread over particles the draws are equal bit for bit; over data as well, to rounding."""
     kernel = kernels.particles(KERNELS["sghmc"], 8)
@@ -278,7 +280,7 @@ def all_reduced(kernel, position, given):
     return found
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", [n if n in ("sghmc", "nuts") else pytest.param(n, marks=SLOW) for n in KERNELS])
 def test_one_all_reduce_of_the_gradient(name):
     """One all-reduce a step, of exactly the gradient's bytes; none for particles.
 

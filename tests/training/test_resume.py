@@ -166,7 +166,7 @@ os.rename(temporary, folder + "/result.npz")
 """
 
 
-@pytest.mark.parametrize(("num", "num_early"), [(3, 1), pytest.param(6, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("num", "num_early"), [(2, 1), pytest.param(6, 2, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(tmp_path, num, num_early):
     """`kill -9` at several random moments, then a resumption: state, draws, infos, metrics are the unbroken run's bits.
 
