@@ -26,6 +26,7 @@ def test_effective_draws_of_gradients():
     assert (found["gradients_per_draw"], found["warmup_gradients"]) == (20, 7)
 
 
+@pytest.mark.slow
 def test_a_ratio_is_of_one_law():
     """Means apart, means off the exact ones, chains apart: no ratio; else its error, and whether the bar is met."""
     own, peer, shifted = (nuts.judged(each, 4) for each in (drawn(), drawn(seed=1), drawn(centre=0.5, seed=2)))

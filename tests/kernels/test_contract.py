@@ -130,6 +130,13 @@ REGISTRY = {
     "adapt": Entry(lambda density: kernels.adapt(functools.partial(kernels.nuts, density), num_steps=20)),
 }
 every_kernel = pytest.mark.parametrize("name", REGISTRY)
+ALIKE = (  # one more setting of a kernel that is there already
+    "sghmc with a schedule", "sgld with a preconditioner", "hmc with a dense mass", "game_descent optimistic",
+    "game_descent consensus",
+)  # fmt: skip
+every_algorithm = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else []) for name in REGISTRY]
+)
 
 
 class Walk(NamedTuple):
@@ -211,7 +218,7 @@ def test_the_trace_count_sees_a_drifting_state():
         assert walk(drifting, None).num_traces == 2
 
 
-@every_kernel
+@every_algorithm
 def test_jit_vmap_and_scan_give_the_draws_of_a_loop(name):
     """Three chains vmapped and scanned under jit are, to float rounding, each the loop of jitted steps."""
     kernel, step, states, infos, _ = registered_walk(name)
@@ -234,7 +241,7 @@ def test_jit_vmap_and_scan_give_the_draws_of_a_loop(name):
     chex.assert_trees_all_equal(again, states[1])
 
 
-@every_kernel
+@every_algorithm
 def test_aux_is_reported_and_changes_nothing(name):
     """A density may return (scalar, aux): aux, taken before the step, arrives in info, and the draws are the same."""
     _, _, states, infos, _ = registered_walk(name)

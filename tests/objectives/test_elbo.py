@@ -183,6 +183,7 @@ def test_closed_form_divergence_is_the_integral():
     assert float(aux["kl"]) != pytest.approx(integral(reverse=True), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_closed_form_divergence_is_the_mean_of_a_million_draws():
     """Within 4 standard errors (false alarms 6.3e-5), together less than a hundredth of it."""
     closed, many = (

@@ -211,14 +211,9 @@ def test_a_compiled_init_leaves_the_particles_on_their_devices():
         assert len({leaf.sharding for leaf in leaves}) == 1 and not leaves[0].sharding.is_fully_replicated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "parts"),
-    [
-        pytest.param("shard_map", (4, 2), marks=pytest.mark.slow),
-        pytest.param("shard_map", (1, 2), marks=pytest.mark.slow),
-        pytest.param("pmap", (1, 2), marks=pytest.mark.slow),
-        pytest.param("pmap", (4, 1), marks=pytest.mark.slow),
-    ],
+    ("how", "parts"), [("shard_map", (4, 2)), ("shard_map", (1, 2)), ("pmap", (1, 2)), ("pmap", (4, 1))]
 )
 def test_bayesian_gan_equals_one_device(how, parts, game_on_one_device):
     """Both players spread, each facing all particles of the other; the batch and the fakes spread over `data`."""
@@ -241,6 +236,7 @@ def test_particles_that_do_not_divide_are_whole(how):
     assert_same(steps(spread(game, particle=4, how=how), position, given), steps(game, position, given))
 
 
+@pytest.mark.slow
 def test_of_particles_inside_particles_the_outermost_are_spread():
     """Two groups of three on two devices: those inside are whole, each with the key that it has on one device."""
     groups = kernels.particles(kernels.particles(KERNELS["sghmc"], 3), 2)
