@@ -30,7 +30,7 @@ def information_of_codes(results: dict) -> str:
         note += f"{number(chosen, 2)} %."
     note += f" Ceiling of the information: {metrics[f'seed {seeds[0]} information']['ceiling']:.3f} nats."
     if "paper" in error:
-        note += f" Published error: {error['paper']:g} %."
+        note += f" Published error of InfoGAN: {error['paper']:g} %."
     return "\n\n".join([table(rows, ["", *(head for head, _ in across.values())]), note])
 
 
