@@ -74,14 +74,15 @@ class Config(gan_flags.PlayerFlags):
 
 QUICK = Config(losses=("non_saturating", "wasserstein_gp"), num_seeds=2, batch_size=64, num_steps=800, average=0.99,
                discriminator_learning_rate=1e-3, generator_learning_rate=1e-3)  # fmt: skip
-# Chosen by other games (seed 100) of some of the losses: with one step of the discriminator hinge and Wasserstein leave
-# the ring, with rates of 3e-4 all are worse, and constant ones never sharpen; penalties of 0.1 let the critic be as
-# steep as such narrow modes need, 10 and 1 leave bridges between them. Bounds of 0.2 and 0.3 on the clipped critic's
-# weights keep all modes, 0.15 and less or 0.5 do not. Samplers that start after half the steps, with a learning rate of
-# 5e-4, lose the ring again at temperatures of 1 and of 0.01; with 1e-4 the clipped critic still loses a mode.
+# Chosen by other games, of seeds 100 and 0; those of seed 1, which are published, came after. With one step of the
+# discriminator hinge and Wasserstein leave the ring, with rates of 3e-4 all are worse, and constant ones never sharpen;
+# penalties of 0.1 let the critic be as steep as such narrow modes need, 10 and 1 leave bridges between them, and the
+# clipped critic finds all modes with a bound of 0.3, but not in every game with 0.2 and less or 0.5. Samplers that
+# start after half the steps, with a learning rate of 5e-4, lose the ring again at temperatures of 1 and of 0.01; with
+# 1e-4 the clipped critic still loses a mode.
 RING = dataclasses.replace(
     QUICK, preset="ring", losses=LOSSES, num_seeds=5, batch_size=128, num_steps=5000, discriminator_steps=3,
-    decay_from=0.5, penalty=0.1, r1_penalty=0.1, clip=0.3, warmup=0.8, learning_rate=3e-5,
+    decay_from=0.5, penalty=0.1, r1_penalty=0.1, clip=0.3, warmup=0.8, learning_rate=3e-5, seed=1,
 )  # fmt: skip
 GRID = dataclasses.replace(RING, preset="grid", dataset="synthetic/grid")
 MNIST = Config(
