@@ -96,7 +96,7 @@ def _random_words(rng_key: PRNGKey, size: int, per_pair: int) -> list[tuple[Arra
     return [_threefry(jax.random.key_data(rng_key), block, jnp.zeros_like(block)) for block in counts]
 
 
-@jax.jit  # traced and lowered once for all calls of one shape; XLA puts it back in place
+@jax.jit  # traced and lowered once for all calls of one shape in a program, 200 operations each
 def _threefry(key: Array, x: Array, y: Array) -> tuple[Array, Array]:
     """Threefry-2x32 with 20 rounds of two counters (Salmon et al., "Parallel random numbers", 2011)."""
     schedule = key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA)

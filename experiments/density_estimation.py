@@ -41,7 +41,7 @@ class Config(common.RunFlags):
     """moons, ring, gaussian."""
     flows: tuple[str, ...] = FLOWS
     """affine, spline."""
-    num_layers: int = 4
+    num_layers: int = 3
     """Couplings of a flow."""
     hidden: tuple[int, ...] = (32, 32)
     """Widths of the hidden layers of each coupling's network."""

@@ -19,7 +19,7 @@ within three deviations, of high quality the share of samples that are. Images a
 (`judge.py`): Fréchet and kernel classifier distances, which are no FID, beside the row of training images.
 
 Expected: on the ring minimax and least squares lose modes, penalties of the critic's gradient keep all; a posterior
-has as many modes as Adam's end or more, at a smaller share of high quality (40 minutes of a core for either).
+has as many modes as Adam's end or more, at a smaller share of high quality (20 to 30 minutes of a core each).
 """
 
 import dataclasses
@@ -74,12 +74,12 @@ class Config(gan_flags.PlayerFlags):
 
 QUICK = Config(losses=("non_saturating", "wasserstein_gp"), num_seeds=2, batch_size=64, num_steps=800, average=0.99,
                discriminator_learning_rate=1e-3, generator_learning_rate=1e-3)  # fmt: skip
-# Chosen by other games, of seeds 100 and 0; those of seed 1, which are published, came after. With one step of the
+# Chosen by other games of some of the losses, of seeds 100 and 0; those of seed 1 came after. With one step of the
 # discriminator hinge and Wasserstein leave the ring, with rates of 3e-4 all are worse, and constant ones never sharpen;
 # penalties of 0.1 let the critic be as steep as such narrow modes need, 10 and 1 leave bridges between them, and the
 # clipped critic finds all modes with a bound of 0.3, but not in every game with 0.2 and less or 0.5. Samplers that
 # start after half the steps, with a learning rate of 5e-4, lose the ring again at temperatures of 1 and of 0.01; with
-# 1e-4 the clipped critic still loses a mode.
+# 1e-4 (after 4000 steps, and a bound of 0.2) the clipped critic still loses a mode.
 RING = dataclasses.replace(
     QUICK, preset="ring", losses=LOSSES, num_seeds=5, batch_size=128, num_steps=5000, discriminator_steps=3,
     decay_from=0.5, penalty=0.1, r1_penalty=0.1, clip=0.3, warmup=0.8, learning_rate=3e-5, seed=1,
@@ -102,7 +102,7 @@ SNGAN = dataclasses.replace(
     CIFAR10, preset="cifar10_sngan", losses=("hinge",), architecture="residual", width=128, discriminator_steps=5,
     momentum=0.0, decay_from=0.0001,
 )  # fmt: skip
-SAMPLED = {  # in the plane a sampler starts where Adam ends, after as many steps
+SAMPLED = {  # in the plane a sampler starts after as many steps of Adam as Adam's own games have
     "ring": dataclasses.replace(RING, num_steps=6250), "grid": dataclasses.replace(GRID, num_steps=6250),
 }  # fmt: skip
 PRESETS = {

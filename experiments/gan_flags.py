@@ -40,7 +40,8 @@ class PlayerFlags(common.RunFlags):
     prior_scale: float = 3.0
     """Of the prior N(0, s^2 / fan-in) of weights and N(0, s^2) of biases, for the samplers."""
     num_checks: int = 20
-    """Looks at the samples along the way; of a sampler, draws that are kept after warm-up."""
+    """Looks at the samples along the way, after equally many steps (what is left at the end is not run); of a sampler,
+    draws that are kept after warm-up."""
 
     @property
     def num_warmup(self) -> int:

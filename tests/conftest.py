@@ -14,7 +14,7 @@ def pytest_configure(config):
     """Compiling is most of `make test`, so there with little optimisation; `make test-slow` has all of it.
 
     XLA's fusion emitters double the time that its CPU backend takes for a program, and cutting it in parts for many
-    cores adds a third. An unknown flag ends the process, so they are set for the version that has been tried.
+    cores adds to it. An unknown flag ends the process, so they are set for the version that has been tried.
     """
     if config.option.markexpr == "not slow":
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
@@ -54,6 +54,6 @@ def compile_once(tmp_path_factory):
 
 @pytest.fixture
 def compile_fully():
-    """With all optimisation but that of the flag above: for tests in which running is nearly all the time."""
+    """With all optimisation but that of the flags above: for tests in which running is nearly all the time."""
     with jax_config(jax_disable_most_optimizations=False):
         yield

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from bayesjax import checks, tree
 from bayesjax.types import Array, ArrayLike, PRNGKey, PyTree
@@ -66,7 +65,9 @@ def last_layer_laplace(
             f"features must be [num, {num_features}] and bias [{num_outputs}] for a kernel {kernel.shape}; "
             f"got {features.shape} and {bias.shape}"
         )
-    checks.positive(prior_precision=np.asarray(prior_precision))
+    of_kernel, of_bias = prior_precision
+    for precision in (of_kernel, of_bias):
+        checks.positive(prior_precision=precision)
     if tree.leading_axis(targets, "targets") != len(features):
         raise ValueError(f"targets must have one entry for each of {len(features)} rows of features")
 
@@ -78,7 +79,6 @@ def last_layer_laplace(
         curvature = -jax.vmap(jax.hessian(log_likelihood))(part @ kernel + bias, of_targets)
         extended = jnp.concatenate([part, jnp.ones((len(part), 1), part.dtype)], axis=1)
         total += jnp.einsum("na,nb,nkl->akbl", extended, extended, curvature, optimize=True)
-    of_kernel, of_bias = prior_precision
     prior = jnp.concatenate([jnp.full(num_features * num_outputs, of_kernel), jnp.full(num_outputs, of_bias)])
     return LastLayer(kernel, bias, jnp.linalg.cholesky(total.reshape(dim, dim) + jnp.diag(prior)))
 

@@ -45,10 +45,11 @@ def log_posterior(
       leading batch axis.
 
     Raises:
-      ValueError: if `num_data` or `chunk_size` is not positive.
+      ValueError: if `num_data` or `chunk_size` is no integer of at least 1.
     """
-    given = {"num_data": num_data, "chunk_size": chunk_size}
-    checks.count(**{name: value for name, value in given.items() if value is not None})
+    checks.count(num_data=num_data)
+    if chunk_size is not None:
+        checks.count(chunk_size=chunk_size)
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         keys = axes.own_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)

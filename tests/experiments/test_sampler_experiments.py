@@ -64,27 +64,38 @@ def test_a_run_leaves_its_table_and_resumes(case, tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "results.json").read_text())["metrics"] == first
 
 
+TINY = ["--num-train", 6, "--num-test", 20, "--hidden", 4, "--num-warmup", 20, "--num-hmc-draws", 20,
+        "--num-integration-steps", 2, "--num-optimizer-epochs", 2, "--batch-size", 6]  # fmt: skip
+
+
+def measures(out, *others):
+    """Of a tiny run."""
+    call("bnn_posterior", *TINY, *others, "--out", out)
+    found = json.loads((out / "results.json").read_text())["metrics"]
+    return {name: entry["value"] for name, entry in found.items()}
+
+
 @pytest.mark.slow
 def test_a_given_reference(tmp_path, capsys):
     """Judged by the predictive of one half of its chains, as a file, HMC's all are half as far as the other half was,
-    with all its passes, and a mode as far as before. Files of other test points or classes, or of a curve, are refused.
-    """
-    flags = ["--num-train", 6, "--num-test", 20, "--hidden", 4, "--num-warmup", 20, "--num-hmc-draws", 20,
-             "--num-integration-steps", 2, "--num-optimizer-epochs", 2, "--batch-size", 6]  # fmt: skip
-
-    def measures(out, *others):
-        call("bnn_posterior", *flags, *others, "--out", tmp_path / out)
-        found = json.loads((tmp_path / out / "results.json").read_text())["metrics"]
-        return {name: entry["value"] for name, entry in found.items()}
-
-    whole = measures("whole", "--methods", "hmc", "map")
+    with all its passes, and a mode as far as before."""
+    whole = measures(tmp_path / "whole", "--methods", "hmc", "map")
     file = tmp_path / "whole" / "parts" / "reference.csv"
-    judged = measures("judged", "--methods", "map", "hmc", "--reference", file)
+    judged = measures(tmp_path / "judged", "--methods", "map", "hmc", "--reference", file)
     assert f"the predictive of the file {file}" in capsys.readouterr().out
     assert judged["hmc total variation"] == pytest.approx(whole["hmc total variation"] / 2, rel=1e-4)
     assert judged["map total variation"] == pytest.approx(whole["map total variation"], rel=1e-4)
     assert judged["hmc passes"] == 2 * whole["hmc passes"] and whole["hmc total variation"] > 0.01
     assert not (tmp_path / "judged" / "parts" / "reference.csv").exists()
+
+
+def test_a_mode_is_judged_by_a_file(tmp_path, capsys):
+    """One that is sure of class 0 is as far as the mode is from being so. Files of other test points or classes, or of
+    a curve, are refused."""
+    file = agreement.save_reference(tmp_path / "sure.csv", np.eye(10)[np.zeros(20, int)])
+    found = measures(tmp_path / "run", "--methods", "map", "--reference", file)
+    assert f"the predictive of the file {file}" in capsys.readouterr().out
+    assert 0.5 < found["map total variation"] < 1
 
     narrow = agreement.save_reference(tmp_path / "narrow.csv", np.full((20, 4), 0.25))
     for words, *others in (
@@ -94,7 +105,7 @@ def test_a_given_reference(tmp_path, capsys):
         ("there is no such file", "--reference", tmp_path / "none.csv"),
     ):
         with pytest.raises(SystemExit) as caught:
-            call("bnn_posterior", *flags, *others, "--out", tmp_path / "refused")
+            call("bnn_posterior", *TINY, *others, "--out", tmp_path / "refused")
         assert caught.value.code == 2 and words in capsys.readouterr().err
 
 

@@ -130,7 +130,7 @@ REGISTRY = {
     "adapt": Entry(lambda density: kernels.adapt(functools.partial(kernels.nuts, density), num_steps=20)),
 }
 every_kernel = pytest.mark.parametrize("name", REGISTRY)
-ALIKE = (  # one more setting of a kernel that is there already
+ALIKE = (  # one more setting of a kernel, or method of a file, that is there already
     "sghmc with a schedule", "sgld with a preconditioner", "hmc with a dense mass", "game_descent optimistic",
     "game_descent consensus",
 )  # fmt: skip

@@ -242,7 +242,7 @@ def test_hmc_plays_with_one_noise_for_a_whole_trajectory():
 
 def test_the_finiteness_check_sees_a_game_that_diverges():
     """Power: a step size of 1e30 is not finite."""
-    play, start = compiled_game(1, 1)
+    play, start = compiled_game(4, 6)  # which is finite at 1e-4, as above
     state, info = play(1e30, start)
     assert not tree.all_finite((state.position, info))
 

@@ -138,9 +138,7 @@ def test_the_comparison_catches_wrong_reductions(on_one_device, monkeypatch):
                 assert_same(moved, on_one_device["sghmc"])
 
 
-@pytest.mark.parametrize(
-    ("how", "parts"), [("shard_map", (1, 4)), pytest.param("pmap", (1, 8), marks=SLOW), ("shard_map", (2, 4))]
-)
+@pytest.mark.parametrize(("how", "parts"), [("shard_map", (1, 4)), ("pmap", (1, 8)), ("shard_map", (2, 4))])
 def test_particles_are_those_of_one_device(how, parts, compile_fully):
     """Spread over particles the draws are equal bit for bit; over data as well, to rounding."""
     kernel = kernels.particles(KERNELS["sghmc"], 8)
@@ -236,7 +234,6 @@ def test_particles_that_do_not_divide_are_whole(how):
     assert_same(steps(spread(game, particle=4, how=how), position, given), steps(game, position, given))
 
 
-@pytest.mark.slow
 def test_of_particles_inside_particles_the_outermost_are_spread():
     """Two groups of three on two devices: those inside are whole, each with the key that it has on one device."""
     groups = kernels.particles(kernels.particles(KERNELS["sghmc"], 3), 2)
