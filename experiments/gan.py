@@ -18,8 +18,8 @@ what generates is the mixture of all kept draws. A mixture in the plane is judge
 within three deviations, of high quality the share of samples that are. Images are judged by a classifier's features
 (`judge.py`): Fréchet and kernel classifier distances, which are no FID, beside the row of training images.
 
-Expected: on the ring minimax and least squares lose modes, penalties of the critic's gradient keep all; a posterior
-has as many modes as Adam's end or more, at a smaller share of high quality (20 to 30 minutes of a core each).
+Expected: on the ring minimax, non-saturating and least squares lose modes, penalties of the critic's gradient keep all;
+a posterior has as many modes as Adam's end or more (half an hour of a core each).
 """
 
 import dataclasses
