@@ -65,7 +65,7 @@ class Config(conditional_flags.ConditionalFlags):
 
 
 QUICK = Config(
-    latent_dim=16, batch_size=64, num_steps=800, discriminator_learning_rate=5e-4, generator_learning_rate=1e-3,
+    latent_dim=16, batch_size=64, num_steps=1000, discriminator_learning_rate=5e-4, generator_learning_rate=1e-3,
     average=0.99, num_judged=1000,
 )  # fmt: skip
 MNIST = dataclasses.replace(
