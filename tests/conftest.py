@@ -7,6 +7,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+LONGEST = "test_readme.py", "test_parallel.py", "test_contract.py", "test_processes.py", "test_resume.py"
 jax.config.update("jax_num_cpu_devices", 8)  # for tests/training/test_parallel.py; all other tests use the first
 
 
@@ -25,8 +26,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The file whose few tests take longest comes first, so that it is not what one process ends on alone."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """The files that take longest come first, so that none of them is what one process ends on alone."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @contextlib.contextmanager

@@ -273,7 +273,7 @@ def all_reduced(kernel, position, given):
     return found
 
 
-@pytest.mark.parametrize("name", [n if n in ("sghmc", "nuts") else pytest.param(n, marks=SLOW) for n in KERNELS])
+@pytest.mark.parametrize("name", [n if n == "sghmc" else pytest.param(n, marks=SLOW) for n in KERNELS])
 def test_one_all_reduce_of_the_gradient(name):
     """One all-reduce a step, of exactly the gradient's bytes; none for particles.
 
