@@ -103,8 +103,8 @@ SNGAN = dataclasses.replace(
     momentum=0.0, decay_from=0.0001,
 )  # fmt: skip
 SAMPLED = {  # in the plane a sampler starts after as many steps of Adam as Adam's own games have
-    "ring": dataclasses.replace(RING, num_steps=6250), "grid": dataclasses.replace(GRID, num_steps=6250),
-}  # fmt: skip
+    plain.preset: dataclasses.replace(plain, num_steps=round(plain.num_steps / plain.warmup)) for plain in (RING, GRID)
+}
 PRESETS = {
     preset.preset: preset
     for plain in (QUICK, RING, GRID, MNIST, CIFAR10, SNGAN)

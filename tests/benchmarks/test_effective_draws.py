@@ -28,13 +28,14 @@ def test_effective_draws_of_gradients():
 
 def test_a_ratio_is_of_one_law():
     """Means apart, means off the exact ones, chains apart: no ratio; else its error, and whether the bar is met."""
-    own, peer = nuts.judged(drawn(), 4), nuts.judged(drawn(seed=1), 4)
+    own, peer, shifted = (nuts.judged(each, 4) for each in (drawn(), drawn(seed=1), drawn(centre=0.5, seed=2)))
     assert nuts.is_same_law(own, peer) and nuts.is_same_law(own, peer, np.zeros(2))
-    assert not nuts.is_same_law(own, peer | {"mean": np.add(peer["mean"], 0.5)})
+    assert not nuts.is_same_law(own, shifted)
     assert not nuts.is_same_law(own, peer, np.ones(2))
     apart = drawn()
     apart.quantities[0] += 2
-    assert not nuts.is_same_law(*[nuts.judged(apart, 4)] * 2)
+    stuck = nuts.judged(apart, 4)
+    assert not nuts.is_same_law(stuck, stuck)
     assert nuts.ratio(own, peer, is_comparable=False)["value"] is None
     other = peer | {"value": 10.0, "stderr": 0.5}
     found = nuts.ratio(own | {"value": 9.0, "stderr": 0.3}, other, is_comparable=True)

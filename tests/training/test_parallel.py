@@ -18,7 +18,7 @@ from bayesjax.training.parallel import divide, spread
 from bayesjax.types import Given
 
 NUM_DATA, NUM_STEPS, TOLERANCE = 160, 10, 2e-5
-KEY, SLOW = jax.random.key(0), pytest.mark.slow
+KEY = jax.random.key(0)
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 
@@ -51,7 +51,11 @@ KERNELS = {
     "sgld": kernels.sgld(LOG_POSTERIOR, step_size=1e-3),
     "sgnht": kernels.sgnht(LOG_POSTERIOR, step_size=1e-3),
 }
-WAYS = [(8, "shard_map"), (2, "pmap"), *(pytest.param(*way, marks=SLOW) for way in ((2, "shard_map"), (8, "pmap")))]
+WAYS = [
+    (8, "shard_map"),
+    (2, "pmap"),
+    *(pytest.param(*way, marks=pytest.mark.slow) for way in ((2, "shard_map"), (8, "pmap"))),
+]
 
 
 def steps(kernel, position, given):
@@ -273,7 +277,7 @@ def all_reduced(kernel, position, given):
     return found
 
 
-@pytest.mark.parametrize("name", [n if n == "sghmc" else pytest.param(n, marks=SLOW) for n in KERNELS])
+@pytest.mark.parametrize("name", [n if n == "sghmc" else pytest.param(n, marks=pytest.mark.slow) for n in KERNELS])
 def test_one_all_reduce_of_the_gradient(name):
     """One all-reduce a step, of exactly the gradient's bytes; none for particles.
 
