@@ -10,6 +10,7 @@ training methods for GANs do actually converge?", ICML 2018; Saatci & Wilson, "B
     python -m experiments.gan --preset grid                  25 Gaussians (grid_sghmc)
     python -m experiments.gan --preset mnist                 DCGAN on MNIST, a budget for two cores (mnist_sghmc)
     python -m experiments.gan --preset cifar10               DCGAN on CIFAR-10, for a GPU; cifar10_sngan
+    python -m experiments.gan --preset cifar10_small         half its channels and steps, a budget for two cores
     python -m experiments.gan --dataset digits --architecture dcgan --losses hinge --kernel sghmc
 
 All losses have the same networks, data, steps and rates, so that the table compares losses and not tunings. With
@@ -98,6 +99,10 @@ CIFAR10 = dataclasses.replace(
     MNIST, preset="cifar10", dataset="cifar10", judge="cifar10", losses=("non_saturating", "r1", "hinge"),
     latent_dim=128, generator_features=(256, 128, 64), discriminator_features=(64, 128, 256), num_steps=10_000,
 )  # fmt: skip
+CIFAR10_SMALL = dataclasses.replace(
+    CIFAR10, preset="cifar10_small", losses=("non_saturating", "r1"), generator_features=MNIST.generator_features,
+    discriminator_features=MNIST.discriminator_features, num_steps=5000,
+)  # fmt: skip
 SNGAN = dataclasses.replace(
     CIFAR10, preset="cifar10_sngan", losses=("hinge",), architecture="residual", width=128, discriminator_steps=5,
     momentum=0.0, decay_from=0.0001,
@@ -107,7 +112,7 @@ SAMPLED = {  # in the plane a sampler starts after as many steps of Adam as Adam
 }
 PRESETS = {
     preset.preset: preset
-    for plain in (QUICK, RING, GRID, MNIST, CIFAR10, SNGAN)
+    for plain in (QUICK, RING, GRID, MNIST, CIFAR10, CIFAR10_SMALL, SNGAN)
     for preset in (
         plain,
         *(
