@@ -34,7 +34,7 @@ QUICK = Config(
     average=0.99, num_judged=1000,
 )  # fmt: skip
 MNIST = dataclasses.replace(
-    QUICK, preset="mnist", dataset="mnist", judge="mnist", latent_dim=62, num_steps=1500, average=0.999,
+    QUICK, preset="mnist", dataset="mnist", judge="mnist", latent_dim=62, num_steps=4000, average=0.999,
     num_judged=10_000,
 )  # fmt: skip
 PRESETS = {
