@@ -51,6 +51,9 @@ class Config(gan_flags.PlayerFlags):
     """Of the noise, standard normal."""
     hidden: tuple[int, ...] = (128, 128)
     """Units of the hidden layers of both mlps."""
+    activation: str = "leaky_relu"
+    """Of both mlps: leaky_relu or tanh; hinge's critic always has leaky_relu (its spectral norms and tanh's bounds
+    together leave it no slope)."""
     generator_features: tuple[int, ...] = (128, 64, 32)
     """Channels of dcgan's generator, from the noise up."""
     discriminator_features: tuple[int, ...] = (32, 64, 128)
@@ -85,7 +88,10 @@ RING = dataclasses.replace(
     QUICK, preset="ring", losses=LOSSES, num_seeds=5, batch_size=128, num_steps=5000, discriminator_steps=3,
     decay_from=0.5, penalty=0.1, r1_penalty=0.1, clip=0.3, warmup=0.8, learning_rate=3e-5, seed=1,
 )  # fmt: skip
-GRID = dataclasses.replace(RING, preset="grid", dataset="synthetic/grid")
+GRID = dataclasses.replace(
+    RING, preset="grid", dataset="synthetic/grid", latent_dim=2, activation="tanh", discriminator_steps=1,
+    num_steps=20_000, warmup=0.9, prior_scale=30.0, learning_rate=1e-4,
+)  # fmt: skip
 MNIST = Config(
     preset="mnist",
     dataset="mnist",
@@ -271,6 +277,7 @@ def main(config: Config) -> None:
         gan_flags.check(config)
         common.require_names(config, "losses", LOSSES)
         common.require_choice(config, "architecture", ARCHITECTURES)
+        common.require_choice(config, "activation", tuple(gan_networks.ACTIVATIONS))
         common.require_choice(config, "norm", gan_networks.NORMS)
         common.require_at_least(config, 1, "num_seeds", "latent_dim", "width", "num_doublings")
         common.require_at_least(config, 12, "num_judged")

@@ -15,6 +15,7 @@ from bayesjax.types import Array, Density, Given, Params, PRNGKey
 from experiments import gan_players
 
 NORMS = dcgan.NORMS
+ACTIVATIONS = {"leaky_relu": functools.partial(jax.nn.leaky_relu, negative_slope=0.2), "tanh": jnp.tanh}
 
 
 class Variant(NamedTuple):
@@ -66,10 +67,10 @@ def networks(config: Any, variant: Variant, shape: tuple[int, ...]) -> Networks:
     """The architecture, for examples of a shape; images lie in (-1, 1)."""
     norm = "none" if variant.is_normalised else config.norm
     if config.architecture == "mlp":
-        leaky_relu = functools.partial(jax.nn.leaky_relu, negative_slope=0.2)
-        he_normal = models.initializers.fan_in_normal(math.sqrt(2))
-        generator: Any = models.MLP((*config.hidden, math.prod(shape)), leaky_relu, he_normal)
-        discriminator: Any = models.MLP((*config.hidden, 1), leaky_relu, he_normal)
+        he_normal, activation = models.initializers.fan_in_normal(math.sqrt(2)), ACTIVATIONS[config.activation]
+        of_critic = ACTIVATIONS["leaky_relu"] if variant.is_normalised else activation
+        generator: Any = models.MLP((*config.hidden, math.prod(shape)), activation, he_normal)
+        discriminator: Any = models.MLP((*config.hidden, 1), of_critic, he_normal)
     elif config.architecture == "dcgan":
         generator = dcgan.Generator(shape, config.generator_features, config.norm)
         kernel_init = models.initializers.fan_in_normal(math.sqrt(2)) if norm == "none" else dcgan.DCGAN_INIT

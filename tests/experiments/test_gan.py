@@ -71,6 +71,17 @@ def test_a_walk_between_noises_stays_where_noise_is():
     assert float((straight**2).mean()) < 1 - 5 * error
 
 
+def test_a_generator_has_the_activation_that_was_asked_for():
+    """Without offsets, as it begins, a network of tanh is odd; one of leaky ReLUs is not."""
+    z = jnp.asarray([[1.0, -2.0, 0.5]])
+    for name in ("tanh", "leaky_relu"):
+        config = dataclasses.replace(TINY, activation=name)
+        net = gan_networks.networks(config, gan_networks.VARIANTS["minimax"], (2,))
+        params = net.init(jax.random.key(0))["generator"]
+        is_odd = np.allclose(net.decode(params, -z), -net.decode(params, z), atol=1e-6)
+        assert is_odd == (name == "tanh")
+
+
 def test_generate_takes_turns_among_draws():
     """Of four draws, six samples: 0, 1, 2, 3, 0, 1; of more draws than samples, those spread evenly."""
     make = lambda params, rng_key, num: jnp.full((num, 1), params)  # noqa: E731
@@ -145,6 +156,7 @@ def images(tmp_path_factory):
     [
         (("--losses", "wgan"), "--losses must be among minimax, non_saturating"),
         (("--kernel", "hmc"), "--kernel must be adam or sghmc or sgld; got 'hmc'"),
+        (("--activation", "relu"), "--activation must be leaky_relu or tanh; got 'relu'"),
         (
             ("--architecture", "dcgan"),
             "--architecture dcgan makes images; --dataset synthetic/ring has examples of (2,)",
