@@ -90,7 +90,7 @@ RING = dataclasses.replace(
 )  # fmt: skip
 GRID = dataclasses.replace(
     RING, preset="grid", dataset="synthetic/grid", latent_dim=2, activation="tanh", discriminator_steps=1,
-    num_steps=20_000, warmup=0.9, prior_scale=30.0, learning_rate=1e-4,
+    num_steps=20_000, warmup=0.9, prior_scale=30.0, learning_rate=3e-4,
 )  # fmt: skip
 MNIST = Config(
     preset="mnist",
