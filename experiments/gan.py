@@ -88,6 +88,10 @@ RING = dataclasses.replace(
     QUICK, preset="ring", losses=LOSSES, num_seeds=5, batch_size=128, num_steps=5000, discriminator_steps=3,
     decay_from=0.5, penalty=0.1, r1_penalty=0.1, clip=0.3, warmup=0.8, learning_rate=3e-5, seed=1,
 )  # fmt: skip
+# Chosen by games of seed 100. Mlps of leaky ReLUs find no grid in these steps, nor in 5000 with three of the
+# discriminator: 2 % of high quality is what samples all over the square have. A prior of 3 holds a sampler's weights
+# back: R1 has 18 modes with it, 24 and 23 with 10 and 30. Under the hinge loss the share of high quality falls from
+# 46 % to 2 to 10 % when the weights are sampled, with learning rates from 1e-5 to 3e-4 and priors of 30 and 100.
 GRID = dataclasses.replace(
     RING, preset="grid", dataset="synthetic/grid", latent_dim=2, activation="tanh", discriminator_steps=1,
     num_steps=20_000, warmup=0.9, prior_scale=30.0, learning_rate=3e-4,

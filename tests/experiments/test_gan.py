@@ -71,15 +71,21 @@ def test_a_walk_between_noises_stays_where_noise_is():
     assert float((straight**2).mean()) < 1 - 5 * error
 
 
-def test_a_generator_has_the_activation_that_was_asked_for():
-    """Without offsets, as it begins, a network of tanh is odd; one of leaky ReLUs is not."""
-    z = jnp.asarray([[1.0, -2.0, 0.5]])
-    for name in ("tanh", "leaky_relu"):
-        config = dataclasses.replace(TINY, activation=name)
-        net = gan_networks.networks(config, gan_networks.VARIANTS["minimax"], (2,))
-        params = net.init(jax.random.key(0))["generator"]
-        is_odd = np.allclose(net.decode(params, -z), -net.decode(params, z), atol=1e-6)
-        assert is_odd == (name == "tanh")
+def test_mlps_have_the_activation_that_was_asked_for():
+    """Without offsets, as they begin, mlps of tanh are odd and those of leaky ReLUs not; hinge's critic never is."""
+
+    def is_odd(of, x):
+        return np.allclose(of(-x), -of(x), atol=1e-6)
+
+    for activation, loss, expected in (
+        ("tanh", "minimax", (True, True)), ("tanh", "hinge", (True, False)), ("leaky_relu", "minimax", (False, False)),
+    ):  # fmt: skip
+        config = dataclasses.replace(TINY, activation=activation)
+        net = gan_networks.networks(config, gan_networks.VARIANTS[loss], (2,))
+        params = net.init(jax.random.key(0))
+        made = is_odd(lambda z, net=net, params=params: net.decode(params["generator"], z), jnp.ones((1, 3)))
+        rated = is_odd(lambda x, net=net, params=params: net.rate(params["discriminator"], x), X)
+        assert (made, rated) == expected, (activation, loss)
 
 
 def test_generate_takes_turns_among_draws():
