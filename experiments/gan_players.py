@@ -214,7 +214,7 @@ def play(
         checks.append(kept)
         said.append({player: info.aux for player, info in trace.info.players.items()})
         steps.append(done + every * np.arange(1, len(jax.tree.leaves(kept)[0]) + 1))
-        done += stage.num_steps
+        done += stage.num_steps - stage.num_steps % every
         seconds += trace.seconds - trace.compile_seconds
         position = training.fetch(state.position)
     if not samples:

@@ -69,7 +69,7 @@ QUICK = Config(
     average=0.99, num_judged=1000,
 )  # fmt: skip
 MNIST = dataclasses.replace(
-    QUICK, preset="mnist", dataset="mnist", judge="mnist", num_seeds=2, latent_dim=62, num_steps=5000, average=0.999,
+    QUICK, preset="mnist", dataset="mnist", num_seeds=2, latent_dim=62, num_steps=5000, average=0.999,
     discriminator_learning_rate=2e-4, continuous_weight=0.1, generator_features=(64, 32),
     discriminator_features=(32, 64), discriminator_norm="batch", num_judged=10_000,
 )  # fmt: skip

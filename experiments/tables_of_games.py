@@ -3,7 +3,7 @@
 import math
 import statistics
 
-from experiments.markdown import number, table
+from experiments.markdown import number, steps, table
 
 
 def synthetic(results: dict) -> str:
@@ -106,18 +106,8 @@ def generative(of_runs: list[dict]) -> str:
         rows += [[name, config["kernel"], *_cells(results["metrics"], name, across)] for name in config["losses"]]
     config = of_runs[0]["config"]
     games = f"{config['num_seeds']} games" if config["num_seeds"] > 1 else "one game"
-    note = f"{_steps(config)} of {config['batch_size']}, {games}, {config['num_judged']} samples of each."
+    note = f"{steps(config)} of {config['batch_size']}, {games}, {config['num_judged']} samples of each."
     return "\n\n".join([table(rows, ["loss", "kernel", *across]), note])
-
-
-def _steps(config: dict) -> str:
-    """The steps that were run, in words: those at the end of a stage that fill no check are not."""
-    kept = lambda num: num - num % max(num // config["num_checks"], 1)  # noqa: E731
-    if config["kernel"] == "adam":
-        return f"{kept(config['num_steps'])} steps"
-    warmup = round(config["warmup"] * config["num_steps"])
-    sampled = f"{kept(config['num_steps'] - warmup)} of {config['kernel'].upper()}"
-    return f"{kept(warmup)} steps of Adam and {sampled}, batches"
 
 
 def _cells(metrics: dict, name: str, across: dict[str, int]) -> list[str]:
