@@ -22,7 +22,7 @@ within three deviations, of high quality the share of samples that are. Images a
 
 Expected: on the ring minimax, non-saturating and least squares lose modes, penalties of the critic's gradient keep all;
 a posterior has as many modes as Adam's end or more. On the grid they have 16 to 20 of 25, R1 23 and wasserstein_gp all;
-a posterior has fewer under least squares alone, beyond the error. Half an hour of a core each, and 40 minutes.
+a posterior has about as many, under least squares 1.4 fewer. Half an hour of a core each, and 40 minutes.
 """
 
 import dataclasses
