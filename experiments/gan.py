@@ -14,11 +14,11 @@ training methods for GANs do actually converge?", ICML 2018; Saatci & Wilson, "B
     python -m experiments.gan --dataset digits --architecture dcgan --losses hinge --kernel sghmc
 
 All losses have the same networks, data, steps and rates, so that the table compares losses and not tunings; hinge's
-critic alone has spectral norms instead of others, and never tanh. With
---kernel sghmc or sgld minus the loss of all data is a player's log likelihood, the prior is N(0, s^2 / fan-in), and
-what generates is the mixture of all kept draws. A mixture in the plane is judged by its modes: found if a sample is
-within three deviations, of high quality the share of samples that are. Images are judged by a classifier's features
-(`judge.py`): Fréchet and kernel classifier distances, which are no FID, beside the row of training images.
+critic alone has spectral norms instead of others, and never tanh. With --kernel sghmc or sgld minus the loss of all
+data is a player's log likelihood, the prior is N(0, s^2 / fan-in), and what generates is the mixture of all kept draws.
+A mixture in the plane is judged by its modes: found if a sample is within three deviations, of high quality the share
+of samples that are. Images are judged by a classifier's features (`judge.py`): Fréchet and kernel classifier distances,
+which are no FID, beside the row of training images.
 
 Expected: on the ring minimax, non-saturating and least squares lose modes, penalties of the critic's gradient keep all;
 a posterior has as many modes as Adam's end or more. On the grid they have 16 to 20 of 25, R1 23 and wasserstein_gp all;
@@ -92,8 +92,8 @@ RING = dataclasses.replace(
 )  # fmt: skip
 # Chosen by a game of each loss of seed 100. With leaky ReLUs the share of high quality was 2 to 43 % after these steps
 # (R1 the best), with tanh in both 52 to 85 %, of hinge 6 %, and 46 % with leaky ReLUs in its critic. A prior of 3 holds
-# a sampler's weights back (R1: 18 modes; 24 with one of 10), one of 30 less; learning rates of 1e-4 and 3e-4 differ
-# little (R1: 23 modes, 68 and 64 % of high quality).
+# a sampler's weights back: R1 has 18 modes with it, 31 % of high quality, and 24 and 23 with 10 and 30, 66 to 68 %.
+# With 30, learning rates of 1e-4 and 3e-4 differ little there: 23 modes, 68 and 64 %.
 GRID = dataclasses.replace(
     RING, preset="grid", dataset="synthetic/grid", latent_dim=2, activation="tanh", discriminator_steps=1,
     num_steps=20_000, warmup=0.9, prior_scale=30.0, learning_rate=3e-4,

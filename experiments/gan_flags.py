@@ -46,7 +46,27 @@ class PlayerFlags(common.RunFlags):
     @property
     def num_warmup(self) -> int:
         """Steps before sampling."""
-        return 0 if self.kernel == "adam" else round(self.warmup * self.num_steps)
+        return _num_warmup(self.kernel, self.warmup, self.num_steps)
+
+
+def _num_warmup(kernel: str, warmup: float, num_steps: int) -> int:
+    return 0 if kernel == "adam" else round(warmup * num_steps)
+
+
+def between_checks(num_steps: int, num_checks: int) -> tuple[int, int]:
+    """Of a stage: the steps from one check to the next, and those that are run, which are whole multiples of them."""
+    every = max(num_steps // num_checks, 1)
+    return every, num_steps - num_steps % every
+
+
+def steps_in_words(config: dict) -> str:
+    """The steps that are run, stage by stage, for a table: of a results file's configuration."""
+    warmup = _num_warmup(config["kernel"], config["warmup"], config["num_steps"])
+    _, last = between_checks(config["num_steps"] - warmup, config["num_checks"])
+    if config["kernel"] == "adam":
+        return f"{last} steps"
+    _, first = between_checks(warmup, config["num_checks"])
+    return f"{first} steps of Adam and {last} of {config['kernel'].upper()}, batches"
 
 
 def check(flags: PlayerFlags) -> None:

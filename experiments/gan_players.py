@@ -23,7 +23,7 @@ import optax
 from bayesjax import data, kernels, posteriors, training
 from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey, PyTree
 from experiments import common
-from experiments.gan_flags import PlayerFlags
+from experiments.gan_flags import PlayerFlags, between_checks
 
 PLAYERS = ("discriminator", "generator")
 
@@ -198,13 +198,13 @@ def play(
     drawn: Any = None
     for index, stage in enumerate(plan):
         is_last = index == len(plan) - 1
-        every = max(stage.num_steps // flags.num_checks, 1)
+        every, num_steps = between_checks(stage.num_steps, flags.num_checks)
         keep_draws = samples and is_last
         key = jax.random.fold_in(rng_key, index)
         kernel = stage.kernel if num_games is None else kernels.particles(stage.kernel, num_games, batch_axis=0)
         state = jax.jit(kernel.init)(position, jax.random.fold_in(key, stage.num_steps))
         state, trace = training.run(
-            key, kernel, state, batches, num_steps=stage.num_steps - stage.num_steps % every, thinning=every,
+            key, kernel, state, batches, num_steps=num_steps, thinning=every,
             keep=lambda state, keep_draws=keep_draws: (
                 look(generator(state)), to_use(state) if keep_draws else ()
             ),
@@ -214,7 +214,7 @@ def play(
         checks.append(kept)
         said.append({player: info.aux for player, info in trace.info.players.items()})
         steps.append(done + every * np.arange(1, len(jax.tree.leaves(kept)[0]) + 1))
-        done += stage.num_steps - stage.num_steps % every
+        done += num_steps
         seconds += trace.seconds - trace.compile_seconds
         position = training.fetch(state.position)
     if not samples:

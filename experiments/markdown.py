@@ -22,13 +22,3 @@ def number(entry: dict | None, digits: int) -> str:
 def short(value: float) -> str:
     """Two decimals, and at least three digits."""
     return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
-
-
-def steps(config: dict) -> str:
-    """The steps that two players were moved, in words: those at the end of a stage that fill no check are not run."""
-    kept = lambda num: num - num % max(num // config["num_checks"], 1)  # noqa: E731
-    if config["kernel"] == "adam":
-        return f"{kept(config['num_steps'])} steps"
-    warmup = round(config["warmup"] * config["num_steps"])
-    sampled = f"{kept(config['num_steps'] - warmup)} of {config['kernel'].upper()}"
-    return f"{kept(warmup)} steps of Adam and {sampled}, batches"

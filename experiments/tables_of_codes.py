@@ -1,6 +1,7 @@
 """The README's tables of generators that are told what to make, or find out: InfoGAN and ACGAN."""
 
-from experiments.markdown import number, steps, table
+from experiments.gan_flags import steps_in_words
+from experiments.markdown import number, table
 
 JUDGED = {"FCD": 2, "IS": 2, "precision": 3, "recall": 3}
 
@@ -24,7 +25,7 @@ def information_of_codes(results: dict) -> str:
     if any(key.startswith("real ") for key in metrics):
         rows.insert(0, ["training images", *cells("real")])
     error, chosen = metrics["error %"], metrics.get("error % of the game chosen on training images")
-    note = f"{steps(config)} of {config['batch_size']}, {config['kernel']}."
+    note = f"{steps_in_words(config)} of {config['batch_size']}, {config['kernel']}."
     if chosen:
         note += f" Error over games {number(error, 2)} %; of game {chosen['seed']}, chosen on training images, "
         note += f"{number(chosen, 2)} %."
@@ -46,6 +47,6 @@ def told_classes(results: dict) -> str:
     if any(key.startswith("real ") for key in metrics):
         cells = [number(metrics.get(f"real {what}"), digits) for what, (_, digits) in across.items()]
         rows.insert(0, ["training images", *cells])
-    note = f"{steps(config)} of {config['batch_size']}; {config['num_judged']} samples. "
+    note = f"{steps_in_words(config)} of {config['batch_size']}; {config['num_judged']} samples. "
     note += f"Test error of the second head {number(metrics['own test error %'], 2)} %."
     return "\n\n".join([table(rows, ["", *(head for head, _ in across.values())]), note])

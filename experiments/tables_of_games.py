@@ -3,7 +3,8 @@
 import math
 import statistics
 
-from experiments.markdown import number, steps, table
+from experiments.gan_flags import steps_in_words
+from experiments.markdown import number, table
 
 
 def synthetic(results: dict) -> str:
@@ -106,7 +107,7 @@ def generative(of_runs: list[dict]) -> str:
         rows += [[name, config["kernel"], *_cells(results["metrics"], name, across)] for name in config["losses"]]
     config = of_runs[0]["config"]
     games = f"{config['num_seeds']} games" if config["num_seeds"] > 1 else "one game"
-    note = f"{steps(config)} of {config['batch_size']}, {games}, {config['num_judged']} samples of each."
+    note = f"{steps_in_words(config)} of {config['batch_size']}, {games}, {config['num_judged']} samples of each."
     return "\n\n".join([table(rows, ["loss", "kernel", *across]), note])
 
 

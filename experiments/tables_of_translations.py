@@ -1,6 +1,7 @@
 """The README's tables of translations between unpaired images, and of GANs that learn from few labels."""
 
-from experiments.markdown import number, steps, table
+from experiments.gan_flags import steps_in_words
+from experiments.markdown import number, table
 
 
 def translations(of_runs: list[dict]) -> str:
@@ -25,7 +26,7 @@ def translations(of_runs: list[dict]) -> str:
         config, metrics = results["config"], results["metrics"]
         first, last = (number(metrics[f"after both at the {end}"], 3) for end in ("start", "end"))
         notes.append(
-            f"{config['kernel']}: {steps(config)} of {config['batch_size']}, "
+            f"{config['kernel']}: {steps_in_words(config)} of {config['batch_size']}, "
             f"{number(metrics['ms per step'], 0)} ms each; the distance after both translations falls from {first} to "
             f"{last}."
         )
@@ -63,5 +64,5 @@ def few_labels(of_runs: list[dict]) -> str:
     draws, held = config["num_label_draws"], config["num_validation"]
     spread = f"± sd of {draws} draws of the labels" if draws > 1 else "one draw of the labels"
     judged = f"{held} training images held out" if held else "the test set"
-    note = f"Of {judged}; {spread}; {steps(config)} of {config['batch_size']}."
+    note = f"Of {judged}; {spread}; {steps_in_words(config)} of {config['batch_size']}."
     return "\n\n".join([table(lines, ["labels", "method", "kernel", "error %", "nll", "published error %"]), note])
