@@ -49,6 +49,8 @@ class Config(gan_flags.PlayerFlags):
     """mlp, dcgan or residual (SNGAN's)."""
     num_seeds: int = 1
     """Games of each loss, played side by side."""
+    num_chains: int = 1
+    """Pairs of players in a game, each from a start of its own; what generates is the mixture of all of them."""
     latent_dim: int = 8
     """Of the noise, standard normal."""
     hidden: tuple[int, ...] = (128, 128)
@@ -137,6 +139,7 @@ if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -146,6 +149,7 @@ import numpy as np
 from bayesjax import data, evaluation, kernels, plots
 from bayesjax.data.synthetic import MIXTURES
 from bayesjax.evaluation import fidelity, health
+from bayesjax.types import PyTree
 from experiments import gan_networks, gan_players, labelled_images, tables
 
 NUM_LOOKED_AT = 200  # samples of a check
@@ -189,12 +193,14 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
     """All games of one loss: measures of each game's samples, and what became of them along the way."""
     config, variant = run.config, gan_networks.VARIANTS[name]
     net = gan_networks.networks(config, variant, about.train.shape[1:])
-    num_games = config.num_seeds if config.num_seeds > 1 else None
+    chains = config.num_seeds, config.num_chains
+    num_pairs = math.prod(chains)
+    num_games = num_pairs if num_pairs > 1 else None
     data_key, init_key, look_key, run_key, judge_key = jax.random.split(jax.random.key(config.seed), 5)
     if num_games is None:
         position = jax.jit(net.init)(init_key)
     else:
-        position = jax.jit(jax.vmap(net.init))(jax.random.split(init_key, num_games))
+        position = jax.jit(jax.vmap(net.init))(jax.random.split(init_key, num_pairs))
     plan = gan_players.stages(
         config, gan_networks.losses(config, variant, net), len(about.train),
         constraint=kernels.clip_weights(config.clip) if variant.is_clipped else None,
@@ -203,23 +209,26 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
         run, name, plan, position, gan_players.batches(config, data_key, about.train, num_games),
         rng_key=run_key, observe=lambda params: net.make(params, look_key, NUM_LOOKED_AT), num_games=num_games,
     )  # fmt: skip
-    looks, draws = played.checks, played.generators
+    looks = _mixed(played.checks.reshape(-1, *chains, NUM_LOOKED_AT, *about.train.shape[1:]))
+    draws, started = played.generators, played.started
     if num_games is None:
-        looks, draws = looks[:, None], jax.tree.map(lambda leaf: leaf[:, None], draws)
+        draws, started = (jax.tree.map(lambda leaf: leaf[:, None], each) for each in (draws, started))
+    draws, started = _pooled(draws, *chains), _pooled(started, *chains)
     result: dict[str, Any] = {"seconds": played.seconds, "steps": played.steps.tolist(), "games": []}
     real, shown = about.train[:NUM_LOOKED_AT], []
     real = real.reshape(len(real), -1)
     for game in range(config.num_seeds):
-        of_game = jax.tree.map(lambda leaf, game=game: leaf[:, game], draws)
         key = jax.random.fold_in(judge_key, game)
-        samples = gan_players.generate(net.make, of_game, key, config.num_judged)
+        generate = functools.partial(gan_players.generate, net.make, rng_key=key, num=config.num_judged)
+        samples = generate(draws[game])
         shown.append(samples[:NUM_SHOWN])
         seen = looks[:, game].reshape(*looks.shape[:1], NUM_LOOKED_AT, -1)
         along = {"diversity": [health.diversity(real, each) for each in seen], "swing": health.swing(seen).tolist()}
-        result["games"].append({"judged": about.judged(samples), **along})
+        before = {} if config.kernel == "adam" else {"started": about.judged(generate(started[game]))}
+        result["games"].append({"judged": about.judged(samples), **before, **along})
     moments = gan_players.spread_evenly(len(looks), NUM_MOMENTS)
     training = looks[moments] if len(about.train.shape) == 2 else looks[moments, 0, :NUM_COLUMNS]
-    last = jax.tree.map(lambda leaf: leaf[-1, 0], draws)
+    last = jax.tree.map(lambda leaf: leaf[-1], draws[0])
     way = gan_networks.walk(jax.random.fold_in(look_key, 1), NUM_COLUMNS, config.latent_dim)
     np.savez_compressed(
         run.out / "parts" / f"samples-{name}.npz", samples=np.stack(shown), training=training,
@@ -228,26 +237,45 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
     return result
 
 
-def summary(result: dict) -> dict[str, dict]:
+def _pooled(draws: PyTree, num_games: int, num_chains: int) -> list[PyTree]:
+    """Leaves `[num_draws, num_games * num_chains, ...]` game by game, as `[num_draws * num_chains, ...]`."""
+
+    def of_game(game: int, leaf: np.ndarray) -> np.ndarray:
+        rest = leaf.shape[2:]
+        return leaf.reshape(-1, num_games, num_chains, *rest)[:, game].reshape(-1, *rest)
+
+    return [jax.tree.map(functools.partial(of_game, game), draws) for game in range(num_games)]
+
+
+def _mixed(looks: np.ndarray) -> np.ndarray:
+    """`[num_checks, num_games, num_chains, num, ...]` as `[num_checks, num_games, num, ...]`, as many of each chain."""
+    num_checks, num_games, _, num = looks.shape[:4]
+    return np.moveaxis(looks, 2, 3).reshape(num_checks, num_games, -1, *looks.shape[4:])[:, :, :num]
+
+
+def summary(result: dict, num_chains: int) -> dict[str, dict]:
     """Means over games, with standard errors where there are several; of one game, what its judge says."""
     games = result["games"]
-    measures = games[0]["judged"]
-    if len(games) == 1:
-        found = dict(measures)
-    else:
-        found = {
-            name: {
-                **entry, **evaluation.mean_estimate([game["judged"][name]["value"] for game in games])._asdict(),
-                "values": [game["judged"][name]["value"] for game in games],
-            }
-            for name, entry in measures.items()
-        }  # fmt: skip
+    found = _over_games([game["judged"] for game in games])
+    if "started" in games[0]:
+        started = _over_games([game["started"] for game in games])
+        found |= {f"{name} before sampling": entry for name, entry in started.items()}
     last = slice(-max(len(games[0]["swing"]) // 4, 1), None)
     found["diversity"] = {"value": float(np.mean([game["diversity"][-1] for game in games]))}
     found["swing"] = {"value": float(np.mean([game["swing"][last] for game in games]))}
     steps = result["steps"][-1]
-    found["ms per step"] = {"value": 1e3 * result["seconds"] / (steps * len(games))}
+    found["ms per step"] = {"value": 1e3 * result["seconds"] / (steps * len(games) * num_chains)}
     return found
+
+
+def _over_games(judged: list[dict[str, dict]]) -> dict[str, dict]:
+    if len(judged) == 1:
+        return dict(judged[0])
+    values = {name: [each[name]["value"] for each in judged] for name in judged[0]}
+    return {
+        name: {**entry, **evaluation.mean_estimate(values[name])._asdict(), "values": values[name]}
+        for name, entry in judged[0].items()
+    }
 
 
 def draw(run: common.Experiment, about: Subject, names: list[str]) -> None:
@@ -284,7 +312,7 @@ def main(config: Config) -> None:
         common.require_choice(config, "architecture", ARCHITECTURES)
         common.require_choice(config, "activation", tuple(gan_networks.ACTIVATIONS))
         common.require_choice(config, "norm", gan_networks.NORMS)
-        common.require_at_least(config, 1, "num_seeds", "latent_dim", "width", "num_doublings")
+        common.require_at_least(config, 1, "num_seeds", "num_chains", "latent_dim", "width", "num_doublings")
         common.require_at_least(config, 12, "num_judged")
         common.require_positive(config, "clip", "penalty", "r1_penalty")
         common.require_all_positive(config, "hidden", "generator_features", "discriminator_features")
@@ -298,7 +326,7 @@ def main(config: Config) -> None:
         results = {name: run.cached(name, functools.partial(play, run, about, name)) for name in config.losses}
         metrics = {f"real {measure}": entry for measure, entry in about.real.items()}
         for name, result in results.items():
-            metrics |= {f"{name} {measure}": entry for measure, entry in summary(result).items()}
+            metrics |= {f"{name} {measure}": entry for measure, entry in summary(result, config.num_chains).items()}
         draw(run, about, list(results))
         figures = run.out / "figures"
         for what, label in (("diversity", "distance of fakes / of data"), ("swing", "movement of the mean / noise")):

@@ -41,6 +41,7 @@ class Played(NamedTuple):
 
     Attributes:
       position: `{player: params}` at the end.
+      started: the generator that a sampler starts from, `[1, ...]` (numpy); of Adam ().
       generators: to generate with: params with a leading axis of draws, `[num_draws, ...]` (numpy).
       discriminators: to judge with, likewise, if they were asked for: Adam's last, no average; or else ().
       aux: what each player's loss returned beside its value, `{player: pytree}`, averaged over the steps up to a check.
@@ -50,6 +51,7 @@ class Played(NamedTuple):
     """
 
     position: dict[str, Params]
+    started: Params
     generators: Params
     discriminators: Params
     aux: dict[str, PyTree]
@@ -196,10 +198,13 @@ def play(
 
     checks, said, steps, done, seconds = [], [], [], 0, 0.0
     drawn: Any = None
+    started: Params = ()
     for index, stage in enumerate(plan):
         is_last = index == len(plan) - 1
         every, num_steps = between_checks(stage.num_steps, flags.num_checks)
         keep_draws = samples and is_last
+        if keep_draws:
+            started = jax.tree.map(lambda leaf: np.asarray(leaf)[None], position["generator"])
         key = jax.random.fold_in(rng_key, index)
         kernel = stage.kernel if num_games is None else kernels.particles(stage.kernel, num_games, batch_axis=0)
         state = jax.jit(kernel.init)(position, jax.random.fold_in(key, stage.num_steps))
@@ -220,7 +225,7 @@ def play(
     if not samples:
         drawn = jax.tree.map(lambda leaf: np.asarray(leaf)[None], training.fetch(to_use(state)))
     aux, looks = (jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in (said, checks))
-    return Played(position, drawn[0], drawn[1], aux, looks, np.concatenate(steps), seconds)
+    return Played(position, started, drawn[0], drawn[1], aux, looks, np.concatenate(steps), seconds)
 
 
 def spread_evenly(available: int, num: int) -> np.ndarray:

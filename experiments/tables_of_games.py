@@ -93,7 +93,8 @@ def generative(of_runs: list[dict]) -> str:
     """Losses down, kernel by kernel, what their samples are worth across; of several runs on one data set."""
     measures = {
         "modes": 1, "high quality": 3, "FCD": 2, "KCD": 4, "IS": 3, "precision": 3, "recall": 3, "density": 3,
-        "coverage": 3, "diversity": 2, "swing": 1,
+        "coverage": 3, "modes before sampling": 1, "high quality before sampling": 3, "FCD before sampling": 2,
+        "diversity": 2, "swing": 1,
     }  # fmt: skip
     across = {
         name: digits for name, digits in measures.items()
@@ -107,6 +108,8 @@ def generative(of_runs: list[dict]) -> str:
         rows += [[name, config["kernel"], *_cells(results["metrics"], name, across)] for name in config["losses"]]
     config = of_runs[0]["config"]
     games = f"{config['num_seeds']} games" if config["num_seeds"] > 1 else "one game"
+    if config.get("num_chains", 1) > 1:  # results from before there were several have no such setting
+        games += f" of {config['num_chains']} pairs of players"
     note = f"{steps_in_words(config)} of {config['batch_size']}, {games}, {config['num_judged']} samples of each."
     return "\n\n".join([table(rows, ["loss", "kernel", *across]), note])
 

@@ -97,6 +97,17 @@ def test_generate_takes_turns_among_draws():
     np.testing.assert_array_equal(few[:, 0], [0, 4, 8])
 
 
+def test_a_game_generates_with_all_its_chains_and_no_other():
+    """Two draws and two looks of two games of three chains, numbered 1 to 6: the first game has 1 to 3 of either draw,
+    and a look of four samples takes turns among them. Games and chains the wrong way around would mix 1, 3 and 5."""
+    chain, tenths = jnp.arange(1.0, 7.0), jnp.array([0.1, 0.2])[:, None]
+    first, second = gan._pooled({"w": (chain + tenths)[..., None]}, 2, 3)
+    np.testing.assert_allclose(first["w"][:, 0], [1.1, 2.1, 3.1, 1.2, 2.2, 3.2], rtol=1e-6)
+    np.testing.assert_allclose(second["w"][:, 0], [4.1, 5.1, 6.1, 4.2, 5.2, 6.2], rtol=1e-6)
+    looks = gan._mixed(np.broadcast_to(np.reshape(chain, (2, 3, 1, 1)), (2, 2, 3, 4, 1)))
+    np.testing.assert_array_equal(looks[..., 0], [[[1, 2, 3, 1], [4, 5, 6, 4]]] * 2)
+
+
 def test_the_constraint_holds_after_adam():
     """Adam's critic stays inside the bound; without the constraint its weights, which begin at He's scale, do not."""
     config = dataclasses.replace(TINY, num_steps=20)
@@ -112,15 +123,18 @@ def test_the_constraint_holds_after_adam():
 
 def test_a_bayesian_run_leaves_its_table_and_resumes(tmp_path, capsys):
     flags = ("--losses", "r1", "--kernel", "sghmc", "--num-seeds", 2, "--hidden", 6, "--batch-size", 8,
-             "--num-steps", 10, "--num-checks", 2, "--num-judged", 20, "--discriminator-steps", 2)  # fmt: skip
+             "--num-steps", 10, "--num-checks", 2, "--num-judged", 20, "--discriminator-steps", 2,
+             "--num-chains", 2)  # fmt: skip
     call("gan", *flags, "--out", tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert {"r1 modes", "r1 high quality", "r1 diversity", "r1 swing"} < set(results["metrics"])
-    assert len(results["metrics"]["r1 modes"]["values"]) == 2
+    for name in ("modes", "modes before sampling"):
+        assert len(results["metrics"][f"r1 {name}"]["values"]) == 2
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {
         "samples.png", "training-r1.png", "diversity.png", "swing.png",
     }  # fmt: skip
     printed = capsys.readouterr().out
+    assert "2 games of 2 pairs of players" in printed
     assert "| r1   | sghmc  |" in printed and "4 steps of Adam and 4 of SGHMC, batches of 8" in printed
     assert json.loads((tmp_path / "run" / "parts" / "r1.json").read_text())["steps"] == [2, 4, 6, 8]  # not 5 and 5
     (tmp_path / "run" / "parts" / "r1.json").unlink()  # the run was cut off after its last step
