@@ -106,12 +106,19 @@ def generative(of_runs: list[dict]) -> str:
     for results in of_runs:
         config = results["config"]
         rows += [[name, config["kernel"], *_cells(results["metrics"], name, across)] for name in config["losses"]]
-    config = of_runs[0]["config"]
+    notes: dict[str, list[str]] = {}
+    for results in of_runs:
+        notes.setdefault(_played(results["config"]), []).append(results["config"]["preset"])
+    if len(notes) > 1:  # who did what
+        notes = {f"{', '.join(presets)}: {note}": [] for note, presets in notes.items()}
+    return "\n\n".join([table(rows, ["loss", "kernel", *across]), " ".join(notes)])
+
+
+def _played(config: dict) -> str:
     games = f"{config['num_seeds']} games" if config["num_seeds"] > 1 else "one game"
     if config.get("num_chains", 1) > 1:  # results from before there were several have no such setting
         games += f" of {config['num_chains']} pairs of players"
-    note = f"{steps_in_words(config)} of {config['batch_size']}, {games}, {config['num_judged']} samples of each."
-    return "\n\n".join([table(rows, ["loss", "kernel", *across]), note])
+    return f"{steps_in_words(config)} of {config['batch_size']}, {games}, {config['num_judged']} samples of each."
 
 
 def _cells(metrics: dict, name: str, across: dict[str, int]) -> list[str]:

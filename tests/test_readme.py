@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import json
 import re
 from pathlib import Path
 
 from experiments import tables
+from experiments.tables_of_games import generative
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -44,3 +46,15 @@ def test_a_changed_number_would_be_noticed():
         row = match[0].splitlines()[3]
         changed = README.read_text().replace(row, re.sub(r"\d(?=\D*$)", lambda d: str((int(d[0]) + 1) % 10), row))
         assert tables.updated(changed) == README.read_text()
+
+
+def test_a_table_of_several_games_says_who_had_which_steps():
+    """The ring's runs by Adam and by SGHMC have notes of their own, which name them; twice the same has one without."""
+    runs = [
+        json.loads((tables.FOLDERS["results"] / f"gan-{preset}-synthetic_ring.json").read_text())
+        for preset in ("ring", "ring_sghmc")
+    ]
+    notes = [generative([run]).splitlines()[-1] for run in runs]
+    assert "SGHMC" in notes[1] and "SGHMC" not in notes[0]
+    assert generative(runs).splitlines()[-1] == f"ring: {notes[0]} ring_sghmc: {notes[1]}"
+    assert generative([runs[0], runs[0]]).splitlines()[-1] == notes[0]
