@@ -124,7 +124,7 @@ def test_the_constraint_holds_after_adam():
 def test_a_bayesian_run_leaves_its_table_and_resumes(tmp_path, capsys):
     flags = ("--losses", "r1", "--kernel", "sghmc", "--num-seeds", 2, "--hidden", 6, "--batch-size", 8,
              "--num-steps", 10, "--num-checks", 2, "--num-judged", 20, "--discriminator-steps", 2,
-             "--num-chains", 2)  # fmt: skip
+             "--num-chains", 2, "--warmup", 0.5)  # fmt: skip
     call("gan", *flags, "--out", tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert {"r1 modes", "r1 high quality", "r1 diversity", "r1 swing"} < set(results["metrics"])
