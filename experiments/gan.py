@@ -23,8 +23,8 @@ of samples that are. Images are judged by a classifier's features (`judge.py`): 
 which are no FID, beside the row of training images.
 
 Expected: Adam's games find 7 to 8 of the ring's modes and 16 to 20 of the grid's 25 (r1 23, wasserstein 24,
-wasserstein_gp all). Three sampled pairs find all 8, and 22 or more: because they are three, for they had as many before
-they were sampled, and were sharper. 20 and 36 minutes of one core; sampled 75 and 132.
+wasserstein_gp all). Three sampled pairs find all 8, and 22 or more, but had as many before they were sampled, and were
+sharper. 20 and 36 minutes of one core; sampled 75 and 132.
 """
 
 import dataclasses
