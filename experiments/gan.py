@@ -17,7 +17,8 @@ training methods for GANs do actually converge?", ICML 2018; Saatci & Wilson, "B
 All losses have the same networks, data, steps and rates, so that the table compares losses and not tunings; hinge's
 critic alone has spectral norms instead of others, and never tanh. With --kernel sghmc or sgld minus the loss of all
 data is a player's log likelihood, the prior is N(0, s^2 / fan-in), and what generates is the mixture of all kept draws
-of all pairs of players (--num-chains); what they made before they were sampled is judged beside it.
+of all pairs of players (--num-chains); what their last step of Adam on the negative log posterior, no average, makes is
+judged beside it, "before sampling".
 A mixture in the plane is judged by its modes: found if a sample is within three deviations, of high quality the share
 of samples that are. Images are judged by a classifier's features (`judge.py`): Fréchet and kernel classifier distances,
 which are no FID, beside the row of training images.
@@ -52,7 +53,8 @@ class Config(gan_flags.PlayerFlags):
     num_seeds: int = 1
     """Games of each loss, played side by side."""
     num_chains: int = 1
-    """Pairs of players in a game, each from a start of its own; what generates is the mixture of all of them."""
+    """Pairs of players in a game, which never meet, each with a start and batches of its own; what generates is the
+    mixture of all of them."""
     latent_dim: int = 8
     """Of the noise, standard normal."""
     hidden: tuple[int, ...] = (128, 128)
@@ -82,13 +84,13 @@ class Config(gan_flags.PlayerFlags):
     """Samples that are judged."""
 
 
-# Chosen by games of seeds 100 and 0; those of seed 1 came after. What decides is tanh in both networks and a latent
-# space of two: mlps of leaky ReLUs, of noise of eight and three steps of the discriminator, cover ring and grid evenly,
-# at 0.2 to 54 % of high quality (one loss at 93 %, of one mode), and hit modes by chance; only hinge's critic, of
-# spectral norms, learns nothing with tanh. With those mlps penalties of 10 and 1 left bridges between the modes that
-# 0.1 did not, and clipped critics missed modes with bounds of 0.2 and less and of 0.5, seldom with 0.3. A sampler's
-# prior of 3 holds its weights back: R1 has 18 modes of the grid with it, 31 % of high quality, and 24 and 23 with 10
-# and 30, 66 to 68 %. Its rates of 1e-4 and 3e-4 differ little, but under least squares: 58 and 41 % of high quality.
+# Chosen by games of seeds 100 and 0; those of seed 1 came after. On the ring mlps of leaky ReLUs, of noise of eight and
+# three steps of the discriminator, had 0.2 to 54 % of high quality (one loss 93 %, of one mode), on the grid mlps of
+# leaky ReLUs, all else equal, 2 to 43 %, of tanh 52 to 85 %; only hinge's critic, of spectral norms, does not learn
+# so. With the ring's former mlps penalties of 10 and 1 left bridges between the modes that 0.1 did not, and clipped
+# critics missed modes with bounds of 0.2 and less and of 0.5, seldom with 0.3. A prior of 3 holds a sampler's weights
+# back: R1 has 18 modes of the grid with it, 31 % of high quality, and 24 and 23 with 10 and 30, 66 to 68 %. A sampler's
+# learning rates of 1e-4 and 3e-4 differ little, but under least squares: 58 and 41 % of high quality.
 QUICK = Config(
     losses=("non_saturating", "wasserstein_gp"), num_seeds=2, latent_dim=2, activation="tanh", batch_size=64,
     num_steps=1500, generator_learning_rate=3e-3, discriminator_learning_rate=3e-3, decay_from=0.5, average=0.99,
@@ -123,7 +125,7 @@ SNGAN = dataclasses.replace(
     CIFAR10, preset="cifar10_sngan", losses=("hinge",), architecture="residual", width=128, discriminator_steps=5,
     momentum=0.0, decay_from=0.0001,
 )  # fmt: skip
-SAMPLED = {  # in the plane samplers start after as many steps of Adam as Adam's own games have
+SAMPLED = {  # samplers of ring and grid start after as many steps of Adam as Adam's own games have
     plain.preset: dataclasses.replace(plain, num_steps=round(plain.num_steps / plain.warmup), num_chains=3)
     for plain in (RING, GRID)
 }
@@ -197,11 +199,11 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
     """All games of one loss: measures of each game's samples, and what became of them along the way."""
     config, variant = run.config, gan_networks.VARIANTS[name]
     net = gan_networks.networks(config, variant, about.train.shape[1:])
-    chains = config.num_seeds, config.num_chains
-    num_pairs = math.prod(chains)
-    num_games = num_pairs if num_pairs > 1 else None
+    grouped = config.num_seeds, config.num_chains
+    num_pairs = math.prod(grouped)
+    side_by_side = num_pairs if num_pairs > 1 else None
     data_key, init_key, look_key, run_key, judge_key = jax.random.split(jax.random.key(config.seed), 5)
-    if num_games is None:
+    if side_by_side is None:
         position = jax.jit(net.init)(init_key)
     else:
         position = jax.jit(jax.vmap(net.init))(jax.random.split(init_key, num_pairs))
@@ -210,14 +212,14 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
         constraint=kernels.clip_weights(config.clip) if variant.is_clipped else None,
     )  # fmt: skip
     played = gan_players.play(
-        run, name, plan, position, gan_players.batches(config, data_key, about.train, num_games),
-        rng_key=run_key, observe=lambda params: net.make(params, look_key, NUM_LOOKED_AT), num_games=num_games,
+        run, name, plan, position, gan_players.batches(config, data_key, about.train, side_by_side),
+        rng_key=run_key, observe=lambda params: net.make(params, look_key, NUM_LOOKED_AT), num_games=side_by_side,
     )  # fmt: skip
-    looks = _mixed(played.checks.reshape(-1, *chains, NUM_LOOKED_AT, *about.train.shape[1:]))
+    looks = _mixed(played.checks.reshape(-1, *grouped, NUM_LOOKED_AT, *about.train.shape[1:]))
     draws, started = played.generators, played.started
-    if num_games is None:
+    if side_by_side is None:
         draws, started = (jax.tree.map(lambda leaf: leaf[:, None], each) for each in (draws, started))
-    draws, started = _pooled(draws, *chains), _pooled(started, *chains)
+    draws, started = _pooled(draws, *grouped), _pooled(started, *grouped)
     result: dict[str, Any] = {"seconds": played.seconds, "steps": played.steps.tolist(), "games": []}
     real, shown = about.train[:NUM_LOOKED_AT], []
     real = real.reshape(len(real), -1)
@@ -232,7 +234,7 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
         result["games"].append({"judged": about.judged(samples), **before, **along})
     moments = gan_players.spread_evenly(len(looks), NUM_MOMENTS)
     training = looks[moments] if len(about.train.shape) == 2 else looks[moments, 0, :NUM_COLUMNS]
-    last = jax.tree.map(lambda leaf: leaf[-1], draws[0])
+    last = jax.tree.map(lambda leaf: leaf[-1], draws[0])  # of one chain
     way = gan_networks.walk(jax.random.fold_in(look_key, 1), NUM_COLUMNS, config.latent_dim)
     np.savez_compressed(
         run.out / "parts" / f"samples-{name}.npz", samples=np.stack(shown), training=training,

@@ -41,7 +41,7 @@ class Played(NamedTuple):
 
     Attributes:
       position: `{player: params}` at the end.
-      started: the generator that a sampler starts from, `[1, ...]` (numpy); of Adam ().
+      started: the generator that a sampler starts from, no average, `[1, ...]` (numpy); of Adam ().
       generators: to generate with: params with a leading axis of draws, `[num_draws, ...]` (numpy).
       discriminators: to judge with, likewise, if they were asked for: Adam's last, no average; or else ().
       aux: what each player's loss returned beside its value, `{player: pytree}`, averaged over the steps up to a check.

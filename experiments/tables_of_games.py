@@ -109,9 +109,8 @@ def generative(of_runs: list[dict]) -> str:
     notes: dict[str, list[str]] = {}
     for results in of_runs:
         notes.setdefault(_played(results["config"]), []).append(results["config"]["preset"])
-    if len(notes) > 1:  # who did what
-        notes = {f"{', '.join(presets)}: {note}": [] for note, presets in notes.items()}
-    return "\n\n".join([table(rows, ["loss", "kernel", *across]), " ".join(notes)])
+    said = list(notes) if len(notes) == 1 else [f"{', '.join(presets)}: {note}" for note, presets in notes.items()]
+    return "\n\n".join([table(rows, ["loss", "kernel", *across]), " ".join(said)])
 
 
 def _played(config: dict) -> str:

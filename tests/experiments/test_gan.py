@@ -124,7 +124,7 @@ def test_the_constraint_holds_after_adam():
 def test_a_bayesian_run_leaves_its_table_and_resumes(tmp_path, capsys):
     flags = ("--losses", "r1", "--kernel", "sghmc", "--num-seeds", 2, "--hidden", 6, "--batch-size", 8,
              "--num-steps", 10, "--num-checks", 2, "--num-judged", 20, "--discriminator-steps", 2,
-             "--num-chains", 2, "--warmup", 0.5)  # fmt: skip
+             "--num-chains", 3, "--warmup", 0.5)  # fmt: skip
     call("gan", *flags, "--out", tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert {"r1 modes", "r1 high quality", "r1 diversity", "r1 swing"} < set(results["metrics"])
@@ -134,7 +134,7 @@ def test_a_bayesian_run_leaves_its_table_and_resumes(tmp_path, capsys):
         "samples.png", "training-r1.png", "diversity.png", "swing.png",
     }  # fmt: skip
     printed = capsys.readouterr().out
-    assert "2 games of 2 pairs of players" in printed
+    assert "2 games of 3 pairs of players" in printed
     assert "| r1   | sghmc  |" in printed and "4 steps of Adam and 4 of SGHMC, batches of 8" in printed
     assert json.loads((tmp_path / "run" / "parts" / "r1.json").read_text())["steps"] == [2, 4, 6, 8]  # not 5 and 5
     (tmp_path / "run" / "parts" / "r1.json").unlink()  # the run was cut off after its last step
