@@ -8,6 +8,7 @@ training methods for GANs do actually converge?", ICML 2018; Saatci & Wilson, "B
     python -m experiments.gan                                quick: a ring of eight Gaussians, under a minute
     python -m experiments.gan --preset ring                  all losses, five seeds (ring_sghmc, ring_sgld: Bayesian)
     python -m experiments.gan --preset grid                  25 Gaussians (grid_sghmc)
+    python -m experiments.gan --preset grid_pairs            three pairs of players a game by Adam (ring_pairs)
     python -m experiments.gan --preset digits                DCGAN on images of 8 x 8, minutes (digits_sghmc)
     python -m experiments.gan --preset mnist                 DCGAN on MNIST, a budget for two cores (mnist_sghmc)
     python -m experiments.gan --preset cifar10               DCGAN on CIFAR-10, for a GPU; cifar10_sngan
@@ -125,9 +126,11 @@ SNGAN = dataclasses.replace(
     CIFAR10, preset="cifar10_sngan", losses=("hinge",), architecture="residual", width=128, discriminator_steps=5,
     momentum=0.0, decay_from=0.0001,
 )  # fmt: skip
+PAIRS = {
+    plain.preset: dataclasses.replace(plain, preset=f"{plain.preset}_pairs", num_chains=3) for plain in (RING, GRID)
+}
 SAMPLED = {  # samplers of ring and grid start after as many steps of Adam as Adam's own games have
-    plain.preset: dataclasses.replace(plain, num_steps=round(plain.num_steps / plain.warmup), num_chains=3)
-    for plain in (RING, GRID)
+    name: dataclasses.replace(pairs, num_steps=round(pairs.num_steps / pairs.warmup)) for name, pairs in PAIRS.items()
 }
 PRESETS = {
     preset.preset: preset
@@ -139,7 +142,7 @@ PRESETS = {
             for kernel in ("sghmc", "sgld")
         ),
     )
-}
+} | {pairs.preset: pairs for pairs in PAIRS.values()}
 
 if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
@@ -152,15 +155,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bayesjax import data, evaluation, kernels, plots
+from bayesjax import data, evaluation, kernels
 from bayesjax.data.synthetic import MIXTURES
 from bayesjax.evaluation import fidelity, health
-from bayesjax.types import PyTree
-from experiments import gan_networks, gan_players, labelled_images, tables
+from experiments import gan_figures, gan_networks, gan_players, labelled_images, tables
 
 NUM_LOOKED_AT = 200  # samples of a check
 NUM_SHOWN = 200
-NUM_COLUMNS = 12  # images in a row of a figure
 NUM_MOMENTS = 8  # checks in a figure of the training, at most
 
 
@@ -215,27 +216,32 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
         run, name, plan, position, gan_players.batches(config, data_key, about.train, side_by_side),
         rng_key=run_key, observe=lambda params: net.make(params, look_key, NUM_LOOKED_AT), num_games=side_by_side,
     )  # fmt: skip
-    looks = _mixed(played.checks.reshape(-1, *grouped, NUM_LOOKED_AT, *about.train.shape[1:]))
-    draws, started = played.generators, played.started
+    looks = gan_players.mixed(played.checks.reshape(-1, *grouped, NUM_LOOKED_AT, *about.train.shape[1:]))
+    kept = {"judged": played.generators} | ({} if config.kernel == "adam" else {"started": played.started})
     if side_by_side is None:
-        draws, started = (jax.tree.map(lambda leaf: leaf[:, None], each) for each in (draws, started))
-    draws, started = _pooled(draws, *grouped), _pooled(started, *grouped)
+        kept = jax.tree.map(lambda leaf: leaf[:, None], kept)
     result: dict[str, Any] = {"seconds": played.seconds, "steps": played.steps.tolist(), "games": []}
     real, shown = about.train[:NUM_LOOKED_AT], []
     real = real.reshape(len(real), -1)
     for game in range(config.num_seeds):
         key = jax.random.fold_in(judge_key, game)
         generate = functools.partial(gan_players.generate, net.make, rng_key=key, num=config.num_judged)
-        samples = generate(draws[game])
-        shown.append(samples[:NUM_SHOWN])
+        chains = {kind: gan_players.of_chains(draws, game, config.num_chains) for kind, draws in kept.items()}
+        samples = {kind: generate(gan_players.pooled(each)) for kind, each in chains.items()}
+        judged: dict[str, Any] = {kind: about.judged(each) for kind, each in samples.items()}
+        if config.num_chains > 1:
+            judged["pairs"] = [
+                {kind: about.judged(generate(each[chain])) for kind, each in chains.items()}
+                for chain in range(config.num_chains)
+            ]
+        shown.append(samples["judged"][:NUM_SHOWN])
         seen = looks[:, game].reshape(*looks.shape[:1], NUM_LOOKED_AT, -1)
         along = {"diversity": [health.diversity(real, each) for each in seen], "swing": health.swing(seen).tolist()}
-        before = {} if config.kernel == "adam" else {"started": about.judged(generate(started[game]))}
-        result["games"].append({"judged": about.judged(samples), **before, **along})
+        result["games"].append(judged | along)
     moments = gan_players.spread_evenly(len(looks), NUM_MOMENTS)
-    training = looks[moments] if len(about.train.shape) == 2 else looks[moments, 0, :NUM_COLUMNS]
-    last = jax.tree.map(lambda leaf: leaf[-1], draws[0])  # of one chain
-    way = gan_networks.walk(jax.random.fold_in(look_key, 1), NUM_COLUMNS, config.latent_dim)
+    training = looks[moments] if len(about.train.shape) == 2 else looks[moments, 0, : gan_figures.NUM_COLUMNS]
+    last = jax.tree.map(lambda leaf: leaf[-1, 0], kept["judged"])  # of one pair
+    way = gan_networks.walk(jax.random.fold_in(look_key, 1), gan_figures.NUM_COLUMNS, config.latent_dim)
     np.savez_compressed(
         run.out / "parts" / f"samples-{name}.npz", samples=np.stack(shown), training=training,
         steps=played.steps[moments], interpolation=np.asarray(jax.jit(net.decode)(last, way)),
@@ -243,35 +249,31 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
     return result
 
 
-def _pooled(draws: PyTree, num_games: int, num_chains: int) -> list[PyTree]:
-    """Leaves `[num_draws, num_games * num_chains, ...]` game by game, as `[num_draws * num_chains, ...]`."""
-
-    def of_game(game: int, leaf: np.ndarray) -> np.ndarray:
-        rest = leaf.shape[2:]
-        return leaf.reshape(-1, num_games, num_chains, *rest)[:, game].reshape(-1, *rest)
-
-    return [jax.tree.map(functools.partial(of_game, game), draws) for game in range(num_games)]
-
-
-def _mixed(looks: np.ndarray) -> np.ndarray:
-    """`[num_checks, num_games, num_chains, num, ...]` as `[num_checks, num_games, num, ...]`, as many of each chain."""
-    num_checks, num_games, _, num = looks.shape[:4]
-    return np.moveaxis(looks, 2, 3).reshape(num_checks, num_games, -1, *looks.shape[4:])[:, :, :num]
-
-
 def summary(result: dict, num_chains: int) -> dict[str, dict]:
-    """Means over games, with standard errors where there are several; of one game, what its judge says."""
-    games = result["games"]
-    found = _over_games([game["judged"] for game in games])
-    if "started" in games[0]:
-        started = _over_games([game["started"] for game in games])
-        found |= {f"{name} before sampling": entry for name, entry in started.items()}
+    """Means over games, with standard errors where there are several; of one game, what its judge says.
+
+    Args:
+      result: of `play`.
+      num_chains: pairs of players in a game; "of one pair" is the mean of what each of them alone is judged.
+    """
+    games, found = result["games"], {}
+    for kind, suffix in (("judged", ""), ("started", " before sampling")):
+        if kind not in games[0]:
+            continue
+        found |= {f"{name}{suffix}": entry for name, entry in _over_games([game[kind] for game in games]).items()}
+        if "pairs" in games[0]:
+            alone = _over_games([_mean([pair[kind] for pair in game["pairs"]]) for game in games])
+            found |= {f"{name} of one pair{suffix}": entry for name, entry in alone.items()}
     last = slice(-max(len(games[0]["swing"]) // 4, 1), None)
     found["diversity"] = {"value": float(np.mean([game["diversity"][-1] for game in games]))}
     found["swing"] = {"value": float(np.mean([game["swing"][last] for game in games]))}
     steps = result["steps"][-1]
     found["ms per step"] = {"value": 1e3 * result["seconds"] / (steps * len(games) * num_chains)}
     return found
+
+
+def _mean(judged: list[dict[str, dict]]) -> dict[str, dict]:
+    return {name: {"value": float(np.mean([each[name]["value"] for each in judged]))} for name in judged[0]}
 
 
 def _over_games(judged: list[dict[str, dict]]) -> dict[str, dict]:
@@ -282,32 +284,6 @@ def _over_games(judged: list[dict[str, dict]]) -> dict[str, dict]:
         name: {**entry, **evaluation.mean_estimate(values[name])._asdict(), "values": values[name]}
         for name, entry in judged[0].items()
     }
-
-
-def draw(run: common.Experiment, about: Subject, names: list[str]) -> None:
-    """Samples of every loss; each loss along its training; of images, the way from one noise to another."""
-    figures, shape = run.out / "figures", about.train.shape[1:]
-    pictures = {}
-    for name in names:
-        with np.load(run.out / "parts" / f"samples-{name}.npz") as arrays:
-            pictures[name] = dict(arrays)
-    if len(shape) == 3:
-        rows = {
-            "samples": [each["samples"][0, :NUM_COLUMNS] for each in pictures.values()],
-            "interpolation": [each["interpolation"] for each in pictures.values()],
-        }
-        for what, images in rows.items():
-            plots.image_grid(figures / f"{what}.png", (np.stack(images) + 1) / 2, row_names=names)
-        for name, each in pictures.items():
-            steps = [f"step {step}" for step in each["steps"]]
-            plots.image_grid(figures / f"training-{name}.png", (each["training"] + 1) / 2, row_names=steps)
-    elif shape == (2,):
-        plots.scatter_by_group(
-            figures / "samples.png", {name: each["samples"] for name, each in pictures.items()}, about.train
-        )
-        for name, each in pictures.items():
-            panels = {f"step {step}": seen for step, seen in zip(each["steps"], each["training"], strict=True)}
-            plots.scatter_by_group(figures / f"training-{name}.png", panels, about.train)
 
 
 def main(config: Config) -> None:
@@ -333,17 +309,10 @@ def main(config: Config) -> None:
         metrics = {f"real {measure}": entry for measure, entry in about.real.items()}
         for name, result in results.items():
             metrics |= {f"{name} {measure}": entry for measure, entry in summary(result, config.num_chains).items()}
-        draw(run, about, list(results))
-        figures = run.out / "figures"
-        for what, label in (("diversity", "distance of fakes / of data"), ("swing", "movement of the mean / noise")):
-            curves = {
-                name: (np.array(result["steps"])[what == "swing" :], np.array([g[what] for g in result["games"]]))
-                for name, result in results.items()
-            }
-            plots.curves(figures / f"{what}.png", curves, xlabel="steps", ylabel=label, log_y=what == "swing")
+        gan_figures.draw(run.out, about.train, results)
         path = run.finish(metrics)
         print(tables.render(path))
-        print(f"results in {path}, figures in {figures}")
+        print(f"results in {path}, figures in {run.out / 'figures'}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
     initial     weights of a generator and a discriminator
     batches     data for the discriminator's steps, [discriminator_steps, batch_size, ...]
     play        runs the stages; samples at checks along the way, and what to generate with
-    generate    images of all of it
+    generate    samples of all of it
+    of_chains, pooled, mixed    one game's chains apart, and as the mixture that they make
 
 A loss becomes a log density by `posteriors.from_loss`, counted for as many examples as there are data: that is all
 that makes a GAN Bayesian here. It generates with the average of Adam's path, or with all kept draws of the posterior.
@@ -246,9 +247,36 @@ def generate(make: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_k
     chosen = spread_evenly(num_draws, num)
     share = -(-num // len(chosen))
     keys = jax.random.split(rng_key, len(chosen))
-    one = jax.jit(lambda params, key: make(params, key, share))
+    one = jax.jit(make, static_argnums=2)  # compiled once for all calls with this make and share
     samples = [
-        np.asarray(one(jax.tree.map(lambda leaf, i=i: leaf[i], draws), key))
+        np.asarray(one(jax.tree.map(lambda leaf, i=i: leaf[i], draws), key, share))
         for i, key in zip(chosen, keys, strict=True)
     ]
     return np.stack(samples, axis=1).reshape(-1, *samples[0].shape[1:])[:num]
+
+
+def of_chains(draws: PyTree, game: int, num_chains: int) -> list[PyTree]:
+    """Draws `[num_draws, num_games * num_chains, ...]` of one game's chains, `[num_draws, ...]` each."""
+    return [jax.tree.map(lambda leaf, i=game * num_chains + c: leaf[:, i], draws) for c in range(num_chains)]
+
+
+def pooled(chains: list[PyTree]) -> PyTree:
+    """Draws of all chains, `[num_draws, ...]` each, as `[num_draws * num_chains, ...]`, taking turns."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1).reshape(-1, *leaves[0].shape[1:]), *chains)
+
+
+def mixed(looks: np.ndarray) -> np.ndarray:
+    """What all chains of a game made of the same noises, as samples of their mixture.
+
+    Each noise has one chain, drawn at random but for equal shares, so that samples are independent of one another and
+    two of them are as often of one chain as two of the mixture's are.
+
+    Args:
+      looks: `[num_checks, num_games, num_chains, num, ...]`.
+
+    Returns:
+      `[num_checks, num_games, num, ...]`.
+    """
+    num_chains, num = looks.shape[2:4]
+    chain = np.random.default_rng(0).permutation(np.arange(num) % num_chains)  # the same at each check
+    return looks[:, :, chain, np.arange(num)]

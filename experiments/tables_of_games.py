@@ -94,7 +94,7 @@ def generative(of_runs: list[dict]) -> str:
     measures = {
         "modes": 1, "high quality": 3, "FCD": 2, "KCD": 4, "IS": 3, "precision": 3, "recall": 3, "density": 3,
         "coverage": 3, "modes before sampling": 1, "high quality before sampling": 3, "FCD before sampling": 2,
-        "diversity": 2, "swing": 1,
+        "modes of one pair": 1, "modes of one pair before sampling": 1, "diversity": 2, "swing": 1,
     }  # fmt: skip
     across = {
         name: digits for name, digits in measures.items()
@@ -116,7 +116,7 @@ def generative(of_runs: list[dict]) -> str:
 def _played(config: dict) -> str:
     games = f"{config['num_seeds']} games" if config["num_seeds"] > 1 else "one game"
     if config.get("num_chains", 1) > 1:  # results from before there were several have no such setting
-        games += f" of {config['num_chains']} pairs of players"
+        games += f" of {config['num_chains']} independent pairs of players"
     return f"{steps_in_words(config)} of {config['batch_size']}, {games}, {config['num_judged']} samples of each."
 
 

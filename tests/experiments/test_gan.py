@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from bayesjax import kernels
 from bayesjax.types import Given
-from experiments import gan, gan_networks, gan_players, judge
+from experiments import common, gan, gan_networks, gan_players, judge
 from tests.experiments.test_weight_uncertainty import call
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -98,14 +99,75 @@ def test_generate_takes_turns_among_draws():
 
 
 def test_a_game_generates_with_all_its_chains_and_no_other():
-    """Two draws and two looks of two games of three chains, numbered 1 to 6: the first game has 1 to 3 of either draw,
-    and a look of four samples takes turns among them. Games and chains the wrong way around would mix 1, 3 and 5."""
-    chain, tenths = jnp.arange(1.0, 7.0), jnp.array([0.1, 0.2])[:, None]
-    first, second = gan._pooled({"w": (chain + tenths)[..., None]}, 2, 3)
-    np.testing.assert_allclose(first["w"][:, 0], [1.1, 2.1, 3.1, 1.2, 2.2, 3.2], rtol=1e-6)
-    np.testing.assert_allclose(second["w"][:, 0], [4.1, 5.1, 6.1, 4.2, 5.2, 6.2], rtol=1e-6)
-    looks = gan._mixed(np.broadcast_to(np.reshape(chain, (2, 3, 1, 1)), (2, 2, 3, 4, 1)))
-    np.testing.assert_array_equal(looks[..., 0], [[[1, 2, 3, 1], [4, 5, 6, 4]]] * 2)
+    """Two draws of two games of three chains, numbered 1 to 6: the first game has 1 to 3 of either draw, in turns.
+    Games and chains the wrong way around would mix 1, 3 and 5."""
+    chain, tenths = np.arange(1.0, 7.0), np.array([0.1, 0.2])[:, None]
+    draws = {"w": (chain + tenths)[..., None]}
+    first, second = (gan_players.of_chains(draws, game, 3) for game in range(2))
+    assert [each["w"][:, 0].round(1).tolist() for each in first] == [[1.1, 1.2], [2.1, 2.2], [3.1, 3.2]]
+    np.testing.assert_allclose(gan_players.pooled(first)["w"][:, 0], [1.1, 2.1, 3.1, 1.2, 2.2, 3.2])
+    np.testing.assert_allclose(gan_players.pooled(second)["w"][:, 0], [4.1, 5.1, 6.1, 4.2, 5.2, 6.2])
+
+
+def test_looks_are_of_the_mixture():
+    """Each noise is there once, made by one chain of its game, the same at every check; chains have equal shares; and
+    neighbours are of one chain in one of three cases, as two draws of the mixture are, not in none (as in turns, which
+    would make the diversity that of one chain against another) and not in most (as block after block)."""
+    num_checks, num_games, num_chains, num = 2, 2, 3, 300
+    at = np.meshgrid(*(np.arange(n) for n in (num_checks, num_games, num_chains, num)), indexing="ij")
+    check, game, chain, noise = np.moveaxis(gan_players.mixed(np.stack(at, axis=-1)), -1, 0)
+    assert check.shape == (num_checks, num_games, num)
+    assert (noise == np.arange(num)).all() and (chain == chain[0, 0]).all()
+    assert (check == np.arange(num_checks)[:, None, None]).all() and (game == np.arange(num_games)[:, None]).all()
+    np.testing.assert_array_equal(np.bincount(chain[0, 0]), [100] * 3)
+    turns, blocks = np.arange(num) % 3, np.arange(num) * 3 // num
+    shares = [np.mean(order == np.roll(order, 1)) for order in (chain[0, 0], turns, blocks)]
+    assert abs(shares[0] - 1 / 3) < 4 * np.sqrt(2 / 9 / num) and shares[1] == 0 and shares[2] > 0.9
+
+
+def test_a_summary_tells_sampling_and_the_number_of_pairs_apart():
+    """Two games of two pairs, whose mixtures have 8 and 6 modes, 7 and 7 before sampling; each pair alone has less."""
+    modes = lambda value: {"modes": {"value": value}}  # noqa: E731
+    game = lambda judged, started, pairs, last: {  # noqa: E731
+        "judged": modes(judged), "started": modes(started), "diversity": [9.0, last], "swing": [9.0] * 3 + [last],
+        "pairs": [{"judged": modes(after), "started": modes(before)} for after, before in pairs],
+    }  # fmt: skip
+    games = [game(8, 7, [(5, 1), (6, 4)], 0.5), game(6, 7, [(2, 3), (3, 3)], 1.5)]
+    found = gan.summary({"games": games, "steps": [10, 20], "seconds": 4.0}, num_chains=2)
+    values = {name: entry["value"] for name, entry in found.items()}
+    assert values == {
+        "modes": 7, "modes before sampling": 7, "modes of one pair": 4, "modes of one pair before sampling": 2.75,
+        "diversity": 1, "swing": 1, "ms per step": 50,
+    }  # fmt: skip
+    assert found["modes"]["values"] == [8, 6] and found["modes before sampling"]["values"] == [7, 7]
+    assert found["modes of one pair"]["values"] == [5.5, 2.5]
+    np.testing.assert_allclose(found["modes"]["stderr"], 1.0)  # of 8 and 6: sd sqrt(2) over sqrt(2)
+    alone = gan.summary({"games": [{k: v for k, v in games[0].items() if k in ("judged", "diversity", "swing")}],
+                         "steps": [20], "seconds": 4.0}, num_chains=1)  # fmt: skip
+    assert set(alone) == {"modes", "diversity", "swing", "ms per step"}
+
+
+def test_what_stood_before_sampling_is_the_end_of_the_warm_up(tmp_path):
+    """`started` is where the stage of Adam ends, which the same stage alone shows, and no draw of the sampler is it."""
+    config = dataclasses.replace(
+        TINY, kernel="sghmc", num_steps=8, warmup=0.5, num_checks=2, learning_rate=1e-3, out=str(tmp_path / "run"),
+    )  # fmt: skip
+    net = gan_networks.networks(config, gan_networks.VARIANTS["non_saturating"], (2,))
+    plan = gan_players.stages(config, gan_networks.losses(config, gan_networks.VARIANTS["non_saturating"], net), 64)
+    batches = gan_players.batches(config, jax.random.key(0), jax.random.normal(jax.random.key(1), (64, 2)))
+    played = []
+    with common.Experiment("gan", config) as run:
+        for name, stages in (("whole", plan), ("warm-up", [plan[0]._replace(name="adam")])):
+            position = net.init(jax.random.key(2))
+            played.append(gan_players.play(
+                run, name, stages, position, batches, rng_key=jax.random.key(3), observe=lambda params: jnp.zeros(()),
+            ))  # fmt: skip
+    whole, warm = played
+    chex.assert_trees_all_equal(whole.started, jax.tree.map(lambda leaf: leaf[None], warm.position["generator"]))
+    assert warm.started == ()
+    first = jax.tree.leaves(whole.started)[0]
+    drawn = jax.tree.leaves(whole.generators)[0]
+    assert len(drawn) == 2 and all(np.abs(each - first[0]).max() > 0 for each in drawn)
 
 
 def test_the_constraint_holds_after_adam():
@@ -134,7 +196,7 @@ def test_a_bayesian_run_leaves_its_table_and_resumes(tmp_path, capsys):
         "samples.png", "training-r1.png", "diversity.png", "swing.png",
     }  # fmt: skip
     printed = capsys.readouterr().out
-    assert "2 games of 3 pairs of players" in printed
+    assert "2 games of 3 independent pairs of players" in printed
     assert "| r1   | sghmc  |" in printed and "4 steps of Adam and 4 of SGHMC, batches of 8" in printed
     assert json.loads((tmp_path / "run" / "parts" / "r1.json").read_text())["steps"] == [2, 4, 6, 8]  # not 5 and 5
     (tmp_path / "run" / "parts" / "r1.json").unlink()  # the run was cut off after its last step
