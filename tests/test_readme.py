@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import re
 from pathlib import Path
 
@@ -49,12 +48,20 @@ def test_a_changed_number_would_be_noticed():
 
 
 def test_a_table_of_several_games_says_who_had_which_steps():
-    """The ring's runs by Adam and by SGHMC have notes of their own, which name them; twice the same has one without."""
+    """Adam's game and SGHMC's of three pairs have notes of their own, which name them; twice the same has one."""
+    adam = {
+        "preset": "plain", "kernel": "adam", "losses": ["r1"], "num_steps": 100, "warmup": 0.8, "num_checks": 10,
+        "batch_size": 8, "num_seeds": 2, "num_chains": 1, "num_judged": 50,
+    }  # fmt: skip
     runs = [
-        json.loads((tables.FOLDERS["results"] / f"gan-{preset}-synthetic_ring.json").read_text())
-        for preset in ("ring", "ring_sghmc")
+        {"config": config, "metrics": {"r1 modes": {"value": 8.0}, "r1 swing": {"value": 0.0}}}
+        for config in (adam, {**adam, "preset": "sampled", "kernel": "sghmc", "num_steps": 200, "num_chains": 3})
     ]
     notes = [generative([run]).splitlines()[-1] for run in runs]
-    assert "SGHMC" in notes[1] and "SGHMC" not in notes[0]
-    assert generative(runs).splitlines()[-1] == f"ring: {notes[0]} ring_sghmc: {notes[1]}"
+    assert notes == [
+        "100 steps of 8, 2 games, 50 samples of each.",
+        "160 steps of Adam and 40 of SGHMC, batches of 8, 2 games of 3 independent pairs of players, "
+        "50 samples of each.",
+    ]
+    assert generative(runs).splitlines()[-1] == f"plain: {notes[0]} sampled: {notes[1]}"
     assert generative([runs[0], runs[0]]).splitlines()[-1] == notes[0]
