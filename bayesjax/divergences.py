@@ -51,9 +51,9 @@ def cross_entropy_categorical(p: Array, q: Array) -> Array:
 
 def kl_diagonal_gaussian(mean0: Array, scale0: Array, mean1: Array | float = 0.0, scale1: Array | float = 1.0) -> Array:
     """KL(N(mean0, diag scale0^2) || N(mean1, diag scale1^2)), summed over the last axis: `[..., n]` to `[...]`."""
-    variance_ratio = (scale0 / scale1) ** 2
+    ratio = scale0 / scale1
     squared_distance = ((mean0 - mean1) / scale1) ** 2
-    return 0.5 * jnp.sum(variance_ratio + squared_distance - 1 - jnp.log(variance_ratio), axis=-1)
+    return 0.5 * jnp.sum(ratio**2 + squared_distance - 1 - 2 * jnp.log(ratio), axis=-1)  # no square, which underflows
 
 
 def kl_gaussian(mean0: Array, covariance0: Array, mean1: Array, covariance1: Array) -> Array:
@@ -107,7 +107,12 @@ def gaussian_kernel(scales: Sequence[float | Array]) -> PairKernel:
 
 def polynomial_kernel(degree: int = 3, offset: float = 1.0) -> PairKernel:
     """k(x, y) = (x . y / dim + offset)^degree: with these defaults that of the kernel Inception distance."""
-    return lambda x, y: (jnp.matmul(x, y.T, precision="highest") / x.shape[-1] + offset) ** degree
+
+    def kernel(x: Array, y: Array) -> Array:
+        x, y = (z.astype(jnp.promote_types(z.dtype, jnp.float32)) for z in (x, y))  # halves overflow, and cancel
+        return (jnp.matmul(x, y.T, precision="highest") / x.shape[-1] + offset) ** degree
+
+    return kernel
 
 
 def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = False, block_size: int = 1024) -> Array:
@@ -121,11 +126,14 @@ def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = F
       block_size: rows whose kernel is in memory at once, in the gradient too.
 
     Raises:
-      ValueError: if there are too few points to leave the diagonal out.
+      ValueError: if the shapes do not fit, there are too few points, or blocks have no row.
     """
-    chex.assert_rank([x, y], 2)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not (len(x) and len(y)):
+        raise ValueError(f"x and y must be [num >= 1, dim] of one dim; got {x.shape} and {y.shape}")
     if is_unbiased and min(len(x), len(y)) < 2:
         raise ValueError(f"is_unbiased needs two points of each sample; got {len(x)} and {len(y)}")
+    if block_size < 1:
+        raise ValueError(f"block_size must be at least 1; got {block_size}")
     within = [_mean_of_pairs(z, z, kernel, block_size, is_unbiased) for z in (x, y)]
     return within[0] + within[1] - 2 * _mean_of_pairs(x, y, kernel, block_size, False)
 
@@ -139,7 +147,7 @@ def _mean_of_pairs(x: Array, y: Array, kernel: PairKernel, block_size: int, skip
         values = kernel(rows, y)
         if skips_diagonal:
             values = jnp.where(first + jnp.arange(len(rows))[:, None] == jnp.arange(len(y)), 0.0, values)
-        return values.sum()
+        return values.astype(jnp.promote_types(values.dtype, jnp.float32)).sum()
 
     num_blocks = len(x) // block_size
     whole = num_blocks * block_size

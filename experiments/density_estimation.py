@@ -162,7 +162,7 @@ def linear_map(config: Config, dim: int) -> dict[str, float]:
         base = distrax.MultivariateNormalDiag(jnp.zeros(dim), jnp.ones(dim))
         law = distrax.Transformed(base, distrax.UnconstrainedAffine(jnp.asarray(matrix), jnp.asarray(shift)))
         both = jax.jit(lambda key: law.sample_and_log_prob(seed=key, sample_shape=(num,)))
-        draws, found = map(np.asarray, both(jax.random.key(config.seed)))
+        draws, found = map(np.asarray, both(jax.random.fold_in(jax.random.key(config.seed), dim)))
     centred = draws - shift
     squares = np.sum(centred * np.linalg.solve(covariance, centred.T).T, axis=1)
     normaliser = dim / 2 * math.log(2 * math.pi) + 0.5 * np.linalg.slogdet(covariance)[1]

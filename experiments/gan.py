@@ -80,7 +80,7 @@ class Config(gan_flags.PlayerFlags):
     r1_penalty: float = 1.0
     """Of r1: gamma."""
     real_target: float = 1.0
-    """One-sided label smoothing: what a real example counts as real by."""
+    """One-sided label smoothing: what a real example counts as real by; 1 with the losses of critics."""
     num_judged: int = 2500
     """Samples that are judged."""
 
@@ -161,6 +161,7 @@ from bayesjax.evaluation import fidelity, health
 from experiments import gan_figures, gan_networks, gan_players, labelled_images, tables
 
 NUM_LOOKED_AT = 200  # samples of a check
+NUM_BESIDE = 5000  # data whose mean distance that of samples is held against, at most
 NUM_SHOWN = 200
 NUM_MOMENTS = 8  # checks in a figure of the training, at most
 
@@ -221,7 +222,7 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
     if side_by_side is None:
         kept = jax.tree.map(lambda leaf: leaf[:, None], kept)
     result: dict[str, Any] = {"seconds": played.seconds, "steps": played.steps.tolist(), "games": []}
-    real, shown = about.train[:NUM_LOOKED_AT], []
+    real, shown = about.train[:NUM_BESIDE], []
     real = real.reshape(len(real), -1)
     for game in range(config.num_seeds):
         key = jax.random.fold_in(judge_key, game)
@@ -299,6 +300,11 @@ def main(config: Config) -> None:
         common.require_positive(config, "clip", "penalty", "r1_penalty")
         common.require_all_positive(config, "hidden", "generator_features", "discriminator_features")
         common.require(0 < config.real_target <= 1, f"--real-target must lie in (0, 1]; got {config.real_target}")
+        critics = [name for name in config.losses if name in gan_networks.CRITICS]
+        common.require(
+            config.real_target == 1 or not critics,
+            f"--real-target must be 1 for losses without probabilities; got {config.real_target} and {critics}",
+        )
         about = subject(config)
         shape = about.train.shape[1:]
         common.require(

@@ -84,6 +84,10 @@ def check(flags: PlayerFlags) -> None:
         value = getattr(flags, name)
         common.require(0 <= value < 1, f"--{name} must lie in [0, 1); got {value}")
     common.require(0 < flags.friction < 1, f"--friction must lie in (0, 1); got {flags.friction}")
+    common.require(
+        flags.kernel == "adam" or flags.num_warmup > 0,
+        f"--warmup must leave a step of {flags.num_steps} before sampling; got {flags.warmup}",
+    )
     left = flags.num_steps - flags.num_warmup
     common.require(
         left >= flags.num_checks,

@@ -45,6 +45,10 @@ VARIANTS = {
     "wasserstein_gp": Variant(adversarial.WASSERSTEIN, between=True),
     "hinge": Variant(adversarial.HINGE, is_normalised=True),
 }
+CRITICS = tuple(
+    name for name, variant in VARIANTS.items() if variant.game in (adversarial.WASSERSTEIN, adversarial.HINGE)
+)
+"""Losses whose discriminators say no probability: labels cannot be smoothed."""
 
 
 class Networks(NamedTuple):
@@ -96,7 +100,7 @@ def networks(config: Any, variant: Variant, shape: tuple[int, ...]) -> Networks:
     apply = models.spectrally_normalised(discriminator.apply) if variant.is_normalised else discriminator.apply
 
     def rate(params: Params, x: Array) -> Array:
-        if variant.is_clipped:  # what a sampler's critic sees; Adam's weights are inside already
+        if variant.is_clipped:  # for samplers; Adam's weights are inside, those on the bound have half their gradient
             params = jax.tree.map(lambda w: jnp.clip(w, -config.clip, config.clip), params)
         return apply({"params": params}, x.reshape(-1, *flat))[:, 0]
 

@@ -249,6 +249,7 @@ def main(config: Config) -> None:
     """Trains every model, draws from the samplers, judges; writes table, figures and results."""
     with common.Experiment("gmmn", config) as run:
         gmmn_flags.check(config)
+        common.require_at_least(config, NUM_SHOWN, "num_samples")
         train, held, test, shape = splits(config)
         metrics: dict[str, dict] = {}
         found = run.cached("training-images", lambda: judged(config, train[: config.num_samples], held, test))

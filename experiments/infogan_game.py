@@ -143,7 +143,7 @@ def traversals(config: Any, net: Networks, params: Params, rng_key: PRNGKey, val
     shape = numbers.shape[:-1]
     num = math.prod(shape)
     categorical = np.broadcast_to(np.arange(config.num_codes)[:, None, None], shape).reshape(num, 1)
-    code = infogan.Code(jnp.asarray(categorical), jnp.asarray(numbers.reshape(num, -1)))
+    code = infogan.Code(jnp.asarray(categorical), jnp.asarray(numbers.reshape(num, config.num_continuous)))
     others_key, noise_key = jax.random.split(rng_key)
     noise = jnp.broadcast_to(models.latent_noise(noise_key, 1, config.latent_dim, "uniform"), (num, config.latent_dim))
     both = jax.tree.map(

@@ -46,6 +46,7 @@ SHA256 = {
 """Of the committed files of weights, by data set."""
 AT_A_TIME = 500  # images in a pass through the network
 LEVELS = 255  # images are read as they would be saved
+MIN_IMAGES = 12  # of a set that is judged: halves of them have neighbours
 
 
 @dataclass(frozen=True)
@@ -287,11 +288,14 @@ def judged(
       its value, a standard error (KCD) or standard deviation (IS) where it has one, and the numbers of images.
 
     Raises:
-      ValueError: if images are no images for this judge, or there are fewer than 12.
+      ValueError: if images are no images for this judge, or there are fewer than MIN_IMAGES.
     """
     real, fake = (each if isinstance(each, Reading) else judge.read(each) for each in (real, fake))
     x, y = (each.features.astype(np.float64) for each in (real, fake))
-    common.require(min(len(x), len(y)) >= 12, f"judged needs 12 images of each at least; got {len(x)} and {len(y)}")
+    common.require(
+        min(len(x), len(y)) >= MIN_IMAGES,
+        f"judged needs {MIN_IMAGES} images of each at least; got {len(x)} and {len(y)}",
+    )
     counts = {"num_real": len(x), "num_fake": len(y)}
     whole = fidelity.frechet_distance(x, y).value
     halves = np.array_split(np.random.default_rng(seed).permutation(len(y)), 2)  # in order, classes may take turns

@@ -137,9 +137,15 @@ def main(config: Config) -> None:
         train_set, test_set = data.Split(train_set.x, train_set.y), data.Split(test_set.x, test_set.y)
         common.require(train_set.inputs.ndim == 4, f"--dataset {config.dataset} must have images")
         num = min(config.num_images, len(train_set) // 2)
+        rows = sets(config, train_set, test_set, num)
+        fewest = min(rows, key=lambda name: len(rows[name]))
+        common.require(
+            len(rows[fewest]) >= judge.MIN_IMAGES,
+            f"--num-images {config.num_images} leaves {len(rows[fewest])} images in the row {fewest!r}; at least "
+            f"{judge.MIN_IMAGES} are needed",
+        )
         its_judge = trained(run, train_set, num_classes)
         accuracy = run.cached("accuracy", lambda: judge.accuracy(its_judge, test_set))
-        rows = sets(config, train_set, test_set, num)
         real = functools.cache(lambda: its_judge.read(train_set.inputs[:num]))
         found = {}
         for name, images in rows.items():

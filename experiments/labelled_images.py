@@ -98,16 +98,21 @@ def make_of_each(
       draws: generators, params with a leading axis.
       rng_key: consumed.
       num: of images.
-      num_classes: made in turn.
+      num_classes: made in turn, by one draw after the other: each draw goes on where the one before it stops, so that
+        however few images are a draw's, as many are of each class as of any other (to within one).
 
     Returns:
       Images `[num, ...]` and their classes `[num]`.
     """
-    num_draws = min(jax.tree.leaves(draws)[0].shape[0], num)
+    chosen = gan_players.spread_evenly(jax.tree.leaves(draws)[0].shape[0], num)
+    shares = (num - np.arange(len(chosen)) - 1) // len(chosen) + 1  # draws take turns
+    first = np.cumsum(shares) - shares
     images = gan_players.generate(
-        lambda params, key, share: make(params, key, jnp.arange(share) % num_classes), draws, rng_key, num
-    )
-    return images, np.arange(num) // num_draws % num_classes
+        lambda of, key, share: make(of[0], key, (of[1] + jnp.arange(share)) % num_classes),
+        (jax.tree.map(lambda leaf: leaf[chosen], draws), first), rng_key, num,
+    )  # fmt: skip
+    turn, draw = np.divmod(np.arange(num), len(chosen))
+    return images, (first[draw] + turn) % num_classes
 
 
 def most_probable(logits: Callable[[Params, Array], Array], draws: Params) -> Callable[[ArrayLike], np.ndarray]:

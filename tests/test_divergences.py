@@ -75,6 +75,8 @@ def test_kl_diagonal_gaussian_to_the_standard_normal():
     expected = 0.5 * (scale**2 + mean**2 - 1 - 2 * log_scale).sum(axis=-1)
     np.testing.assert_allclose(divergences.kl_diagonal_gaussian(mean, scale), expected, rtol=1e-5)
     assert divergences.kl_diagonal_gaussian(jnp.zeros(4), jnp.ones(4)) == 0
+    narrow = divergences.kl_diagonal_gaussian(jnp.zeros(1), jnp.full(1, 1e-23))  # its square is 0 in float32
+    assert float(narrow) == pytest.approx(23 * np.log(10) - 0.5, rel=1e-6)
 
 
 def test_gradients_are_finite_at_certainty():
@@ -175,6 +177,26 @@ def test_mmd_squared_far_from_the_origin():
     mmd = jax.jit(functools.partial(divergences.mmd_squared, kernel=kernel, is_unbiased=True))
     near = mmd(x - 1000, y - 1000)
     assert float(mmd(x, y)) == pytest.approx(float(near), abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_mmd_squared_of_half_precision(dtype):
+    """As of the same numbers in float32, with the kernel whose values neither can add up."""
+    x, y = (jnp.asarray(z, dtype) for z in np.random.default_rng(2).normal(size=(2, 300, 16)))
+    mmd = functools.partial(divergences.mmd_squared, kernel=divergences.polynomial_kernel(), is_unbiased=True)
+    expected = mmd(x.astype(jnp.float32), y.astype(jnp.float32))
+    assert float(mmd(x, y)) == pytest.approx(float(expected), rel=1e-4) and abs(expected) > 1e-5
+    added_in_halves = divergences.polynomial_kernel()(x, y).astype(dtype).sum()
+    assert not jnp.abs(added_in_halves / 300**2 - 1) < 0.001
+
+
+def test_mmd_squared_says_what_does_not_fit():
+    kernel, x = divergences.gaussian_kernel([1.0]), jnp.zeros((4, 2))
+    for y in (jnp.zeros((4, 3)), jnp.zeros((0, 2)), jnp.zeros(4)):
+        with pytest.raises(ValueError, match=r"x and y must be \[num >= 1, dim\] of one dim; got \(4, 2\) and "):
+            divergences.mmd_squared(x, y, kernel)
+    with pytest.raises(ValueError, match="block_size must be at least 1; got 0"):
+        divergences.mmd_squared(x, x, kernel, block_size=0)
 
 
 def test_mmd_squared_has_a_gradient_in_blocks():

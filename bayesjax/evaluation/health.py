@@ -35,7 +35,8 @@ def swing(samples: ArrayLike) -> np.ndarray:
       samples: `[num_checks, num, dim]`, independent of one another within a check.
 
     Returns:
-      `[num_checks - 1]`; infinite where a collapsed generator, whose samples have no noise, moves.
+      `[num_checks - 1]`; infinite where a collapsed generator, whose samples have no noise, moves, NaN where samples
+      are not finite.
 
     Raises:
       ValueError: if there are fewer than two checks or samples.
@@ -47,7 +48,7 @@ def swing(samples: ArrayLike) -> np.ndarray:
     noise = samples.var(axis=1, ddof=1).sum(axis=-1) / samples.shape[1]  # of the mean's square distance, at each check
     expected = noise[1:] + noise[:-1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(squares > 0, np.sqrt(squares / expected), 0.0)
+        return np.where(squares == 0, 0.0, np.sqrt(squares / expected))  # NaN stays NaN
 
 
 def _mean_distance(x: np.ndarray) -> float:

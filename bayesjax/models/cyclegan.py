@@ -7,8 +7,9 @@ stride is taken. `UNetGenerator` halves the image down to a pixel and doubles it
 `PatchDiscriminator` is C64-C128-C256-C512 of 4 x 4 kernels: a logit for each of many overlapping patches, 70 pixels
 wide (34 and 16 with one and two layers less).
 
-All are convolutions throughout and take images of any size that the halvings leave something of; sizes that are not
-divisible round up on the way down and are cropped on the way back. Paddings are those of the authors' program. The
+All are convolutions throughout; generators take images of any size, the discriminator those that its last layers, each
+of which takes a pixel away, leave something of. Sizes that are not divisible round up on the way down and are cropped
+on the way back; kernels of the ResNet have odd sizes. Paddings are those of the authors' program. The
 dropout by which pix2pix makes noise is left out: CycleGAN has none. Instance norm is a pure function of one image, so
 that all of these can be sampled.
 

@@ -52,6 +52,7 @@ def sigma_max(kernel: Array, num_squarings: int = 8) -> Array:
     if num_squarings < 0:
         raise ValueError(f"num_squarings must be at least 0; got {num_squarings}")
     matrix = kernel.reshape(-1, kernel.shape[-1])
+    matrix = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))  # halves overflow
     if matrix.shape[0] < matrix.shape[1]:
         matrix = matrix.T
     still = lax.stop_gradient(matrix)
@@ -61,7 +62,7 @@ def sigma_max(kernel: Array, num_squarings: int = 8) -> Array:
         power = _product(power, power)
     v = _unit(_product(power, _start(power.shape[0], power.dtype)))
     u = _unit(_product(still, v))
-    return _product(u, _product(matrix, v))
+    return _product(u, _product(matrix, v)).astype(kernel.dtype)
 
 
 def normalise(params: Params, num_squarings: int = 8) -> Params:
@@ -77,7 +78,7 @@ def normalise(params: Params, num_squarings: int = 8) -> Params:
     def normalised(path: Any, leaf: Array) -> Array:
         if getattr(path[-1] if path else None, "key", None) != "kernel":
             return leaf
-        return leaf / jnp.maximum(sigma_max(leaf, num_squarings), TINY)
+        return leaf / jnp.maximum(sigma_max(leaf, num_squarings), max(TINY, float(jnp.finfo(leaf.dtype).tiny)))
 
     return jax.tree_util.tree_map_with_path(normalised, params)
 

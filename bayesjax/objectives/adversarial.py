@@ -87,9 +87,10 @@ def least_squares(fake_target: float = 0.0, real_target: float = 1.0, generator_
 def smoothed(game: Game, target: float = 0.9) -> Game:
     """The game with one-sided label smoothing: a real example counts as real by `target`, as fake by the rest.
 
-    The best D is then `target` p / (p + q), never sure of a real example. Fakes are not smoothed: that would tell the
-    generator that where q is all there is, it does well (Salimans et al., "Improved techniques for training GANs",
-    NIPS 2016, section 3.4).
+    Of a game of probabilities, or of least squares with targets 0 and 1, the best D is then `target` p / (p + q), never
+    sure of a real example. A critic has no such: Wasserstein's smoothed loss has no lower bound. Fakes are not
+    smoothed: that would tell the generator that where q is all there is, it does well (Salimans et al., "Improved
+    techniques for training GANs", NIPS 2016, section 3.4).
 
     Raises:
       ValueError: if `target` is outside (0, 1].

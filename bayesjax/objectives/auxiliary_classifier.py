@@ -21,7 +21,8 @@ def discriminator_loss(
 
     Args:
       real, fake: what D says: a logit, and logits of the classes `[num_classes]`.
-      real_label, fake_label: integers; the fake's is the one it was made for.
+      real_label, fake_label: integers in [0, num_classes), which is not checked: one outside counts as read with
+        certainty. The fake's is the one it was made for.
       game: the two losses of the first head.
       weight: of the second.
     """

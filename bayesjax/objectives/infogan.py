@@ -28,7 +28,7 @@ class Code(NamedTuple):
     """The code of one example.
 
     Attributes:
-      categorical: one integer for each categorical code, `[num_categorical]`.
+      categorical: one integer for each categorical code, from 0 to its number of classes less one, `[num_categorical]`.
       continuous: uniform on (-1, 1), `[num_continuous]`.
     """
 

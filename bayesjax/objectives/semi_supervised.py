@@ -44,7 +44,7 @@ def log_prob_label(logits: Array, label: Array, reading: str = "conditional") ->
         raise ValueError(f"reading must be 'conditional' or 'joint'; got {reading!r}")
     if logits.shape[:-1] != jnp.shape(label):
         raise ValueError(
-            f"label must have the shape of logits less the last axis, {logits.shape[:-1]}; got {label.shape}"
+            f"label must have the shape of logits less the last axis, {logits.shape[:-1]}; got {jnp.shape(label)}"
         )
     chex.assert_type(label, int)
     in_range = (label >= 0) & (label < logits.shape[-1])
@@ -67,5 +67,6 @@ def feature_matching(real_features: Array, fake_features: Array) -> Array:
 
     Source: Salimans et al. (2016), section 3.1; the mean over features is that of their program for MNIST.
     """
+    chex.assert_rank([real_features, fake_features], 2)
     chex.assert_equal_shape_suffix([real_features, fake_features], 1)
     return jnp.mean((real_features.mean(axis=0) - fake_features.mean(axis=0)) ** 2)

@@ -30,6 +30,7 @@ def test_swing_is_one_of_a_generator_that_stands_still():
     assert (health.swing(frozen) == 0).all()
     frozen[1] = 1
     assert np.isinf(health.swing(frozen)).all()
+    assert np.isnan(health.swing(np.full((3, 4, 2), np.nan))).all()  # and does not stand still
 
 
 def test_what_does_not_fit():

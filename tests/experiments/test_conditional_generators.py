@@ -62,6 +62,16 @@ def test_images_of_each_class_in_turn():
     np.testing.assert_array_equal(np.bincount(made % 10), [6, 6])
 
 
+@pytest.mark.parametrize(("num_draws", "num"), [(20, 100), (20, 12), (30, 1000), (1, 25), (7, 33)])
+def test_classes_are_balanced_however_few_images_are_a_draws(num_draws, num):
+    """To within one; a round that began anew with each draw would have twenty of each of five classes of 100 images."""
+    make = lambda params, key, classes: params + 100 * classes  # noqa: E731
+    made, classes = labelled_images.make_of_each(make, jnp.arange(num_draws), jax.random.key(0), num, 10)
+    np.testing.assert_array_equal(made // 100, classes)
+    counts, draws = np.bincount(classes, minlength=10), np.bincount(made % 100)
+    assert len(classes) == num and np.ptp(counts) <= 1 and np.ptp(draws[draws > 0]) <= 1
+
+
 def test_codes_are_of_their_prior():
     """Every category equally often and moments of U(-1, 1), within 5 standard errors: false alarms below 1e-5."""
     config, num = infogan.Config(latent_dim=2, num_codes=3, num_continuous=1), 3000
@@ -116,6 +126,8 @@ def test_a_traversal_moves_one_code_at_a_time():
     np.testing.assert_array_equal(found[:, 1, 2, 2], [0, 1, 2])
     np.testing.assert_array_equal(found[1, 0, :, 3:], [[-2, 0], [0, 0], [2, 0]])
     np.testing.assert_array_equal(found[1, 1, :, 3:], [[0, -2], [0, 0], [0, 2]])
+    none = infogan.Config(latent_dim=2, num_codes=3, num_continuous=0)
+    assert infogan_game.traversals(none, net, {}, jax.random.key(0), np.zeros(3)).shape == (3, 0, 3, 3)
 
 
 def test_what_q_reads_is_in_both_losses():

@@ -237,6 +237,11 @@ def images(tmp_path_factory):
     ("flags", "message"),
     [
         (("--losses", "wgan"), "--losses must be among minimax, non_saturating"),
+        (
+            ("--losses", "r1", "hinge", "--real-target", 0.9),
+            "--real-target must be 1 for losses without probabilities; got 0.9 and ['hinge']",
+        ),
+        (("--kernel", "sghmc", "--warmup", 1e-4), "--warmup must leave a step of 1500 before sampling; got 0.0001"),
         (("--kernel", "hmc"), "--kernel must be adam or sghmc or sgld; got 'hmc'"),
         (("--activation", "relu"), "--activation must be leaky_relu or tanh; got 'relu'"),
         (

@@ -70,6 +70,7 @@ def test_nearest_training_image():
         (("--friction", 1), "--friction must lie strictly between 0 and 1; got 1"),
         (("--sampling-steps", 19), "--sampling-steps must be at least twice --num-draws, 10; got 19"),
         (("--code-dropout", 0.5), "--code-dropout must be a number in [0, 1) for each of --code-features; got (0.5,)"),
+        (("--num-samples", 13), "--num-samples must be at least 14; got 13"),
         (("--num-validation", 1437), "--num-validation must be less than the 1437 training images"),
     ],
 )

@@ -172,6 +172,7 @@ def test_no_judge_without_labels(tmp_path):
     [
         (("--noises", "0"), "--noises must be positive numbers; got (0.0,)"),
         (("--num-images", "23"), "--num-images must be at least 24; got 23"),
+        (("--num-images", "60"), "--num-images 60 leaves 6 images in the row 'one class'; at least 12 are needed"),
         (("--num-steps", "-1"), "--num-steps must be at least 0; got -1"),
         (("--dataset", "synthetic/ten_clusters"), "must have labels of two classes or more"),
     ],

@@ -59,6 +59,17 @@ def test_zeros_stay_zeros():
     assert value == 0 and np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision(dtype):
+    """As in float32 to the type's rounding; zeros stay zeros."""
+    kernel = jnp.asarray(8 * gaussian(64, 64), dtype)
+    expected = np.linalg.norm(np.asarray(kernel, np.float32), 2)
+    assert float(spectral_norm.sigma_max(kernel)) == pytest.approx(expected, rel=0.01)
+    normalised = spectral_norm.normalise({"kernel": kernel, "zeros": {"kernel": jnp.zeros((3, 4), dtype)}})
+    assert normalised["kernel"].dtype == dtype and not normalised["zeros"]["kernel"].any()
+    assert np.linalg.norm(np.asarray(normalised["kernel"], np.float32), 2) == pytest.approx(1, rel=0.02)
+
+
 @pytest.mark.parametrize("shape", [(6, 4), (2, 3, 2, 5)])
 def test_the_gradient_is_that_of_the_exact_norm(shape):
     """Of a projection of W / sigma(W): as by differentiating an exact SVD, and by finite differences in float64.

@@ -96,8 +96,12 @@ def test_wrong_arguments():
         log_prob_label(LOGITS, LABELS, "both")
     with pytest.raises(ValueError, match=r"label must have the shape.*\(6,\); got \(5,\)"):
         log_prob_label(LOGITS, LABELS[:5])
+    with pytest.raises(ValueError, match=r"label must have the shape.*\(6,\); got \(\)"):
+        semi_supervised.log_prob_label(jnp.asarray(LOGITS), 1)
     with pytest.raises(AssertionError):
         log_prob_label(LOGITS, LABELS.astype(np.float32))
+    with pytest.raises(AssertionError):
+        semi_supervised.feature_matching(np.zeros(3), np.ones(3))
 
 
 def test_any_leading_axes():
