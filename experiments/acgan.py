@@ -154,7 +154,7 @@ def play(run: common.Experiment, about: labelled_images.Subject) -> dict[str, An
         "own accuracy %": _percent(said(images) == classes),
         "own test error %": _percent(said(about.test.inputs) != about.test.labels),
         "steps": played.steps.tolist(),
-        "seconds": played.seconds,
+        "ms per step": played.milliseconds,
         "right": {
             f"{player}: {name}": np.asarray(values, float).tolist()
             for player, aux in played.aux.items()
@@ -207,7 +207,7 @@ def main(config: Config) -> None:
         metrics |= {
             **result.get("judged", {}),
             **{name: result[name] for name in ("own accuracy %", "own test error %")},
-            "ms per step": {"value": 1e3 * result["seconds"] / result["steps"][-1]},
+            "ms per step": {"value": result["ms per step"]},
         }
         path = run.finish(metrics)
         print(tables.render(path))

@@ -272,7 +272,7 @@ def play(run: common.Experiment, about: domains.Subject) -> dict[str, Any]:
         run, config.kernel, plan, position, batches(config, data_key, about), rng_key=run_key, observe=look
     )
     result: dict[str, Any] = {
-        "seconds": played.seconds,
+        "ms per step": played.milliseconds,
         "steps": [0, *played.steps.tolist()],
         "along": {name: [float(at_start[name]), *values.tolist()] for name, values in played.checks.items()},
         "judged": {},
@@ -326,7 +326,7 @@ def main(config: Config) -> None:
         metrics = {f"{way} {name}": entry for way, found in result["judged"].items() for name, entry in found.items()}
         for name, values in result["along"].items():
             metrics |= {f"{name} at the start": {"value": values[0]}, f"{name} at the end": {"value": values[-1]}}
-        metrics["ms per step"] = {"value": 1e3 * result["seconds"] / result["steps"][-1]}
+        metrics["ms per step"] = {"value": result["ms per step"]}
         figures(run, about, result)
         path = run.finish(metrics)
         print(tables.render(path))

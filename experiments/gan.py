@@ -221,7 +221,7 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
     kept = {"judged": played.generators} | ({} if config.kernel == "adam" else {"started": played.started})
     if side_by_side is None:
         kept = jax.tree.map(lambda leaf: leaf[:, None], kept)
-    result: dict[str, Any] = {"seconds": played.seconds, "steps": played.steps.tolist(), "games": []}
+    result: dict[str, Any] = {"ms per step": played.milliseconds, "steps": played.steps.tolist(), "games": []}
     real, shown = about.train[:NUM_BESIDE], []
     real = real.reshape(len(real), -1)
     for game in range(config.num_seeds):
@@ -268,8 +268,8 @@ def summary(result: dict, num_chains: int) -> dict[str, dict]:
     last = slice(-max(len(games[0]["swing"]) // 4, 1), None)
     found["diversity"] = {"value": float(np.mean([game["diversity"][-1] for game in games]))}
     found["swing"] = {"value": float(np.mean([game["swing"][last] for game in games]))}
-    steps = result["steps"][-1]
-    found["ms per step"] = {"value": 1e3 * result["seconds"] / (steps * len(games) * num_chains)}
+    taken = result["ms per step"]
+    found["ms per step"] = {"value": taken if taken is None else taken / (len(games) * num_chains)}
     return found
 
 

@@ -48,7 +48,7 @@ class Played(NamedTuple):
       aux: what each player's loss returned beside its value, `{player: pytree}`, averaged over the steps up to a check.
       checks: what `observe` gave along the way, `[num_checks, ...]` (numpy).
       steps: the generator's step of each check.
-      seconds: of the steps, compilation left out.
+      milliseconds: of a step of all games, compilation left out: of the steps of this call, None if it had none left.
     """
 
     position: dict[str, Params]
@@ -58,7 +58,7 @@ class Played(NamedTuple):
     aux: dict[str, PyTree]
     checks: PyTree
     steps: np.ndarray
-    seconds: float
+    milliseconds: float | None
 
 
 def stages(
@@ -197,7 +197,7 @@ def play(
     def to_use(state: Any) -> tuple[Params, Params]:
         return generator(state), state.players["discriminator"].position if keep_discriminators else ()
 
-    checks, said, steps, done, seconds = [], [], [], 0, 0.0
+    checks, said, steps, done, seconds, taken = [], [], [], 0, 0.0, 0
     drawn: Any = None
     started: Params = ()
     for index, stage in enumerate(plan):
@@ -222,11 +222,21 @@ def play(
         steps.append(done + every * np.arange(1, len(jax.tree.leaves(kept)[0]) + 1))
         done += num_steps
         seconds += trace.seconds - trace.compile_seconds
+        taken += trace.steps
         position = training.fetch(state.position)
     if not samples:
         drawn = jax.tree.map(lambda leaf: np.asarray(leaf)[None], training.fetch(to_use(state)))
     aux, looks = (jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in (said, checks))
-    return Played(position, started, drawn[0], drawn[1], aux, looks, np.concatenate(steps), seconds)
+    return Played(
+        position,
+        started,
+        drawn[0],
+        drawn[1],
+        aux,
+        looks,
+        np.concatenate(steps),
+        1e3 * seconds / taken if taken else None,
+    )
 
 
 def spread_evenly(available: int, num: int) -> np.ndarray:

@@ -135,7 +135,7 @@ def play(run: common.Experiment, about: labelled_images.Subject, seed: int) -> d
         "train error": float(np.mean(stands_for[of_train] != about.train.labels)),
         "wrong": (stands_for[of_test] != about.test.labels).tolist(),
         "steps": played.steps.tolist(),
-        "seconds": played.seconds,
+        "ms per step": played.milliseconds,
         **said,
     }
     if about.jury is not None:
@@ -170,7 +170,7 @@ def summary(config: Config, results: dict[int, dict]) -> dict[str, dict]:
             "information": {"value": result["information"][-1], "ceiling": math.log(config.num_codes)},
             "explained": {"value": result["explained"][-1]},
             **result.get("judged", {}),
-            "ms per step": {"value": 1e3 * result["seconds"] / result["steps"][-1]},
+            "ms per step": {"value": result["ms per step"]},
         }
         metrics |= {f"seed {seed} {name}": entry for name, entry in found.items()}
     errors = [100 * float(np.mean(result["wrong"])) for result in results.values()]

@@ -190,7 +190,7 @@ def test_games_are_summed_up():
     config = infogan.Config(preset="paper", num_seeds=2)
     one = {
         "steps": [1, 2],
-        "seconds": 1.0,
+        "ms per step": 500.0,
         "information": [0.0, 1.0],
         "explained": [0.0, 0.5],
         "assignment": [0, 0, -1],
