@@ -227,16 +227,8 @@ def play(
     if not samples:
         drawn = jax.tree.map(lambda leaf: np.asarray(leaf)[None], training.fetch(to_use(state)))
     aux, looks = (jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in (said, checks))
-    return Played(
-        position,
-        started,
-        drawn[0],
-        drawn[1],
-        aux,
-        looks,
-        np.concatenate(steps),
-        1e3 * seconds / taken if taken else None,
-    )
+    milliseconds = 1e3 * seconds / taken if taken else None
+    return Played(position, started, drawn[0], drawn[1], aux, looks, np.concatenate(steps), milliseconds)
 
 
 def spread_evenly(available: int, num: int) -> np.ndarray:

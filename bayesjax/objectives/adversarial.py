@@ -88,7 +88,7 @@ def smoothed(game: Game, target: float = 0.9) -> Game:
     """The game with one-sided label smoothing: a real example counts as real by `target`, as fake by the rest.
 
     Of a game of probabilities, or of least squares with targets 0 and 1, the best D is then `target` p / (p + q), never
-    sure of a real example. A critic has no such: Wasserstein's smoothed loss has no lower bound. Fakes are not
+    sure of a real example. A critic has no best: Wasserstein's smoothed loss has no lower bound. Fakes are not
     smoothed: that would tell the generator that where q is all there is, it does well (Salimans et al., "Improved
     techniques for training GANs", NIPS 2016, section 3.4).
 
