@@ -25,8 +25,9 @@ of samples that are. Images are judged by a classifier's features (`judge.py`): 
 which are no FID, beside the row of training images.
 
 Expected: Adam's games find 7 to 8 of the ring's modes and 16 to 20 of the grid's 25 (r1 23, wasserstein 24,
-wasserstein_gp all). Three sampled pairs find all 8, and 22 or more, but had as many before they were sampled, and were
-sharper. 20 and 36 minutes of one core; sampled 75 and 132.
+wasserstein_gp all), and one sampled pair finds about as many. Three sampled pairs find all 8, and 22 or more, as they
+did before they were sampled, and as three of Adam's do, sharper. 20 and 36 minutes of one core; three pairs of the grid
+by Adam 2 hours, sampled 75 minutes and 2 hours.
 """
 
 import dataclasses
