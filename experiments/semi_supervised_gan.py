@@ -24,7 +24,7 @@ label weight of 5 was as good as 1. Published, MNIST with 100 labels: 10.5 % for
 0.93 % for Salimans et al. after far longer training.
 
 Expected (labels): 100 labels of digits leave 13 % of errors to the classifier, 11 % to the GAN, 15 % to the one that
-matches features; ten minutes of a core.
+matches features; ten minutes of a core. Of MNIST (mnist) 21, 5 and 17 %; half an hour.
 """
 
 from dataclasses import dataclass, replace
