@@ -251,12 +251,10 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
     return result
 
 
-def summary(result: dict, num_chains: int) -> dict[str, dict]:
+def summary(result: dict) -> dict[str, dict]:
     """Means over games, with standard errors where there are several; of one game, what its judge says.
 
-    Args:
-      result: of `play`.
-      num_chains: pairs of players in a game; "of one pair" is the mean of what each of them alone is judged.
+    "Of one pair" is the mean of what each pair of players of a game is judged alone.
     """
     games, found = result["games"], {}
     for kind, suffix in (("judged", ""), ("started", " before sampling")):
@@ -269,8 +267,7 @@ def summary(result: dict, num_chains: int) -> dict[str, dict]:
     last = slice(-max(len(games[0]["swing"]) // 4, 1), None)
     found["diversity"] = {"value": float(np.mean([game["diversity"][-1] for game in games]))}
     found["swing"] = {"value": float(np.mean([game["swing"][last] for game in games]))}
-    taken = result["ms per step"]
-    found["ms per step"] = {"value": taken if taken is None else taken / (len(games) * num_chains)}
+    found["ms per step"] = {"value": result["ms per step"]}
     return found
 
 
@@ -315,7 +312,7 @@ def main(config: Config) -> None:
         results = {name: run.cached(name, functools.partial(play, run, about, name)) for name in config.losses}
         metrics = {f"real {measure}": entry for measure, entry in about.real.items()}
         for name, result in results.items():
-            metrics |= {f"{name} {measure}": entry for measure, entry in summary(result, config.num_chains).items()}
+            metrics |= {f"{name} {measure}": entry for measure, entry in summary(result).items()}
         gan_figures.draw(run.out, about.train, results)
         path = run.finish(metrics)
         print(tables.render(path))

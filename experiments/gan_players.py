@@ -48,7 +48,7 @@ class Played(NamedTuple):
       aux: what each player's loss returned beside its value, `{player: pytree}`, averaged over the steps up to a check.
       checks: what `observe` gave along the way, `[num_checks, ...]` (numpy).
       steps: the generator's step of each check.
-      milliseconds: of a step of all games, compilation left out: of the steps of this call, None if it had none left.
+      milliseconds: of a step of one game, compilation left out: of the steps of this call, None if it had none left.
     """
 
     position: dict[str, Params]
@@ -227,7 +227,7 @@ def play(
     if not samples:
         drawn = jax.tree.map(lambda leaf: np.asarray(leaf)[None], training.fetch(to_use(state)))
     aux, looks = (jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in (said, checks))
-    milliseconds = 1e3 * seconds / taken if taken else None
+    milliseconds = 1e3 * seconds / (taken * (num_games or 1)) if taken else None
     return Played(position, started, drawn[0], drawn[1], aux, looks, np.concatenate(steps), milliseconds)
 
 

@@ -248,11 +248,7 @@ def play(
         images, draws = images[None], jax.tree.map(lambda leaf: leaf[:, None], draws)
     if method != "supervised":
         np.save(run.out / "parts" / f"images-{method}-{num_labelled}.npy", (images[0] + 1) / 2)
-    result: dict[str, Any] = {
-        "errors": [],
-        "nll": [],
-        "ms per step": played.milliseconds and played.milliseconds / num_draws,
-    }
+    result: dict[str, Any] = {"errors": [], "nll": [], "ms per step": played.milliseconds}
     for draw in range(num_draws):
         discriminators = jax.tree.map(lambda leaf, draw=draw: leaf[:, draw], draws)
         predictive = predicted(net, discriminators, 2 * judged.inputs - 1)

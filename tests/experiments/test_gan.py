@@ -133,7 +133,7 @@ def test_a_summary_tells_sampling_and_the_number_of_pairs_apart():
         "pairs": [{"judged": modes(after), "started": modes(before)} for after, before in pairs],
     }  # fmt: skip
     games = [game(8, 7, [(5, 1), (6, 4)], 0.5), game(6, 7, [(2, 3), (3, 3)], 1.5)]
-    found = gan.summary({"games": games, "steps": [10, 20], "ms per step": 200.0}, num_chains=2)
+    found = gan.summary({"games": games, "steps": [10, 20], "ms per step": 50.0})
     values = {name: entry["value"] for name, entry in found.items()}
     assert values == {
         "modes": 7, "modes before sampling": 7, "modes of one pair": 4, "modes of one pair before sampling": 2.75,
@@ -143,7 +143,7 @@ def test_a_summary_tells_sampling_and_the_number_of_pairs_apart():
     assert found["modes of one pair"]["values"] == [5.5, 2.5]
     np.testing.assert_allclose(found["modes"]["stderr"], 1.0)  # of 8 and 6: sd sqrt(2) over sqrt(2)
     alone = gan.summary({"games": [{k: v for k, v in games[0].items() if k in ("judged", "diversity", "swing")}],
-                         "steps": [20], "ms per step": None}, num_chains=1)  # fmt: skip
+                         "steps": [20], "ms per step": None})  # fmt: skip
     assert set(alone) == {"modes", "diversity", "swing", "ms per step"} and alone["ms per step"]["value"] is None
 
 
