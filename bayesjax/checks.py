@@ -34,6 +34,24 @@ def count(**arguments: int | Array) -> None:
         known("at least 1", lambda value: value >= 1, **{name: value})
 
 
+def scalar(value: Array, name: str) -> Array:
+    """Returns what a loss or a log density returned, if it is a scalar.
+
+    Averaging or summing an array here would silently change the scale of a likelihood: the mean over three outputs is
+    a third of their log likelihood.
+
+    Args:
+      value: the returned value.
+      name: the function that returned it, for the message.
+
+    Raises:
+      ValueError: if `value` is an array with axes; the message has its shape.
+    """
+    if jnp.shape(value) != ():
+        raise ValueError(f"{name} must return a scalar; got an array of shape {jnp.shape(value)}: sum over its axes")
+    return value
+
+
 def known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Array) -> None:
     """Raises ValueError naming the first argument that is wrong among the numbers that can be read while tracing."""
     for name, value in arguments.items():

@@ -45,3 +45,11 @@ def test_what_is_right_or_traced_passes():
         return x
 
     assert traced(-1.0) == -1.0
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 4)])
+def test_an_array_is_no_scalar(shape):
+    with pytest.raises(ValueError) as caught:
+        checks.scalar(jnp.ones(shape), "log_likelihood")
+    assert str(caught.value) == f"log_likelihood must return a scalar; got an array of shape {shape}: sum over its axes"
+    assert checks.scalar(jnp.float32(2.0), "loss") == 2.0
