@@ -1,11 +1,11 @@
-# make demo: install and run the main job.  make test: install and run the tests.  make lint, make test-slow, make tables.
+# make demo: install and run the main job.  make test: install and run the tests.  make lint, make test-slow, make mutation, make tables.
 # The first Python that runs and is new enough (a version manager's shim may be on the path and yet not run).
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo install install-dev test test-slow lint format tables clean
+.PHONY: demo install install-dev test test-slow mutation lint format tables clean
 
 demo: install
 	$(RUN) -m experiments.bayesian_gan_semisupervised --overwrite
@@ -30,6 +30,9 @@ test: install-dev
 
 test-slow: install-dev
 	$(RUN) -m pytest -m slow
+
+mutation: install-dev
+	$(RUN) -m tests.mutation
 
 lint: install-dev
 	$(VENV)/bin/ruff check .
