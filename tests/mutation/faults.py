@@ -43,5 +43,5 @@ def plant(fault: Fault, source: str) -> str:
             f"fault {fault.name!r}: its text occurs {count} times in {fault.file}, not once: {fault.old!r}"
         )
     if fault.new == fault.old:
-        raise ValueError(f"fault {fault.name!r} changes nothing")
+        raise ValueError(f"{fault.name}: old and new must differ")
     return source.replace(fault.old, fault.new)
