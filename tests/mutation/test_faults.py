@@ -26,5 +26,5 @@ def test_names_are_unique():
 
 def test_a_text_that_is_not_there_is_refused():
     fault = FAULTS[0]._replace(old="no such text")
-    with pytest.raises(ValueError, match="it occurs 0 times"):
+    with pytest.raises(ValueError, match="its text occurs 0 times"):
         plant(fault, (ROOT / fault.file).read_text())
