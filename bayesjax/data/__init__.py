@@ -1,6 +1,6 @@
 """Data: named data sets as arrays, and minibatches as a function of the step."""
 
-from bayesjax.data.batches import Binarised, Minibatches, numbered, of_each, permuted
+from bayesjax.data.batches import Binarised, Minibatches, independent_minibatches, numbered, of_each, permuted
 from bayesjax.data.dataset import Dataset, DataUnavailable, Split, UnknownDataset, load
 from bayesjax.data.labelled import labelled_subset
 from bayesjax.data.regression import Regression, load_regression
@@ -19,6 +19,7 @@ __all__ = [
     "UnknownDataset",
     "Unpaired",
     "has_domains",
+    "independent_minibatches",
     "labelled_subset",
     "load",
     "load_regression",

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bayesjax import noise, tree, types
+from bayesjax import checks, noise, tree, types
 from bayesjax.types import Array, PRNGKey, PyTree
 
 
@@ -121,29 +121,72 @@ def _with_number(batches: Callable[[Array | int], PyTree], step: Array | int) ->
 
 
 def of_each(
-    rng_keys: PRNGKey, arrays: PyTree, batch_size: int, *, shared: bool = False
+    rng_keys: PRNGKey, arrays: PyTree, batch_size: int, *, shared: bool = False, with_replacement: bool = False
 ) -> Callable[[Array | int], PyTree]:
-    """Minibatches of several data sets, or of one in several orders: `step -> batch`, a pytree like `Minibatches`.
+    """Minibatches of several data sets, or of one data set in several orders.
+
+    Element i of a batch is the batch of `Minibatches(rng_keys[i], ...)` at that step.
 
     Args:
-      rng_keys: one for each, `[sets]`; consumed.
+      rng_keys: one key for each data set or order, `[sets]`; consumed.
       arrays: leaves `[sets, num, ...]`; `[num, ...]` if `shared`.
-      batch_size: examples of each in a batch, whose leaves are `[sets, batch_size, ...]`.
-      shared: whether there is one set for all, which each sees in an order of its own.
+      batch_size: examples from each set in a batch.
+      shared: whether all sets are the same data set, given once.
+      with_replacement: as in `Minibatches`.
+
+    Returns:
+      A function `step -> batch`, which is also a pytree, like `Minibatches`; the leaves are `[sets, batch_size, ...]`.
 
     Raises:
-      ValueError: as `Minibatches`, or if there are not as many sets as keys.
+      ValueError: as `Minibatches`, or if the number of sets is not the number of keys.
     """
     if not shared and (num := tree.leading_axis(arrays, "arrays")) != len(rng_keys):
         raise ValueError(f"arrays must stack a set for each of the {len(rng_keys)} rng_keys; got {num}")
-    batches = jax.tree_util.Partial(functools.partial(_batch_of_each, batch_size, shared), rng_keys, arrays)
-    jax.eval_shape(batches, 0)  # what does not fit shows here
+    # NumPy arrays would be copied to the device at every call.
+    arrays = jax.tree.map(jnp.asarray, arrays)
+    batches = jax.tree_util.Partial(
+        functools.partial(_batch_of_each, batch_size, shared, with_replacement), rng_keys, arrays
+    )
+    jax.eval_shape(batches, 0)  # raises here what would otherwise be raised at the first step
     return batches
 
 
-def _batch_of_each(batch_size: int, shared: bool, rng_keys: PRNGKey, arrays: PyTree, step: Array | int) -> PyTree:
+def independent_minibatches(
+    rng_key: PRNGKey, arrays: PyTree, batch_size: int, num_chains: int, *, with_replacement: bool = False
+) -> Callable[[Array | int], PyTree]:
+    """Minibatches of one data set for several chains, with a separate order of the examples for each chain.
+
+        kernel = kernels.particles(kernel, num_chains, batch_axis=0)
+        batches = data.independent_minibatches(rng_key, arrays, batch_size, num_chains)
+
+    Chains that see the same minibatches share the noise of the gradients, so their draws are correlated. R-hat, the
+    effective sample size and standard errors over chains assume independent chains: from shared minibatches they are
+    too good. Chain i sees the batches of `Minibatches(jax.random.split(rng_key, num_chains)[i], arrays, batch_size)`.
+
+    Args:
+      rng_key: consumed; the seed of all orders.
+      arrays: a pytree whose leaves are `[num, ...]`.
+      batch_size: examples per batch and chain.
+      num_chains: the number of chains, at least 1.
+      with_replacement: as in `Minibatches`.
+
+    Returns:
+      A function `step -> batch`, which is also a pytree, like `Minibatches`; the leaves are
+      `[num_chains, batch_size, ...]`.
+
+    Raises:
+      ValueError: as `Minibatches`, or if `num_chains` is not positive.
+    """
+    checks.count(num_chains=num_chains)
+    rng_keys = jax.random.split(rng_key, num_chains)
+    return of_each(rng_keys, arrays, batch_size, shared=True, with_replacement=with_replacement)
+
+
+def _batch_of_each(
+    batch_size: int, shared: bool, with_replacement: bool, rng_keys: PRNGKey, arrays: PyTree, step: Array | int
+) -> PyTree:
     def one(rng_key: PRNGKey, arrays: PyTree) -> PyTree:
-        return Minibatches(rng_key, arrays, batch_size)(step)
+        return Minibatches(rng_key, arrays, batch_size, with_replacement=with_replacement)(step)
 
     return jax.vmap(one, in_axes=(0, None if shared else 0))(rng_keys, arrays)
 

@@ -9,9 +9,11 @@ pairs stop falling. The numbers come from `blackjax.diagnostics`, and are compar
 are splitting, layout, Monte Carlo standard errors and temperatures.
 
 All functions take chains first, `[num_chains, num_draws, ...]`: `training.run` of `kernels.particles` keeps draws
-first, and `chains_first` turns them. Sources: Vehtari, Gelman, Simpson, Carpenter & Bürkner, "Rank-normalization,
-folding, and localization", 2021; Gelman et al., "Bayesian data analysis", 3rd ed., 11.4; Betancourt, "Diagnosing
-suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016 (E-BFMI). Read `agreement.py` next.
+first, and `chains_first` turns them. All of them assume independent chains. Chains of a stochastic-gradient sampler
+that share their minibatches are correlated, and the numbers are then too favourable: `data.independent_minibatches`
+gives each chain its own batches. Sources: Vehtari, Gelman, Simpson, Carpenter & Bürkner, "Rank-normalization, folding,
+and localization", 2021; Gelman et al., "Bayesian data analysis", 3rd ed., 11.4; Betancourt, "Diagnosing suboptimal
+cotangent disintegrations in Hamiltonian Monte Carlo", 2016 (E-BFMI). Read `agreement.py` next.
 """
 
 import functools

@@ -2,11 +2,14 @@
 
     step(key, [s_1 .. s_n], batch) = [step(key_1, s_1, batch) .. step(key_n, s_n, batch)]
 
-Every leaf of position, state and info gains a leading particle axis. All particles see the same batch, or with
-`batch_axis=0` each its own (folds, label draws, seeds); each has its own key. There is no Python loop over particles:
-n networks cost one set of batched products. With `at_a_time` a device moves so many of them at once and then the next:
-what a step needs for itself is then held for these alone, in memory that is short or in a cache that is small (chains
-of HMC whose trajectories are long: see `experiments/hmc_regression.py`). Read `alternate.py` next.
+Every leaf of position, state and info gains a leading particle axis. Each particle has its own key. All particles see
+the same batch, or with `batch_axis=0` each its own (chains, folds, label draws, seeds). Particles that share a
+minibatch share the noise of its gradient, so they are correlated and not independent chains:
+`data.independent_minibatches` gives each chain its own batches. A full batch has no such noise and can be shared. There
+is no Python loop over particles: n networks cost one set of batched products. With `at_a_time` a device moves so many
+of them at once and then the next: what a step needs for itself is then held for these alone, in memory that is short or
+in a cache that is small (chains of HMC whose trajectories are long: see `experiments/hmc_regression.py`). Read
+`alternate.py` next.
 """
 
 import functools
@@ -38,7 +41,8 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None, at_a_t
     Args:
       kernel: any kernel.
       num: number of particles, at least 1.
-      batch_axis: axis of every leaf of the batch that runs over particles; None if they share the batch.
+      batch_axis: axis of every leaf of the batch that runs over particles; None if they share the batch, in which case
+        samplers with minibatches are not independent chains.
       at_a_time: how many a device moves at once, at least 1; None for all.
 
     Returns:
