@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bayesjax import checks, noise, tree, types
 from bayesjax.types import Array, PRNGKey, PyTree
@@ -35,16 +36,21 @@ class Minibatches:
           with_replacement: whether every example of every batch is drawn by itself, and there are no epochs.
 
         Raises:
-          ValueError: if the leaves disagree in length or `batch_size` is not positive.
+          ValueError: if the leaves disagree in length, or hold 2^31 examples or more, or `batch_size` is not positive.
         """
         self.num = tree.leading_axis(arrays, "arrays")
         if batch_size < 1 or self.num < 1:
             raise ValueError(f"batch_size must be at least 1 and arrays not empty; got {batch_size} and {self.num}")
+        if self.num >= 2**31:
+            raise ValueError(f"arrays must hold fewer than 2^31 examples, which int32 can number; got {self.num}")
         self.rng_key, self.batch_size, self.with_replacement = rng_key, batch_size, with_replacement
         self.arrays = jax.tree.map(jnp.asarray, arrays)
 
     def __call__(self, step: Array | int) -> PyTree:
-        """The batch of that step: leaves `[batch_size, ...]`."""
+        """The batch of that step, which lies in 0 .. 2^32 - 1: leaves `[batch_size, ...]`.
+
+        Orders repeat after 2^32 epochs.
+        """
         index = self._independent(step) if self.with_replacement else self._of_epochs(step)
         return jax.tree.map(lambda leaf: leaf[index], self.arrays)
 
@@ -52,14 +58,18 @@ class Minibatches:
         return jax.random.randint(jax.random.fold_in(self.rng_key, step), (self.batch_size,), 0, self.num)
 
     def _of_epochs(self, step: Array | int) -> Array:
-        place = jnp.asarray(step, jnp.uint32) * self.batch_size + jnp.arange(self.batch_size, dtype=jnp.uint32)
-        epoch = place // self.num
+        first_epoch, first_place = _product_divided(step, self.batch_size, self.num)
+        epochs_on, offset = np.divmod(np.arange(self.batch_size), self.num)
+        place = first_place + jnp.asarray(offset, jnp.uint32)  # below 2 num, which is below 2^32
+        is_next = place >= self.num
+        place -= jnp.where(is_next, jnp.uint32(self.num), jnp.uint32(0))
+        epochs_on = jnp.asarray(epochs_on, jnp.uint32) + is_next.astype(jnp.uint32)
         num_epochs = (self.batch_size + self.num - 2) // self.num + 1  # that a batch can have a part of
         epoch_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-            self.rng_key, epoch[0] + jnp.arange(num_epochs, dtype=jnp.uint32)
+            self.rng_key, first_epoch + jnp.arange(num_epochs, dtype=jnp.uint32)
         )
-        round_keys = jax.vmap(_round_keys)(epoch_keys)[epoch - epoch[0]]
-        return jax.vmap(_permuted, in_axes=(0, 0, None))(round_keys, place % self.num, self.num)
+        round_keys = jax.vmap(_round_keys)(epoch_keys)[epochs_on]
+        return jax.vmap(_permuted, in_axes=(0, 0, None))(round_keys, place, self.num)
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
         """Children and static part."""
@@ -203,6 +213,26 @@ def permuted(rng_key: PRNGKey, place: Array, num: int) -> Array:
       num: length of the permutation.
     """
     return _permuted(_round_keys(rng_key), place, num)
+
+
+def _product_divided(step: Array | int, batch_size: int, num: int) -> tuple[Array, Array]:
+    """Quotient (modulo 2^32) and remainder of step * batch_size over num, exact although the product may exceed 2^32.
+
+    Long division: digits of the step are so short that a digit times a remainder fits into 32 bits.
+
+        step = sum_i digit_i 2^(k i),   batch_size 2^(k i) = whole_i num + part_i,   k = 32 - bits of num
+    """
+    step, digit_bits = jnp.asarray(step, jnp.uint32), 32 - num.bit_length()
+    quotient = remainder = jnp.zeros_like(step)
+    for shift in range(0, 32, digit_bits):
+        whole, part = divmod(batch_size << shift, num)
+        digit = (step >> shift) & jnp.uint32(2**digit_bits - 1)
+        product = digit * jnp.uint32(part)
+        remainder += product % num
+        carry = (remainder >= num).astype(jnp.uint32)
+        remainder -= carry * jnp.uint32(num)
+        quotient += digit * jnp.uint32(whole % 2**32) + product // num + carry
+    return quotient, remainder
 
 
 def _round_keys(rng_key: PRNGKey) -> Array:

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from bayesjax import data, kernels, posteriors, training
+from bayesjax.data.batches import _product_divided
 
 visit = jax.jit(lambda batches, steps: jax.vmap(batches)(steps))
 
@@ -61,12 +62,43 @@ def test_batches_with_replacement_are_independent():
     assert not (whole[:, 0] == whole[:, 1]).any()
 
 
-def test_late_steps():
-    """Far into a run, where float32 steps would coincide, every epoch is still whole."""
-    batches = data.Minibatches(jax.random.key(0), jnp.arange(8), 4)
-    first = 2**26
-    visited = np.asarray(visit(batches, first + jnp.arange(4))).reshape(2, 8)
-    np.testing.assert_array_equal(np.sort(visited, axis=1), np.tile(np.arange(8), (2, 1)))
+LATE = [(8, 4), (60000, 128), (1437, 128), (7, 20), (3, 2**20 + 1), (1, 5), (2**31 - 1, 2**31 - 1), (2**30 + 1, 999)]
+
+
+@pytest.mark.parametrize("enable_x64", [False, True])
+def test_epoch_and_place_are_exact_at_every_step(enable_x64):
+    """Against Python's integers, up to the last step that fits, where step x batch_size exceeds 2^32 and 2^53."""
+    steps = np.array([0, 1, 77, 2**16, 2**25 - 1, 2**25, 2**30 + 3, 2**31 - 2, 2**31 - 1, 2**32 - 1], np.uint32)
+    with jax.enable_x64(enable_x64):
+        divided = jax.jit(lambda steps: [_product_divided(steps, size, num) for num, size in LATE])
+        for (num, size), (epoch, place) in zip(LATE, divided(jnp.asarray(steps)), strict=True):
+            assert epoch.dtype == place.dtype == jnp.uint32
+            exact = [divmod(int(step) * size, num) for step in steps]
+            np.testing.assert_array_equal(epoch, [quotient % 2**32 for quotient, _ in exact])
+            np.testing.assert_array_equal(place, [remainder for _, remainder in exact])
+
+
+@pytest.mark.parametrize(("num", "batch_size", "first"), [(8, 4, 2**26), (8, 4, 2**30), (12, 1024, 2**23 + 1)])
+def test_late_epochs_are_whole_and_new(num, batch_size, first):
+    """Where float32 steps would coincide, and around step x batch_size = 2^32 and beyond, every epoch is still whole.
+
+    A product modulo 2^32 would return to the batches of the start, and to epochs that are not whole where 2^32 is no
+    multiple of the data (12).
+    """
+    minibatches = data.Minibatches(jax.random.key(0), jnp.arange(num), batch_size)
+    late, early = (np.asarray(visit(minibatches, start + jnp.arange(4))).ravel() for start in (first, 0))
+    offset = -first * batch_size % num
+    whole = late[offset : offset + (len(late) - offset) // num * num].reshape(-1, num)[:1000]
+    np.testing.assert_array_equal(np.sort(whole, axis=1), np.tile(np.arange(num), (len(whole), 1)))
+    assert not np.array_equal(late, early)
+
+
+def test_early_batches_stay_as_they_were():
+    """Published runs rest on these orders: the batches of before the division became exact."""
+    found = np.asarray(visit(data.Minibatches(jax.random.key(3), jnp.arange(13), 5), jnp.arange(6))).ravel()
+    assert found.tolist() == [
+        10, 6, 11, 12, 0, 5, 8, 2, 7, 9, 3, 1, 4, 0, 5, 7, 4, 2, 6, 3, 11, 1, 9, 12, 10, 8, 10, 9, 5, 8,
+    ]  # fmt: skip
 
 
 def test_passes_through_jit_as_an_argument():
@@ -85,6 +117,11 @@ def test_passes_through_jit_as_an_argument():
     assert len(leaves) == 2
     other = jax.tree.unflatten(structure, [leaves[0], leaves[1] + 1])
     np.testing.assert_allclose(visit(other, jnp.arange(4)), 1.123456, rtol=1e-6)
+
+
+def test_more_examples_than_int32_numbers():
+    with pytest.raises(ValueError, match=r"fewer than 2\^31 examples.* got 2147483648"):
+        data.Minibatches(jax.random.key(0), np.broadcast_to(np.int8(0), 2**31), 1)
 
 
 @pytest.mark.parametrize(("arrays", "batch_size"), [(np.zeros((0, 2)), 1), (np.zeros((3, 2)), 0)])
@@ -170,7 +207,7 @@ def test_binarised_batches_are_a_function_of_key_and_step():
 @pytest.mark.parametrize("with_replacement", [False, True])
 @pytest.mark.parametrize("kind", ["sets", "shared", "chains"])
 def test_of_each_is_each_set_s_own_minibatches(kind, with_replacement):
-    """Element i is the batch of `Minibatches` with key i, for several sets, for one, and for the chains of a sampler."""
+    """Element i is the batch of `Minibatches` with key i: for several sets, for one set, and for chains."""
     rng_key, sets = jax.random.key(5), {"x": np.arange(30.0).reshape(3, 10)}
     arrays = sets if kind == "sets" else {"x": sets["x"][0]}
     keys = jax.random.split(rng_key, 3)
