@@ -6,9 +6,9 @@
 
 A fault is *caught* if its tests fail, *survives* if they pass, and is *broken* if pytest cannot run them at all (the
 planted text does not import, or no test was selected): a fault that any import would reveal tests nothing. The same
-tests run once on an unchanged copy first, since a failure there would count every fault as caught. All runs share one
-compilation cache, so that only the programs that a fault changes are compiled again. `make test` does not run this; it
-checks by `test_faults.py` that the list fits the source.
+tests run once on an unchanged copy first; those that fail there are printed and left out, since they would count every
+fault as caught. All runs share one compilation cache, so that only the programs that a fault changes are compiled
+again. `make test` does not run this; it checks by `test_faults.py` that the list fits the source.
 """
 
 import argparse
@@ -43,15 +43,17 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "compiled"
+        left_out: list[str] = []
         if not arguments.no_baseline:
             started = time.perf_counter()
             outcome, output = run_tests(Path(folder), cache, None, sorted({test for f in faults for test in f.tests}))
-            print(f"unchanged copy: {outcome} in {time.perf_counter() - started:.0f} s", flush=True)
-            if outcome != "survived":
+            left_out = failed_tests(output)
+            print(f"unchanged copy: {time.perf_counter() - started:.0f} s", *left_out, sep="\n  fails: ", flush=True)
+            if outcome == "broken":
                 print(output)
                 return 1
         with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-            futures = [pool.submit(run_fault, Path(folder), cache, fault) for fault in faults]
+            futures = [pool.submit(run_fault, Path(folder), cache, fault, left_out) for fault in faults]
             outcomes = [report(fault, future.result()) for fault, future in zip(faults, futures, strict=True)]
     for outcome in ("caught", "survived", "broken"):
         names = [fault.name for fault, got in zip(faults, outcomes, strict=True) if got == outcome]
@@ -60,24 +62,33 @@ def main() -> int:
     return int(any(outcome != "caught" for outcome in outcomes))
 
 
-def run_fault(folder: Path, cache: Path, fault: Fault) -> tuple[str, str, float]:
+def run_fault(folder: Path, cache: Path, fault: Fault, left_out: list[str]) -> tuple[str, str, float]:
     """Outcome, the end of pytest's output, and seconds."""
     started = time.perf_counter()
-    outcome, output = run_tests(folder, cache, fault, list(fault.tests))
+    options = ["-x", *(f"--deselect={test}" for test in left_out)]
+    outcome, output = run_tests(folder, cache, fault, [*options, *fault.tests], timeout=TIMEOUT)
     return outcome, output, time.perf_counter() - started
 
 
 def report(fault: Fault, result: tuple[str, str, float]) -> str:
     """Prints the outcome of one fault and returns it."""
     outcome, output, seconds = result
-    failed = [line.split()[1] for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    failed = failed_tests(output)
     print(f"{outcome:8} {seconds:5.0f} s  {fault.name}" + (f"  by {failed[0]}" if failed else ""), flush=True)
     if outcome == "broken":
         print(output)
     return outcome
 
 
-def run_tests(folder: Path, cache: Path, fault: Fault | None, tests: list[str]) -> tuple[str, str]:
+def failed_tests(output: str) -> list[str]:
+    """The tests, or files, that pytest's summary names as failed."""
+    lines = [line for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return [line.partition(" ")[2].partition(" - ")[0] for line in lines]
+
+
+def run_tests(
+    folder: Path, cache: Path, fault: Fault | None, arguments: list[str], timeout: float | None = None
+) -> tuple[str, str]:
     """Runs tests in a copy of the package, with a fault planted if there is one; outcome and pytest's output."""
     with tempfile.TemporaryDirectory(dir=folder) as copy:
         for name in COPIED:
@@ -95,13 +106,13 @@ def run_tests(folder: Path, cache: Path, fault: Fault | None, tests: list[str]) 
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=line", *tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", *arguments]
         try:
             done = subprocess.run(
-                command, cwd=copy, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+                command, cwd=copy, env=environment, capture_output=True, text=True, timeout=timeout, check=False
             )
         except subprocess.TimeoutExpired:
-            return "caught", f"FAILED (no end after {TIMEOUT} s)"
+            return "caught", f"FAILED no end after {timeout} s"
     outcome = {TESTS_FAILED: "caught", TESTS_PASSED: "survived"}.get(done.returncode, "broken")
     return outcome, done.stdout[-3000:] + done.stderr[-1000:]
 
