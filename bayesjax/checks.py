@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.extend.core import Literal
 
 from bayesjax.types import Array
 
@@ -50,6 +51,33 @@ def scalar(value: Array, name: str) -> Array:
     if jnp.shape(value) != ():
         raise ValueError(f"{name} must return a scalar; got an array of shape {jnp.shape(value)}: sum over its axes")
     return value
+
+
+def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
+    """Raises ValueError if a function `step -> batch` returns the same batch at every step.
+
+    A function is called once, while a run is traced: `lambda step: next(iterator)` would train on its first batch for
+    ever. The function is traced here, and some leaf of its result must be computed from `step`. A result without
+    leaves passes, and so does one that is read by a callback at every step.
+
+    Args:
+      source: the function; one that is a pytree is traced with its leaves as arguments.
+      name: the argument that it came as, for the message.
+    """
+    step = jnp.int32(0)
+    if jax.tree_util.all_leaves([source]):
+        jaxpr = jax.make_jaxpr(source)(step).jaxpr
+    else:
+        jaxpr = jax.make_jaxpr(lambda source, step: source(step))(source, step).jaxpr
+    varying = {jaxpr.invars[-1]}
+    for equation in jaxpr.eqns:
+        if equation.effects or any(not isinstance(var, Literal) and var in varying for var in equation.invars):
+            varying.update(equation.outvars)
+    if jaxpr.outvars and not any(not isinstance(var, Literal) and var in varying for var in jaxpr.outvars):
+        raise ValueError(
+            f"{name} returned the same batch at every step: it is called once, while the run is traced. Pass the "
+            "arrays themselves for a full batch, or compute the batch from the step, as data.Minibatches does"
+        )
 
 
 def known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Array) -> None:

@@ -84,3 +84,7 @@ def check(config: Config) -> None:
         config.estimator != "local" or "bbb_mixture" not in config.methods,
         "--estimator local draws no weights, which the mixture's divergence is estimated at: take flipout or weights",
     )
+
+
+if __name__ == "__main__":
+    common.not_a_command("bayes_by_backprop")

@@ -57,3 +57,7 @@ def check(flags: GameFlags, methods: Sequence[str]) -> None:
     common.require_choice(flags, "pool", ("sum", "mean"))
     common.require(0 < flags.friction < 1, f"--friction must lie strictly between 0 and 1; got {flags.friction}")
     common.require(0 <= flags.warmup < flags.num_steps, "--warmup must be less than --num-steps")
+
+
+if __name__ == "__main__":
+    common.not_a_command()

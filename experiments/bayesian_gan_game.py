@@ -195,3 +195,9 @@ def released_losses(
         return loss + prior_and_noise(params, noise_key)
 
     return discriminator_loss, generator_loss
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command()

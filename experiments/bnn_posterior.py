@@ -112,7 +112,8 @@ def of_all_data(run: common.Experiment, found: Problem, name: str) -> Found:
         at_a_time=config.at_a_time or None,
     )  # fmt: skip
     leaps = config.num_chains * num_steps * config.num_integration_steps
-    passes = leaps if is_hmc else int(np.sum(trace.info.inner.num_integration_steps))
+    infos = (trace.burnin_info.inner, trace.info.inner)
+    passes = leaps if is_hmc else sum(int(np.sum(info.num_integration_steps)) for info in infos)
     return Found(predicted(found, trace.draws), passes, True)
 
 
@@ -178,8 +179,8 @@ def chains(
     run: common.Experiment, found: Problem, label: str, kernel: Kernel, batches: Any, *,
     num_steps: int, num_burnin: int, thinning: int = 1, at_a_time: int | None = None,
 ) -> training.Trace:  # fmt: skip
-    """Draws of `num_chains` copies of a kernel that moves in the units, leaves `[num_draws, num_chains, ...]`, and the
-    infos of all steps."""
+    """Draws of `num_chains` copies of a kernel that moves in the units, leaves `[num_draws, num_chains, ...]`, and
+    their infos."""
     num_chains = run.config.num_chains
     start_key, init_key, run_key = jax.random.split(keys_of(run.config, label), 3)
     copies = run.spread(kernels.particles(kernel, num_chains, at_a_time=at_a_time))

@@ -136,3 +136,7 @@ def check(config: Config) -> None:
     common.require_at_least(config, 0, "num_train", "num_test", "split", "at_a_time")
     common.require_at_least(config, 20, "num_warmup", "num_hmc_draws", "num_draws")
     common.require(0 < config.dropout_rate < 1, f"--dropout-rate must lie in (0, 1); got {config.dropout_rate}")
+
+
+if __name__ == "__main__":
+    common.not_a_command("bnn_posterior")

@@ -264,3 +264,7 @@ def figure_of_methods(path: Path, methods: Sequence[str], metrics: dict[str, dic
     }
     logarithmic = ("total variation", "distance of f", "bulk ess a 1000 passes")
     plots.estimates(path, panels, log_x=logarithmic)
+
+
+if __name__ == "__main__":
+    common.not_a_command("bnn_posterior")

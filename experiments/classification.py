@@ -83,3 +83,7 @@ def judge(predictive: Any, of_mean: Any, labels: np.ndarray) -> dict[str, float]
 def mean_of(results: list[dict], measure: str) -> dict[str, float]:
     """Mean and standard error over results."""
     return evaluation.mean_estimate([result[measure] for result in results])._asdict()
+
+
+if __name__ == "__main__":
+    common.not_a_command()

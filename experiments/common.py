@@ -18,13 +18,23 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from experiments import devices
 from experiments.origin import ROOT, command, commit, device_name, versions
+from experiments.requirements import (  # noqa: F401, for the experiments, which import this module alone
+    fail,
+    not_a_command,
+    require,
+    require_all_positive,
+    require_at_least,
+    require_choice,
+    require_names,
+    require_positive,
+)
 
 T = TypeVar("T", bound="RunFlags")
 K = TypeVar("K")
@@ -104,55 +114,6 @@ def parse(presets: dict[str, T], description: str | None, arguments: list[str] |
     if own_command_line:
         devices.prepare(config)
     return config
-
-
-def fail(message: str) -> NoReturn:
-    """One clear line on standard error, exit code 2."""
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(devices.BAD_INPUT)
-
-
-def require(condition: bool, message: str) -> None:
-    """Raises ValueError with `message` unless the condition holds; `Experiment` turns that into one line."""
-    if not condition:
-        raise ValueError(message)
-
-
-def require_positive(config: Any, *names: str) -> None:
-    """Raises ValueError for the first of these settings that is not positive."""
-    for name in names:
-        value = getattr(config, name)
-        require(value > 0, f"--{name.replace('_', '-')} must be positive; got {value}")
-
-
-def require_all_positive(config: Any, *names: str) -> None:
-    """Raises ValueError for the first of these lists that is empty or holds a number that is not positive."""
-    for name in names:
-        values = getattr(config, name)
-        require(
-            len(values) > 0 and min(values) > 0, f"--{name.replace('_', '-')} must be positive numbers; got {values}"
-        )
-
-
-def require_at_least(config: Any, least: int, *names: str) -> None:
-    """Raises ValueError for the first of these settings that is less than that."""
-    for name in names:
-        value = getattr(config, name)
-        require(value >= least, f"--{name.replace('_', '-')} must be at least {least}; got {value}")
-
-
-def require_choice(config: Any, name: str, choices: Sequence[str]) -> None:
-    """Raises ValueError unless this setting is one of the choices."""
-    given = getattr(config, name)
-    require(given in choices, f"--{name.replace('_', '-')} must be {' or '.join(choices)}; got {given!r}")
-
-
-def require_names(config: Any, name: str, choices: Sequence[str]) -> None:
-    """Raises ValueError unless this setting names one of the choices or several, each once."""
-    given, flag = getattr(config, name), f"--{name.replace('_', '-')}"
-    for value in given:
-        require(value in choices, f"{flag} must be among {', '.join(choices)}; got {value!r}")
-    require(len(set(given)) == len(given) > 0, f"{flag} must name one or several, each once; got {given}")
 
 
 class Experiment:
@@ -347,3 +308,7 @@ def write_json(path: Path, value: Any) -> None:
 def slug(name: str) -> str:
     """A data set's name as part of a file name."""
     return Path(name).stem if name.endswith((".npz", ".npy")) else name.replace("/", "_").replace(":", "_")
+
+
+if __name__ == "__main__":
+    not_a_command()

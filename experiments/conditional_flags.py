@@ -51,3 +51,7 @@ def require_widths(flags: ConditionalFlags, *names: str) -> None:
     for name in names:
         if getattr(flags, name):
             common.require_all_positive(flags, name)
+
+
+if __name__ == "__main__":
+    common.not_a_command("acgan", "infogan")

@@ -159,3 +159,7 @@ def _reader_of(
         judge.pack(params), f"{run.config.dataset}-{run.config.task}", in_y(train.inputs[:1]).shape[1:], recipe
     )
     return lambda seen: its_judge.probabilities(np.clip(seen, 0, 1)).argmax(axis=1)
+
+
+if __name__ == "__main__":
+    common.not_a_command("cyclegan")

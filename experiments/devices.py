@@ -177,3 +177,9 @@ def _wait_at_most(children: list[subprocess.Popen], seconds: float) -> None:
 
 def _exit_on_signal(number: int, _: Any) -> NoReturn:
     raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command()

@@ -45,3 +45,9 @@ def draw(out: Path, train: np.ndarray, results: Mapping[str, dict]) -> None:
             for name, result in results.items()
         }
         plots.curves(figures / f"{what}.png", curves, xlabel="steps", ylabel=label, log_y=what == "swing")
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("gan")

@@ -94,3 +94,7 @@ def check(flags: PlayerFlags) -> None:
         f"--num-steps must leave a step for each of {flags.num_checks} checks after {flags.num_warmup} steps of "
         f"warm-up; got {flags.num_steps}",
     )
+
+
+if __name__ == "__main__":
+    common.not_a_command()

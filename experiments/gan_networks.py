@@ -140,3 +140,9 @@ def losses(config: Any, variant: Variant, net: Networks) -> dict[str, Density]:
         return game.generator(net.rate(given.others["discriminator"], fake)).mean()
 
     return {"discriminator": discriminator, "generator": generator}
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("gan")

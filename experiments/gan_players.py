@@ -282,3 +282,7 @@ def mixed(looks: np.ndarray) -> np.ndarray:
     num_chains, num = looks.shape[2:4]
     chain = np.random.default_rng(0).permutation(np.arange(num) % num_chains)  # the same at each check
     return looks[:, :, chain, np.arange(num)]
+
+
+if __name__ == "__main__":
+    common.not_a_command()

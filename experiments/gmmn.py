@@ -200,12 +200,12 @@ def sample(run: common.Experiment, space: str, name: str, points: np.ndarray) ->
         thinning=thinning, chunk_size=thinning, **run.stage(f"{space}-{name}"),
     )  # fmt: skip
     parts.save(run, f"{space}-{name}", trace.draws)
-    infos = trace.info._asdict()
-    half, late = len(trace.info.logdensity) // 2, {}
+    infos, late = trace.info._asdict(), {}
     for kind in ("kinetic", "configurational"):
         if f"{kind}_temperature" in infos:
-            late[kind] = float(infos[f"{kind}_temperature"][half:].mean()) / config.temperature
-    return {"loss": np.asarray(trace.info.aux["loss"], float).tolist(), "temperatures": late}
+            late[kind] = float(infos[f"{kind}_temperature"].mean()) / config.temperature
+    losses = np.concatenate([trace.burnin_info.aux["loss"], trace.info.aux["loss"]])
+    return {"loss": np.asarray(losses, float).tolist(), "temperatures": late}
 
 
 def binned(values: np.ndarray, num: int = 20) -> list[float]:

@@ -112,3 +112,7 @@ def check(config: Config) -> None:
         len(config.code_dropout) == len(config.code_features) and all(0 <= rate < 1 for rate in config.code_dropout),
         f"--code-dropout must be a number in [0, 1) for each of --code-features; got {config.code_dropout}",
     )
+
+
+if __name__ == "__main__":
+    common.not_a_command("gmmn")

@@ -194,12 +194,11 @@ def main(config: Config) -> None:
             f"hmc {name}": {**evaluation.mean_estimate(of_splits[name])._asdict(), "splits": of_splits[name]}
             for name in ("rmse", "log-likelihood", "in the 90 % band")
         }
-        warm = config.num_warmup
         metrics["hmc largest r hat"] = {"value": max(of_splits["r hat"]), "splits": of_splits["r hat"]}
         metrics["hmc median r hat"] = {"value": float(np.median(of_splits["median r hat"]))}
         metrics["hmc least bulk ess"] = {"value": min(of_splits["ess"]), "splits": of_splits["ess"]}
-        metrics["hmc acceptance"] = {"value": float(trace.info.inner.acceptance_probability[warm:].mean())}
-        metrics["hmc divergent %"] = {"value": 100 * float(trace.info.inner.is_divergent[warm:].mean())}
+        metrics["hmc acceptance"] = {"value": float(trace.info.inner.acceptance_probability.mean())}
+        metrics["hmc divergent %"] = {"value": 100 * float(trace.info.inner.is_divergent.mean())}
         noise = {f"split {i}": trace.draws[:, i, :, -1].T for i in range(min(4, trace.draws.shape[1]))}
         plots.traces(run.out / "figures" / "log_precision.png", noise)
         path = run.finish(metrics)

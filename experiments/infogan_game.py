@@ -151,3 +151,9 @@ def traversals(config: Any, net: Networks, params: Params, rng_key: PRNGKey, val
     )
     images = np.asarray(jax.jit(net.make)(params, *both))[:num]
     return images.reshape(*shape, *images.shape[1:])
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("infogan")

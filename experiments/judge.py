@@ -318,3 +318,7 @@ def accuracy(judge: Judge, images: data.Split) -> dict[str, float]:
     """The judge's accuracy on labelled images in %, and its standard error."""
     error = evaluation.error_rate(judge.probabilities(images.inputs), images.labels)
     return {"value": 100 * (1 - float(error.value)), "stderr": 100 * float(error.stderr)}
+
+
+if __name__ == "__main__":
+    common.not_a_command()

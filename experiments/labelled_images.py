@@ -140,3 +140,7 @@ def most_probable(logits: Callable[[Params, Array], Array], draws: Params) -> Ca
         return found
 
     return classes
+
+
+if __name__ == "__main__":
+    common.not_a_command("acgan", "gan", "infogan")

@@ -22,3 +22,9 @@ def number(entry: dict | None, digits: int) -> str:
 def short(value: float) -> str:
     """Two decimals, and at least three digits."""
     return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("tables")

@@ -73,3 +73,7 @@ def check(config: Config) -> None:
         0 < config.validation_fraction < 1,
         f"--validation-fraction must lie in (0, 1); got {config.validation_fraction}",
     )
+
+
+if __name__ == "__main__":
+    common.not_a_command("hmc_regression", "mc_dropout")

@@ -233,3 +233,7 @@ def summarise(config: Config, of_splits: dict[str, dict[str, list]]) -> dict[str
             "splits": found["setting"],
         }
     return metrics
+
+
+if __name__ == "__main__":
+    common.not_a_command("hmc_regression", "mc_dropout")

@@ -62,3 +62,9 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command()

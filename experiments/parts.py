@@ -50,3 +50,7 @@ def load(run: common.Experiment, name: str) -> Any:
             *parents, last = path.split("/")
             functools.reduce(lambda node, key: node.setdefault(key, {}), parents, params)[last] = leaf
     return params
+
+
+if __name__ == "__main__":
+    common.not_a_command()

@@ -75,3 +75,9 @@ def measured(y: np.ndarray, means: np.ndarray, scales: np.ndarray, target_scale:
         evaluation.mean_over_points(-density),
         calibration.coverage(y, low, high),
     )
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command()

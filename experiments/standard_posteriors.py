@@ -119,7 +119,7 @@ def sample(
         keep=lambda state: jax.vmap(target.quantities)(state.position), **run.stage(label),
     )  # fmt: skip
     del state
-    info = jax.tree.map(lambda leaf: np.asarray(leaf, float)[config.num_warmup :], trace.info.inner)
+    info = jax.tree.map(lambda leaf: np.asarray(leaf, float), trace.info.inner)
     steps = info.num_integration_steps if method == "nuts" else config.num_integration_steps + 0 * info.energy
     return Run(
         np.asarray(evaluation.chains_first(trace.draws), float),

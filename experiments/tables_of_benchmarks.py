@@ -161,3 +161,9 @@ def tpu(results: dict) -> str:
 def _percent(row: dict) -> str:
     """An efficiency behind its time, if there is one."""
     return "" if row["efficiency"] is None else f", {100 * row['efficiency']:.0f} %"
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("tables")

@@ -50,3 +50,9 @@ def told_classes(results: dict) -> str:
     note = f"{steps_in_words(config)} of {config['batch_size']}; {config['num_judged']} samples. "
     note += f"Test error of the second head {number(metrics['own test error %'], 2)} %."
     return "\n\n".join([table(rows, ["", *(head for head, _ in across.values())]), note])
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("tables")

@@ -122,3 +122,9 @@ def _played(config: dict) -> str:
 
 def _cells(metrics: dict, name: str, across: dict[str, int]) -> list[str]:
     return [number(metrics.get(f"{name} {measure}"), digits) for measure, digits in across.items()]
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("tables")

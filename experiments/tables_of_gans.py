@@ -91,3 +91,9 @@ def moment_matching(results: dict) -> str:
         rows, header = [row[:-1] for row in rows], header[:-1]
     note += "."
     return "\n\n".join([table(rows, header), note])
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("tables")

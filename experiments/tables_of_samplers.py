@@ -87,3 +87,9 @@ def tour(results: dict) -> str:
         header += [f"acceptance, d = {dim}", "formula"]
     below = f"L = {config['num_integration_steps']} on N(0, I); ± standard error over {config['num_chains']} chains."
     return f"{table(rows, header)}\n\n{below}"
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("tables")

@@ -66,3 +66,9 @@ def few_labels(of_runs: list[dict]) -> str:
     judged = f"{held} training images held out" if held else "the test set"
     note = f"Of {judged}; {spread}; {steps_in_words(config)} of {config['batch_size']}."
     return "\n\n".join([table(lines, ["labels", "method", "kernel", "error %", "nll", "published error %"]), note])
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("tables")

@@ -182,3 +182,9 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "funnel": funnel,
     "network": small_network,
 }
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("bnn_posterior", "standard_posteriors")

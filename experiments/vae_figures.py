@@ -80,3 +80,9 @@ def draw_curves(folder: Path, found: dict[str, dict], compared: dict[str, dict])
     if compared:
         series = {name.replace("_", " "): curve(result, "train") for name, result in compared.items()}
         draw(folder / "estimators.png", series)
+
+
+if __name__ == "__main__":
+    from experiments import common
+
+    common.not_a_command("vae")

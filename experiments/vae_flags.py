@@ -126,3 +126,7 @@ def check(config: Config) -> None:
         0 <= config.num_annealed <= config.num_likelihood,
         f"--num-annealed must be at most --num-likelihood, {config.num_likelihood}; got {config.num_annealed}",
     )
+
+
+if __name__ == "__main__":
+    common.not_a_command("vae")

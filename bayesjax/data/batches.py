@@ -97,7 +97,11 @@ class Binarised:
         Args:
           rng_key: consumed; the seed of the draws.
           batches: `step -> array` of values in [0, 1], such as `Minibatches` of one array.
+
+        Raises:
+          ValueError: if `batches` returns the same batch at every step.
         """
+        checks.varies_with_step(batches, "batches")
         self.rng_key, self.batches = rng_key, batches
 
     def __call__(self, step: Array | int) -> Array:
@@ -121,7 +125,11 @@ def numbered(batches: Callable[[Array | int], PyTree]) -> Callable[[Array | int]
 
     Args:
       batches: `step -> batch`, such as `Minibatches`.
+
+    Raises:
+      ValueError: if `batches` returns the same batch at every step.
     """
+    checks.varies_with_step(batches, "batches")
     return jax.tree_util.Partial(_with_number, batches)
 
 

@@ -37,15 +37,15 @@ class Record:
     """Draws, infos and metrics of a run so far: host arrays in pieces, one a chunk."""
 
     def __init__(self) -> None:
-        self.structure: PyTree = None  # that of (draws, info); set by the first piece, or by `run` after a restoration
+        self.structure: PyTree = None  # of (draws, info, burnin_info); set by the first piece, or by `run`
         self.pieces: list[list[np.ndarray]] = []
         self.metrics: list[dict[str, float]] = []
         self.num_saved = 0
         self.files: list[str] = []
 
-    def add(self, draws: PyTree, info: PyTree, metrics: dict[str, float]) -> None:
-        """Adds what a chunk leaves: draws and infos `[num, ...]` and its line of metrics."""
-        leaves, self.structure = jax.tree.flatten((draws, info))
+    def add(self, draws: PyTree, info: PyTree, burnin_info: PyTree, metrics: dict[str, float]) -> None:
+        """Adds what a chunk leaves: draws and their infos `[num, ...]`, those of the burn-in, a line of metrics."""
+        leaves, self.structure = jax.tree.flatten((draws, info, burnin_info))
         self.pieces.append([np.asarray(leaf) for leaf in leaves])
         self.metrics.append(metrics)
 
@@ -58,13 +58,13 @@ class Record:
         """Drops what was added since `length` was read."""
         del self.pieces[length[0] :], self.metrics[length[1] :]
 
-    def stacked(self) -> tuple[PyTree, PyTree]:
-        """All draws and all infos, each stacked on the leading axis; None for either if there are none."""
+    def stacked(self) -> tuple[PyTree, PyTree, PyTree]:
+        """Draws, their infos and those of the burn-in, each stacked on the leading axis; None for what is empty."""
         if not self.pieces:
-            return None, None
-        draws, info = jax.tree.unflatten(self.structure, _concatenate(self.pieces))
-        first = next(iter(jax.tree.leaves(draws)), ())
-        return (draws if len(first) else None), info
+            return None, None, None
+        parts = jax.tree.unflatten(self.structure, _concatenate(self.pieces))
+        draws, info, burnin_info = (part if len(next(iter(jax.tree.leaves(part)), ())) else None for part in parts)
+        return draws, info, burnin_info
 
 
 def _concatenate(pieces: list[list[np.ndarray]]) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.training import processes
 from bayesjax.training.checkpoint import Checkpointer, Record
 from bayesjax.training.progress import MetricsFile, Progress, scalars
@@ -30,7 +30,9 @@ class Trace(NamedTuple):
 
     Attributes:
       draws: kept positions stacked on a leading axis, `[num_draws, ...]` (numpy); None if there are none.
-      info: the kernel's info, averaged over each `thinning` steps: the same pytree with a leading axis (numpy).
+      info: the kernel's info for each draw, averaged over the `thinning` steps that led to it: the same pytree with the
+        leading axis of `draws` (numpy); None if no draw was kept.
+      burnin_info: the same for each `thinning` steps of the burn-in; None if there were none.
       metrics: a dict of numbers for each chunk, with the key "step".
       seconds: wall-clock time of this call.
       compile_seconds: the part of `seconds` spent compiling.
@@ -40,6 +42,7 @@ class Trace(NamedTuple):
 
     draws: PyTree
     info: PyTree
+    burnin_info: PyTree
     metrics: list[dict[str, float]]
     seconds: float
     compile_seconds: float
@@ -83,10 +86,12 @@ def run(
       kernel: any `types.Kernel`.
       state: where to start, `kernel.init(position, rng_key)`.
       data: None; a pytree, passed to every step as the full batch; or a function `step -> batch` such as
-        `data.Minibatches`. A function that is itself a pytree carries its arrays into jit as arguments.
+        `data.Minibatches`. A function is traced, once; one that is itself a pytree carries its arrays into jit as
+        arguments.
       num_steps: total number of steps, those before a resumption included.
       num_burnin: steps before draws are kept.
-      thinning: a draw is kept after every `thinning` steps.
+      thinning: a draw is kept after every `thinning` steps. Steps after the last whole `thinning` belong to no draw;
+        they count in the metrics.
       keep: what to keep of a state, by default its position; `lambda state: ()` keeps nothing.
       chunk_size: steps between looks at the run, a multiple of `thinning`; by default the largest up to 100 that
         divides `num_steps` (100 or so where none of at least 10 does).
@@ -100,8 +105,9 @@ def run(
       The final state and a `Trace`.
 
     Raises:
-      ValueError: if a count is out of range.
-      NonFinite: if the state stops being finite; the checkpoint, if any, then holds the last finite one.
+      ValueError: if a count is out of range, or if `data` is a function whose result does not depend on the step.
+      NonFinite: if the state is not finite at the start or stops being so; the checkpoint, if any, then holds the last
+        finite one.
       KeyboardInterrupt: passed on, after the state of the last chunk is saved.
     """
     if num_steps < 0 or num_burnin < 0 or thinning < 1:
@@ -112,6 +118,8 @@ def run(
     chunk_size = _default_chunk(num_steps, thinning) if chunk_size is None else chunk_size
     if chunk_size < 1 or chunk_size % thinning:
         raise ValueError(f"chunk_size must be a positive multiple of thinning, {thinning}; got {chunk_size}")
+    if callable(data):
+        checks.varies_with_step(data, "data")
     started = time.perf_counter()
     record, done = Record(), 0
     if checkpointer is not None:
@@ -129,6 +137,7 @@ def run(
     compile_chunk, structure = _chunk_compiler(kernel, data, keep, rng_key, state)
     if done:
         record.structure = structure()
+    _check_start(state, label)
     progress = Progress(label, num_steps, done)
     compile_seconds = chunk_seconds = 0.0
     complete, to_save = record.length, _savable(state, checkpointer)
@@ -142,16 +151,20 @@ def run(
             chunk_seconds += time.perf_counter() - compiled
             kept, info, finite = processes.fetch((kept, info, finite))
             if not finite:
-                raise NonFinite(
-                    f"the state is not finite after step {done + length}; it last was after step {done}", state, done
-                )
+                bad = "" if done else _first_step(compile_chunk(1, 1), state)
+                where = f"the state is not finite after step {done + length}; it last was after step {done}"
+                raise NonFinite(_at(label) + where + bad, state, done)
             reached = done + length
-            steps = np.arange(done + thinning, reached + 1, thinning)
-            kept = jax.tree.map(lambda leaf, keep=steps > num_burnin: leaf[: len(keep)][keep], kept)
+            is_kept = np.arange(done + thinning, reached + 1, thinning) > num_burnin
+            whole = (kept, info), (info,)
+            (draws, draws_info), (burnin_info,) = (
+                jax.tree.map(lambda leaf, which=which: leaf[: len(which)][which], part)
+                for part, which in zip(whole, (is_kept, ~is_kept), strict=True)
+            )
             numbers = {"step": reached, **scalars(info)}
             if every_chunk is not None:
                 numbers |= every_chunk(reached, moved)
-            record.add(kept, info, numbers)
+            record.add(draws, draws_info, burnin_info, numbers)
             after = _savable(moved, checkpointer)
             done, state, complete, to_save = reached, moved, record.length, after
             if metrics is not None:
@@ -170,6 +183,34 @@ def run(
         checkpointer.save(done, to_save, record)
     seconds = time.perf_counter() - started
     return state, Trace(*record.stacked(), record.metrics, seconds, compile_seconds, chunk_seconds, done - restored)
+
+
+def _at(label: str | None) -> str:
+    return f"{label}: " if label else ""
+
+
+def _check_start(state: Any, label: str | None) -> None:
+    """Raises NonFinite, naming the leaves, if the run would start from a state that is not finite."""
+    if bad := _not_finite(state):
+        raise NonFinite(f"{_at(label)}the start is not finite: {', '.join(bad)}", state, 0)
+
+
+def _first_step(chunk: Callable, state: Any) -> str:
+    """What is wrong with the start of a run whose first chunk fails, in words; empty if the first step is fine."""
+    _, _, info, finite = chunk(jnp.int32(0), state)
+    bad = _not_finite(info) or ([] if processes.fetch(finite) else ["the state is not finite"])
+    return f". The start is to blame: at its first step, {', '.join(bad)}" if bad else ""
+
+
+def _not_finite(values: PyTree) -> list[str]:
+    """The leaves that are not finite, by path, with a value that is not."""
+    found = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(values)[0]:
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            whole = processes.fetch(leaf)
+            if not np.all(finite := np.isfinite(whole)):
+                found.append(f"{jax.tree_util.keystr(path).removeprefix('.')} is {whole[~finite].flat[0]}")
+    return found
 
 
 def _savable(state: Any, checkpointer: Checkpointer | None) -> Any:
@@ -231,6 +272,6 @@ def _chunk_compiler(
 
     def structure() -> PyTree:
         out = jax.eval_shape(lambda *arguments: chunk(1, 1, *arguments), rng_key, argument, jnp.int32(0), example)
-        return jax.tree.structure((out[1], out[2]))
+        return jax.tree.structure((out[1], out[2], out[2]))
 
     return compile_chunk, structure

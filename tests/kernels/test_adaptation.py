@@ -49,7 +49,7 @@ def test_acceptance_mass_and_law(method, is_dense, target):
     size left at 0.1 and a unit mass the largest is over 40 % too small.
     """
     state, trace = run(method, is_dense, target)
-    after = trace.info.inner.acceptance_probability[NUM_WARMUP:]
+    after = trace.info.inner.acceptance_probability
     assert target - 0.05 < after.mean() < min(target + 0.25, 0.97)
     inverse = np.asarray(state.inverse_mass_matrix).mean(axis=0)
     variances = np.diagonal(inverse) if is_dense else inverse
@@ -64,8 +64,8 @@ def test_nothing_changes_after_the_warm_up():
     """Step size and mass are those of its end; in it, they moved; each chain has its own."""
     state, trace = run("nuts", False, 0.8)
     step_size = trace.info.step_size
-    assert (step_size[NUM_WARMUP:] == step_size[NUM_WARMUP]).all()
-    assert len(np.unique(step_size[:NUM_WARMUP, 0])) > NUM_WARMUP / 2
+    assert (step_size == step_size[0]).all()
+    assert len(np.unique(trace.burnin_info.step_size[:, 0])) > NUM_WARMUP / 2
     assert len(np.unique(state.step_size)) == NUM_CHAINS
 
 
@@ -83,7 +83,7 @@ def test_windows_are_those_of_stan(num_steps):
 def test_a_new_mass_starts_with_the_step_size_of_before():
     """The step after a window has the averaged step size; the next one the tenfold of dual averaging's new start."""
     _, trace = run("nuts", False, 0.8)
-    sizes = trace.info.step_size[:NUM_WARMUP]
+    sizes = trace.burnin_info.step_size
     _, ends = windows(NUM_WARMUP)
     for end in np.flatnonzero(ends):
         before = np.exp(np.log(sizes[max(end - 20, 0) : end + 1]).mean(axis=0))

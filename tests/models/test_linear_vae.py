@@ -46,7 +46,7 @@ def trained():
     kernel = kernels.optimize(objectives.batch_mean(bound), optax.adam(optax.cosine_decay_schedule(0.01, NUM_STEPS)))
     start = kernel.init(model.init(jax.random.key(0), x[:1])["params"], jax.random.key(1))
     state, _ = training.run(
-        jax.random.key(2), kernel, start, lambda step: jnp.asarray(x), num_steps=NUM_STEPS, thinning=NUM_STEPS
+        jax.random.key(2), kernel, start, jnp.asarray(x), num_steps=NUM_STEPS, thinning=NUM_STEPS
     )
     return model, state.position, bound
 

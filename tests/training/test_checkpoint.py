@@ -179,7 +179,7 @@ def test_folder_that_cannot_be_written_any_more(tmp_path):
     record.rename(tmp_path / "moved")
     record.write_text("in the way")
     state, _, loaded = 4, None, training.checkpoint.Record()
-    loaded.add({"w": np.zeros((1, 3))}, Info(np.zeros(1)), {"step": 6})
+    loaded.add({"w": np.zeros((1, 3))}, Info(np.zeros(1)), Info(np.zeros(0)), {"step": 6})
     saves = training.Checkpointer(tmp_path, config={"a": 1, "b": [2]})
     with pytest.raises(training.CheckpointError) as caught:
         saves.save(6, State({"w": jnp.zeros(3)}, jnp.int32(6)), loaded)

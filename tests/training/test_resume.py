@@ -63,7 +63,7 @@ def assert_same_run(resumed, unbroken):
     (state, trace), (expected_state, expected) = resumed, unbroken[:2]
     assert_same_bits(state, expected_state)
     assert_same_bits(trace.draws, expected.draws)
-    assert_same_bits(trace.info, expected.info)
+    assert_same_bits((trace.info, trace.burnin_info), (expected.info, expected.burnin_info))
     assert trace.metrics == expected.metrics
 
 

@@ -127,7 +127,10 @@ def test_chunks_do_not_change_the_run():
     [(17, 5, 3, 6), (17, 0, 1, None), (12, 12, 4, 4), (5, 0, 7, 7), (20, 7, 4, 12)],
 )
 def test_thinning_and_burnin(num_steps, num_burnin, thinning, chunk_size):
-    """Draws are those at the multiples of `thinning` beyond the burn-in; each info is the mean of its steps."""
+    """Draws and infos are those at the multiples of `thinning` beyond the burn-in; an info is the mean of its steps.
+
+    The infos of the burn-in stand apart: divergences counted from `trace.info` are those of the draws.
+    """
     kernel = counter()
     state, trace = training.run(
         jax.random.key(0), kernel, kernel.init(jnp.zeros(()), None),
@@ -139,9 +142,14 @@ def test_thinning_and_burnin(num_steps, num_burnin, thinning, chunk_size):
         np.testing.assert_array_equal(trace.draws, np.array(kept, np.float32))
     else:
         assert trace.draws is None
-    groups = [np.arange(t, min(t + thinning, num_steps)) for t in range(0, num_steps, thinning)]
-    np.testing.assert_allclose(trace.info.before, [group.mean() for group in groups], rtol=1e-6)
-    np.testing.assert_allclose(trace.info.is_even, [(group % 2 == 0).mean() for group in groups], rtol=1e-6)
+    burnin = [t for t in range(thinning, num_steps + 1, thinning) if t <= num_burnin]
+    for info, ends in ((trace.info, kept), (trace.burnin_info, burnin)):
+        groups = [np.arange(t - thinning, t) for t in ends]
+        if ends:
+            np.testing.assert_allclose(info.before, [group.mean() for group in groups], rtol=1e-6)
+            np.testing.assert_allclose(info.is_even, [(group % 2 == 0).mean() for group in groups], rtol=1e-6)
+        else:
+            assert info is None
     assert float(state.position) == num_steps
 
 

@@ -1,0 +1,66 @@
+"""What a run refuses before or at its first step: a start that is not finite, a batch that ignores the step."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import pytest
+from test_run import DIM, CountState, X, start, walk
+
+from bayesjax import checks, data, training
+from bayesjax.types import Kernel
+
+
+class DensityInfo(NamedTuple):
+    logdensity: jax.Array
+
+
+def log_walk() -> Kernel:
+    """Moves along the gradient of log x, which is infinite at 0 and not a number below."""
+
+    def step(rng_key, state, batch):
+        del rng_key, batch
+        value, gradient = jax.value_and_grad(jnp.log)(state.position)
+        return CountState(state.position + 0.1 * gradient), DensityInfo(value)
+
+    return Kernel(lambda position, rng_key: CountState(position), step)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (jnp.nan, "warm-up: the start is not finite: position is nan"),
+        (0.0, "warm-up: the state is not finite after step 4; .* The start is to blame: at its first step, "
+              "logdensity is -inf"),
+    ],
+    ids=["state", "density"],
+)  # fmt: skip
+def test_a_bad_start_is_named(start, words):
+    """A state that is not finite is refused before the first step; a density that is not is told after it, as such."""
+    begin = CountState(jnp.float32(start))
+    with pytest.raises(training.NonFinite, match=words):
+        training.run(jax.random.key(0), log_walk(), begin, num_steps=8, chunk_size=4, label="warm-up")
+
+
+def test_a_function_that_ignores_the_step_is_refused():
+    """An iterator would give its first batch for ever; also within the combinators, and as a pytree.
+
+    A batch that is the same at every step comes as the arrays themselves; a part of a batch may be constant; a callback
+    may read another batch at every step.
+    """
+    kernel, key = walk(), jax.random.key(2)
+    iterator = iter([{"x": X}] * 100)
+    ignoring = {
+        "iterator": lambda: lambda step: next(iterator),
+        "constant": lambda: lambda step: {"x": jnp.asarray(X)},
+        "pytree": lambda: jax.tree_util.Partial(lambda arrays, step: arrays, {"x": X}),
+        "numbered": lambda: data.numbered(lambda step: next(iterator)),
+        "binarised": lambda: data.Binarised(key, lambda step: jnp.ones((3, 2))),
+    }
+    for make in ignoring.values():
+        with pytest.raises(ValueError, match="returned the same batch at every step"):
+            training.run(key, kernel, start(kernel), make(), num_steps=2)
+    partly = lambda step: {"x": jnp.asarray(X), "scale": 1.0 * step}  # noqa: E731
+    read = lambda step: {"x": jax.pure_callback(lambda step: X[step : step + 2], jnp.zeros((2, DIM)), step)}  # noqa: E731
+    for source in (partly, read, lambda step: None, data.of_each(jax.random.split(key, 1), {"x": X[None]}, 4)):
+        checks.varies_with_step(source, "data")
