@@ -16,8 +16,9 @@ have the same network, prior and data: NUTS; SGHMC, cyclical SGHMC, SGLD with an
 SGNHT; Bayes by Backprop; MC dropout (whose prior is its weight decay); an ensemble of modes, one mode, and the Gaussian
 of its last layer. Effective sample sizes and R-hat are of what is said of test points (the log odds of their labels, or
 their means and the noise): weights have no identity, since units may be exchanged. Real-valued targets have noise of an
-unknown precision, which samplers draw and the others learn. Samplers move in units of the prior's deviations. Batches
-are those of shuffled epochs, for SGNHT independent ones.
+unknown precision, which samplers draw and the others learn. Samplers move in units of the prior's deviations. Every
+chain, and every member of the ensemble, has its own minibatches: those of shuffled epochs, for SGNHT independent draws.
+Chains that shared minibatches would be correlated, and R-hat and ESS assume independent chains.
 
 Expected (the paper's ResNet-20 on CIFAR-10, table 6, as recalled): HMC agrees with itself best, then SGHMC and cyclical
 SGHMC and ensembles; mean-field VI and dropout are further.
@@ -168,22 +169,26 @@ def of_minibatches(run: common.Experiment, found: Problem, name: str, schedule: 
         kernel = method(density, step_size=rate, friction=config.friction)
     is_noisy = config.batch_size % num_data != 0
     independent = is_noisy and name == "sgnht"  # an epoch's noise adds up to 0, which deceives it
-    batches = data.Minibatches(keys_of(config, "batches"), found.train, config.batch_size, with_replacement=independent)
+    batches = data.independent_minibatches(
+        keys_of(config, "batches"), found.train, config.batch_size, config.num_chains, with_replacement=independent
+    )
     num_burnin = 0 if is_cyclical else num_steps // 2
-    trace = chains(run, found, name, kernel, batches, num_steps=num_steps, num_burnin=num_burnin, thinning=thinning)
+    trace = chains(
+        run, found, name, kernel, batches, batch_axis=0, num_steps=num_steps, num_burnin=num_burnin, thinning=thinning
+    )
     draws = jax.tree.map(lambda leaf: leaf[sampled], trace.draws) if is_cyclical else trace.draws
     return Found(predicted(found, draws), config.num_chains * passes_of(config, found, num_steps), not is_cyclical)
 
 
 def chains(
     run: common.Experiment, found: Problem, label: str, kernel: Kernel, batches: Any, *,
-    num_steps: int, num_burnin: int, thinning: int = 1, at_a_time: int | None = None,
+    num_steps: int, num_burnin: int, thinning: int = 1, batch_axis: int | None = None, at_a_time: int | None = None,
 ) -> training.Trace:  # fmt: skip
     """Draws of `num_chains` copies of a kernel that moves in the units, leaves `[num_draws, num_chains, ...]`, and
     their infos."""
     num_chains = run.config.num_chains
     start_key, init_key, run_key = jax.random.split(keys_of(run.config, label), 3)
-    copies = run.spread(kernels.particles(kernel, num_chains, at_a_time=at_a_time))
+    copies = run.spread(kernels.particles(kernel, num_chains, batch_axis=batch_axis, at_a_time=at_a_time))
     start = lambda key: found.in_units(found.init(key))  # noqa: E731
     position = jax.jit(jax.vmap(start))(jax.random.split(start_key, num_chains))
     state = jax.jit(copies.init)(position, init_key)
@@ -202,9 +207,9 @@ def minimised(
     """Positions of `num` trainings with Adam, leaves `[num, ...]`."""
     config = run.config
     adam = optax.adam(optax.cosine_decay_schedule(config.optimizer_learning_rate, num_steps))
-    kernel = run.spread(kernels.particles(kernels.optimize(loss, adam), num))
+    kernel = run.spread(kernels.particles(kernels.optimize(loss, adam), num, batch_axis=0))
     init_key, start_key, run_key = jax.random.split(keys_of(config, "optimised"), 3)  # one start for all
-    batches = data.Minibatches(keys_of(config, "batches"), found.train, config.batch_size)
+    batches = data.independent_minibatches(keys_of(config, "batches"), found.train, config.batch_size, num)
     position = jax.jit(jax.vmap(init))(jax.random.split(init_key, num))
     state, _ = training.run(
         run_key, kernel, jax.jit(kernel.init)(position, start_key), batches, num_steps=num_steps,
