@@ -19,7 +19,7 @@ Bars: HMC's gradients per second at least 0.97 of the bare loop's and ahead of e
 times one. One chain's products and elementwise work keep a core busy: on two cores 32 chains cost about 16, and less
 where the fixed cost of a step counts, so that ratio is taken at 512 data and at 16, on one device and with each core as
 one. Rows near a bar or each other are measured in several sets of processes, for one process is some hundredths faster
-than the next; their ratio is taken repeat by repeat. bayesjax's SGHMC and SGLD draw 16-bit normals (`bayesjax.noise`),
+than the next; their ratio is taken repeat by repeat. bayesjax's SGHMC and SGLD draw their noise with `bayesjax.noise`,
 the peers their own: what each does by default.
 
 Last, cost against size: the slope of log cost in log size over chains, width and data, with its standard error; and the

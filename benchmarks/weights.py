@@ -6,10 +6,10 @@
 Samplers: the log posterior of a 784-850-400-10 network (1.0 M weights, Gaussian prior) on a batch of 128; SGD with
 momentum on it is SGHMC without noise and diagnostics. Weight posteriors: Blundell's 784-1200-1200-10 (2.4 M weights,
 twice as many parameters), moved by SGD as in the paper: weights drawn and nothing else, with the closed-form KL to a
-Gaussian, and with the scale mixture; bayesjax's noise has 16 random bits a number (`bayesjax.noise`). Peers are
-bayesian-torch (its layers' closed-form KL) and BLiTZ (sampled KL, its mixture), the same network and batch in eager
-PyTorch. Before anything is timed, both networks' logits at small standard deviations, and bayesian-torch's divergence,
-are compared with bayesjax's at equal parameters.
+Gaussian, and with the scale mixture; bayesjax's noise is `noise.normal`. Peers are bayesian-torch (its layers'
+closed-form KL) and BLiTZ (sampled KL, its mixture), the same network and batch in eager PyTorch. Before anything is
+timed, both networks' logits at small standard deviations, and bayesian-torch's divergence, are compared with bayesjax's
+at equal parameters.
 
 Bars: SGHMC at most 1.25 times SGD with momentum on the same density; a sampled-weight step at most 1.5 times the
 deterministic one. Last, standard normals alone. Results: benchmarks/results/weights.json.
@@ -89,6 +89,7 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
     rows = {
         "bayesjax SGD with momentum": row(kernels.optimize(loss, optax.sgd(LEARNING_RATE, momentum=0.9)), weights),
         "bayesjax SGHMC": row(kernels.sghmc(density, step_size=step_size), weights),
+        "bayesjax SGHMC, 16-bit law": row(kernels.sghmc(density, step_size=step_size, noise="sixteen_bit"), weights),
         "bayesjax SGHMC T=0": row(kernels.sghmc(density, step_size=step_size, temperature=0.0), weights),
     }
 
@@ -105,7 +106,8 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
         rows[f"bayesjax {name}"] = row(kernels.optimize(bound, sgd), family.init(weights))
 
     for name, normals in (
-        ("bayesjax.noise", lambda key: noise.sixteen_bit_normal(key, NUM_NORMALS)),
+        ("bayesjax.noise", lambda key: noise.normal(key, NUM_NORMALS)),
+        ("bayesjax.noise, 16-bit law", lambda key: noise.sixteen_bit_normal(key, NUM_NORMALS)),
         ("jax.random", lambda key: jax.random.normal(key, (NUM_NORMALS,))),
     ):
         program, seconds = measure.compiled(normals, jax.random.key(0))

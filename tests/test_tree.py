@@ -57,26 +57,45 @@ def test_long_noise_is_independent_along_its_length():
         assert_identity_covariance(np.stack([halves[0], halves[0]], axis=1))
 
 
-def test_double_precision_noise_is_not_of_sixteen_bits():
-    """float64 leaves get float64 normals (2000 different ones; 16 bits have 188 values); a mix keeps its types."""
+def test_double_precision_noise_has_its_resolution():
+    """float64 leaves get float64 normals, not float32 ones in disguise; a mix keeps its types."""
     with jax.enable_x64(True):
         noise = tree.normal_like(jax.random.key(5), {"a": jnp.zeros(2000), "b": jnp.zeros(3, jnp.float32)})
         assert noise["a"].dtype == jnp.float64
         assert noise["b"].dtype == jnp.float32
-    assert len(np.unique(noise["a"])) == 2000
-    assert len(np.unique(tree.normal_like(jax.random.key(5), jnp.zeros(2000)))) <= 188
+        assert (noise["a"] != noise["a"].astype(jnp.float32)).sum() > 1990
 
 
-def test_exact_noise_is_not_of_sixteen_bits():
-    """Over the sixteen bits' 4.22 as often as a normal is, 2.44e-5: 24 of 1e6 expected, none of sixteen bits.
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_noise_is_drawn_in_float32(dtype):
+    """It is the noise of a float32 tree, cast; a draw in bfloat16 has a mean of -0.012 and is not."""
+    halves, singles = (
+        tree.normal_like(jax.random.key(2), [jnp.zeros(30, d), jnp.zeros(4)]) for d in (dtype, jnp.float32)
+    )
+    assert halves[0].dtype == dtype
+    assert jnp.array_equal(halves[0], singles[0].astype(dtype))
+    assert jnp.array_equal(halves[1], singles[1])
 
-    False alarms: 1e-5 (a Poisson count outside 6 to 48). Both have the shapes and types of the tree.
-    """
-    like = {"a": jnp.zeros((2, 5 * 10**5)), "b": jnp.zeros(3)}
-    for exact, counts in ((True, range(6, 49)), (False, [0])):
-        noise = tree.normal_like(jax.random.key(8), like, exact=exact)
-        assert jnp.sum(jnp.abs(noise["a"]) > 4.22) in counts
+
+def test_laws_by_name():
+    """The 16-bit law only where it is asked for: at most 188 values, not the 2000 different ones of the default."""
+    like = {"a": jnp.zeros((2, 1000)), "b": jnp.zeros(3)}
+    for law, count in (("normal", range(1990, 2001)), ("sixteen_bit", range(100, 189))):
+        noise = tree.normal_like(jax.random.key(8), like, law=law)
+        assert len(np.unique(noise["a"])) in count
         assert jax.tree.map(jnp.shape, noise) == jax.tree.map(jnp.shape, like)
+    assert jax.tree.all(
+        jax.tree.map(jnp.array_equal, tree.normal_like(jax.random.key(8), like),
+                     tree.normal_like(jax.random.key(8), like, law="normal"))
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="noise must be one of normal, sixteen_bit; got 'exact'"):
+        tree.normal_like(jax.random.key(0), like, law="exact")
+
+
+def test_noise_of_integers_is_refused():
+    """Noise cast to integers would be 0 two times in three."""
+    with pytest.raises(ValueError, match="tree must have floating-point leaves; got int32"):
+        tree.normal_like(jax.random.key(0), {"a": jnp.zeros(2), "b": jnp.zeros(2, jnp.int32)})
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 17])

@@ -134,7 +134,7 @@ def hmc(
         density_key, momentum_key, accept_key = jax.random.split(rng_key, 3)
         density, first = begin(logdensity, state, density_key, batch, full_batch=full_batch)
         momentum_of, velocity = mass(inverse_mass_matrix, state.position)
-        drawn = momentum_of(tree.normal_like(momentum_key, state.position, exact=True))
+        drawn = momentum_of(tree.normal_like(momentum_key, state.position))
         momentum = jax.tree.map(lambda p: (jnp.sqrt(temperature) * p).astype(p.dtype), drawn)
         start = Point(state.position, momentum, *first)
         travel = path if keep_trajectory else leapfrog

@@ -32,6 +32,7 @@ from jax.core import Tracer
 from bayesjax import checks, tree
 from bayesjax.kernels.gradient import as_schedule, as_temperature, value_and_grad
 from bayesjax.kernels.preconditioning import Preconditioner, none, step_sizes
+from bayesjax.noise import NormalLaw, normal_law
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
 
@@ -82,6 +83,7 @@ def sghmc(
     temperature: float | Schedule = 1.0,
     noise_estimate: float = 0.0,
     preconditioner: Preconditioner | None = None,
+    noise: NormalLaw = "normal",
 ) -> Kernel:
     """Samples `exp(logdensity / temperature)` by underdamped Langevin steps without a Metropolis correction.
 
@@ -97,6 +99,9 @@ def sghmc(
         it alone exceeds alpha T, none is injected. With a preconditioner, one number for all weights; with a schedule
         it is that of all steps, though eta is not.
       preconditioner: G, of `kernels.preconditioning`, the inverse of a diagonal mass matrix; None is 1.
+      noise: the law of the injected noise. "sixteen_bit" takes about three quarters of the time of "normal" to draw. It
+        has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are then as right as
+        with "normal" at ordinary step sizes, but the noise of one step has another law.
 
     Returns:
       A kernel whose state is an `SGHMCState` and whose info is an `SGHMCInfo`.
@@ -105,6 +110,7 @@ def sghmc(
       ValueError: if an argument is outside its range.
     """
     schedule, temperature_of = as_schedule(step_size), as_temperature(temperature)
+    normal_law(noise)
     checks.non_negative(noise_estimate=noise_estimate)
     if isinstance(friction, numbers.Real) and not 0 < friction < 1:
         raise ValueError(f"friction must lie strictly between 0 and 1; got {friction}")
@@ -164,9 +170,9 @@ def sghmc(
                 excess = size * (share / divisor) - 0.5  # of n in the momentum, over what the drift takes: one pass
                 return (theta + size * m - excess * n).astype(theta.dtype)
 
-            noise = jax.tree.map(injected, tree.normal_like(noise_key, state.position), steps)
-            momentum = jax.tree.map(keep, momentum, noise, divisors)
-            position = jax.tree.map(drift, state.position, momentum, noise, steps, divisors)
+            injection = jax.tree.map(injected, tree.normal_like(noise_key, state.position, law=noise), steps)
+            momentum = jax.tree.map(keep, momentum, injection, divisors)
+            position = jax.tree.map(drift, state.position, momentum, injection, steps, divisors)
 
         def kinetic(m: Array, size: Array) -> Array:
             return jnp.sum(_kinetic_scale(size, friction) * jnp.square(m))

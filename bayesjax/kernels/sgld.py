@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from bayesjax import tree
 from bayesjax.kernels.gradient import as_schedule, as_temperature, value_and_grad
 from bayesjax.kernels.preconditioning import Preconditioner, none, step_sizes
+from bayesjax.noise import NormalLaw, normal_law
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
 
@@ -57,6 +58,7 @@ def sgld(
     step_size: float | Schedule,
     temperature: float | Schedule = 1.0,
     preconditioner: Preconditioner | None = None,
+    noise: NormalLaw = "normal",
 ) -> Kernel:
     """Samples `exp(logdensity / temperature)` by Langevin steps without a Metropolis correction.
 
@@ -66,10 +68,14 @@ def sgld(
       step_size: eta > 0, or a schedule of the step count. Learning rate of the mean loss = `step_size * num_data`.
       temperature: T >= 0, or a schedule; T = 0 is gradient ascent.
       preconditioner: G, of `kernels.preconditioning`; None is 1.
+      noise: the law of the injected noise. "sixteen_bit" takes about three quarters of the time of "normal" to draw. It
+        has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are then as right as
+        with "normal" at ordinary step sizes, but the noise of one step has another law.
 
     Raises:
-      ValueError: if `step_size` is not positive or `temperature` is negative.
+      ValueError: if `step_size` is not positive or `temperature` is negative, or there is no such `noise`.
     """
+    normal_law(noise)
     schedule, temperature_of = as_schedule(step_size), as_temperature(temperature)
     preconditioner = preconditioner or none()
     evaluate = value_and_grad(logdensity)
@@ -88,7 +94,7 @@ def sgld(
             lambda theta, grad, xi, eta: (theta + eta * grad + jnp.sqrt(2 * eta * now) * xi).astype(theta.dtype),
             state.position,
             gradient,
-            tree.normal_like(noise_key, state.position),
+            tree.normal_like(noise_key, state.position, law=noise),
             sizes,
         )
         dim = tree.num_elements(state.position)

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 
 from bayesjax import checks, tree
 from bayesjax.kernels.gradient import as_schedule, value_and_grad
+from bayesjax.noise import NormalLaw, normal_law
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
 
@@ -79,6 +80,7 @@ def sgnht(
     friction: float = 0.1,
     temperature: float = 1.0,
     thermal_mass: float = 1.0,
+    noise: NormalLaw = "normal",
 ) -> Kernel:
     """Samples `exp(logdensity / temperature)` by Langevin steps whose friction adapts to the gradients' noise.
 
@@ -89,13 +91,17 @@ def sgnht(
       friction: alpha = A h > 0: what the injected noise answers to, and where the friction begins.
       temperature: T > 0; at T = 0 there is no kinetic energy to measure.
       thermal_mass: mu > 0; the friction follows the kinetic energy more slowly the larger it is.
+      noise: the law of the injected noise. "sixteen_bit" takes about three quarters of the time of "normal" to draw. It
+        has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are then as right as
+        with "normal" at ordinary step sizes, but the noise of one step has another law.
 
     Returns:
       A kernel whose state is an `SGNHTState` and whose info is an `SGNHTInfo`.
 
     Raises:
-      ValueError: if an argument is not positive.
+      ValueError: if an argument is not positive, or there is no such `noise`.
     """
+    normal_law(noise)
     schedule = as_schedule(step_size)
     checks.positive(friction=friction, temperature=temperature, thermal_mass=thermal_mass)
     evaluate = value_and_grad(logdensity)
@@ -120,8 +126,8 @@ def sgnht(
         position = tree.add_scaled(state.position, momentum, h / 2)
         a = thermostat(state.friction, momentum)
         decay, sd = jnp.exp(-a), jnp.sqrt(friction * temperature * _spread(a))
-        noise = tree.normal_like(noise_key, state.position)
-        momentum = jax.tree.map(lambda p, n: (decay * p + sd * n).astype(p.dtype), momentum, noise)
+        xi = tree.normal_like(noise_key, state.position, law=noise)
+        momentum = jax.tree.map(lambda p, n: (decay * p + sd * n).astype(p.dtype), momentum, xi)
         a = thermostat(a, momentum)
         position = tree.add_scaled(position, momentum, h / 2)
         info = SGNHTInfo(
