@@ -1,5 +1,6 @@
 """The classifier that judges images: shapes, one image at a time or many, and nothing that is mutable."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,3 +27,27 @@ def test_features_and_logits(is_residual):
     for found, expected in zip((features, logits), together, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert features.min() >= 0 and np.ptp(logits, axis=0).min() > 1e-3
+    expected = jax.jit(layer_by_layer, static_argnums=2)(variables["params"], x, is_residual)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def layer_by_layer(params, x, is_residual):
+    """By Flax's layers: images centred, a stride or pooling, and x plus the pair's result where there is one."""
+
+    def layer(i, x, stride=1):
+        kernel = params[f"Conv_{i}"]["kernel"]
+        conv = nn.Conv(kernel.shape[-1], kernel.shape[:2], stride, use_bias=not is_residual)
+        x = conv.apply({"params": params[f"Conv_{i}"]}, x)
+        if is_residual:
+            x = nn.GroupNorm(num_groups=kernel.shape[-1]).apply({"params": params[f"GroupNorm_{i}"]}, x)
+        return nn.relu(x)
+
+    def pool(x):
+        return nn.max_pool(x, (2, 2), (2, 2), "SAME")
+
+    x = 2 * x - 1
+    x = pool(layer(1, layer(0, x, 2))) if is_residual else pool(layer(1, pool(layer(0, x))))
+    if is_residual:
+        x = x + layer(3, layer(2, x))
+    features = nn.relu(x.reshape(len(x), -1) @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
+    return features @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]

@@ -156,6 +156,17 @@ def test_the_u_net_hands_each_size_across():
     assert change(cut(None)) == 0
 
 
+def test_the_innermost_pixel_is_not_normalised():
+    """An instance norm of one pixel would be 0 at any image: with all skips cut the output must still depend on it."""
+    x = images(1, 8, 8, 1)
+    model = cyclegan.UNetGenerator(1, (3, 4, 5), "instance")
+    params = filled(model, x)["params"]
+    for layer, across in ((1, 4), (2, 3)):
+        params[f"ConvTranspose_{layer}"]["kernel"][:, :, :across] = 0
+    apply = quick_jit(lambda x: model.apply({"params": params}, x))
+    assert np.abs(apply(x) - apply(-x)).max() > 1e-3
+
+
 def test_a_u_net_of_odd_sizes_sees_its_edges():
     """5 x 7: odd sizes round up on the way down, and every pixel of the image counts, also at the far edges."""
     x = images(1, 5, 7, 1)

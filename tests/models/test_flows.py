@@ -83,6 +83,16 @@ def test_density_integrates_to_one():
     assert abs(0.1**2 * np.exp(log_prob - 2 * log_det).sum() - 1) > 0.05
 
 
+@pytest.mark.parametrize("asked", [0.5, 40.0])
+def test_log_scale_is_the_network_s_where_small_and_bounded(asked):
+    """m tanh(s / m) of an output s, with m = 3: about s where |s| is below m, and m at most; not m tanh(s)."""
+    model = flows.Flow(2, num_layers=1, hidden=())
+    network = {"layers_0": {"kernel": jnp.zeros((1, 1, 2)), "bias": jnp.array([[0.0, asked]])}}
+    density = flows.density(model)({"networks": network, "gates": jnp.ones((1, 2))})
+    _, log_det = density.bijector.forward_and_log_det(jnp.zeros(2))
+    assert log_det == pytest.approx(3 * np.tanh(asked / 3), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from bayesjax import axes
 from bayesjax.models import latent_noise
 
 NAMED = {"uniform": scipy.stats.uniform(-1, 2), "normal": scipy.stats.norm()}
@@ -32,6 +33,14 @@ def test_the_default_is_uniform_and_the_key_decides():
     first, again = latent_noise(jax.random.key(1), 3, 2), latent_noise(jax.random.key(1), 3, 2, "uniform")
     np.testing.assert_array_equal(first, again)
     assert not np.any(first == latent_noise(jax.random.key(2), 3, 2))
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_devices_have_the_vectors_of_one_device(kind):
+    """Along a bound data axis the parts are those of one larger draw, and not the same on every device."""
+    key = jax.random.key(3)
+    parts = jax.vmap(lambda _: latent_noise(key, 3, 2, kind), axis_name=axes.DATA)(np.zeros(4))
+    np.testing.assert_array_equal(parts.reshape(12, 2), latent_noise(key, 12, 2, kind))
 
 
 @pytest.mark.parametrize("kind", NAMED)

@@ -45,9 +45,7 @@ def trained():
     bound = elbo.negative_elbo(*vae.conditionals(model), model.prior(), num_samples=NUM_SAMPLES)
     kernel = kernels.optimize(objectives.batch_mean(bound), optax.adam(optax.cosine_decay_schedule(0.01, NUM_STEPS)))
     start = kernel.init(model.init(jax.random.key(0), x[:1])["params"], jax.random.key(1))
-    state, _ = training.run(
-        jax.random.key(2), kernel, start, jnp.asarray(x), num_steps=NUM_STEPS, thinning=NUM_STEPS
-    )
+    state, _ = training.run(jax.random.key(2), kernel, start, jnp.asarray(x), num_steps=NUM_STEPS, thinning=NUM_STEPS)
     return model, state.position, bound
 
 

@@ -1,5 +1,6 @@
 """LeNet, SegNet and the perceptron's dropout: shapes, sizes, places that are used, dropout that is off by default."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +42,41 @@ def test_dropout_is_off_unless_asked_for_and_then_differs_by_key(model, x):
         model.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(seed)}) for seed in (1, 2)
     )
     assert not np.allclose(one, two)
+
+
+def dropouts(model, x):
+    """Rate and shape of every dropout that a call passes through, in order."""
+    seen = []
+
+    def note(next_function, args, kwargs, context):
+        if isinstance(context.module, nn.Dropout):
+            seen.append((context.module.rate, args[0].shape))
+        return next_function(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x), x)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "expected"),
+    [
+        (models.MLP((5, 2), dropout_rate=0.5, input_dropout_rate=0.2), jnp.ones(4), [(0.2, (4,)), (0.5, (5,))]),
+        (
+            models.LeNet(2, channels=(4, 6), hidden=7, dropout_rate=0.5, convolution_dropout_rate=0.1),
+            jnp.ones((8, 8, 1)),
+            [(0.1, (4, 4, 4)), (0.1, (2, 2, 6)), (0.5, (7,))],
+        ),
+        (
+            models.SegNet(2, stages=((4,), (6,), (8,)), group_size=2, dropout_rate=0.3),
+            jnp.ones((8, 8, 3)),
+            [(0.3, (2, 2, 6)), (0.3, (1, 1, 8)), (0.3, (2, 2, 6)), (0.3, (4, 4, 4))],
+        ),
+    ],
+)
+def test_every_dropout_has_its_rate_and_its_place(model, x, expected):
+    """Inputs and hidden units, convolutions and hidden units; SegNet's in the deepest half of its stages alone."""
+    assert dropouts(model, x) == expected
 
 
 @pytest.mark.parametrize("size", [pytest.param((8, 12), marks=pytest.mark.slow), (9, 11)])

@@ -55,6 +55,24 @@ def test_one_sequence_has_no_batch_axis():
     np.testing.assert_allclose(one, whole[:, 1], rtol=1e-4, atol=1e-6)
 
 
+def test_dropout_is_of_what_does_not_recur():
+    """With all of it dropped the words do not count, the softmax sees zeros, and the state still moves."""
+    model = models.LanguageModel(11, features=6, initial_scale=1.0, dropout_rate=1.0)
+    carry = jax.tree.map(jnp.ones_like, model.start((3,)))
+    variables = model.init(jax.random.key(0), WORDS, carry)
+    bias = jnp.arange(11.0)
+    variables["params"]["softmax"]["bias"] = bias
+
+    @jax.jit
+    def apply(words):
+        return model.apply(variables, words, carry, deterministic=False, rngs={"dropout": jax.random.key(1)})
+
+    logits, end = apply(WORDS)
+    np.testing.assert_array_equal(logits, jnp.broadcast_to(bias, logits.shape))
+    jax.tree.map(np.testing.assert_array_equal, end, apply(WORDS[:, ::-1])[1])
+    assert np.abs(end.h).min() > 0
+
+
 def plain_loop(gates, recurrent, h, c):
     """`lstm_over_time` with the gradient that JAX gives a scan."""
 

@@ -87,6 +87,17 @@ def test_the_first_block_sees_the_whole_image():
         assert np.allclose(branch(variables, x), branch(variables, 2 * x), atol=1e-5) == (not is_first)
 
 
+def test_features_are_summed_over_the_pixels():
+    """The last block's positive part summed over the pixels, as in the authors' program; a mean is refused."""
+    x = RANDOM.uniform(-1, 1, size=(2, 4, 4, 1)).astype(np.float32)
+    model = sngan.Discriminator((4, 4, 1), 1, 3, 1, 1)
+    variables = filled(model, x)
+    block = sngan.Block(3, "down", is_first=True)
+    out = np.asarray(quick_jit(block.apply)({"params": variables["params"]["blocks_0"]}, x))
+    features = quick_jit(lambda variables, x: model.apply(variables, x, method=model.embed))(variables, x)
+    np.testing.assert_allclose(features, np.maximum(out, 0).sum((1, 2)), rtol=1e-5)
+
+
 def test_particles():
     """Several generators, and several discriminators, at once."""
     assert particle_shapes(sngan.Generator((8, 8, 1), 4, 1), 3, jnp.zeros((2, 5))).shape == (3, 2, 8, 8, 1)
