@@ -121,6 +121,13 @@ def test_arithmetic():
     assert tree.dot({}, {}) == 0
 
 
+def test_a_sum_has_the_types_of_its_first_tree():
+    """A position of half precision stays one whatever is added to it: otherwise no scan could carry it."""
+    total = tree.add_scaled({"a": jnp.ones(2, jnp.bfloat16)}, {"a": jnp.ones(2)}, jnp.float32(0.5))
+    assert total["a"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(total["a"].astype(float), 1.5)
+
+
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
 def test_all_finite(bad):
     """One bad element anywhere is seen; integers, booleans and empty trees are finite."""
