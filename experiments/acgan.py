@@ -55,6 +55,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import evaluation, models, plots
+from bayesjax.data import files
 from bayesjax.models import dcgan
 from bayesjax.objectives import auxiliary_classifier
 from bayesjax.types import Array, Density, Given, Params, PRNGKey
@@ -183,8 +184,8 @@ def _percent(values: np.ndarray) -> dict[str, float]:
 def draw(run: common.Experiment, result: dict) -> None:
     """Samples, a row for each class; between two noises; an image of each class along the run."""
     figures = run.out / "figures"
-    with np.load(run.out / "parts" / "pictures.npz") as pictures:
-        rows = {name: (pictures[name] + 1) / 2 for name in pictures}
+    pictures = files.read_npz(run.out / "parts" / "pictures.npz")
+    rows = {name: (each + 1) / 2 for name, each in pictures.items()}
     names = [f"class {label}" for label in range(len(rows["classes"]))]
     plots.image_grid(figures / "classes.png", rows["classes"], row_names=names, title="a noise for each column")
     title = "from one noise to another"

@@ -77,6 +77,7 @@ import numpy as np
 import optax
 
 from bayesjax import data, evaluation, kernels, models, plots, posteriors, training
+from bayesjax.data import files
 from bayesjax.objectives import released_bayesian_gan
 from bayesjax.types import Kernel
 from experiments import bayesian_gan_game as game
@@ -232,7 +233,7 @@ def main(config: Config) -> None:
             title=f"{config.dataset}, {config.num_seeds} seed{'s' * (config.num_seeds > 1)}", log_y=True,
         )  # fmt: skip
         panels = {
-            name: np.load(run.out / "parts" / f"samples-{results[0]['stage']}-seed{config.seed}.npz")["samples"]
+            name: files.read_npz(run.out / "parts" / f"samples-{results[0]['stage']}-seed{config.seed}.npz")["samples"]
             for name, results in rows.items()
         }
         plots.scatter_by_group(run.out / "figures" / "samples.png", panels, plane.projected_data)

@@ -298,7 +298,7 @@ def main(config: Config) -> None:
             path = run.out / "parts" / f"images-{method}-{config.num_labelled[-1]}.npy"
             if path.exists():
                 plots.image_grid(
-                    run.out / "figures" / f"samples-{method}.png", np.load(path),
+                    run.out / "figures" / f"samples-{method}.png", data.read_npy(path),
                     title=f"{method}, {config.dataset}, {config.num_labelled[-1]} labels: a row for each generator",
                 )  # fmt: skip
         if len(config.num_labelled) > 1:

@@ -95,6 +95,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import evaluation, plots
+from bayesjax.data import files
 from bayesjax.models import cyclegan as models
 from bayesjax.objectives import adversarial, cycle
 from bayesjax.types import Array, Carried, Density, Given, Params, PRNGKey
@@ -291,14 +292,14 @@ def play(run: common.Experiment, about: domains.Subject) -> dict[str, Any]:
 def figures(run: common.Experiment, about: domains.Subject, result: dict[str, Any]) -> None:
     """X -> Y -> X and Y -> X -> Y, and what became of them along the way."""
     folder = run.out / "figures"
-    with np.load(run.out / "parts" / "shown.npz") as shown:
-        rows = {}
-        for way, names in (("X to Y", ("x", "G(x)", "F(G(x))")), ("Y to X", ("y", "F(y)", "G(F(y))"))):
-            rows |= {
-                name: shown[f"{way}: {part}"] for name, part in zip(names, ("given", "there", "and back"), strict=True)
-            }
-            if about.truth is not None:
-                rows[f"true {names[1]}"] = (about.truth.y if way == "X to Y" else about.truth.x)[:NUM_SHOWN]
+    shown = files.read_npz(run.out / "parts" / "shown.npz")
+    rows = {}
+    for way, names in (("X to Y", ("x", "G(x)", "F(G(x))")), ("Y to X", ("y", "F(y)", "G(F(y))"))):
+        rows |= {
+            name: shown[f"{way}: {part}"] for name, part in zip(names, ("given", "there", "and back"), strict=True)
+        }
+        if about.truth is not None:
+            rows[f"true {names[1]}"] = (about.truth.y if way == "X to Y" else about.truth.x)[:NUM_SHOWN]
     plots.image_grid(folder / "panels.png", np.stack(list(rows.values())), row_names=list(rows))
     curves = {name: (result["steps"], np.array(values)) for name, values in result["along"].items()}
     plots.curves(folder / "distances.png", curves, xlabel="steps", ylabel="mean distance of a pixel", log_y=True)

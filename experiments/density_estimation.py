@@ -83,6 +83,7 @@ import optax
 from scipy import special, stats
 
 from bayesjax import data, evaluation, kernels, objectives, plots, training
+from bayesjax.data import files
 from bayesjax.evaluation.two_sample import mmd_test
 from bayesjax.models import flows
 from experiments import parts, tables
@@ -278,8 +279,8 @@ def draw(run: common.Experiment) -> None:
     config, grid = run.config, square(run.config)
     rows = {"truth": [np.exp(target(name).log_prob(grid)) for name in config.targets]}
     for bijector in config.flows:
-        with np.load(run.out / "parts" / f"{bijector}-grid.npz") as arrays:
-            rows[bijector] = list(np.exp(arrays["log_density"]))
+        log_density = files.read_npz(run.out / "parts" / f"{bijector}-grid.npz")["log_density"]
+        rows[bijector] = list(np.exp(log_density))
     tops = [density.max() for density in rows["truth"]]
     margin = round(config.grid_size * (1 - SHOWN / HALF_WIDTH) / 2)
 

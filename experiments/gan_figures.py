@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bayesjax import plots
+from bayesjax.data import files
 
 NUM_COLUMNS = 12  # images in a row
 
@@ -21,8 +22,7 @@ def draw(out: Path, train: np.ndarray, results: Mapping[str, dict]) -> None:
     figures, shape = out / "figures", train.shape[1:]
     pictures = {}
     for name in results:
-        with np.load(out / "parts" / f"samples-{name}.npz") as arrays:
-            pictures[name] = dict(arrays)
+        pictures[name] = files.read_npz(out / "parts" / f"samples-{name}.npz")
     if len(shape) == 3:
         rows = {
             "samples": [each["samples"][0, :NUM_COLUMNS] for each in pictures.values()],

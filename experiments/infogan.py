@@ -103,6 +103,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import evaluation, plots
+from bayesjax.data import files
 from bayesjax.objectives.infogan import Code
 from experiments import gan_players, infogan_game, labelled_images, tables
 
@@ -192,8 +193,8 @@ def draw(run: common.Experiment, results: dict[int, dict]) -> None:
     """Traversals of each game, an image of each code along the run, and I_Q along the run."""
     figures, ceiling = run.out / "figures", math.log(run.config.num_codes)
     for seed, result in results.items():
-        with np.load(run.out / "parts" / f"pictures-{seed}.npz") as pictures:
-            crossed, training = ((pictures[name] + 1) / 2 for name in ("traversals", "training"))
+        pictures = files.read_npz(run.out / "parts" / f"pictures-{seed}.npz")
+        crossed, training = ((pictures[name] + 1) / 2 for name in ("traversals", "training"))
         names = [f"code {code}: {'-' if of < 0 else of}" for code, of in enumerate(result["assignment"])]
         gap = np.ones((len(crossed), 1, *crossed.shape[3:]))
         columns = [part for i in range(crossed.shape[1]) for part in (gap, crossed[:, i])][1:]

@@ -31,6 +31,7 @@ import numpy as np
 import optax
 
 from bayesjax import data, evaluation, kernels, objectives, training, tree
+from bayesjax.data import files
 from bayesjax.evaluation import fidelity
 from bayesjax.models.classifier import Classifier
 from bayesjax.types import ArrayLike, Kernel
@@ -223,10 +224,9 @@ def unpack(packed: bytes, name: str, input_shape: tuple[int, ...], recipe: Recip
       recipe: whose network it is.
     """
     params: dict = {}
-    with np.load(io.BytesIO(packed)) as arrays:
-        for path, leaf in arrays.items():
-            layer, last = path.split("/")
-            params.setdefault(layer, {})[last] = jnp.asarray(leaf, jnp.float32)
+    for path, leaf in files.read_npz(f"the judge of {name}", packed).items():
+        layer, last = path.split("/")
+        params.setdefault(layer, {})[last] = jnp.asarray(leaf, jnp.float32)
     digest = hashlib.sha256(packed).hexdigest()
     network = recipe.network(len(params["Dense_1"]["bias"]))
     return Judge(f"{common.slug(name)}-{digest[:8]}", digest, input_shape, network, params)

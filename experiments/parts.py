@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bayesjax import tree
+from bayesjax.data import files
 from bayesjax.training.progress import Progress
 from experiments import common
 
@@ -45,10 +46,9 @@ def save(run: common.Experiment, name: str, params: Any) -> None:
 def load(run: common.Experiment, name: str) -> Any:
     """Undoes `save`."""
     params: dict = {}
-    with np.load(run.out / "parts" / f"{name}.npz") as arrays:
-        for path, leaf in arrays.items():
-            *parents, last = path.split("/")
-            functools.reduce(lambda node, key: node.setdefault(key, {}), parents, params)[last] = leaf
+    for path, leaf in files.read_npz(run.out / "parts" / f"{name}.npz").items():
+        *parents, last = path.split("/")
+        functools.reduce(lambda node, key: node.setdefault(key, {}), parents, params)[last] = leaf
     return params
 
 

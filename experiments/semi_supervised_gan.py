@@ -89,6 +89,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import data, evaluation, models, plots, posteriors
+from bayesjax.data import files
 from bayesjax.models import dcgan
 from bayesjax.objectives import semi_supervised
 from bayesjax.types import Array, Density, Given, Params, PRNGKey
@@ -284,7 +285,7 @@ def main(config: Config) -> None:
         }  # fmt: skip
         if rows:
             plots.image_grid(
-                folder / "samples.png", np.stack([np.load(file) for file in rows.values()]), row_names=list(rows)
+                folder / "samples.png", np.stack([files.read_npy(file) for file in rows.values()]), row_names=list(rows)
             )
         if len(config.num_labelled) > 1:
             curves = {method: (config.num_labelled, np.array(each).T) for method, each in errors.items()}

@@ -2,6 +2,7 @@
 
 from bayesjax.data.batches import Binarised, Minibatches, independent_minibatches, numbered, of_each, permuted
 from bayesjax.data.dataset import Dataset, DataUnavailable, Split, UnknownDataset, load
+from bayesjax.data.files import read_npy, read_npz
 from bayesjax.data.labelled import labelled_subset
 from bayesjax.data.regression import Regression, load_regression
 from bayesjax.data.text import Text, load_text, windows
@@ -30,5 +31,7 @@ __all__ = [
     "of_each",
     "permuted",
     "randomly_moved",
+    "read_npy",
+    "read_npz",
     "windows",
 ]

@@ -6,21 +6,22 @@
     path/to/file.npy    one array without labels, such as the Frey faces; a tenth of it is the test split
     anything else       an image data set of TensorFlow Datasets by its name, already prepared in `data_dir`
 
-Images are float32 `[num, height, width, channels]` in [0, 1]. Read `batches.py` next for minibatches.
+Images are float32 `[num, height, width, channels]` in [0, 1]. In files they may be uint8, which is divided by 255
+(unless all arrays hold 0 and 1 alone), and may lack the axis of a single channel; channels come last. Labels are
+integers that count the classes from 0. `files.py` says how files are read; read `batches.py` next for minibatches.
 """
 
 import difflib
 import functools
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bayesjax.data import synthetic
+from bayesjax import checks
+from bayesjax.data import files, synthetic
 
 
 class UnknownDataset(ValueError):
@@ -78,28 +79,42 @@ SYNTHETIC = {
 }
 
 
-def load(name: str, *, data_dir: str | None = None) -> Dataset:
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    num_classes: int | None = None,
+    max_bytes: int = files.MAX_BYTES,
+) -> Dataset:
     """Loads a data set by name.
 
     Args:
       name: see the top of this file.
       data_dir: where TensorFlow Datasets keeps prepared sets; else `TFDS_DATA_DIR`, else its own default.
+      num_classes: the number of classes of an .npz file with labels, some of which may have no example. If None, the
+        largest training label plus 1, and every class must have a training example.
+      max_bytes: limit on the size of the arrays that an .npz or .npy file declares.
 
     Raises:
       UnknownDataset: if there is no data set of that name.
       DataUnavailable: if it is not prepared on this machine and cannot be.
-      ValueError: if a file lacks an array, or its arrays do not fit each other.
+      ValueError: if a file is unreadable or lacks an array, or its arrays do not fit each other or their description
+        above; or if `num_classes` is given for a set that has its own.
       FileNotFoundError: if a file does not exist.
     """
+    if num_classes is not None:
+        checks.count(num_classes=num_classes)
+        if not name.endswith(".npz"):
+            raise ValueError(f"num_classes is an argument for .npz files; got {num_classes} for {name!r}")
     if name == "digits":
         return _load_digits()
     if name in SYNTHETIC:
         inputs = SYNTHETIC[name]()
         return Dataset(name, Split(inputs), Split(inputs[:0]))
     if name.endswith(".npz"):
-        return _load_npz(Path(name))
+        return _load_npz(Path(name), num_classes, max_bytes)
     if name.endswith(".npy"):
-        return _load_npy(Path(name))
+        return _load_npy(Path(name), max_bytes)
     return _load_tfds(name, data_dir)
 
 
@@ -115,15 +130,6 @@ def _load_digits() -> Dataset:
     return Dataset("digits", Split(x_train, y_train), Split(x_test, y_test), 10)
 
 
-def npz_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, or ValueError in a line."""
-    try:
-        with zipfile.ZipFile(path), np.load(path) as file:  # np.load alone would take a text or a lone array, too
-            return dict(file)
-    except (zipfile.BadZipFile, zlib.error, ValueError) as error:
-        raise ValueError(f"{path} is not a readable .npz file of plain arrays: {error}") from None
-
-
 def data_folder(name: str, data_dir: str | None, contents: str) -> Path:
     """`data_dir`, else `BAYESJAX_DATA_DIR`; DataUnavailable if neither is set.
 
@@ -137,10 +143,10 @@ def data_folder(name: str, data_dir: str | None, contents: str) -> Path:
     raise DataUnavailable(f"data set {name!r}: set BAYESJAX_DATA_DIR (or --data-dir) to the folder that has {contents}")
 
 
-def _load_npz(path: Path) -> Dataset:
+def _load_npz(path: Path, num_classes: int | None, max_bytes: int) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected an .npz file with arrays {', '.join(NPZ_ARRAYS)}")
-    arrays = npz_arrays(path)
+    arrays = files.read_npz(path, max_bytes=max_bytes)
     has_labels = "y_train" in arrays or "y_test" in arrays
     missing = [key for key in NPZ_ARRAYS if key not in arrays and (has_labels or key.startswith("x"))]
     if missing:
@@ -148,32 +154,30 @@ def _load_npz(path: Path) -> Dataset:
             f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(arrays) or 'none'}, and "
             f"{', '.join(NPZ_ARRAYS)} are expected (the y together or not at all)"
         )
-    inputs = {name: as_images(arrays[f"x_{name}"], f"{path}: x_{name}") for name in ("train", "test")}
-    if inputs["train"].shape[1:] != inputs["test"].shape[1:]:
-        shapes = [arrays[f"x_{name}"].shape[1:] for name in inputs]
+    x_train, x_test = as_images({f"{path}: {key}": arrays[key] for key in ("x_train", "x_test")})
+    if x_train.shape[1:] != x_test.shape[1:]:
+        shapes = [arrays[key].shape[1:] for key in ("x_train", "x_test")]
         raise ValueError(f"{path}: x_train has examples of shape {shapes[0]}, x_test of {shapes[1]}")
     if not has_labels:
-        return Dataset(str(path), Split(inputs["train"]), Split(inputs["test"]))
-    known = arrays["y_train"]
-    num_classes = int(known.max()) + 1 if known.size and np.issubdtype(known.dtype, np.integer) else 0
-    train, test = (
-        Split(x, _labels(arrays[f"y_{name}"], len(x), num_classes, f"{path}: y_{name}")) for name, x in inputs.items()
-    )
+        return Dataset(str(path), Split(x_train), Split(x_test))
+    y_train = arrays["y_train"]
+    if is_dense := num_classes is None:
+        num_classes = int(y_train.max()) + 1 if y_train.size and y_train.dtype.kind in "ui" else 0
+    train = Split(x_train, _labels(y_train, len(x_train), num_classes, f"{path}: y_train"))
+    test = Split(x_test, _labels(arrays["y_test"], len(x_test), num_classes, f"{path}: y_test"))
+    if is_dense:
+        check_classes(train.labels, num_classes, f"{path}: y_train")
     return Dataset(str(path), train, test, num_classes)
 
 
-def _load_npy(path: Path) -> Dataset:
+def _load_npy(path: Path, max_bytes: int) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected an .npy file with one array [num, ...]")
-    try:
-        x = np.load(path)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable .npy file of a plain array: {error}") from None
-    if not isinstance(x, np.ndarray) or x.ndim < 2 or len(x) < 2 or x.dtype.kind not in "uif":
-        found = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else "several arrays"
-        raise ValueError(f"{path} must hold one array of numbers [num >= 2, ...]; got {found}")
-    is_test = _test_runs(len(x))
-    return Dataset(str(path), Split(as_images(x[~is_test], str(path))), Split(as_images(x[is_test], str(path))))
+    x = files.read_npy(path, max_bytes=max_bytes)
+    if x.ndim < 2 or len(x) < 2 or x.dtype.kind not in "buif":
+        raise ValueError(f"{path} must hold one array of numbers [num >= 2, ...]; got {x.dtype} of shape {x.shape}")
+    (images,), is_test = as_images({str(path): x}), _test_runs(len(x))
+    return Dataset(str(path), Split(images[~is_test]), Split(images[is_test]))
 
 
 def _test_runs(num: int) -> np.ndarray:
@@ -189,11 +193,34 @@ def _test_runs(num: int) -> np.ndarray:
     return is_test
 
 
-def as_images(x: np.ndarray, name: str) -> np.ndarray:
-    """float32 with a channel axis; uint8 is scaled to [0, 1], unless it is 0 and 1 already."""
-    if x.ndim < 2 or not len(x):
-        raise ValueError(f"{name} must hold at least one example, [num, ...]; got shape {x.shape}")
-    out = x.astype(np.float32) / (255 if x.dtype == np.uint8 and x.max() > 1 else 1)
+def as_images(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """All arrays of a data set, in float32 and with an axis of channels.
+
+    Arrays of uint8 are divided by 255, unless none of them exceeds 1: whether they are images of 0 and 1 is decided for
+    all arrays together, since a split that happens to have no bright pixel is on the scale of the others.
+
+    Args:
+      arrays: by what they are called in errors; images `[num, height, width(, channels)]`, or vectors `[num, dim]`.
+
+    Raises:
+      ValueError: if an array is empty, has elements that are no finite real numbers, or is not one of images of 1 to 4
+        channels with values in [0, 1] after the division.
+    """
+    for name, x in arrays.items():
+        if x.ndim < 2 or not x.size:
+            raise ValueError(f"{name} must hold at least one example, [num, ...]; got shape {x.shape}")
+        files.check_real(x, name)
+        if x.ndim == 4 and x.shape[-1] > 4:
+            raise ValueError(
+                f"{name} must be [num, height, width, channels] with 1 to 4 channels; got shape {x.shape}: if the "
+                f"channels come first, np.moveaxis({name.rpartition(' ')[2]}, 1, -1) puts them last"
+            )
+    is_scaled = any(x.dtype == np.uint8 and x.max() > 1 for x in arrays.values())
+    return [_as_float(x, 255 if is_scaled and x.dtype == np.uint8 else 1, name) for name, x in arrays.items()]
+
+
+def _as_float(x: np.ndarray, scale: int, name: str) -> np.ndarray:
+    out = x.astype(np.float32) / scale
     if not np.isfinite(out).all():
         raise ValueError(f"{name} holds NaN or infinite values")
     if x.ndim in (3, 4) and not (out.min() >= 0 and out.max() <= 1):
@@ -202,11 +229,28 @@ def as_images(x: np.ndarray, name: str) -> np.ndarray:
 
 
 def _labels(y: np.ndarray, num: int, num_classes: int, name: str) -> np.ndarray:
-    if y.shape != (num,) or not np.issubdtype(y.dtype, np.integer):
+    if y.shape != (num,) or y.dtype.kind not in "ui":
         raise ValueError(f"{name} must be {num} integers, one for each example; got {y.dtype} of shape {y.shape}")
     if num and (y.min() < 0 or y.max() >= num_classes):
-        raise ValueError(f"{name} must lie in 0 .. {num_classes - 1}, the training labels; got {y.min()} .. {y.max()}")
+        raise ValueError(f"{name} must lie in 0 .. {num_classes - 1}, the classes; got {y.min()} .. {y.max()}")
     return y.astype(np.int32)
+
+
+def check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
+    """Raises ValueError if a class below the largest label has no example: labels from 1 on make an empty class 0.
+
+    Args:
+      labels: integers in 0 .. num_classes - 1 of the training split.
+      num_classes: the largest label plus 1, since no number of classes was given.
+      name: of the array, for the message.
+    """
+    present = np.unique(labels)
+    if len(present) < num_classes:
+        absent = next((i for i, label in enumerate(present) if i != label), len(present))
+        raise ValueError(
+            f"{name} must count the classes from 0 without gaps; got {present[0]} .. {present[-1]} with no example of "
+            f"class {absent}: pass num_classes if classes may be empty"
+        )
 
 
 def _load_tfds(name: str, data_dir: str | None) -> Dataset:
@@ -214,12 +258,14 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     features = builder.info.features
     sources = [source(builder, name, split) for split in ("train", "test")]
     num_classes = features["label"].num_classes if "label" in features else 0
-    splits = []
+    images, all_labels = {}, []
     for split, examples in zip(("train", "test"), sources, strict=True):
-        images, labels = _decode(examples, f"{name} {split}")
+        found, labels = _decode(examples, f"{name} {split}")
         if num_classes:
-            labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
-        splits.append(Split(as_images(images, f"{name} {split} images"), labels))
+            labels = _labels(labels, len(found), num_classes, f"{name} {split} labels")
+        images[f"{name} {split} images"] = found
+        all_labels.append(labels)
+    splits = [Split(*pair) for pair in zip(as_images(images), all_labels, strict=True)]
     return Dataset(name, splits[0], splits[1], num_classes)
 
 

@@ -5,7 +5,7 @@
                             `[num, height, width]` and `image` `[num, height, width, channels]`, or, in its place,
                             `jpeg` (all files joined, uint8) and `offset` `[num + 1]`
 
-Labels from `num_classes` on count for nothing.
+Images are uint8, or floats in [0, 1]. Labels from `num_classes` on count for nothing.
 """
 
 import io
@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesjax.data.dataset import UnknownDataset, npz_arrays
+from bayesjax.data.dataset import UnknownDataset, as_images, check_classes
+from bayesjax.data.files import MAX_BYTES, read_npz
 
 
 class Labelled(NamedTuple):
@@ -49,13 +50,17 @@ class Segmentation:
     num_classes: int
 
 
-def load_segmentation(name: str, *, num_classes: int | None = None, data_dir: str | None = None) -> Segmentation:
+def load_segmentation(
+    name: str, *, num_classes: int | None = None, data_dir: str | None = None, max_bytes: int = MAX_BYTES
+) -> Segmentation:
     """Loads a segmentation set.
 
     Args:
       name: see the top of this file.
-      num_classes: labels 0 .. num_classes - 1 count, and no others; all that there are if None.
+      num_classes: labels 0 .. num_classes - 1 count, and no others; all that there are if None, in which case each
+        label up to the largest must be in the training part.
       data_dir: the folder that has FOLDER; else `BAYESJAX_DATA_DIR`, else the current one.
+      max_bytes: limit on the size of the arrays that a file declares, and of its decoded images.
 
     Raises:
       UnknownDataset: if there is no such set or folder.
@@ -66,42 +71,58 @@ def load_segmentation(name: str, *, num_classes: int | None = None, data_dir: st
     folder = Path(data_dir or os.getenv("BAYESJAX_DATA_DIR") or "") / name
     if not folder.is_dir():
         raise UnknownDataset(f"unknown segmentation set {name!r}: expected synthetic/shapes or a folder; got {folder}")
-    splits = [_read(folder / f"{part}.npz") for part in ("train", "val", "test")]
-    shapes = {split.images.shape[1:] for split in splits}
+    paths = [folder / f"{part}.npz" for part in ("train", "val", "test")]
+    read = [_read(path, max_bytes) for path in paths]
+    images = as_images({f"{path}: image": image for path, (image, _) in zip(paths, read, strict=True)})
+    labels = [label for _, label in read]
+    shapes = {each.shape[1:] for each in images}
     if len(shapes) > 1:
         raise ValueError(f"{folder}: images must all have one shape; got {sorted(shapes)}")
-    num_classes = max(int(split.labels.max()) for split in splits) + 1 if num_classes is None else num_classes
-    least = min(int(split.labels.min()) for split in splits)
+    is_dense = num_classes is None
+    num_classes = max(int(each.max()) for each in labels) + 1 if num_classes is None else num_classes
+    least = min(int(each.min()) for each in labels)
     if least < 0 or num_classes < 2:
         raise ValueError(f"{folder}: labels must not be negative, of two classes or more; got {least}, {num_classes}")
-    splits = [Labelled(split.images, np.minimum(split.labels, num_classes)) for split in splits]
+    if is_dense:
+        check_classes(labels[0], num_classes, f"{paths[0]}: label")
+    labels = [np.where(each < num_classes, each.astype(np.int32), np.int32(num_classes)) for each in labels]
+    splits = [Labelled(*pair) for pair in zip(images, labels, strict=True)]
     return Segmentation(name, splits[0], splits[1], splits[2], num_classes)
 
 
-def _read(path: Path) -> Labelled:
+def _read(path: Path, max_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels as they are in the file."""
     if not path.is_file():
         raise ValueError(f"no file {path}: expected train.npz, val.npz and test.npz")
-    arrays = npz_arrays(path)
+    arrays = read_npz(path, max_bytes=max_bytes)
     if "label" not in arrays or not ("image" in arrays or {"jpeg", "offset"} <= set(arrays)):
         raise ValueError(f"{path} must have label, and image or jpeg and offset; it has {', '.join(arrays) or 'none'}")
     labels = arrays["label"]
-    images = arrays["image"] if "image" in arrays else _decoded(arrays["jpeg"], arrays["offset"], path)
-    if images.ndim != 4 or labels.shape != images.shape[:3] or not np.issubdtype(labels.dtype, np.integer):
+    images = arrays["image"] if "image" in arrays else _decoded(arrays["jpeg"], arrays["offset"], path, max_bytes)
+    if images.ndim != 4 or labels.shape != images.shape[:3] or not labels.size or labels.dtype.kind not in "ui":
         raise ValueError(
             f"{path}: label must be integers [num, height, width] and image [num, height, width, channels]; got "
             f"{labels.dtype} of shape {labels.shape} and {images.shape}"
         )
-    scaled = images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
-    return Labelled(scaled, labels.astype(np.int32))
+    return images, labels
 
 
-def _decoded(joined: np.ndarray, offset: np.ndarray, path: Path) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+def _decoded(joined: np.ndarray, offset: np.ndarray, path: Path, max_bytes: int) -> np.ndarray:
+    from PIL import Image
 
+    if joined.dtype != np.uint8 or joined.ndim != 1 or offset.dtype.kind not in "ui" or offset.ndim != 1:
+        raise ValueError(
+            f"{path}: jpeg must be uint8 [bytes] and offset integers [num + 1]; got {joined.dtype} of shape "
+            f"{joined.shape} and {offset.dtype} of shape {offset.shape}"
+        )
     try:
-        files = [joined[start:stop].tobytes() for start, stop in itertools.pairwise(offset)]
-        return np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
-    except (UnidentifiedImageError, ValueError) as error:
+        pairs = itertools.pairwise(int(place) for place in offset)
+        images = [Image.open(io.BytesIO(joined[start:stop].tobytes())) for start, stop in pairs]
+        size = sum(image.width * image.height * len(image.getbands()) for image in images)  # nothing is decoded yet
+        if size > max_bytes:
+            raise ValueError(f"it declares {size} bytes of pixels; the limit, max_bytes, is {max_bytes}")
+        return np.stack([np.asarray(image) for image in images])
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # of damaged and hostile files
         raise ValueError(f"{path}: jpeg cannot be read at its offsets: {error}") from None
 
 

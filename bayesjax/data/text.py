@@ -6,6 +6,7 @@ ptb                     ptb.train.txt, ptb.valid.txt and ptb.test.txt in `ptb/` 
 path/to/file.txt        characters; the last tenth is the test set, the tenth before it the validation set
 """
 
+import io
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from bayesjax import checks
 from bayesjax.data.dataset import DataUnavailable, UnknownDataset, data_folder
+from bayesjax.data.files import read_text
 
 END = "<eos>"
 
@@ -45,7 +47,7 @@ def load_text(name: str, *, data_dir: str | None = None) -> Text:
     Raises:
       UnknownDataset: if there is no corpus of that name.
       DataUnavailable: if no data folder is named, or it lacks the corpus.
-      ValueError: if a part is empty, or has words that the training part has not.
+      ValueError: if a file is not in UTF-8, or a part is empty, or has words that the training part has not.
     """
     if name == "synthetic/chain":
         return _chain()
@@ -57,7 +59,11 @@ def load_text(name: str, *, data_dir: str | None = None) -> Text:
     parts = [root / "ptb" / f"ptb.{part}.txt" for part in ("train", "valid", "test")]
     if absent := [path for path in parts if not path.is_file()]:
         raise DataUnavailable(f"corpus {name!r}: no file {absent[0]}")
-    return _numbered(name, *([word for line in path.open() for word in (*line.split(), END)] for path in parts))
+    return _numbered(name, *(_words_of_lines(read_text(path)) for path in parts))
+
+
+def _words_of_lines(text: str) -> list[str]:
+    return [word for line in io.StringIO(text) for word in (*line.split(), END)]
 
 
 def windows(words: np.ndarray, num_streams: int, length: int) -> np.ndarray:
@@ -114,7 +120,7 @@ def _chain(num: int = 60_000) -> Text:
 def _characters(path: Path) -> Text:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected a text")
-    text = list(path.read_text())
+    text = list(read_text(path))
     tenth = len(text) // 10
     return _numbered(
         str(path),

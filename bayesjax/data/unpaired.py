@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bayesjax.data import dataset
+from bayesjax.data import dataset, files
 
 PARTS = ("trainA", "trainB", "testA", "testB")
 
@@ -34,13 +34,16 @@ class Unpaired(NamedTuple):
     y_test: np.ndarray
 
 
-def load_unpaired(name: str, size: int = 0, *, data_dir: str | None = None) -> Unpaired:
+def load_unpaired(
+    name: str, size: int = 0, *, data_dir: str | None = None, max_bytes: int = files.MAX_BYTES
+) -> Unpaired:
     """Loads two domains of images.
 
     Args:
       name: see the top of this file.
       size: height and width to which images are brought; 0 if they stay as they are.
       data_dir: where TensorFlow Datasets keeps prepared sets; else `TFDS_DATA_DIR`, else its own default.
+      max_bytes: limit on the size of the arrays that a file declares.
 
     Raises:
       UnknownDataset: if there is no data set of that name.
@@ -48,7 +51,7 @@ def load_unpaired(name: str, size: int = 0, *, data_dir: str | None = None) -> U
       FileNotFoundError: if a file does not exist.
       ValueError: if a file lacks an array, or images do not fit each other.
     """
-    found = _of_file(Path(name)) if name.endswith(".npz") else _of_tfds(name, data_dir)
+    found = _of_file(Path(name), max_bytes) if name.endswith(".npz") else _of_tfds(name, data_dir)
     resized = {part: _resized(images, size, f"{name}: {part}") for part, images in found.items()}
     channels = max(images.shape[-1] for images in resized.values())
     images = [np.repeat(each, channels, axis=-1) if each.shape[-1] == 1 else each for each in resized.values()]
@@ -58,19 +61,27 @@ def load_unpaired(name: str, size: int = 0, *, data_dir: str | None = None) -> U
 
 
 def has_domains(path: str) -> bool:
-    """Whether a file holds two domains rather than one data set; False if it is no readable .npz file."""
+    """Whether a file holds two domains rather than one data set; False if it is no .npz file.
+
+    Raises:
+      ValueError: if it has the name of one and is not readable.
+    """
     if not path.endswith(".npz") or not Path(path).is_file():
         return False
-    return any(part in dataset.npz_arrays(Path(path)) for part in PARTS)
+    return any(part in files.npz_names(path) for part in PARTS)
 
 
-def _of_file(path: Path) -> dict[str, Iterable[np.ndarray]]:
+def _of_file(path: Path, max_bytes: int) -> dict[str, Iterable[np.ndarray]]:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected an .npz file with arrays {', '.join(PARTS)}")
-    arrays = dataset.npz_arrays(path)
+    arrays = files.read_npz(path, max_bytes=max_bytes)
     if missing := [part for part in PARTS if part not in arrays]:
         raise ValueError(f"{path} lacks the arrays {', '.join(missing)}; {', '.join(PARTS)} are expected")
-    return {part: dataset.as_images(arrays[part], f"{path}: {part}") for part in PARTS}
+    for part in PARTS:
+        if arrays[part].ndim not in (3, 4):
+            raise ValueError(f"{path}: {part} must be [num, height, width(, channels)]; got {arrays[part].shape}")
+    images = dataset.as_images({f"{path}: {part}": arrays[part] for part in PARTS})
+    return dict(zip(PARTS, images, strict=True))
 
 
 def _of_tfds(name: str, data_dir: str | None) -> dict[str, Iterable[np.ndarray]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bayesjax.data import files
 from bayesjax.evaluation import calibration
 from bayesjax.evaluation.predictive import Estimate, mean_over_points
 from bayesjax.types import ArrayLike
@@ -132,8 +133,9 @@ def save_reference(path: str | Path, probabilities: ArrayLike) -> Path:
 
 def _read(path: Path) -> np.ndarray:
     if path.suffix == ".npy":
-        with path.open("rb") as file:
-            return np.asarray(np.lib.format.read_array(file), float)
+        array = files.read_npy(path)
+        files.check_real(array, "it")
+        return np.asarray(array, float)
     lines = [line for line in path.read_text().splitlines() if line.split("#")[0].strip()]
     if not lines:  # of which NumPy warns
         return np.empty((0, 0))

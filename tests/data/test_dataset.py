@@ -125,8 +125,8 @@ def nan_image():
     ("changed", "words"),
     [
         ({"y_train": None, "x_test": None}, "lacks the arrays y_train, x_test; it has x_train, y_test"),
-        ({"y_test": np.array([0, 3])}, "y_test must lie in 0 .. 2, the training labels; got 0 .. 3"),
-        ({"y_train": np.array([0, 1, 2, -1, 0, 2])}, "y_train must lie in 0 .. 2, the training labels; got -1 .. 2"),
+        ({"y_test": np.array([0, 3])}, "y_test must lie in 0 .. 2, the classes; got 0 .. 3"),
+        ({"y_train": np.array([0, 1, 2, -1, 0, 2])}, "y_train must lie in 0 .. 2, the classes; got -1 .. 2"),
         ({"y_train": np.array([0, 1, 2, 1, 0, 1.5])}, "y_train must be 6 integers"),
         ({"y_train": np.eye(3, dtype=int)[[0, 1, 2, 1, 0, 2]]}, "y_train must be 6 integers"),
         ({"y_train": GOOD["y_train"][:5]}, "y_train must be 6 integers, one for each example; got int64 of shape (5,)"),
@@ -136,6 +136,17 @@ def nan_image():
         ({"x_test": np.zeros((2, 8, 9))}, "x_train has examples of shape (8, 8), x_test of (8, 9)"),
         ({"x_train": np.zeros((0, 8, 8)), "y_train": np.zeros(0, int)}, "x_train must hold at least one example"),
         ({"x_train": np.zeros(6)}, "x_train must hold at least one example"),
+        ({"x_train": np.zeros((6, 3, 32, 32)), "x_test": np.zeros((2, 3, 32, 32))}, "np.moveaxis(x_train, 1, -1)"),
+        ({"x_test": np.zeros((2, 1, 28, 28), np.uint8)}, "with 1 to 4 channels; got shape (2, 1, 28, 28)"),
+        ({"x_train": np.zeros((6, 8, 8), complex)}, "x_train must hold real numbers; got elements of type complex128"),
+        ({"x_test": np.full((2, 8, 8), "1")}, "x_test must hold real numbers; got elements of type <U1"),
+        ({"x_test": np.zeros((2, 8), "M8[s]")}, "x_test must hold real numbers; got elements of type datetime64[s]"),
+        ({"x_test": np.zeros((2, 8, 8), object)}, "holds Python objects, which are not read"),
+        ({"x_test": np.zeros((2, 0))}, "x_test must hold at least one example"),
+        ({"y_test": np.array([0, 1]) * 1j}, "y_test must be 2 integers, one for each example; got complex128"),
+        ({"y_train": np.array([0, 1, 2, 1, 0, 2], "m8[s]")}, "y_train must be 6 integers"),
+        ({"y_train": GOOD["y_train"] + 1}, "got 1 .. 3 with no example of class 0: pass num_classes"),
+        ({"y_train": 10**9 * GOOD["y_train"]}, "got 0 .. 2000000000 with no example of class 1: pass num_classes"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
@@ -196,10 +207,37 @@ def test_labels_are_not_needed(npz):
     assert dataset.num_classes == 0 and len(dataset.train) == 6 and dataset.train.labels.size == 0
 
 
-def test_zeros_and_ones_stay(npz):
-    """uint8 images of 0 and 1, as binarised sets have them, are not divided by 255."""
+def test_zeros_and_ones_stay(npz, tmp_path):
+    """uint8 images of 0 and 1, as binarised sets have them, are not divided by 255; all arrays decide together.
+
+    One split without a bright pixel is on the scale of the others: decided array by array, its 1s would stay 1.
+    """
     binary = (GOOD["x_train"] > 100).astype(np.uint8)
     assert data.load(npz(x_train=binary, x_test=binary[:2])).train.inputs.max() == 1
+    for changed in ({"x_test": binary[:2]}, {"x_train": binary}):
+        dataset = data.load(npz(**changed))
+        dark = dataset.test if "x_test" in changed else dataset.train
+        assert dark.inputs.max() == np.float32(1 / 255)
+    is_test = np.isin(np.arange(10), np.flatnonzero(data.load(npy_of(tmp_path, np.eye(10))).test.inputs[0]))
+    images = np.where(is_test, 1, 200).astype(np.uint8)[:, None, None] * np.ones((3, 3), np.uint8)
+    assert data.load(npy_of(tmp_path, images)).test.inputs.max() == np.float32(1 / 255)
+
+
+def npy_of(folder, array):
+    np.save(folder / "images.npy", array)
+    return str(folder / "images.npy")
+
+
+def test_a_given_number_of_classes(npz):
+    """Classes may then be empty, but labels must lie in 0 .. num_classes - 1; other sets have their own number."""
+    path = npz(y_train=GOOD["y_train"] + 1)
+    assert data.load(path, num_classes=5).num_classes == 5
+    with pytest.raises(ValueError, match=r"y_train must lie in 0 \.\. 2, the classes; got 1 \.\. 3"):
+        data.load(path, num_classes=3)
+    with pytest.raises(ValueError, match="num_classes must be at least 1; got 0"):
+        data.load(path, num_classes=0)
+    with pytest.raises(ValueError, match=r"argument for \.npz files; got 9 for 'digits'"):
+        data.load("digits", num_classes=9)
 
 
 @pytest.mark.parametrize(

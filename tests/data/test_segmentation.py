@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from bayesjax import data
+from bayesjax.data import segmentation
 from bayesjax.data.segmentation import load_segmentation
 
 RANDOM = np.random.default_rng(0)
@@ -45,6 +46,13 @@ def test_images_are_scaled_and_labels_beyond_the_classes_are_one(tmp_path):
 def test_joined_jpegs_are_decoded(tmp_path):
     found = load_segmentation(write(tmp_path, as_jpeg=True))
     np.testing.assert_allclose(found.test.images, np.full((2, 8, 12, 3), 100 / 255), atol=2 / 255)
+    with pytest.raises(ValueError, match="declares 576 bytes of pixels; the limit, max_bytes, is 575"):
+        segmentation._decoded(*joined(tmp_path), tmp_path, 575)
+
+
+def joined(folder):
+    arrays = data.read_npz(folder / "train.npz")
+    return arrays["jpeg"], arrays["offset"]
 
 
 def test_shapes_are_made_on_the_spot():
@@ -61,6 +69,12 @@ def test_shapes_are_made_on_the_spot():
         ({"label": None}, "must have label, and image or jpeg"),
         ({"label": np.zeros((2, 8, 11), int)}, r"label must be integers \[num, height, width\]"),
         ({"image": None, "jpeg": np.zeros(10, np.uint8), "offset": np.array([0, 5, 10])}, "jpeg cannot be read"),
+        ({"image": None, "jpeg": np.zeros(10, np.uint8), "offset": np.array([0.0, 5.0])}, "offset integers"),
+        ({"label": np.full((2, 8, 12), 255, np.uint8)}, "got 255 .. 255 with no example of class 0"),
+        ({"label": np.zeros((2, 8, 12), complex)}, "label must be integers"),
+        ({"image": np.full((2, 8, 12, 3), 255.0)}, r"image must hold uint8 images or floats in \[0, 1\]"),
+        ({"image": np.zeros((2, 8, 12, 3), complex)}, "image must hold real numbers"),
+        ({"image": np.zeros((2, 8, 12, 16))}, "with 1 to 4 channels"),
     ],
 )
 def test_files_that_do_not_fit_are_named(tmp_path, changed, message):

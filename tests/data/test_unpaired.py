@@ -32,6 +32,8 @@ def test_file(npz):
     np.testing.assert_allclose(found.x_train, arrays["trainA"] / 255, rtol=1e-6)
     np.testing.assert_allclose(found.y_test, arrays["testB"] / 255, rtol=1e-6)
     assert data.has_domains(path) and not data.has_domains("digits")
+    dark = data.load_unpaired(npz(testB=np.ones((4, 6, 6, 3), np.uint8))[0])
+    assert dark.y_test.max() == np.float32(1 / 255)  # on the scale of the other parts
     small = data.load_unpaired(path, 3)
     assert small.x_train.shape == (5, 3, 3, 3) and small.y_train.shape == (3, 3, 3, 3)
     np.testing.assert_allclose(small.x_train.mean(), found.x_train.mean(), atol=0.02)
@@ -50,6 +52,10 @@ def test_files_that_do_not_fit(npz, tmp_path):
         data.load_unpaired(npz(testB=None)[0])
     with pytest.raises(ValueError, match="must all have one shape"):
         data.load_unpaired(npz(testA=np.zeros((2, 5, 5, 3), np.uint8))[0])
+    with pytest.raises(ValueError, match=r"testA must be \[num, height, width\(, channels\)\]; got \(2, 5\)"):
+        data.load_unpaired(npz(testA=np.zeros((2, 5)))[0])
+    with pytest.raises(ValueError, match=r"testA, 1, -1"):
+        data.load_unpaired(npz(testA=np.zeros((2, 3, 6, 6)))[0])
     with pytest.raises(FileNotFoundError, match="trainA, trainB, testA, testB"):
         data.load_unpaired(str(tmp_path / "none.npz"))
 
