@@ -1,0 +1,224 @@
+"""Reading files that others made: .npz, .npy and text. What a file declares is checked before its contents are read.
+
+    arrays = read_npz(path)         {"x_train": ..., "y_train": ...}
+    array = read_npy(path)
+    text = read_text(path)
+
+An .npy file is a header of about a hundred bytes (element type, shape, order) and the elements; an .npz file is a zip
+archive of such files (`numpy.lib.format`). A header can declare a terabyte, and a deflated member can be a thousand
+times as long as its part of the archive. Declared sizes are therefore added up first and compared with `max_bytes`, and
+no more is read than was declared. Arrays of Python objects are refused: to load them means to run code from the file.
+Whatever is wrong with the contents is one ValueError that names the file. Read `dataset.py` next.
+"""
+
+import ast
+import contextlib
+import io
+import math
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+MAX_BYTES = 4 * 2**30
+"""The size of all arrays of a file, 4 GiB, up to which it is read unless another limit is given."""
+
+MAGIC, MAX_HEADER, CHUNK = b"\x93NUMPY", 4096, 2**24
+METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
+MALFORMED = (
+    zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, OSError, RuntimeError, OverflowError,
+    MemoryError,
+)  # fmt: skip
+"""What `zipfile`, `zlib` and NumPy raise for contents that are damaged, cut off or hostile."""
+
+
+class _Header(NamedTuple):
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    is_fortran: bool
+    length: int
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def declared(self) -> int:
+        """As `num_bytes`, but an axis of length 0 does not hide the length of the others, which NumPy limits, too."""
+        return math.prod(max(length, 1) for length in self.shape) * self.dtype.itemsize
+
+
+def read_npz(path: str | Path, contents: bytes | None = None, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name; members that are no arrays are left out.
+
+    Args:
+      path: of the file.
+      contents: the bytes of the file, where they are at hand; `path` then only names them in errors.
+      max_bytes: limit on the size of all arrays together.
+
+    Raises:
+      ValueError: if the file is not a readable archive of plain arrays, or they are larger than `max_bytes`.
+      OSError: if the file cannot be opened.
+    """
+    opened = open(path, "rb") if contents is None else io.BytesIO(contents)  # noqa: SIM115
+    with opened as file, _named(path, ".npz"), zipfile.ZipFile(file) as archive:
+        members, headers = _members(archive), {}
+        for name, info in members.items():
+            with archive.open(info) as stream:
+                headers[name] = _header(stream, info.file_size, f"its array {name!r}")
+        _check_size(headers, max_bytes)
+        arrays = {}
+        for name, info in members.items():
+            with archive.open(info) as stream:
+                arrays[name] = _array(stream, headers[name], info.file_size, f"its array {name!r}")
+        return arrays
+
+
+def npz_names(path: str | Path) -> tuple[str, ...]:
+    """The names of the arrays of an .npz file, none of which is read.
+
+    Raises:
+      ValueError: if the file is not a readable archive.
+      OSError: if the file cannot be opened.
+    """
+    with open(path, "rb") as file, _named(path, ".npz"), zipfile.ZipFile(file) as archive:
+        return tuple(_members(archive))
+
+
+def read_npy(path: str | Path, *, max_bytes: int = MAX_BYTES) -> np.ndarray:
+    """The array of an .npy file.
+
+    Args:
+      path: of the file.
+      max_bytes: limit on the size of the array.
+
+    Raises:
+      ValueError: if the file is not readable as one plain array, or the array is larger than `max_bytes`.
+      OSError: if the file cannot be opened.
+    """
+    with open(path, "rb") as file, _named(path, ".npy"):
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        header = _header(file, size, "its array")
+        _check_size({"": header}, max_bytes)
+        file.seek(0)
+        return _array(file, header, size, "its array")
+
+
+def read_text(path: str | Path) -> str:
+    """The contents of a text file in UTF-8.
+
+    Raises:
+      ValueError: if the file is in another encoding.
+      OSError: if the file cannot be opened.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text in UTF-8: {error}") from None
+
+
+def check_real(array: np.ndarray, name: str) -> None:
+    """Raises ValueError unless the elements are real numbers or booleans: a cast to floats would change all others."""
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{name} must hold real numbers; got elements of type {array.dtype}")
+
+
+@contextlib.contextmanager
+def _named(path: str | Path, kind: str) -> Iterator[None]:
+    """Turns what is wrong with the contents of a file into one line that names the file."""
+    try:
+        yield
+    except MALFORMED as error:
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} is not a readable {kind} file of plain arrays: {cause}") from None
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The members that are arrays, by the names of the arrays."""
+    members = {}
+    for info in archive.infolist():
+        if not info.filename.endswith(".npy"):
+            continue
+        name = info.filename.removesuffix(".npy")
+        if name in members:
+            raise ValueError(f"it holds the array {name!r} twice")
+        if not name.isprintable():
+            raise ValueError(f"the name of its array {name!r} has characters that cannot be printed")
+        if info.flag_bits & 1:
+            raise ValueError(f"its array {name!r} is encrypted")
+        if info.compress_type not in METHODS:
+            raise ValueError(
+                f"its array {name!r} is compressed by method {info.compress_type}; {' or '.join(METHODS.values())} "
+                f"members are expected, as np.savez and np.savez_compressed write them"
+            )
+        members[name] = info
+    return members
+
+
+def _header(stream: IO[bytes], size: int, name: str) -> _Header:
+    """The header of an array; `size` is that of header and elements."""
+    head = stream.read(min(size, MAX_HEADER))
+    if not head.startswith(MAGIC):
+        raise ValueError(f"{name} does not begin as an .npy array does")
+    version = tuple(head[6:8])
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"{name} is of an unknown version of the .npy format: {version}")
+    start = 10 if version == (1, 0) else 12
+    length = start + int.from_bytes(head[8:start], "little")
+    if length > len(head):
+        raise ValueError(f"{name} has a header that is cut off, or longer than {MAX_HEADER} bytes")
+    try:
+        # NumPy under Python 2 wrote long integers, such as 60000L.
+        text = re.sub(r"(?<=\d)L\b", "", head[start:length].decode("utf-8" if version == (3, 0) else "latin1"))
+        fields = ast.literal_eval(text.strip())
+        descr, is_fortran, shape = (fields.pop(key) for key in ("descr", "fortran_order", "shape"))
+    except (SyntaxError, ValueError, TypeError, KeyError, AttributeError, MemoryError, RecursionError):
+        raise ValueError(f"{name} has no header with descr, fortran_order and shape") from None
+    is_shape = isinstance(shape, tuple) and all(type(length) is int and length >= 0 for length in shape)
+    if not is_shape or not isinstance(is_fortran, bool):
+        raise ValueError(f"{name} has a header whose shape or order is none")
+    return _Header(_plain_dtype(descr, name), shape, is_fortran, length)
+
+
+def _plain_dtype(descr: object, name: str) -> np.dtype:
+    try:
+        dtype = np.dtype(descr) if isinstance(descr, str) else None
+    except (TypeError, ValueError, SyntaxError):
+        dtype = None
+    if dtype is not None and dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which are not read since they can run code; save plain arrays")
+    if dtype is None or dtype.fields or dtype.subdtype or not dtype.itemsize:
+        raise ValueError(f"{name} must have elements of one plain type; got {str(descr)[:60]!r}")
+    return dtype
+
+
+def _check_size(headers: dict[str, _Header], max_bytes: int) -> None:
+    declared = sum(header.declared for header in headers.values())
+    if declared > max_bytes:
+        largest = max(headers, key=lambda name: headers[name].declared)
+        # In GiB; beyond 2^63 bytes the exact number tells nothing, and may have thousands of digits.
+        sizes = [f"{min(size, 2**63) / 2**30:.6g} GiB" for size in (declared, max_bytes)]
+        detail = f", most of them {largest!r}" if len(headers) > 1 else ""
+        raise ValueError(f"it declares {sizes[0]} of elements{detail}; the limit, max_bytes, is {sizes[1]}")
+
+
+def _array(stream: IO[bytes], header: _Header, size: int, name: str) -> np.ndarray:
+    """Reads a header again and then the elements, straight into their array."""
+    if size - header.length != header.num_bytes:
+        raise ValueError(f"{name} declares {header.num_bytes} bytes of elements and has {size - header.length}")
+    stream.read(header.length)
+    array = np.empty(math.prod(header.shape), header.dtype)
+    target = array.view(np.uint8)
+    for start in range(0, header.num_bytes, CHUNK):
+        part = target[start : start + CHUNK]
+        chunk = stream.read(len(part))
+        if len(chunk) < len(part):
+            raise ValueError(f"{name} ends after {start + len(chunk)} of {header.num_bytes} bytes of elements")
+        part[:] = np.frombuffer(chunk, np.uint8)
+    return array.reshape(header.shape[::-1]).T if header.is_fortran else array.reshape(header.shape)
