@@ -142,16 +142,23 @@ def test_the_comparison_catches_wrong_reductions(on_one_device, monkeypatch):
                 assert_same(moved, on_one_device["sghmc"])
 
 
-@pytest.mark.parametrize(("how", "parts"), [("shard_map", (1, 4)), ("pmap", (1, 8)), ("shard_map", (2, 4))])
-def test_particles_are_those_of_one_device(how, parts, compile_fully):
+@pytest.mark.parametrize(
+    ("how", "parts", "batch_axis"),
+    [("shard_map", (1, 4), None), ("pmap", (1, 8), None), ("shard_map", (2, 4), None), ("shard_map", (2, 4), 0)],
+)
+def test_particles_are_those_of_one_device(how, parts, batch_axis, compile_fully):
     """Spread over particles, states are equal bit for bit and infos to rounding; over data as well, all to rounding.
 
+    With `batch_axis=0` the first axis of the batch is spread over particles and the second over data.
     The sum in a log density is taken in an order that depends on how many particles a device has.
     """
-    kernel = kernels.particles(KERNELS["sghmc"], 8)
+    kernel = kernels.particles(KERNELS["sghmc"], 8, batch_axis=batch_axis)
     position = tree.stack([jax.tree.map(lambda leaf, i=i: i * leaf, POSITION) for i in range(8)])
-    expected = steps(kernel, position, batch())
-    actual = steps(spread(kernel, data=parts[0], particle=parts[1], how=how), position, batch())
+    given = batch()
+    if batch_axis == 0:  # each particle has data of its own
+        given = tree.stack([jax.tree.map(lambda leaf, i=i: (1 + i / 8) * leaf, given) for i in range(8)])
+    expected = steps(kernel, position, given)
+    actual = steps(spread(kernel, data=parts[0], particle=parts[1], how=how), position, given)
     assert_same(actual[0], expected[0], 0.0 if parts[0] == 1 else TOLERANCE)
     assert_same(actual[1], expected[1])
     hidden = actual[0].position["hidden"]
