@@ -4,6 +4,7 @@ from bayesjax.evaluation import agreement, calibration, fidelity, health, likeli
 from bayesjax.evaluation.diagnostics import (
     chains_first,
     configurational_temperature,
+    cross_chain_correlation,
     e_bfmi,
     effective_sample_size,
     kinetic_temperature,
@@ -11,8 +12,8 @@ from bayesjax.evaluation.diagnostics import (
     r_hat,
     split_chains,
     split_r_hat,
-    to_inference_data,
 )
+from bayesjax.evaluation.inference_data import to_inference_data
 from bayesjax.evaluation.predictive import (
     Estimate,
     error_rate,
@@ -32,6 +33,7 @@ __all__ = [
     "calibration",
     "chains_first",
     "configurational_temperature",
+    "cross_chain_correlation",
     "e_bfmi",
     "effective_sample_size",
     "error_rate",

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from bayesjax.data import files
-from bayesjax.evaluation import calibration
+from bayesjax.evaluation import calibration, inputs
 from bayesjax.evaluation.predictive import Estimate, mean_over_points
 from bayesjax.types import ArrayLike
 
@@ -80,14 +80,12 @@ def wasserstein(draws: ArrayLike, reference: ArrayLike) -> Estimate:
       reference: `[num_reference, num]`; the numbers of draws may differ, quantiles are compared.
 
     Raises:
-      ValueError: if the numbers of test points differ, or there are no draws.
+      ValueError: if a shape is another, the numbers of test points differ, or a draw is not finite.
     """
-    x, y = np.asarray(draws, float), np.asarray(reference, float)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.size or not y.size:
-        raise ValueError(
-            f"draws and reference must be [num_draws, num] with one num, neither of them empty; "
-            f"got {x.shape} and {y.shape}"
-        )
+    x = inputs.numbers(draws, "draws", "[num_draws, num]")
+    y = inputs.numbers(reference, "reference", "[num_reference, num]")
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"draws and reference must be of the same test points; got shapes {x.shape} and {y.shape}")
     x, y = np.sort(x, axis=0), np.sort(y, axis=0)
     # Both quantile functions are steps: between two neighbouring jumps of either, both are constant.
     ends = np.unique(np.concatenate([np.arange(1, len(x) + 1) / len(x), np.arange(1, len(y) + 1) / len(y)]))
@@ -115,7 +113,7 @@ def load_reference(path: str | Path, *, num_classes: int | None = None) -> np.nd
         raise ValueError(
             f"{path} must be text, numbers with commas or blanks between, or an .npy array of numbers; got: {error}"
         ) from error
-    _check_rows(str(path), rows)
+    rows = inputs.probabilities(rows, str(path))
     if num_classes is not None and rows.shape[1] != num_classes:
         raise ValueError(f"{path} must have {num_classes} probabilities a row; got {rows.shape[1]}")
     return rows
@@ -123,8 +121,7 @@ def load_reference(path: str | Path, *, num_classes: int | None = None) -> np.nd
 
 def save_reference(path: str | Path, probabilities: ArrayLike) -> Path:
     """Writes class probabilities `[num, num_classes]` in the format that `load_reference` reads."""
-    rows = np.asarray(probabilities, float)
-    _check_rows("probabilities", rows)
+    rows = inputs.probabilities(probabilities)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savetxt(path, rows, fmt="%.7g", delimiter=",")
@@ -143,14 +140,6 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _distributions(probabilities: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    p, q = np.asarray(probabilities, float), np.asarray(reference, float)
-    if p.shape != q.shape:
-        raise ValueError(f"probabilities and reference must have one shape; got {p.shape} and {q.shape}")
-    for name, rows in (("probabilities", p), ("reference", q)):
-        _check_rows(name, rows)
+    p, q = inputs.probabilities(probabilities), inputs.probabilities(reference, "reference")
+    inputs.same_shape(probabilities=p, reference=q)
     return p, q
-
-
-def _check_rows(name: str, rows: np.ndarray) -> None:
-    if rows.ndim != 2 or not rows.size or not np.all(rows >= 0) or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
-        raise ValueError(f"{name} must be rows of class probabilities that sum to 1; got an array {rows.shape}")

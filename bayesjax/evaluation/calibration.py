@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesjax import checks
+from bayesjax.evaluation import inputs
 from bayesjax.evaluation.predictive import Estimate, mean_over_points
 from bayesjax.types import ArrayLike
 
@@ -45,15 +46,15 @@ def reliability(
 
     Args:
       probabilities: `[num, num_classes]`, averaged over draws.
-      labels: integers `[num]`.
+      labels: integers `[num]` in 0 .. num_classes - 1.
       num_bins: bins.
       equal_counts: bins of as nearly equal counts as can be ("adaptive"), instead of equal widths. Equal confidences
         may then fall in two bins.
 
     Raises:
-      ValueError: if the shapes do not fit, a label is out of range, or what is given are no probabilities.
+      ValueError: if a shape is another, a label is not an integer in range, or a row is no distribution.
     """
-    probabilities, labels = _checked(probabilities, labels)
+    probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
     return binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, num_bins, equal_counts)
 
 
@@ -61,9 +62,11 @@ def binned(confidence: np.ndarray, right: np.ndarray, num_bins: int, equal_count
     """The diagram of confidences and of how right each is (0 or 1, or a probability), both `[num]`.
 
     Raises:
-      ValueError: if `num_bins` is not positive.
+      ValueError: if `num_bins` is not positive, the shapes differ, or a number is not finite.
     """
     checks.count(num_bins=num_bins)
+    confidence, right = inputs.numbers(confidence, "confidence", "[num]"), inputs.numbers(right, "right", "[num]")
+    inputs.same_shape(confidence=confidence, right=right)
     if equal_counts:
         bins = np.empty(len(confidence), int)
         for i, members in enumerate(np.array_split(np.argsort(confidence, kind="stable"), num_bins)):
@@ -91,32 +94,27 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
 
     Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
     """
-    probabilities, labels = _checked(probabilities, labels)
+    probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
     values = ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
     return mean_over_points(values)
 
 
 def coverage(targets: ArrayLike, low: ArrayLike, high: ArrayLike) -> Estimate:
-    """The fraction of targets in their intervals [low, high], with its binomial standard error; all `[num]`.
+    """The fraction of targets in their intervals [low, high], with its binomial standard error.
+
+    Args:
+      targets: `[num]`.
+      low, high: the ends of the intervals, `[num]`; they may be infinite.
 
     Raises:
-      ValueError: if the shapes differ.
+      ValueError: if a shape is another, a number is NaN, or a lower end is above the upper one.
     """
-    targets, low, high = (np.asarray(values, np.float64) for values in (targets, low, high))
-    if not targets.shape == low.shape == high.shape:
-        raise ValueError(f"targets, low and high must have one shape; got {targets.shape}, {low.shape}, {high.shape}")
+    targets, low, high = (
+        inputs.numbers(values, name, "[num]", allow_infinite=True)
+        for values, name in ((targets, "targets"), (low, "low"), (high, "high"))
+    )
+    inputs.same_shape(targets=targets, low=low, high=high)
+    if (low > high).any():
+        raise ValueError(f"low must not exceed high; got {(low > high).sum()} of {len(low)} intervals where it does")
     inside = ((low <= targets) & (targets <= high)).mean()
     return Estimate(float(inside), float(np.sqrt(inside * (1 - inside) / targets.size)))
-
-
-def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    values, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
-    if values.ndim != 2 or labels.shape != values.shape[:1] or not len(labels):
-        raise ValueError(
-            f"probabilities must be [num, num_classes] and labels [num]; got {values.shape} and {labels.shape}"
-        )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= values.shape[1]:
-        raise ValueError(f"labels must be integers in 0 .. {values.shape[1] - 1}; got {labels.min()} .. {labels.max()}")
-    if not (values >= 0).all() or not np.allclose(values.sum(axis=1), 1, atol=1e-3):
-        raise ValueError("probabilities must be non-negative and sum to 1 over the classes: these do not")
-    return values, labels

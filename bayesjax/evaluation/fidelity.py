@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesjax import divergences
+from bayesjax.evaluation import inputs
 from bayesjax.types import ArrayLike
 
 
@@ -151,11 +152,9 @@ def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> Score:
     Splits are of neighbours: samples that stand class by class are to be shuffled before.
 
     Raises:
-      ValueError: if rows are no probabilities, or there are fewer of them than splits.
+      ValueError: if a row is no distribution, or there are fewer rows than splits.
     """
-    p = np.asarray(probabilities, np.float64)
-    if p.ndim != 2 or not np.allclose(p.sum(axis=-1), 1, atol=1e-3) or (p < 0).any():
-        raise ValueError(f"probabilities must be [num, num_classes] with rows that sum to 1; got shape {p.shape}")
+    p = inputs.probabilities(probabilities)
     if not 1 <= num_splits <= len(p):
         raise ValueError(f"num_splits must lie in 1 .. {len(p)}; got {num_splits}")
     scores = []

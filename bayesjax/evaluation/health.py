@@ -10,17 +10,20 @@ kind, or the samples themselves. How near samples are to data is in `fidelity.py
 
 import numpy as np
 
+from bayesjax.evaluation import inputs
 from bayesjax.types import ArrayLike
 
 
 def diversity(real: ArrayLike, fake: ArrayLike) -> float:
     """Mean distance of two fakes over that of two real examples, `[num, dim]` each; neighbours in order are pairs.
 
+    NaN where a fake is NaN: a run may log this while its generator diverges.
+
     Raises:
-      ValueError: if the shapes do not fit, or all real examples are equal.
+      ValueError: if a shape is another, or the real examples are not finite or all equal.
     """
-    real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
-    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < 2:
+    real, fake = inputs.numbers(real, "real", "[num, dim]"), inputs.numbers(fake, "fake", "[num, dim]", allow_nan=True)
+    if real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < 2:
         raise ValueError(f"real and fake must be [num >= 2, dim] of one dim; got {real.shape} and {fake.shape}")
     of_real, of_fake = _mean_distance(real), _mean_distance(fake)
     if of_real == 0:
@@ -39,10 +42,10 @@ def swing(samples: ArrayLike) -> np.ndarray:
       are not finite.
 
     Raises:
-      ValueError: if there are fewer than two checks or samples.
+      ValueError: if the shape is another, or there are fewer than two checks or samples.
     """
-    samples = np.asarray(samples, np.float64)
-    if samples.ndim != 3 or min(samples.shape[:2]) < 2:
+    samples = inputs.numbers(samples, "samples", "[num_checks, num, dim]", allow_nan=True)
+    if min(samples.shape[:2]) < 2:
         raise ValueError(f"samples must be [num_checks >= 2, num >= 2, dim]; got {samples.shape}")
     squares = np.sum(np.diff(samples.mean(axis=1), axis=0) ** 2, axis=-1)
     noise = samples.var(axis=1, ddof=1).sum(axis=-1) / samples.shape[1]  # of the mean's square distance, at each check

@@ -2,9 +2,11 @@
 
     p(y | x, D) ~= 1/S sum_s p(y | x, w_s)
 
-Works on stacked draws from any kernel: an ensemble, VI samples, MC dropout masks, SGHMC or HMC draws.
+Works on stacked draws from any kernel: an ensemble, VI samples, MC dropout masks, SGHMC or HMC draws. Read
+`calibration.py` and `uncertainty.py` next.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,8 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import tree
+from bayesjax import checks, tree
+from bayesjax.evaluation import inputs
 from bayesjax.types import Array, ArrayLike, Params
+
+MAX_COMPILED = 32  # functions whose compiled form `predict` keeps, with the arrays that they close over
 
 
 class Estimate(NamedTuple):
@@ -26,18 +31,43 @@ class Estimate(NamedTuple):
 def predict(apply: Callable[[Params, Array], Array], draws: Params, x: ArrayLike, *, batch_size: int = 1024) -> Array:
     """What each draw predicts.
 
+    The function is compiled once for each `apply` and shape, over all calls. A bound method of the same object counts
+    as the same function, a new lambda as a new one: define it once, outside of loops. As under `jax.jit`, whatever
+    `apply` reads besides its arguments is fixed when it is compiled.
+
     Args:
-      apply: `(params, x [n, ...]) -> outputs [n, ...]`.
+      apply: `(params, x [n, ...]) -> outputs [n, ...]`, pure.
       draws: stacked parameters, `[num_draws, ...]` leaves.
-      x: inputs `[num, ...]`.
-      batch_size: inputs seen at once by all draws, which bounds the memory.
+      x: inputs `[num, ...]`, at least one.
+      batch_size: largest number of inputs that all draws see at once, which bounds the memory. All batches have one
+        size, so the last one repeats inputs of the one before if it has to.
 
     Returns:
       Outputs `[num_draws, num, ...]`; average probabilities over axis 0 for the posterior predictive.
+
+    Raises:
+      ValueError: if the draws have no common leading axis, `x` is empty, `batch_size` is below 1, or `apply` does not
+        return one output for each input.
     """
-    tree.leading_axis(draws, "draws")
-    per_draw = jax.jit(jax.vmap(apply, in_axes=(0, None)))
-    outputs = [per_draw(draws, x[start : start + batch_size]) for start in range(0, len(x), batch_size)]
+    checks.count(batch_size=batch_size)
+    if tree.leading_axis(draws, "draws") < 1:
+        raise ValueError("draws must not be empty; got leaves [0, ...]")
+    x = x if isinstance(x, jax.Array) else np.asarray(x)
+    num = len(x) if x.ndim else 0
+    if not num:
+        raise ValueError(f"x must be [num >= 1, ...]; got shape {x.shape}")
+    try:
+        per_draw = _per_draw(apply)
+    except TypeError:  # cannot be hashed
+        per_draw = _per_draw.__wrapped__(apply)
+    size = -(-num // -(-num // batch_size))
+    outputs = []
+    for first in range(0, num, size):
+        start = min(first, num - size)
+        found = per_draw(draws, x[start : start + size])
+        if jnp.ndim(found) < 2 or found.shape[1] != size:
+            raise ValueError(f"apply must return [{size}, ...] for as many inputs; got shape {jnp.shape(found)[1:]}")
+        outputs.append(found[:, first - start :])
     return jnp.concatenate(outputs, axis=1)
 
 
@@ -45,39 +75,42 @@ def error_rate(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
     """Fraction of test points whose most probable class is wrong, with its binomial standard error.
 
     Args:
-      probabilities: `[num, num_classes]`.
-      labels: integers `[num]`.
+      probabilities: `[num, num_classes]`, averaged over draws.
+      labels: integers `[num]` in 0 .. num_classes - 1.
 
     Raises:
-      ValueError: if the lengths differ.
+      ValueError: if a shape is another, a label is not an integer in range, or a row is no distribution.
     """
-    _check_lengths(probabilities, labels)
-    wrong = np.asarray(probabilities).argmax(axis=-1) != np.asarray(labels)
+    probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
+    wrong = probabilities.argmax(axis=1) != labels
     return Estimate(float(wrong.mean()), float(np.sqrt(wrong.mean() * (1 - wrong.mean()) / len(wrong))))
 
 
 def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
-    """Mean of -log p(label) in nats, with its standard error over test points; as `error_rate`."""
-    _check_lengths(probabilities, labels)
-    chosen = np.take_along_axis(np.asarray(probabilities, float), np.asarray(labels)[:, None], axis=-1)
-    values = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
-    return mean_over_points(values)
+    """Mean of -log p(label) in nats, with its standard error over test points; arguments as of `error_rate`.
 
-
-def _check_lengths(probabilities: ArrayLike, labels: ArrayLike) -> None:
-    if len(probabilities) != len(labels):
-        raise ValueError(f"labels must have one entry for each of {len(probabilities)} rows; got {len(labels)}")
+    Infinite, with a standard error of NaN, where a label has probability 0. A softmax in float32 gives 0 to a class
+    whose logit is about 90 below the largest; `scipy.special.softmax` of float64 logits reaches 745.
+    """
+    probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
+    with np.errstate(divide="ignore"):
+        return mean_over_points(-np.log(probabilities[np.arange(len(labels)), labels]))
 
 
 def mean_over_points(values: ArrayLike) -> Estimate:
-    """Mean over test points with its standard error, which is NaN if a value is not finite."""
-    values = np.asarray(values, float)
+    """Mean over test points `[num]` with its standard error, which is NaN if a value is not finite."""
+    values = inputs.numbers(values, "values", "[num]", allow_nan=True)
     spread = values.std() if np.isfinite(values).all() else np.nan
     return Estimate(float(values.mean()), float(spread / np.sqrt(len(values))))
 
 
 def mean_estimate(repeats: ArrayLike | Sequence[float]) -> Estimate:
-    """Mean of independent repeats (seeds, label draws) with its standard error, which is NaN for one repeat."""
-    values = np.asarray(repeats, float)
+    """Mean of independent repeats `[num]` (seeds, label draws) with its standard error, which is NaN for one repeat."""
+    values = inputs.numbers(repeats, "repeats", "[num]", allow_nan=True)
     stderr = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
     return Estimate(float(values.mean()), float(stderr))
+
+
+@functools.lru_cache(maxsize=MAX_COMPILED)
+def _per_draw(apply: Callable) -> Callable:
+    return jax.jit(jax.vmap(apply, in_axes=(0, None)))

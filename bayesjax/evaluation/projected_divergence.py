@@ -2,17 +2,19 @@
 
 The measure of the Bayesian GAN's synthetic experiment, as its released code takes it: PCA(2) fitted on the data; a
 Gaussian kernel density (Scott's bandwidth) of the data and of the samples on a grid of step 0.1 that reaches 3 beyond
-the data; the Jensen-Shannon divergence of the two, in nats (0 to ln 2 = 0.693).
+the data; the Jensen-Shannon divergence of the two, in nats (0 to ln 2 = 0.693). Here the bandwidth is at least the
+grid's step in every direction, the narrowest kernel whose sum over the grid is 1 (to 1e-8). The released code fails on
+samples that are all equal or on a line, which are those of a collapsed generator.
 """
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax.types import Array
+from bayesjax.evaluation import inputs
+from bayesjax.types import Array, ArrayLike
 
 MAX_POINTS = 1_000_000
 
@@ -21,15 +23,18 @@ class ProjectedDivergence:
     """Compares samples with a data set; the data's projection and density are computed once.
 
     Args:
-      data: `[num, dim]`, dim >= 2.
+      data: `[num >= 3, dim >= 2]`.
       step: spacing of the grid.
       margin: how far the grid reaches beyond the projected data.
+
+    Raises:
+      ValueError: if the shape is another, a number is not finite, or the grid has too many points.
     """
 
-    def __init__(self, data: np.ndarray, *, step: float = 0.1, margin: float = 3.0):
-        data = np.asarray(data, np.float64)
-        if data.ndim != 2 or data.shape[1] < 2 or len(data) < 3:
-            raise ValueError(f"data must be [num >= 3, dim >= 2]; got shape {data.shape}")
+    def __init__(self, data: ArrayLike, *, step: float = 0.1, margin: float = 3.0):
+        if np.ndim(data) != 2 or np.shape(data)[1] < 2 or len(data) < 3:
+            raise ValueError(f"data must be [num >= 3, dim >= 2]; got shape {np.shape(data)}")
+        data = inputs.numbers(data, "data", "[num, dim]")
         self.mean = data.mean(axis=0)
         self.components = np.linalg.svd(data - self.mean, full_matrices=False)[2][:2]
         self.projected_data = self.project(data)
@@ -41,43 +46,70 @@ class ProjectedDivergence:
             )
         axes = [np.arange(a, b, step) for a, b in zip(low, high, strict=True)]
         self.grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-        self.cell = step**2
-        self.data_density = kernel_density(self.projected_data, self.grid)
+        self.step, self.cell = step, step**2
+        self.data_density = kernel_density(self.projected_data, self.grid, min_bandwidth=step)
 
-    def project(self, samples: Any) -> np.ndarray:
+    def project(self, samples: ArrayLike) -> np.ndarray:
         """Principal coordinates `[num, 2]` of `[num, dim]`."""
-        return (np.asarray(samples, np.float64) - self.mean) @ self.components.T
+        samples = inputs.numbers(samples, "samples", "[num, dim]")
+        if samples.shape[1] != len(self.mean):
+            raise ValueError(f"samples must be [num, {len(self.mean)}] as the data; got shape {samples.shape}")
+        return (samples - self.mean) @ self.components.T
 
-    def __call__(self, samples: Any) -> float:
+    def __call__(self, samples: ArrayLike) -> float:
         """JS divergence in nats between the densities of the data and of `samples` `[num, dim]`, in the plane."""
         return self.of_projected(self.project(samples))
 
-    def of_projected(self, projected: Any) -> float:
+    def of_projected(self, projected: ArrayLike) -> float:
         """The same of samples that are projected already, `[num, 2]`.
 
-        Mass outside the grid counts for nothing, as in the released code: samples that leave the plane's window
-        altogether read as ln(2)/2, not as 0.
+        Samples that are all equal have a density of standard deviation `step` around their point; samples on a line
+        have that width across it. Both are near ln 2 from data that fill the plane. Mass outside the grid counts for
+        nothing, as in the released code: samples that leave the plane's window altogether read as ln(2)/2, not as 0.
+
+        Raises:
+          ValueError: if the shape is another or a number is not finite.
         """
-        p, q = self.data_density * self.cell, kernel_density(np.asarray(projected, np.float64), self.grid) * self.cell
+        projected = inputs.numbers(projected, "projected", "[num, 2]")
+        density = kernel_density(projected, self.grid, min_bandwidth=self.step)
+        p, q = self.data_density * self.cell, density * self.cell
         m = (p + q) / 2
         terms = [np.where(a > 0, a * np.log(np.maximum(a, 1e-300) / np.maximum(m, 1e-300)), 0).sum() for a in (p, q)]
         return float(sum(terms) / 2)
 
 
-def kernel_density(samples: np.ndarray, points: np.ndarray) -> np.ndarray:
+def kernel_density(samples: ArrayLike, points: ArrayLike, *, min_bandwidth: float = 0.0) -> np.ndarray:
     """Gaussian kernel density with Scott's bandwidth, equal to `scipy.stats.gaussian_kde` to float32 rounding.
 
     Args:
       samples: `[num, dim]`.
       points: `[num_points, dim]` where to evaluate.
+      min_bandwidth: least standard deviation of the kernel along each principal axis of the samples, in their units.
+        With 0, samples whose covariance is singular have no density.
+
+    Raises:
+      ValueError: if a shape is another, a number is not finite, or the bandwidth is 0 along an axis.
     """
+    samples, points = (
+        inputs.numbers(values, name, "[num, dim]") for values, name in ((samples, "samples"), (points, "points"))
+    )
     num, dim = samples.shape
-    covariance = np.atleast_2d(np.cov(samples.T)) * num ** (-2 / (dim + 4))
-    whiten = np.linalg.inv(np.linalg.cholesky(covariance))
+    if points.shape[1] != dim:
+        raise ValueError(f"points must be [num_points, {dim}] as the samples; got shape {points.shape}")
     center = samples.mean(axis=0)
-    log_normaliser = -0.5 * dim * np.log(2 * np.pi) + np.log(np.abs(np.linalg.det(whiten))) - np.log(num)
+    deviations = samples - center
+    covariance = deviations.T @ deviations / max(num - 1, 1) * num ** (-2 / (dim + 4))
+    variances, axes = np.linalg.eigh(covariance)
+    if min_bandwidth == 0 and variances[0] <= 1e-12 * variances[-1]:
+        raise ValueError(
+            f"samples must spread in all {dim} dimensions, or min_bandwidth be positive; "
+            f"got {num} samples whose covariance is singular"
+        )
+    bandwidths = np.sqrt(np.maximum(variances, min_bandwidth**2))
+    whiten = axes / bandwidths
+    log_normaliser = -0.5 * dim * np.log(2 * np.pi) - np.log(bandwidths).sum() - np.log(num)
     sums = _kernel_sums(
-        jnp.asarray((points - center) @ whiten.T, jnp.float32), jnp.asarray((samples - center) @ whiten.T, jnp.float32)
+        jnp.asarray((points - center) @ whiten, jnp.float32), jnp.asarray(deviations @ whiten, jnp.float32)
     )
     return np.exp(log_normaliser) * np.asarray(sums, np.float64)
 

@@ -3,14 +3,16 @@
     global accuracy = sum_k n_kk / sum n,   class average = mean_k n_kk / sum_j n_kj,
     mean IoU = mean_k n_kk / (sum_j n_kj + sum_j n_jk - n_kk),          n_kj pixels of label k labelled j
 
-over the whole set, as in Badrinarayanan, Kendall & Cipolla, "SegNet", PAMI 2017; classes that do not occur do not
-count.
+over the whole set, as in Badrinarayanan, Kendall & Cipolla, "SegNet", PAMI 2017. Averages are over the classes that
+occur. Void pixels are not counted: name their label.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from bayesjax import checks
+from bayesjax.evaluation import inputs
 from bayesjax.types import ArrayLike
 
 
@@ -28,29 +30,41 @@ class Accuracy(NamedTuple):
     mean_iou: float
 
 
-def confusion(predicted: ArrayLike, labels: ArrayLike, num_classes: int) -> np.ndarray:
-    """Pixels by label and prediction, `[num_classes, num_classes]`; labels from `num_classes` on count for nothing.
+def confusion(predicted: ArrayLike, labels: ArrayLike, num_classes: int, *, void: int | None = None) -> np.ndarray:
+    """Numbers of pixels by label and prediction, `[num_classes, num_classes]`.
 
     Args:
-      predicted: integers in 0 .. num_classes - 1, of any shape.
-      labels: integers, of the same shape.
-      num_classes: classes that count.
+      predicted: integers in 0 .. num_classes - 1, of any shape; void pixels have one, too.
+      labels: integers of the same shape, in 0 .. num_classes - 1 or `void`.
+      num_classes: number of classes.
+      void: the label of pixels that are not counted, such as -1, 255 or num_classes; None if there is none.
 
     Raises:
-      ValueError: if the shapes differ or a prediction is no class.
+      ValueError: if the shapes differ, a prediction is no class, or a label is neither a class nor void.
     """
-    predicted, labels = np.asarray(predicted), np.asarray(labels)
-    if predicted.shape != labels.shape:
-        raise ValueError(f"predicted and labels must have one shape; got {predicted.shape} and {labels.shape}")
-    if predicted.size and not 0 <= predicted.min() <= predicted.max() < num_classes:
-        raise ValueError(f"predicted must lie in 0 .. {num_classes - 1}; got {predicted.min()} .. {predicted.max()}")
-    counted = labels < num_classes
-    pairs = labels[counted].astype(np.int64) * num_classes + predicted[counted]
+    checks.count(num_classes=num_classes)
+    if void is not None and 0 <= void < num_classes:
+        raise ValueError(f"void must not be a class, 0 .. {num_classes - 1}; got {void}")
+    predicted = inputs.label_map(predicted, "predicted", num_classes)
+    labels = inputs.label_map(labels, "labels", num_classes, void)
+    inputs.same_shape(predicted=predicted, labels=labels)
+    counted = labels != void if void is not None else np.ones(labels.shape, bool)
+    pairs = labels[counted] * num_classes + predicted[counted]
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def accuracy(counts: np.ndarray) -> Accuracy:
-    """Of `confusion`, or of a sum of several."""
+    """The three fractions of counts `[num_classes, num_classes]`, from `confusion` or a sum of several.
+
+    Raises:
+      ValueError: if the counts are not square, one is negative, or all are 0.
+    """
+    counts = inputs.numbers(counts, "counts", "[num_classes, num_classes]")
+    if counts.shape[0] != counts.shape[1] or (counts < 0).any() or not counts.any():
+        raise ValueError(
+            f"counts must be [num_classes, num_classes], non-negative and not all 0; got shape {counts.shape} and "
+            f"values {counts.min():g} .. {counts.max():g}"
+        )
     right, of_label, of_prediction = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     there = of_label > 0
     union = of_label + of_prediction - right
@@ -62,8 +76,14 @@ def accuracy(counts: np.ndarray) -> Accuracy:
 
 
 def boundaries(labels: ArrayLike) -> np.ndarray:
-    """Where a pixel has another label than one of its four neighbours; `[..., height, width]` booleans."""
+    """Where a pixel has another label than one of its four neighbours; `[..., height, width]` integers to booleans.
+
+    Raises:
+      ValueError: if the labels have fewer than two axes or are not integers.
+    """
     labels = np.asarray(labels)
+    if labels.ndim < 2 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers [..., height, width]; got {labels.dtype} of shape {labels.shape}")
     found = np.zeros(labels.shape, bool)
     down, right = labels[..., 1:, :] != labels[..., :-1, :], labels[..., 1:] != labels[..., :-1]
     found[..., 1:, :] |= down

@@ -5,8 +5,9 @@
     regression        Var y      = E_s sigma_s^2 + Var_s f_s
 
 on predictions `[num_draws, num, ...]` of any posterior's draws (`predictive.predict`); the first part is aleatoric, the
-second epistemic, which vanishes as data come in. And what uncertainty is for: to rank errors (`auroc`), to abstain
-(`selective_risk`). Float64 numpy throughout; entropies are in nats.
+second epistemic, which vanishes as data come in. Two measures of what uncertainty is for: to rank errors (`auroc`), to
+abstain (`selective_risk`). Float64 NumPy throughout; entropies are in nats. Rows that are no distributions, NaN and
+shapes that differ from the documented ones are refused with ValueError.
 
 Sources: Depeweg et al., "Decomposition of uncertainty in Bayesian deep learning", ICML 2018; Kwon et al., "Uncertainty
 quantification using Bayesian neural networks in classification", 2020; Kendall & Gal, NeurIPS 2017, equation 9.
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
+from bayesjax.evaluation import inputs
 from bayesjax.evaluation.predictive import Estimate
 from bayesjax.types import ArrayLike
 
@@ -41,17 +43,17 @@ class Split(NamedTuple):
 
 def entropy(probabilities: ArrayLike) -> np.ndarray:
     """-sum_k p_k log p_k in nats, `[..., num_classes]` to `[...]`; a class of probability 0 adds 0."""
-    return special.entr(np.asarray(probabilities, np.float64)).sum(axis=-1)
+    return _entropy(inputs.probabilities(probabilities, axes="[..., num_classes]"))
 
 
 def predictive_entropy(probabilities: ArrayLike) -> np.ndarray:
     """Entropy of the averaged prediction, `[num_draws, ..., num_classes]` to `[...]`: all uncertainty."""
-    return entropy(np.asarray(probabilities, np.float64).mean(axis=0))
+    return _entropy(_of_draws(probabilities).mean(axis=0))
 
 
 def expected_entropy(probabilities: ArrayLike) -> np.ndarray:
     """Average entropy of the draws' predictions, as `predictive_entropy`: the aleatoric part."""
-    return entropy(probabilities).mean(axis=0)
+    return _entropy(_of_draws(probabilities)).mean(axis=0)
 
 
 def mutual_information(probabilities: ArrayLike) -> np.ndarray:
@@ -59,7 +61,7 @@ def mutual_information(probabilities: ArrayLike) -> np.ndarray:
 
     Computed as the mean divergence of the draws from their average, which cannot be negative.
     """
-    values = np.asarray(probabilities, np.float64)
+    values = _of_draws(probabilities)
     return special.rel_entr(values, values.mean(axis=0)).sum(axis=-1).mean(axis=0)
 
 
@@ -72,61 +74,70 @@ def split_of_classes(probabilities: ArrayLike) -> Split:
     Returns:
       Parts `[..., num_classes]`; summed over the classes they are the split of the covariance's trace.
     """
-    values = np.asarray(probabilities, np.float64)
+    values = _of_draws(probabilities)
     return Split((values * (1 - values)).mean(axis=0), values.var(axis=0))
 
 
-def split_of_gaussians(means: ArrayLike, variances: ArrayLike) -> Split:
+def split_of_gaussians(means: ArrayLike, variances: ArrayLike | float) -> Split:
     """The variance of a Gaussian prediction.
 
     Args:
       means: `[num_draws, ...]`.
-      variances: of the noise, broadcastable to the means.
+      variances: of the noise; a number, or `[num_draws, ...]`, where an axis may have length 1.
 
     Returns:
       Parts `[...]`.
+
+    Raises:
+      ValueError: if a shape is another, a number is not finite, or a variance is negative.
     """
-    means, variances = np.broadcast_arrays(np.asarray(means, np.float64), np.asarray(variances, np.float64))
+    means = inputs.numbers(means, "means", "[num_draws, ...]")
+    variances = inputs.spread_over(variances, "variances", means, "[num_draws, ...]")
+    if (variances < 0).any():
+        raise ValueError(f"variances must not be negative; the least is {variances.min()}")
     return Split(variances.mean(axis=0), means.var(axis=0))
 
 
-def mixture_log_density(targets: ArrayLike, means: ArrayLike, scales: ArrayLike) -> np.ndarray:
+def mixture_log_density(targets: ArrayLike, means: ArrayLike, scales: ArrayLike | float) -> np.ndarray:
     """The log density log 1/S sum_s N(y; mean_s, scale_s^2), of targets under a posterior's draws.
 
     Args:
       targets: `[num]`.
       means: `[num_draws, num]`.
-      scales: standard deviations of the noise, broadcastable to the means.
+      scales: standard deviations of the noise; a number, or `[num_draws, num]`, where an axis may have length 1.
 
     Returns:
       `[num]`, nats.
 
     Raises:
-      ValueError: if targets and means do not fit, or a scale is not positive.
+      ValueError: if a shape is another, a number is not finite, or a scale is not positive.
     """
-    means, scales, targets = _gaussians(means, scales, targets)
+    means, scales = _gaussians(means, scales)
+    targets = inputs.numbers(targets, "targets", "[num]")
+    if targets.shape != means.shape[1:]:
+        raise ValueError(f"means must be [num_draws, num] and targets [num]; got {means.shape} and {targets.shape}")
     exponents = -0.5 * ((targets - means) / scales) ** 2 - np.log(scales)
     return special.logsumexp(exponents, axis=0) - np.log(len(means)) - 0.5 * np.log(2 * np.pi)
 
 
-def mixture_quantiles(levels: Sequence[float], means: ArrayLike, scales: ArrayLike) -> np.ndarray:
+def mixture_quantiles(levels: Sequence[float], means: ArrayLike, scales: ArrayLike | float) -> np.ndarray:
     """Quantiles of 1/S sum_s N(mean_s, scale_s^2), by bisection of its distribution function.
 
     Args:
       levels: in (0, 1), e.g. (0.25, 0.5, 0.75).
       means: `[num_draws, num]`.
-      scales: standard deviations of the noise, broadcastable to the means.
+      scales: standard deviations of the noise; a number, or `[num_draws, num]`, where an axis may have length 1.
 
     Returns:
       `[len(levels), num]`, to 1e-12 of the spread.
 
     Raises:
-      ValueError: if a level is not in (0, 1) or a scale is not positive.
+      ValueError: if a shape is another, a number is not finite, a level is not in (0, 1), or a scale is not positive.
     """
-    wanted = np.asarray(levels, np.float64)[:, None]
+    wanted = inputs.numbers(levels, "levels", "[num_levels]")[:, None]
     if not ((wanted > 0) & (wanted < 1)).all():
         raise ValueError(f"levels must lie in (0, 1); got {tuple(levels)}")
-    means, scales, _ = _gaussians(means, scales)
+    means, scales = _gaussians(means, scales)
     # Each component has its quantile between these, and so has the mixture.
     each = means + scales * special.ndtri(wanted)[:, None]
     low, high = each.min(axis=1), each.max(axis=1)
@@ -143,20 +154,17 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> Estimate:
     For out-of-distribution detection, `positive` marks what is outside; for finding errors, what is wrong.
 
     Args:
-      scores: `[num]`, e.g. entropies.
+      scores: `[num]`, e.g. entropies; they may be infinite.
       positive: booleans `[num]`.
 
     Raises:
-      ValueError: if the shapes differ, a score is NaN, or all or none are positive.
+      ValueError: if a shape is another, a score is NaN, or all or none are positive.
     """
-    scores, positive = np.asarray(scores, np.float64), np.asarray(positive, bool)
-    if scores.shape != positive.shape or scores.ndim != 1:
-        raise ValueError(f"scores and positive must be [num] both; got {scores.shape} and {positive.shape}")
-    if np.isnan(scores).any() or positive.all() or not positive.any():
-        raise ValueError(
-            f"scores must not be NaN, and some but not all positive; got {np.isnan(scores).sum()} NaN and "
-            f"{positive.sum()} of {len(positive)} positive"
-        )
+    scores = inputs.numbers(scores, "scores", "[num]", allow_infinite=True)
+    positive = inputs.booleans(positive, "positive")
+    inputs.same_shape(scores=scores, positive=positive)
+    if positive.all() or not positive.any():
+        raise ValueError(f"positive must hold for some but not all; got {positive.sum()} of {len(positive)}")
     ranks = stats.rankdata(scores)
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
     above = (ranks[positive] - stats.rankdata(scores[positive])) / num_negative  # of negatives, by each positive
@@ -170,30 +178,36 @@ def selective_risk(losses: ArrayLike, uncertainty: ArrayLike) -> tuple[np.ndarra
 
     Args:
       losses: `[num]`, e.g. 1 where the prediction is wrong.
-      uncertainty: `[num]`; ties are kept or refused together, by their average.
+      uncertainty: `[num]`; it may be infinite. Ties are kept or refused together, by their average.
 
     Returns:
       Coverage `[num]`, 1/num to 1, and the mean loss of that part; its mean over coverages is "AURC".
 
     Raises:
-      ValueError: if the shapes differ.
+      ValueError: if a shape is another or a number is NaN.
     """
-    losses, uncertainty = np.asarray(losses, np.float64), np.asarray(uncertainty, np.float64)
-    if losses.shape != uncertainty.shape or losses.ndim != 1:
-        raise ValueError(f"losses and uncertainty must be [num] both; got {losses.shape} and {uncertainty.shape}")
+    losses, uncertainty = (
+        inputs.numbers(values, name, "[num]", allow_infinite=True)
+        for values, name in ((losses, "losses"), (uncertainty, "uncertainty"))
+    )
+    inputs.same_shape(losses=losses, uncertainty=uncertainty)
     _, group, sizes = np.unique(uncertainty, return_inverse=True, return_counts=True)
     expected = (np.bincount(group, losses) / sizes)[np.sort(group)]
     kept = np.arange(1, len(losses) + 1)
     return kept / len(losses), np.cumsum(expected) / kept
 
 
-def _gaussians(
-    means: ArrayLike, scales: ArrayLike, targets: ArrayLike | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    means, scales = np.broadcast_arrays(np.asarray(means, np.float64), np.asarray(scales, np.float64))
-    wanted = means[0] if targets is None else np.asarray(targets, np.float64)
-    if means.ndim != 2 or wanted.shape != means.shape[1:]:
-        raise ValueError(f"means must be [num_draws, num] and targets [num]; got {means.shape} and {wanted.shape}")
+def _of_draws(probabilities: ArrayLike) -> np.ndarray:
+    return inputs.probabilities(probabilities, axes="[num_draws, ..., num_classes]")
+
+
+def _entropy(probabilities: np.ndarray) -> np.ndarray:
+    return special.entr(probabilities).sum(axis=-1)
+
+
+def _gaussians(means: ArrayLike, scales: ArrayLike | float) -> tuple[np.ndarray, np.ndarray]:
+    means = inputs.numbers(means, "means", "[num_draws, num]")
+    scales = inputs.spread_over(scales, "scales", means, "[num_draws, num]")
     if not (scales > 0).all():
         raise ValueError(f"scales must be positive; the least is {scales.min()}")
-    return means, scales, wanted
+    return means, scales

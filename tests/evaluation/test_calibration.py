@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import pytest
 
 from bayesjax.evaluation import calibration
 
@@ -67,18 +66,3 @@ def test_coverage():
     found = calibration.coverage([0, 1, 2, 3], [0, 0, 0, 0], [1, 1, 1, 1])
     assert found.value == 0.5
     assert found.stderr == 0.25
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: calibration.reliability([[0.5, 0.5]], np.array([2])), r"labels must be integers in 0 \.\. 1; got 2"),
-        (lambda: calibration.reliability([[0.5, 0.5]], np.array([0, 1])), r"labels \[num\]"),
-        (lambda: calibration.reliability([[2.0, -1.0]], np.array([0])), "non-negative and sum to 1"),
-        (lambda: calibration.reliability([[0.5, 0.5]], np.array([0]), num_bins=0), "num_bins must be at least 1"),
-        (lambda: calibration.coverage([0.0], [0.0, 1.0], [1.0]), "must have one shape"),
-    ],
-)
-def test_wrong_arguments_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

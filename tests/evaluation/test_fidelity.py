@@ -119,7 +119,7 @@ def test_neighbours_far_from_the_origin():
         (lambda x: fidelity.frechet_distance(x, np.nan * x), "features of fakes are not all finite"),
         (lambda x: fidelity.frechet_distance(x[:1], x), "num >= 2"),
         (lambda x: fidelity.kernel_distance(x, x, num_subsets=1), "must be at least 2; got 1 and 1000"),
-        (fidelity.inception_score, "rows that sum to 1"),
+        (fidelity.inception_score, "non-negative and sum to 1"),
         (lambda x: fidelity.inception_score(np.eye(3)), "num_splits must lie in 1 .. 3; got 10"),
         (lambda x: fidelity.reach(x, x, num_neighbours=6), "num_neighbours must lie in 1 .. 5; got 6"),
         (lambda x: fidelity.modes(x, x[:, :1], 1.0), "samples and centres must be"),

@@ -109,8 +109,54 @@ def test_known_divergence():
     assert estimate == pytest.approx(exact, rel=0.1)
 
 
+@pytest.mark.parametrize("is_line", [False, True])
+@pytest.mark.parametrize("num", [1, 2, 300])
+def test_collapsed_samples(plane, is_line, num):
+    """All equal to a point of the data, or on a line through them: far from the data, at most ln 2, and the numerical
+    integral against the Gaussian (or the row of them) of the grid's step."""
+    points = np.repeat(DATA[:1], num, axis=0) + (is_line * np.linspace(-2, 2, num)[:, None] * plane.components[0])
+    value = plane(points)
+    assert 0.3 < value <= math.log(2) + 1e-6
+    projected = plane.project(points)
+    along = projected.std(axis=0, ddof=1) * num ** (-1 / 6) if num > 1 else np.zeros(2)
+    width = np.maximum(along, plane.step)
+    each = [stats.norm.pdf(plane.grid, centre, width).prod(axis=1) for centre in projected]
+    p, q = plane.data_density * plane.cell, np.mean(each, axis=0) * plane.cell
+    m = (p + q) / 2
+    expected = (stats.entropy(p, m) * p.sum() + stats.entropy(q, m) * q.sum()) / 2
+    assert value == pytest.approx(expected, abs=2e-3)
+    assert plane(points + 1e3) == pytest.approx(math.log(2) / 2, abs=5e-3)
+
+
+def test_less_and_less_spread_is_continuous(plane):
+    """Shrinking half of the data to a point moves it away without a jump, and never beyond ln 2."""
+    values = [plane(DATA[:1] + share * (DATA[:150] - DATA[:1])) for share in (1, 0.3, 0.1, 0.01, 1e-9, 0)]
+    assert (np.diff(values) > -1e-6).all() and values[-1] < math.log(2)
+    assert values[-1] == pytest.approx(values[-2], abs=1e-6)
+    flat = evaluation.ProjectedDivergence(DATA * [1, 0, 0, 0, 0], step=0.3)  # of data on a line, too
+    assert flat(DATA * [1, 0, 0, 0, 0]) == pytest.approx(0, abs=1e-7) and flat(DATA) > 0.01
+
+
 @pytest.mark.parametrize("shape", [(10, 1), (2, 5), (10,)])
 def test_data_of_the_wrong_shape(shape):
     """Fewer than three points or two dimensions make no plane."""
     with pytest.raises(ValueError, match=r"data must be \[num >= 3, dim >= 2\]"):
         evaluation.ProjectedDivergence(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda plane: plane(DATA[:, :4]), r"samples must be \[num, 5\] as the data; got shape \(300, 4\)"),
+        (lambda plane: plane(DATA * np.nan), "samples must be finite; got 1500 of 1500"),
+        (lambda plane: plane.of_projected(DATA[0, :2]), r"projected must be \[num, 2\]"),
+        (lambda plane: evaluation.ProjectedDivergence(DATA / 0), "data must be finite"),
+        (lambda plane: evaluation.kernel_density(np.ones((5, 2)), plane.grid), "spread in all 2 dimensions"),
+        (lambda plane: evaluation.kernel_density(np.ones((1, 2)), plane.grid), "or min_bandwidth be positive; got 1"),
+        (lambda plane: evaluation.kernel_density(DATA, plane.grid), r"points must be \[num_points, 5\]"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_bad_input(plane, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(plane)

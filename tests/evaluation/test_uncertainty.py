@@ -1,7 +1,6 @@
 """Uncertainty: identities that hold exactly, values by hand, quantiles and ranks against SciPy and scikit-learn."""
 
 import numpy as np
-import pytest
 from scipy import stats
 from sklearn import metrics
 
@@ -71,19 +70,3 @@ def test_selective_risk():
     np.testing.assert_allclose(coverage, [0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(risk, [0, 0, 1 / 3, 0.5])
     np.testing.assert_allclose(uncertainty.selective_risk([0, 1, 0, 1], [5] * 4)[1], 0.5)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: uncertainty.auroc([1.0, 2.0], [True, True]), "some but not all positive; got 0 NaN and 2 of 2"),
-        (lambda: uncertainty.auroc([1.0, 2.0], [True]), r"must be \[num\] both"),
-        (lambda: uncertainty.mixture_quantiles([1.0], [[0.0]], 1.0), r"levels must lie in \(0, 1\)"),
-        (lambda: uncertainty.mixture_log_density([0.0], [[0.0]], 0.0), "scales must be positive"),
-        (lambda: uncertainty.mixture_log_density([0.0, 1.0], [[0.0]], 1.0), r"targets \[num\]"),
-        (lambda: uncertainty.selective_risk([0.0], [0.0, 1.0]), r"must be \[num\] both"),
-    ],
-)
-def test_wrong_arguments_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

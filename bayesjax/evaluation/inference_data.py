@@ -1,0 +1,71 @@
+"""Draws and diagnostics for ArviZ, whose plots, summaries and files then serve any kernel.
+
+    data = to_inference_data(chains_first(trace.draws), chains_first(trace.info))
+    data.to_netcdf("posterior.nc")
+
+A leaf is named by its path, joined by dots, "Dense_0.kernel": netCDF allows no slash in a name. Read `diagnostics.py`
+for the same numbers without ArviZ.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from bayesjax import tree
+from bayesjax.types import PyTree
+
+ARVIZ_NAMES = {
+    "acceptance_probability": "acceptance_rate",
+    "is_divergent": "diverging",
+    "logdensity": "lp",
+    "num_integration_steps": "n_steps",
+    "num_doublings": "tree_depth",
+}
+"""ArviZ's names of those fields of a kernel's info that have another name there."""
+
+
+def to_inference_data(draws: PyTree, info: Any = None) -> Any:
+    """Draws and diagnostics as ArviZ's `InferenceData`, with the groups `posterior` and `sample_stats`.
+
+    Args:
+      draws: leaves `[num_chains, num_draws, ...]` (`chains_first`); a leaf is named by its path, "Dense_0.kernel", and
+        "x" if it stands alone. Types that netCDF has not, such as bfloat16, become float32.
+      info: the info of a kernel (or of `kernels.adapt` around it) at the same draws, leaves `[num_chains, num_draws]`;
+        fields that ArviZ knows get its names (`is_divergent` is "diverging"), the others keep theirs, and what is not
+        one number a draw is left out where others are.
+
+    Raises:
+      ImportError: if ArviZ is not installed (`pip install 'bayesjax[arviz]'`).
+      ValueError: if the leaves do not agree in chains and draws, no leaf of the info has those of the draws, or two
+        names are equal or reserved ("chain", "draw").
+    """
+    import arviz
+
+    named = _by_name(draws, "draws")
+    shapes = {leaf.shape[:2] for leaf in named.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+        raise ValueError(f"draws must have leaves [num_chains, num_draws, ...]; got leading axes {sorted(shapes)}")
+    fields, stats = _by_name(info, "info"), {}
+    for name, leaf in fields.items():
+        if leaf.shape in shapes:
+            name = name.removeprefix("inner.")
+            known = ARVIZ_NAMES.get(name, name)
+            stats[known] = leaf > 0 if known == "diverging" else leaf
+    if fields and not stats:
+        raise ValueError(
+            f"info must have leaves [num_chains, num_draws] as the draws, {next(iter(shapes))}; "
+            f"got {', '.join(f'{name} {leaf.shape}' for name, leaf in fields.items())}"
+        )
+    return arviz.from_dict(posterior=named, sample_stats=stats or None)
+
+
+def _by_name(leaves: PyTree, argument: str) -> dict[str, np.ndarray]:
+    """The leaves by names that netCDF allows."""
+    named = {}
+    for path, leaf in tree.by_path(leaves).items():
+        name = path.replace("/", ".") or "x"
+        if name in named or name in ("chain", "draw"):
+            raise ValueError(f"{argument} must have leaves of distinct names other than chain and draw; got {name}")
+        array = np.asarray(leaf)
+        named[name] = array if array.dtype.kind in "biuf" else array.astype(np.float32)
+    return named
