@@ -273,8 +273,8 @@ def _mean_product(a: PyTree, b: PyTree) -> ArrayLike:
         )
     dim = sum(math.prod(shape[2:]) for shape in shapes[0])
     pairs = ((_double(x)[0], _double(y)[0]) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-    products: Any = [(x * y).sum(axis=tuple(range(2, x.ndim))) for x, y in pairs]
-    return sum(products) / dim
+    total: Any = sum((x * y).sum(axis=tuple(range(2, x.ndim))) for x, y in pairs)
+    return total / dim
 
 
 def _even(chains: Array) -> Array:
