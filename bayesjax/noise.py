@@ -25,9 +25,9 @@ NormalLaw = Literal["normal", "sixteen_bit"]
 _LOG = (0.99999992, -0.50000344, 0.33335608, -0.2497156, 0.19884236, -0.17212428, 0.16338144, -0.10378708)
 _SINE = (1.57079632, -0.645963761, 0.0796899272, -0.00467415799, 0.00015167875)
 _COSINE = (0.999999954, -1.23369822, 0.253650747, -0.0208106309, 0.000858192137)
-# Odd coefficients of x and y mod 2^32 in the two angles of `normal`. Of 400 random choices the best in the spectral test
-# (Knuth, "The art of computer programming", 3.3.4) of the points (x, y, first angle, second angle), nu_4 = 65000, and of
-# any three of their coordinates, nu_3 >= 2.2e6.
+# Odd coefficients of x and y mod 2^32 in the two angles of `normal`: of 400 random choices the best in the spectral
+# test (Knuth, "The art of computer programming", 3.3.4) of the points (x, y, first angle, second angle), nu_4 = 65000,
+# and of any three of their coordinates, nu_3 >= 2.2e6.
 _ANGLES = ((0x07D11B6B, 0xDA0DBC79), (0xE63EA3D7, 0xDE518343))
 
 # Coefficients of s, s^3, ..., s^9, solved for the moments of all 2^16 values and, those met, for the least distance
@@ -51,10 +51,9 @@ def normal(rng_key: PRNGKey, size: int) -> Array:
 
     Two independent words x and y of 32 bits give four numbers. The radii are those of u = x and u = y, in units of
     2^32; the angles are the sums A x + B y and C x + D y mod 2^32, with odd coefficients. A radius and its angle are
-    then independent, and uniform over 2^32 values each, so that each number is of N(0, 1) to float32's resolution.
-    Four numbers of one pair of words lie on a lattice of 2^64 points without coarse structure; any two of the four
-    are independent to the same resolution. Source: Box & Muller, "A note on the generation of random normal
-    deviates", 1958.
+    then independent, and uniform over 2^32 values each, so that z is of N(0, I) to float32's resolution. The four
+    numbers of two words are a lattice rule of 2^64 points for the normal law in four dimensions. Source: Box & Muller,
+    "A note on the generation of random normal deviates", 1958.
     """
     x, y = _words_in_memory(_random_words(rng_key, size, 4))
     radius = jnp.concatenate([_radius(x), _radius(y)])
