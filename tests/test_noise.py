@@ -243,7 +243,8 @@ def test_normal_distribution_at_ten_million(seed):
 def test_tails_and_joint_moments_at_a_hundred_million(law):
     """P(|z| > 3.5, 4, 4.5), P(|z| < 0.05), E z, E z^2 and the moments of any two of four: within 4 standard errors.
 
-    False alarms: 24 comparisons at 6.3e-5, 0.15 %. Power: the 16-bit law fails in every probability.
+    False alarms: 24 comparisons at 6.3e-5, 0.15 %. Power: the 16-bit law fails in all probabilities but one
+    (P(|z| > 4), 3.6 standard errors).
     """
     size, num = 2**22, 25
 
@@ -253,9 +254,10 @@ def test_tails_and_joint_moments_at_a_hundred_million(law):
         counts = [jnp.sum(jnp.abs(z) > at) for at in (3.5, 4.0, 4.5)] + [jnp.sum(jnp.abs(z) < 0.05)]
         parts = z.reshape(4, -1)
         pairs = [(parts[i], parts[j]) for i in range(4) for j in range(i)]
-        means = [jnp.mean(z), jnp.mean(z**2 - 1) / math.sqrt(2)]
-        means += [2 * jnp.mean(a * b) for a, b in pairs] + [jnp.mean((a**2 - 1) * (b**2 - 1)) for a, b in pairs]
-        means += [math.sqrt(2) * jnp.mean((a**2 - 1) * b) for a, b in pairs]
+        means = [jnp.mean(z), jnp.mean(z**2 - 1) / math.sqrt(2)]  # each of standard deviation size^-1/2
+        means += [jnp.mean(a * b) / 2 for a, b in pairs]
+        means += [jnp.mean((a**2 - 1) * (b**2 - 1)) / 4 for a, b in pairs]
+        means += [jnp.mean((a**2 - 1) * b) / math.sqrt(8) for a, b in pairs]
         return jnp.stack(counts), jnp.stack(means)
 
     drawn = [sums(jax.random.fold_in(jax.random.key(1), i)) for i in range(num)]
@@ -265,7 +267,7 @@ def test_tails_and_joint_moments_at_a_hundred_million(law):
     )
     of_counts = (counts - size * num * probability) / np.sqrt(size * num * probability * (1 - probability))
     if law is noise.sixteen_bit_normal:
-        assert (np.abs(of_counts) > 4).all()
+        assert (np.abs(of_counts) > 4).sum() == 3
         return
     assert (np.abs(of_counts) < 4).all(), of_counts
     assert (np.abs(means) * np.sqrt(size / num) < 4).all(), means
