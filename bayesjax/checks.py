@@ -4,6 +4,7 @@ Each check raises ValueError, in one line, for the first argument that is wrong 
 be, and what came.
 """
 
+import inspect
 import numbers
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from bayesjax.types import Array
+from bayesjax.types import Array, PyTree
 
 
 def non_negative(**arguments: float | Array) -> None:
@@ -78,6 +79,40 @@ def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
             f"{name} returned the same batch at every step: it is called once, while the run is traced. Pass the "
             "arrays themselves for a full batch, or compute the batch from the step, as data.Minibatches does"
         )
+
+
+def number(**arguments: float | Array) -> None:
+    """Raises ValueError naming the first argument that is an array with axes, traced or not.
+
+    A hyper-parameter with axes would broadcast a position into another shape.
+    """
+    for name, value in arguments.items():
+        if jnp.shape(value) != ():
+            raise ValueError(f"{name} must be a number; got an array of shape {jnp.shape(value)}")
+
+
+def floating(tree: PyTree, name: str) -> None:
+    """Raises ValueError unless every leaf is a real floating-point array; the message has the path and the type."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            at = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(f"{name} must hold floating-point arrays; got {dtype}{at and f' at {at}'}")
+
+
+def density(function: Callable[..., Any], name: str) -> None:
+    """Raises ValueError if the signature does not admit a call with `(params, rng_key, batch)`."""
+    if not callable(function):
+        raise ValueError(f"{name} must be a function (params, rng_key, batch); got {type(function).__name__}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError:
+        parameters = ", ".join(signature.parameters)
+        raise ValueError(f"{name} must take (params, rng_key, batch); got ({parameters})") from None
 
 
 def known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Array) -> None:

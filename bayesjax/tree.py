@@ -30,6 +30,11 @@ def dot(a: PyTree, b: PyTree) -> Array:
     return total(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
 
 
+def float_type(tree: PyTree) -> jnp.dtype:
+    """The type in which scalars of a tree are computed: that of its widest leaf, and at least float32."""
+    return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
+
+
 def norm(tree: PyTree) -> Array:
     """Euclidean norm over all elements of all leaves."""
     return jnp.sqrt(dot(tree, tree))
@@ -49,6 +54,27 @@ def all_finite(tree: PyTree) -> Array:
     """True where no element of any floating-point leaf is NaN or infinite."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves] or [True]))
+
+
+def fingerprint(tree: PyTree) -> Array:
+    """A uint32 hash of the bits of all elements: trees that differ in one element always differ in it.
+
+    Others have the same one by chance, with probability 2^-32. Sums of integers are exact in any order, so it is the
+    same on every device and under `vmap`. Each word is hashed with its place by the finaliser of MurmurHash3 (Appleby,
+    2011), a bijection of words.
+    """
+    total, start = jnp.zeros((), jnp.uint32), 0
+    for leaf in jax.tree.leaves(tree):
+        leaf = jnp.asarray(leaf)
+        unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)  # of float64, two words
+        words = jax.lax.bitcast_convert_type(leaf, unsigned).reshape(-1).astype(jnp.uint32)
+        places = jax.lax.iota(jnp.uint32, words.size) + jnp.uint32(start)
+        mixed = words ^ (places * jnp.uint32(0x9E3779B9))
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            mixed = (mixed ^ (mixed >> shift)) * jnp.uint32(factor)
+        total += jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
+        start += words.size
+    return total
 
 
 def stack(trees: Sequence[PyTree]) -> PyTree:

@@ -35,7 +35,9 @@ Schedule = Callable[[Array], Array | float]
 class Density(Protocol):
     """A loss or a log density; `aux` (any pytree of arrays) may accompany the scalar.
 
-    Where a kernel evaluates it, an array in place of the scalar stands for its sum.
+    The value is a scalar: kernels refuse an array. Only `kernels.hmc` and `kernels.nuts` also accept the terms of a
+    log density, an array `[num_terms]` whose sum it is, such as the `[1 + n]` terms of
+    `posteriors.log_posterior(as_terms=True)`.
     """
 
     def __call__(self, params: Params, rng_key: PRNGKey, batch: PyTree, /) -> Array | tuple[Array, PyTree]:

@@ -166,3 +166,26 @@ def test_stacking_nothing_is_an_error():
     """An empty list has no structure to stack."""
     with pytest.raises(ValueError, match="trees is empty"):
         tree.stack([])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_a_fingerprint_tells_trees_apart(dtype):
+    """Other bits of any element, another order of elements or leaves: another fingerprint; the same tree, the same.
+
+    Elements that are swapped have many trailing zero bits, which a weighted sum would lose at some distances.
+    """
+    with jax.enable_x64(dtype == "float64"):
+        base = {"a": jnp.arange(600, dtype=dtype).reshape(2, 300), "b": jnp.ones((), dtype)}
+        order = np.r_[256, 1:256, 0, 257:600]
+        others = [
+            {**base, "a": base["a"].at[1, 7].multiply(2)},
+            {**base, "a": base["a"].at[0, 0].set(-0.0)},
+            {**base, "a": base["a"].reshape(-1)[order].reshape(2, 300)},
+            {"a": base["a"].at[0, 3].set(1), "b": base["a"][0, 3]},
+            {**base, "b": -base["b"]},
+        ]
+        prints = [int(tree.fingerprint(each)) for each in (base, *others)]
+        assert len(set(prints)) == len(prints)
+        assert int(jax.jit(tree.fingerprint)(base)) == prints[0]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), base, *others)
+        assert jax.vmap(tree.fingerprint)(stacked).tolist() == prints

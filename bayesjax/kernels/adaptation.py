@@ -125,9 +125,9 @@ def adapt(
     """
     if num_steps < 20:
         raise ValueError(f"num_steps must be at least 20; got {num_steps}")
-    if not 0 < target_acceptance < 1:
-        raise ValueError(f"target_acceptance must lie in (0, 1); got {target_acceptance}")
+    checks.known("in (0, 1)", lambda target: (target > 0) & (target < 1), target_acceptance=target_acceptance)
     checks.positive(step_size=step_size)
+    checks.number(target_acceptance=target_acceptance, step_size=step_size)
     check(inverse_mass_matrix)
     if mass not in ("diagonal", "dense", "fixed"):
         raise ValueError(f"mass must be diagonal, dense or fixed; got {mass}")
@@ -136,6 +136,7 @@ def adapt(
         in_window, ends_window = jnp.zeros_like(in_window), jnp.zeros_like(ends_window)
 
     def init(position: Params, rng_key: PRNGKey) -> AdaptState:
+        checks.floating(position, "position")
         inverse = as_vector_or_matrix(inverse_mass_matrix, position).astype(jnp.result_type(float))
         if mass == "diagonal" and inverse.ndim == 2:
             raise ValueError('inverse_mass_matrix must be a diagonal where mass is "diagonal"; got a matrix')

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bayesjax import checks
 from bayesjax.types import Array, Kernel, Params, PRNGKey, PyTree
 
 
@@ -47,8 +48,8 @@ def averaging(kernel: Kernel, decay: float = 0.999) -> Kernel:
     Raises:
       ValueError: if `decay` is outside its range.
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay must lie in [0, 1); got {decay}")
+    checks.known("in [0, 1)", lambda decay: (decay >= 0) & (decay < 1), decay=decay)
+    checks.number(decay=decay)
 
     def init(position: Params, rng_key: PRNGKey) -> AveragingState:
         return AveragingState(jnp.zeros((), jnp.int32), kernel.init(position, rng_key), position)

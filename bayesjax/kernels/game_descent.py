@@ -84,8 +84,9 @@ def game_descent(
     if method not in METHODS:
         raise ValueError(f"method must be among {', '.join(METHODS)}; got {method!r}")
     checks.non_negative(consensus=consensus)
+    checks.number(consensus=consensus)
     schedule = as_schedule(step_size)
-    evaluate = {name: value_and_grad(loss) for name, loss in losses.items()}
+    evaluate = {name: value_and_grad(loss, f"the loss of {name}") for name, loss in losses.items()}
 
     def play(position: dict, rng_key: PRNGKey, batch: PyTree) -> tuple[dict, dict, dict]:
         """Losses, what came with them, and v."""
@@ -101,6 +102,7 @@ def game_descent(
         del rng_key
         if set(position) != set(losses):
             raise ValueError(f"position must have the keys {sorted(losses)}; got {sorted(position)}")
+        checks.floating(dict(position), "position")
         before = jax.tree.map(jnp.zeros_like, dict(position)) if method == "optimistic" else {}
         return GameDescentState(jnp.zeros((), jnp.int32), dict(position), before)
 

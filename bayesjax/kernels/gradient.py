@@ -14,30 +14,48 @@ from bayesjax.types import Array, Density, Params, PRNGKey, PyTree, Schedule
 Evaluate = Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree, Params]]
 
 
-def value_and_grad(density: Density) -> Evaluate:
+def value_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
     """`(params, rng_key, batch) -> (value, aux, gradient)`; `aux` is an empty dict if the density returns a scalar.
 
     Where a `data` axis is bound, each device has its part of the batch and all three are means over the devices.
+
+    Args:
+      density: returns a scalar, or a scalar and aux.
+      name: what the caller calls it, for messages: "logdensity" or "loss".
+
+    Raises:
+      ValueError: if the density cannot be called with three arguments; from the evaluation, if it returns an array.
     """
-    evaluate_terms = terms_and_grad(density)
-
-    def evaluate(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree, Params]:
-        terms, aux, gradient = evaluate_terms(params, rng_key, batch)
-        return jnp.sum(terms), aux, gradient
-
-    return evaluate
+    return _evaluate(density, name, lambda value: checks.scalar(value, name))
 
 
-def terms_and_grad(density: Density) -> Evaluate:
-    """As `value_and_grad`, with the terms as the density returns them, before they are summed."""
+def terms_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
+    """As `value_and_grad`, of a density that may return its terms `[num_terms]`: the value is these, before their sum.
+
+    Raises:
+      ValueError: likewise; from the evaluation, if the density returns an array of two axes or more.
+    """
+
+    def terms(value: Array) -> Array:
+        if jnp.ndim(value) > 1:
+            raise ValueError(
+                f"{name} must return a scalar or its terms [num_terms]; got an array of shape {jnp.shape(value)}"
+            )
+        return value
+
+    return _evaluate(density, name, terms)
+
+
+def _evaluate(density: Density, name: str, checked: Callable[[Array], Array]) -> Evaluate:
+    checks.density(density, name)
 
     def summed(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, tuple[Array, PyTree]]:
-        terms, aux = tree.value_and_aux(density(params, rng_key, batch))
-        return jnp.sum(terms), (terms, aux)
+        value, aux = tree.value_and_aux(density(params, rng_key, batch))
+        return jnp.sum(checked(value)), (value, aux)
 
     def evaluate(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree, Params]:
-        (_, (terms, aux)), gradient = jax.value_and_grad(summed, has_aux=True)(params, rng_key, batch)
-        return axes.mean((terms, aux, gradient), axes.DATA)
+        (_, (value, aux)), gradient = jax.value_and_grad(summed, has_aux=True)(params, rng_key, batch)
+        return axes.mean((value, aux, gradient), axes.DATA)
 
     return evaluate
 
@@ -81,10 +99,11 @@ def may_change(density: Density, params: Params, rng_key: PRNGKey, batch: PyTree
 
 
 def as_schedule(step_size: float | Array | Schedule) -> Schedule:
-    """A number becomes the constant schedule; a function of the step count stays as it is.
+    """A number becomes the constant schedule; of a function of the step count, the values are checked to be scalars.
 
     Raises:
-      ValueError: if a number is not positive and finite.
+      ValueError: if a number is not positive and finite, or an array with axes; from the schedule, if its value has
+        axes.
     """
     return _as_schedule(checks.positive, step_size=step_size)
 
@@ -93,14 +112,22 @@ def as_temperature(temperature: float | Array | Schedule) -> Schedule:
     """Likewise of a temperature, which may be 0.
 
     Raises:
-      ValueError: if a number is negative or not finite.
+      ValueError: if a number is negative or not finite, or an array with axes; from the schedule, if its value has
+        axes.
     """
     return _as_schedule(checks.non_negative, temperature=temperature)
 
 
 def _as_schedule(check: Callable[..., None], **argument: float | Array | Schedule) -> Schedule:
-    (value,) = argument.values()
+    ((name, value),) = argument.items()
     if callable(value):
-        return value
+
+        def schedule(step: Array) -> Array | float:
+            now = value(step)
+            checks.number(**{name: now})
+            return now
+
+        return schedule
     check(**argument)
+    checks.number(**{name: value})
     return lambda step: value

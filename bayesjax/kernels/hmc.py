@@ -15,7 +15,9 @@ another function of the parameters, and what was kept of it is void. Whether it 
 (`gradient.may_change`), so there is nothing to say and nothing to get wrong: a density that uses neither its key nor
 its batch (the data closed over) keeps its gradient; one that does is evaluated anew where the step begins, L + 1
 gradients. `full_batch=True` promises that the batch is the same at every step. Within a step, trajectory and decision
-have one key and one batch.
+have one key and one batch. A position that is not the one that a step left (`state._replace(position=...)`) is found by
+its fingerprint, and evaluated anew. A state belongs to its kernel, whose density it holds: another kernel starts from
+`init(state.position, rng_key)`.
 
 Why not `blackjax.hmc` (1.7.1)? Its numbers are right, and its steps cost L gradients. But it differentiates the density
 itself, where the gradient must be the one that is averaged over devices; it keeps density and gradient from step to
@@ -33,6 +35,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from bayesjax import checks, tree
+from bayesjax.kernels.gradient import Evaluate as EvaluateBatch
 from bayesjax.kernels.gradient import as_schedule, may_change, terms_and_grad
 from bayesjax.kernels.leapfrog import Evaluate, Point, energy_change, kinetic_energy, leapfrog, path
 from bayesjax.kernels.mass import InverseMass, check, mass
@@ -47,12 +50,15 @@ class HMCState(NamedTuple):
       position: theta.
       logdensity: scalar, at the position, as the last step knew it; 0 before the first.
       gradient: of the log density, likewise.
+      evaluated_at: uint32 scalar, the `tree.fingerprint` of the position that the two belong to; 0 if the density may
+        change from step to step, where neither is used again. A state whose position was replaced is so evaluated anew.
     """
 
     step: Array
     position: Params
     logdensity: Array
     gradient: Params
+    evaluated_at: Array
 
 
 class HMCInfo(NamedTuple):
@@ -123,16 +129,19 @@ def hmc(
     schedule = as_schedule(step_size)
     check(inverse_mass_matrix)
     checks.positive(temperature=temperature)
+    checks.number(temperature=temperature)
     check_threshold(divergence_threshold)
     checks.count(num_integration_steps=num_integration_steps)
     if keep_trajectory and not isinstance(num_integration_steps, int):
         raise ValueError(
             f"num_integration_steps must be a Python int if keep_trajectory is true; got {num_integration_steps!r}"
         )
+    evaluate = terms_and_grad(logdensity)
 
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, HMCInfo]:
         density_key, momentum_key, accept_key = jax.random.split(rng_key, 3)
-        density, first = begin(logdensity, state, density_key, batch, full_batch=full_batch)
+        is_fixed = stays(logdensity, state.position, density_key, batch, full_batch=full_batch)
+        density, first = begin(evaluate, state, density_key, batch, is_fixed=is_fixed)
         momentum_of, velocity = mass(inverse_mass_matrix, state.position)
         drawn = momentum_of(tree.normal_like(momentum_key, state.position))
         momentum = jax.tree.map(lambda p: (jnp.sqrt(temperature) * p).astype(p.dtype), drawn)
@@ -164,7 +173,7 @@ def hmc(
             trajectory=points._replace(logdensity=_sums(points.logdensity)) if keep_trajectory else (),
             aux=end.aux,
         )
-        return HMCState(state.step + 1, position, value, gradient), info
+        return HMCState(state.step + 1, position, value, gradient, evaluated_at(position, is_fixed)), info
 
     return Kernel(start_of, step)
 
@@ -175,39 +184,63 @@ def _sums(terms: Array) -> Array:
 
 
 def check_threshold(divergence_threshold: float) -> None:
-    """Raises ValueError unless it is positive; infinity reports only errors that are not numbers."""
+    """Raises ValueError unless it is a positive number; infinity reports only errors that are not numbers."""
+    checks.number(divergence_threshold=divergence_threshold)
     checks.known("positive", lambda value: value > 0, divergence_threshold=divergence_threshold)
 
 
 def start_of(position: Params, rng_key: PRNGKey) -> HMCState:
-    """The state before the first step, which evaluates the density; the key is not used."""
+    """The state before the first step, which evaluates the density; the key is not used.
+
+    Raises:
+      ValueError: if a leaf is not a floating-point array.
+    """
     del rng_key
-    return HMCState(jnp.zeros((), jnp.int32), position, jnp.zeros(()), jax.tree.map(jnp.zeros_like, position))
+    checks.floating(position, "position")
+    zero = jnp.zeros((), jnp.int32)
+    return HMCState(zero, position, jnp.zeros(()), jax.tree.map(jnp.zeros_like, position), zero.astype(jnp.uint32))
 
 
-def begin(
-    logdensity: Density, state: HMCState, rng_key: PRNGKey, batch: PyTree, *, full_batch: bool
-) -> tuple[Evaluate, tuple[Array, PyTree, Params]]:
-    """What a step starts with: the density of its key and batch, and terms, aux and gradient at the position.
+def stays(logdensity: Density, position: Params, rng_key: PRNGKey, batch: PyTree, *, full_batch: bool) -> bool:
+    """Whether the density is the same at the next step.
 
     Raises:
       ValueError: if a player of a game was promised one batch.
     """
     if full_batch and isinstance(batch, Given):
         raise ValueError("full_batch promises one batch for all steps; got that of a game, where others move")
-    evaluate = terms_and_grad(logdensity)
+    return not may_change(logdensity, position, rng_key, batch, full_batch=full_batch)
+
+
+def evaluated_at(position: Params, is_fixed: bool) -> Array:
+    """What the state says of the position that its log density and gradient belong to: 0 where neither is kept."""
+    return tree.fingerprint(position) if is_fixed else jnp.zeros((), jnp.uint32)
+
+
+def begin(
+    evaluate: EvaluateBatch, state: HMCState, rng_key: PRNGKey, batch: PyTree, *, is_fixed: bool
+) -> tuple[Evaluate, tuple[Array, PyTree, Params]]:
+    """What a step starts with: the density of its key and batch, and terms, aux and gradient at the position.
+
+    Args:
+      evaluate: the log density's `terms_and_grad`.
+      state: where the step starts.
+      rng_key: of the density.
+      batch: of the step.
+      is_fixed: whether what the state keeps of the density holds for this step too.
+    """
 
     def density(position: Params) -> tuple[Array, PyTree, Params]:
         terms, aux, gradient = evaluate(position, jax.random.clone(rng_key), batch)  # one key, knowingly
         return terms.astype(jnp.result_type(float)), aux, gradient
 
-    if may_change(logdensity, state.position, rng_key, batch, full_batch=full_batch):
-        return density, density(state.position)
-    return density, _kept(density, state)
+    return density, _kept(density, state) if is_fixed else density(state.position)
 
 
 def _kept(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
-    """What the state keeps of the density at its position (of aux, zeros); in the first step, its evaluation.
+    """What the state keeps of the density at its position (of aux, zeros), or its evaluation.
+
+    It is evaluated in the first step, and where the position is another than the one that the step before left.
 
     A `while` of at most one turn is free when it takes none, under `vmap` too, where `cond` would evaluate every time.
     Of a sum, the state keeps no terms: they are computed again, without their gradient.
@@ -215,9 +248,10 @@ def _kept(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
     terms, aux, _ = jax.eval_shape(density, state.position)
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux)
     kept = state.logdensity if terms.ndim == 0 else density(state.position)[0]
+    is_known = (state.step > 0) & (state.evaluated_at == tree.fingerprint(state.position))
     _, known = lax.while_loop(
         lambda carry: ~carry[0],
         lambda carry: (jnp.ones_like(carry[0]), density(state.position)),
-        (state.step > 0, (kept, blank, state.gradient)),
+        (is_known, (kept, blank, state.gradient)),
     )
     return known

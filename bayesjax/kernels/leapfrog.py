@@ -119,7 +119,9 @@ def trajectory(
     velocity = mass(inverse_mass_matrix, position).velocity
 
     def evaluate(position: Params) -> tuple[Array, PyTree, Params]:
-        value, gradient = jax.value_and_grad(logdensity)(position)
+        value, gradient = jax.value_and_grad(lambda position: checks.scalar(logdensity(position), "logdensity"))(
+            position
+        )
         return value, {}, gradient
 
     start = Point(position, momentum, *evaluate(position))

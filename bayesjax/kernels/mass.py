@@ -69,8 +69,7 @@ def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
         return known
     dim = tree.num_elements(position)
     if isinstance(inverse_mass_matrix, (jax.Array, np.ndarray)) and inverse_mass_matrix.shape == (dim,):
-        flat, unravel = ravel_pytree(position)
-        return unravel(jnp.asarray(inverse_mass_matrix, flat.dtype))
+        return unravel(jnp.asarray(inverse_mass_matrix, tree.float_type(position)), position)
     raise ValueError(
         f"inverse_mass_matrix must be a number, a tree like the position, or a vector or a square matrix of its "
         f"{dim} elements; got {described(inverse_mass_matrix)}"
@@ -103,10 +102,21 @@ def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> A
     """
     if is_matrix(inverse_mass_matrix, position):
         _check_matrix(inverse_mass_matrix)
-        return jnp.asarray(inverse_mass_matrix).astype(ravel_pytree(position)[0].dtype)
-    known = diagonal(inverse_mass_matrix, position)
-    full = jax.tree.map(lambda x, m: jnp.broadcast_to(jnp.asarray(m, x.dtype), jnp.shape(x)), position, known)
+        return jnp.asarray(inverse_mass_matrix).astype(tree.float_type(position))
+    known, dtype = diagonal(inverse_mass_matrix, position), tree.float_type(position)
+    full = jax.tree.map(lambda x, m: jnp.broadcast_to(jnp.asarray(m, dtype), jnp.shape(x)), position, known)
     return ravel_pytree(full)[0]
+
+
+def unravel(vector: Array, like: Params) -> Params:
+    """A vector `[dim]` in the order of `ravel_pytree` as a tree of these shapes, in the vector's type.
+
+    The function that `ravel_pytree` returns casts to the types of the leaves, in which a mass would be rounded.
+    """
+    leaves, structure = jax.tree.flatten(like)
+    ends = np.cumsum([jnp.size(leaf) for leaf in leaves])[:-1]
+    pieces = jnp.split(vector, ends)
+    return structure.unflatten([piece.reshape(jnp.shape(leaf)) for piece, leaf in zip(pieces, leaves, strict=True)])
 
 
 def check(inverse_mass_matrix: InverseMass, name: str = "inverse_mass_matrix") -> None:
@@ -137,15 +147,19 @@ def _check_matrix(inverse: InverseMass) -> None:
 
 
 def _of_matrix(inverse: ArrayLike, position: Params) -> Mass:
-    flat, unravel = ravel_pytree(position)
+    dtype = tree.float_type(position)
     _check_matrix(inverse)
     if isinstance(inverse, Tracer):
-        factor = jnp.linalg.cholesky(inverse.astype(flat.dtype))
+        factor = jnp.linalg.cholesky(inverse.astype(dtype))
     else:  # once, and not in every step
-        factor = jnp.asarray(np.asarray(scipy.linalg.cholesky(np.asarray(inverse, float), lower=True), flat.dtype))
-    inverse = jnp.asarray(inverse).astype(flat.dtype)
+        factor = jnp.asarray(np.asarray(scipy.linalg.cholesky(np.asarray(inverse, float), lower=True), dtype))
+    inverse = jnp.asarray(inverse).astype(dtype)
+
+    def flat(values: Params) -> Array:
+        return ravel_pytree(values)[0].astype(dtype)
 
     def momentum(noise: Params) -> Params:
-        return unravel(jax.scipy.linalg.solve_triangular(factor, ravel_pytree(noise)[0], trans="T", lower=True))
+        solved = jax.scipy.linalg.solve_triangular(factor, flat(noise), trans="T", lower=True)
+        return unravel(solved, position)
 
-    return Mass(momentum, lambda momentum: unravel(inverse @ ravel_pytree(momentum)[0]))
+    return Mass(momentum, lambda momentum: unravel(inverse @ flat(momentum), position))

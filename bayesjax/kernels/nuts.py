@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import checks, tree
-from bayesjax.kernels.gradient import as_schedule
-from bayesjax.kernels.hmc import HMCState, begin, check_threshold, start_of
+from bayesjax.kernels.gradient import as_schedule, terms_and_grad
+from bayesjax.kernels.hmc import HMCState, begin, check_threshold, evaluated_at, start_of, stays
 from bayesjax.kernels.leapfrog import Point
 from bayesjax.kernels.mass import InverseMass, as_vector_or_matrix, check
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
@@ -92,38 +92,53 @@ def nuts(
     schedule = as_schedule(step_size)
     check(inverse_mass_matrix)
     checks.positive(temperature=temperature)
+    checks.number(temperature=temperature)
     check_threshold(divergence_threshold)
     checks.count(max_num_doublings=max_num_doublings)
+    evaluate = terms_and_grad(logdensity)
 
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, NUTSInfo]:
         from blackjax.mcmc import hmc as blackjax_hmc
         from blackjax.mcmc import nuts as blackjax_nuts
 
         density_key, step_key = jax.random.split(rng_key)
-        density, (terms, _, gradient) = begin(logdensity, state, density_key, batch, full_batch=full_batch)
+        is_fixed = stays(logdensity, state.position, density_key, batch, full_batch=full_batch)
+        density, (terms, _, gradient) = begin(evaluate, state, density_key, batch, is_fixed=is_fixed)
+        dtype = jnp.result_type(float)  # for all that BlackJAX sees: its branches must agree in their types
+
+        def widen(values: Params) -> Params:
+            return jax.tree.map(lambda leaf: leaf.astype(dtype), values)
+
+        def narrow(values: Params) -> Params:
+            return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), values, state.position)
+
         # Only differences count, and those of terms are taken before they are added up: of 60 000 the sum is known to
         # 0.01 in float32. A scalar stays as it is: difference and level, added up again, are rounded as the start is.
         origin = jnp.where(jnp.isfinite(terms), terms, 0.0) if terms.ndim else jnp.zeros_like(terms)
 
         def tempered(position: Params) -> Array:
             """The log density over T, with our gradient for its derivative: the value plus a term that is 0."""
-            terms, _, gradient = density(jax.lax.stop_gradient(position))
+            terms, _, gradient = density(narrow(jax.lax.stop_gradient(position)))
             moved = jax.tree.map(lambda x: x - jax.lax.stop_gradient(x), position)
-            return (jnp.sum(terms - origin) + tree.dot(jax.lax.stop_gradient(gradient), moved)) / temperature
+            return (jnp.sum(terms - origin) + tree.dot(jax.lax.stop_gradient(widen(gradient)), moved)) / temperature
 
-        scaled = jax.tree.map(lambda g: g / temperature, gradient)
+        scaled = jax.tree.map(lambda g: g / temperature, widen(gradient))
         here: Any = jnp.sum(terms - origin) / temperature
-        start: Any = blackjax_hmc.HMCState(state.position, here, scaled)  # pyright: ignore
+        start: Any = blackjax_hmc.HMCState(widen(state.position), here, scaled)  # pyright: ignore
         build: Any = blackjax_nuts.build_kernel  # whose annotations are narrower than what it takes
         kernel = build(divergence_threshold=divergence_threshold)
-        inverse = as_vector_or_matrix(inverse_mass_matrix, state.position)
-        eps = schedule(state.step) * jnp.sqrt(temperature)  # U / T with momenta N(0, M) runs sqrt(T) times as fast
+        inverse = as_vector_or_matrix(inverse_mass_matrix, state.position).astype(dtype)
+        # U / T with momenta N(0, M) runs sqrt(T) times as fast
+        eps = jnp.asarray(schedule(state.step) * jnp.sqrt(temperature), dtype)
         end, info = kernel(step_key, start, tempered, eps, inverse, max_num_doublings)
         relative, level = end.logdensity * temperature, jnp.sum(origin)
-        gradient = jax.tree.map(lambda g, old: (g * temperature).astype(old.dtype), end.logdensity_grad, state.gradient)
-        dim = tree.num_elements(end.position)
+        position = narrow(end.position)
+        gradient = narrow(jax.tree.map(lambda g: g * temperature, end.logdensity_grad))
+        dim = tree.num_elements(position)
         ends = info.trajectory_leftmost_state, info.trajectory_rightmost_state
-        return HMCState(state.step + 1, end.position, relative + level, gradient), NUTSInfo(
+        return HMCState(
+            state.step + 1, position, relative + level, gradient, evaluated_at(position, is_fixed)
+        ), NUTSInfo(
             logdensity=relative + level,
             acceptance_probability=info.acceptance_rate,
             is_divergent=info.is_divergent,
@@ -132,9 +147,9 @@ def nuts(
             num_integration_steps=jnp.asarray(info.num_integration_steps),
             num_doublings=jnp.asarray(info.num_trajectory_expansions),
             kinetic_temperature=2 * (info.energy * temperature + relative) / dim,
-            configurational_temperature=-tree.dot(end.position, gradient) / dim,
+            configurational_temperature=-tree.dot(position, gradient) / dim,
             trajectory=_points(ends, temperature, level) if keep_trajectory else (),
-            aux=density(end.position)[1],
+            aux=density(position)[1],
         )
 
     return Kernel(start_of, step)

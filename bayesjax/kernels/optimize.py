@@ -55,10 +55,11 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
     Returns:
       A kernel whose state is an `OptimizeState` and whose info is an `OptimizeInfo`.
     """
-    evaluate = value_and_grad(loss)
+    evaluate = value_and_grad(loss, "loss")
 
     def init(position: Params, rng_key: PRNGKey) -> OptimizeState:
         del rng_key
+        checks.floating(position, "position")
         return OptimizeState(jnp.zeros((), jnp.int32), position, optimizer.init(position))
 
     def step(rng_key: PRNGKey, state: OptimizeState, batch: PyTree) -> tuple[OptimizeState, OptimizeInfo]:

@@ -40,6 +40,7 @@ def polynomial(scale: float, offset: float = 1.0, power: float = 0.55) -> Schedu
       ValueError: if an argument is not positive, or the power beyond 1.
     """
     checks.positive(scale=scale, offset=offset, power=power)
+    checks.number(scale=scale, offset=offset, power=power)
     if power > 1:
         raise ValueError(f"power must be at most 1, or the chain stops on its way; got {power}")
     return lambda step: scale * (offset + step) ** -power
@@ -56,7 +57,17 @@ def jittered(step_size: float | Array, shortest: float) -> Schedule:
     """
     checks.positive(step_size=step_size)
     checks.known("in (0, 1]", lambda share: (share > 0) & (share <= 1), shortest=shortest)
-    return lambda step: step_size * shortest ** (step * 0.618034 % 1)
+    checks.number(step_size=step_size, shortest=shortest)
+    return lambda step: step_size * shortest ** _golden(step)
+
+
+def _golden(step: Array | int) -> Array:
+    """The fractional part of step times the golden ratio, less than 2^-24 too small at any int32 step.
+
+    In integers modulo 2^32: a product in float32 has no fraction left beyond a few million steps.
+    """
+    turned = jnp.asarray(step).astype(jnp.uint32) * jnp.uint32(2654435769)  # 2^32 / the golden ratio
+    return (turned >> 8).astype(jnp.float32) * jnp.float32(2**-24)
 
 
 def cyclical(
@@ -75,6 +86,7 @@ def cyclical(
       ValueError: if an argument is outside its range.
     """
     checks.positive(step_size=step_size, temperature=temperature)
+    checks.number(step_size=step_size, temperature=temperature)
     if not 1 <= num_cycles <= num_steps:
         raise ValueError(f"num_cycles must lie between 1 and num_steps, {num_steps}; got {num_cycles}")
     if not 0 <= exploration < 1:

@@ -22,7 +22,6 @@ gradient; its stationary variance on N(0, 1) tends to L/(L - 1) for L inner step
 the temperature. `tests/kernels/test_planted_faults.py` plants that fault and shows that it is caught.
 """
 
-import numbers
 from typing import NamedTuple
 
 import jax
@@ -112,8 +111,8 @@ def sghmc(
     schedule, temperature_of = as_schedule(step_size), as_temperature(temperature)
     normal_law(noise)
     checks.non_negative(noise_estimate=noise_estimate)
-    if isinstance(friction, numbers.Real) and not 0 < friction < 1:
-        raise ValueError(f"friction must lie strictly between 0 and 1; got {friction}")
+    checks.known("strictly between 0 and 1", lambda alpha: (alpha > 0) & (alpha < 1), friction=friction)
+    checks.number(noise_estimate=noise_estimate, friction=friction)
     first = schedule(jnp.zeros((), jnp.int32))
     if not isinstance(first, Tracer) and not first > 0:
         raise ValueError(f"step_size must start above 0; got {first} at step 0")
@@ -122,8 +121,9 @@ def sghmc(
 
     def init(position: Params, rng_key: PRNGKey) -> SGHMCState:
         """Starts with the momentum drawn from its stationary law, N(0, T I) at unit mass."""
+        checks.floating(position, "position")
         start, known = jnp.zeros((), jnp.int32), preconditioner.init(position)
-        eta = jnp.asarray(schedule(start), jnp.float32)
+        eta = jnp.asarray(schedule(start), tree.float_type(position))
         if _is_zero(temperature):
             momentum = jax.tree.map(jnp.zeros_like, position)
         else:
@@ -138,7 +138,7 @@ def sghmc(
     def step(rng_key: PRNGKey, state: SGHMCState, batch: PyTree) -> tuple[SGHMCState, SGHMCInfo]:
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
-        eta = jnp.asarray(schedule(state.step), jnp.float32)
+        eta = jnp.asarray(schedule(state.step), tree.float_type(state.position))
         positive = jnp.where(eta > 0, eta, state.step_size)  # a schedule that ends at 0 stops, and divides by nothing
         known = preconditioner.update(state.preconditioner, gradient)
 

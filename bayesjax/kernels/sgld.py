@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.kernels.gradient import as_schedule, as_temperature, value_and_grad
 from bayesjax.kernels.preconditioning import Preconditioner, none, step_sizes
 from bayesjax.noise import NormalLaw, normal_law
@@ -82,6 +82,7 @@ def sgld(
 
     def init(position: Params, rng_key: PRNGKey) -> SGLDState:
         del rng_key
+        checks.floating(position, "position")
         return SGLDState(jnp.zeros((), jnp.int32), position, preconditioner.init(position))
 
     def step(rng_key: PRNGKey, state: SGLDState, batch: PyTree) -> tuple[SGLDState, SGLDInfo]:

@@ -104,18 +104,22 @@ def sgnht(
     normal_law(noise)
     schedule = as_schedule(step_size)
     checks.positive(friction=friction, temperature=temperature, thermal_mass=thermal_mass)
+    checks.number(friction=friction, temperature=temperature, thermal_mass=thermal_mass)
     evaluate = value_and_grad(logdensity)
 
     def init(position: Params, rng_key: PRNGKey) -> SGNHTState:
         """Starts with the momentum drawn from its stationary law, N(0, T I)."""
+        checks.floating(position, "position")
         scale = jnp.sqrt(temperature)
         momentum = jax.tree.map(lambda xi: (scale * xi).astype(xi.dtype), tree.normal_like(rng_key, position))
-        return SGNHTState(jnp.zeros((), jnp.int32), position, momentum, jnp.asarray(friction, jnp.float32))
+        return SGNHTState(
+            jnp.zeros((), jnp.int32), position, momentum, jnp.asarray(friction, tree.float_type(position))
+        )
 
     def step(rng_key: PRNGKey, state: SGNHTState, batch: PyTree) -> tuple[SGNHTState, SGNHTInfo]:
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
-        eta = jnp.asarray(schedule(state.step), jnp.float32)
+        eta = jnp.asarray(schedule(state.step), tree.float_type(state.position))
         h, dim = jnp.sqrt(eta), tree.num_elements(state.position)
 
         def thermostat(a: Array, momentum: Params) -> Array:

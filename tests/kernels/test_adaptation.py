@@ -104,6 +104,20 @@ def test_a_fixed_mass_stays():
     assert fitting.step_size > 5 * unit.step_size
 
 
+@pytest.mark.parametrize(("dtype", "x64"), [("bfloat16", False), ("float16", False), ("float32", True)])
+@pytest.mark.parametrize("mass", ["diagonal", "dense", "fixed"])
+@pytest.mark.parametrize("method", ["hmc", "nuts"])
+def test_any_floating_point_type_can_be_adapted(method, mass, dtype, x64):
+    """Step size and mass are of JAX's default type, or at least float32, whatever the position's type."""
+    with jax.enable_x64(x64):
+        kernel = kernels.adapt(make(method), num_steps=20, mass=mass)
+        before = jax.eval_shape(kernel.init, jnp.zeros(3, dtype), jax.random.key(0))
+        after, _ = jax.eval_shape(kernel.step, jax.random.key(1), before, None)
+    assert before == after
+    assert after.position.dtype == dtype
+    assert after.inverse_mass_matrix.dtype == after.step_size.dtype == (jnp.float64 if x64 else jnp.float32)
+
+
 def test_an_unknown_mass_is_refused():
     with pytest.raises(ValueError, match="mass must be diagonal, dense or fixed; got full"):
         kernels.adapt(make("hmc"), num_steps=100, mass="full")

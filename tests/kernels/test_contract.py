@@ -265,19 +265,23 @@ def test_aux_is_reported_and_changes_nothing(name):
     )  # the loss negates its aux as well
 
 
-def is_moved_in_float64(kernel, position, batch):
-    """Whether a step in float64 keeps every type of the state, and the position's float64: traced, never compiled."""
-    with jax.enable_x64(True):
-        cast = jax.tree.map(lambda leaf: leaf.astype(float), (position, batch))
+def is_moved_in(dtype, kernel, position, batch, *, x64=True):
+    """Whether a step keeps every type of the state, and the position's: traced, never compiled."""
+    with jax.enable_x64(x64):
+        cast = jax.tree.map(lambda leaf: leaf.astype(dtype), (position, batch))
         before = jax.eval_shape(kernel.init, cast[0], jax.random.key(0))
         after, _ = jax.eval_shape(kernel.step, jax.random.key(1), before, cast[1])
-    return before == after and {leaf.dtype for leaf in jax.tree.leaves(after.position)} == {np.dtype("float64")}
+    return before == after and {leaf.dtype for leaf in jax.tree.leaves(after.position)} == {jnp.dtype(dtype)}
 
 
+@pytest.mark.parametrize(("dtype", "x64"), [("float64", True), ("float32", True), ("bfloat16", False)])
 @every_kernel
-def test_float64_stays_float64(name):
-    """Leapfrog is held to 1e-12 in float64; no kernel rounds what it is given."""
-    assert is_moved_in_float64(REGISTRY[name].make(logdensity), REGISTRY[name].position(), BATCH)
+def test_a_step_keeps_the_types_that_it_is_given(name, dtype, x64):
+    """Leapfrog is held to 1e-12 in float64: no kernel rounds what it is given, or widens it.
+
+    Nor does a kernel mix types with those of JAX's default: parameters in float32 where that is float64, or in 16 bits.
+    """
+    assert is_moved_in(dtype, REGISTRY[name].make(logdensity), REGISTRY[name].position(), BATCH, x64=x64)
 
 
 def test_rounding_to_float32_is_caught():
@@ -290,7 +294,7 @@ def test_rounding_to_float32_is_caught():
         return rounded(state.position), batch
 
     for init in (lambda position, rng_key: PlantedState(position), lambda position, rng_key: rounded(position)):
-        assert not is_moved_in_float64(Kernel(init, step), position(), BATCH)
+        assert not is_moved_in("float64", Kernel(init, step), position(), BATCH)
 
 
 def check_keys(kernel, position, batch):

@@ -1,5 +1,7 @@
 """Wrong arguments of kernels are named; right ones may be traced."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ def make(method, **arguments):
     return lambda: method(logdensity, **{"step_size": 0.1, **arguments})
 
 
+METHODS = (kernels.sgld, kernels.sghmc, kernels.sgnht, kernels.nuts, hmc)
 BAD_ARGUMENTS = {
     "sgld step_size 0": (make(kernels.sgld, step_size=0.0), "step_size must be positive.*0"),
     "sgld step_size inf": (make(kernels.sgld, step_size=float("inf")), "step_size must be positive and finite.*inf"),
@@ -43,10 +46,16 @@ BAD_ARGUMENTS = {
         "num_cycles must lie between .* 5; got 6",
     ),
     "short warm-up": (lambda: kernels.adapt(hmc, num_steps=3), "num_steps must be at least 20; got 3"),
-    "adapt target": (lambda: kernels.adapt(hmc, num_steps=30, target_acceptance=1.0), "target_acceptance must .*1"),
-    "sghmc friction 0": (make(kernels.sghmc, friction=0.0), "friction must lie strictly between 0 and 1.*0"),
-    "sghmc friction 1": (make(kernels.sghmc, friction=1.0), "friction must lie strictly between 0 and 1.*1"),
-    "sghmc friction nan": (make(kernels.sghmc, friction=float("nan")), "friction must lie strictly.*nan"),
+    "adapt target": (
+        lambda: kernels.adapt(hmc, num_steps=30, target_acceptance=1.0),
+        r"target_acceptance must be in \(0, 1\).*1",
+    ),
+    "sghmc friction 0": (make(kernels.sghmc, friction=0.0), "friction must be strictly between 0 and 1.*0"),
+    "sghmc friction 1": (make(kernels.sghmc, friction=1.0), "friction must be strictly between 0 and 1.*1"),
+    "sghmc friction nan": (make(kernels.sghmc, friction=float("nan")), "friction must be strictly.*nan"),
+    "sghmc array friction": (make(kernels.sghmc, friction=jnp.float32(1.5)), "friction must be strictly between.*1.5"),
+    "sgnht array friction": (make(kernels.sgnht, friction=np.float32(-1)), "friction must be positive.*-1"),
+    "averaging decay": (lambda: kernels.averaging(hot(logdensity), np.array(1.0)), r"decay must be in \[0, 1\).*1"),
     "particles none": (lambda: kernels.particles(hot(logdensity), 0), "num must be at least 1.*0"),
     "particles in turns": (
         lambda: kernels.particles(hot(logdensity), 2, at_a_time=0),
@@ -82,7 +91,113 @@ def test_a_wrong_argument_is_named(case):
         call()
 
 
-@pytest.mark.parametrize("method", [kernels.sgld, kernels.sghmc, kernels.sgnht, kernels.nuts, hmc])
+def of_step_size(method):
+    """A kernel of a step size, and its initial state."""
+
+    def made(step_size):
+        kernel = method(logdensity, step_size=step_size)
+        return kernel, kernel.init(position(), jax.random.key(0))
+
+    return made
+
+
+def of_other(method, name):
+    return lambda value: method(logdensity, **{"step_size": 0.1, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "make_kernel"),
+    [
+        *(("step_size", of_step_size(method)) for method in METHODS),
+        *(("temperature", of_other(method, "temperature")) for method in METHODS),
+        *(("friction", of_other(method, "friction")) for method in (kernels.sghmc, kernels.sgnht)),
+        ("noise_estimate", of_other(kernels.sghmc, "noise_estimate")),
+        ("thermal_mass", of_other(kernels.sgnht, "thermal_mass")),
+        ("divergence_threshold", of_other(kernels.nuts, "divergence_threshold")),
+        ("step_size", lambda value: kernels.game_descent({"a": logdensity}, step_size=value)),
+        ("step_size", lambda value: kernels.jittered(value, 0.5)),
+        ("step_size", lambda value: kernels.adapt(hmc, num_steps=20, step_size=value)),
+        ("decay", lambda value: kernels.averaging(hot(logdensity), value)),
+    ],
+)
+def test_an_array_is_no_hyper_parameter(name, make_kernel):
+    """With axes it would broadcast a scalar of the position into an array; a traced one is refused too."""
+    message = rf"{name} must be a number; got an array of shape \(3,\)"
+    values = jnp.full(3, 0.1)
+    with pytest.raises(ValueError, match=message):
+        make_kernel(values)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda values: make_kernel(values) and None, values)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_schedule_returns_a_number(method):
+    def step(values):
+        kernel, state = of_step_size(method)(lambda step: values)
+        return kernel.step(jax.random.key(1), state, BATCH)
+
+    with pytest.raises(ValueError, match=r"step_size must be a number; got an array of shape \(3,\)"):
+        jax.eval_shape(step, jnp.full(3, 0.1))
+
+
+EVERY = {
+    **{method.__name__ if hasattr(method, "__name__") else "hmc": method for method in METHODS},
+    "optimize": lambda loss, step_size: kernels.optimize(loss, optax.sgd(step_size)),
+    "game_descent": lambda loss, step_size: kernels.game_descent({"a": loss}, step_size=step_size),
+    "adapt": lambda density, step_size: kernels.adapt(functools.partial(hmc, density), num_steps=20),
+}
+every = pytest.mark.parametrize("name", EVERY)
+
+
+def start_of(name, position):
+    return {"a": position} if name == "game_descent" else position
+
+
+@every
+@pytest.mark.parametrize(
+    ("leaf", "message"),
+    [
+        (jnp.arange(3), r"position must hold floating-point arrays; got int32 at (a/)?layer/w"),
+        (jnp.zeros(3, complex), r"position must hold floating-point arrays; got complex64 at (a/)?layer/w"),
+    ],
+)
+def test_a_position_of_integers_is_refused(name, leaf, message):
+    kernel = EVERY[name](logdensity, step_size=0.1)
+    with pytest.raises(ValueError, match=message):
+        kernel.init(start_of(name, {"layer": {"w": leaf, "b": jnp.zeros(2)}}), jax.random.key(0))
+
+
+@every
+def test_a_density_takes_three_arguments(name):
+    """A function of the parameters alone is refused where the kernel is made (`adapt` makes its own in `init`)."""
+    with pytest.raises(
+        ValueError, match=r"(logdensity|loss|loss of a) must take \(params, rng_key, batch\); got \(p\)"
+    ):
+        EVERY[name](lambda p: 0.0, step_size=0.1).init(start_of(name, position()), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"must be a function \(params, rng_key, batch\); got float"):
+        EVERY[name](1.0, step_size=0.1).init(start_of(name, position()), jax.random.key(0))
+
+
+@every
+def test_a_density_returns_a_scalar(name):
+    """A vector would be summed without a word; only HMC and NUTS accept one, as terms, and refuse more axes."""
+    accepts_terms = name in ("hmc", "nuts", "adapt")
+
+    def moved(shape):
+        kernel = EVERY[name](lambda p, rng_key, batch: jnp.zeros(shape) + jnp.sum(p["w"]), step_size=0.1)
+        state = kernel.init(start_of(name, position()), jax.random.key(0))
+        return jax.eval_shape(kernel.step, jax.random.key(1), state, BATCH)
+
+    with pytest.raises(ValueError, match=r"(logdensity|loss|loss of a) must return a scalar.* of shape \(2, 3\)"):
+        moved((2, 3))
+    if accepts_terms:
+        moved((3,))
+    else:
+        with pytest.raises(ValueError, match=r"(logdensity|loss|loss of a) must return a scalar.* of shape \(3,\)"):
+            moved((3,))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_hyper_parameters_may_be_traced(method):
     """A step size or temperature under jit is not checked, and gives what the number gives."""
 

@@ -24,11 +24,11 @@ START = {"a": jnp.array([0.7, -1.3, 0.2]), "b": jnp.array(0.4)}
 BATCH = jnp.array([0.1, 0.5, -2.0])
 
 
-def descend(optimizer, wrap, num_steps=20):
+def descend(optimizer, wrap, num_steps=20, start=START, batch=BATCH):
     """The trajectory of an Optax optimiser on -quartic."""
-    evaluate = wrap(jax.grad(lambda params: -quartic(params, None, BATCH)))
+    evaluate = wrap(jax.grad(lambda params: -quartic(params, None, batch)))
     update = wrap(optimizer.update)
-    params, state, trajectory = START, optimizer.init(START), []
+    params, state, trajectory = start, optimizer.init(start), []
     for _ in range(num_steps):
         updates, state = update(evaluate(params), state, params)
         params = optax.apply_updates(params, updates)
@@ -49,11 +49,23 @@ def equal(a, b):
     return jax.tree.all(jax.tree.map(jnp.array_equal, a, b))
 
 
-def test_zero_temperature_is_sgd_with_momentum_bit_for_bit():
-    """Un-jitted, 20 steps at T = 0 are `optax.sgd(eta, momentum=1 - alpha)` to the last bit; Nesterov's are not."""
-    trajectory = sample(sghmc(quartic, step_size=0.05, friction=0.1, temperature=0.0), lambda f: f)
-    assert equal(trajectory, descend(optax.sgd(0.05, momentum=0.9), lambda f: f))
-    assert not equal(trajectory, descend(optax.sgd(0.05, momentum=0.9, nesterov=True), lambda f: f))
+@pytest.mark.parametrize(
+    ("dtype", "x64"),
+    [("float32", False), pytest.param("float32", True, marks=pytest.mark.slow), ("float64", True)],
+)
+def test_zero_temperature_is_sgd_with_momentum_bit_for_bit(dtype, x64):
+    """Un-jitted, 20 steps at T = 0 are `optax.sgd(eta, momentum=1 - alpha)` to the last bit; Nesterov's are not.
+
+    Where JAX's default is float64 too: a step size of the wrong type would be rounded, or widen the sums.
+    """
+    with jax.enable_x64(x64):
+        start, batch = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, float), dtype), (START, BATCH))
+        kernel = sghmc(quartic, step_size=0.05, friction=0.1, temperature=0.0)
+        trajectory = sample(kernel, lambda f: f, start=start, batch=batch)
+        assert trajectory["a"].dtype == dtype
+        assert equal(trajectory, descend(optax.sgd(0.05, momentum=0.9), lambda f: f, start=start, batch=batch))
+        nesterov = optax.sgd(0.05, momentum=0.9, nesterov=True)
+        assert not equal(trajectory, descend(nesterov, lambda f: f, start=start, batch=batch))
 
 
 def test_zero_temperature_is_sgd_with_momentum_under_jit():

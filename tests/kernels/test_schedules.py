@@ -23,6 +23,10 @@ def test_jittered():
         shares = np.sort(np.log(stretch / 0.1) / np.log(0.02))
         np.testing.assert_allclose(shares, (np.arange(100) + 0.5) / 100, atol=0.02)
     np.testing.assert_allclose(kernels.jittered(0.1, 1.0)(jnp.arange(5)), 0.1, rtol=1e-6)
+    for start in (10**6, 2 * 10**7, 2**31 - 1001):  # where a product in float32 has no fraction left
+        later = np.asarray(kernels.jittered(0.1, 0.02)(start + jnp.arange(1000)), np.float64)
+        shares = np.sort(np.log(later / 0.1) / np.log(0.02))
+        np.testing.assert_allclose(shares, (np.arange(1000) + 0.5) / 1000, atol=0.002)
     for share in (0.0, 1.5):
         with pytest.raises(ValueError, match=r"shortest must be in \(0, 1\]; got"):
             kernels.jittered(0.1, share)
