@@ -4,6 +4,7 @@ Here, and nowhere else, gradients are reduced over devices (`axes.py`).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,24 @@ def _evaluate(density: Density, name: str, checked: Callable[[Array], Array]) ->
         return axes.mean((value, aux, gradient), axes.DATA)
 
     return evaluate
+
+
+def value_of(evaluate: Evaluate) -> Callable[[Params, PRNGKey, PyTree], Array]:
+    """The value of an evaluation, as a function whose derivative by the parameters is the evaluation's gradient.
+
+    JAX's own derivative of a mean over devices would be each device's part of it. Line searches differentiate this.
+    """
+
+    @jax.custom_jvp
+    def value(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array:
+        return evaluate(params, rng_key, batch)[0]
+
+    @value.defjvp
+    def _(primals: tuple[Params, PRNGKey, PyTree], tangents: tuple[Params, Any, Any]) -> tuple[Array, Array]:
+        value, _, gradient = evaluate(*primals)
+        return value, tree.dot(gradient, tangents[0]).astype(value.dtype)
+
+    return value
 
 
 def grad_of_mean(value: Callable[[Params], Array]) -> Callable[[Params], Params]:

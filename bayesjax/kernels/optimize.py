@@ -2,6 +2,10 @@
 
     theta <- theta + update(grad loss(theta), optimiser state)
 
+Optimisers that need more than the gradient (line searches, Polyak's step size, a reduction of the learning rate on a
+plateau) receive the value, the gradient and the loss as a function of the parameters with the key and the batch of the
+step, all three averaged over devices.
+
 This is the point estimate's kernel. A GAN is `alternate(discriminator=optimize(...), generator=optimize(...))`; put
 `sghmc` where `optimize` stands and it is a Bayesian GAN. Read `sghmc.py` next.
 """
@@ -13,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from bayesjax import checks, tree
-from bayesjax.kernels.gradient import value_and_grad
+from bayesjax.kernels.gradient import value_and_grad, value_of
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree
 
 
@@ -50,12 +54,18 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
 
     Args:
       loss: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, a mean per example.
-      optimizer: e.g. `optax.adam(1e-3)`, with its own learning-rate schedule.
+      optimizer: e.g. `optax.adam(1e-3)`, with its own learning-rate schedule. Its `update` is also given Optax's extra
+        arguments `value`, `grad` and `value_fn`, as `optax.lbfgs()`, `optax.polyak_sgd()` and
+        `optax.contrib.reduce_on_plateau()` require.
 
     Returns:
       A kernel whose state is an `OptimizeState` and whose info is an `OptimizeInfo`.
+
+    Raises:
+      ValueError: from `step`, if the loss is not a scalar, or the update has other shapes than the position.
     """
     evaluate = value_and_grad(loss, "loss")
+    value_at, optimizer = value_of(evaluate), optax.with_extra_args_support(optimizer)
 
     def init(position: Params, rng_key: PRNGKey) -> OptimizeState:
         del rng_key
@@ -64,8 +74,14 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
 
     def step(rng_key: PRNGKey, state: OptimizeState, batch: PyTree) -> tuple[OptimizeState, OptimizeInfo]:
         value, aux, gradient = evaluate(state.position, rng_key, batch)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.position)
+        updates, optimizer_state = optimizer.update(
+            gradient, state.optimizer_state, state.position, value=value, grad=gradient,
+            value_fn=lambda params: value_at(params, jax.random.clone(rng_key), batch),  # the same noise, knowingly
+        )  # fmt: skip
         position = optax.apply_updates(state.position, updates)
+        shapes, expected = (jax.tree.map(jnp.shape, each) for each in (position, state.position))
+        if shapes != expected:
+            raise ValueError(f"optimizer must keep the shapes of the position, {expected}; got {shapes}")
         # Apart from the optimiser's own squares: XLA stores what two share, and a CPU passes over memory twice more.
         info = OptimizeInfo(value, tree.norm(jax.lax.optimization_barrier(gradient)), aux)
         return OptimizeState(state.step + 1, position, optimizer_state), info

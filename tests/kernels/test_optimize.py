@@ -1,0 +1,106 @@
+"""Gradient descent by any Optax optimiser, those included that need the value or evaluate the loss themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bayesjax import axes
+from bayesjax.kernels import optimize, particles
+from tests.kernels.test_contract import quick_jit
+
+SCALES = jnp.array([1.0, 10.0, 100.0])
+START = {"x": jnp.array([1.0, -2.0, 0.5])}
+SHIFTS = jnp.array([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+
+
+def loss(params, rng_key, batch):
+    """A quadratic with condition 100 about the mean of the batch, tilted by noise of the key."""
+    tilt = 0.1 * jax.random.normal(rng_key, ())
+    return jnp.mean(jnp.sum(SCALES * (params["x"] - batch) ** 2, axis=-1)) / 2 + tilt * params["x"][0]
+
+
+def quiet(params, rng_key, batch):
+    return jnp.mean(jnp.sum(SCALES * (params["x"] - batch) ** 2, axis=-1)) / 2
+
+
+def descend(kernel, density_batch=SHIFTS, num_steps=10):
+    step, state, infos = quick_jit(kernel.step), kernel.init(START, jax.random.key(0)), []
+    for i in range(num_steps):
+        state, info = step(jax.random.fold_in(jax.random.key(1), i), state, density_batch)
+        infos.append(info)
+    return state, infos
+
+
+def test_lbfgs_minimises_a_quadratic():
+    """Ten steps to 1e-4 of the minimum where gradient descent, at the largest stable rate, is over 0.1 away."""
+    state, infos = descend(optimize(quiet, optax.lbfgs()))
+    np.testing.assert_allclose(state.position["x"], SHIFTS.mean(axis=0), atol=1e-4)
+    assert infos[-1].loss < infos[0].loss
+    slow, _ = descend(optimize(quiet, optax.sgd(0.015)))
+    assert np.abs(slow.position["x"] - SHIFTS.mean(axis=0)).max() > 0.1
+
+
+def test_a_line_search_sees_the_noise_of_the_step():
+    """The value that the search is given, and its derivative, are those of the step's own key and batch."""
+    values = []
+
+    def update(updates, state, params, *, value, grad, value_fn):
+        values.append((value, value_fn(params), grad, jax.grad(value_fn)(params)))
+        return updates, state
+
+    recorder = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    with jax.debug_key_reuse(True):
+        optimize(loss, recorder).step(*started(recorder))
+    value, again, gradient, derivative = values[0]
+    assert value == again == loss(START, jax.random.key(3), SHIFTS)
+    np.testing.assert_allclose(gradient["x"], derivative["x"], rtol=1e-6)
+
+
+def started(optimizer):
+    return jax.random.key(3), optimize(loss, optimizer).init(START, jax.random.key(0)), SHIFTS
+
+
+@pytest.mark.parametrize("make", [optax.lbfgs, lambda: optax.polyak_sgd(max_learning_rate=0.01)])
+def test_the_value_is_that_of_all_devices(make):
+    """Four parts of a batch on a `data` axis move as the whole does on one device, line search and all."""
+    kernel = optimize(quiet, make())
+    whole, _ = descend(kernel, num_steps=3)
+
+    def parts(rng_key, state, batch):
+        return jax.vmap(kernel.step, in_axes=(None, None, 0), axis_name=axes.DATA)(rng_key, state, batch)
+
+    state, step = kernel.init(START, jax.random.key(0)), quick_jit(parts)
+    for i in range(3):
+        states, _ = step(jax.random.fold_in(jax.random.key(1), i), state, SHIFTS[:, None])
+        state = jax.tree.map(lambda leaf: leaf[0], states)
+        np.testing.assert_array_equal(states.position["x"], jnp.broadcast_to(state.position["x"], (4, 3)))
+    np.testing.assert_allclose(state.position["x"], whole.position["x"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_plateau_reduces_the_learning_rate():
+    """At the minimum the loss stays, and after `patience` steps the scale falls to a tenth."""
+    plateau = optax.contrib.reduce_on_plateau(factor=0.1, patience=2)
+    kernel = optimize(quiet, optax.chain(optax.sgd(0.0), plateau))
+    state, _ = descend(kernel, num_steps=8)
+    assert state.optimizer_state[1].scale < 0.11
+    assert descend(kernel, num_steps=2)[0].optimizer_state[1].scale == 1
+
+
+def test_particles_search_by_themselves():
+    """Two chains of L-BFGS under one vmap end where each does alone."""
+    starts = {"x": jnp.stack([START["x"], 3 * START["x"]])}
+    both = particles(optimize(quiet, optax.lbfgs()), 2)
+    state, step = both.init(starts, jax.random.key(0)), quick_jit(both.step)
+    for i in range(10):
+        state, _ = step(jax.random.fold_in(jax.random.key(1), i), state, SHIFTS)
+    np.testing.assert_allclose(state.position["x"], np.tile(SHIFTS.mean(axis=0), (2, 1)), atol=1e-3)
+
+
+def test_an_update_of_another_shape_is_refused():
+    """A learning rate with axes would broadcast a scalar parameter into an array."""
+    kernel = optimize(lambda params, rng_key, batch: params["x"] ** 2, optax.sgd(jnp.array([0.1, 0.2])))
+    state = kernel.init({"x": jnp.ones(())}, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"optimizer must keep the shapes of the position, {'x': \(\)}; got .*\(2,\)"):
+        kernel.step(jax.random.key(1), state, None)
