@@ -106,10 +106,10 @@ REGISTRY = {
     "sghmc": Entry(hot),
     "sghmc with a schedule": Entry(scheduled),
     "sgld with a preconditioner": Entry(
-        lambda density: kernels.sgld(density, step_size=0.1, preconditioner=kernels.rmsprop(1))
+        lambda density: kernels.sgld(density, step_size=0.1, preconditioner=kernels.rmsprop(1, num_adaptation=2))
     ),
     "sghmc with a preconditioner": Entry(
-        lambda density: kernels.sghmc(density, step_size=0.05, preconditioner=kernels.rmsprop(1))
+        lambda density: kernels.sghmc(density, step_size=0.05, preconditioner=kernels.rmsprop(1, num_adaptation=2))
     ),
     "sgnht": Entry(lambda density: kernels.sgnht(density, step_size=0.1)),
     "nuts": Entry(lambda density: kernels.nuts(density, step_size=0.3)),

@@ -39,7 +39,8 @@ BAD_ARGUMENTS = {
     "hmc array step_size": (make(hmc, step_size=jnp.float32(-1)), "step_size must be positive.*-1"),
     "sgld array temperature": (make(kernels.sgld, temperature=np.array(-1.0)), "temperature must be non-neg.*-1"),
     "jitted step_size": (jax.jit(make(hmc, step_size=jnp.float32(0))), "step_size must be positive.*0"),
-    "rmsprop decay": (lambda: kernels.rmsprop(1, decay=1.0), r"decay must lie in \[0, 1\).*1"),
+    "rmsprop decay": (lambda: kernels.rmsprop(1, num_adaptation=1, decay=1.0), r"decay must be in \[0, 1\).*1"),
+    "rmsprop for ever": (lambda: kernels.rmsprop(1, num_adaptation=None), "num_adaptation must be an integer.*None"),
     "polynomial power": (lambda: kernels.polynomial(0.1, power=2.0), "power must be at most 1.*2"),
     "no cycles": (
         lambda: kernels.cyclical(0.1, num_steps=5, num_cycles=6),
