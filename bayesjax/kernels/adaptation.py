@@ -8,8 +8,25 @@ follows Nesterov's dual averaging of the acceptance probability a_t towards its 
 
 restarted at each new mass, and the mass is the window's variance (or covariance) shrunk a little to 1e-3. After
 `num_steps` nothing changes any more: the same kernel goes on as the sampler, and its draws from there on are valid.
-With `particles` around it each chain adapts by itself. Sources: Hoffman & Gelman, "The No-U-Turn sampler", 2014,
-section 3.2; Stan reference manual, "HMC algorithm parameters".
+With `particles` around it each chain adapts by itself.
+
+HMC with an adapted mass needs step sizes that vary. Every direction then has nearly the same period, and trajectories
+of one constant length come back near their start in all of them. Jittered step sizes avoid that:
+
+    def make(step_size, inverse_mass_matrix):
+        return kernels.hmc(
+            logdensity, step_size=kernels.jittered(step_size, 0.5), inverse_mass_matrix=inverse_mass_matrix,
+            num_integration_steps=8,
+        )
+
+    kernel = kernels.adapt(make, num_steps=400, target_acceptance=0.65)
+
+On ten independent normals with deviations from 0.1 to 3, four chains of 1000 draws of this kernel have a least
+effective sample size of about 2200, and of about 50 with a constant step size (`tests/kernels/test_adaptation.py`).
+NUTS chooses its trajectory lengths and needs no jitter.
+
+Sources: Hoffman & Gelman, "The No-U-Turn sampler", 2014, section 3.2; Stan reference manual, "HMC algorithm
+parameters".
 """
 
 from collections.abc import Callable
@@ -107,7 +124,8 @@ def adapt(
 
     Args:
       make: `(step_size=, inverse_mass_matrix=) -> Kernel` whose info has `acceptance_probability`, such as
-        `functools.partial(kernels.nuts, logdensity)`, or of `hmc` with a number of steps.
+        `functools.partial(kernels.nuts, logdensity)`, or `hmc` with jittered step sizes as above: not with a constant
+        step size, whose trajectories may be periodic.
       num_steps: of the warm-up, at least 20; below 150 its phases are scaled down. Leave out the draws before it
         (`training.run(num_burnin=num_steps)`).
       step_size: where to begin.

@@ -59,6 +59,31 @@ def test_a_schedule_that_starts_at_nothing_is_refused():
         kernels.sghmc(quartic, step_size=lambda step: 0.1 * step)
 
 
+def test_sghmc_stops_at_a_step_size_of_zero_and_goes_on():
+    """On N(0, I) in 2000 dimensions: nothing moves while the step size is 0, and the momentum stays finite.
+
+    From the first positive step size on it moves again, and 60 steps later the kinetic temperature is 1 within 4
+    standard errors: 0.13 at 2000 dimensions.
+    """
+
+    def density(params, rng_key, batch):
+        return -0.5 * jnp.sum(params**2)
+
+    kernel = kernels.sghmc(density, step_size=lambda t: jnp.where((t >= 10) & (t < 40), 0.0, 0.05), friction=0.1)
+    state = kernel.init(jax.random.normal(jax.random.key(0), (2000,)), jax.random.key(1))
+
+    def advance(state, key):
+        state, info = kernel.step(key, state, None)
+        return state, (state.position, info.kinetic_temperature)
+
+    keys = jax.random.split(jax.random.key(2), 100)
+    _, (positions, temperatures) = jax.jit(lambda s: jax.lax.scan(advance, s, keys))(state)
+    assert jnp.isfinite(positions).all() and jnp.isfinite(temperatures).all()
+    assert (positions[10:40] == positions[9]).all()
+    assert (positions[40] != positions[39]).all() and (positions[9] != positions[8]).all()
+    assert temperatures[-1] == pytest.approx(1, abs=0.13)
+
+
 @pytest.mark.parametrize("method", [kernels.sgld, kernels.sghmc])
 def test_exploration_draws_no_noise(method):
     """While the temperature is 0, another key gives the same positions; from the first sampling step on it does not.
