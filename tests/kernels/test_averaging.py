@@ -74,5 +74,5 @@ def test_the_average_stands_where_a_game_circles():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\); got 1.0"):
+    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\); got 1.0"):
         kernels.averaging(kernels.optimize(loss, optax.sgd(0.1)), 1.0)
