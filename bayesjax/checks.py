@@ -54,6 +54,39 @@ def scalar(value: Array, name: str) -> Array:
     return value
 
 
+def scalar_valued(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The function, with the scalar that it returns, alone or in `(scalar, aux)`, checked at every call.
+
+    This is the one rule for what a user's function of one example, log prior, divergence or loss may return. A function
+    of one example is wrapped before `vmap`, so that the message has the shape of one example's value and `[n, 1]` is
+    refused like any other array.
+
+    Args:
+      function: returns a scalar or `(scalar, aux)`.
+      name: what the message calls it.
+
+    Returns:
+      A function of the same arguments that returns what `function` returns.
+
+    Raises:
+      ValueError: by the function returned, as `scalar`.
+    """
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        out = function(*args, **kwargs)
+        scalar(out[0] if isinstance(out, tuple) else out, name)
+        return out
+
+    return checked
+
+
+def rank(expected: str, ndim: int, **arguments: Array) -> None:
+    """Raises ValueError naming the first array that does not have `ndim` axes, which are written `expected`."""
+    for name, value in arguments.items():
+        if jnp.ndim(value) != ndim:
+            raise ValueError(f"{name} must be {expected}; got an array of shape {jnp.shape(value)}")
+
+
 def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
     """Raises ValueError if a function `step -> batch` returns the same batch at every step.
 

@@ -1,12 +1,15 @@
 """The few types that every part of bayesjax shares: what a density is, what a kernel is.
 
     model      apply(params, x)                                  a Flax Linen module's pure function
-    objective  f(params, rng_key, example) -> scalar             one example; `objectives.batch_mean` makes it a loss
+    objective  f(params, rng_key, example) -> scalar             one example without a batch axis, one scalar;
+                                                                 `objectives.batch_mean` makes it a loss
     density    f(params, rng_key, batch) -> scalar               a loss (mean per example, minimised) or a log density
                                                                  (sum over the whole data set, sampled at temperature 1)
     kernel     init(position, rng_key), step(rng_key, state, batch)
 
-A function of any of these kinds may return `(scalar, aux)` in place of the scalar; `aux` is a pytree of arrays to show.
+An objective or a density may return `(scalar, aux)` in place of the scalar; `aux` is a pytree of arrays to show. What a
+user's function returns as its scalar has no axes: an array, `[1]` included, is a ValueError that gives its shape
+(`checks.scalar_valued`), because a mean over outputs would silently divide a log likelihood by their number.
 Read `kernels/sghmc.py` next to see a kernel, and `training/run.py` for the only loop there is.
 """
 

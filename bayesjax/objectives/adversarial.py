@@ -18,6 +18,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from bayesjax import checks
 from bayesjax.types import Array, PRNGKey
 
 
@@ -128,22 +129,32 @@ def gradient_penalty(critic: Callable[[Array], Array], x: Array, target: float =
       critic: `x -> scalar`, of one example.
       x: one example.
       target: the norm that is wanted.
+
+    Raises:
+      ValueError: if the critic returns an array with axes.
     """
-    return (_norm(jax.grad(critic)(x)) - target) ** 2
+    return (_norm(_gradient(critic, x)) - target) ** 2
 
 
 def r1_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
     """1/2 |grad_x critic(x)|^2 at one real example, to be counted gamma times.
 
     Source: Mescheder, Geiger & Nowozin, "Which training methods for GANs do actually converge?", ICML 2018.
+
+    Raises:
+      ValueError: if the critic returns an array with axes.
     """
-    return 0.5 * jnp.sum(jax.grad(critic)(real) ** 2)
+    return 0.5 * jnp.sum(_gradient(critic, real) ** 2)
 
 
 def between(rng_key: PRNGKey, real: Array, fake: Array) -> Array:
     """A point drawn uniformly from the line between two examples."""
     chex.assert_equal_shape([real, fake])
     return fake + jax.random.uniform(rng_key) * (real - fake)
+
+
+def _gradient(critic: Callable[[Array], Array], x: Array) -> Array:
+    return jax.grad(checks.scalar_valued(critic, "critic"))(x)
 
 
 def _norm(x: Array) -> Array:

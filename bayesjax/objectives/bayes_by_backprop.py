@@ -52,7 +52,8 @@ def bayes_by_backprop(
 
     Raises:
       ValueError: if a count is not positive, `num_samples` is odd with `reflect`, or a number for `kl_weight` is
-        negative; by the loss, if `kl_weight` is a function and the batch not `Numbered`.
+        negative; by the loss, if the likelihood of one example or the divergence is not a scalar, or `kl_weight` is a
+        function and the batch not `Numbered`.
     """
     checks.count(num_data=num_data, num_samples=num_samples)
     if reflect is not None and num_samples % 2:
@@ -60,10 +61,11 @@ def bayes_by_backprop(
     if not callable(kl_weight):
         checks.non_negative(kl_weight=kl_weight)
     log_likelihoods = batch_mean(log_likelihood)
+    divergence_of = checks.scalar_valued(kl, "kl")
 
     def at(variational: Params, weights: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, Array, PyTree]:
         fit, aux = log_likelihoods(weights, rng_key, batch)
-        return kl(variational, weights), fit, aux
+        return divergence_of(variational, weights), fit, aux
 
     def of_one_draw(variational: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, Array, PyTree]:
         weights_key, data_key = jax.random.split(rng_key)

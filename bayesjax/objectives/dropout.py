@@ -47,7 +47,7 @@ def mc_dropout(
 
     Raises:
       ValueError: if `num_data` or `length_scale` is not positive, or a rate is not in [0, 1); by the loss, if `rates`
-        do not fit the paths.
+        do not fit the paths or the likelihood of one example is not a scalar.
     """
     checks.count(num_data=num_data)
     checks.positive(length_scale=length_scale)

@@ -16,7 +16,7 @@ temperature 1, draws kept. Their program (bgan.py) differs, and this file follow
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.objectives import semi_supervised
 from bayesjax.types import Array, Params, PRNGKey
 
@@ -28,7 +28,14 @@ def discriminator_loss(real_logits: Array, fake_logits: Array, label_log_probs: 
       real_logits: `[n, K]`.
       fake_logits: `[J, n, K]`, of each generator's fakes.
       label_log_probs: `[n_s]` log P(label) of the labelled batch, or None.
+
+    Raises:
+      ValueError: if an argument has other axes.
     """
+    checks.rank("[n, K]", 2, real_logits=real_logits)
+    checks.rank("[J, n, K]", 3, fake_logits=fake_logits)
+    if label_log_probs is not None:
+        checks.rank("[n_s]", 1, label_log_probs=label_log_probs)
     num_generators = fake_logits.shape[0]
     real = -semi_supervised.log_prob_real(real_logits).mean()
     label = 0.0 if label_log_probs is None else -label_log_probs.mean()
@@ -42,7 +49,16 @@ def generator_loss(fake_logits: Array, real_features: Array, fake_features: Arra
     Args:
       fake_logits: `[num_discriminators, n, K]`.
       real_features, fake_features: `[num_discriminators, n, F]`, paired as they come.
+
+    Raises:
+      ValueError: if an argument has other axes, or the features differ in shape.
     """
+    checks.rank("[num_discriminators, n, K]", 3, fake_logits=fake_logits)
+    checks.rank("[num_discriminators, n, F]", 3, real_features=real_features, fake_features=fake_features)
+    if real_features.shape != fake_features.shape:
+        raise ValueError(
+            f"real_features and fake_features must have one shape; got {real_features.shape} and {fake_features.shape}"
+        )
     adversarial = -semi_supervised.log_prob_real(fake_logits).mean(axis=1)
     matching = _huber(fake_features - real_features).mean(axis=(1, 2))
     return jax.nn.logsumexp(adversarial + matching)

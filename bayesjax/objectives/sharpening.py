@@ -60,12 +60,14 @@ def sharpened(
       batch).
 
     Raises:
-      ValueError: if a count is not positive, `scale` not positive and finite, or `kl_weight` negative.
+      ValueError: if a count is not positive, `scale` not positive and finite, or `kl_weight` negative; by the loss, if
+        the likelihood of one example or the divergence is not a scalar.
     """
     checks.count(num_data=num_data, num_in_batch=num_in_batch)
     checks.positive(scale=scale)
     checks.non_negative(kl_weight=kl_weight)
     log_likelihoods = batch_mean(log_likelihood)
+    divergence_of = checks.scalar_valued(kl, "kl")
 
     def loss(position: Sharpened, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         phi_key, theta_key, phi_data_key, theta_data_key = jax.random.split(rng_key, 4)
@@ -78,7 +80,7 @@ def sharpened(
         noise = tree.normal_like(theta_key, phi)
         theta = jax.tree.map(lambda w, step, xi: w - step + scale * xi, phi, steps, noise)
         fit, aux = log_likelihoods(theta, theta_data_key, batch)
-        sharpening, divergence = tree.dot(steps, steps) / (2 * scale**2), kl(position.variational, phi)
+        sharpening, divergence = tree.dot(steps, steps) / (2 * scale**2), divergence_of(position.variational, phi)
         value = kl_weight * (divergence / num_data + sharpening / num_in_batch) - fit
         return value, {**aux, "nll": -fit, "kl": divergence, "sharpening": sharpening}
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from bayesjax import axes, checks
 from bayesjax.posteriors.log_posterior import data_sum
@@ -27,7 +28,7 @@ from bayesjax.types import Array, Density, Given, Params, Prior, PRNGKey, PyTree
 Generate = Callable[[Params, PRNGKey, int], Array]
 """`(generator_params, rng_key, num) -> images [num, ...]`; draws its own noise."""
 LogProb = Callable[[Params, Array], Array]
-"""`(discriminator_params, images [n, ...]) -> log probabilities [n]`."""
+"""`(discriminator_params, images [n, ...]) -> log probabilities [n]`, one scalar for each image."""
 
 
 class GANBatch(NamedTuple):
@@ -67,17 +68,19 @@ def generator_conditional(
       `(params, rng_key, Given) -> (log density, {"log_prob_real": mean over fakes and discriminators})`.
 
     Raises:
-      ValueError: if a number is not positive or `pool` is unknown.
+      ValueError: if a number is not positive or `pool` is unknown; by the density, if `log_prob_real` does not return
+        `[n]` or the prior no scalar.
     """
     factor = _pool_factor(pool)
     checks.positive(num_generated=num_generated, batch_size=batch_size)
+    of_prior, of_real = checks.scalar_valued(log_prior, "log_prior"), _one_each(log_prob_real, "log_prob_real")
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: Given) -> tuple[Array, PyTree]:
         fakes = generate(params, rng_key, axes.divided(batch_size, axes.DATA))
         discriminators = batch.others["discriminator"]
-        values = jax.vmap(log_prob_real, in_axes=(0, None))(discriminators, fakes)
-        likelihood = data_sum(values, num_generated * factor(values.shape[0]))
-        return log_prior(params) + likelihood, {"log_prob_real": values.mean()}
+        values = jax.vmap(of_real, in_axes=(0, None))(discriminators, fakes)
+        likelihood = data_sum(values.ravel(), num_generated * factor(values.shape[0]))
+        return of_prior(params) + likelihood, {"log_prob_real": values.mean()}
 
     return logdensity
 
@@ -112,13 +115,17 @@ def discriminator_conditional(
       `(params, rng_key, Given) -> (log density, aux)`; aux has the mean log probability of each kind of image.
 
     Raises:
-      ValueError: if a number is not positive or `pool` is unknown.
+      ValueError: if a number is not positive or `pool` is unknown; by the density, if a log probability is not `[n]` or
+        the prior no scalar.
     """
     factor = _pool_factor(pool)
     num_generated = num_data if num_generated is None else num_generated
     checks.positive(num_data=num_data, num_generated=num_generated, batch_size=batch_size)
     if log_prob_label is not None:
         checks.positive(num_labelled=num_labelled)
+        of_label = _one_each(log_prob_label, "log_prob_label")
+    of_prior = checks.scalar_valued(log_prior, "log_prior")
+    of_real, of_fake = _one_each(log_prob_real, "log_prob_real"), _one_each(log_prob_fake, "log_prob_fake")
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: Given) -> tuple[Array, PyTree]:
         generators = batch.others["generator"]
@@ -126,18 +133,32 @@ def discriminator_conditional(
         keys = jax.random.split(rng_key, num_generators)
         num = axes.divided(batch_size, axes.DATA)
         fakes = jax.vmap(generate, in_axes=(0, 0, None))(generators, keys, num)
-        fake = log_prob_fake(params, fakes.reshape(-1, *fakes.shape[2:]))
-        real = log_prob_real(params, batch.data.real)
+        fake = of_fake(params, fakes.reshape(-1, *fakes.shape[2:]))
+        real = of_real(params, batch.data.real)
         scale = factor(num_generators)
-        value = log_prior(params) + data_sum(real, num_data * scale) + data_sum(fake, num_generated * scale)
+        value = of_prior(params) + data_sum(real, num_data * scale) + data_sum(fake, num_generated * scale)
         aux = {"log_prob_real": real.mean(), "log_prob_fake": fake.mean()}
         if log_prob_label is not None:
-            label = log_prob_label(params, batch.data.labelled, batch.data.labels)
+            label = of_label(params, batch.data.labelled, batch.data.labels)
             value += data_sum(label, num_labelled)
             aux["log_prob_label"] = label.mean()
         return value, aux
 
     return logdensity
+
+
+def _one_each(log_prob: Callable[..., Array], name: str) -> Callable[..., Array]:
+    """The function `(params, images [n, ...], ...) -> [n]` with the shape that it returns checked."""
+
+    def checked(params: Params, images: Array, *labels: Array) -> Array:
+        values = log_prob(params, images, *labels)
+        if jnp.shape(values) != (len(images),):
+            raise ValueError(
+                f"{name} must return one scalar for each image, shape {(len(images),)}; got {jnp.shape(values)}"
+            )
+        return values
+
+    return checked
 
 
 def _pool_factor(pool: str) -> Callable[[int], float]:

@@ -16,7 +16,7 @@ dynamics", 2017.
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.types import Array, Density, Params, PRNGKey, PyTree
 
 
@@ -25,7 +25,8 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
 
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, such as `posteriors.log_posterior`. It is
-        evaluated twice, at the parameters and at the anchor, with the same key.
+        evaluated twice, at the parameters and at the anchor, with the same key. It returns a scalar, not the terms of
+        `log_posterior(as_terms=True)`.
       anchor: a point near the mode.
       gradient: of the log density of the whole data set at the anchor: `gradient_at`.
 
@@ -33,7 +34,8 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
       A density of the same form.
 
     Raises:
-      ValueError: if anchor and gradient differ in structure or shapes.
+      ValueError: if anchor and gradient differ in structure or shapes; by the density, if `logdensity` is an array with
+        axes.
     """
     if jax.tree.structure(anchor) != jax.tree.structure(gradient):
         raise ValueError(
@@ -44,13 +46,14 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
     if shapes != got:
         raise ValueError(f"gradient must have the shapes of the anchor, {shapes}; got {got}")
 
-    evaluate = jax.grad(lambda params, rng_key, batch: _value(logdensity(params, rng_key, batch)))
+    logdensity = checks.scalar_valued(logdensity, "logdensity")
+    evaluate = _gradient(logdensity)
 
     def corrected(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array | tuple[Array, PyTree]:
         out = logdensity(params, rng_key, batch)
         of_batch = evaluate(anchor, jax.random.clone(rng_key), batch)  # the same noise, knowingly
         correction = jax.tree.map(jnp.subtract, gradient, of_batch)
-        value = _value(out) + tree.dot(correction, jax.tree.map(jnp.subtract, params, anchor))
+        value = tree.value_and_aux(out)[0] + tree.dot(correction, jax.tree.map(jnp.subtract, params, anchor))
         return (value, out[1]) if isinstance(out, tuple) else value
 
     return corrected
@@ -64,8 +67,11 @@ def gradient_at(logdensity: Density, anchor: Params, rng_key: PRNGKey, batches: 
       anchor: where.
       rng_key: consumed; each batch has its own.
       batches: leaves `[num_batches, batch_size, ...]`, every example in one of them.
+
+    Raises:
+      ValueError: if the leaves of `batches` differ in their leading axis, or `logdensity` is an array with axes.
     """
-    evaluate = jax.grad(lambda params, rng_key, batch: _value(logdensity(params, rng_key, batch)))
+    evaluate = _gradient(checks.scalar_valued(logdensity, "logdensity"))
     keys = jax.random.split(rng_key, tree.leading_axis(batches, "batches"))
 
     def add(total: Params, own: tuple[PRNGKey, PyTree]) -> tuple[Params, None]:
@@ -75,5 +81,5 @@ def gradient_at(logdensity: Density, anchor: Params, rng_key: PRNGKey, batches: 
     return jax.tree.map(lambda leaf: leaf / len(keys), total)
 
 
-def _value(out: Array | tuple[Array, PyTree]) -> Array:
-    return jnp.sum(tree.value_and_aux(out)[0])
+def _gradient(logdensity: Density) -> Density:
+    return jax.grad(lambda *arguments: tree.value_and_aux(logdensity(*arguments))[0])

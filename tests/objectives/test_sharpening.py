@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayesjax import objectives, posteriors
+from bayesjax import axes, objectives, posteriors
 from bayesjax.objectives import Sharpened
 
 NOISE, PRIOR, SCALE, NUM = 0.5, 1.2, 0.3, 12
@@ -96,6 +96,21 @@ def test_through_the_gradient_or_not():
     part = jax.grad(at)(jnp.float32(MEAN))
     np.testing.assert_allclose(whole, slope, rtol=1e-3)
     assert abs(part - slope) > 0.01 * abs(slope)
+
+
+@pytest.mark.parametrize("through_gradient", [False, True])
+def test_devices_take_the_step_of_the_whole_batch(through_gradient):
+    """Two parts of a batch along the `data` axis have the loss and gradient of the whole in their means.
+
+    With gradients of their own parts each would take another step.
+    """
+    of = loss(through_gradient=through_gradient)
+    at, key = position(BEST), jax.random.key(4)
+    evaluate = jax.value_and_grad(lambda position, batch: of(position, key, batch)[0])
+    whole = jax.jit(evaluate)(at, BATCH)
+    halves = jax.tree.map(lambda leaf: leaf.reshape(2, -1), BATCH)
+    parts = jax.jit(jax.vmap(evaluate, in_axes=(None, 0), axis_name=axes.DATA))(at, halves)
+    jax.tree.map(lambda part, all: np.testing.assert_allclose(part.mean(axis=0), all, rtol=1e-4), parts, whole)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,28 @@ def test_no_variance_at_the_anchor(corrected):
     assert gradients(DENSITY, ANCHOR).std(axis=0).max() > 1
 
 
+def noisy(params, rng_key, batch):
+    """A density whose gradient is the noise of its key."""
+    return params @ jax.random.normal(rng_key, params.shape)
+
+
+def test_the_anchor_sees_the_noise_of_the_parameters():
+    """The noise of a key then cancels everywhere, and what remains is the gradient given; other noise leaves more."""
+    given = jnp.array([1.0, -2.0])
+    density = posteriors.control_variates(noisy, jnp.zeros(2), given)
+    for seed in range(3):
+        found = jax.grad(density)(jnp.ones(2), jax.random.key(seed), None)
+        np.testing.assert_allclose(found, given, atol=1e-6)
+
+
+def test_gradient_at_gives_each_batch_noise_of_its_own():
+    """The mean of 64 normals has variance 1/64, within 4 standard errors of 1000 (6e-5); one key for all has 1."""
+    batches = jnp.zeros((64, 1))
+    keys = jax.random.split(jax.random.key(2), 500)
+    found = jax.jit(jax.vmap(lambda key: posteriors.gradient_at(noisy, jnp.zeros(2), key, batches)))(keys)
+    assert abs(64 * np.var(found) - 1) < 4 * np.sqrt(2 / 1000)
+
+
 def test_aux_and_scalars(corrected):
     """aux passes through; a density without it stays without it; a gradient of another structure is refused."""
     batch = (X[:BATCH_SIZE], Y[:BATCH_SIZE])
