@@ -183,11 +183,8 @@ def likelihoods(run: common.Experiment, test_set: np.ndarray, latent_dim: int, b
     params, prior = load(run, file), model.prior()
     sampling_key, annealing_key = jax.random.split(jax.random.key(config.seed + 3))
     sample = jax.jit(
-        functools.partial(
-            likelihood.importance_sampled, encode, decode, prior, num_samples=config.likelihood_samples,
-            chunk_size=min(vae_flags.CHUNK, config.likelihood_samples),
-        )
-    )  # fmt: skip
+        functools.partial(likelihood.importance_sampled, encode, decode, prior, num_samples=config.likelihood_samples)
+    )
     anneal = jax.jit(
         functools.partial(
             likelihood.annealed, decode, prior, num_temperatures=config.num_temperatures, num_chains=8,

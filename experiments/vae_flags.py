@@ -10,7 +10,6 @@ ARCHITECTURES = ("mlp", "convolutional")
 ACTIVATIONS = ("tanh", "relu")
 SCHEDULES = ("constant", "cosine")
 ESTIMATORS = ("closed_form", "sampled", "score_function")
-CHUNK = 50  # draws of importance sampling at once
 
 
 @dataclass(frozen=True)
@@ -111,10 +110,6 @@ def check(config: Config) -> None:
         config, 1, "batch_size", "num_epochs", "estimator_epochs", "num_likelihood", "likelihood_samples"
     )
     common.require(config.num_validation != 1, "--num-validation must be 0, or 2 or more; got 1")
-    common.require(
-        config.likelihood_samples <= CHUNK or config.likelihood_samples % CHUNK == 0,
-        f"--likelihood-samples must be at most {CHUNK}, or a multiple of it; got {config.likelihood_samples}",
-    )
     common.require(
         not config.num_annealed or config.num_temperatures >= 10,
         f"--num-temperatures must be at least 10; got {config.num_temperatures}",

@@ -49,10 +49,10 @@ def importance_sampled(
       params: of both.
       rng_key: each example has its own, by its place.
       x: examples `[num, ...]`.
-      num_samples: k, rounded up to a multiple of `chunk_size`.
+      num_samples: k, the exact number of draws; for k = 1 the mean of the result is the ELBO.
       batch_size: examples at once.
-      chunk_size: draws at once. Memory is that of `batch_size * chunk_size` evaluations of the decoder, whatever `num`
-        and `num_samples` are.
+      chunk_size: draws at once; the last chunk has the remainder. Memory is that of `batch_size * chunk_size`
+        evaluations of the decoder, whatever `num` and `num_samples` are.
 
     Returns:
       Nats `[num]`.
@@ -61,16 +61,21 @@ def importance_sampled(
       ValueError: if a count is not positive, `x` has no examples, or a distribution is not over whole vectors.
     """
     checks.count(num_samples=num_samples, batch_size=batch_size, chunk_size=chunk_size)
-    num_chunks = -(-num_samples // chunk_size)
-    negative_bound = elbo.negative_iwae_bound(encode, decode, prior, num_samples=chunk_size)
+    num_chunks, remainder = divmod(num_samples, chunk_size)
 
     def of_example(params: Params, key: PRNGKey, example: Array) -> Array:
-        def chunk(total: Array, index: Array) -> tuple[Array, None]:
+        def log_sum(index: Array | int, num: int) -> Array:
+            """The logarithm of the sum of a chunk's `num` weights."""
+            negative_bound = elbo.negative_iwae_bound(encode, decode, prior, num_samples=num)
             value, _ = negative_bound(params, jax.random.fold_in(key, index), example)
-            return jnp.logaddexp(total, -value), None
+            return math.log(num) - value
 
-        total, _ = lax.scan(chunk, jnp.full((), -jnp.inf), jnp.arange(num_chunks))
-        return total - math.log(num_chunks)
+        parts = []
+        if num_chunks:
+            parts.append(lax.map(lambda index: log_sum(index, chunk_size), jnp.arange(num_chunks)))
+        if remainder:
+            parts.append(log_sum(num_chunks, remainder)[None])
+        return jax.nn.logsumexp(jnp.concatenate(parts)) - math.log(num_samples)
 
     return _in_batches(of_example, params, rng_key, x, batch_size)
 
@@ -121,7 +126,8 @@ def annealed(
       batch_size: examples at once.
 
     Raises:
-      ValueError: if an argument is out of range, `x` has no examples, or p(x | z) is not over one.
+      ValueError: if an argument is out of range, `x` has no examples, p(x | z) is not over one, or the prior's density
+        of one vector is not a scalar.
     """
     checks.count(num_chains=num_chains, num_integration_steps=num_integration_steps, batch_size=batch_size)
     if num_temperatures < 10:
@@ -135,7 +141,8 @@ def annealed(
 
         def tempered(z: Array, rng_key: PRNGKey, inverse_temperature: Array) -> Array:
             del rng_key
-            return prior.log_prob(z) + inverse_temperature * log_likelihood(z)
+            log_prior = checks.scalar(prior.log_prob(z), "log_prob of prior")
+            return log_prior + inverse_temperature * log_likelihood(z)
 
         def move(key: PRNGKey, z: Array, inverse_temperature: Array, step_size: Array) -> tuple[Array, Array]:
             """All chains a step on, and their mean acceptance probability."""
@@ -250,7 +257,7 @@ def _parzen(samples: ArrayLike, x: ArrayLike, scales: Sequence[float], batch_siz
 
     given = jnp.asarray(flat), jnp.asarray(0.5 / sd**2, jnp.float32)
     examples = (x - centre).reshape(len(x), -1)
-    return _in_batches(of_example, given, jax.random.key(0), examples, batch_size) - log_normalisers
+    return _in_batches(of_example, given, jax.random.key(0), examples, batch_size) - log_normalisers[None]
 
 
 def active_units(
@@ -307,10 +314,11 @@ def _in_batches(
         index = jnp.arange(num_batches * size) % num
         keys = jax.vmap(functools.partial(jax.random.fold_in, rng_key))(index)
 
-        def one_batch(batch: Array) -> Any:
-            return jax.vmap(functools.partial(of_example, params))(keys[batch], examples[batch])
+        def one_batch(batch: tuple[Array, PRNGKey]) -> Any:
+            places, keys = batch
+            return jax.vmap(functools.partial(of_example, params))(keys, examples[places])
 
-        results = lax.map(one_batch, index.reshape(num_batches, size))
+        results = lax.map(one_batch, (index.reshape(num_batches, size), keys.reshape(num_batches, size)))
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num], results)
 
     return loop(params, rng_key, examples)

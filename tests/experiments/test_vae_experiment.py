@@ -88,7 +88,6 @@ def test_flags_name_what_the_model_has():
         (("--bounds", "elbo", "iwae-5", "elbo"), "--bounds must not repeat itself; got ('elbo', 'iwae-5', 'elbo')"),
         (("--likelihood", "gaussian"), "is of grey values: it needs --binarise none; got resampled"),
         (("--num-validation", "1"), "--num-validation must be 0, or 2 or more; got 1"),
-        (("--likelihood-samples", "70"), "--likelihood-samples must be at most 50, or a multiple of it; got 70"),
         (("--num-annealed", "5", "--num-temperatures", "5"), "--num-temperatures must be at least 10; got 5"),
         (("--num-annealed", "200"), "--num-annealed must be at most --num-likelihood, 100; got 200"),
         (("--num-validation", "1437"), "--num-validation must be less than the 1437 training images"),
