@@ -33,14 +33,18 @@ def kl_to_gaussian(scale: float = 1.0) -> Divergence:
     return _to_gaussians(lambda params: jax.tree.map(lambda _: scale, params))
 
 
-def kl_to_fan_in_gaussian(scale: float = 1.0) -> Divergence:
-    """KL(q || p) in closed form for the prior `priors.fan_in_gaussian(scale)`.
+def kl_to_fan_in_gaussian(scale: float = 1.0, *, out_axis: int | None = None) -> Divergence:
+    """KL(q || p) in closed form for the prior `priors.fan_in_gaussian(scale, out_axis=out_axis)`.
+
+    Args:
+      scale: the prior's standard deviation where the fan-in is 1.
+      out_axis: as in `priors.fan_in_scales`; 0 for PyTorch's and Equinox's `[out, in, ...]`.
 
     Raises:
-      ValueError: if `scale` is not positive and finite.
+      ValueError: if `scale` is not positive and finite; by the function returned, as `priors.fan_in_scales`.
     """
     checks.positive(scale=scale)
-    return _to_gaussians(lambda params: fan_in_scales(params, scale))
+    return _to_gaussians(lambda params: fan_in_scales(params, scale, out_axis=out_axis))
 
 
 def _to_gaussians(prior_scales: Callable[[Params], Params]) -> Divergence:
@@ -89,8 +93,11 @@ def kl_sampled(log_prior: Prior) -> Divergence:
     The entropy is exact, where Blundell et al. have log q(w) at the same weights: what is random is log p alone.
 
     Raises:
-      ValueError: by the function returned, if there are no weights but their `Moments`.
+      ValueError: by the function returned, if there are no weights but their `Moments`, or the prior is an array with
+        axes.
     """
+
+    of_prior = checks.scalar_valued(log_prior, "log_prior")
 
     def divergence(variational: MeanFieldParams, weights: Params | Perturbed) -> Array:
         if isinstance(weights, Moments):
@@ -99,7 +106,7 @@ def kl_sampled(log_prior: Prior) -> Divergence:
             )
         if isinstance(weights, Perturbed):
             weights = jax.tree.map(jnp.add, weights.mean, weights.noise)
-        return -entropy(variational) - log_prior(weights)
+        return -entropy(variational) - of_prior(weights)
 
     return divergence
 
@@ -119,10 +126,12 @@ def by_path(divergences: Mapping[str, Divergence]) -> Divergence:
     """
 
     def divergence(variational: MeanFieldParams, weights: Params) -> Array:
-        chosen = tree.match_paths(tree.by_path(variational.mean), tuple(divergences), "divergences")
+        paths = list(tree.by_path(variational.mean))
+        chosen = tree.match_paths(paths, tuple(divergences), "divergences")
 
-        def part(name: str, values: Params) -> list[Array]:
-            return [leaf for leaf, of in zip(jax.tree.leaves(values), chosen, strict=True) if of == name]
+        def part(name: str, values: Params) -> dict[str, Array]:
+            leaves = zip(paths, jax.tree.leaves(values), chosen, strict=True)
+            return {path: leaf for path, leaf, of in leaves if of == name}
 
         def part_of_draw(name: str) -> Params:
             if isinstance(weights, (Perturbed, Moments)):
@@ -131,7 +140,8 @@ def by_path(divergences: Mapping[str, Divergence]) -> Divergence:
 
         total = jnp.zeros(())
         for name, one in divergences.items():
-            total += one(MeanFieldParams(part(name, variational.mean), part(name, variational.rho)), part_of_draw(name))
+            of_part = MeanFieldParams(part(name, variational.mean), part(name, variational.rho))
+            total += checks.scalar(one(of_part, part_of_draw(name)), f"the divergence of {name}")
         return total
 
     return divergence

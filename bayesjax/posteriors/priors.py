@@ -7,12 +7,14 @@ of `fan_in_gaussian` from `models.initializers.fan_in_normal`.
 """
 
 import math
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.posteriors.softplus import softplus
 from bayesjax.types import Array, Params, Prior, PRNGKey
 
@@ -27,17 +29,21 @@ def gaussian(scale: float = 1.0) -> Prior:
     return lambda params: _gaussian_log_prob(params, jax.tree.map(lambda _: scale, params))
 
 
-def fan_in_gaussian(scale: float = 1.0) -> Prior:
+def fan_in_gaussian(scale: float = 1.0, *, out_axis: int | None = None) -> Prior:
     """N(0, scale^2 / fan_in) on weights of two axes or more, N(0, scale^2) on the rest (biases, norm scales).
 
-    The fan-in of a kernel `[..., in, out]` is the product of all axes but the last, so that each unit's input has
-    a prior variance that does not grow with the width (Neal, "Bayesian learning for neural networks", 1996).
+    Each unit's input then has a prior variance that does not grow with the width (Neal, "Bayesian learning for neural
+    networks", 1996).
+
+    Args:
+      scale: the standard deviation where the fan-in is 1.
+      out_axis: as in `fan_in_scales`; 0 for PyTorch's and Equinox's `[out, in, ...]`.
 
     Raises:
-      ValueError: if `scale` is not positive, or beyond 1e-15 or 1e15.
+      ValueError: if `scale` is not positive, or beyond 1e-15 or 1e15; by the prior, as `fan_in_scales`.
     """
     _check_scale(scale)
-    return lambda params: _gaussian_log_prob(params, fan_in_scales(params, scale))
+    return lambda params: _gaussian_log_prob(params, fan_in_scales(params, scale, out_axis=out_axis))
 
 
 def scale_mixture(weight: float = 0.5, scales: tuple[float, float] = (1.0, math.exp(-6))) -> Prior:
@@ -92,23 +98,56 @@ def by_path(priors: Mapping[str, Prior]) -> Prior:
     For example `{"Dense_0/*": laplace(0.1), "*/bias": gaussian(10.0), "*": scale_mixture()}`; see `tree.match_paths`.
 
     Raises:
-      ValueError: by the prior returned, if a leaf matches no pattern or a pattern is the first of no leaf.
+      ValueError: by the prior returned, if a leaf matches no pattern, a pattern is the first of no leaf, or a part's
+        prior is an array with axes.
     """
 
     def log_prior(params: Params) -> Array:
         leaves = tree.by_path(params)
         chosen = tree.match_paths(leaves, tuple(priors), "priors")
-        parts = {
-            name: [leaf for leaf, of in zip(leaves.values(), chosen, strict=True) if of == name] for name in priors
-        }
-        return tree.total([prior(parts[name]) for name, prior in priors.items()])
+        total = jnp.zeros(())
+        for name, prior in priors.items():
+            part = {path: leaf for (path, leaf), of in zip(leaves.items(), chosen, strict=True) if of == name}
+            total += checks.scalar(prior(part), f"the prior of {name}")
+        return total
 
     return log_prior
 
 
-def fan_in_scales(params: Params, scale: float = 1.0) -> Params:
-    """The standard deviation of each leaf under `fan_in_gaussian`, as a pytree of floats."""
-    return jax.tree.map(lambda w: scale / math.sqrt(math.prod(w.shape[:-1])) if w.ndim > 1 else scale, params)
+def fan_in_scales(params: Params, scale: float = 1.0, *, out_axis: int | None = None) -> Params:
+    """The standard deviation of each leaf under `fan_in_gaussian`, as a pytree of floats.
+
+        scale / sqrt(fan_in) for leaves of two axes or more, with the product of all axes but `out_axis` for fan_in
+
+    This is the one rule for the fan-in of a weight: the prior and `posteriors.kl_to_fan_in_gaussian` both use it.
+
+    Args:
+      params: weights, or their shapes.
+      scale: the standard deviation where the fan-in is 1.
+      out_axis: the axis of the outputs, of all weights with two axes or more: -1 for `[..., in, out]` (Flax, Haiku), 0
+        for `[out, in, ...]` (PyTorch, Equinox). None is -1 and refuses leaves that are named "weight", which is
+        PyTorch's and Equinox's name for `[out, in, ...]`.
+
+    Raises:
+      ValueError: if `out_axis` is None and a leaf of two axes or more is named "weight", or a leaf has no such axis.
+    """
+    axis = -1 if out_axis is None else out_axis
+
+    def deviation(keys: Any, w: Array) -> float:
+        if w.ndim < 2:
+            return scale
+        path = jax.tree_util.keystr(keys, simple=True, separator="/")
+        if out_axis is None and re.split(r"[/.]", path)[-1] == "weight":
+            raise ValueError(
+                f"out_axis must be given for {path} {w.shape}: 0 if it is [out, in, ...], as PyTorch's and Equinox's "
+                f"weights are, or -1 if it is [..., in, out]"
+            )
+        if not -w.ndim <= axis < w.ndim:
+            raise ValueError(f"out_axis must be an axis of {path} {w.shape}; got {axis}")
+        fan_in = math.prod(size for i, size in enumerate(w.shape) if i != axis % w.ndim)
+        return scale / math.sqrt(fan_in)
+
+    return jax.tree.map_with_path(deviation, params)
 
 
 def sample_gaussian(rng_key: PRNGKey, params: Params, scale: float = 1.0) -> Params:

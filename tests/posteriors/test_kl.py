@@ -65,11 +65,21 @@ def test_sampled_kl_takes_a_draw_in_two_parts_and_refuses_moments(variational):
         kl(variational, FAMILY.moments(variational, None))
 
 
-def test_reflection_and_parts(variational):
-    draw = FAMILY.sample(variational, jax.random.key(2))
-    other = FAMILY.reflect(variational, draw)
-    for mu, w, v in zip(*map(jax.tree.leaves, (variational.mean, draw, other)), strict=True):
-        np.testing.assert_allclose((w + v) / 2, mu, atol=1e-6)
+@pytest.mark.parametrize("form", ["sample", "perturb"])
+def test_a_reflection_is_on_the_other_side_of_the_mean(variational, form):
+    """Of a draw, and of its mean and noise apart; also of one entry of a dictionary. The draw itself is refused."""
+    entry = posteriors.of_entry(FAMILY, "network")
+    for family, own, inner in (
+        (FAMILY, variational, lambda x: x),
+        (entry, {"network": variational}, lambda x: x["network"]),
+    ):
+        draw = getattr(family, form)(own, jax.random.key(2))
+        pair = [inner(one) for one in (draw, family.reflect(own, draw))]
+        if form == "perturb":
+            pair = [jax.tree.map(jnp.add, *one) for one in pair]
+        for mu, w, v in zip(*map(jax.tree.leaves, (variational.mean, *pair)), strict=True):
+            np.testing.assert_allclose((w + v) / 2, mu, atol=1e-6)
+            assert np.abs(w - v).max() > 1e-3
 
 
 @pytest.mark.parametrize("form", ["sample", "perturb"])

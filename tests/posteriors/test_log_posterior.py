@@ -57,8 +57,10 @@ def test_minibatches_are_unbiased_and_the_prior_counts_once():
 
 
 def test_data_sum():
-    """N/n times the sum, whatever the shape of the values."""
-    assert posteriors.data_sum(jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), 12) == 42
+    """N/n times the sum of one scalar for each example; an axis of outputs is refused."""
+    assert posteriors.data_sum(jnp.arange(1.0, 7.0), 12) == 42
+    with pytest.raises(ValueError, match=r"values must be \[n\], one scalar for each example; got .* shape \(6, 1\)"):
+        posteriors.data_sum(jnp.ones((6, 1)), 12)
 
 
 def test_each_example_has_its_own_key_and_aux_is_averaged():
@@ -112,6 +114,43 @@ def test_fan_in_prior_is_scipys():
         assert value != pytest.approx(by_scipy(fan_out), rel=1e-3)
     scales = posteriors.fan_in_scales(WEIGHTS, 1.7)
     jax.tree.map(lambda sd, n: np.testing.assert_allclose(sd, 1.7 / np.sqrt(n)), scales, fan_in)
+
+
+def test_fan_in_of_weights_whose_first_axis_is_the_output():
+    """PyTorch's and Equinox's [10, 784] has standard deviation 1/28 = 0.036; over its first axis it would be 0.316.
+
+    Prior, divergence and standard deviations follow one rule, by path as well: without a layout a leaf named "weight"
+    is refused, and with one it is believed.
+    """
+    shapes = {
+        "layers": [{"weight": np.ones((10, 784)), "bias": np.ones(10)}],
+        "conv": {"weight": np.ones((7, 2, 5, 3))},
+    }
+    scales = posteriors.fan_in_scales(shapes, out_axis=0)
+    assert scales["layers"][0] == {"weight": pytest.approx(1 / 28), "bias": 1.0}
+    assert scales["conv"]["weight"] == pytest.approx(1 / np.sqrt(2 * 5 * 3))
+    assert posteriors.fan_in_scales(shapes, out_axis=-1)["layers"][0]["weight"] == pytest.approx(0.316, abs=1e-3)
+    with pytest.raises(ValueError, match=r"out_axis must be an axis of layers/0/weight \(10, 784\); got 2"):
+        posteriors.fan_in_scales(shapes, out_axis=2)
+    with pytest.raises(ValueError, match=r"out_axis must be given for layers.0.weight \(2, 6\): 0 if it is \[out, in"):
+        posteriors.fan_in_scales({"layers.0.weight": np.ones((2, 6))})
+
+    weights, family = {"weight": jnp.arange(12.0).reshape(2, 6)}, posteriors.mean_field()
+    of = jax.jit(lambda prior, kl, weights: (prior(weights), kl(family.init(weights), weights)), static_argnums=(0, 1))
+    prior, kl = posteriors.fan_in_gaussian, posteriors.kl_to_fan_in_gaussian
+    by_path = posteriors.priors.by_path, posteriors.kl.by_path
+    expected = of(prior(), kl(), {"kernel": weights["weight"].T})
+    for pair in (
+        (prior(out_axis=0), kl(out_axis=0)),
+        [part({"*": f(out_axis=0)}) for f, part in zip((prior, kl), by_path, strict=True)],
+    ):
+        np.testing.assert_allclose(of(*pair, weights), expected, rtol=1e-5)
+    for call in (
+        lambda: prior()(weights), lambda: by_path[0]({"*": prior()})(weights),
+        lambda: kl()(family.init(weights), weights), lambda: by_path[1]({"*": kl()})(family.init(weights), weights),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="out_axis must be given for weight"):
+            call()
 
 
 @pytest.mark.parametrize(("scale", "dtype"), [(1e-15, jnp.float32), (1e15, jnp.float32), (10.0, jnp.float16)])
