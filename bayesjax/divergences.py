@@ -51,6 +51,7 @@ def cross_entropy_categorical(p: Array, q: Array) -> Array:
 
 def kl_diagonal_gaussian(mean0: Array, scale0: Array, mean1: Array | float = 0.0, scale1: Array | float = 1.0) -> Array:
     """KL(N(mean0, diag scale0^2) || N(mean1, diag scale1^2)), summed over the last axis: `[..., n]` to `[...]`."""
+    mean0, scale0, mean1, scale1 = _aligned(mean0, scale0, mean1, scale1)
     ratio = scale0 / scale1
     squared_distance = ((mean0 - mean1) / scale1) ** 2
     return 0.5 * jnp.sum(ratio**2 + squared_distance - 1 - 2 * jnp.log(ratio), axis=-1)  # no square, which underflows
@@ -89,10 +90,10 @@ def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any)
 
 def square_distances(x: Array, y: Array) -> Array:
     """|x_i - y_j|^2 of `[n, dim]` and `[m, dim]`, `[n, m]`."""
-    centre = jax.lax.stop_gradient(y.mean(axis=0))  # distances do not change, and less of them cancels
+    centre = jax.lax.stop_gradient(y.mean(axis=0, keepdims=True))  # distances do not change, and less of them cancels
     x, y = x - centre, y - centre
     products = jnp.matmul(x, y.T, precision="highest")  # a difference of large numbers, which TPUs would round
-    return jnp.maximum(jnp.sum(x**2, axis=-1)[:, None] + jnp.sum(y**2, axis=-1) - 2 * products, 0.0)
+    return jnp.maximum(jnp.sum(x**2, axis=-1)[:, None] + jnp.sum(y**2, axis=-1)[None] - 2 * products, 0.0)
 
 
 def gaussian_kernel(scales: Sequence[float | Array]) -> PairKernel:
@@ -146,7 +147,7 @@ def _mean_of_pairs(x: Array, y: Array, kernel: PairKernel, block_size: int, skip
         rows, first = block
         values = kernel(rows, y)
         if skips_diagonal:
-            values = jnp.where(first + jnp.arange(len(rows))[:, None] == jnp.arange(len(y)), 0.0, values)
+            values = jnp.where(first + jnp.arange(len(rows))[:, None] == jnp.arange(len(y))[None], 0.0, values)
         return values.astype(jnp.promote_types(values.dtype, jnp.float32)).sum()
 
     num_blocks = len(x) // block_size
@@ -156,3 +157,9 @@ def _mean_of_pairs(x: Array, y: Array, kernel: PairKernel, block_size: int, skip
     if whole < len(x):
         total += of_rows((x[whole:], jnp.asarray(whole)))
     return total / (len(x) * (len(y) - skips_diagonal))
+
+
+def _aligned(*arrays: Array | float) -> list[Array]:
+    """The arrays with leading axes of length 1 up to one number of axes, as `jax_numpy_rank_promotion="raise"` asks."""
+    ndim = max(jnp.ndim(array) for array in arrays)
+    return [jnp.reshape(array, (1,) * (ndim - jnp.ndim(array)) + jnp.shape(array)) for array in arrays]

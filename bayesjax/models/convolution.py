@@ -255,7 +255,7 @@ class Conv(nn.Module):
         size = _pair(self.kernel_size, "kernel_size")
         kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1], self.features))
         out = convolve(x, kernel, self.strides, self.padding)
-        return out + self.param("bias", self.bias_init, (self.features,)) if self.use_bias else out
+        return _with_bias(out, self.param("bias", self.bias_init, (self.features,))) if self.use_bias else out
 
 
 class ConvTranspose(nn.Module):
@@ -278,4 +278,8 @@ class ConvTranspose(nn.Module):
         size = _pair(self.kernel_size, "kernel_size")
         kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1], self.features))
         out = convolve_transpose(x, kernel, self.strides, self.padding)
-        return out + self.param("bias", self.bias_init, (self.features,)) if self.use_bias else out
+        return _with_bias(out, self.param("bias", self.bias_init, (self.features,))) if self.use_bias else out
+
+
+def _with_bias(x: Array, bias: Array) -> Array:
+    return x + jnp.broadcast_to(bias, x.shape)

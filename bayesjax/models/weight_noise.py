@@ -55,7 +55,7 @@ def local_reparameterisation(module: nn.Module) -> Apply:
         variance = _linear(layer, square["kernel"], jnp.square(x))
         located = _linear(layer, mean["kernel"], x)
         if "bias" in mean:
-            located, variance = located + mean["bias"], variance + square["bias"]
+            located, variance = _plus(located, mean["bias"]), _plus(variance, square["bias"])
         # A variance of 0 (an input of zeros, without a bias) has no finite gradient of its root, and needs none.
         deviation = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
         return located + deviation * tree.normal_like(rng_key, deviation)
@@ -86,8 +86,8 @@ def flipout(module: nn.Module) -> Apply:
         located = _linear(layer, mean["kernel"], x)
         signs = jax.random.rademacher(in_key, x.shape[-1:], x.dtype)
         out_signs = jax.random.rademacher(out_key, located.shape[-1:], located.dtype)
-        output = located + _linear(layer, noise["kernel"], x * signs) * out_signs
-        return output + mean["bias"] + noise["bias"] * out_signs if "bias" in mean else output
+        output = located + _times(_linear(layer, noise["kernel"], _times(x, signs)), out_signs)
+        return _plus(_plus(output, mean["bias"]), noise["bias"] * out_signs) if "bias" in mean else output
 
     def perturbed(mean: Params, noise: Params, rng_key: PRNGKey) -> Params:
         del rng_key
@@ -129,3 +129,13 @@ def _intercepted(module: nn.Module, layer_output: Callable[..., Array], whole: C
 def _linear(layer: Any, kernel: Array, x: Array) -> Array:
     """The layer's product alone: no bias, no interception (a detached copy has no spread)."""
     return layer.clone(parent=None, name=None, use_bias=False).apply({"params": {"kernel": kernel}}, x)
+
+
+def _plus(x: Array, channels: Array) -> Array:
+    """`[..., n]` plus `[n]`, with the broadcast written out for `jax_numpy_rank_promotion="raise"`."""
+    return x + jnp.broadcast_to(channels, x.shape)
+
+
+def _times(x: Array, channels: Array) -> Array:
+    """`[..., n]` times `[n]`, as `_plus`."""
+    return x * jnp.broadcast_to(channels, x.shape)

@@ -126,7 +126,7 @@ def log_likelihood(decode: Conditional, params: Params, z: Array, x: Array) -> A
             f"decode must give a distribution over x, of shape {x.shape}; got one over shape {event}, and "
             f"{batch or 'one'} of them (distrax.Independent makes one of many)"
         )
-    return likelihood.log_prob(x)
+    return checks.scalar(likelihood.log_prob(x), "log_prob of decode's distribution")
 
 
 def _sampled_terms(
@@ -142,17 +142,18 @@ def _sampled_terms(
 
     def terms(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Distribution, Array, Array, Array]:
         posterior = encode(params, x)
-        z, log_q = posterior.sample_and_log_prob(seed=rng_key, sample_shape=(num_samples,))
-        if not through_draws:
-            z = lax.stop_gradient(z)
-            log_q = posterior.log_prob(z)
+        with jax.numpy_rank_promotion("allow"):  # distrax broadcasts parameters against draws
+            z, log_q = posterior.sample_and_log_prob(seed=rng_key, sample_shape=(num_samples,))
+            if not through_draws:
+                z = lax.stop_gradient(z)
+                log_q = posterior.log_prob(z)
+            log_prior = prior.log_prob(z)
 
         def log_prob(z: Array) -> Array:
             return log_likelihood(decode, params, z, x)
 
         # One draw without an axis of its own, for which XLA would transpose what the decoder passes back.
         log_likelihoods = log_prob(z[0])[None] if num_samples == 1 else jax.vmap(log_prob)(z)
-        log_prior = prior.log_prob(z)
         for name, value in (("encode", log_q), ("prior", log_prior)):
             if value.shape != (num_samples,):
                 raise ValueError(

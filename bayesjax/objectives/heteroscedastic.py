@@ -52,7 +52,7 @@ def categorical_log_likelihood(logits: Array, label: Array) -> Array:
       `[...]`.
     """
     chex.assert_rank(label, 0)
-    is_label = jnp.arange(jnp.shape(logits)[-1]) == label
+    is_label = jnp.broadcast_to(jnp.arange(jnp.shape(logits)[-1]) == label, jnp.shape(logits))
     return jnp.sum(jnp.where(is_label, jax.nn.log_softmax(logits), 0), axis=-1)
 
 
@@ -74,5 +74,6 @@ def noisy_logits_log_likelihood(
     checks.count(num_samples=num_samples)
     chex.assert_rank([logits, label], [1, 0])
     noise = jax.random.normal(rng_key, (num_samples, *logits.shape), logits.dtype)
-    log_probabilities = categorical_log_likelihood(logits + jnp.exp(0.5 * log_variance) * noise, label)
+    deviation = jnp.broadcast_to(jnp.exp(0.5 * log_variance), logits.shape)
+    log_probabilities = categorical_log_likelihood(logits[None] + deviation[None] * noise, label)
     return jax.nn.logsumexp(log_probabilities) - math.log(num_samples)

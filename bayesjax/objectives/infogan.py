@@ -106,4 +106,4 @@ def invariant_information(one: Array, other: Array) -> Array:
     # Not `divergences.kl_categorical` of the table and its margins' product: that underflows if a category is unused.
     tiny = jnp.finfo(joint.dtype).tiny
     log = lambda p: jnp.log(jnp.maximum(p, tiny))  # noqa: E731
-    return jnp.sum(joint * (log(joint) - log(of_one)[:, None] - log(of_one)))
+    return jnp.sum(joint * (log(joint) - log(of_one)[:, None] - log(of_one)[None]))

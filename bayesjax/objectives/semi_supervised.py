@@ -49,7 +49,7 @@ def log_prob_label(logits: Array, label: Array, reading: str = "conditional") ->
     chex.assert_type(label, int)
     in_range = (label >= 0) & (label < logits.shape[-1])
     # A comparison, not a gather: the gradient of a gather is a scatter, which TPUs run one example after the other.
-    is_label = jnp.asarray(label)[..., None] == jnp.arange(logits.shape[-1])
+    is_label = jax.nn.one_hot(label, logits.shape[-1], dtype=bool)
     logit = jnp.sum(jnp.where(is_label, logits, 0), axis=-1)
     log_normaliser = jax.nn.logsumexp(logits, axis=-1)
     if reading == "joint":

@@ -48,7 +48,7 @@ def last_layer_laplace(
     """The Gaussian at a mode.
 
     Args:
-      log_likelihood: `(outputs [outputs], target) -> scalar`, of one example.
+      log_likelihood: `(outputs [outputs], target) -> scalar`, of one example without a batch axis.
       kernel: of the last layer at the mode, `[features, outputs]`.
       bias: likewise, `[outputs]`.
       features: what the last layer sees of the training data, `[num, features]`.
@@ -57,7 +57,8 @@ def last_layer_laplace(
       chunk_size: examples at once.
 
     Raises:
-      ValueError: if the shapes do not fit, or a precision is not positive.
+      ValueError: if the shapes do not fit, a precision is not positive, or the likelihood of one example is an array
+        with axes.
     """
     num_features, num_outputs = kernel.shape
     if features.ndim != 2 or features.shape[1] != num_features or bias.shape != (num_outputs,):
@@ -73,10 +74,11 @@ def last_layer_laplace(
 
     dim = (num_features + 1) * num_outputs
     total = jnp.zeros((num_features + 1, num_outputs) * 2)
+    hessian = jax.hessian(checks.scalar_valued(log_likelihood, "log_likelihood of one example"))
     for start in range(0, len(features), chunk_size):
         part = jnp.asarray(features[start : start + chunk_size])
         of_targets = jax.tree.map(lambda leaf, start=start: jnp.asarray(leaf[start : start + chunk_size]), targets)
-        curvature = -jax.vmap(jax.hessian(log_likelihood))(part @ kernel + bias, of_targets)
+        curvature = -jax.vmap(hessian)(part @ kernel + bias[None], of_targets)
         extended = jnp.concatenate([part, jnp.ones((len(part), 1), part.dtype)], axis=1)
         total += jnp.einsum("na,nb,nkl->akbl", extended, extended, curvature, optimize=True)
     prior = jnp.concatenate([jnp.full(num_features * num_outputs, of_kernel), jnp.full(num_outputs, of_bias)])
