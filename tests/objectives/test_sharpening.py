@@ -84,7 +84,7 @@ def test_a_step_down_the_gradient_brings_the_bound_nearer_to_the_evidence():
 
 def test_through_the_gradient_or_not():
     """The derivative in phi's mean: with second derivatives that of the loss as it stands, without them another one."""
-    key, step = jax.random.key(1), 1e-2
+    key, step = jax.random.key(5), 1e-2
 
     def at(mean, **settings):
         start = position(BEST)
