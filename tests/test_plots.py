@@ -96,6 +96,10 @@ def test_bands_and_distributions(tmp_path):
         return (np.ptp(picture.astype(int), axis=-1) > 20).mean()
 
     assert shaded(0.5) > 1.5 * shaded(0.1)
+    quantiles = np.sin(x) + 0.2 * levels
+    lower = quantiles - 0.3 * (levels == -2)  # the lowest quantile bounds the outer band
+    pictures = [pixels(plots.bands(tmp_path / "edge.png", x, {"a": each}, points)) for each in (quantiles, lower)]
+    assert (pictures[0] != pictures[1]).any()
     values = {"narrow": RNG.normal(size=500), "wide": np.append(3 * RNG.normal(size=500), np.inf)}
     both = pixels(plots.distributions(tmp_path / "both.png", values, xlabel="w", log_y=True))
     one = pixels(plots.distributions(tmp_path / "one.png", {"narrow": values["narrow"]}, xlabel="w", log_y=True))
@@ -144,6 +148,8 @@ def test_chains(tmp_path):
         )
         assert same.shape == other.shape
         assert (same != other).any(axis=-1).mean() > 0.01
+    shifted = plots.energies(tmp_path / "shifted.png", agree + np.arange(4.0)[:, None])
+    np.testing.assert_array_equal(pixels(shifted), pixels(plots.energies(tmp_path / "level.png", agree)))
     slow = np.cumsum(0.05 * random.normal(size=(4, 300)), axis=1)
     assert (pixels(plots.energies(tmp_path / "a.png", agree)) != pixels(plots.energies(tmp_path / "b.png", slow))).any()
 

@@ -33,6 +33,13 @@ def test_swing_is_one_of_a_generator_that_stands_still():
     assert np.isnan(health.swing(np.full((3, 4, 2), np.nan))).all()  # and does not stand still
 
 
+def test_swing_has_the_noise_of_both_checks():
+    """|m_1 - m_0| over the root of the sum of both means' variances, also where one check is collapsed."""
+    wide, other = np.array([[-3.0], [0.0], [3.0]]), np.full((3, 1), 2.0)
+    for samples in (np.stack([wide, other]), np.stack([other, wide])):
+        np.testing.assert_allclose(health.swing(samples), [2 / np.sqrt(9 / 3)])
+
+
 def test_what_does_not_fit():
     with pytest.raises(
         ValueError, match=r"real and fake must be \[num >= 2, dim\] of one dim; got \(4, 2\) and \(4, 3"

@@ -129,11 +129,13 @@ def test_cycles():
 
 def test_image_pool():
     """Fakes come out themselves while there is room, then half of them; the others are former ones and are kept, once
-    each, within 4 standard errors of a half; the pool holds only fakes that went in."""
+    each, within 4 standard errors of a half; the pool holds only fakes that went in, and all of its places are
+    exchanged. No key is used twice."""
     pool = cycle.empty_pool(5, (1,))
     exchange = jax.jit(cycle.exchange)
     given = jnp.arange(1.0, 1001.0)[:, None]
-    pool, first = exchange(jax.random.key(0), pool, given[:5])
+    with jax.debug_key_reuse(True):
+        pool, first = exchange(jax.random.key(0), pool, given[:5])
     np.testing.assert_array_equal(first, given[:5])
     np.testing.assert_array_equal(pool.images, given[:5])
     pool, out = exchange(jax.random.key(1), pool, given[5:])
@@ -142,6 +144,7 @@ def test_image_pool():
     everything = np.concatenate([np.asarray(first), np.asarray(out)])[:, 0]
     held = np.asarray(pool.images)[:, 0]
     assert set(held) <= set(np.asarray(given)[:, 0]) and len(set(held)) == 5
+    assert held.min() > 5  # a place that is drawn keeps its first fake through 995 others with probability 1e-45
     former = np.asarray(out)[~same, 0]
     assert len(set(former)) == len(former)  # who leaves the pool does not come back
     assert (former < np.asarray(given[5:])[~same, 0]).all()
