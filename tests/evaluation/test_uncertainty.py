@@ -63,6 +63,9 @@ def test_auroc_is_scikit_learn_s_and_its_error_covers():
     assert 0.925 < covered < 0.98
     too_small = np.mean([abs(one.value - exact) < one.stderr for one in found])
     assert not 0.925 < too_small < 0.98
+    # By hand, with unbiased variances: positives score above 1 and 1/2 of the negatives, negatives below 1/2 and 1.
+    by_hand = uncertainty.auroc([3.0, 1, 2, 0], [True, True, False, False])
+    np.testing.assert_allclose(by_hand, (0.75, np.sqrt(0.125 / 2 + 0.125 / 2)))
 
 
 def test_selective_risk():
