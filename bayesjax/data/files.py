@@ -19,7 +19,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -28,7 +28,7 @@ import numpy as np
 MAX_BYTES = 4 * 2**30
 """The size of all arrays of a file, 4 GiB, up to which it is read unless another limit is given."""
 
-MAGIC, MAX_HEADER, CHUNK = b"\x93NUMPY", 4096, 2**24
+MAGIC, MAX_HEADER, CHUNK = b"\x93NUMPY", 4096, 2**20
 METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 MALFORMED = (
     zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, OSError, RuntimeError, OverflowError,
@@ -53,13 +53,20 @@ class _Header(NamedTuple):
         return math.prod(max(length, 1) for length in self.shape) * self.dtype.itemsize
 
 
-def read_npz(path: str | Path, contents: bytes | None = None, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+def read_npz(
+    path: str | Path,
+    contents: bytes | None = None,
+    *,
+    names: Collection[str] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> dict[str, np.ndarray]:
     """The arrays of an .npz file by name; members that are no arrays are left out.
 
     Args:
       path: of the file.
       contents: the bytes of the file, where they are at hand; `path` then only names them in errors.
-      max_bytes: limit on the size of all arrays together.
+      names: of the arrays to read, of which those that are there are returned; all if None.
+      max_bytes: limit on the size of these arrays together.
 
     Raises:
       ValueError: if the file is not a readable archive of plain arrays, or they are larger than `max_bytes`.
@@ -67,7 +74,8 @@ def read_npz(path: str | Path, contents: bytes | None = None, *, max_bytes: int 
     """
     opened = open(path, "rb") if contents is None else io.BytesIO(contents)  # noqa: SIM115
     with opened as file, _named(path, ".npz"), zipfile.ZipFile(file) as archive:
-        members, headers = _members(archive), {}
+        members = {name: info for name, info in _members(archive).items() if names is None or name in names}
+        headers = {}
         for name, info in members.items():
             with archive.open(info) as stream:
                 headers[name] = _header(stream, info.file_size, f"its array {name!r}")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesjax.data.dataset import UnknownDataset, as_images, check_classes
-from bayesjax.data.files import MAX_BYTES, read_npz
+from bayesjax.data.files import MAX_BYTES, npz_names, read_npz
 
 
 class Labelled(NamedTuple):
@@ -94,9 +94,10 @@ def _read(path: Path, max_bytes: int) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels as they are in the file."""
     if not path.is_file():
         raise ValueError(f"no file {path}: expected train.npz, val.npz and test.npz")
-    arrays = read_npz(path, max_bytes=max_bytes)
-    if "label" not in arrays or not ("image" in arrays or {"jpeg", "offset"} <= set(arrays)):
-        raise ValueError(f"{path} must have label, and image or jpeg and offset; it has {', '.join(arrays) or 'none'}")
+    names = npz_names(path)
+    if "label" not in names or not ("image" in names or {"jpeg", "offset"} <= set(names)):
+        raise ValueError(f"{path} must have label, and image or jpeg and offset; it has {', '.join(names) or 'none'}")
+    arrays = read_npz(path, names=("label", "image", "jpeg", "offset"), max_bytes=max_bytes)
     labels = arrays["label"]
     images = arrays["image"] if "image" in arrays else _decoded(arrays["jpeg"], arrays["offset"], path, max_bytes)
     if images.ndim != 4 or labels.shape != images.shape[:3] or not labels.size or labels.dtype.kind not in "ui":

@@ -74,9 +74,10 @@ def has_domains(path: str) -> bool:
 def _of_file(path: Path, max_bytes: int) -> dict[str, Iterable[np.ndarray]]:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected an .npz file with arrays {', '.join(PARTS)}")
-    arrays = files.read_npz(path, max_bytes=max_bytes)
-    if missing := [part for part in PARTS if part not in arrays]:
+    names = files.npz_names(path)
+    if missing := [part for part in PARTS if part not in names]:
         raise ValueError(f"{path} lacks the arrays {', '.join(missing)}; {', '.join(PARTS)} are expected")
+    arrays = files.read_npz(path, names=PARTS, max_bytes=max_bytes)
     for part in PARTS:
         if arrays[part].ndim not in (3, 4):
             raise ValueError(f"{path}: {part} must be [num, height, width(, channels)]; got {arrays[part].shape}")
