@@ -28,6 +28,18 @@ def positive(**arguments: float | Array) -> None:
     known("positive and finite", lambda value: (value > 0) & (value < np.inf), **arguments)
 
 
+def probability(**arguments: Array) -> None:
+    """Raises ValueError naming the first argument that is no probability: of integers, or known and outside [0, 1].
+
+    Booleans are probabilities of 0 and 1. Integers are refused because grey values of 0 to 255 are the likely mistake.
+    """
+    for name, value in arguments.items():
+        dtype = jnp.result_type(value)
+        if dtype != jnp.bool_ and not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"{name} must be floating-point numbers in [0, 1] or booleans; got {dtype}")
+        known("in [0, 1]", lambda value: (value >= 0) & (value <= 1), **{name: value})
+
+
 def count(**arguments: int | Array) -> None:
     """Raises ValueError naming the first argument that is no integer, or known and below 1."""
     for name, value in arguments.items():
@@ -153,7 +165,9 @@ def known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Ar
     for name, value in arguments.items():
         if isinstance(value, Tracer):
             continue
-        if not _is_number(value) or not np.all(is_right(np.asarray(value))):  # comparing a jax.Array would trace
+        with np.errstate(invalid="ignore"):  # NaN in bfloat16
+            is_bad = not _is_number(value) or not np.all(is_right(np.asarray(value)))  # a jax.Array would be traced
+        if is_bad:
             raise ValueError(f"{name} must be {expected}; got {_shown(value)}")
 
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import rel_entr, xlogy
 
+from bayesjax import tree
 from bayesjax.types import Array
 
 PairKernel = Callable[[Array, Array], Array]
@@ -89,7 +90,8 @@ def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any)
 
 
 def square_distances(x: Array, y: Array) -> Array:
-    """|x_i - y_j|^2 of `[n, dim]` and `[m, dim]`, `[n, m]`."""
+    """|x_i - y_j|^2 of `[n, dim]` and `[m, dim]`, `[n, m]`, in float32 or a wider type."""
+    x, y = tree.widen((x, y))
     centre = jax.lax.stop_gradient(y.mean(axis=0, keepdims=True))  # distances do not change, and less of them cancels
     x, y = x - centre, y - centre
     products = jnp.matmul(x, y.T, precision="highest")  # a difference of large numbers, which TPUs would round
@@ -110,7 +112,7 @@ def polynomial_kernel(degree: int = 3, offset: float = 1.0) -> PairKernel:
     """k(x, y) = (x . y / dim + offset)^degree: with these defaults that of the kernel Inception distance."""
 
     def kernel(x: Array, y: Array) -> Array:
-        x, y = (z.astype(jnp.promote_types(z.dtype, jnp.float32)) for z in (x, y))  # halves overflow, and cancel
+        x, y = tree.widen((x, y))  # halves overflow, and cancel
         return (jnp.matmul(x, y.T, precision="highest") / x.shape[-1] + offset) ** degree
 
     return kernel

@@ -15,6 +15,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from bayesjax import checks
 from bayesjax.types import Array, PRNGKey
 
 NormalLaw = Literal["normal", "sixteen_bit"]
@@ -66,11 +67,19 @@ def bernoulli(rng_key: PRNGKey, probability: Array) -> Array:
     """Independent 0s and 1s, float32 in the shape of `probability`, from 16 random bits a number.
 
     The probability of a 1 is `probability` rounded to a multiple of 2^-16; 0 and 1 are exact.
+
+    Args:
+      rng_key: consumed.
+      probability: in [0, 1], of any floating-point type, or booleans.
+
+    Raises:
+      ValueError: if `probability` is of integers, or is known and has NaN or values outside [0, 1].
     """
+    checks.probability(probability=probability)
     size = math.prod(probability.shape)
     words = jnp.concatenate([word for pair in _random_words(rng_key, size, 4) for word in pair]).reshape(-1)
     halves = jnp.concatenate([words.astype(jnp.uint16), (words >> 16).astype(jnp.uint16)])[:size]
-    below = halves.astype(jnp.float32) + 0.5 < 65536 * probability.reshape(-1)
+    below = halves.astype(jnp.float32) + 0.5 < 65536 * probability.reshape(-1).astype(jnp.float32)
     return below.astype(jnp.float32).reshape(probability.shape)
 
 

@@ -25,9 +25,20 @@ def total(tree: PyTree) -> Array:
     return sum(jax.tree.leaves(tree), start=jnp.zeros(()))
 
 
+def widen(tree: PyTree) -> PyTree:
+    """The tree with leaves of float16, bfloat16 and narrower types in float32: the types to compute and to sum in."""
+
+    def leaf_of(leaf: Array) -> Array:
+        dtype = jnp.result_type(leaf)
+        is_narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+        return jnp.asarray(leaf, jnp.float32) if is_narrow else leaf
+
+    return jax.tree.map(leaf_of, tree)
+
+
 def dot(a: PyTree, b: PyTree) -> Array:
-    """Inner product, the sum over all elements of all leaves."""
-    return total(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
+    """Inner product, the sum over all elements of all leaves, computed and returned in float32 or a wider type."""
+    return total(jax.tree.map(lambda x, y: jnp.sum(x * y), widen(a), widen(b)))
 
 
 def float_type(tree: PyTree) -> jnp.dtype:
@@ -41,8 +52,8 @@ def norm(tree: PyTree) -> Array:
 
 
 def add_scaled(x: PyTree, y: PyTree, size: float | Array) -> PyTree:
-    """The sum x + size y, in the types of x."""
-    return jax.tree.map(lambda a, b: (a + size * b).astype(a.dtype), x, y)
+    """The sum x + size y, computed in float32 or wider types and returned in the types of x."""
+    return jax.tree.map(lambda a, b, wide: (wide + size * b).astype(a.dtype), x, widen(y), widen(x))
 
 
 def value_and_aux(out: Array | tuple[Array, PyTree]) -> tuple[Array, PyTree]:

@@ -180,14 +180,25 @@ def test_mmd_squared_far_from_the_origin():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_mmd_squared_of_half_precision(dtype):
-    """As of the same numbers in float32, with the kernel whose values neither can add up."""
+@pytest.mark.parametrize("make", [divergences.polynomial_kernel, lambda: divergences.gaussian_kernel([4.0])])
+def test_mmd_squared_of_half_precision(dtype, make):
+    """As of the same numbers in float32; in half precision neither kernel's values are right to 0.1 %."""
+    kernel = make()
     x, y = (jnp.asarray(z, dtype) for z in np.random.default_rng(2).normal(size=(2, 300, 16)))
-    mmd = functools.partial(divergences.mmd_squared, kernel=divergences.polynomial_kernel(), is_unbiased=True)
-    expected = mmd(x.astype(jnp.float32), y.astype(jnp.float32))
-    assert float(mmd(x, y)) == pytest.approx(float(expected), rel=1e-4) and abs(expected) > 1e-5
-    added_in_halves = divergences.polynomial_kernel()(x, y).astype(dtype).sum()
-    assert not jnp.abs(added_in_halves / 300**2 - 1) < 0.001
+    mmd = functools.partial(divergences.mmd_squared, is_unbiased=True)
+    expected = mmd(x.astype(jnp.float32), y.astype(jnp.float32), kernel)
+    assert float(mmd(x, y, kernel)) == pytest.approx(float(expected), rel=1e-4) and abs(expected) > 1e-5
+    assert not jnp.abs(mmd(x, y, lambda x, y: kernel(x, y).astype(dtype)) / expected - 1) < 0.001
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_square_distances_of_half_precision(dtype):
+    """Those of the same numbers in float32, in float32: squares beyond 65504 are finite, small ones not 0."""
+    x, y = (jnp.asarray(z, dtype) for z in ([[0.0, 1.0], [400.0, 3.0]], [[0.0, 1.01], [0.0, 1.0]]))
+    found = divergences.square_distances(x, y)
+    differences = np.asarray(x, np.float64)[:, None] - np.asarray(y, np.float64)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, (differences**2).sum(axis=-1), rtol=1e-5, atol=1e-6)
 
 
 def test_mmd_squared_says_what_does_not_fit():

@@ -16,7 +16,7 @@ TOP = ("training", "evaluation", "data", "plots")
 MAY_IMPORT = {
     "types": set(),
     "checks": {"types"},
-    "noise": {"types"},
+    "noise": {"types", "checks"},
     "tree": {"types", "noise"},
     "axes": {"types"},
     "divergences": {"types", "tree"},

@@ -128,6 +128,20 @@ def test_a_sum_has_the_types_of_its_first_tree():
     np.testing.assert_array_equal(total["a"].astype(float), 1.5)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_arithmetic_of_half_precision(dtype):
+    """Sums are of float32: neither type holds 3000 terms or a square of 300; the step 1 - 2^-10 is rounded once."""
+    x = {"a": jnp.full(3000, 300, dtype), "b": jnp.ones(2)}
+    assert tree.dot(x, x).dtype == jnp.float32
+    assert tree.dot(x, x) == 3000 * 300**2 + 2
+    assert tree.norm(x) == pytest.approx((3000 * 300**2 + 2) ** 0.5)
+    moved = tree.add_scaled(jnp.ones(1, dtype), jnp.full(1, 3, dtype), 0.1)
+    assert moved.dtype == dtype
+    assert moved == jnp.asarray(1 + jnp.float32(0.1) * 3, dtype)
+    assert tree.widen({"x": x, "n": jnp.arange(2)})["x"]["a"].dtype == jnp.float32
+    assert tree.widen(jnp.arange(2)).dtype == jnp.int32
+
+
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
 def test_all_finite(bad):
     """One bad element anywhere is seen; integers, booleans and empty trees are finite."""

@@ -96,11 +96,16 @@ class Binarised:
         """
         Args:
           rng_key: consumed; the seed of the draws.
-          batches: `step -> array` of values in [0, 1], such as `Minibatches` of one array.
+          batches: `step -> array` of values in [0, 1], floating-point numbers or booleans, such as `Minibatches` of one
+            array.
 
         Raises:
-          ValueError: if `batches` returns the same batch at every step.
+          ValueError: if `batches` returns the same batch at every step, or if `Minibatches` are of integers or have
+            values outside [0, 1], NaN among them. The call raises it for other sources.
         """
+        if isinstance(batches, Minibatches):  # here, since a training loop traces the values
+            for leaf in jax.tree.leaves(batches.arrays):
+                checks.probability(batches=leaf)
         checks.varies_with_step(batches, "batches")
         self.rng_key, self.batches = rng_key, batches
 

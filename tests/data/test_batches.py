@@ -194,6 +194,22 @@ def test_binarised_batches_are_draws_of_the_grey_values():
     assert not agrees(np.broadcast_to(binary[0], binary.shape))
 
 
+@pytest.mark.parametrize(
+    ("images", "got"),
+    [
+        (np.full((6, 5), 255, np.uint8), "uint8"),
+        (np.full((6, 5), 100, np.int8), "int8"),
+        (np.full((6, 5), 1.5, np.float16), r"\[0, 1\]; got an array \(6, 5\) from 1.5 to 1.5"),
+        (np.full((6, 5), np.nan, np.float32), r"\[0, 1\]; got an array \(6, 5\) from nan to nan"),
+    ],
+)
+def test_binarised_batches_are_of_probabilities(images, got):
+    """Grey values of 0 to 255, values above 1 and NaN are refused once, before the loop in which they are traced."""
+    batches = data.Minibatches(jax.random.key(0), images, 3)
+    with pytest.raises(ValueError, match=f"batches must be .*{got}"):
+        data.Binarised(jax.random.key(1), batches)
+
+
 def test_binarised_batches_are_a_function_of_key_and_step():
     """The same step, the same draws, jitted with the batches as an argument or not; another step or key, others."""
     batches = data.Minibatches(jax.random.key(0), np.full((4, 64), 0.5, np.float32), 4)
