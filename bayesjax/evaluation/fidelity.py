@@ -203,19 +203,19 @@ def modes(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_deviation
     """How many components of a mixture of equal Gaussians samples reach.
 
     Args:
-      samples: `[num, dim]`.
+      samples: `[num, dim]`; one that is not finite is near nothing.
       centres: of the components, `[num_components, dim]`.
       scale: their standard deviation.
       num_deviations: how near a sample has to be to its nearest centre, in standard deviations.
 
     Raises:
-      ValueError: if shapes do not match, there is no sample or no centre, or a number is not positive.
+      ValueError: if a shape is another, there is no sample or no centre, a centre is not finite, or `scale` or
+        `num_deviations` is not positive.
     """
-    samples, centres = np.asarray(samples, np.float64), np.asarray(centres, np.float64)
-    if samples.ndim != 2 or centres.ndim != 2 or samples.shape[1] != centres.shape[1]:
+    samples = inputs.numbers(samples, "samples", "[num, dim]", allow_nan=True)
+    centres = inputs.numbers(centres, "centres", "[num_components, dim]")
+    if samples.shape[1] != centres.shape[1]:
         raise ValueError(f"samples and centres must be [num, dim] of one dim; got {samples.shape} and {centres.shape}")
-    if not (len(samples) and len(centres)):
-        raise ValueError(f"there must be a sample and a centre at least; got {len(samples)} and {len(centres)}")
     if not (scale > 0 and num_deviations > 0):
         raise ValueError(f"scale and num_deviations must be positive; got {scale} and {num_deviations}")
     distances = np.sqrt(_squares(samples, centres))
@@ -227,14 +227,9 @@ def modes(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_deviation
 
 
 def _features(real: Any, fake: Any) -> tuple[np.ndarray, np.ndarray]:
-    real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
-    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < 2:
-        raise ValueError(
-            f"features must be [num >= 2, dim] of one dim; got {real.shape} of real samples and {fake.shape} of fakes"
-        )
-    for name, x in (("real samples", real), ("fakes", fake)):
-        if not np.isfinite(x).all():
-            raise ValueError(f"features of {name} are not all finite")
+    real, fake = inputs.numbers(real, "real", "[num, dim]"), inputs.numbers(fake, "fake", "[num, dim]")
+    if real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < 2:
+        raise ValueError(f"real and fake must be [num >= 2, dim] of one dim; got {real.shape} and {fake.shape}")
     return real, fake
 
 

@@ -178,9 +178,10 @@ def test_unknown_kinds():
 
 
 def test_a_large_mean_and_float64_are_kept():
-    """1e6 + noise, of which float32 leaves steps of 0.06, and 1e9 + noise, of which it leaves none: as the noise.
+    """Every measure of noise around 1e6 and around 1e9 is that of the noise.
 
-    Of ESS, R-hat, standard errors, E-BFMI and temperatures; float32 would read a R-hat of NaN and 60 draws of 1600.
+    In float32, with steps of 0.06 and of 64, split R-hat reads 1.0013 and NaN where 1.0043 and 0.9999 are right, and
+    the effective sample size 0 where 864 is.
     """
     noise = autoregressive(0.3, (4, 400, 2), seed=5)
     measures = (

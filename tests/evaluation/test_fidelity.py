@@ -112,20 +112,19 @@ def test_neighbours_far_from_the_origin():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda x: fidelity.frechet_distance(x, x[:, :1]),
-            "of one dim; got .6, 2. of real samples and .6, 1. of fakes",
-        ),
-        (lambda x: fidelity.frechet_distance(x, np.nan * x), "features of fakes are not all finite"),
+        (lambda x: fidelity.frechet_distance(x, x[:, :1]), r"of one dim; got \(6, 2\) and \(6, 1\)"),
+        (lambda x: fidelity.frechet_distance(x, np.nan * x), "fake must be finite; got 12 of 12"),
+        (lambda x: fidelity.frechet_distance(x[:, 0], x), r"real must be \[num, dim\]"),
         (lambda x: fidelity.frechet_distance(x[:1], x), "num >= 2"),
         (lambda x: fidelity.kernel_distance(x, x, num_subsets=1), "must be at least 2; got 1 and 1000"),
         (fidelity.inception_score, "non-negative and sum to 1"),
         (lambda x: fidelity.inception_score(np.eye(3)), "num_splits must lie in 1 .. 3; got 10"),
         (lambda x: fidelity.reach(x, x, num_neighbours=6), "num_neighbours must lie in 1 .. 5; got 6"),
         (lambda x: fidelity.modes(x, x[:, :1], 1.0), "samples and centres must be"),
+        (lambda x: fidelity.modes(x, x * np.nan, 1.0), "centres must be finite"),
         (lambda x: fidelity.modes(x, x, 0.0), "must be positive; got 0.0 and 3.0"),
-        (lambda x: fidelity.modes(x[:0], x, 1.0), "there must be a sample and a centre at least; got 0 and 6"),
-        (lambda x: fidelity.modes(x, x[:0], 1.0), "there must be a sample and a centre at least; got 6 and 0"),
+        (lambda x: fidelity.modes(x[:0], x, 1.0), "samples must be .* not empty"),
+        (lambda x: fidelity.modes(x, x[:0], 1.0), "centres must be .* not empty"),
     ],
 )
 def test_bad_input(call, message):
