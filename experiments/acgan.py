@@ -55,11 +55,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import evaluation, models, plots
-from bayesjax.data import files
 from bayesjax.models import dcgan
 from bayesjax.objectives import auxiliary_classifier
 from bayesjax.types import Array, Density, Given, Params, PRNGKey
-from experiments import gan_players, labelled_images, tables
+from experiments import gan_players, labelled_images, parts, tables
 
 NUM_COLUMNS = 12  # of the figures
 
@@ -172,7 +171,7 @@ def play(run: common.Experiment, about: labelled_images.Subject) -> dict[str, An
     every = np.repeat(np.arange(num_classes), NUM_COLUMNS)
     shown = {name: jax.jit(net.make)(last, jnp.tile(noise, (num_classes, 1)), every) for name, noise in rows.items()}
     arrays: Any = {name: np.asarray(x).reshape(num_classes, NUM_COLUMNS, *shape) for name, x in shown.items()}
-    np.savez_compressed(run.out / "parts" / "pictures.npz", training=played.checks, **arrays)
+    parts.save_arrays(run, "pictures", training=played.checks, **arrays)
     return result
 
 
@@ -184,8 +183,7 @@ def _percent(values: np.ndarray) -> dict[str, float]:
 def draw(run: common.Experiment, result: dict) -> None:
     """Samples, a row for each class; between two noises; an image of each class along the run."""
     figures = run.out / "figures"
-    pictures = files.read_npz(run.out / "parts" / "pictures.npz")
-    rows = {name: (each + 1) / 2 for name, each in pictures.items()}
+    rows = {name: (pictures + 1) / 2 for name, pictures in parts.load_arrays(run, "pictures").items()}
     names = [f"class {label}" for label in range(len(rows["classes"]))]
     plots.image_grid(figures / "classes.png", rows["classes"], row_names=names, title="a noise for each column")
     title = "from one noise to another"

@@ -77,11 +77,10 @@ import numpy as np
 import optax
 
 from bayesjax import data, evaluation, kernels, models, plots, posteriors, training
-from bayesjax.data import files
 from bayesjax.objectives import released_bayesian_gan
 from bayesjax.types import Kernel
 from experiments import bayesian_gan_game as game
-from experiments import tables
+from experiments import parts, tables
 
 
 def check(config: Config) -> None:
@@ -186,7 +185,7 @@ def run_method(
         curve += [(done + (i + 1) * config.thinning, divergence(samples[i])) for i in shown]
         done += stage.num_steps
     stage, second_half = plan[-1], slice(len(samples) // 2, None)
-    np.savez_compressed(run.out / "parts" / f"samples-{stage.name}-seed{seed}.npz", samples=samples[-1])
+    parts.save_arrays(run, f"samples-{stage.name}-seed{seed}", samples=samples[-1])
     posterior = {
         "js_draws": [divergence(draw) for draw in samples[second_half]],
         "logits": trace.draws["logits"][second_half].tolist(),
@@ -233,7 +232,7 @@ def main(config: Config) -> None:
             title=f"{config.dataset}, {config.num_seeds} seed{'s' * (config.num_seeds > 1)}", log_y=True,
         )  # fmt: skip
         panels = {
-            name: files.read_npz(run.out / "parts" / f"samples-{results[0]['stage']}-seed{config.seed}.npz")["samples"]
+            name: parts.load_arrays(run, f"samples-{results[0]['stage']}-seed{config.seed}")["samples"]
             for name, results in rows.items()
         }
         plots.scatter_by_group(run.out / "figures" / "samples.png", panels, plane.projected_data)

@@ -98,7 +98,7 @@ from bayesjax.models import dcgan
 from bayesjax.objectives import released_bayesian_gan, semi_supervised
 from bayesjax.types import Array, Given, Kernel, Params, PRNGKey
 from experiments import bayesian_gan_game as game
-from experiments import tables
+from experiments import parts, tables
 
 
 def check(config: Config) -> None:
@@ -267,7 +267,7 @@ def run_method(
         )
         image_key = jax.random.fold_in(stage_key, stage.num_steps + 1)
         images = jax.jit(functools.partial(game.generate_each, net, num=12))(generators, image_key)
-        np.save(run.out / "parts" / f"images-{method}-{num_labelled}.npy", (images + 1) / 2)
+        parts.save_arrays(run, f"images-{method}-{num_labelled}", images=(images + 1) / 2)
     return result | game.timings(trace)
 
 
@@ -295,10 +295,10 @@ def main(config: Config) -> None:
                 metrics[f"{method} N_s={num} nll"] = {"value": float(np.mean(results[method, num]["nll"]))}
                 metrics[f"{method} N_s={num} ms per step"] = {"value": results[method, num]["ms_per_step"]}
         for method in config.methods:
-            path = run.out / "parts" / f"images-{method}-{config.num_labelled[-1]}.npy"
-            if path.exists():
+            name = f"images-{method}-{config.num_labelled[-1]}"
+            if (run.out / "parts" / f"{name}.npz").exists():
                 plots.image_grid(
-                    run.out / "figures" / f"samples-{method}.png", data.read_npy(path),
+                    run.out / "figures" / f"samples-{method}.png", parts.load_arrays(run, name)["images"],
                     title=f"{method}, {config.dataset}, {config.num_labelled[-1]} labels: a row for each generator",
                 )  # fmt: skip
         if len(config.num_labelled) > 1:

@@ -12,8 +12,8 @@ import contextlib
 import dataclasses
 import difflib
 import json
-import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -62,7 +62,7 @@ class RunFlags(devices.DeviceFlags):
     seed: int = 0
     """Seed of everything: data, networks, noise."""
     checkpoint_interval: float = 60.0
-    """Seconds between checkpoints."""
+    """Seconds between checkpoints, at least 0; 0 saves after every chunk of steps."""
     out: str = ""
     """Folder of the run; runs/NAME-PRESET-DATASET-seedS if empty."""
     resume: bool = False
@@ -109,11 +109,25 @@ def parse(presets: dict[str, T], description: str | None, arguments: list[str] |
     if config.publish and set(changed) - {"dataset"}:
         flag = next(name for name in changed if name != "dataset").replace("_", "-")
         fail(f"--publish writes the results of a preset as it stands: take out --{flag}")
-    if message := devices.error(config):
+    if message := devices.error(config) or _interval_error(config.checkpoint_interval):
         fail(message)
     if own_command_line:
+        sys.excepthook = _explain_interrupt
         devices.prepare(config)
     return config
+
+
+def _explain_interrupt(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Ctrl-C before or after the run itself is a line, not the traceback of whatever import it met."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def _interval_error(seconds: float) -> str:
+    """What is wrong with --checkpoint-interval, in a line; empty if nothing is."""
+    return "" if seconds >= 0 else f"--checkpoint-interval must be at least 0 seconds; got {seconds:g}"
 
 
 class Experiment:
@@ -153,11 +167,14 @@ class Experiment:
 
     def _refusal(self) -> str:
         """Why the folder cannot be this run's, in a line; empty if it can."""
+        from bayesjax.training import files
+        from bayesjax.training.identity import first_difference
+
         saved = self.out / "config.json"
         try:
-            was = json.loads(saved.read_text()) if saved.exists() else None
-        except (OSError, ValueError) as error:
-            return f"cannot read {saved}: {error}"
+            was = files.read_json(saved) if saved.exists() else None
+        except OSError as error:
+            return str(error)
         written = [name for name in OWN_ENTRIES if (self.out / name).exists()]
         if self._replaces:
             if was is not None and was.get("experiment") != self.name:
@@ -167,18 +184,20 @@ class Experiment:
         elif was is not None and not self.config.resume:
             return f"{self.out} already holds a run: add --resume to go on, --overwrite to replace it, or an --out"
         elif was is not None and was != self._recorded_config:
-            from bayesjax.training.checkpoint import first_difference
-
             difference = first_difference(was, self._recorded_config)
             return f"--resume: {self.out} holds a run of another configuration: {difference}"
         return ""
 
     def open(self) -> None:
-        """Makes the folder, once; empties it of the run that --overwrite replaces."""
-        from bayesjax.training import processes
+        """Makes the folder, once, and locks it; empties it of the run that --overwrite replaces."""
+        from bayesjax.training import guards, processes
 
         if self._is_open:
             return
+        lock = guards.Lock(self.out)
+        if refusal := processes.from_first(lock.refusal):
+            fail(f"--out: {refusal}")
+        self._at_exit.callback(lock.release)
         processes.from_first(self._make_folder)
         if not processes.is_first():
             self._make_folder()
@@ -188,6 +207,8 @@ class Experiment:
         self._is_open = True
 
     def _make_folder(self) -> None:
+        from bayesjax.training import files
+
         try:
             if self._replaces:
                 for name in OWN_ENTRIES:
@@ -198,18 +219,21 @@ class Experiment:
                         path.unlink(missing_ok=True)
             for folder in ("figures", "parts"):
                 (self.out / folder).mkdir(parents=True, exist_ok=True)
+                files.remove_unfinished(self.out / folder)
+            files.remove_unfinished(self.out)
             write_json(self.out / "config.json", self._recorded_config)
             for name, line in (("commits", self.commit), ("devices", device_name(self.config.devices))):
-                with (self.out / f"{name}.txt").open("a") as file:
-                    file.write(line + "\n")
+                files.append(self.out / f"{name}.txt", line)
         except OSError as error:
             fail(f"cannot write to --out {self.out}: {error.strerror or error}")
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
         """Turns what a user can cause into one line and an exit code."""
+        from bayesjax.training import files
+
         if self._is_open:
-            with (self.out / "seconds.txt").open("a") as file:
-                file.write(f"{time.time() - self.started:.1f}\n")
+            with contextlib.suppress(OSError):  # a full disk has been told already, or has lost no result
+                files.append(self.out / "seconds.txt", f"{time.time() - self.started:.1f}")
         self._at_exit.close()
         outcome = self._explain(error)
         if outcome is not None and self.config.processes != 1:
@@ -231,7 +255,9 @@ class Experiment:
 
     def identity(self) -> dict:
         """The configuration less what does not change the result."""
-        config = json.loads(json.dumps(dataclasses.asdict(self.config)))
+        from bayesjax.training import files
+
+        config = json.loads(files.dumps(dataclasses.asdict(self.config)))
         return {key: value for key, value in config.items() if key not in BOOKKEEPING}
 
     def spread(self, kernel: K) -> K:
@@ -240,28 +266,35 @@ class Experiment:
         return devices.spread(self.config, kernel)
 
     def stage(self, name: str) -> dict:
-        """The arguments of `training.run` that make a stage of this experiment visible, recorded and resumable."""
+        """The arguments of `training.run` that make a stage of this experiment visible, recorded and resumable.
+
+        On several devices a program depends on --parallel and --data-devices, which do not affect results, so that the
+        configuration alone is compared on resumption.
+        """
         from bayesjax import training
 
         one_device = self.config.devices == self.config.processes == 1
         require(self._is_spread or one_device, f"experiments.{self.name} runs on one device of one process")
         self.open()
-        folder, interval = self._shared / "checkpoints" / name, self.config.checkpoint_interval
+        checkpointer = training.Checkpointer(
+            self._shared / "checkpoints" / name, config=self.identity(), interval=self.config.checkpoint_interval,
+            check_program=one_device,
+        )  # fmt: skip
         return {
-            "checkpointer": training.Checkpointer(folder, config=self.identity(), interval=interval),
+            "checkpointer": checkpointer,
             "metrics": training.MetricsFile(self.out / "metrics.jsonl", name),
             "label": name,
         }
 
     def cached(self, name: str, compute: Callable[[], dict]) -> dict:
         """The JSON result of a finished part, computed once: what a resumed run need not do again."""
-        from bayesjax.training import processes
+        from bayesjax.training import files, processes
 
         self.open()
         path = self.out / "parts" / f"{name}.json"
         if not processes.from_first(path.exists):
             write_json(path, compute())
-        return processes.from_first(lambda: json.loads(path.read_text()))
+        return processes.from_first(lambda: files.read_json(path))
 
     def finish(self, metrics: dict[str, dict]) -> Path:
         """Writes results.json; with --publish, also to experiments/results/NAME-PRESET-DATASET.json.
@@ -270,39 +303,34 @@ class Experiment:
           metrics: `{name: {"value": ..., "stderr": ..., "paper": ..., "source": ...}}`; a number that is not finite is
             written as null.
         """
-        of_all_runs = lambda name: ", ".join(dict.fromkeys((self.out / name).read_text().splitlines()))  # noqa: E731
-        before = self.out / "seconds.txt"  # of the runs that this one resumes
-        earlier = sum(map(float, before.read_text().split())) if before.exists() else 0.0
-        finite = {name: {key: _finite(value) for key, value in entry.items()} for name, entry in metrics.items()}
+        earlier = sum(float(line) for line in self._lines("seconds") if re.fullmatch(r"[\d.]*\d", line))
         results = {
             "experiment": self.name,
             "command": command(self.name),
             "config": self.identity(),
-            "metrics": finite,
+            "metrics": metrics,
             "seconds": round(earlier + time.time() - self.started, 1),
-            "device": of_all_runs("devices.txt"),
+            "device": ", ".join(self._lines("devices")),
             "versions": versions("jax", "jaxlib", "flax", "optax", "numpy"),
-            "commit": of_all_runs("commits.txt"),
+            "commit": ", ".join(self._lines("commits")),
         }
         write_json(self.out / "results.json", results)
         if self.config.publish and self.out == self._shared:
             write_json(RESULTS / f"{self.name}-{self.config.preset}-{slug(self.config.dataset)}.json", results)
         return self.out / "results.json"
 
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, list):
-        return [_finite(element) for element in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    def _lines(self, name: str) -> list[str]:
+        """What each run in this folder has appended to NAME.txt, equal lines once."""
+        path = self.out / f"{name}.txt"
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        return lines if name == "seconds" else list(dict.fromkeys(lines))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    temporary.replace(path)
+    """Writes JSON so that a reader sees the old file or the new one; a number that is not finite becomes null."""
+    from bayesjax.training import files
+
+    files.write_json(path, value)
 
 
 def slug(name: str) -> str:

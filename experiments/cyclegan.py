@@ -95,12 +95,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import evaluation, plots
-from bayesjax.data import files
 from bayesjax.models import cyclegan as models
 from bayesjax.objectives import adversarial, cycle
 from bayesjax.types import Array, Carried, Density, Given, Params, PRNGKey
 from experiments import cyclegan_domains as domains
-from experiments import gan_players, tables
+from experiments import gan_players, parts, tables
 
 AT_A_TIME = 100  # images in a pass through the translators
 NUM_LOOKED_AT = 32  # images of a check
@@ -214,8 +213,8 @@ def translations(net: Networks, generators: Params, way: str, images: np.ndarray
         there, back = ((each + 1) / 2 for each in jax.lax.map(one, generators))
         return {"there": there.mean(axis=0), "and back": back.mean(axis=0), "sd": there.std(axis=0)}
 
-    parts = [passes(images[start : start + AT_A_TIME]) for start in range(0, len(images), AT_A_TIME)]
-    return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}
+    batches = [passes(images[start : start + AT_A_TIME]) for start in range(0, len(images), AT_A_TIME)]
+    return {name: np.concatenate([np.asarray(part[name]) for part in batches]) for name in batches[0]}
 
 
 def mean_of_images(values: np.ndarray) -> dict[str, float]:
@@ -285,15 +284,14 @@ def play(run: common.Experiment, about: domains.Subject) -> dict[str, Any]:
         result["judged"][way] = judged(about, way, made)
         shown |= {f"{way}: {name}": made[name][:num] for name in ("there", "and back")}
         shown[f"{way}: given"] = given[:num] / 2 + 0.5
-    np.savez_compressed(run.out / "parts" / "shown.npz", **shown)
+    parts.save_arrays(run, "shown", **shown)
     return result
 
 
 def figures(run: common.Experiment, about: domains.Subject, result: dict[str, Any]) -> None:
     """X -> Y -> X and Y -> X -> Y, and what became of them along the way."""
     folder = run.out / "figures"
-    shown = files.read_npz(run.out / "parts" / "shown.npz")
-    rows = {}
+    shown, rows = parts.load_arrays(run, "shown"), {}
     for way, names in (("X to Y", ("x", "G(x)", "F(G(x))")), ("Y to X", ("y", "F(y)", "G(F(y))"))):
         rows |= {
             name: shown[f"{way}: {part}"] for name, part in zip(names, ("given", "there", "and back"), strict=True)

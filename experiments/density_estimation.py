@@ -83,7 +83,6 @@ import optax
 from scipy import special, stats
 
 from bayesjax import data, evaluation, kernels, objectives, plots, training
-from bayesjax.data import files
 from bayesjax.evaluation.two_sample import mmd_test
 from bayesjax.models import flows
 from experiments import parts, tables
@@ -270,7 +269,7 @@ def judged(run: common.Experiment, bijector: str) -> dict[str, dict]:
             "p-value of MMD": {"value": float(tests.p_value[i])},
             "inverse": {"value": float(np.abs(errors).max())},
         }
-    np.savez(run.out / "parts" / f"{bijector}-grid.npz", log_density=log_prob[:, -len(grid) :])
+    parts.save_arrays(run, f"{bijector}-grid", log_density=log_prob[:, -len(grid) :])
     return result
 
 
@@ -279,8 +278,7 @@ def draw(run: common.Experiment) -> None:
     config, grid = run.config, square(run.config)
     rows = {"truth": [np.exp(target(name).log_prob(grid)) for name in config.targets]}
     for bijector in config.flows:
-        log_density = files.read_npz(run.out / "parts" / f"{bijector}-grid.npz")["log_density"]
-        rows[bijector] = list(np.exp(log_density))
+        rows[bijector] = list(np.exp(parts.load_arrays(run, f"{bijector}-grid")["log_density"]))
     tops = [density.max() for density in rows["truth"]]
     margin = round(config.grid_size * (1 - SHOWN / HALF_WIDTH) / 2)
 

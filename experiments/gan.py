@@ -159,7 +159,7 @@ import numpy as np
 from bayesjax import data, evaluation, kernels
 from bayesjax.data.synthetic import MIXTURES
 from bayesjax.evaluation import fidelity, health
-from experiments import gan_figures, gan_networks, gan_players, labelled_images, tables
+from experiments import gan_figures, gan_networks, gan_players, labelled_images, parts, tables
 
 NUM_LOOKED_AT = 200  # samples of a check
 NUM_BESIDE = 5000  # data whose mean distance that of samples is held against, at most
@@ -244,8 +244,8 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
     training = looks[moments] if len(about.train.shape) == 2 else looks[moments, 0, : gan_figures.NUM_COLUMNS]
     last = jax.tree.map(lambda leaf: leaf[-1, 0], kept["judged"])  # of one pair
     way = gan_networks.walk(jax.random.fold_in(look_key, 1), gan_figures.NUM_COLUMNS, config.latent_dim)
-    np.savez_compressed(
-        run.out / "parts" / f"samples-{name}.npz", samples=np.stack(shown), training=training,
+    parts.save_arrays(
+        run, f"samples-{name}", samples=np.stack(shown), training=training,
         steps=played.steps[moments], interpolation=np.asarray(jax.jit(net.decode)(last, way)),
     )  # fmt: skip
     return result

@@ -20,9 +20,7 @@ def draw(out: Path, train: np.ndarray, results: Mapping[str, dict]) -> None:
       results: `{loss: its part of the results}`.
     """
     figures, shape = out / "figures", train.shape[1:]
-    pictures = {}
-    for name in results:
-        pictures[name] = files.read_npz(out / "parts" / f"samples-{name}.npz")
+    pictures = {name: files.read_npz(out / "parts" / f"samples-{name}.npz") for name in results}
     if len(shape) == 3:
         rows = {
             "samples": [each["samples"][0, :NUM_COLUMNS] for each in pictures.values()],

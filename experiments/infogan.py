@@ -103,9 +103,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import evaluation, plots
-from bayesjax.data import files
 from bayesjax.objectives.infogan import Code
-from experiments import gan_players, infogan_game, labelled_images, tables
+from experiments import gan_players, infogan_game, labelled_images, parts, tables
 
 VALUES = np.linspace(-2, 2, 9)  # of a continuous code; it was trained on (-1, 1)
 
@@ -155,7 +154,7 @@ def play(run: common.Experiment, about: labelled_images.Subject, seed: int) -> d
         }  # fmt: skip
     last = jax.tree.map(lambda leaf: leaf[-1], played.generators)
     crossed = infogan_game.traversals(config, net, last, look_key, VALUES)
-    np.savez_compressed(run.out / "parts" / f"pictures-{seed}.npz", traversals=crossed, training=played.checks)
+    parts.save_arrays(run, f"pictures-{seed}", traversals=crossed, training=played.checks)
     return result
 
 
@@ -193,7 +192,7 @@ def draw(run: common.Experiment, results: dict[int, dict]) -> None:
     """Traversals of each game, an image of each code along the run, and I_Q along the run."""
     figures, ceiling = run.out / "figures", math.log(run.config.num_codes)
     for seed, result in results.items():
-        pictures = files.read_npz(run.out / "parts" / f"pictures-{seed}.npz")
+        pictures = parts.load_arrays(run, f"pictures-{seed}")
         crossed, training = ((pictures[name] + 1) / 2 for name in ("traversals", "training"))
         names = [f"code {code}: {'-' if of < 0 else of}" for code, of in enumerate(result["assignment"])]
         gap = np.ones((len(crossed), 1, *crossed.shape[3:]))

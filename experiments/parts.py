@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bayesjax import tree
-from bayesjax.data import files
+from bayesjax.training import files
 from bayesjax.training.progress import Progress
 from experiments import common
 
@@ -37,16 +37,30 @@ def in_parts(
     return {key: np.concatenate([np.asarray(values[key], float) for values in parts]) for key in parts[0]}
 
 
+def save_arrays(run: common.Experiment, name: str, /, **arrays: Any) -> None:
+    """Keeps arrays in `parts/NAME.npz`, which is whole or absent."""
+    with files.replacing(run.out / "parts" / f"{name}.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_arrays(run: common.Experiment, name: str) -> dict[str, np.ndarray]:
+    """Undoes `save_arrays`.
+
+    Raises:
+      OSError: in one line with the name of the file, if it is missing or damaged.
+    """
+    return files.read_npz(run.out / "parts" / f"{name}.npz")
+
+
 def save(run: common.Experiment, name: str, params: Any) -> None:
     """Keeps a model's parameters, nested dicts of arrays, in `parts/`."""
-    arrays: Any = {path: np.asarray(leaf) for path, leaf in tree.by_path(params).items()}
-    np.savez(run.out / "parts" / f"{name}.npz", **arrays)
+    save_arrays(run, name, **{path: np.asarray(leaf) for path, leaf in tree.by_path(params).items()})
 
 
 def load(run: common.Experiment, name: str) -> Any:
     """Undoes `save`."""
     params: dict = {}
-    for path, leaf in files.read_npz(run.out / "parts" / f"{name}.npz").items():
+    for path, leaf in load_arrays(run, name).items():
         *parents, last = path.split("/")
         functools.reduce(lambda node, key: node.setdefault(key, {}), parents, params)[last] = leaf
     return params

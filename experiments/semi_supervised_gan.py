@@ -89,12 +89,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import data, evaluation, models, plots, posteriors
-from bayesjax.data import files
 from bayesjax.models import dcgan
 from bayesjax.objectives import semi_supervised
 from bayesjax.types import Array, Density, Given, Params, PRNGKey
 from experiments import bayesian_gan_game as game
-from experiments import gan_players, tables
+from experiments import gan_players, parts, tables
 
 AT_A_TIME = 1000  # images in a pass through the discriminators
 NUM_SHOWN = 12
@@ -248,7 +247,7 @@ def play(
     if several is None:
         images, draws = images[None], jax.tree.map(lambda leaf: leaf[:, None], draws)
     if method != "supervised":
-        np.save(run.out / "parts" / f"images-{method}-{num_labelled}.npy", (images[0] + 1) / 2)
+        parts.save_arrays(run, f"images-{method}-{num_labelled}", images=(images[0] + 1) / 2)
     result: dict[str, Any] = {"errors": [], "nll": [], "ms per step": played.milliseconds}
     for draw in range(num_draws):
         discriminators = jax.tree.map(lambda leaf, draw=draw: leaf[:, draw], draws)
@@ -261,8 +260,8 @@ def play(
 def predicted(net: game.Networks, discriminators: Params, x: np.ndarray) -> np.ndarray:
     """P(class | image, real), the mean over draws, `[num, K]`."""
     classify = lambda params, x: semi_supervised.class_probabilities(net.logits(params, x))  # noqa: E731
-    parts = [x[start : start + AT_A_TIME] for start in range(0, len(x), AT_A_TIME)]
-    return np.concatenate([np.asarray(evaluation.predict(classify, discriminators, p).mean(axis=0)) for p in parts])
+    batches = [x[start : start + AT_A_TIME] for start in range(0, len(x), AT_A_TIME)]
+    return np.concatenate([np.asarray(evaluation.predict(classify, discriminators, p).mean(axis=0)) for p in batches])
 
 
 def main(config: Config) -> None:
@@ -280,13 +279,11 @@ def main(config: Config) -> None:
         metrics |= bayesian_table(config)
         folder = run.out / "figures"
         rows = {
-            f"{method}, {num} labels": run.out / "parts" / f"images-{method}-{num}.npy"
+            f"{method}, {num} labels": parts.load_arrays(run, f"images-{method}-{num}")["images"]
             for num in config.num_labelled for method in config.methods if method != "supervised"
         }  # fmt: skip
         if rows:
-            plots.image_grid(
-                folder / "samples.png", np.stack([files.read_npy(file) for file in rows.values()]), row_names=list(rows)
-            )
+            plots.image_grid(folder / "samples.png", np.stack(list(rows.values())), row_names=list(rows))
         if len(config.num_labelled) > 1:
             curves = {method: (config.num_labelled, np.array(each).T) for method, each in errors.items()}
             plots.curves(

@@ -28,7 +28,7 @@ HOMES = {
     "flax": ("bayesjax.models",),
     "blackjax": ("bayesjax.kernels", "bayesjax.evaluation.diagnostics"),
     "optax": ("bayesjax.kernels", "experiments"),
-    "orbax": ("bayesjax.training.checkpoint",),
+    "orbax": (),
     "tensorflow_datasets": ("bayesjax.data",),
     "matplotlib": ("bayesjax.plots",),
     "tyro": ("experiments",),

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from bayesjax.training import files
+
 
 def new(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
     """A figure that needs no display and no global state."""
@@ -15,8 +17,13 @@ def new(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
 
 
 def save(figure: Any, path: str | Path) -> Path:
-    """Writes the PNG, and its folder where there is none."""
+    """Writes the PNG, and its folder where there is none.
+
+    Raises:
+      OSError: in one line with the name of the file, if it cannot be written.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
     return path

@@ -1,28 +1,37 @@
 """Checkpoints: save a run as it goes, resume it bit for bit.
 
-    DIR/step_00000500/   state/       the kernel's state (Orbax)
-                         run.json     step, seed, configuration and the metrics so far
+    DIR/step_00000500/   state.npz    the leaves of the kernel's state
+                         run.json     step, seed, configuration, the identity of the run and its metrics so far
     DIR/record/00000500.npz           draws and infos kept since the save before
+    DIR/.lock                         of the process that is writing (`guards.py`)
 
-A save becomes visible by a rename, after all its files are written, so that a process killed at any moment leaves the
-last complete save intact. Only the newest state is kept; the records together are the draws of the whole run. Of
-several processes the first writes and all read, so they must share the folder; their number may change between runs.
+A save becomes visible by a rename, after all its files are on the disk, so that a process killed at any moment leaves
+the last complete save intact; Ctrl-C waits for the rename. Only the newest state is kept; the records together are the
+draws of the whole run. A save is resumed only by the same run (`identity.py`). Of several processes the first writes
+and all read, so they must share the folder; their number may change between runs.
 """
 
+import contextlib
 import json
+import math
 import os
+import re
+import secrets
 import shutil
 import time
-import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from bayesjax.training import processes
+from bayesjax import checks
+from bayesjax.training import files, guards, identity, processes
 from bayesjax.types import PRNGKey, PyTree
+
+FORMAT = 2
+NOT_FINITE = ("nan", "inf", "-inf")  # JSON has no such numbers; the metrics have, and come back as they were
 
 
 class CheckpointMismatch(ValueError):
@@ -75,20 +84,35 @@ class Checkpointer:
     """Saves a run in a folder and resumes it from there.
 
     Args:
-      directory: the folder; made on the first save.
+      directory: the folder; made when a run begins.
       config: what the run is, as JSON-serialisable values; a checkpoint of another configuration is refused.
       resume: whether to go on from a checkpoint in the folder. If False, the folder must not hold one.
-      interval: seconds between saves; 0 saves after every chunk.
+      interval: seconds between saves; 0 saves after every chunk, infinity at the end alone.
+      check_program: whether a checkpoint of another program is refused: another kernel, `keep` or data, or another
+        number in them. Programs are compared under the same JAX, backend and devices alone. The structures of state,
+        draws and infos, burn-in, thinning and chunk size are compared always.
+
+    Raises:
+      ValueError: if `interval` is negative or not a number.
     """
 
     def __init__(
-        self, directory: str | Path, *, config: dict | None = None, resume: bool = True, interval: float = 30.0
+        self,
+        directory: str | Path,
+        *,
+        config: dict | None = None,
+        resume: bool = True,
+        interval: float = 30.0,
+        check_program: bool = True,
     ):
+        checks.known("at least 0", lambda value: value >= 0, interval=interval)
         self.directory = Path(directory).absolute()
-        self.config = json.loads(json.dumps(config or {}))
-        self.resume, self.interval = resume, interval
+        self.config = json.loads(files.dumps(config or {}))
+        self.resume, self.interval, self.check_program = resume, interval, check_program
         self._last_save = time.monotonic()
         self._rng_key: list[int] | None = None
+        self._identity: dict | None = None
+        self._is_held = False
 
     def due(self) -> bool:
         """Whether `interval` seconds have passed since the last save."""
@@ -96,137 +120,191 @@ class Checkpointer:
 
     def latest(self) -> Path | None:
         """Folder of the newest complete save, or None."""
-        return max(self.directory.glob("step_" + "[0-9]" * 8), default=None)
+        return max(self._saves(), key=_step_of, default=None)
 
-    def restore(self, example: Any, rng_key: PRNGKey) -> tuple[int, Any, Record]:
+    def _saves(self) -> list[Path]:
+        return [path for path in self.directory.glob("step_*") if re.fullmatch(r"step_\d{8,}", path.name)]
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keeps other processes from writing in the folder, until the block ends.
+
+        Raises:
+          CheckpointError: if another process is writing there; the message names it.
+        """
+        if self._is_held:
+            yield
+            return
+        lock = guards.Lock(self.directory)
+        if refusal := processes.from_first(lock.refusal):
+            raise CheckpointError(refusal)
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+            lock.release()
+
+    def restore(
+        self, example: Any, rng_key: PRNGKey, describe: Callable[[], dict] | None = None
+    ) -> tuple[int, Any, Record]:
         """Step, state and record of the newest save; `(0, example, empty)` if there is none.
 
         Args:
           example: a state of the same structure, shapes and types.
           rng_key: the run's key, which must be that of the checkpoint.
+          describe: returns the identity of the run at hand (`identity.py`), which is compared too, once the state is
+            known to be the same; `training.run` gives it.
 
         Raises:
-          CheckpointMismatch: if the checkpoint is of another configuration, seed or state.
-          CheckpointError: if there is a checkpoint and `resume` is False: nothing written is ever thrown away.
+          CheckpointMismatch: if the checkpoint is of another configuration, seed, state or run.
+          CheckpointError: if it cannot be read; or if there is one and `resume` is False: nothing written is ever
+            thrown away.
         """
         self._rng_key = np.asarray(jax.random.key_data(rng_key)).tolist()
         name = processes.from_first(lambda: getattr(self.latest(), "name", None))
         if name is None:
+            self._identity = describe() if describe else None
             return 0, example, Record()
         saved = self.directory / name
         if not saved.exists():
             raise CheckpointError(f"process {jax.process_index()} does not see {saved}: all processes must share it")
         if not self.resume:
             raise CheckpointError(f"{saved} already holds a run: resume it, or choose another folder")
-        run = json.loads((saved / "run.json").read_text())
+        try:
+            run = _read_run(saved / "run.json")
+            self._check_same(saved, run, {"state": identity.shapes(example)})
+            self._identity = describe() if describe else None
+            self._check_same(saved, run, self._identity or {})
+            leaves, structure = jax.tree.flatten(example)
+            restored = files.read_arrays(saved / "state.npz")
+            if list(identity.shapes(restored).values()) != list(run["identity"]["state"].values()):
+                raise OSError(f"cannot read {saved / 'state.npz'}: it holds other arrays than run.json names")
+            record = self._restore_record(run)
+        except OSError as error:
+            raise CheckpointError(f"cannot read the checkpoint {saved}: {files.cause(error)}") from error
+        placed = [processes.place_like(*pair) for pair in zip(leaves, restored, strict=True)]
+        return run["step"], jax.tree.unflatten(structure, placed), record
+
+    def _check_same(self, saved: Path, run: dict, described: dict) -> None:
+        """Raises CheckpointMismatch if the save is not of the run at hand, as far as that is described."""
         if run["config"] != self.config:
-            raise CheckpointMismatch(
-                f"{saved} is of another configuration: {first_difference(run['config'], self.config)}"
-            )
+            difference = identity.first_difference(run["config"], self.config)
+            raise CheckpointMismatch(f"{saved} is of another configuration: {difference}")
         if run["rng_key"] != self._rng_key:
             raise CheckpointMismatch(
                 f"{saved} is of another run: its rng_key is {run['rng_key']}, this one's {self._rng_key}"
             )
-        shapes = _shapes(example)
-        if run["shapes"] != shapes:
-            raise CheckpointMismatch(f"{saved} holds another state: {first_difference(run['shapes'], shapes)}")
-        leaves, structure = jax.tree.flatten(example)
-        like = {str(i): np.empty(np.shape(leaf), jnp.result_type(leaf)) for i, leaf in enumerate(leaves)}
-        try:
-            with _orbax() as checkpointer:
-                restored = checkpointer.restore(saved / "state", like)
-            record = self._restore_record(run)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise CheckpointError(f"cannot read the checkpoint {saved}: {_cause(error)}") from error
-        placed = [processes.place_like(leaf, restored[str(i)]) for i, leaf in enumerate(leaves)]
-        return run["step"], jax.tree.unflatten(structure, placed), record
+        given = run["identity"] | described
+        if difference := identity.difference(run["identity"], given, with_program=self.check_program):
+            raise CheckpointMismatch(f"{saved} {difference}")
 
     def save(self, step: int, state: Any, record: Record) -> None:
         """Saves the run after `step` steps; nothing if that is saved already, or by another process than the first.
 
-        On several processes the leaves of `state` must be host arrays (`processes.fetch`).
+        On several processes the leaves of `state` must be host arrays (`processes.fetch`). Ctrl-C waits for the end.
 
         Raises:
           CheckpointError: if the folder cannot be written; the save before stays complete.
         """
-        target = self.directory / f"step_{step:08d}"
-        previous = self.latest()
         self._last_save = time.monotonic()
-        if target.exists() or not processes.is_first():
-            return
-        temporary = self.directory / f"unfinished_{step:08d}"
+        with guards.uninterrupted(), self.writing():
+            if processes.is_first() and not (self.directory / f"step_{step:08d}").exists():
+                self._save(step, state, record)
+
+    def _save(self, step: int, state: Any, record: Record) -> None:
+        name, previous, names = f"step_{step:08d}", self.latest(), list(record.files)
+        temporary = self.directory / f"{name}.{secrets.token_hex(4)}{files.UNFINISHED}"
+        piece = self.directory / "record" / f"{step:08d}.npz"
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            files = list(record.files)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._clean(names)
+            temporary.mkdir()
             if len(record.pieces) > record.num_saved:
-                files.append(self._save_pieces(step, _concatenate(record.pieces[record.num_saved :])))
-            leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-            with _orbax() as checkpointer:
-                checkpointer.save(temporary / "state", leaves)
+                piece.parent.mkdir(exist_ok=True)
+                files.write_arrays(piece, _concatenate(record.pieces[record.num_saved :]))
+                names.append(piece.name)
+            files.write_arrays(temporary / "state.npz", [identity.canonical(leaf) for leaf in jax.tree.leaves(state)])
             run = {
+                "format": FORMAT,
                 "step": step,
                 "rng_key": self._rng_key,
                 "config": self.config,
-                "shapes": _shapes(state),
-                "metrics": record.metrics,
-                "record": files,
+                "identity": self._identity or {"state": identity.shapes(state)},
+                "metrics": [{key: _exact(value) for key, value in row.items()} for row in record.metrics],
+                "record": names,
             }
-            (temporary / "run.json").write_text(json.dumps(run))
-            os.rename(temporary, target)
-        except (OSError, ValueError, RuntimeError) as error:
+            files.write_json(temporary / "run.json", run)
+            for folder in (temporary, piece.parent):
+                files.sync_folder(folder)
+            os.rename(temporary, self.directory / name)
+            files.sync_folder(self.directory)
+        except (OSError, ValueError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self._clean(record.files)
             kept = f"the last complete save is {previous}" if previous else "there is no complete save yet"
-            raise CheckpointError(f"cannot write a checkpoint in {self.directory}: {_cause(error)}; {kept}") from error
-        record.num_saved, record.files = len(record.pieces), files
-        if previous is not None:
-            shutil.rmtree(previous, ignore_errors=True)
+            message = f"cannot write a checkpoint in {self.directory}: {files.cause(error)}; {kept}"
+            raise CheckpointError(message) from error
+        record.num_saved, record.files = len(record.pieces), names
+        for path in self._saves():
+            if _step_of(path) < step:
+                shutil.rmtree(path, ignore_errors=True)
 
-    def _save_pieces(self, step: int, leaves: list[np.ndarray]) -> str:
-        folder = self.directory / "record"
-        folder.mkdir(exist_ok=True)
-        temporary = folder / f"unfinished_{step:08d}.npz"
-        np.savez(temporary, *leaves, dtypes=np.array([leaf.dtype.name for leaf in leaves]))
-        os.rename(temporary, folder / f"{step:08d}.npz")
-        return f"{step:08d}.npz"
+    def _clean(self, names: list[str]) -> None:
+        """Deletes what an unfinished save, of this process or of one that was killed, has left behind."""
+        files.remove_unfinished(self.directory)
+        files.remove_unfinished(self.directory / "record")
+        for path in (self.directory / "record").glob("*.npz"):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
 
     def _restore_record(self, run: dict) -> Record:
         """The pieces that the save names; a stray one, of a process killed in the middle of a save, is not read."""
         record = Record()
-        record.metrics, record.files = run["metrics"], run["record"]
-        for name in record.files:
-            with np.load(self.directory / "record" / name) as arrays:
-                # A view, since NumPy's files do not know bfloat16.
-                leaves = [arrays[f"arr_{i}"].view(jnp.dtype(name)) for i, name in enumerate(arrays["dtypes"])]
-                record.pieces.append(leaves)
+        record.metrics = [{key: _restored(value) for key, value in row.items()} for row in run["metrics"]]
+        record.files = run["record"]
+        record.pieces = [files.read_arrays(self.directory / "record" / name) for name in record.files]
         record.num_saved = len(record.pieces)
+        if "kept" in run["identity"]:
+            parts = [run["identity"][part] for part in ("kept", "info", "info")]
+            types = [shape.partition("[")[0] for part in parts for shape in part.values()]
+            for name, piece in zip(record.files, record.pieces, strict=True):
+                if [leaf.dtype.name for leaf in piece] != types:
+                    raise OSError(f"{self.directory / 'record' / name} holds other arrays than run.json names")
         return record
 
 
-def _cause(error: Exception) -> str:
-    """The first line of what an error says."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _read_run(path: Path) -> dict:
+    """What a save is, with every entry of the right type.
+
+    Raises:
+      OSError: in one line with the name of the file, if it cannot be read or was not written by a save.
+    """
+    run = files.read_json(path)
+    if "format" not in run and "step" in run:
+        raise OSError(f"{path} was written by an older version of bayesjax")
+    types = {"step": int, "rng_key": list, "config": dict, "identity": dict, "metrics": list, "record": list}
+    for name, kind in types.items():
+        if not isinstance(run.get(name), kind):
+            raise OSError(f"cannot read {path}: it has no {kind.__name__} {name!r}")
+    structures = [value for name, value in run["identity"].items() if name in ("state", "kept", "info", "program")]
+    if "state" not in run["identity"] or not all(isinstance(value, dict) for value in [*structures, *run["metrics"]]):
+        raise OSError(f"cannot read {path}: its entries are not those of a save")
+    for name in run["record"]:
+        if not isinstance(name, str) or not re.fullmatch(r"\d{8,}\.npz", name):
+            raise OSError(f"cannot read {path}: {name!r} is not the name of a record")
+    return run
 
 
-def _orbax() -> Any:
-    """A checkpointer of this process's own: it waits for no other."""
-    import orbax.checkpoint
-    from orbax.checkpoint.options import MultiprocessingOptions
-
-    own = jax.process_index()
-    alone = MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}")
-    return orbax.checkpoint.StandardCheckpointer(multiprocessing_options=alone)
+def _step_of(save: Path) -> int:
+    return int(save.name.removeprefix("step_"))
 
 
-def _shapes(state: Any) -> dict[str, str]:
-    """Shape and type of every leaf, by its path."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path): f"{jnp.result_type(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves}
+def _exact(value: Any) -> Any:
+    is_odd = isinstance(value, (float, np.floating)) and not math.isfinite(value)
+    return repr(float(value)) if is_odd else value
 
 
-def first_difference(saved: dict, given: dict) -> str:
-    """The first entry in which two dictionaries differ, in words."""
-    for name in [*saved, *given]:
-        if saved.get(name) != given.get(name):
-            return f"{name} was {saved.get(name, 'absent')} and is now {given.get(name, 'absent')}"
-    return "no difference"
+def _restored(value: Any) -> Any:
+    return float(value) if value in NOT_FINITE else value

@@ -50,19 +50,20 @@ def is_first() -> bool:
 
 
 def fetch(values: PyTree) -> PyTree:
-    """The values as whole numpy arrays on every process; all processes must call it together."""
+    """The values as whole numpy arrays on every process, keys as they are; all processes must call it together."""
 
-    def whole(leaf: Any) -> np.ndarray:
+    def whole(leaf: Any) -> Any:
         if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
             return multihost_utils.process_allgather(leaf, tiled=True)
-        return np.asarray(leaf)
+        is_key = isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return leaf if is_key else np.asarray(leaf)
 
     return jax.tree.map(whole, values)
 
 
 def place_like(example: Any, value: np.ndarray) -> Any:
     """The value, which every process has whole, on the devices where `example` lies."""
-    if not isinstance(example, jax.Array):
+    if not isinstance(example, jax.Array) or isinstance(value, jax.Array):  # the latter is a key
         return value
     return jax.make_array_from_callback(value.shape, example.sharding, lambda index: value[index])
 

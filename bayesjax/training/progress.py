@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bayesjax.training import processes
+from bayesjax.training import files, processes
 from bayesjax.types import PyTree
 
 
@@ -51,17 +51,25 @@ class MetricsFile:
 
     def rewrite(self, rows: list[dict[str, float]]) -> None:
         """Replaces this stage's lines: by nothing for a new run, by those up to the checkpoint for a resumed one."""
-        old = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in old if f'"stage": "{self.stage}"' not in line and line.endswith("}")]
-        self.path.write_text("".join(line + "\n" for line in kept + [self._line(row) for row in rows]))
+        old = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
+        kept = [line for line in old if _stage(line) not in (None, self.stage)]
+        with files.replacing(self.path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept + [self._line(row) for row in rows]))
 
     def write(self, row: dict[str, float]) -> None:
-        """Appends a line."""
-        with self.path.open("a") as file:
-            file.write(self._line(row) + "\n")
+        """Appends a line, in which a number that is not finite is null."""
+        files.append(self.path, self._line(row))
 
     def _line(self, row: dict[str, float]) -> str:
-        return json.dumps({"stage": self.stage, **row})
+        return files.dumps({"stage": self.stage, **row})
+
+
+def _stage(line: str) -> str | None:
+    """The stage of a line; None if it is no line of metrics, such as one cut off by a kill."""
+    try:
+        return json.loads(line).get("stage")
+    except (ValueError, AttributeError):
+        return None
 
 
 def scalars(info: PyTree) -> dict[str, float]:

@@ -8,6 +8,7 @@ checkpoints, and stops at the first non-finite state with the last good one kept
 every one of them returns the whole trace, and the first alone shows and writes. Read `checkpoint.py` next.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import checks, tree
+from bayesjax import checks
 from bayesjax.training import processes
-from bayesjax.training.checkpoint import Checkpointer, Record
+from bayesjax.training.checkpoint import Checkpointer, CheckpointMismatch, Record
+from bayesjax.training.chunks import Chunks
 from bayesjax.training.progress import MetricsFile, Progress, scalars
 from bayesjax.types import Array, Kernel, PRNGKey, PyTree
 
@@ -108,6 +110,8 @@ def run(
       ValueError: if a count is out of range, or if `data` is a function whose result does not depend on the step.
       NonFinite: if the state is not finite at the start or stops being so; the checkpoint, if any, then holds the last
         finite one.
+      CheckpointMismatch: before the first step, if the checkpoint is of another run (`identity.py`) or has more steps.
+      CheckpointError: if a checkpoint cannot be written or read, or another process is writing in its folder.
       KeyboardInterrupt: passed on, after the state of the last chunk is saved.
     """
     if num_steps < 0 or num_burnin < 0 or thinning < 1:
@@ -115,74 +119,93 @@ def run(
             "num_steps and num_burnin must be at least 0 and thinning at least 1; "
             f"got {num_steps}, {num_burnin} and {thinning}"
         )
+    arguments = {"num_burnin": num_burnin, "thinning": thinning, "chunk_size": chunk_size}
     chunk_size = _default_chunk(num_steps, thinning) if chunk_size is None else chunk_size
     if chunk_size < 1 or chunk_size % thinning:
         raise ValueError(f"chunk_size must be a positive multiple of thinning, {thinning}; got {chunk_size}")
     if callable(data):
         checks.varies_with_step(data, "data")
     started = time.perf_counter()
-    record, done = Record(), 0
-    if checkpointer is not None:
-        done, state, record = checkpointer.restore(state, rng_key)
-    restored = done
+    metrics = metrics if processes.is_first() else None
+    chunks = Chunks(kernel, data, keep or (lambda state: state.position), rng_key, state)
+    compile_seconds = chunk_seconds = 0.0
+    with contextlib.nullcontext() if checkpointer is None else checkpointer.writing():
+        done, record = 0, Record()
+        if checkpointer is not None:
+            done, state, record = checkpointer.restore(state, rng_key, lambda: arguments | chunks.describe(thinning))
+            record.structure = chunks.structure(thinning)
+        _check_length(done, num_steps, thinning)
+        _check_start(state, label)
+        if metrics is not None:
+            metrics.rewrite(record.metrics)
+        restored, saved_metrics = done, list(record.metrics)
+        progress = Progress(label, num_steps, done)
+        complete, to_save = record.length, _savable(state, checkpointer)
+        try:
+            for length in _chunk_lengths(done, num_steps, chunk_size, thinning):
+                before = time.perf_counter()
+                chunk = chunks.compiled(length, min(thinning, length))
+                compiled = time.perf_counter()
+                moved, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state))
+                compile_seconds += compiled - before
+                chunk_seconds += time.perf_counter() - compiled
+                kept, info, finite = processes.fetch((kept, info, finite))
+                reached = done + length
+                if not finite:
+                    bad = "" if done else _first_step(chunks.compiled(1, 1), state)
+                    where = f"the state is not finite after step {reached}; it last was after step {done}"
+                    raise NonFinite(_at(label) + where + bad, state, done)
+                numbers = {"step": reached, **scalars(info)}
+                if every_chunk is not None:
+                    numbers |= every_chunk(reached, moved)
+                _check_names(saved_metrics, numbers)
+                record.add(*_parts(kept, info, np.arange(done + thinning, reached + 1, thinning) > num_burnin), numbers)
+                after = _savable(moved, checkpointer)
+                done, state, complete, to_save = reached, moved, record.length, after
+                if metrics is not None:
+                    metrics.write(numbers)
+                progress.update(done, numbers)
+                if checkpointer is not None and checkpointer.due():
+                    checkpointer.save(done, to_save, record)
+        except (KeyboardInterrupt, NonFinite):
+            record.truncate(complete)  # an interruption may fall between the lines above
+            if checkpointer is not None:
+                checkpointer.save(done, to_save, record)
+            raise
+        finally:
+            progress.close()
+        if checkpointer is not None:
+            checkpointer.save(done, to_save, record)
+    seconds = time.perf_counter() - started
+    return state, Trace(*record.stacked(), record.metrics, seconds, compile_seconds, chunk_seconds, done - restored)
+
+
+def _parts(kept: PyTree, info: PyTree, is_kept: np.ndarray) -> tuple[PyTree, PyTree, PyTree]:
+    """Draws, their infos, and the infos of the burn-in; the steps after the last whole thinning are in neither."""
+
+    def where(is_part: np.ndarray, values: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[: len(is_part)][is_part], values)
+
+    return where(is_kept, kept), where(is_kept, info), where(~is_kept, info)
+
+
+def _check_length(done: int, num_steps: int, thinning: int) -> None:
+    """Raises if a run that has taken `done` steps cannot go on to `num_steps`."""
+    if done > num_steps:
+        raise CheckpointMismatch(
+            f"num_steps must be at least the {done} steps that the checkpoint has taken; got {num_steps}"
+        )
     if done % thinning and done < num_steps:
         raise ValueError(
             f"num_steps: a run that ended after {done} steps cannot go on with draws every {thinning} steps"
         )
-    if not processes.is_first():
-        metrics = None
-    if metrics is not None:
-        metrics.rewrite(record.metrics)
-    keep = keep or (lambda state: state.position)
-    compile_chunk, structure = _chunk_compiler(kernel, data, keep, rng_key, state)
-    if done:
-        record.structure = structure()
-    _check_start(state, label)
-    progress = Progress(label, num_steps, done)
-    compile_seconds = chunk_seconds = 0.0
-    complete, to_save = record.length, _savable(state, checkpointer)
-    try:
-        for length in _chunk_lengths(done, num_steps, chunk_size, thinning):
-            before = time.perf_counter()
-            chunk = compile_chunk(length, min(thinning, length))
-            compiled = time.perf_counter()
-            moved, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state))
-            compile_seconds += compiled - before
-            chunk_seconds += time.perf_counter() - compiled
-            kept, info, finite = processes.fetch((kept, info, finite))
-            if not finite:
-                bad = "" if done else _first_step(compile_chunk(1, 1), state)
-                where = f"the state is not finite after step {done + length}; it last was after step {done}"
-                raise NonFinite(_at(label) + where + bad, state, done)
-            reached = done + length
-            is_kept = np.arange(done + thinning, reached + 1, thinning) > num_burnin
-            whole = (kept, info), (info,)
-            (draws, draws_info), (burnin_info,) = (
-                jax.tree.map(lambda leaf, which=which: leaf[: len(which)][which], part)
-                for part, which in zip(whole, (is_kept, ~is_kept), strict=True)
-            )
-            numbers = {"step": reached, **scalars(info)}
-            if every_chunk is not None:
-                numbers |= every_chunk(reached, moved)
-            record.add(draws, draws_info, burnin_info, numbers)
-            after = _savable(moved, checkpointer)
-            done, state, complete, to_save = reached, moved, record.length, after
-            if metrics is not None:
-                metrics.write(numbers)
-            progress.update(done, numbers)
-            if checkpointer is not None and checkpointer.due():
-                checkpointer.save(done, to_save, record)
-    except (KeyboardInterrupt, NonFinite):
-        record.truncate(complete)  # an interruption may fall between the lines above
-        if checkpointer is not None:
-            checkpointer.save(done, to_save, record)
-        raise
-    finally:
-        progress.close()
-    if checkpointer is not None:
-        checkpointer.save(done, to_save, record)
-    seconds = time.perf_counter() - started
-    return state, Trace(*record.stacked(), record.metrics, seconds, compile_seconds, chunk_seconds, done - restored)
+
+
+def _check_names(saved: list[dict[str, float]], numbers: dict[str, float]) -> None:
+    """Raises CheckpointMismatch if a metric that every saved line has is missing: another `every_chunk`."""
+    for name in saved[0] if saved else ():
+        if name not in numbers and all(name in row for row in saved):
+            raise CheckpointMismatch(f"the checkpoint's metrics have {name!r}, and `every_chunk` no longer returns it")
 
 
 def _at(label: str | None) -> str:
@@ -234,44 +257,3 @@ def _chunk_lengths(done: int, num_steps: int, chunk_size: int, thinning: int) ->
         length -= length % thinning if length > thinning else 0
         yield length
         done += length
-
-
-def _chunk_compiler(
-    kernel: Kernel, data: PyTree, keep: Callable, rng_key: PRNGKey, example: Any
-) -> tuple[Callable, Callable]:
-    """`compile(length, thinning) -> chunk(done, state) -> (state, kept, info, finite)`, compiled once per length; and a
-    function that gives the structure of (kept, info) without running anything."""
-    data_is_function = callable(data)
-    carries_arrays = not (data_is_function and jax.tree_util.all_leaves([data]))
-    argument = data if carries_arrays else None
-
-    def chunk(length: int, thinning: int, rng_key: PRNGKey, argument: PyTree, done: Array, state: Any):
-        source = argument if carries_arrays else data
-
-        def one_step(state: Any, step: Array):
-            batch = source(step) if data_is_function else source
-            return kernel.step(jax.random.fold_in(rng_key, step), state, batch)
-
-        def one_draw(state: Any, first: Array):
-            state, infos = jax.lax.scan(one_step, state, first + jnp.arange(thinning))
-            return state, (keep(state), jax.tree.map(lambda leaf: leaf.mean(axis=0), infos))
-
-        state, (kept, info) = jax.lax.scan(one_draw, state, done + jnp.arange(0, length, thinning))
-        return state, kept, info, tree.all_finite(state)
-
-    compiled = {}
-
-    def compile_chunk(length: int, thinning: int) -> Callable:
-        if (length, thinning) not in compiled:
-            jitted = jax.jit(chunk, static_argnums=(0, 1))
-            compiled[length, thinning] = jitted.lower(
-                length, thinning, rng_key, argument, jnp.int32(0), example
-            ).compile()
-            processes.meet()
-        return lambda done, state: compiled[length, thinning](rng_key, argument, done, state)
-
-    def structure() -> PyTree:
-        out = jax.eval_shape(lambda *arguments: chunk(1, 1, *arguments), rng_key, argument, jnp.int32(0), example)
-        return jax.tree.structure((out[1], out[2], out[2]))
-
-    return compile_chunk, structure

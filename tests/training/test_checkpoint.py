@@ -127,7 +127,7 @@ def test_draws_keep_their_type(tmp_path, dtype):
     assert first.tobytes() == again.tobytes()
 
 
-@pytest.mark.parametrize("damaged", ["record/*.npz", "step_*/state/manifest.ocdbt"])
+@pytest.mark.parametrize("damaged", ["record/*.npz", "step_*/state.npz"])
 def test_a_damaged_checkpoint_is_one_error(saved, tmp_path, damaged):
     """Truncated files are told as such, in one line, whatever library noticed."""
     folder = tmp_path / "copy"

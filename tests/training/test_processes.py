@@ -167,7 +167,7 @@ def test_the_first_process_alone_writes(processes):
     for name in RESUMED:
         assert len((processes / f"metrics-{name}-0.jsonl").read_text().splitlines()) == 2
         assert not (processes / f"metrics-{name}-1.jsonl").exists()
-        assert sorted(path.name for path in (processes / name).iterdir()) == ["record", "step_00000008"]
+        assert sorted(path.name for path in (processes / name).iterdir()) == [".lock", "record", "step_00000008"]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,184 @@
+"""Files that are whole or absent, JSON that every reader accepts, and arrays of every type of JAX's.
+
+    with replacing(path) as temporary: ...      `path` is the old file or the new one, never half of it
+
+A file is written beside its place, brought to the disk, and renamed. What a killed process leaves ends in UNFINISHED;
+`remove_unfinished` deletes it. Every error is one line that names the file. Read `guards.py` next: who may write, when.
+"""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax.data import files as data_files
+
+UNFINISHED = ".unfinished"
+
+
+def cause(error: BaseException) -> str:
+    """The first line of what an error says."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+# ---- whole files
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new path beside `path`, which takes its place at the end of the block; nothing is left if the block fails.
+
+    Raises:
+      OSError: in one line with the name of `path`, if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {cause(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings the folder's entries to the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def append(path: Path, line: str) -> None:
+    """Adds a line to a text file; a line that does not fit is taken back.
+
+    Raises:
+      OSError: in one line with the name of `path`, if it cannot be written.
+    """
+    try:
+        with path.open("ab", buffering=0) as file:
+            before, encoded = file.seek(0, os.SEEK_END), (line + "\n").encode()
+            try:
+                if file.write(encoded) != len(encoded):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {cause(error)}") from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Deletes what killed processes have left of files and folders they were writing here."""
+    with contextlib.suppress(OSError):
+        for path in list(folder.glob(f"*{UNFINISHED}")):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+# ---- JSON
+
+
+def dumps(value: Any, **options: Any) -> str:
+    """JSON of dicts, lists, strings, numbers and arrays; a number that is not finite becomes null, as JSON has none."""
+    return json.dumps(_plain(value), allow_nan=False, **options)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+        return _plain(np.asarray(value).tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object.
+
+    Raises:
+      OSError: in one line with the name of the file, if it is missing, is not JSON in UTF-8, or is no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise OSError(f"cannot read {path}: {cause(error)}") from error
+    if not isinstance(value, dict):
+        raise OSError(f"cannot read {path}: it holds no JSON object")
+    return value
+
+
+# ---- arrays
+
+
+def write_arrays(path: Path, leaves: Sequence[Any]) -> None:
+    """Arrays of any type of JAX's in an `.npz` file; of a type that NumPy's files do not know, the bytes."""
+    types, arrays = [], []
+    for leaf in leaves:
+        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        types.append(f"key {jax.random.key_impl(leaf)}" if is_key else array.dtype.name)
+        arrays.append(array)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, *arrays, types=np.array(types, dtype=np.str_))
+
+
+def read_arrays(path: Path) -> list[Any]:
+    """Undoes `write_arrays`.
+
+    Raises:
+      OSError: in one line with the name of the file, if it is missing or damaged.
+    """
+    arrays = read_npz(path)
+    try:
+        return [_typed(arrays[f"arr_{i}"], str(name)) for i, name in enumerate(arrays["types"])]
+    except (KeyError, ValueError, TypeError) as error:
+        raise OSError(f"cannot read {path}: {cause(error)}") from error
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz` file that a run has written, of any size.
+
+    Raises:
+      OSError: in one line with the name of the file, if it is missing or damaged.
+    """
+    try:
+        size = path.stat().st_size
+        return data_files.read_npz(path, max_bytes=max(data_files.MAX_BYTES, 8 * size))
+    except OSError as error:
+        raise OSError(f"cannot read {path}: {cause(error)}") from error
+    except ValueError as error:
+        raise OSError(str(error)) from error
+
+
+def _typed(array: np.ndarray, name: str) -> Any:
+    if name.startswith("key "):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=name.removeprefix("key "))
+    return array.view(jnp.dtype(name))

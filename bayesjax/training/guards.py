@@ -1,0 +1,122 @@
+"""Who may write in a folder, and when Ctrl-C may interrupt.
+
+with Lock(folder): ...           another process that asks for the folder is refused
+with uninterrupted(): ...        Ctrl-C waits until the block is done
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+"""What a file system answers that knows no locks."""
+
+
+class Busy(OSError):
+    """Another process is writing in the folder; the message names it."""
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C during the block is raised at its end. In other threads than the main one, which receives it: nothing."""
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or previous is None:
+        yield
+        return
+    received = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if received and callable(previous):
+            previous(signal.SIGINT, received[-1])
+
+
+class Lock:
+    """The right to write in a folder, of one holder at a time, in a file `.lock` there.
+
+    The kernel holds the lock and releases it when the process ends, however it ends. On a file system without locks
+    the file names the holder, and a holder of this machine that no longer runs does not count.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / ".lock"
+        self._file: Any = None
+
+    def acquire(self) -> None:
+        """Takes the lock. A folder that cannot be written needs none: its next writer is told why.
+
+        Raises:
+          Busy: if another holder has it; the message names the process and its host.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+b", buffering=0)
+        except OSError:
+            return
+        try:
+            if not self._is_free(file):
+                file.seek(0)
+                holder = file.read(200).decode(errors="replace").strip() or "another process"
+                raise Busy(f"{holder} is writing in {self.path.parent}: wait for it, or choose another folder")
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+
+    def refusal(self) -> str:
+        """Takes the lock; or says why not, in a line."""
+        try:
+            self.acquire()
+        except OSError as error:
+            return str(error)
+        return ""
+
+    def release(self) -> None:
+        """Gives the lock back; nothing if it is not held."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.truncate(0)
+            self._file.close()
+            self._file = None
+
+    def _is_free(self, file: Any) -> bool:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+        file.seek(0)
+        words = file.read(200).decode(errors="replace").split()
+        if len(words) != 4 or words[3] != socket.gethostname() or not words[1].isdigit():
+            return True
+        return not _is_running(int(words[1]))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

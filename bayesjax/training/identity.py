@@ -1,0 +1,140 @@
+"""What makes two runs one run: everything that shapes a trace, as JSON, and the first difference in words.
+
+    identity = {num_burnin, thinning, chunk_size, state, kept, info, program}
+
+The structures are shapes and types of leaves by path. The program stands for what structures cannot show, such as a
+step size: digests of `keep`, of the data, and of the kernel's step as JAX traces it, with their constants. A trace
+depends on JAX's version, the backend and the devices, so digests are compared only where those are the same.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from bayesjax.types import PyTree
+
+ARGUMENTS = ("num_burnin", "thinning", "chunk_size")
+STRUCTURES = {"state": "holds another state", "kept": "keeps other draws", "info": "records another info"}
+PROGRAM = {"keep": "the function `keep`", "data": "the data", "kernel": "the kernel, or a constant in it,"}
+
+
+def shapes(tree: PyTree) -> dict[str, str]:
+    """Shape and type of every leaf, by its path, in the order of the leaves."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): f"{_dtype(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves}
+
+
+def like(tree: PyTree) -> PyTree:
+    """Shapes and types in the place of the leaves."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), _dtype(leaf)), tree)
+
+
+def program(traced: Any, keep: Callable, data: PyTree, example: PyTree) -> dict[str, Any]:
+    """Digests of a run's parts.
+
+    Args:
+      traced: a draw, as `jax.jit(...).trace` returns it.
+      keep: `state -> kept`.
+      data: as `training.run` takes it.
+      example: a state.
+    """
+    if callable(data):
+        arrays = [] if jax.tree_util.all_leaves([data]) else jax.tree.leaves(data)
+        of_data = [*_parts(jax.make_jaxpr(data)(jnp.int32(0))), *arrays]
+    else:
+        of_data = [str(shapes(data)), *jax.tree.leaves(data)]
+    meshes = {str(dict(leaf.sharding.mesh.shape)) for leaf in jax.tree.leaves(example) if _has_mesh(leaf)}
+    return {
+        "environment": {"jax": jax.__version__, "platform": jax.default_backend(), "devices": sorted(meshes)},
+        "keep": _digest(_parts(jax.make_jaxpr(keep)(like(example)))),
+        "data": _digest(of_data),
+        "kernel": _digest(_parts(traced.jaxpr)),
+    }
+
+
+def difference(saved: dict, given: dict, *, with_program: bool = True) -> str:
+    """Why a saved run is not the one at hand, in words; empty if it is.
+
+    Args:
+      saved: the identity that was written.
+      given: that of the run at hand.
+      with_program: whether to compare the digests of the programs.
+    """
+    for name in ARGUMENTS:
+        if saved.get(name, given.get(name)) != given.get(name):
+            return f"is of another run: {name} was {saved[name]} and is now {given[name]}"
+    for name, words in STRUCTURES.items():
+        if name in saved and list(saved[name].items()) != list(given[name].items()):
+            return f"{words}: {first_difference(saved[name], given[name])}"
+    was, now = saved.get("program", {}), given.get("program", {})
+    if with_program and was.get("environment") == now.get("environment"):
+        for name, words in PROGRAM.items():
+            if was.get(name) != now.get(name):
+                return (
+                    f"is of another run: {words} has changed. Start in another folder; if the change does not matter, "
+                    "Checkpointer(check_program=False) goes on"
+                )
+    return ""
+
+
+def first_difference(saved: dict, given: dict) -> str:
+    """The first entry in which two dictionaries differ, in words."""
+    for name in [*saved, *given]:
+        if saved.get(name) != given.get(name):
+            return f"{name} was {saved.get(name, 'absent')} and is now {given.get(name, 'absent')}"
+    return "the same entries in another order" if list(saved) != list(given) else "no difference"
+
+
+def canonical(leaf: Any) -> Any:
+    """The leaf as a host array of the type that JAX gives it; a key stays a key."""
+    dtype = _dtype(leaf)
+    return leaf if jnp.issubdtype(dtype, jax.dtypes.prng_key) else np.asarray(leaf, dtype)
+
+
+def _dtype(leaf: Any) -> Any:
+    """The type that JAX gives the leaf; keys have one of their own."""
+    is_key = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return leaf.dtype if is_key else jnp.result_type(getattr(leaf, "dtype", leaf))
+
+
+def _has_mesh(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and isinstance(leaf.sharding, jax.sharding.NamedSharding)
+
+
+def _digest(parts: Any) -> str:
+    """Of texts and arrays. An array of which this process has only a part counts by its shape and type."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if not isinstance(part, str):
+            digest.update(f"{_dtype(part)}{np.shape(part)}".encode())
+            if isinstance(part, jax.Array) and not part.is_fully_addressable:
+                continue
+            part = canonical(part)
+            array = np.asarray(part if isinstance(part, np.ndarray) else jax.random.key_data(part))
+            part = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()
+
+
+def _parts(jaxpr: ClosedJaxpr) -> Iterator[Any]:
+    """The text of a program, without addresses of Python objects, and the arrays in it."""
+    yield re.sub(r"0x[0-9a-f]+", "0x", str(jaxpr.jaxpr))
+    yield from _constants(jaxpr)
+
+
+def _constants(jaxpr: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
+    if isinstance(jaxpr, ClosedJaxpr):
+        yield from jaxpr.consts
+        jaxpr = jaxpr.jaxpr
+    for equation in jaxpr.eqns:
+        yield from (var.val for var in equation.invars if isinstance(var, Literal) and np.ndim(var.val))
+        for value in equation.params.values():
+            for inner in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(inner, (ClosedJaxpr, Jaxpr)):
+                    yield from _constants(inner)
