@@ -166,7 +166,7 @@ def normal_like(rng_key: PRNGKey, tree: PyTree, *, law: noise.NormalLaw = "norma
     for leaf in leaves:
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             raise ValueError(f"tree must have floating-point leaves; got {jnp.result_type(leaf)}")
-    dtype = jnp.result_type(jnp.float32, *leaves)
+    dtype = float_type(leaves)
     if dtype == jnp.float32 or law != "normal":
         flat = draw(rng_key, num_elements(leaves))
     else:

@@ -1,5 +1,7 @@
 """Gradient descent by any Optax optimiser, those included that need the value or evaluate the loss themselves."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,24 +44,39 @@ def test_lbfgs_minimises_a_quadratic():
     assert np.abs(slow.position["x"] - SHIFTS.mean(axis=0)).max() > 0.1
 
 
-def test_a_line_search_sees_the_noise_of_the_step():
-    """The value that the search is given, and its derivative, are those of the step's own key and batch."""
-    values = []
+class Recorded(NamedTuple):
+    """Instead of an optimiser's state, what its `update` was given: values, and gradients at the position."""
 
-    def update(updates, state, params, *, value, grad, value_fn):
-        values.append((value, value_fn(params), grad, jax.grad(value_fn)(params)))
-        return updates, state
+    value: jax.Array
+    evaluated: jax.Array
+    gradient: dict
+    derivative: dict
 
-    recorder = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+def record(updates, state, params, *, value, grad, value_fn):
+    return updates, Recorded(value, value_fn(params), grad, jax.grad(value_fn)(params))
+
+
+RECORDER = optax.GradientTransformationExtraArgs(
+    lambda params: Recorded(jnp.zeros(()), jnp.zeros(()), params, params), record
+)
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_a_line_search_sees_the_loss_of_the_step(num_devices):
+    """The function that a search is given has the value and, for its derivative, the gradient of the step.
+
+    That is, those of its key, its batch and all devices; no key is used twice as far as JAX's checker sees.
+    """
+    kernel = optimize(loss, RECORDER)
+    state, parts = kernel.init(START, jax.random.key(0)), SHIFTS.reshape(num_devices, -1, 3)
     with jax.debug_key_reuse(True):
-        optimize(loss, recorder).step(*started(recorder))
-    value, again, gradient, derivative = values[0]
-    assert value == again == loss(START, jax.random.key(3), SHIFTS)
-    np.testing.assert_allclose(gradient["x"], derivative["x"], rtol=1e-6)
-
-
-def started(optimizer):
-    return jax.random.key(3), optimize(loss, optimizer).init(START, jax.random.key(0)), SHIFTS
+        step = jax.vmap(kernel.step, in_axes=(None, None, 0), axis_name=axes.DATA)
+        found = step(jax.random.key(3), state, parts)[0].optimizer_state
+    np.testing.assert_allclose(found.value, loss(START, jax.random.key(3), SHIFTS), rtol=1e-5)
+    np.testing.assert_allclose(found.evaluated, found.value, rtol=1e-6)
+    np.testing.assert_allclose(found.derivative["x"], found.gradient["x"], rtol=1e-5)
+    assert (jnp.abs(found.gradient["x"]) > 0.1).any()
 
 
 @pytest.mark.parametrize("make", [optax.lbfgs, lambda: optax.polyak_sgd(max_learning_rate=0.01)])
