@@ -10,7 +10,6 @@ Exit codes: 0 done; 2 bad input, in one line; 130 interrupted (resume with --res
 
 import contextlib
 import dataclasses
-import difflib
 import json
 import os
 import re
@@ -18,12 +17,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments import devices
+from experiments.command_line import BOOKKEEPING, RunFlags, parse  # noqa: F401, as below
 from experiments.origin import ROOT, command, commit, device_name, versions
 from experiments.requirements import (  # noqa: F401, for the experiments, which import this module alone
     fail,
@@ -36,98 +35,14 @@ from experiments.requirements import (  # noqa: F401, for the experiments, which
     require_positive,
 )
 
-T = TypeVar("T", bound="RunFlags")
 K = TypeVar("K")
-BOOKKEEPING = (  # not part of a result
-    "out", "resume", "overwrite", "publish", "checkpoint_interval", "data_dir",
-    *(field.name for field in dataclasses.fields(devices.DeviceFlags)),
-)  # fmt: skip
 OWN_ENTRIES = (
     "config.json", "commits.txt", "devices.txt", "seconds.txt", "metrics.jsonl", "results.json",
     "figures", "parts", "checkpoints",
 )  # fmt: skip
+LARGEST_LOSS = 1e5
+"""Losses are means per example in nats, or of that order: those of images of 64 x 64 x 3 are below 1e5."""
 RESULTS = ROOT / "experiments" / "results"
-
-
-@dataclass(frozen=True)
-class RunFlags(devices.DeviceFlags):
-    """Flags of every experiment."""
-
-    preset: str = "quick"
-    """Which defaults: quick, paper, or another of those above."""
-    dataset: str = ""
-    """A data set by name."""
-    data_dir: str = ""
-    """Where TensorFlow Datasets keeps prepared sets; TFDS_DATA_DIR if empty."""
-    seed: int = 0
-    """Seed of everything: data, networks, noise."""
-    checkpoint_interval: float = 60.0
-    """Seconds between checkpoints, at least 0; 0 saves after every chunk of steps."""
-    out: str = ""
-    """Folder of the run; runs/NAME-PRESET-DATASET-seedS if empty."""
-    resume: bool = False
-    """Go on from the checkpoints in --out."""
-    overwrite: bool = False
-    """Delete a run that is in --out."""
-    publish: bool = False
-    """Also write experiments/results/NAME-PRESET-DATASET.json, to be committed."""
-
-
-def parse(presets: dict[str, T], description: str | None, arguments: list[str] | None = None) -> T:
-    """Reads the command line into a configuration: `--preset` chooses the defaults, every field is a flag.
-
-    It must be called before JAX loads, for --devices and --processes to make what they ask for.
-
-    Args:
-      presets: configurations (frozen dataclasses with the fields `preset`, `out`, `resume` ...) by name.
-      description: the module's docstring, shown by --help.
-      arguments: instead of `sys.argv[1:]`.
-    """
-    import tyro
-
-    own_command_line = arguments is None
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    name = next(iter(presets))
-    for i, argument in enumerate(arguments):
-        if argument == "--preset" and i + 1 < len(arguments):
-            name = arguments[i + 1]
-        elif argument.startswith("--preset="):
-            name = argument.partition("=")[2]
-    if name not in presets:
-        near = difflib.get_close_matches(name, presets, n=1)
-        fail(
-            f"--preset must be one of {', '.join(presets)}; got {name!r}"
-            + (f": did you mean {near[0]}?" if near else "")
-        )
-    default = presets[name]
-    config = tyro.cli(type(default), default=default, description=description, args=arguments)
-    changed = [
-        field.name
-        for field in dataclasses.fields(default)
-        if field.name not in BOOKKEEPING and getattr(config, field.name) != getattr(default, field.name)
-    ]
-    if config.publish and set(changed) - {"dataset"}:
-        flag = next(name for name in changed if name != "dataset").replace("_", "-")
-        fail(f"--publish writes the results of a preset as it stands: take out --{flag}")
-    if message := devices.error(config) or _interval_error(config.checkpoint_interval):
-        fail(message)
-    if own_command_line:
-        sys.excepthook = _explain_interrupt
-        devices.prepare(config)
-    return config
-
-
-def _explain_interrupt(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Ctrl-C before or after the run itself is a line, not the traceback of whatever import it met."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-def _interval_error(seconds: float) -> str:
-    """What is wrong with --checkpoint-interval, in a line; empty if nothing is."""
-    return "" if seconds >= 0 else f"--checkpoint-interval must be at least 0 seconds; got {seconds:g}"
 
 
 class Experiment:
@@ -296,19 +211,26 @@ class Experiment:
             write_json(path, compute())
         return processes.from_first(lambda: files.read_json(path))
 
-    def finish(self, metrics: dict[str, dict]) -> Path:
+    def finish(self, metrics: dict[str, dict], warnings: Sequence[str] = ()) -> Path:
         """Writes results.json; with --publish, also to experiments/results/NAME-PRESET-DATASET.json.
+
+        A stage that ends at a loss beyond LARGEST_LOSS has diverged: a warning on standard error and in the results.
 
         Args:
           metrics: `{name: {"value": ..., "stderr": ..., "paper": ..., "source": ...}}`; a number that is not finite is
             written as null.
+          warnings: what else is wrong with the results, a line each.
         """
+        warnings = [*self._large_losses(), *warnings]
+        for line in warnings if self.out == self._shared else ():
+            print(f"warning: {line}", file=sys.stderr)
         earlier = sum(float(line) for line in self._lines("seconds") if re.fullmatch(r"[\d.]*\d", line))
         results = {
             "experiment": self.name,
             "command": command(self.name),
             "config": self.identity(),
             "metrics": metrics,
+            **({"warnings": warnings} if warnings else {}),
             "seconds": round(earlier + time.time() - self.started, 1),
             "device": ", ".join(self._lines("devices")),
             "versions": versions("jax", "jaxlib", "flax", "optax", "numpy"),
@@ -318,6 +240,17 @@ class Experiment:
         if self.config.publish and self.out == self._shared:
             write_json(RESULTS / f"{self.name}-{self.config.preset}-{slug(self.config.dataset)}.json", results)
         return self.out / "results.json"
+
+    def _large_losses(self) -> list[str]:
+        """A line for each loss of each stage whose last value in metrics.jsonl is beyond LARGEST_LOSS."""
+        from bayesjax.training import progress
+
+        last = {(row["stage"], name): row[name] for row in progress.read(self.out / "metrics.jsonl") for name in row}
+        return [
+            f"{stage}: {name} ends at {value:.3g}: the run has diverged, and its results mean nothing"
+            for (stage, name), value in last.items()
+            if name.rpartition(".")[2] == "loss" and isinstance(value, float) and abs(value) > LARGEST_LOSS
+        ]
 
     def _lines(self, name: str) -> list[str]:
         """What each run in this folder has appended to NAME.txt, equal lines once."""

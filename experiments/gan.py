@@ -314,7 +314,8 @@ def main(config: Config) -> None:
         for name, result in results.items():
             metrics |= {f"{name} {measure}": entry for measure, entry in summary(result).items()}
         gan_figures.draw(run.out, about.train, results)
-        path = run.finish(metrics)
+        lost = [name for name in results if metrics.get(f"{name} modes", {"value": 1})["value"] == 0]
+        path = run.finish(metrics, [f"{name}: no mode of the data has a sample" for name in lost])
         print(tables.render(path))
         print(f"results in {path}, figures in {run.out / 'figures'}")
 

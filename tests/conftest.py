@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import subprocess
 
 import jax
 import pytest
@@ -58,3 +60,21 @@ def compile_fully():
     """With all optimisation but that of the flags above: for tests in which running is nearly all the time."""
     with jax_config(jax_disable_most_optimizations=False):
         yield
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of its own, `disk(options)`, where that is permitted; `disk(options)` again changes it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mounted(options):
+        more = ["-o", f"remount,{options}"] if folder.is_mount() else ["-t", "tmpfs", "-o", options, "tmpfs"]
+        mount = shutil.which("mount") or "false"
+        if subprocess.run([mount, *more, folder], capture_output=True, check=False).returncode:
+            pytest.skip("mounting a disk needs the rights of root")
+        return folder
+
+    yield mounted
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", folder], check=False)

@@ -51,8 +51,7 @@ class MetricsFile:
 
     def rewrite(self, rows: list[dict[str, float]]) -> None:
         """Replaces this stage's lines: by nothing for a new run, by those up to the checkpoint for a resumed one."""
-        old = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
-        kept = [line for line in old if _stage(line) not in (None, self.stage)]
+        kept = [files.dumps(line) for line in read(self.path) if line["stage"] != self.stage]
         with files.replacing(self.path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept + [self._line(row) for row in rows]))
 
@@ -64,12 +63,17 @@ class MetricsFile:
         return files.dumps({"stage": self.stage, **row})
 
 
-def _stage(line: str) -> str | None:
-    """The stage of a line; None if it is no line of metrics, such as one cut off by a kill."""
-    try:
-        return json.loads(line).get("stage")
-    except (ValueError, AttributeError):
-        return None
+def read(path: str | Path) -> list[dict]:
+    """The lines of a metrics file, less those that are none, such as one cut off by a kill; none without a file."""
+    path, lines = Path(path), []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and "stage" in value:
+            lines.append(value)
+    return lines
 
 
 def scalars(info: PyTree) -> dict[str, float]:

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -166,24 +165,6 @@ def test_a_file_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=f"cannot write {path}: No space left on device"):
         files.write_json(path, {"a": 2})
     assert [each.name for each in tmp_path.iterdir()] == ["a.json"] and files.read_json(path) == {"a": 1}
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A disk of its own, `disk(options)`, where that is permitted; `disk(options)` again changes it."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mounted(options):
-        more = ["-o", f"remount,{options}"] if folder.is_mount() else ["-t", "tmpfs", "-o", options, "tmpfs"]
-        mount = shutil.which("mount") or "false"
-        if subprocess.run([mount, *more, folder], capture_output=True, check=False).returncode:
-            pytest.skip("mounting a disk needs the rights of root")
-        return folder
-
-    yield mounted
-    if folder.is_mount():
-        subprocess.run(["umount", "--lazy", folder], check=False)
 
 
 @pytest.mark.parametrize(
