@@ -106,9 +106,9 @@ def test_of_one_draw_the_mean_is_the_elbo():
     assert EVIDENCE.logpdf(X[0]) - (fit - kl) > 10 * error
 
 
-def annealed(decode=decode, **options):
+def annealed(decode=decode, prior=PRIOR, **options):
     options = {"num_temperatures": 100, "num_chains": 40, "num_integration_steps": 5, **options}
-    return likelihood.annealed(decode, PRIOR, PARAMS, jax.random.key(2), X, **options)
+    return likelihood.annealed(decode, prior, PARAMS, jax.random.key(2), X, **options)
 
 
 def test_annealing_gives_the_evidence():
@@ -220,6 +220,7 @@ def loose(params, x):
         (lambda: importance_sampled(encode=loose, num_samples=2, chunk_size=2), "encode must give a distribution"),
         (lambda: importance_sampled(prior=loose(PARAMS, X[0]), num_samples=2, chunk_size=2), "prior must give a"),
         (lambda: annealed(decode=lambda params, z: loose(params, B)), r"decode must give .* of shape \(3,\)"),
+        (lambda: annealed(prior=loose(PARAMS, X[0])), r"prior must return a scalar; got an array of shape \(2,\)"),
         (lambda: likelihood.active_units(encode, PARAMS, X[:0]), r"x must be \[num >= 1, ...\]; got shape \(0, 3\)"),
     ],
 )
