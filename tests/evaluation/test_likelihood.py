@@ -112,13 +112,16 @@ def annealed(decode=decode, prior=PRIOR, **options):
 
 
 def test_annealing_gives_the_evidence():
-    """Within 4 standard errors by the weights' own spread; a decoder of twice the scale is not."""
+    """Within 4 standard errors by the weights' own spread; a decoder of twice the scale is not.
+
+    The step sizes of the pilot are those of their temperatures: exchanged among them, they accept 0.47.
+    """
     found = annealed()
     weights = np.exp(found.log_weights - found.log_weights.max(axis=1, keepdims=True))
     error = weights.std(axis=1, ddof=1) / weights.mean(axis=1) / np.sqrt(weights.shape[1])
     assert (error < 0.2).all()
     assert (np.abs(found.log_likelihood - EVIDENCE.logpdf(X)) < 4 * error + 0.02).all()
-    assert ((found.acceptance_probability > 0.45) & (found.acceptance_probability < 0.85)).all()
+    assert ((found.acceptance_probability > 0.6) & (found.acceptance_probability < 0.85)).all()
 
     def wide(params, z):
         return normal(params["A"] @ z + B, 2 * S * jnp.ones(3))
