@@ -96,3 +96,17 @@ def test_a_divergence_is_measured_in_units_of_the_temperature():
     assert error > 0.01
     assert info(0.99 * error / 0.1).is_divergent
     assert not info(1.01 * error / 0.1).is_divergent
+
+
+@pytest.mark.parametrize("temperature", [0.25, 4.0])
+@pytest.mark.parametrize("method", [sghmc, sgnht])
+def test_the_first_momentum_has_the_temperature(method, temperature):
+    """`<p, p> / dim` of 10000 momenta drawn by init is T within 4 standard errors of 1.4 %.
+
+    SGHMC keeps p / (h (1 - alpha)), with h = sqrt(2 eta / (2 - alpha)).
+    """
+    eta, alpha = 0.01, 0.1
+    kernel = method(gaussian, step_size=eta, friction=alpha, temperature=temperature)
+    momentum = kernel.init({"x": jnp.zeros(10000)}, jax.random.key(3)).momentum["x"]
+    scale = (1 - alpha) * np.sqrt(2 * eta / (2 - alpha)) if method is sghmc else 1.0
+    assert abs(np.mean((scale * momentum) ** 2) / temperature - 1) < 4 * np.sqrt(2 / 10000)
