@@ -36,6 +36,11 @@ def widen(tree: PyTree) -> PyTree:
     return jax.tree.map(leaf_of, tree)
 
 
+def cast_like(tree: PyTree, like: PyTree) -> PyTree:
+    """The tree in the types of another of its structure: undoes `widen` at the end of a computation."""
+    return jax.tree.map(lambda leaf, other: leaf.astype(other.dtype), tree, like)
+
+
 def dot(a: PyTree, b: PyTree) -> Array:
     """Inner product, the sum over all elements of all leaves, computed and returned in float32 or a wider type."""
     return total(jax.tree.map(lambda x, y: jnp.sum(x * y), widen(a), widen(b)))

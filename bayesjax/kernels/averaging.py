@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax import checks
+from bayesjax import checks, tree
 from bayesjax.types import Array, Kernel, Params, PRNGKey, PyTree
 
 
@@ -22,7 +22,7 @@ class AveragingState(NamedTuple):
     Attributes:
       step: int32 scalar, the number of steps taken.
       inner: the kernel's own state.
-      average: like the position.
+      average: like the position, in float32 or wider types: half precision would not hold a running mean.
     """
 
     step: Array
@@ -52,7 +52,7 @@ def averaging(kernel: Kernel, decay: float = 0.999) -> Kernel:
     checks.number(decay=decay)
 
     def init(position: Params, rng_key: PRNGKey) -> AveragingState:
-        return AveragingState(jnp.zeros((), jnp.int32), kernel.init(position, rng_key), position)
+        return AveragingState(jnp.zeros((), jnp.int32), kernel.init(position, rng_key), tree.widen(position))
 
     def step(rng_key: PRNGKey, state: AveragingState, batch: PyTree) -> tuple[AveragingState, Any]:
         inner, info = kernel.step(rng_key, state.inner, batch)

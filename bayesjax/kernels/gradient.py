@@ -52,7 +52,8 @@ def _evaluate(density: Density, name: str, checked: Callable[[Array], Array]) ->
 
     def summed(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, tuple[Array, PyTree]]:
         value, aux = tree.value_and_aux(density(params, rng_key, batch))
-        return jnp.sum(checked(value)), (value, aux)
+        value = tree.widen(checked(value))
+        return jnp.sum(value), (value, aux)
 
     def evaluate(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree, Params]:
         (_, (value, aux)), gradient = jax.value_and_grad(summed, has_aux=True)(params, rng_key, batch)

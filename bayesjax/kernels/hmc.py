@@ -104,6 +104,9 @@ def hmc(
 ) -> Kernel:
     """Samples `exp(logdensity / temperature)` exactly, at any step size.
 
+    Leaves of half precision are moved, and their momenta drawn, in float32; the density is that of positions rounded to
+    their type, before the decision, so that the law is exact to the resolution of the type.
+
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set. If it uses its
         key or a batch that changes, each step is exact for that of its own key and batch, and the chain for none. In
@@ -143,9 +146,10 @@ def hmc(
         is_fixed = stays(logdensity, state.position, density_key, batch, full_batch=full_batch)
         density, first = begin(evaluate, state, density_key, batch, is_fixed=is_fixed)
         momentum_of, velocity = mass(inverse_mass_matrix, state.position)
-        drawn = momentum_of(tree.normal_like(momentum_key, state.position))
+        wide = tree.widen(state.position)
+        drawn = momentum_of(tree.normal_like(momentum_key, wide))
         momentum = jax.tree.map(lambda p: (jnp.sqrt(temperature) * p).astype(p.dtype), drawn)
-        start = Point(state.position, momentum, *first)
+        start = Point(wide, momentum, *first)
         travel = path if keep_trajectory else leapfrog
         points = travel(density, start, schedule(state.step), velocity, num_integration_steps)
         end = jax.tree.map(lambda leaf: leaf[-1], points) if keep_trajectory else points
@@ -158,6 +162,7 @@ def hmc(
             (end.position, jnp.sum(end.logdensity), end.gradient),
             (start.position, jnp.sum(start.logdensity), start.gradient),
         )
+        position = tree.cast_like(position, state.position)
         kinetic = kinetic_energy(momentum, velocity)
         left = jnp.where(is_accepted, kinetic_energy(end.momentum, velocity), kinetic)
         dim = tree.num_elements(position)
@@ -198,7 +203,9 @@ def start_of(position: Params, rng_key: PRNGKey) -> HMCState:
     del rng_key
     checks.floating(position, "position")
     zero = jnp.zeros((), jnp.int32)
-    return HMCState(zero, position, jnp.zeros(()), jax.tree.map(jnp.zeros_like, position), zero.astype(jnp.uint32))
+    return HMCState(
+        zero, position, jnp.zeros(()), jax.tree.map(jnp.zeros_like, tree.widen(position)), zero.astype(jnp.uint32)
+    )
 
 
 def stays(logdensity: Density, position: Params, rng_key: PRNGKey, batch: PyTree, *, full_batch: bool) -> bool:
@@ -231,8 +238,9 @@ def begin(
     """
 
     def density(position: Params) -> tuple[Array, PyTree, Params]:
-        terms, aux, gradient = evaluate(position, jax.random.clone(rng_key), batch)  # one key, knowingly
-        return terms.astype(jnp.result_type(float)), aux, gradient
+        stored = tree.cast_like(position, state.position)
+        terms, aux, gradient = evaluate(stored, jax.random.clone(rng_key), batch)  # one key, knowingly
+        return terms.astype(jnp.result_type(float)), aux, tree.widen(gradient)
 
     return density, _kept(density, state) if is_fixed else density(state.position)
 

@@ -118,13 +118,13 @@ def trajectory(
     checks.count(num_integration_steps=num_integration_steps)
     velocity = mass(inverse_mass_matrix, position).velocity
 
-    def evaluate(position: Params) -> tuple[Array, PyTree, Params]:
+    def evaluate(wide: Params) -> tuple[Array, PyTree, Params]:
         value, gradient = jax.value_and_grad(lambda position: checks.scalar(logdensity(position), "logdensity"))(
-            position
+            tree.cast_like(wide, position)
         )
-        return value, {}, gradient
+        return value, {}, tree.widen(gradient)
 
-    start = Point(position, momentum, *evaluate(position))
+    start = Point(tree.widen(position), tree.widen(momentum), *evaluate(position))
     return path(evaluate, start, step_size, velocity, num_integration_steps)
 
 

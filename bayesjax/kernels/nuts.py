@@ -109,16 +109,13 @@ def nuts(
         def widen(values: Params) -> Params:
             return jax.tree.map(lambda leaf: leaf.astype(dtype), values)
 
-        def narrow(values: Params) -> Params:
-            return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), values, state.position)
-
         # Only differences count, and those of terms are taken before they are added up: of 60 000 the sum is known to
         # 0.01 in float32. A scalar stays as it is: difference and level, added up again, are rounded as the start is.
         origin = jnp.where(jnp.isfinite(terms), terms, 0.0) if terms.ndim else jnp.zeros_like(terms)
 
         def tempered(position: Params) -> Array:
             """The log density over T, with our gradient for its derivative: the value plus a term that is 0."""
-            terms, _, gradient = density(narrow(jax.lax.stop_gradient(position)))
+            terms, _, gradient = density(jax.lax.stop_gradient(position))
             moved = jax.tree.map(lambda x: x - jax.lax.stop_gradient(x), position)
             return (jnp.sum(terms - origin) + tree.dot(jax.lax.stop_gradient(widen(gradient)), moved)) / temperature
 
@@ -132,8 +129,8 @@ def nuts(
         eps = jnp.asarray(schedule(state.step) * jnp.sqrt(temperature), dtype)
         end, info = kernel(step_key, start, tempered, eps, inverse, max_num_doublings)
         relative, level = end.logdensity * temperature, jnp.sum(origin)
-        position = narrow(end.position)
-        gradient = narrow(jax.tree.map(lambda g: g * temperature, end.logdensity_grad))
+        position = tree.cast_like(end.position, state.position)
+        gradient = tree.cast_like(jax.tree.map(lambda g: g * temperature, end.logdensity_grad), state.gradient)
         dim = tree.num_elements(position)
         ends = info.trajectory_leftmost_state, info.trajectory_rightmost_state
         return HMCState(

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax import checks
+from bayesjax import checks, tree
 from bayesjax.kernels.mass import broadcast, check, described
 from bayesjax.types import Array, Params, PyTree
 
@@ -48,7 +48,7 @@ class RMSPropState(NamedTuple):
 
     Attributes:
       step: int32 scalar, the gradients seen.
-      mean_square: V, like the position.
+      mean_square: V, like the position, in float32 or wider types: half precision would not hold a running mean.
     """
 
     step: Array
@@ -98,7 +98,7 @@ def rmsprop(num_data: int, *, num_adaptation: int, decay: float = 0.99, epsilon:
     checks.number(num_data=num_data, epsilon=epsilon, decay=decay)
 
     def init(position: Params) -> RMSPropState:
-        return RMSPropState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, position))
+        return RMSPropState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, tree.widen(position)))
 
     def update(state: RMSPropState, gradient: Params) -> RMSPropState:
         moving = state.step < num_adaptation
@@ -107,7 +107,7 @@ def rmsprop(num_data: int, *, num_adaptation: int, decay: float = 0.99, epsilon:
             new = decay * v + (1 - decay) * jnp.square(g / num_data)
             return jnp.where(moving, new, v).astype(v.dtype)
 
-        return RMSPropState(state.step + 1, jax.tree.map(of_leaf, state.mean_square, gradient))
+        return RMSPropState(state.step + 1, jax.tree.map(of_leaf, state.mean_square, tree.widen(gradient)))
 
     def diagonal(state: RMSPropState) -> Params:
         return jax.tree.map(lambda v: 1 / (epsilon + jnp.sqrt(v)), state.mean_square)

@@ -132,12 +132,14 @@ def sghmc(
                 return (jnp.sqrt(temperature_of(start) / _kinetic_scale(size, friction)) * xi).astype(xi.dtype)
 
             sizes = step_sizes(eta, preconditioner.diagonal(known), position)
-            momentum = jax.tree.map(drawn, tree.normal_like(rng_key, position), sizes)
+            xi = tree.normal_like(rng_key, tree.widen(position))
+            momentum = tree.cast_like(jax.tree.map(drawn, xi, sizes), position)
         return SGHMCState(start, position, momentum, eta, known)
 
     def step(rng_key: PRNGKey, state: SGHMCState, batch: PyTree) -> tuple[SGHMCState, SGHMCInfo]:
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
+        gradient = tree.widen(gradient)  # and all below: half precision is for what the state holds
         eta = jnp.asarray(schedule(state.step), tree.float_type(state.position))
         positive = jnp.where(eta > 0, eta, state.step_size)  # a schedule that ends at 0 stops, and divides by nothing
         known = preconditioner.update(state.preconditioner, gradient)
@@ -151,7 +153,7 @@ def sghmc(
         def kick(m: Array, grad: Array, old: Array, new: Array) -> Array:
             return (grad + (1 - friction) * (jnp.sqrt(old / new) * m)).astype(m.dtype)
 
-        momentum = jax.tree.map(kick, state.momentum, gradient, before, divisors)
+        momentum = jax.tree.map(kick, tree.widen(state.momentum), gradient, before, divisors)
         if _is_zero(temperature):
             position = jax.tree.map(
                 lambda theta, m, size: (theta + size * m).astype(theta.dtype), state.position, momentum, steps
@@ -170,7 +172,7 @@ def sghmc(
                 excess = size * (share / divisor) - 0.5  # of n in the momentum, over what the drift takes: one pass
                 return (theta + size * m - excess * n).astype(theta.dtype)
 
-            injection = jax.tree.map(injected, tree.normal_like(noise_key, state.position, law=noise), steps)
+            injection = jax.tree.map(injected, tree.normal_like(noise_key, momentum, law=noise), steps)
             momentum = jax.tree.map(keep, momentum, injection, divisors)
             position = jax.tree.map(drift, state.position, momentum, injection, steps, divisors)
 
@@ -185,6 +187,7 @@ def sghmc(
             configurational_temperature=-tree.dot(state.position, gradient) / dim,
             aux=aux,
         )
+        momentum = tree.cast_like(momentum, state.momentum)
         return SGHMCState(state.step + 1, position, momentum, positive, known), info
 
     return Kernel(init, step)

@@ -88,6 +88,7 @@ def sgld(
     def step(rng_key: PRNGKey, state: SGLDState, batch: PyTree) -> tuple[SGLDState, SGLDInfo]:
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
+        gradient = tree.widen(gradient)  # and the noise: a sum in half precision would be rounded at every term
         known = preconditioner.update(state.preconditioner, gradient)
         sizes = step_sizes(schedule(state.step), preconditioner.diagonal(known), state.position)
         now = temperature_of(state.step)
@@ -95,7 +96,7 @@ def sgld(
             lambda theta, grad, xi, eta: (theta + eta * grad + jnp.sqrt(2 * eta * now) * xi).astype(theta.dtype),
             state.position,
             gradient,
-            tree.normal_like(noise_key, state.position, law=noise),
+            tree.normal_like(noise_key, gradient, law=noise),
             sizes,
         )
         dim = tree.num_elements(state.position)

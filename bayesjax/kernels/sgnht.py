@@ -119,6 +119,7 @@ def sgnht(
     def step(rng_key: PRNGKey, state: SGNHTState, batch: PyTree) -> tuple[SGNHTState, SGNHTInfo]:
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
+        before = tree.widen(state)  # half precision is for what the state holds
         eta = jnp.asarray(schedule(state.step), tree.float_type(state.position))
         h, dim = jnp.sqrt(eta), tree.num_elements(state.position)
 
@@ -126,11 +127,11 @@ def sgnht(
             excess = tree.dot(momentum, momentum) / dim - temperature
             return (a + eta / 2 * excess / thermal_mass).astype(a.dtype)
 
-        momentum = tree.add_scaled(state.momentum, gradient, h)
-        position = tree.add_scaled(state.position, momentum, h / 2)
+        momentum = tree.add_scaled(before.momentum, gradient, h)
+        position = tree.add_scaled(before.position, momentum, h / 2)
         a = thermostat(state.friction, momentum)
         decay, sd = jnp.exp(-a), jnp.sqrt(friction * temperature * _spread(a))
-        xi = tree.normal_like(noise_key, state.position, law=noise)
+        xi = tree.normal_like(noise_key, momentum, law=noise)
         momentum = jax.tree.map(lambda p, n: (decay * p + sd * n).astype(p.dtype), momentum, xi)
         a = thermostat(a, momentum)
         position = tree.add_scaled(position, momentum, h / 2)
@@ -142,7 +143,7 @@ def sgnht(
             configurational_temperature=-tree.dot(state.position, gradient) / dim,
             aux=aux,
         )
-        return SGNHTState(state.step + 1, position, momentum, a), info
+        return tree.cast_like(SGNHTState(state.step + 1, position, momentum, a), state), info
 
     return Kernel(init, step)
 

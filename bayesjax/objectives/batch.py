@@ -35,6 +35,6 @@ def batch_mean(objective: Callable) -> Callable[[Params, PRNGKey, PyTree], tuple
         keys = axes.own_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)
         out = jax.vmap(of_one, in_axes=(None, 0, 0))(params, keys, batch)
         value, aux = tree.value_and_aux(out)
-        return value.mean(), jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)
+        return tree.widen(value).mean(), jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)
 
     return loss

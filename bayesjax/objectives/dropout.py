@@ -57,7 +57,7 @@ def mc_dropout(
     log_likelihoods = batch_mean(log_likelihood)
 
     def divergence(params: Params) -> Array:
-        leaves = tree.by_path(params)
+        leaves = tree.by_path(tree.widen(params))
         kernels = [path for path, leaf in leaves.items() if leaf.ndim > 1]
         keep = {
             path: 1 - rates[name]

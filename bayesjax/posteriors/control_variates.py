@@ -52,8 +52,9 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
     def corrected(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array | tuple[Array, PyTree]:
         out = logdensity(params, rng_key, batch)
         of_batch = evaluate(anchor, jax.random.clone(rng_key), batch)  # the same noise, knowingly
-        correction = jax.tree.map(jnp.subtract, gradient, of_batch)
-        value = tree.value_and_aux(out)[0] + tree.dot(correction, jax.tree.map(jnp.subtract, params, anchor))
+        moved = jax.tree.map(jnp.subtract, tree.widen(params), tree.widen(anchor))
+        correction = jax.tree.map(jnp.subtract, tree.widen(gradient), tree.widen(of_batch))
+        value = tree.value_and_aux(out)[0] + tree.dot(correction, moved)
         return (value, out[1]) if isinstance(out, tuple) else value
 
     return corrected
@@ -75,9 +76,9 @@ def gradient_at(logdensity: Density, anchor: Params, rng_key: PRNGKey, batches: 
     keys = jax.random.split(rng_key, tree.leading_axis(batches, "batches"))
 
     def add(total: Params, own: tuple[PRNGKey, PyTree]) -> tuple[Params, None]:
-        return jax.tree.map(jnp.add, total, evaluate(anchor, *own)), None
+        return jax.tree.map(jnp.add, total, tree.widen(evaluate(anchor, *own))), None
 
-    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, anchor), (keys, batches))
+    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, tree.widen(anchor)), (keys, batches))
     return jax.tree.map(lambda leaf: leaf / len(keys), total)
 
 

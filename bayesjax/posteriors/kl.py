@@ -54,7 +54,8 @@ def _to_gaussians(prior_scales: Callable[[Params], Params]) -> Divergence:
         def leaf(mu: Array, sd: Array, scale: float) -> Array:
             return jnp.sum(0.5 * (sd**2 + mu**2) / scale**2 - jnp.log(sd)) + mu.size * (math.log(scale) - 0.5)
 
-        return tree.total(jax.tree.map(leaf, variational.mean, scales(variational), prior_scales(variational.mean)))
+        wide = tree.widen(variational)
+        return tree.total(jax.tree.map(leaf, wide.mean, scales(wide), prior_scales(wide.mean)))
 
     return divergence
 
@@ -82,7 +83,8 @@ def kl_to_laplace(scale: float = 1.0) -> Divergence:
                 math.log(2 * scale) - 0.5 * (1 + math.log(2 * math.pi))
             )
 
-        return tree.total(jax.tree.map(leaf, variational.mean, scales(variational)))
+        wide = tree.widen(variational)
+        return tree.total(jax.tree.map(leaf, wide.mean, scales(wide)))
 
     return divergence
 

@@ -28,7 +28,7 @@ def data_sum(values: Array, num_data: float) -> Array:
       ValueError: if `values` does not have one axis, since the mean over outputs would change the scale.
     """
     checks.rank("[n], one scalar for each example", 1, values=values)
-    return num_data * values.mean()
+    return num_data * tree.widen(values).mean()
 
 
 def log_posterior(
@@ -74,7 +74,7 @@ def log_posterior(
             out = jax.lax.map(again, (keys, batch), batch_size=chunk_size)
         values, aux = tree.value_and_aux(out)
         if as_terms:
-            value = jnp.concatenate([jnp.reshape(of_prior(params), 1), num_data / values.size * values])
+            value = jnp.concatenate([jnp.reshape(of_prior(params), 1), num_data / values.size * tree.widen(values)])
         else:
             value = of_prior(params) + data_sum(values, num_data)
         return value, jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)
@@ -103,7 +103,7 @@ def from_loss(loss: Density, log_prior: Prior, num_data: float) -> Density:
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         value, aux = tree.value_and_aux(of_data(params, rng_key, batch))
-        return of_prior(params) - num_data * value, aux
+        return of_prior(params) - num_data * tree.widen(value), aux
 
     return logdensity
 

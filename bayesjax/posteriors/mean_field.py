@@ -96,7 +96,8 @@ def mean_field(scale: float = 0.05) -> MeanField:
         def leaf(mu: Array, sd: Array, w: Array) -> Array:
             return -jnp.sum(0.5 * ((w - mu) / sd) ** 2 + jnp.log(sd)) - 0.5 * w.size * math.log(2 * math.pi)
 
-        return tree.total(jax.tree.map(leaf, variational.mean, scales(variational), params))
+        wide = tree.widen(variational)
+        return tree.total(jax.tree.map(leaf, wide.mean, scales(wide), tree.widen(params)))
 
     def reflect(variational: MeanFieldParams, params: Params) -> Params:
         if isinstance(params, Moments):
@@ -142,5 +143,5 @@ def scales(variational: MeanFieldParams) -> Params:
 
 def entropy(variational: MeanFieldParams) -> Array:
     """-E log q(w) in nats: sum_j log sigma_j + (1 + log 2 pi) / 2."""
-    logs = tree.total(jax.tree.map(lambda sd: jnp.sum(jnp.log(sd)), scales(variational)))
+    logs = tree.total(jax.tree.map(lambda sd: jnp.sum(jnp.log(sd)), scales(tree.widen(variational))))
     return logs + tree.num_elements(variational.mean) * 0.5 * (1 + math.log(2 * math.pi))

@@ -67,7 +67,7 @@ def scale_mixture(weight: float = 0.5, scales: tuple[float, float] = (1.0, math.
     half_precisions = [0.5 / scale**2 for scale in scales]
 
     def log_prob(w: Array) -> Array:
-        square = w.astype(jnp.promote_types(w.dtype, jnp.float32)) ** 2
+        square = tree.widen(w) ** 2
         lead = (offsets[1] - offsets[0]) - (half_precisions[1] - half_precisions[0]) * square
         values = softplus(lead) - half_precisions[0] * square
         if values.dtype == jnp.float32:  # rounds nothing: XLA's CPU backend adds slowly what it computes as it adds
@@ -86,8 +86,7 @@ def laplace(scale: float = 1.0) -> Prior:
     _check_scale(scale)
 
     def log_prob(w: Array) -> Array:
-        wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
-        return -jnp.sum(jnp.abs(wide)) / scale - w.size * math.log(2 * scale)
+        return -jnp.sum(jnp.abs(tree.widen(w))) / scale - w.size * math.log(2 * scale)
 
     return lambda params: tree.total(jax.tree.map(log_prob, params))
 
@@ -157,8 +156,7 @@ def sample_gaussian(rng_key: PRNGKey, params: Params, scale: float = 1.0) -> Par
 
 def _gaussian_log_prob(params: Params, scales: Params) -> Array:
     def leaf_log_prob(w: Array, sd: float) -> Array:
-        wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))  # whose squares float16 cannot hold
-        return -0.5 * jnp.sum(wide**2) / sd**2 - w.size * (math.log(sd) + 0.5 * math.log(2 * math.pi))
+        return -0.5 * jnp.sum(tree.widen(w) ** 2) / sd**2 - w.size * (math.log(sd) + 0.5 * math.log(2 * math.pi))
 
     return tree.total(jax.tree.map(leaf_log_prob, params, scales))
 
