@@ -56,11 +56,7 @@ def normal(rng_key: PRNGKey, size: int) -> Array:
     numbers of two words are a lattice rule of 2^64 points for the normal law in four dimensions. Source: Box & Muller,
     "A note on the generation of random normal deviates", 1958.
     """
-    x, y = _words_in_memory(_random_words(rng_key, size, 4))
-    radius = jnp.concatenate([_radius(x), _radius(y)])
-    angle = jnp.concatenate([jnp.uint32(of_x) * x + jnp.uint32(of_y) * y for of_x, of_y in _ANGLES])
-    sine, cosine = _sine_and_cosine(angle)
-    return jnp.concatenate([radius * sine, radius * cosine]).reshape(-1)[:size]
+    return _four_normals(*_words_in_memory(_random_words(rng_key, size, 4))).reshape(-1)[:size]
 
 
 def bernoulli(rng_key: PRNGKey, probability: Array) -> Array:
@@ -118,6 +114,14 @@ def normal_law(name: NormalLaw) -> Callable[[PRNGKey, int], Array]:
     if name not in laws:
         raise ValueError(f"noise must be one of {', '.join(laws)}; got {name!r}")
     return laws[name]
+
+
+def _four_normals(x: Array, y: Array) -> Array:
+    """The numbers of words `[n, ...]`, `[4 n, ...]`: the sines' of x and of y, and the cosines'."""
+    radius = jnp.concatenate([_radius(x), _radius(y)])
+    angle = jnp.concatenate([jnp.uint32(of_x) * x + jnp.uint32(of_y) * y for of_x, of_y in _ANGLES])
+    sine, cosine = _sine_and_cosine(angle)
+    return jnp.concatenate([radius * sine, radius * cosine])
 
 
 def _radius(word: Array) -> Array:

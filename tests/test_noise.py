@@ -169,20 +169,21 @@ def test_bernoulli_shape_and_key():
     assert np.any(first != other)
 
 
-def test_radius_and_angle_of_a_word():
-    """The radius is sqrt(-2 ln u) from the smallest u to the largest, the angle's point lies on the circle."""
+def test_four_normals_of_two_words():
+    """r sin a and r cos a in float64, of radii x and y and of angles that are sums of both, ends of x included."""
     ends = np.arange(2**12)
-    words = np.concatenate([ends, np.random.default_rng(0).integers(0, 2**32, 2**14), 2**32 - 1 - ends])
-    uniforms = (words + 0.5) / 2**32
-    radius = np.asarray(noise._radius(jnp.asarray(words.astype(np.uint32))), np.float64)
-    # float32 rounds u itself, by 2^-25 where it is near 1
-    np.testing.assert_allclose(radius**2 / 2, -np.log(uniforms), rtol=1e-6, atol=2.0**-24)
-    assert radius[0] < 6.8 and radius.min() >= 0
+    x = np.concatenate([ends, np.random.default_rng(0).integers(0, 2**32, 2**14), 2**32 - 1 - ends])
+    y = np.random.default_rng(1).integers(0, 2**32, len(x))
+    found = np.asarray(noise._four_normals(jnp.asarray(x, jnp.uint32), jnp.asarray(y, jnp.uint32)), np.float64)
+    assert np.abs(found).max() < 6.8
 
-    sine, cosine = (np.asarray(part, np.float64) for part in noise._sine_and_cosine(jnp.asarray(words, jnp.uint32)))
-    quarter_turns = ((2 * words + 1) % 2**32 + 2**31) % 2**32 / 2**31 - 1  # in (-1, 1): the right half of the circle
-    np.testing.assert_allclose(sine, np.sin(np.pi / 2 * quarter_turns), atol=4e-7)
-    np.testing.assert_allclose(cosine, np.cos(np.pi / 2 * quarter_turns) * np.where(words < 2**31, 1, -1), atol=4e-7)
+    radius = np.sqrt(-2 * np.log((np.stack([x, y]) + 0.5) / 2**32))
+    angle = np.stack([(a * x.astype(object) + b * y.astype(object)) % 2**32 for a, b in noise._ANGLES]).astype(np.int64)
+    turns = np.pi / 2 * (((2 * angle + 1) % 2**32 + 2**31) % 2**32 / 2**31 - 1)  # within the right half of the circle
+    expected = radius * np.sin(turns), radius * np.cos(turns) * np.where(angle < 2**31, 1, -1)
+    # float32 rounds x itself, by 2^-25 where it is near 1 and the radius is small
+    np.testing.assert_allclose(found.reshape(4, -1), np.concatenate(expected), atol=4e-4)
+    np.testing.assert_allclose(found.reshape(4, -1)[:, ends], np.concatenate(expected)[:, ends], atol=3e-6)
 
 
 def test_every_two_of_four_normals_are_of_independent_words():

@@ -15,7 +15,8 @@ kicks at one position joined into one, so a step costs one gradient): the same p
 Gaussian target is exact at any stable step size, where the first-order scheme is off by O(eta). Stable means
 eta < 2 (2 - alpha) / (largest curvature of -log p).
 
-T = 0 is SGD with momentum, learning rate eta and momentum 1 - alpha, bit for bit `optax.sgd(eta, 1 - alpha)`.
+T = 0 is SGD with momentum, learning rate eta and momentum 1 - alpha, bit for bit `optax.sgd(eta, 1 - alpha)` in float32
+and float64. Leaves of half precision are treated as in `sgld.py`.
 
 Why not `blackjax.sghmc` (1.7.1)? It redraws the momentum at every call and takes explicit Euler steps with the old
 gradient; its stationary variance on N(0, 1) tends to L/(L - 1) for L inner steps however small the step, and it ignores

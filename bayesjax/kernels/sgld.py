@@ -7,6 +7,10 @@ stationary variance is T / (1 - eta/2): the bias is first order in the step size
 learning via stochastic gradient Langevin dynamics", ICML 2011 (who write eta/2 for our eta). BlackJAX's `sgld` has the
 same update and was checked to be right; it carries neither state nor diagnostics, so the step is written here. Read
 `sghmc.py` next: momentum makes the same gradients go further.
+
+A step is computed in float32 where leaves are of half precision, and rounded once to what the state holds. An update far
+below the distance of neighbouring numbers (2^-8 of a weight in bfloat16) is then lost at temperature 0; at others the
+injected noise decides on which side it falls, so that means stay right as long as the noise is not smaller than that.
 """
 
 from typing import NamedTuple
