@@ -8,9 +8,9 @@ learning via stochastic gradient Langevin dynamics", ICML 2011 (who write eta/2 
 same update and was checked to be right; it carries neither state nor diagnostics, so the step is written here. Read
 `sghmc.py` next: momentum makes the same gradients go further.
 
-A step is computed in float32 where leaves are of half precision, and rounded once to what the state holds. An update far
-below the distance of neighbouring numbers (2^-8 of a weight in bfloat16) is then lost at temperature 0; at others the
-injected noise decides on which side it falls, so that means stay right as long as the noise is not smaller than that.
+A step of leaves in half precision is computed in float32 and rounded once. An update far below the distance of
+neighbouring numbers (2^-8 of a weight in bfloat16) is then lost at temperature 0. At others the injected noise decides
+on which side it falls, so that means stay right as long as the noise is not smaller than that distance.
 """
 
 from typing import NamedTuple
