@@ -20,7 +20,8 @@ def normal(scale: float) -> Initializer:
     """N(0, scale^2) for every weight; 0.02 is DCGAN's."""
 
     def init(rng_key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-        return scale * jax.random.normal(rng_key, (math.prod(shape),), dtype).reshape(shape)
+        wide = jnp.promote_types(dtype, jnp.float32)  # half precision has 128 normals, and their mean is not 0
+        return (scale * jax.random.normal(rng_key, (math.prod(shape),), wide)).reshape(shape).astype(dtype)
 
     return init
 

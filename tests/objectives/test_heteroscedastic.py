@@ -83,6 +83,20 @@ def test_without_noise_it_is_the_softmax():
     np.testing.assert_allclose(found, jax.nn.log_softmax(logits)[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_outputs_have_the_likelihoods_of_float32(dtype):
+    """Of the same numbers, with the same noise: `jax.random.normal` in bfloat16 has a mean of -0.012."""
+    narrow = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5)), dtype)
+    wide = narrow.astype(jnp.float32)
+    for found, expected in (
+        (gaussian_log_likelihood(*each) for each in (narrow, wide)),
+        (categorical_log_likelihood(each, jnp.int32(1)) for each in (narrow, wide)),
+        (noisy_logits_log_likelihood(*each[:2], jnp.int32(1), jax.random.key(0)) for each in (narrow, wide)),
+    ):
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
