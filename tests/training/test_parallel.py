@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from bayesjax import axes, data, kernels, models, objectives, posteriors, training, tree
+from bayesjax import axes, kernels, models, objectives, posteriors, training, tree
 from bayesjax.objectives import adversarial
 from bayesjax.training.parallel import divide, spread
 from bayesjax.types import Given
@@ -312,32 +312,6 @@ def test_a_player_of_a_game_is_given_the_other_whole():
     kernel, position = kernels.optimize(loss, optax.sgd(0.1)), {"w": jnp.ones(3)}
     given = Given(batch()[0], {"teacher": jnp.arange(3.0)})
     assert_same(steps(training.data_parallel(kernel, 4), position, given), steps(kernel, position, given))
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        pytest.param({"data": 2, "particle": 2}, id="both"),
-        pytest.param({"particle": 4, "how": "pmap"}, marks=pytest.mark.slow, id="pmap"),
-    ],
-)
-def test_run_takes_a_spread_kernel(tmp_path, parts):
-    """`training.run` moves a spread kernel as any other, and resumes it bit for bit."""
-    kernel = spread(kernels.particles(KERNELS["sghmc"], 4), **parts)
-    position, source = tree.stack([POSITION] * 4), data.Minibatches(jax.random.key(1), batch(), 8)
-
-    def go(folder, num_steps):
-        checkpointer = training.Checkpointer(tmp_path / folder)
-        return training.run(
-            KEY, kernel, kernel.init(position, KEY), source, num_steps=num_steps, chunk_size=4, thinning=2,
-            checkpointer=checkpointer,
-        )  # fmt: skip
-
-    whole, trace = go("whole", 8)
-    go("parts", 4)
-    resumed, resumed_trace = go("parts", 8)
-    assert_same(jax.device_get(resumed), jax.device_get(whole), 0.0)
-    assert_same(resumed_trace.draws, trace.draws, 0.0)
 
 
 @pytest.mark.parametrize(
