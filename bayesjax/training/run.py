@@ -213,15 +213,18 @@ def _at(label: str | None) -> str:
 
 
 def _check_start(state: Any, label: str | None) -> None:
-    """Raises NonFinite, naming the leaves, if the run would start from a state that is not finite."""
-    if bad := _not_finite(state):
+    """Raises NonFinite, naming the leaves, if the run would start from a position that is not finite.
+
+    Other parts of a state may begin infinite, such as the best value so far of an optimiser.
+    """
+    if bad := _not_finite({"position": getattr(state, "position", ())}):
         raise NonFinite(f"{_at(label)}the start is not finite: {', '.join(bad)}", state, 0)
 
 
 def _first_step(chunk: Callable, state: Any) -> str:
     """What is wrong with the start of a run whose first chunk fails, in words; empty if the first step is fine."""
-    _, _, info, finite = chunk(jnp.int32(0), state)
-    bad = _not_finite(info) or ([] if processes.fetch(finite) else ["the state is not finite"])
+    moved, _, info, _ = chunk(jnp.int32(0), state)
+    bad = _not_finite(info) or _not_finite(moved)
     return f". The start is to blame: at its first step, {', '.join(bad)}" if bad else ""
 
 
@@ -232,7 +235,7 @@ def _not_finite(values: PyTree) -> list[str]:
         if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             whole = processes.fetch(leaf)
             if not np.all(finite := np.isfinite(whole)):
-                found.append(f"{jax.tree_util.keystr(path).removeprefix('.')} is {whole[~finite].flat[0]}")
+                found.append(f"{jax.tree_util.keystr(path, simple=True, separator='.')} is {whole[~finite].flat[0]}")
     return found
 
 

@@ -7,12 +7,17 @@ import jax.numpy as jnp
 import pytest
 from test_run import DIM, CountState, X, start, walk
 
-from bayesjax import checks, data, training
+from bayesjax import checks, data, kernels, training
 from bayesjax.types import Kernel
 
 
 class DensityInfo(NamedTuple):
     logdensity: jax.Array
+
+
+class InfiniteState(NamedTuple):
+    position: jax.Array
+    best: jax.Array
 
 
 def log_walk() -> Kernel:
@@ -40,6 +45,21 @@ def test_a_bad_start_is_named(start, words):
     begin = CountState(jnp.float32(start))
     with pytest.raises(training.NonFinite, match=words):
         training.run(jax.random.key(0), log_walk(), begin, num_steps=8, chunk_size=4, label="warm-up")
+
+
+def test_other_parts_of_a_state_may_begin_infinite():
+    """As the best value of an optimiser does; a density that is -inf at the start of HMC is told by its first step."""
+
+    def step(rng_key, state, batch):
+        del rng_key, batch
+        return InfiniteState(state.position, jnp.minimum(state.best, 1.0)), DensityInfo(state.position)
+
+    begin = InfiniteState(jnp.float32(1.0), jnp.float32(jnp.inf))
+    assert training.run(jax.random.key(0), Kernel(InfiniteState, step), begin, num_steps=2)[1].steps == 2
+    hmc = kernels.hmc(lambda position, rng_key, batch: jnp.log(position).sum(), step_size=0.1, num_integration_steps=2)
+    start = hmc.init(jnp.zeros(2), jax.random.key(0))
+    with pytest.raises(training.NonFinite, match=r"The start is to blame: at its first step, .*is (-inf|inf|nan)"):
+        training.run(jax.random.key(1), hmc, start, num_steps=4)
 
 
 def test_a_function_that_ignores_the_step_is_refused():
