@@ -133,6 +133,9 @@ def test_against_arviz():
     check(evaluation.monte_carlo_error(chains), arviz.mcse, 0.02)
     check(evaluation.monte_carlo_error(chains, "sd"), functools.partial(arviz.mcse, method="sd"), 0.05)
     np.testing.assert_allclose(evaluation.e_bfmi(chains[..., 0]), arviz.bfmi(chains[..., 0]), rtol=0.01)
+    np.testing.assert_allclose(
+        evaluation.e_bfmi(np.array([[0.0, 1, 0, 1]])), [3 / 1]
+    )  # ArviZ divides by n - 1 and by n
     odd = np.concatenate([chains, 100 + chains[:, :1]], axis=1)  # the last draw of an odd number is left out
     np.testing.assert_array_equal(evaluation.r_hat(odd), evaluation.r_hat(chains))
 

@@ -48,6 +48,8 @@ def test_kernel_distance():
     assert abs(equal.mean()) < 4 * error < shifted.mean()
     several = fidelity.kernel_distance(x, y, subset_size=10, num_subsets=50)
     assert several.stderr > 0 and abs(several.value - float(whole)) < 6 * several.stderr
+    many = fidelity.kernel_distance(x, y, subset_size=10, num_subsets=800)
+    assert many.stderr == pytest.approx(several.stderr / 4, rel=0.4)  # a standard deviation would not fall
 
 
 def test_inception_score():

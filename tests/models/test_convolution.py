@@ -165,11 +165,15 @@ def test_parameters_are_those_of_flax(name):
     assert abs(kernel.var() * 3 * 2 * 40 - 1) > 4 * np.sqrt(2 / kernel.size)
 
 
-@pytest.mark.parametrize("padding", ["VALID", 1, (2, 0), ((1, 2), (0, 3))])
+@pytest.mark.parametrize(
+    ("padding", "strides"),
+    [("VALID", (2, 1)), (1, (2, 1)), ((2, 0), (2, 1)), (((1, 2), (0, 3)), (2, 1)), ("VALID", (4, 1))],
+)
 @pytest.mark.parametrize("name", MODULES)
-def test_padding_is_that_of_flax(name, padding):
-    """Values and gradients under every way to give the padding, at strides (2, 1) and without a batch axis."""
-    ours, flax = (module(3, (3, 4), strides=(2, 1), padding=padding) for module in MODULES[name])
+def test_padding_is_that_of_flax(name, padding, strides):
+    """Values and gradients under every way to give the padding, without a batch axis; and a stride beyond the kernel,
+    whose last zeros a transposed convolution keeps."""
+    ours, flax = (module(3, (3, 4), strides=strides, padding=padding) for module in MODULES[name])
     x, kernel, bias = arrays((3, 4))
 
     def squares(module):

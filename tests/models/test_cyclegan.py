@@ -56,6 +56,17 @@ def test_counts_are_those_of_the_program():
     assert count(cyclegan.PatchDiscriminator(), x) == conv(4, 3, 64, 128, 256, 512, 1) == 2_764_737
 
 
+def test_norms_are_where_the_program_has_them():
+    """After every layer but the last, the discriminator's and the U-Net's first, and the innermost one."""
+    for model, expected in (
+        (cyclegan.ResNetGenerator(1, 4, 2, 1, "group"), 3 + 2 + 2),
+        (cyclegan.UNetGenerator(1, (4, 6, 8, 8), "group"), 2 + 3),
+        (cyclegan.PatchDiscriminator((4, 6, 8), "group"), 2),
+    ):
+        params = shapes(model, jnp.zeros((1, 16, 16, 1)))[1]
+        assert sum(name.startswith("GroupNorm") for name in params) == expected
+
+
 @pytest.mark.parametrize(("num_layers", "width"), [(4, 70), (3, 34), (2, 16)])
 def test_the_receptive_field(num_layers, width):
     """A logit's gradient is not 0 in 70 x 70 pixels at full depth, and nowhere else; an instance norm sees them all."""

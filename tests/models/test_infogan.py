@@ -34,10 +34,12 @@ def test_shapes(trunk, image_shape):
 
 
 def test_counts():
-    """Heads add (features + 1) for the logit and the head's dense layers, here without a norm's weights."""
+    """Heads add (features + 1) for the logit and the head's dense layers; a norm of its hidden layer two a unit."""
     x, trunk = jnp.zeros((1, 6)), MLP((7, 1))
     assert count(infogan.Heads(trunk, 10), x) == 7 * 7 + 8 + 8 * 10
     assert count(infogan.CodeDiscriminator(trunk, norm="none"), x) == 7 * 7 + 8 + 8 * 128 + 129 * (10 + 2 + 2)
+    plain, normed = (count(infogan.CodeDiscriminator(trunk, norm=norm), x) for norm in ("none", "group"))
+    assert normed == plain + 2 * 128
     fixed = infogan.CodeDiscriminator(trunk, norm="none", is_scale_fixed=True)
     assert count(fixed, x) == 7 * 7 + 8 + 8 * 128 + 129 * (10 + 2)
 

@@ -62,6 +62,7 @@ def dropouts(model, x):
     ("model", "x", "expected"),
     [
         (models.MLP((5, 2), dropout_rate=0.5, input_dropout_rate=0.2), jnp.ones(4), [(0.2, (4,)), (0.5, (5,))]),
+        (models.AutoEncoder(6, (4, 3), dropout_rates=(0.2, 0.5)), jnp.ones(6), [(0.2, (6,)), (0.5, (4,))]),
         (
             models.LeNet(2, channels=(4, 6), hidden=7, dropout_rate=0.5, convolution_dropout_rate=0.1),
             jnp.ones((8, 8, 1)),
