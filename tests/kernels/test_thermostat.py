@@ -67,6 +67,20 @@ def test_the_friction_finds_the_noise():
         assert found == pytest.approx(expected, abs=0.01)
 
 
+def test_the_friction_follows_the_kinetic_energy():
+    """a + eta/2 (K - T) / mu, with K = <p, p> / dim, once before and once after the noise of a step."""
+    eta, temperature, thermal_mass = 0.04, 0.5, 3.0
+    kernel = sgnht(
+        lambda x, rng_key, batch: -0.5 * jnp.sum(x**2),
+        step_size=eta, temperature=temperature, thermal_mass=thermal_mass,
+    )  # fmt: skip
+    state = kernel.init(jnp.linspace(-2, 2, 7), jax.random.key(0))
+    moved, info = kernel.step(jax.random.key(1), state, None)
+    before = jnp.mean((state.momentum - np.sqrt(eta) * state.position) ** 2)
+    driven = (before - temperature + info.kinetic_temperature - temperature) / thermal_mass
+    np.testing.assert_allclose(moved.friction, state.friction + eta / 2 * driven, rtol=1e-5)
+
+
 def test_a_step_size_may_fall_to_zero():
     """On N(0, I) in 2000 dimensions with a falling step size, to 0: kinetic temperature and variance stay near 1."""
 
