@@ -320,6 +320,8 @@ def test_info_is_of_the_step():
     np.testing.assert_allclose(
         info.configurational_temperature, np.mean(PRECISIONS * moved.position["x"] ** 2), rtol=1e-5
     )
+    end = info.energy + info.energy_error + info.logdensity  # kinetic energy, of H = K - log p at an accepted end
+    np.testing.assert_allclose(info.kinetic_temperature, 2 * end / len(PRECISIONS), rtol=1e-5)
     assert info.trajectory == ()
 
 
