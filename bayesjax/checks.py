@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from bayesjax.types import Array, PyTree
 
@@ -115,11 +115,7 @@ def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
         jaxpr = jax.make_jaxpr(source)(step).jaxpr
     else:
         jaxpr = jax.make_jaxpr(lambda source, step: source(step))(source, step).jaxpr
-    varying = {jaxpr.invars[-1]}
-    for equation in jaxpr.eqns:
-        if equation.effects or any(not isinstance(var, Literal) and var in varying for var in equation.invars):
-            varying.update(equation.outvars)
-    if jaxpr.outvars and not any(not isinstance(var, Literal) and var in varying for var in jaxpr.outvars):
+    if jaxpr.outvars and not any(_varying_outputs(jaxpr, [False] * (len(jaxpr.invars) - 1) + [True])):
         raise ValueError(
             f"{name} returned the same batch at every step: it is called once, while the run is traced. Pass the "
             "arrays themselves for a full batch, or compute the batch from the step, as data.Minibatches does"
@@ -136,13 +132,18 @@ def number(**arguments: float | Array) -> None:
             raise ValueError(f"{name} must be a number; got an array of shape {jnp.shape(value)}")
 
 
-def floating(tree: PyTree, name: str) -> None:
-    """Raises ValueError unless every leaf is a real floating-point array; the message has the path and the type."""
+def floating(tree: PyTree, name: str) -> PyTree:
+    """Returns the tree with its leaves as JAX arrays, if they are real floating-point numbers.
+
+    Raises:
+      ValueError: if a leaf is not; the message has its path and type.
+    """
     for path, leaf in jax.tree.leaves_with_path(tree):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             at = jax.tree_util.keystr(path, simple=True, separator="/")
             raise ValueError(f"{name} must hold floating-point arrays; got {dtype}{at and f' at {at}'}")
+    return jax.tree.map(jnp.asarray, tree)
 
 
 def density(function: Callable[..., Any], name: str) -> None:
@@ -156,7 +157,10 @@ def density(function: Callable[..., Any], name: str) -> None:
     try:
         signature.bind(None, None, None)
     except TypeError:
-        parameters = ", ".join(signature.parameters)
+        parameters = ", ".join(
+            f"{parameter.name}=..." if parameter.kind is parameter.KEYWORD_ONLY else parameter.name
+            for parameter in signature.parameters.values()
+        )
         raise ValueError(f"{name} must take (params, rng_key, batch); got ({parameters})") from None
 
 
@@ -169,6 +173,23 @@ def known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Ar
             is_bad = not _is_number(value) or not np.all(is_right(np.asarray(value)))  # a jax.Array would be traced
         if is_bad:
             raise ValueError(f"{name} must be {expected}; got {_shown(value)}")
+
+
+def _varying_outputs(jaxpr: Jaxpr, is_varying: list[bool]) -> list[bool]:
+    """Which outputs depend on the varying inputs or on a side effect, such as a callback that reads a batch."""
+    varying = {var for var, varies in zip(jaxpr.invars, is_varying, strict=True) if varies}
+
+    def varies(var: Any) -> bool:
+        return not isinstance(var, Literal) and var in varying
+
+    for equation in jaxpr.eqns:
+        inputs, inner = [varies(var) for var in equation.invars], equation.params.get("jaxpr")
+        if equation.primitive.name in ("jit", "pjit") and isinstance(inner, ClosedJaxpr):
+            outputs = _varying_outputs(inner.jaxpr, inputs)
+        else:
+            outputs = [bool(equation.effects) or any(inputs)] * len(equation.outvars)
+        varying.update(var for var, varies in zip(equation.outvars, outputs, strict=True) if varies)
+    return [varies(var) for var in jaxpr.outvars]
 
 
 def _is_number(value: Any) -> bool:

@@ -100,13 +100,13 @@ class Binarised:
             array.
 
         Raises:
-          ValueError: if `batches` returns the same batch at every step, or if `Minibatches` are of integers or have
-            values outside [0, 1], NaN among them. The call raises it for other sources.
+          ValueError: if `batches` returns the same batch at every step, or values that are integers, NaN or outside
+            [0, 1]. All values of `Minibatches` are checked, and of other sources those of the first batch.
         """
-        if isinstance(batches, Minibatches):  # here, since a training loop traces the values
-            for leaf in jax.tree.leaves(batches.arrays):
-                checks.probability(batches=leaf)
         checks.varies_with_step(batches, "batches")
+        values = batches.arrays if isinstance(batches, Minibatches) else batches(0)
+        for leaf in jax.tree.leaves(values):  # here, since a training loop traces the values
+            checks.probability(batches=leaf)
         self.rng_key, self.batches = rng_key, batches
 
     def __call__(self, step: Array | int) -> Array:

@@ -154,14 +154,14 @@ def adapt(
         in_window, ends_window = jnp.zeros_like(in_window), jnp.zeros_like(ends_window)
 
     def init(position: Params, rng_key: PRNGKey) -> AdaptState:
-        checks.floating(position, "position")
+        position = checks.floating(position, "position")
         inverse = as_vector_or_matrix(inverse_mass_matrix, position).astype(jnp.result_type(float))
         if mass == "diagonal" and inverse.ndim == 2:
             raise ValueError('inverse_mass_matrix must be a diagonal where mass is "diagonal"; got a matrix')
         if mass == "dense" and inverse.ndim == 1:
             inverse = jnp.diag(inverse)
-        inner = make(step_size=jnp.float32(step_size), inverse_mass_matrix=inverse).init(position, rng_key)
         start = jnp.asarray(step_size, jnp.result_type(float))
+        inner = make(step_size=start, inverse_mass_matrix=inverse).init(position, rng_key)
         return AdaptState(jnp.zeros((), jnp.int32), inner, start, inverse, _restarted(start), _empty(inverse))
 
     def step(rng_key: PRNGKey, state: AdaptState, batch: PyTree) -> tuple[AdaptState, AdaptInfo]:

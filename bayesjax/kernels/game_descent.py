@@ -102,9 +102,9 @@ def game_descent(
         del rng_key
         if set(position) != set(losses):
             raise ValueError(f"position must have the keys {sorted(losses)}; got {sorted(position)}")
-        checks.floating(dict(position), "position")
-        before = jax.tree.map(jnp.zeros_like, dict(position)) if method == "optimistic" else {}
-        return GameDescentState(jnp.zeros((), jnp.int32), dict(position), before)
+        position = checks.floating(dict(position), "position")
+        before = jax.tree.map(jnp.zeros_like, position) if method == "optimistic" else {}
+        return GameDescentState(jnp.zeros((), jnp.int32), position, before)
 
     def step(rng_key: PRNGKey, state: GameDescentState, batch: PyTree) -> tuple[GameDescentState, GameDescentInfo]:
         position, eta = state.position, schedule(state.step)

@@ -201,7 +201,7 @@ def start_of(position: Params, rng_key: PRNGKey) -> HMCState:
       ValueError: if a leaf is not a floating-point array.
     """
     del rng_key
-    checks.floating(position, "position")
+    position = checks.floating(position, "position")
     zero = jnp.zeros((), jnp.int32)
     return HMCState(
         zero, position, jnp.zeros(()), jax.tree.map(jnp.zeros_like, tree.widen(position)), zero.astype(jnp.uint32)

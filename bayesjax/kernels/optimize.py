@@ -69,7 +69,7 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
 
     def init(position: Params, rng_key: PRNGKey) -> OptimizeState:
         del rng_key
-        checks.floating(position, "position")
+        position = checks.floating(position, "position")
         return OptimizeState(jnp.zeros((), jnp.int32), position, optimizer.init(position))
 
     def step(rng_key: PRNGKey, state: OptimizeState, batch: PyTree) -> tuple[OptimizeState, OptimizeInfo]:

@@ -122,7 +122,7 @@ def sghmc(
 
     def init(position: Params, rng_key: PRNGKey) -> SGHMCState:
         """Starts with the momentum drawn from its stationary law, N(0, T I) at unit mass."""
-        checks.floating(position, "position")
+        position = checks.floating(position, "position")
         start, known = jnp.zeros((), jnp.int32), preconditioner.init(position)
         eta = jnp.asarray(schedule(start), tree.float_type(position))
         if _is_zero(temperature):

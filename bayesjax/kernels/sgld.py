@@ -86,7 +86,7 @@ def sgld(
 
     def init(position: Params, rng_key: PRNGKey) -> SGLDState:
         del rng_key
-        checks.floating(position, "position")
+        position = checks.floating(position, "position")
         return SGLDState(jnp.zeros((), jnp.int32), position, preconditioner.init(position))
 
     def step(rng_key: PRNGKey, state: SGLDState, batch: PyTree) -> tuple[SGLDState, SGLDInfo]:

@@ -109,7 +109,7 @@ def sgnht(
 
     def init(position: Params, rng_key: PRNGKey) -> SGNHTState:
         """Starts with the momentum drawn from its stationary law, N(0, T I)."""
-        checks.floating(position, "position")
+        position = checks.floating(position, "position")
         scale = jnp.sqrt(temperature)
         momentum = jax.tree.map(lambda xi: (scale * xi).astype(xi.dtype), tree.normal_like(rng_key, position))
         return SGNHTState(

@@ -124,11 +124,11 @@ def fan_in_scales(params: Params, scale: float = 1.0, *, out_axis: int | None = 
       params: weights, or their shapes.
       scale: the standard deviation where the fan-in is 1.
       out_axis: the axis of the outputs, of all weights with two axes or more: -1 for `[..., in, out]` (Flax, Haiku), 0
-        for `[out, in, ...]` (PyTorch, Equinox). None is -1 and refuses leaves that are named "weight", which is
-        PyTorch's and Equinox's name for `[out, in, ...]`.
+        for `[out, in, ...]` (PyTorch, Equinox). None is -1 and refuses leaves that are named "weight" or, in
+        part, "weight_ih": PyTorch's and Equinox's names for `[out, in, ...]`.
 
     Raises:
-      ValueError: if `out_axis` is None and a leaf of two axes or more is named "weight", or a leaf has no such axis.
+      ValueError: if `out_axis` is None and a leaf of two axes or more has such a name, or a leaf has no such axis.
     """
     axis = -1 if out_axis is None else out_axis
 
@@ -136,7 +136,7 @@ def fan_in_scales(params: Params, scale: float = 1.0, *, out_axis: int | None = 
         if w.ndim < 2:
             return scale
         path = jax.tree_util.keystr(keys, simple=True, separator="/")
-        if out_axis is None and re.split(r"[/.]", path)[-1] == "weight":
+        if out_axis is None and "weight" in re.split(r"[/.]", path)[-1].split("_"):
             raise ValueError(
                 f"out_axis must be given for {path} {w.shape}: 0 if it is [out, in, ...], as PyTorch's and Equinox's "
                 f"weights are, or -1 if it is [..., in, out]"

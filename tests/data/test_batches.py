@@ -208,6 +208,8 @@ def test_binarised_batches_are_of_probabilities(images, got):
     batches = data.Minibatches(jax.random.key(0), images, 3)
     with pytest.raises(ValueError, match=f"batches must be .*{got}"):
         data.Binarised(jax.random.key(1), batches)
+    with pytest.raises(ValueError, match=f"batches must be .*{got.split(' an array')[0]}"):
+        data.Binarised(jax.random.key(1), lambda step: jnp.asarray(images)[step % 6])
 
 
 def test_binarised_batches_are_a_function_of_key_and_step():

@@ -169,6 +169,14 @@ def test_a_position_of_integers_is_refused(name, leaf, message):
 
 
 @every
+def test_a_position_may_hold_python_floats(name):
+    """They become arrays, with which a step that is not jitted works, too."""
+    kernel = EVERY[name](logdensity, step_size=0.1)
+    state = kernel.init(start_of(name, {"layer": {"w": 0.5, "b": np.zeros(2)}}), jax.random.key(0))
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+
+
+@every
 def test_a_density_takes_three_arguments(name):
     """A function of the parameters alone is refused where the kernel is made (`adapt` makes its own in `init`)."""
     with pytest.raises(
@@ -177,6 +185,9 @@ def test_a_density_takes_three_arguments(name):
         EVERY[name](lambda p: 0.0, step_size=0.1).init(start_of(name, position()), jax.random.key(0))
     with pytest.raises(ValueError, match=r"must be a function \(params, rng_key, batch\); got float"):
         EVERY[name](1.0, step_size=0.1).init(start_of(name, position()), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"got \(params, rng_key, batch=\.\.\.\)"):  # a keyword, and no longer a place
+        bound = functools.partial(lambda params, rng_key, batch: 0.0, batch=None)
+        EVERY[name](bound, step_size=0.1).init(start_of(name, position()), jax.random.key(0))
 
 
 @every

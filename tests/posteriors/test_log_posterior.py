@@ -134,6 +134,9 @@ def test_fan_in_of_weights_whose_first_axis_is_the_output():
         posteriors.fan_in_scales(shapes, out_axis=2)
     with pytest.raises(ValueError, match=r"out_axis must be given for layers.0.weight \(2, 6\): 0 if it is \[out, in"):
         posteriors.fan_in_scales({"layers.0.weight": np.ones((2, 6))})
+    for name in ("weight_ih_l0", "in_proj_weight"):
+        with pytest.raises(ValueError, match=f"out_axis must be given for {name}"):
+            posteriors.fan_in_scales({name: np.ones((2, 6))})
 
     weights, family = {"weight": jnp.arange(12.0).reshape(2, 6)}, posteriors.mean_field()
     of = jax.jit(lambda prior, kl, weights: (prior(weights), kl(family.init(weights), weights)), static_argnums=(0, 1))
