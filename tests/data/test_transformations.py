@@ -42,9 +42,11 @@ def test_all_at_once_is_scipy_s(moved):
 
 
 def test_random_movements():
-    """None if no movement is allowed; a shift alone moves the mass by at most that share of the side, both ways; a turn
-    or a scale alone leaves the centre where it is, and the corners not. With 200 draws the largest shift is above 0.9 of
-    its bound, and the mean of them within 0.23 of it, but for false alarms below 1e-7."""
+    """None if no movement is allowed; a shift alone moves the mass by at most that share of the side, both ways.
+
+    A turn or a scale alone leaves the centre where it is, and the corners not. Of 200 draws the largest shift is above
+    0.9 of its bound, and their mean within 0.23 of it, but for false alarms below 1e-7.
+    """
     keys, dot = jax.random.split(jax.random.key(0), 200), np.zeros((21, 11, 1), np.float32)
     dot[10, 5] = 1
     still = data.randomly_moved(keys[0], dot, max_angle=0.0, max_log_scale=0.0, max_shift=0.0)
