@@ -106,6 +106,21 @@ def test_interrupted_inside_every_chunk(tmp_path, unbroken, stop):
     assert_same_run(go(training.Checkpointer(tmp_path)), unbroken)
 
 
+def test_interrupted_while_a_chunk_is_recorded(tmp_path, unbroken, monkeypatch):
+    """Ctrl-C once draws and metrics are recorded and the state is still that of the chunk before: both are dropped."""
+    add = Record.add
+
+    def add_and_stop(record, *parts):
+        add(record, *parts)
+        if parts[-1]["step"] == 12:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Record, "add", add_and_stop)
+        go(training.Checkpointer(tmp_path, interval=1e9))
+    assert_same_run(go(training.Checkpointer(tmp_path)), unbroken)
+
+
 def test_interrupted_many_times(tmp_path, unbroken):
     """A stop after every single chunk, with a resumption each: six processes' worth of one run."""
     for stop in (4, 8, 12, 16, 20):
