@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from bayesjax import plots
@@ -44,6 +45,15 @@ def test_curves(tmp_path, log_y):
         tmp_path / "c.png", {"one": series["one"]}, xlabel="steps", ylabel="JS", title="t", log_y=log_y
     )
     assert (pixels(other) != first).any()
+
+
+def test_the_band_of_curves_is_one_standard_error(tmp_path, monkeypatch):
+    """mean -+ sd / sqrt(repeats), with the unbiased deviation; none where there is one repeat."""
+    bands, y = [], np.array([[0.0, 1.0], [1.0, 5.0], [2.0, 3.0]])
+    monkeypatch.setattr(Axes, "fill_between", lambda axis, x, low, high, **style: bands.append((low, high)))
+    series = {"three": ([1, 2], y), "one": ([1, 2], y[:1])}
+    plots.curves(tmp_path / "a.png", series, xlabel="steps", ylabel="JS")
+    np.testing.assert_allclose(bands, [(y.mean(axis=0) - [1, 2] / np.sqrt(3), y.mean(axis=0) + [1, 2] / np.sqrt(3))])
 
 
 def test_scatter_by_group(tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from bayesjax import data, kernels, training
+from bayesjax.training.checkpoint import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("compile_once")
