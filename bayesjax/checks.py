@@ -29,7 +29,7 @@ def positive(**arguments: float | Array) -> None:
 
 
 def probability(**arguments: Array) -> None:
-    """Raises ValueError naming the first argument that is no probability: of integers, or known and outside [0, 1].
+    """Raises ValueError naming the first argument that is not a probability: integers, or known values outside [0, 1].
 
     Booleans are probabilities of 0 and 1. Integers are refused because grey values of 0 to 255 are the likely mistake.
     """
@@ -56,7 +56,7 @@ def scalar(value: Array, name: str) -> Array:
 
     Args:
       value: the returned value.
-      name: the function that returned it, for the message.
+      name: the name of the function in the message.
 
     Raises:
       ValueError: if `value` is an array with axes; the message has its shape.
@@ -67,7 +67,7 @@ def scalar(value: Array, name: str) -> Array:
 
 
 def scalar_valued(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The function, with the scalar that it returns, alone or in `(scalar, aux)`, checked at every call.
+    """Wraps a function so that every call checks that it returns a scalar, alone or in `(scalar, aux)`.
 
     This is the one rule for what a user's function of one example, log prior, divergence or loss may return. A function
     of one example is wrapped before `vmap`, so that the message has the shape of one example's value and `[n, 1]` is
@@ -75,7 +75,7 @@ def scalar_valued(function: Callable[..., Any], name: str) -> Callable[..., Any]
 
     Args:
       function: returns a scalar or `(scalar, aux)`.
-      name: what the message calls it.
+      name: the name of the function in the message.
 
     Returns:
       A function of the same arguments that returns what `function` returns.
@@ -108,7 +108,7 @@ def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
 
     Args:
       source: the function; one that is a pytree is traced with its leaves as arguments.
-      name: the argument that it came as, for the message.
+      name: the name of the argument in the message.
     """
     step = jnp.int32(0)
     if jax.tree_util.all_leaves([source]):

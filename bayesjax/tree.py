@@ -75,14 +75,14 @@ def all_finite(tree: PyTree) -> Array:
 def fingerprint(tree: PyTree) -> Array:
     """A uint32 hash of the bits of all elements: trees that differ in one element always differ in it.
 
-    Others have the same one by chance, with probability 2^-32. Sums of integers are exact in any order, so it is the
-    same on every device and under `vmap`. Each word is hashed with its place by the finaliser of MurmurHash3 (Appleby,
-    2011), a bijection of words.
+    Other trees have the same hash by chance, with probability 2^-32. Sums of integers are exact in any order, so it is
+    the same on every device and under `vmap`. Each word is hashed with its place by the finaliser of MurmurHash3
+    (Appleby, 2011), a bijection of words.
     """
     total, start = jnp.zeros((), jnp.uint32), 0
     for leaf in jax.tree.leaves(tree):
         leaf = jnp.asarray(leaf)
-        unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)  # of float64, two words
+        unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(leaf.dtype.itemsize, jnp.uint32)  # float64 gives two words
         words = jax.lax.bitcast_convert_type(leaf, unsigned).reshape(-1).astype(jnp.uint32)
         places = jax.lax.iota(jnp.uint32, words.size) + jnp.uint32(start)
         mixed = words ^ (places * jnp.uint32(0x9E3779B9))

@@ -7,10 +7,10 @@
                                                                  (sum over the whole data set, sampled at temperature 1)
     kernel     init(position, rng_key), step(rng_key, state, batch)
 
-An objective or a density may return `(scalar, aux)` in place of the scalar; `aux` is a pytree of arrays to show. What a
-user's function returns as its scalar has no axes: an array, `[1]` included, is a ValueError that gives its shape
-(`checks.scalar_valued`), because a mean over outputs would silently divide a log likelihood by their number.
-Read `kernels/sghmc.py` next to see a kernel, and `training/run.py` for the only loop there is.
+An objective or a density may return `(scalar, aux)` in place of the scalar; `aux` is a pytree of arrays to show. The
+scalar that a user's function returns has no axes. An array, `[1]` included, raises a ValueError that gives its shape
+(`checks.scalar_valued`), because a mean over outputs would silently divide a log likelihood by their number. Read
+`kernels/sghmc.py` next to see a kernel, and `training/run.py` for the only loop there is.
 """
 
 from collections.abc import Callable

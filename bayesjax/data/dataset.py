@@ -202,11 +202,12 @@ def as_images(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     all arrays together, since a split that happens to have no bright pixel is on the scale of the others.
 
     Args:
-      arrays: by what they are called in errors; images `[num, height, width(, channels)]`, or vectors `[num, dim]`.
+      arrays: the arrays by the names used in error messages; images `[num, height, width(, channels)]`, or vectors
+        `[num, dim]`.
 
     Raises:
-      ValueError: if an array is empty, has elements that are no finite real numbers, or is not one of images of 1 to 4
-        channels with values in [0, 1] after the division.
+      ValueError: if an array is empty, has an element that is not a finite real number, or holds images with more than
+        4 channels or with values outside [0, 1] after the division.
     """
     for name, x in arrays.items():
         if x.ndim < 2 or not x.size:
@@ -244,7 +245,7 @@ def check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
     Args:
       labels: integers in 0 .. num_classes - 1 of the training split.
       num_classes: the largest label plus 1, since no number of classes was given.
-      name: of the array, for the message.
+      name: the name of the array in the message.
     """
     present = np.unique(labels)
     if len(present) < num_classes:

@@ -1,4 +1,4 @@
-"""Reading files that others made: .npz, .npy and text. What a file declares is checked before its contents are read.
+"""Reading of untrusted files: .npz, .npy and text. Declared sizes are checked before the contents are read.
 
     arrays = read_npz(path)         {"x_train": ..., "y_train": ...}
     array = read_npy(path)
@@ -7,8 +7,8 @@
 An .npy file is a header of about a hundred bytes (element type, shape, order) and the elements; an .npz file is a zip
 archive of such files (`numpy.lib.format`). A header can declare a terabyte, and a deflated member can be a thousand
 times as long as its part of the archive. Declared sizes are therefore added up first and compared with `max_bytes`, and
-no more is read than was declared. Arrays of Python objects are refused: to load them means to run code from the file.
-Whatever is wrong with the contents is one ValueError that names the file. Read `dataset.py` next.
+no more is read than was declared. Arrays of Python objects are refused, because loading them can run code from the
+file. Any error in the contents raises a one-line ValueError that names the file. Read `dataset.py` next.
 """
 
 import ast
@@ -26,7 +26,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 MAX_BYTES = 4 * 2**30
-"""The size of all arrays of a file, 4 GiB, up to which it is read unless another limit is given."""
+"""Default limit on the total size of the arrays of a file, 4 GiB."""
 
 MAGIC, MAX_HEADER, CHUNK = b"\x93NUMPY", 4096, 2**20
 METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
@@ -34,7 +34,7 @@ MALFORMED = (
     zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, OSError, RuntimeError, OverflowError,
     MemoryError,
 )  # fmt: skip
-"""What `zipfile`, `zlib` and NumPy raise for contents that are damaged, cut off or hostile."""
+"""The exceptions of `zipfile`, `zlib` and NumPy for contents that are damaged, cut off or hostile."""
 
 
 class _Header(NamedTuple):
@@ -49,7 +49,7 @@ class _Header(NamedTuple):
 
     @property
     def declared(self) -> int:
-        """As `num_bytes`, but an axis of length 0 does not hide the length of the others, which NumPy limits, too."""
+        """`num_bytes` with axes of length 0 counted as 1, since NumPy limits the other axes of an empty array, too."""
         return math.prod(max(length, 1) for length in self.shape) * self.dtype.itemsize
 
 
@@ -60,12 +60,12 @@ def read_npz(
     names: Collection[str] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; members that are no arrays are left out.
+    """The arrays of an .npz file by name; other members are ignored.
 
     Args:
-      path: of the file.
-      contents: the bytes of the file, where they are at hand; `path` then only names them in errors.
-      names: of the arrays to read, of which those that are there are returned; all if None.
+      path: the file.
+      contents: the bytes of the file, if they are already in memory; `path` is then used only in error messages.
+      names: the arrays to read; names that the file lacks are ignored. None reads all arrays.
       max_bytes: limit on the size of these arrays together.
 
     Raises:
@@ -88,7 +88,7 @@ def read_npz(
 
 
 def npz_names(path: str | Path) -> tuple[str, ...]:
-    """The names of the arrays of an .npz file, none of which is read.
+    """The names of the arrays of an .npz file, without reading the arrays.
 
     Raises:
       ValueError: if the file is not a readable archive.
@@ -102,7 +102,7 @@ def read_npy(path: str | Path, *, max_bytes: int = MAX_BYTES) -> np.ndarray:
     """The array of an .npy file.
 
     Args:
-      path: of the file.
+      path: the file.
       max_bytes: limit on the size of the array.
 
     Raises:
@@ -128,18 +128,18 @@ def read_text(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text in UTF-8: {error}") from None
+        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
 
 
 def check_real(array: np.ndarray, name: str) -> None:
-    """Raises ValueError unless the elements are real numbers or booleans: a cast to floats would change all others."""
+    """Raises ValueError unless the elements are real numbers or booleans; a cast to floats would change other types."""
     if array.dtype.kind not in "buif":
         raise ValueError(f"{name} must hold real numbers; got elements of type {array.dtype}")
 
 
 @contextlib.contextmanager
 def _named(path: str | Path, kind: str) -> Iterator[None]:
-    """Turns what is wrong with the contents of a file into one line that names the file."""
+    """Turns any error in the contents of a file into a one-line ValueError that names the file."""
     try:
         yield
     except MALFORMED as error:
@@ -190,7 +190,7 @@ def _header(stream: IO[bytes], size: int, name: str) -> _Header:
         raise ValueError(f"{name} has no header with descr, fortran_order and shape") from None
     is_shape = isinstance(shape, tuple) and all(type(length) is int and length >= 0 for length in shape)
     if not is_shape or not isinstance(is_fortran, bool):
-        raise ValueError(f"{name} has a header whose shape or order is none")
+        raise ValueError(f"{name} has a header with an invalid shape or fortran_order")
     return _Header(_plain_dtype(descr, name), shape, is_fortran, length)
 
 
@@ -210,7 +210,7 @@ def _check_size(headers: dict[str, _Header], max_bytes: int) -> None:
     declared = sum(header.declared for header in headers.values())
     if declared > max_bytes:
         largest = max(headers, key=lambda name: headers[name].declared)
-        # In GiB; beyond 2^63 bytes the exact number tells nothing, and may have thousands of digits.
+        # In GiB, cut at 2^63 bytes: a hostile number may have thousands of digits.
         sizes = [f"{min(size, 2**63) / 2**30:.6g} GiB" for size in (declared, max_bytes)]
         detail = f", most of them {largest!r}" if len(headers) > 1 else ""
         raise ValueError(f"it declares {sizes[0]} of elements{detail}; the limit, max_bytes, is {sizes[1]}")

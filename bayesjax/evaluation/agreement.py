@@ -80,7 +80,7 @@ def wasserstein(draws: ArrayLike, reference: ArrayLike) -> Estimate:
       reference: `[num_reference, num]`; the numbers of draws may differ, quantiles are compared.
 
     Raises:
-      ValueError: if a shape is another, the numbers of test points differ, or a draw is not finite.
+      ValueError: if a shape is wrong, the numbers of test points differ, or a draw is not finite.
     """
     x = inputs.numbers(draws, "draws", "[num_draws, num]")
     y = inputs.numbers(reference, "reference", "[num_reference, num]")

@@ -52,7 +52,7 @@ def reliability(
         may then fall in two bins.
 
     Raises:
-      ValueError: if a shape is another, a label is not an integer in range, or a row is no distribution.
+      ValueError: if a shape is wrong, a label is not an integer in range, or a row is not a distribution.
     """
     probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
     return binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, num_bins, equal_counts)
@@ -107,7 +107,7 @@ def coverage(targets: ArrayLike, low: ArrayLike, high: ArrayLike) -> Estimate:
       low, high: the ends of the intervals, `[num]`; they may be infinite.
 
     Raises:
-      ValueError: if a shape is another, a number is NaN, or a lower end is above the upper one.
+      ValueError: if a shape is wrong, a number is NaN, or a lower end is above the upper one.
     """
     targets, low, high = (
         inputs.numbers(values, name, "[num]", allow_infinite=True)

@@ -16,8 +16,8 @@ analysis", 3rd ed., 11.4; Betancourt, "Diagnosing suboptimal cotangent disintegr
 (E-BFMI). Read `inference_data.py` for ArviZ, and `agreement.py` next.
 
 **Chains have to be independent of one another.** Those that share minibatches share the noise of the gradient. Their
-draws at the same step are then correlated, R-hat stays near 1, and effective sample sizes and standard errors claim
-more than the chains know. `cross_chain_correlation` measures by how much.
+draws at the same step are then correlated, R-hat stays near 1, effective sample sizes are too large and standard errors
+too small. `cross_chain_correlation` measures the correlation.
 """
 
 import functools
@@ -82,7 +82,7 @@ def effective_sample_size(chains: ArrayLike, kind: str = "mean") -> ArrayLike:
 
     Read it together with `r_hat`: of one chain that is stuck amid three that mix it may claim more draws than there
     are, of any kind but "tail"; R-hat shows it. It adds up the chains as if they were independent: if their
-    `cross_chain_correlation` is c, m chains are worth this number over 1 + (m - 1) c.
+    `cross_chain_correlation` is c, the number for m chains is this one divided by 1 + (m - 1) c.
 
     Args:
       chains: `[num_chains, num_draws >= 4, ...]`, of chains that are independent of one another.
@@ -131,13 +131,13 @@ def monte_carlo_error(chains: ArrayLike, of: str = "mean") -> ArrayLike:
 
 
 def cross_chain_correlation(chains: ArrayLike) -> ChainCorrelation:
-    """Mean correlation over time between two chains at the same step; 0 for independent chains.
+    """Mean correlation between two chains at the same step; 0 for independent chains.
 
         c = mean over t of  ((sum_i z_it)^2 - sum_i z_it^2) / (m (m - 1)),    z_it = (x_it - mean_i) / sd_i
 
     Chains that share minibatches, noise or a drift have c > 0. Then the variance of the mean over m chains is
     1 + (m - 1) c times that of independent chains, if correlations decay between chains as they do within: eight SGHMC
-    chains at learning rate 0.1 with shared minibatches had c = 0.43, and a standard error of twice what was claimed.
+    chains at learning rate 0.1 with shared minibatches had c = 0.43, and a true standard error twice the estimated one.
 
     Args:
       chains: `[num_chains >= 2, num_draws >= 4, ...]`.
@@ -176,7 +176,7 @@ def e_bfmi(energy: ArrayLike) -> ArrayLike:
       `[num_chains]`; NaN where the energy does not change.
 
     Raises:
-      ValueError: if the shape is another.
+      ValueError: if the shape is wrong.
     """
     _check(energy)
     energy, xp = _double(energy)

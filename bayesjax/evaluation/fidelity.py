@@ -152,7 +152,7 @@ def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> Score:
     Splits are of neighbours: samples that stand class by class are to be shuffled before.
 
     Raises:
-      ValueError: if a row is no distribution, or there are fewer rows than splits.
+      ValueError: if a row is not a distribution, or there are fewer rows than splits.
     """
     p = inputs.probabilities(probabilities)
     if not 1 <= num_splits <= len(p):
@@ -209,7 +209,7 @@ def modes(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_deviation
       num_deviations: how near a sample has to be to its nearest centre, in standard deviations.
 
     Raises:
-      ValueError: if a shape is another, there is no sample or no centre, a centre is not finite, or `scale` or
+      ValueError: if a shape is wrong, there is no sample or no centre, a centre is not finite, or `scale` or
         `num_deviations` is not positive.
     """
     samples = inputs.numbers(samples, "samples", "[num, dim]", allow_nan=True)

@@ -20,7 +20,7 @@ def diversity(real: ArrayLike, fake: ArrayLike) -> float:
     NaN where a fake is NaN: a run may log this while its generator diverges.
 
     Raises:
-      ValueError: if a shape is another, or the real examples are not finite or all equal.
+      ValueError: if a shape is wrong, or the real examples are not finite or all equal.
     """
     real, fake = inputs.numbers(real, "real", "[num, dim]"), inputs.numbers(fake, "fake", "[num, dim]", allow_nan=True)
     if real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < 2:
@@ -42,7 +42,7 @@ def swing(samples: ArrayLike) -> np.ndarray:
       are not finite.
 
     Raises:
-      ValueError: if the shape is another, or there are fewer than two checks or samples.
+      ValueError: if the shape is wrong, or there are fewer than two checks or samples.
     """
     samples = inputs.numbers(samples, "samples", "[num_checks, num, dim]", allow_nan=True)
     if min(samples.shape[:2]) < 2:

@@ -21,7 +21,7 @@ ARVIZ_NAMES = {
     "num_integration_steps": "n_steps",
     "num_doublings": "tree_depth",
 }
-"""ArviZ's names of those fields of a kernel's info that have another name there."""
+"""ArviZ's names for fields of a kernel's info, where they differ."""
 
 
 def to_inference_data(draws: PyTree, info: Any = None) -> Any:
@@ -29,7 +29,7 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
 
     Args:
       draws: leaves `[num_chains, num_draws, ...]` (`chains_first`); a leaf is named by its path, "Dense_0.kernel", and
-        "x" if it stands alone. Types that netCDF has not, such as bfloat16, become float32.
+        "x" if it stands alone. Types that netCDF lacks, such as bfloat16, become float32.
       info: the info of a kernel (or of `kernels.adapt` around it) at the same draws, leaves `[num_chains, num_draws]`;
         fields that ArviZ knows get its names (`is_divergent` is "diverging"), the others keep theirs, and what is not
         one number a draw is left out where others are.

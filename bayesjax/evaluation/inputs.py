@@ -28,13 +28,13 @@ def numbers(
 
     Args:
       values: the argument.
-      name: its name, for the message.
+      name: its name in the message.
       axes: the expected axes, "..." for any number of them. An array without elements is refused.
       allow_infinite: whether infinite values are accepted.
       allow_nan: whether NaN and infinite values are accepted.
 
     Raises:
-      ValueError: if the shape or the type is another, or a value is not finite.
+      ValueError: if the shape or type is wrong, or a value is not finite.
     """
     array = _array(values, name)
     names = axes.strip("[]").split(", ")
@@ -65,9 +65,9 @@ def spread_over(values: ArrayLike | float, name: str, means: np.ndarray, axes: s
 
     Args:
       values: the argument.
-      name: its name, for the message.
-      means: the array whose shape is to be filled.
-      axes: of the means, as in `numbers`.
+      name: its name in the message.
+      means: the array whose shape the result has.
+      axes: the axes of the means, as in `numbers`.
 
     Returns:
       An array in the shape of `means`.
@@ -85,12 +85,12 @@ def spread_over(values: ArrayLike | float, name: str, means: np.ndarray, axes: s
 
 
 def probabilities(values: ArrayLike, name: str = "probabilities", axes: str = "[num, num_classes]") -> np.ndarray:
-    """Distributions over at least two classes: non-negative, and of sum 1 over the last axis within TOLERANCE.
+    """Distributions over at least two classes: non-negative, with sum 1 over the last axis within TOLERANCE.
 
     The rows are returned as they came, not normalised.
 
     Raises:
-      ValueError: if the shape is another, or a row is no distribution, such as a row of logits.
+      ValueError: if the shape is wrong, or a row is not a distribution, such as a row of logits.
     """
     array = numbers(values, name, axes, allow_nan=True)
     if array.shape[-1] < 2:
@@ -111,7 +111,7 @@ def probabilities_and_labels(values: ArrayLike, labels: ArrayLike) -> tuple[np.n
     """Probabilities `[num, num_classes]` and integer labels `[num]` in 0 .. num_classes - 1.
 
     Raises:
-      ValueError: if a shape, a type or a value is another; one-hot labels are refused by name.
+      ValueError: if a shape, type or value is wrong; the message names one-hot labels.
     """
     rows, classes = probabilities(values), _array(labels, "labels")
     if classes.shape != rows.shape[:1]:
@@ -144,7 +144,7 @@ def booleans(values: ArrayLike, name: str, axes: str = "[num]") -> np.ndarray:
     """Booleans, or numbers that are all 0 or 1.
 
     Raises:
-      ValueError: if the shape is another, or a value is neither, such as a class label.
+      ValueError: if the shape is wrong, or a value is neither, such as a class label.
     """
     array = numbers(values, name, axes)
     if not np.isin(array, (0, 1)).all():

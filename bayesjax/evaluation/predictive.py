@@ -31,9 +31,10 @@ class Estimate(NamedTuple):
 def predict(apply: Callable[[Params, Array], Array], draws: Params, x: ArrayLike, *, batch_size: int = 1024) -> Array:
     """What each draw predicts.
 
-    The function is compiled once for each `apply` and shape, over all calls. A bound method of the same object counts
-    as the same function, a new lambda as a new one: define it once, outside of loops. As under `jax.jit`, whatever
-    `apply` reads besides its arguments is fixed when it is compiled.
+    The function is compiled once for each `apply` and shape, across calls. A bound method of the same object counts as
+    the same function and a new lambda as a new one, so define it once, outside of loops. As under `jax.jit`, everything
+    that `apply` reads besides its arguments is fixed when it is compiled: an attribute of its object that is changed
+    later has no effect.
 
     Args:
       apply: `(params, x [n, ...]) -> outputs [n, ...]`, pure.
@@ -47,7 +48,7 @@ def predict(apply: Callable[[Params, Array], Array], draws: Params, x: ArrayLike
 
     Raises:
       ValueError: if the draws have no common leading axis, `x` is empty, `batch_size` is below 1, or `apply` does not
-        return one output for each input.
+        return one array with an output for each input.
     """
     checks.count(batch_size=batch_size)
     if tree.leading_axis(draws, "draws") < 1:
@@ -65,8 +66,10 @@ def predict(apply: Callable[[Params, Array], Array], draws: Params, x: ArrayLike
     for first in range(0, num, size):
         start = min(first, num - size)
         found = per_draw(draws, x[start : start + size])
-        if jnp.ndim(found) < 2 or found.shape[1] != size:
-            raise ValueError(f"apply must return [{size}, ...] for as many inputs; got shape {jnp.shape(found)[1:]}")
+        if not isinstance(found, jax.Array):
+            raise ValueError(f"apply must return one array; got {type(found).__name__}")
+        if found.ndim < 2 or found.shape[1] != size:
+            raise ValueError(f"apply must return [{size}, ...] for as many inputs; got shape {found.shape[1:]}")
         outputs.append(found[:, first - start :])
     return jnp.concatenate(outputs, axis=1)
 
@@ -79,7 +82,7 @@ def error_rate(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
       labels: integers `[num]` in 0 .. num_classes - 1.
 
     Raises:
-      ValueError: if a shape is another, a label is not an integer in range, or a row is no distribution.
+      ValueError: if a shape is wrong, a label is not an integer in range, or a row is not a distribution.
     """
     probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
     wrong = probabilities.argmax(axis=1) != labels
@@ -87,7 +90,7 @@ def error_rate(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
 
 
 def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
-    """Mean of -log p(label) in nats, with its standard error over test points; arguments as of `error_rate`.
+    """Mean of -log p(label) in nats, with its standard error over test points; arguments as in `error_rate`.
 
     Infinite, with a standard error of NaN, where a label has probability 0. A softmax in float32 gives 0 to a class
     whose logit is about 90 below the largest; `scipy.special.softmax` of float64 logits reaches 745.

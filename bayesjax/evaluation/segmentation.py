@@ -34,13 +34,13 @@ def confusion(predicted: ArrayLike, labels: ArrayLike, num_classes: int, *, void
     """Numbers of pixels by label and prediction, `[num_classes, num_classes]`.
 
     Args:
-      predicted: integers in 0 .. num_classes - 1, of any shape; void pixels have one, too.
+      predicted: integers in 0 .. num_classes - 1, of any shape; void pixels have a prediction, too.
       labels: integers of the same shape, in 0 .. num_classes - 1 or `void`.
       num_classes: number of classes.
       void: the label of pixels that are not counted, such as -1, 255 or num_classes; None if there is none.
 
     Raises:
-      ValueError: if the shapes differ, a prediction is no class, or a label is neither a class nor void.
+      ValueError: if the shapes differ, a prediction is not a class, or a label is neither a class nor void.
     """
     checks.count(num_classes=num_classes)
     if void is not None and 0 <= void < num_classes:

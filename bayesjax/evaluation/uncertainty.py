@@ -5,9 +5,9 @@
     regression        Var y      = E_s sigma_s^2 + Var_s f_s
 
 on predictions `[num_draws, num, ...]` of any posterior's draws (`predictive.predict`); the first part is aleatoric, the
-second epistemic, which vanishes as data come in. Two measures of what uncertainty is for: to rank errors (`auroc`), to
-abstain (`selective_risk`). Float64 NumPy throughout; entropies are in nats. Rows that are no distributions, NaN and
-shapes that differ from the documented ones are refused with ValueError.
+second epistemic, which vanishes as data come in. Two functions measure how useful an uncertainty is: to rank errors
+(`auroc`) and to abstain (`selective_risk`). Float64 NumPy throughout; entropies are in nats. Rows that are not
+distributions, NaN and shapes that differ from the documented ones are refused with ValueError.
 
 Sources: Depeweg et al., "Decomposition of uncertainty in Bayesian deep learning", ICML 2018; Kwon et al., "Uncertainty
 quantification using Bayesian neural networks in classification", 2020; Kendall & Gal, NeurIPS 2017, equation 9.
@@ -89,7 +89,7 @@ def split_of_gaussians(means: ArrayLike, variances: ArrayLike | float) -> Split:
       Parts `[...]`.
 
     Raises:
-      ValueError: if a shape is another, a number is not finite, or a variance is negative.
+      ValueError: if a shape is wrong, a number is not finite, or a variance is negative.
     """
     means = inputs.numbers(means, "means", "[num_draws, ...]")
     variances = inputs.spread_over(variances, "variances", means, "[num_draws, ...]")
@@ -110,7 +110,7 @@ def mixture_log_density(targets: ArrayLike, means: ArrayLike, scales: ArrayLike 
       `[num]`, nats.
 
     Raises:
-      ValueError: if a shape is another, a number is not finite, or a scale is not positive.
+      ValueError: if a shape is wrong, a number is not finite, or a scale is not positive.
     """
     means, scales = _gaussians(means, scales)
     targets = inputs.numbers(targets, "targets", "[num]")
@@ -132,7 +132,7 @@ def mixture_quantiles(levels: Sequence[float], means: ArrayLike, scales: ArrayLi
       `[len(levels), num]`, to 1e-12 of the spread.
 
     Raises:
-      ValueError: if a shape is another, a number is not finite, a level is not in (0, 1), or a scale is not positive.
+      ValueError: if a shape is wrong, a number is not finite, a level is not in (0, 1), or a scale is not positive.
     """
     wanted = inputs.numbers(levels, "levels", "[num_levels]")[:, None]
     if not ((wanted > 0) & (wanted < 1)).all():
@@ -158,7 +158,7 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> Estimate:
       positive: booleans `[num]`.
 
     Raises:
-      ValueError: if a shape is another, a score is NaN, or all or none are positive.
+      ValueError: if a shape is wrong, a score is NaN, or all or none are positive.
     """
     scores = inputs.numbers(scores, "scores", "[num]", allow_infinite=True)
     positive = inputs.booleans(positive, "positive")
@@ -184,7 +184,7 @@ def selective_risk(losses: ArrayLike, uncertainty: ArrayLike) -> tuple[np.ndarra
       Coverage `[num]`, 1/num to 1, and the mean loss of that part; its mean over coverages is "AURC".
 
     Raises:
-      ValueError: if a shape is another or a number is NaN.
+      ValueError: if a shape is wrong or a number is NaN.
     """
     losses, uncertainty = (
         inputs.numbers(values, name, "[num]", allow_infinite=True)

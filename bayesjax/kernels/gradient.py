@@ -22,7 +22,7 @@ def value_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
 
     Args:
       density: returns a scalar, or a scalar and aux.
-      name: what the caller calls it, for messages: "logdensity" or "loss".
+      name: its name in error messages: "logdensity" or "loss".
 
     Raises:
       ValueError: if the density cannot be called with three arguments; from the evaluation, if it returns an array.
@@ -34,7 +34,7 @@ def terms_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
     """As `value_and_grad`, of a density that may return its terms `[num_terms]`: the value is these, before their sum.
 
     Raises:
-      ValueError: likewise; from the evaluation, if the density returns an array of two axes or more.
+      ValueError: as `value_and_grad`; from the evaluation, if the density returns an array of two axes or more.
     """
 
     def terms(value: Array) -> Array:
@@ -119,7 +119,7 @@ def may_change(density: Density, params: Params, rng_key: PRNGKey, batch: PyTree
 
 
 def as_schedule(step_size: float | Array | Schedule) -> Schedule:
-    """A number becomes the constant schedule; of a function of the step count, the values are checked to be scalars.
+    """Turns a number into a constant schedule, and checks that a schedule returns scalars.
 
     Raises:
       ValueError: if a number is not positive and finite, or an array with axes; from the schedule, if its value has
@@ -129,7 +129,7 @@ def as_schedule(step_size: float | Array | Schedule) -> Schedule:
 
 
 def as_temperature(temperature: float | Array | Schedule) -> Schedule:
-    """Likewise of a temperature, which may be 0.
+    """As `as_schedule`, for a temperature, which may be 0.
 
     Raises:
       ValueError: if a number is negative or not finite, or an array with axes; from the schedule, if its value has

@@ -15,9 +15,9 @@ another function of the parameters, and what was kept of it is void. Whether it 
 (`gradient.may_change`), so there is nothing to say and nothing to get wrong: a density that uses neither its key nor
 its batch (the data closed over) keeps its gradient; one that does is evaluated anew where the step begins, L + 1
 gradients. `full_batch=True` promises that the batch is the same at every step. Within a step, trajectory and decision
-have one key and one batch. A position that is not the one that a step left (`state._replace(position=...)`) is found by
-its fingerprint, and evaluated anew. A state belongs to its kernel, whose density it holds: another kernel starts from
-`init(state.position, rng_key)`.
+have one key and one batch. A position that was replaced after the last step (`state._replace(position=...)`) is
+recognised by its fingerprint and evaluated again. A state belongs to its kernel, whose density it holds: start another
+kernel from `init(state.position, rng_key)`.
 
 Why not `blackjax.hmc` (1.7.1)? Its numbers are right, and its steps cost L gradients. But it differentiates the density
 itself, where the gradient must be the one that is averaged over devices; it keeps density and gradient from step to
@@ -51,7 +51,8 @@ class HMCState(NamedTuple):
       logdensity: scalar, at the position, as the last step knew it; 0 before the first.
       gradient: of the log density, likewise.
       evaluated_at: uint32 scalar, the `tree.fingerprint` of the position that the two belong to; 0 if the density may
-        change from step to step, where neither is used again. A state whose position was replaced is so evaluated anew.
+        change from step to step, where neither is used again. A state whose position was replaced is therefore
+        evaluated again.
     """
 
     step: Array
@@ -220,7 +221,7 @@ def stays(logdensity: Density, position: Params, rng_key: PRNGKey, batch: PyTree
 
 
 def evaluated_at(position: Params, is_fixed: bool) -> Array:
-    """What the state says of the position that its log density and gradient belong to: 0 where neither is kept."""
+    """The fingerprint of the position that the kept log density and gradient belong to; 0 if neither is kept."""
     return tree.fingerprint(position) if is_fixed else jnp.zeros((), jnp.uint32)
 
 
@@ -232,9 +233,9 @@ def begin(
     Args:
       evaluate: the log density's `terms_and_grad`.
       state: where the step starts.
-      rng_key: of the density.
-      batch: of the step.
-      is_fixed: whether what the state keeps of the density holds for this step too.
+      rng_key: the key of the density.
+      batch: the batch of the step.
+      is_fixed: whether the log density and the gradient in the state hold for this step.
     """
 
     def density(position: Params) -> tuple[Array, PyTree, Params]:
@@ -246,9 +247,9 @@ def begin(
 
 
 def _kept(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
-    """What the state keeps of the density at its position (of aux, zeros), or its evaluation.
+    """Terms, aux and gradient of the density at the position: those of the state (with zeros for aux), or evaluated.
 
-    It is evaluated in the first step, and where the position is another than the one that the step before left.
+    They are evaluated in the first step, and whenever the position is not the one that the previous step returned.
 
     A `while` of at most one turn is free when it takes none, under `vmap` too, where `cond` would evaluate every time.
     Of a sum, the state keeps no terms: they are computed again, without their gradient.

@@ -64,7 +64,7 @@ def jittered(step_size: float | Array, shortest: float) -> Schedule:
 def _golden(step: Array | int) -> Array:
     """The fractional part of step times the golden ratio, less than 2^-24 too small at any int32 step.
 
-    In integers modulo 2^32: a product in float32 has no fraction left beyond a few million steps.
+    Computed in integers modulo 2^32, since a product in float32 has no fraction left beyond a few million steps.
     """
     turned = jnp.asarray(step).astype(jnp.uint32) * jnp.uint32(2654435769)  # 2^32 / the golden ratio
     return (turned >> 8).astype(jnp.float32) * jnp.float32(2**-24)

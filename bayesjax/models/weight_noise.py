@@ -137,5 +137,5 @@ def _plus(x: Array, channels: Array) -> Array:
 
 
 def _times(x: Array, channels: Array) -> Array:
-    """`[..., n]` times `[n]`, as `_plus`."""
+    """`[..., n]` times `[n]`, with the broadcast written out as in `_plus`."""
     return x * jnp.broadcast_to(channels, x.shape)

@@ -30,7 +30,7 @@ def discriminator_loss(real_logits: Array, fake_logits: Array, label_log_probs: 
       label_log_probs: `[n_s]` log P(label) of the labelled batch, or None.
 
     Raises:
-      ValueError: if an argument has other axes.
+      ValueError: if an argument has the wrong number of axes.
     """
     checks.rank("[n, K]", 2, real_logits=real_logits)
     checks.rank("[J, n, K]", 3, fake_logits=fake_logits)
@@ -51,7 +51,7 @@ def generator_loss(fake_logits: Array, real_features: Array, fake_features: Arra
       real_features, fake_features: `[num_discriminators, n, F]`, paired as they come.
 
     Raises:
-      ValueError: if an argument has other axes, or the features differ in shape.
+      ValueError: if an argument has the wrong number of axes, or the features differ in shape.
     """
     checks.rank("[num_discriminators, n, K]", 3, fake_logits=fake_logits)
     checks.rank("[num_discriminators, n, F]", 3, real_features=real_features, fake_features=fake_features)

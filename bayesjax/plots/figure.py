@@ -17,10 +17,10 @@ def new(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
 
 
 def save(figure: Any, path: str | Path) -> Path:
-    """Writes the PNG, and its folder where there is none.
+    """Writes the figure as a PNG file and creates its folder if there is none.
 
     Raises:
-      OSError: in one line with the name of the file, if it cannot be written.
+      OSError: if the file cannot be written; the message is one line with its name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -148,7 +148,7 @@ def discriminator_conditional(
 
 
 def _one_each(log_prob: Callable[..., Array], name: str) -> Callable[..., Array]:
-    """The function `(params, images [n, ...], ...) -> [n]` with the shape that it returns checked."""
+    """Wraps `(params, images [n, ...], ...) -> [n]` so that every call checks the shape of the result."""
 
     def checked(params: Params, images: Array, *labels: Array) -> Array:
         values = log_prob(params, images, *labels)

@@ -205,7 +205,7 @@ def test_other_readers(tmp_path):
     with pytest.raises(ValueError, match="must hold real numbers; got elements of type complex128"):
         agreement.load_reference(path)
     (tmp_path / "a.txt").write_bytes(b"caf\xe9" * 20)
-    with pytest.raises(ValueError, match=r"a\.txt is not a text in UTF-8"):
+    with pytest.raises(ValueError, match=r"a\.txt is not text in UTF-8"):
         data.load_text(str(tmp_path / "a.txt"))
     npz(tmp_path / "train.npz", dict.fromkeys(("label", "image"), npy(shape=(10**12,))))
     with pytest.raises(ValueError, match=r"train\.npz is not a readable"):
