@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesjax import divergences, models, objectives, posteriors
+from bayesjax import divergences, evaluation, models, objectives, posteriors
 from bayesjax.evaluation import likelihood
 from bayesjax.objectives import (
     Sharpened,
@@ -180,3 +180,12 @@ def test_no_rank_is_promoted(name):
     """Only traced, which is where JAX refuses."""
     with jax.numpy_rank_promotion("raise"):
         jax.eval_shape(CALLS[name])
+
+
+def test_evaluation_on_the_host_promotes_no_rank():
+    """Those that cannot be traced, and R-hat of traced and of known chains: BlackJAX's broadcasts are not the user's."""
+    chains = np.random.default_rng(0).normal(size=(2, 8, 3))
+    with jax.numpy_rank_promotion("raise"):
+        assert evaluation.ProjectedDivergence(chains[0], step=0.5)(chains[1]) > 0
+        for measure in (evaluation.r_hat, jax.jit(evaluation.r_hat), evaluation.effective_sample_size):
+            assert measure(chains).shape == (3,)

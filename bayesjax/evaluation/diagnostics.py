@@ -249,10 +249,11 @@ def _effective_sample_size(chains: Array, kind: str) -> Array:
 
 def _in_float64(function: Callable[[Any], Array], chains: ArrayLike) -> ArrayLike:
     """A jitted function of the chains: in float64 and returned as NumPy, unless the chains are traced."""
-    if isinstance(chains, Tracer):
-        return function(chains)
-    with jax.enable_x64(True):
-        return np.asarray(function(np.asarray(chains, np.float64)))[()]
+    with jax.numpy_rank_promotion("allow"):  # BlackJAX broadcasts arrays of different ranks
+        if isinstance(chains, Tracer):
+            return function(chains)
+        with jax.enable_x64(True):
+            return np.asarray(function(np.asarray(chains, np.float64)))[()]
 
 
 def _double(values: ArrayLike) -> tuple[Any, Any]:

@@ -121,7 +121,7 @@ def _kernel_sums(points: Array, samples: Array, block: int = 512) -> Array:
     two would keep the processor's vectors empty)."""
 
     def sums(chunk: Array) -> Array:
-        squares = [(chunk[:, None, axis] - samples[:, axis]) ** 2 for axis in range(samples.shape[1])]
+        squares = [(chunk[:, None, axis] - samples[None, :, axis]) ** 2 for axis in range(samples.shape[1])]
         return jnp.exp(-0.5 * sum(squares)).sum(axis=-1)
 
     num_blocks = -(-len(points) // block)
