@@ -31,7 +31,7 @@ COMMANDS = {
         "--targets", "schools_noncentred", "--num-warmup", "60", "--num-draws", "300", "--num-reference", "300",
     ),
 }  # fmt: skip
-TIMINGS = re.compile(r"\bms\b|seconds")
+TIMINGS = re.compile(r"(\b|_)ms(\b|_)|seconds")
 
 
 def start(name, out, *flags, cache=None):
@@ -95,7 +95,7 @@ def test_killed_experiments_end_as_unbroken_ones(tmp_path, vectors, name):
         waits = kills % 3 == 2
         while process.poll() is None and time.monotonic() < until + (60 if waits else 0):
             if waits and any(broken.glob("figures/*")):
-                time.sleep(rng.uniform(0, 0.5))
+                time.sleep(rng.uniform(0, 0.15))
                 break
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
