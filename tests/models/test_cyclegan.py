@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from networks import assert_particles, count, filled, particle_shapes, quick_jit, shapes
 
-from bayesjax.models import cyclegan
+from bayesjax.models import ConvTranspose, cyclegan
 
 RANDOM = np.random.default_rng(0)
 
@@ -165,6 +165,23 @@ def test_the_u_net_hands_each_size_across():
     assert change(cut(1)) > 1e-3
     assert change(cut(2)) > 1e-3
     assert change(cut(None)) == 0
+
+
+def test_the_u_net_is_its_layers():
+    """Leaky ReLU before each layer down but the first, ReLU before each layer up, and the skip comes first."""
+    x = images(2, 4, 4, 1)
+    model = cyclegan.UNetGenerator(1, (3, 4), "none")
+    variables = filled(model, x)
+
+    def by_layers(params):
+        down = lambda i, x: nn.Conv((3, 4)[i], (4, 4), 2, ((1, 1), (1, 1))).apply({"params": params[f"Conv_{i}"]}, x)  # noqa: E731
+        up = lambda i, x: ConvTranspose((3, 1)[i], 4, 2, 2).apply({"params": params[f"ConvTranspose_{i}"]}, x)  # noqa: E731
+        first = down(0, x)
+        inner = up(0, nn.relu(down(1, nn.leaky_relu(first, 0.2))))
+        return jnp.tanh(up(1, nn.relu(jnp.concatenate([first, inner], axis=-1))))
+
+    actual, expected = quick_jit(lambda v: (model.apply(v, x), by_layers(v["params"])))(variables)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_innermost_pixel_is_not_normalised():

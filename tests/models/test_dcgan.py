@@ -148,7 +148,7 @@ def test_values_are_those_of_flax_layers():
 def test_dense_layers_before_and_after_the_convolutions():
     """One of 5 units in each network: dense, norm and (leaky) relu, then the network without it, by its own values."""
     generator, discriminator = dcgan.Generator((8, 8, 1), (4, 6)), dcgan.Discriminator((8, 8, 1), 3, (4, 6))
-    deeper, longer = generator.clone(hidden=(5,), norm="none"), discriminator.clone(hidden=(5,))
+    deeper, longer = generator.clone(hidden=(5,)), discriminator.clone(hidden=(5,))
     z = np.random.default_rng(1).normal(size=(3, 7)).astype(np.float32)
     x = np.random.default_rng(2).uniform(-1, 1, size=(3, 8, 8, 1)).astype(np.float32)
     made, judged = filled(deeper, z)["params"], filled(longer, x)["params"]
@@ -156,14 +156,16 @@ def test_dense_layers_before_and_after_the_convolutions():
 
     @quick_jit
     def both(made, judged):
-        first = {name: leaf for name, leaf in made.items() if name != "hidden_0"}
-        hidden = nn.relu(dense(made["hidden_0"], z))
+        first = {name: leaf for name, leaf in made.items() if not name.startswith(("hidden_0", "GroupNorm"))}
+        for i in range(2):  # those of the convolutions come after that of the hidden layer
+            first[f"GroupNorm_{i}"] = made[f"GroupNorm_{i + 1}"]
+        hidden = nn.relu(nn.GroupNorm(1).apply({"params": made["GroupNorm_0"]}, dense(made["hidden_0"], z)))
         features = discriminator.apply({"params": judged}, x, method=discriminator.embed)
         normed = nn.GroupNorm(1).apply({"params": judged["dense_norms_0"]}, dense(judged["dense_0"], features))
         return (
             (deeper.apply({"params": made}, z), longer.apply({"params": judged}, x)),
             (
-                generator.clone(norm="none").apply({"params": first}, hidden),
+                generator.apply({"params": first}, hidden),
                 dense(judged["logits"], nn.leaky_relu(normed, 0.2)),
             ),
         )

@@ -5,8 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import filled, quick_jit
 
 from bayesjax import models, tree
+from bayesjax.models import pooling
+
+RANDOM = np.random.default_rng(0)
 
 
 def initialised(model, x):
@@ -42,6 +46,43 @@ def test_dropout_is_off_unless_asked_for_and_then_differs_by_key(model, x):
         model.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(seed)}) for seed in (1, 2)
     )
     assert not np.allclose(one, two)
+
+
+def test_lenet_is_its_layers():
+    """Convolutions and pooling, without a ReLU as in Caffe; a hidden layer with one, and a linear one."""
+    x = RANDOM.normal(size=(2, 6, 6, 1)).astype(np.float32)
+    model = models.LeNet(2, channels=(3, 4), hidden=5)
+    variables = filled(model, x)
+
+    def by_layers(params):
+        y = x
+        for i, features in enumerate((3, 4)):
+            y = nn.Conv(features, (5, 5)).apply({"params": params[f"Conv_{i}"]}, y)
+            y = nn.max_pool(y, (2, 2), (2, 2), "SAME")
+        first, last = params["Dense_0"], params["Dense_1"]
+        return nn.relu(y.reshape(2, -1) @ first["kernel"] + first["bias"]) @ last["kernel"] + last["bias"]
+
+    actual, expected = quick_jit(lambda v: (model.apply(v, x), by_layers(v["params"])))(variables)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_segnet_is_its_layers():
+    """One stage: convolution, norm of two channels at a time and ReLU; maxima back in their places; the same again."""
+    x = RANDOM.normal(size=(2, 6, 6, 1)).astype(np.float32)
+    model = models.SegNet(3, stages=((4,),), group_size=2)
+    variables = filled(model, x)
+
+    def by_layers(params):
+        def layer(i, y):
+            y = nn.Conv(4, (3, 3), use_bias=False).apply({"params": params[f"Conv_{i}"]}, y)
+            return nn.relu(nn.GroupNorm(2).apply({"params": params[f"GroupNorm_{i}"]}, y))
+
+        maxima, places = pooling.max_pool_with_places(layer(0, x))
+        y = layer(1, pooling.max_unpool(maxima, places, (6, 6)))
+        return y @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+
+    actual, expected = quick_jit(lambda v: (model.apply(v, x), by_layers(v["params"])))(variables)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def dropouts(model, x):

@@ -1,5 +1,6 @@
 """Residual GANs: shapes (traced), counts as in the authors' program, resampling, shortcuts, particles."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +76,21 @@ def test_without_its_branch_a_block_is_its_shortcut(resample, features):
         expected = expected @ params["Conv_2"]["kernel"][0, 0] + params["Conv_2"]["bias"]
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
     assert not np.allclose(whole, expected, atol=0.1)
+
+
+def test_a_block_is_its_layers():
+    """x + conv(relu(conv(relu(x)))) by Flax's layers: the branch ends without a ReLU, and may be negative."""
+    block = sngan.Block(3)
+    x = RANDOM.normal(size=(2, 4, 4, 3)).astype(np.float32)
+    variables = filled(block, x)
+
+    def by_layers(params):
+        conv = lambda i, x: nn.Conv(3, (3, 3)).apply({"params": params[f"Conv_{i}"]}, x)  # noqa: E731
+        return x + conv(1, nn.relu(conv(0, nn.relu(x))))
+
+    np.testing.assert_allclose(
+        quick_jit(block.apply)(variables, x), quick_jit(by_layers)(variables["params"]), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_first_block_sees_the_whole_image():

@@ -69,6 +69,13 @@ def test_decoder_against_scipy(likelihood):
         assert not np.allclose(p.log_prob(X[::-1]), log_prob.sum(axis=-1), rtol=1e-3)
 
 
+def test_a_reconstruction_is_decoded_from_the_mean_of_the_code():
+    model, params = made()
+    encode, decode = vae.conditionals(model)
+    expected = decode(params, encode(params, X).mean()).mean()
+    np.testing.assert_allclose(model.apply({"params": params}, X).mean(), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_shared"])
 def test_means_may_be_kept_between_0_and_1(likelihood):
     model, params = made(likelihood)
