@@ -37,6 +37,8 @@ def test_windows_that_go_on_are_one_long_window():
     model = models.LanguageModel(11, features=6, initial_scale=1.0)
     carry = model.start((3,))
     variables = model.init(jax.random.key(0), WORDS, carry)
+    weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(variables) if leaf.ndim > 1])
+    assert -1 <= weights.min() < -0.9 and 0.9 < weights.max() <= 1  # uniform on (-initial_scale, initial_scale)
     whole, end = model.apply(variables, WORDS, carry)
     assert whole.shape == (12, 3, 11)
     first, carry = model.apply(variables, WORDS[:5], carry)
