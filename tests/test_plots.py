@@ -56,6 +56,14 @@ def test_the_band_of_curves_is_one_standard_error(tmp_path, monkeypatch):
     np.testing.assert_allclose(bands, [(y.mean(axis=0) - [1, 2] / np.sqrt(3), y.mean(axis=0) + [1, 2] / np.sqrt(3))])
 
 
+def test_distribution_functions_end_at_one(tmp_path, monkeypatch):
+    """Each over its own numbers, of which one in 2000 may lie beyond the axis."""
+    curves = []
+    monkeypatch.setattr(Axes, "plot", lambda axis, x, y, **style: curves.append(y))
+    plots.distributions(tmp_path / "a.png", {"few": RNG.normal(size=10), "many": RNG.normal(size=4000)}, xlabel="w")
+    assert len(curves) == 2 and all(y[-1] > 0.89 for y in curves)
+
+
 def test_scatter_by_group(tmp_path):
     """A panel per method, wider with more of them; twelve groups are no problem for ten colours."""
     background = RNG.normal(size=(300, 2))

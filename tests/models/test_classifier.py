@@ -21,6 +21,10 @@ def test_features_and_logits(is_residual):
     norms = [name for name in variables["params"] if name.startswith("GroupNorm")]
     assert len(norms) == (4 if is_residual else 0)
     assert variables["params"]["Conv_0"]["kernel"].shape == ((5, 5, 2, 2) if is_residual else (3, 3, 2, 2))
+    weights = [variables["params"][name]["kernel"] for name in variables["params"] if name.startswith("Conv")]
+    weights.append(variables["params"]["Dense_0"]["kernel"])
+    unit = np.concatenate([np.ravel(w) * np.sqrt(w.size / w.shape[-1] / 2) for w in weights])  # He: 2 / fan-in
+    assert abs(np.mean(unit**2) - 1) < 4 * np.sqrt(2 / unit.size) < 0.5
     together = jax.jit(network.apply)(variables, x)
     features, logits = jax.jit(jax.vmap(network.apply, in_axes=(None, 0)))(variables, x)
     assert features.shape == (4, 5) and logits.shape == (4, 3)

@@ -152,6 +152,15 @@ def test_examples_of_a_batch_are_uncorrelated_unlike_with_one_draw():
     assert np.corrcoef(np.asarray(shared).T)[0, 1] > 0.99
 
 
+def test_every_input_has_its_own_sign():
+    """Of one noise and one input, 64 examples see sums of four terms with signs of their own: 8 different sizes."""
+    module, noise = nn.Dense(1, use_bias=False), jnp.array([[1.0], [2.0], [4.0], [8.0]])
+    weights = {"kernel": jnp.zeros((4, 1))}, {"kernel": noise}
+    apply = jax.vmap(lambda key: models.flipout(module)(weights, key, jnp.ones(4)))
+    sizes = np.unique(np.abs(apply(jax.random.split(jax.random.key(0), 64))))
+    np.testing.assert_array_equal(sizes, [1, 3, 5, 7, 9, 11, 13, 15])
+
+
 def test_a_recurrent_network_keeps_an_example_s_weights_over_time():
     """Inside a scan no layer is intercepted: with one input at all times, a linear recurrence stays deterministic."""
     module = nn.RNN(nn.SimpleCell(3, activation_fn=lambda x: x))
