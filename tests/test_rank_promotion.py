@@ -183,7 +183,7 @@ def test_no_rank_is_promoted(name):
 
 
 def test_evaluation_on_the_host_promotes_no_rank():
-    """Those that cannot be traced, and R-hat of traced and of known chains: BlackJAX's broadcasts are not the user's."""
+    """What cannot be traced, and R-hat of chains traced or known: the broadcasts of BlackJAX are not the user's."""
     chains = np.random.default_rng(0).normal(size=(2, 8, 3))
     with jax.numpy_rank_promotion("raise"):
         assert evaluation.ProjectedDivergence(chains[0], step=0.5)(chains[1]) > 0
