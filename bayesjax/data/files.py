@@ -3,6 +3,7 @@
     arrays = read_npz(path)         {"x_train": ..., "y_train": ...}
     array = read_npy(path)
     text = read_text(path)
+    table = read_numbers(path)
 
 An .npy file is a header of about a hundred bytes (element type, shape, order) and the elements; an .npz file is a zip
 archive of such files (`numpy.lib.format`). A header can declare a terabyte, and a deflated member can be a thousand
@@ -21,7 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 
@@ -129,6 +130,26 @@ def read_text(path: str | Path) -> str:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8: {error}") from None
+
+
+def read_numbers(path: str | Path, *, ndim: Literal[1, 2] = 2) -> np.ndarray:
+    """The numbers of a text file, with commas or blanks between them; comments begin with #.
+
+    Args:
+      path: the file.
+      ndim: the least number of axes of the result, rows first.
+
+    Raises:
+      ValueError: if the file is not text in UTF-8, or its rows are not numbers, of one length.
+      OSError: if the file cannot be opened.
+    """
+    lines = [line for line in read_text(path).splitlines() if line.split("#")[0].strip()]
+    if not lines:  # NumPy warns of no lines
+        return np.empty((0,) * ndim)
+    try:
+        return np.loadtxt(lines, delimiter="," if "," in lines[0] else None, ndmin=ndim)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a table of numbers: {str(error).partition(';')[0]}") from None  # no advice
 
 
 def check_real(array: np.ndarray, name: str) -> None:

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from bayesjax.data import files
 from bayesjax.data.dataset import UnknownDataset, data_folder
 
 
@@ -131,8 +132,8 @@ def _diabetes() -> Regression:
 
 def _numbers(path: Path, rank: Literal[1, 2]) -> np.ndarray:
     try:
-        values = np.loadtxt(path, ndmin=rank)
-    except (OSError, ValueError) as error:
+        values = files.read_numbers(path, ndim=rank)
+    except OSError as error:
         raise ValueError(f"{path} cannot be read as numbers: {error}") from None
     if not values.size or not np.isfinite(values).all():
         raise ValueError(

@@ -96,24 +96,17 @@ def wasserstein(draws: ArrayLike, reference: ArrayLike) -> Estimate:
 
 
 def load_reference(path: str | Path, *, num_classes: int | None = None) -> np.ndarray:
-    """Class probabilities `[num, num_classes]` from a text file, a row a test point, commas or blanks between.
+    """Class probabilities `[num, num_classes]` from a file, with a row for each test point.
 
     Args:
-      path: of the file, or of an `.npy` array of the same.
+      path: a text file of numbers with commas or blanks between them, or an `.npy` file.
       num_classes: how many columns there should be; None takes what comes.
 
     Raises:
       ValueError: if the file is neither, has no rows, or a row is not a distribution over as many classes.
       FileNotFoundError: if there is no such file.
     """
-    path = Path(path)
-    try:
-        rows = _read(path)
-    except (TypeError, ValueError) as error:  # NumPy's own do not name the file; nor does a UnicodeDecodeError
-        raise ValueError(
-            f"{path} must be text, numbers with commas or blanks between, or an .npy array of numbers; got: {error}"
-        ) from error
-    rows = inputs.probabilities(rows, str(path))
+    rows = inputs.probabilities(_read(Path(path)), str(path))
     if num_classes is not None and rows.shape[1] != num_classes:
         raise ValueError(f"{path} must have {num_classes} probabilities a row; got {rows.shape[1]}")
     return rows
@@ -131,12 +124,9 @@ def save_reference(path: str | Path, probabilities: ArrayLike) -> Path:
 def _read(path: Path) -> np.ndarray:
     if path.suffix == ".npy":
         array = files.read_npy(path)
-        files.check_real(array, "it")
+        files.check_real(array, str(path))
         return np.asarray(array, float)
-    lines = [line for line in path.read_text().splitlines() if line.split("#")[0].strip()]
-    if not lines:  # of which NumPy warns
-        return np.empty((0, 0))
-    return np.loadtxt(lines, delimiter="," if "," in lines[0] else None, ndmin=2)
+    return files.read_numbers(path)
 
 
 def _distributions(probabilities: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
