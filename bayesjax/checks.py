@@ -19,12 +19,19 @@ from bayesjax.types import Array, PyTree
 
 
 def non_negative(**arguments: float | Array) -> None:
-    """Raises ValueError naming the first argument that is known and negative or not finite."""
+    """Raises ValueError naming the first argument that is known and negative or not finite, or has axes (`number`)."""
     known("non-negative and finite", lambda value: (value >= 0) & (value < np.inf), **arguments)
+    number(**arguments)
 
 
 def positive(**arguments: float | Array) -> None:
-    """Raises ValueError naming the first argument that is known and not positive and finite."""
+    """Raises ValueError naming the first argument that is known and not positive and finite, or has axes (`number`)."""
+    all_positive(**arguments)
+    number(**arguments)
+
+
+def all_positive(**arguments: float | Array) -> None:
+    """Raises ValueError naming the first number or array that is known and not positive and finite everywhere."""
     known("positive and finite", lambda value: (value > 0) & (value < np.inf), **arguments)
 
 

@@ -17,6 +17,9 @@ from bayesjax import checks
         (checks.positive, np.array([1.0, np.nan]), "x must be positive and finite; got [ 1. nan]"),
         (checks.positive, -np.ones(300), "x must be positive and finite; got an array (300,) from -1 to -1"),
         (checks.non_negative, -1, "x must be non-negative and finite; got -1"),
+        (checks.positive, np.ones(2), "x must be a number; got an array of shape (2,)"),
+        (checks.non_negative, jnp.zeros((1, 1)), "x must be a number; got an array of shape (1, 1)"),
+        (checks.all_positive, np.zeros(2), "x must be positive and finite; got [0. 0.]"),
         (checks.count, 0, "x must be at least 1; got 0"),
         (checks.count, 2.0, "x must be an integer, and at least 1; got 2.0"),
         (checks.count, "a", "x must be an integer, and at least 1; got a"),
@@ -30,8 +33,9 @@ def test_what_is_wrong_is_named_in_one_line(check, value, words):
 
 
 def test_what_is_right_or_traced_passes():
-    checks.positive(a=1, b=np.float32(0.1), c=jnp.ones(3))
-    checks.non_negative(a=0, b=np.zeros(2))
+    checks.positive(a=1, b=np.float32(0.1), c=jnp.ones(()))
+    checks.all_positive(a=1, b=np.ones(3))
+    checks.non_negative(a=0, b=np.zeros(()))
     checks.count(a=1, b=np.int64(3), c=jnp.array(2))
 
     known = -jnp.ones(9)

@@ -10,7 +10,7 @@ import pytest
 
 from bayesjax import objectives, posteriors
 from bayesjax.objectives import Sharpened, adversarial, dropout, elbo, released_bayesian_gan
-from bayesjax.types import Given
+from bayesjax.types import Given, Numbered
 
 NUM, KEY = 3, jax.random.key(0)
 X, WEIGHTS, FLAT = jnp.ones((NUM, 2)), {"kernel": jnp.ones((2, 2))}, lambda params: jnp.zeros(())
@@ -155,3 +155,29 @@ def test_three_outputs_count_as_three(options):
     message = r"log_likelihood of one example must return a scalar; got an array of shape \(3,\): sum over its axes"
     with pytest.raises(ValueError, match=message):
         gradient(lambda w, rng_key, y: -0.5 * (y - w) ** 2)
+
+
+HYPER_PARAMETERS = {
+    "num_data": (posteriors.from_loss, zero, FLAT),
+    "num_data of as_loss": (posteriors.as_loss, zero),
+    "kl_weight": (lambda weight: bound(zero, kl_weight=weight),),
+    "kl_weight of a step": (lambda weight: numbered_bound(lambda step: weight),),
+    "scale": (lambda scale: objectives.sharpened(zero, FAMILY.sample, KL, num_data=9, num_in_batch=3, scale=scale),),
+    "length_scale": (lambda scale: dropout.mc_dropout(zero, num_data=9, rates=0.1, length_scale=scale),),
+    "beta": (lambda beta: elbo.negative_elbo(zero, zero, None, beta=beta),),
+    **{f"scale of {of.__name__}": (of,) for of in (posteriors.gaussian, posteriors.laplace, posteriors.kl_to_gaussian)},
+    "scale of mean_field": (posteriors.mean_field,),
+}
+
+
+def numbered_bound(kl_weight):
+    loss = objectives.bayes_by_backprop(zero, FAMILY.sample, KL, num_data=9, kl_weight=kl_weight)
+    return loss(VARIATIONAL, KEY, Numbered(jnp.zeros(NUM, int), X))
+
+
+@pytest.mark.parametrize("name", HYPER_PARAMETERS)
+def test_an_array_is_no_hyper_parameter(name):
+    """It would make a scalar value an array of losses."""
+    call, *before = HYPER_PARAMETERS[name]
+    with pytest.raises(ValueError, match=rf"{name.split()[0]} must be a number; got an array of shape \(2,\)"):
+        jax.eval_shape(lambda: call(*before, jnp.ones(2)) and None)

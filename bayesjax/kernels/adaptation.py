@@ -145,7 +145,7 @@ def adapt(
         raise ValueError(f"num_steps must be at least 20; got {num_steps}")
     checks.known("in (0, 1)", lambda target: (target > 0) & (target < 1), target_acceptance=target_acceptance)
     checks.positive(step_size=step_size)
-    checks.number(target_acceptance=target_acceptance, step_size=step_size)
+    checks.number(target_acceptance=target_acceptance)
     check(inverse_mass_matrix)
     if mass not in ("diagonal", "dense", "fixed"):
         raise ValueError(f"mass must be diagonal, dense or fixed; got {mass}")

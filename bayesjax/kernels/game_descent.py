@@ -84,7 +84,6 @@ def game_descent(
     if method not in METHODS:
         raise ValueError(f"method must be among {', '.join(METHODS)}; got {method!r}")
     checks.non_negative(consensus=consensus)
-    checks.number(consensus=consensus)
     schedule = as_schedule(step_size)
     evaluate = {name: value_and_grad(loss, f"the loss of {name}") for name, loss in losses.items()}
 

@@ -133,7 +133,6 @@ def hmc(
     schedule = as_schedule(step_size)
     check(inverse_mass_matrix)
     checks.positive(temperature=temperature)
-    checks.number(temperature=temperature)
     check_threshold(divergence_threshold)
     checks.count(num_integration_steps=num_integration_steps)
     if keep_trajectory and not isinstance(num_integration_steps, int):

@@ -134,7 +134,7 @@ def _may_be_matrix(inverse_mass_matrix: InverseMass) -> bool:
 
 def _check_positive(values: InverseMass, name: str) -> None:
     for leaf in jax.tree.leaves(values):
-        checks.positive(**{name: leaf})
+        checks.all_positive(**{name: leaf})
 
 
 def _check_matrix(inverse: InverseMass) -> None:

@@ -92,7 +92,6 @@ def nuts(
     schedule = as_schedule(step_size)
     check(inverse_mass_matrix)
     checks.positive(temperature=temperature)
-    checks.number(temperature=temperature)
     check_threshold(divergence_threshold)
     checks.count(max_num_doublings=max_num_doublings)
     evaluate = terms_and_grad(logdensity)

@@ -95,7 +95,7 @@ def rmsprop(num_data: int, *, num_adaptation: int, decay: float = 0.99, epsilon:
     checks.positive(num_data=num_data, epsilon=epsilon)
     checks.count(num_adaptation=num_adaptation)
     checks.known("in [0, 1)", lambda decay: (decay >= 0) & (decay < 1), decay=decay)
-    checks.number(num_data=num_data, epsilon=epsilon, decay=decay)
+    checks.number(decay=decay)
 
     def init(position: Params) -> RMSPropState:
         return RMSPropState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, tree.widen(position)))

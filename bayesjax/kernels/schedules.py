@@ -40,7 +40,6 @@ def polynomial(scale: float, offset: float = 1.0, power: float = 0.55) -> Schedu
       ValueError: if an argument is not positive, or the power beyond 1.
     """
     checks.positive(scale=scale, offset=offset, power=power)
-    checks.number(scale=scale, offset=offset, power=power)
     if power > 1:
         raise ValueError(f"power must be at most 1, or the chain stops on its way; got {power}")
     return lambda step: scale * (offset + step) ** -power
@@ -57,7 +56,7 @@ def jittered(step_size: float | Array, shortest: float) -> Schedule:
     """
     checks.positive(step_size=step_size)
     checks.known("in (0, 1]", lambda share: (share > 0) & (share <= 1), shortest=shortest)
-    checks.number(step_size=step_size, shortest=shortest)
+    checks.number(shortest=shortest)
     return lambda step: step_size * shortest ** _golden(step)
 
 
@@ -86,7 +85,6 @@ def cyclical(
       ValueError: if an argument is outside its range.
     """
     checks.positive(step_size=step_size, temperature=temperature)
-    checks.number(step_size=step_size, temperature=temperature)
     if not 1 <= num_cycles <= num_steps:
         raise ValueError(f"num_cycles must lie between 1 and num_steps, {num_steps}; got {num_cycles}")
     if not 0 <= exploration < 1:

@@ -113,7 +113,7 @@ def sghmc(
     normal_law(noise)
     checks.non_negative(noise_estimate=noise_estimate)
     checks.known("strictly between 0 and 1", lambda alpha: (alpha > 0) & (alpha < 1), friction=friction)
-    checks.number(noise_estimate=noise_estimate, friction=friction)
+    checks.number(friction=friction)
     first = schedule(jnp.zeros((), jnp.int32))
     if not isinstance(first, Tracer) and not first > 0:
         raise ValueError(f"step_size must start above 0; got {first} at step 0")

@@ -104,7 +104,6 @@ def sgnht(
     normal_law(noise)
     schedule = as_schedule(step_size)
     checks.positive(friction=friction, temperature=temperature, thermal_mass=thermal_mass)
-    checks.number(friction=friction, temperature=temperature, thermal_mass=thermal_mass)
     evaluate = value_and_grad(logdensity)
 
     def init(position: Params, rng_key: PRNGKey) -> SGNHTState:

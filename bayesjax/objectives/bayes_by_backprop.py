@@ -121,5 +121,7 @@ def _kl_weight(kl_weight: float | Schedule, batch: PyTree) -> tuple[Array | floa
     if callable(kl_weight):
         if not numbered:
             raise ValueError("batch must be Numbered for a kl_weight that depends on the step: see data.numbered")
-        return kl_weight(batch.step[0]), batch.batch
+        weight = kl_weight(batch.step[0])
+        checks.number(kl_weight=weight)
+        return weight, batch.batch
     return kl_weight, batch.batch if numbered else batch

@@ -162,5 +162,6 @@ def _gaussian_log_prob(params: Params, scales: Params) -> Array:
 
 
 def _check_scale(scale: float) -> None:
+    checks.number(scale=scale)
     if not 1e-15 <= scale <= 1e15:
         raise ValueError(f"scale must lie between 1e-15 and 1e15 (float32 holds its square); got {scale}")
