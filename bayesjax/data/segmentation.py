@@ -123,7 +123,7 @@ def _decoded(joined: np.ndarray, offset: np.ndarray, path: Path, max_bytes: int)
         if size > max_bytes:
             raise ValueError(f"it declares {size} bytes of pixels; the limit, max_bytes, is {max_bytes}")
         return np.stack([np.asarray(image) for image in images])
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # of damaged and hostile files
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # damaged or hostile files
         raise ValueError(f"{path}: jpeg cannot be read at its offsets: {error}") from None
 
 

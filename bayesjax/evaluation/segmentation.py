@@ -76,7 +76,13 @@ def accuracy(counts: np.ndarray) -> Accuracy:
 
 
 def boundaries(labels: ArrayLike) -> np.ndarray:
-    """Where a pixel has another label than one of its four neighbours; `[..., height, width]` integers to booleans.
+    """Marks the pixels whose label differs from that of a neighbour above, below, left or right.
+
+    Args:
+      labels: integers `[..., height, width]`.
+
+    Returns:
+      Booleans of the same shape.
 
     Raises:
       ValueError: if the labels have fewer than two axes or are not integers.

@@ -83,7 +83,7 @@ def split_of_gaussians(means: ArrayLike, variances: ArrayLike | float) -> Split:
 
     Args:
       means: `[num_draws, ...]`.
-      variances: of the noise; a number, or `[num_draws, ...]`, where an axis may have length 1.
+      variances: the variances of the noise; a number, or `[num_draws, ...]`, where an axis may have length 1.
 
     Returns:
       Parts `[...]`.

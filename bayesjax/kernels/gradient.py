@@ -31,7 +31,7 @@ def value_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
 
 
 def terms_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
-    """As `value_and_grad`, of a density that may return its terms `[num_terms]`: the value is these, before their sum.
+    """As `value_and_grad` for a density that may return its terms `[num_terms]`, which are then the value, not summed.
 
     Raises:
       ValueError: as `value_and_grad`; from the evaluation, if the density returns an array of two axes or more.

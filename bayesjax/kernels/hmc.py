@@ -227,7 +227,7 @@ def evaluated_at(position: Params, is_fixed: bool) -> Array:
 def begin(
     evaluate: EvaluateBatch, state: HMCState, rng_key: PRNGKey, batch: PyTree, *, is_fixed: bool
 ) -> tuple[Evaluate, tuple[Array, PyTree, Params]]:
-    """What a step starts with: the density of its key and batch, and terms, aux and gradient at the position.
+    """The density of the key and batch of a step, and its terms, aux and gradient at the position.
 
     Args:
       evaluate: the log density's `terms_and_grad`.

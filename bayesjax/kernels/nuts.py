@@ -103,7 +103,7 @@ def nuts(
         density_key, step_key = jax.random.split(rng_key)
         is_fixed = stays(logdensity, state.position, density_key, batch, full_batch=full_batch)
         density, (terms, _, gradient) = begin(evaluate, state, density_key, batch, is_fixed=is_fixed)
-        dtype = jnp.result_type(float)  # for all that BlackJAX sees: its branches must agree in their types
+        dtype = jnp.result_type(float)  # BlackJAX computes in this type, because its branches must agree in their types
 
         def widen(values: Params) -> Params:
             return jax.tree.map(lambda leaf: leaf.astype(dtype), values)

@@ -42,8 +42,8 @@ def log_posterior(
     """Log posterior density up to a constant, estimated on a minibatch.
 
     Args:
-      log_likelihood: of one example without a batch axis, `(params, rng_key, example) -> scalar` or `(scalar, aux)`,
-        summed over the outputs of a model that has several.
+      log_likelihood: the log likelihood of one example without a batch axis, `(params, rng_key, example) -> scalar` or
+        `(scalar, aux)`, summed over the outputs of a model that has several.
       log_prior: `params -> scalar`.
       num_data: N, the number of examples in the data set.
       chunk_size: examples seen at once, for batches whose activations do not fit into memory: the value and, in a
