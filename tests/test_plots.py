@@ -149,8 +149,7 @@ def test_paths(tmp_path):
     """A panel for each title, as many columns as asked for, and a legend only where there is more than one path."""
     walk = np.cumsum(np.random.default_rng(0).normal(size=(2, 10, 2)), axis=1)
     panels = {"one": {"a": walk[0]}, "two": {"a": walk[0], "b": walk[1]}, "three": {"b": walk[1]}}
-    grid = np.linspace(-3, 3, 20)
-    density = -0.5 * (grid[:, None] ** 2 + grid**2)
+    density = -0.5 * (np.linspace(-3, 3, 20)[:, None] ** 2 + np.linspace(-3, 3, 30) ** 2)  # 20 high, 30 wide
     path = plots.paths(tmp_path / "paths.png", panels, logdensity=density, extent=(-3, 3, -3, 3), num_columns=2)
     assert path.stat().st_size > 10_000
 
