@@ -51,7 +51,14 @@ def cross_entropy_categorical(p: Array, q: Array) -> Array:
 
 
 def kl_diagonal_gaussian(mean0: Array, scale0: Array, mean1: Array | float = 0.0, scale1: Array | float = 1.0) -> Array:
-    """KL(N(mean0, diag scale0^2) || N(mean1, diag scale1^2)), summed over the last axis: `[..., n]` to `[...]`."""
+    """KL(N(mean0, diag scale0^2) || N(mean1, diag scale1^2)), summed over the last axis: `[..., n]` to `[...]`.
+
+    Raises:
+      ValueError: if two arguments that are not numbers differ in the length of the last axis.
+    """
+    shapes = [jnp.shape(array) for array in (mean0, scale0, mean1, scale1)]
+    if len({shape[-1] for shape in shapes if shape}) > 1:
+        raise ValueError(f"means and scales must have one length of the last axis; got shapes {shapes}")
     mean0, scale0, mean1, scale1 = _aligned(mean0, scale0, mean1, scale1)
     ratio = scale0 / scale1
     squared_distance = ((mean0 - mean1) / scale1) ** 2

@@ -72,6 +72,7 @@ def bernoulli(rng_key: PRNGKey, probability: Array) -> Array:
       ValueError: if `probability` is of integers, or is known and has NaN or values outside [0, 1].
     """
     checks.probability(probability=probability)
+    probability = jnp.asarray(probability)
     size = math.prod(probability.shape)
     words = jnp.concatenate([word for pair in _random_words(rng_key, size, 4) for word in pair]).reshape(-1)
     halves = jnp.concatenate([words.astype(jnp.uint16), (words >> 16).astype(jnp.uint16)])[:size]

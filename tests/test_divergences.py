@@ -68,6 +68,13 @@ def test_kl_diagonal_gaussian():
     assert divergences.kl_diagonal_gaussian(*arguments[2:], *arguments[:2]) != pytest.approx(expected, rel=1e-2)
 
 
+def test_kl_diagonal_gaussian_does_not_broadcast_events():
+    """[n] against [n, 1] would be n^2 terms; a batch against one distribution is meant."""
+    with pytest.raises(ValueError, match=r"one length of the last axis; got shapes \[\(3,\), \(3, 1\)"):
+        divergences.kl_diagonal_gaussian(jnp.ones(3), jnp.ones((3, 1)))
+    assert divergences.kl_diagonal_gaussian(jnp.ones((2, 3)), jnp.ones(3), 0.0).shape == (2,)
+
+
 def test_kl_diagonal_gaussian_to_the_standard_normal():
     """Defaults are N(0, I); zero there, and the reparameterised VAE's 1/2 sum(s^2 + m^2 - 1 - log s^2) elsewhere."""
     mean, log_scale = jnp.asarray(RANDOM.normal(size=(2, 3, 5)), jnp.float32)

@@ -151,6 +151,7 @@ def test_bernoulli_refuses_what_is_no_probability():
     """Integers by their type, traced or not; numbers outside [0, 1] and NaN where they can be read; booleans pass."""
     key, flags = jax.random.key(0), jnp.array([True, False])
     np.testing.assert_array_equal(noise.bernoulli(key, flags), flags)
+    assert noise.bernoulli(key, 1.0) == 1
     for dtype in (jnp.uint8, jnp.int8, jnp.uint16):
         with pytest.raises(ValueError, match=rf"probability must be .* or booleans; got {dtype.__name__}"):
             jax.jit(noise.bernoulli)(key, jnp.zeros(3, dtype))

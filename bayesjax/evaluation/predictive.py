@@ -7,6 +7,7 @@ Works on stacked draws from any kernel: an ensemble, VI samples, MC dropout mask
 """
 
 import functools
+import types
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -31,10 +32,10 @@ class Estimate(NamedTuple):
 def predict(apply: Callable[[Params, Array], Array], draws: Params, x: ArrayLike, *, batch_size: int = 1024) -> Array:
     """What each draw predicts.
 
-    The function is compiled once for each `apply` and shape, across calls. A bound method of the same object counts as
-    the same function and a new lambda as a new one, so define it once, outside of loops. As under `jax.jit`, everything
-    that `apply` reads besides its arguments is fixed when it is compiled: an attribute of its object that is changed
-    later has no effect.
+    A function is compiled once for each shape, across calls; a new lambda is a new function, so define it once, outside
+    of loops. As under `jax.jit`, a global variable that `apply` reads is fixed when it is compiled. The methods of an
+    object whose attributes may change unnoticed (one that is hashed by its identity, unlike a Flax module or a frozen
+    dataclass) are compiled at every call.
 
     Args:
       apply: `(params, x [n, ...]) -> outputs [n, ...]`, pure.
@@ -57,10 +58,7 @@ def predict(apply: Callable[[Params, Array], Array], draws: Params, x: ArrayLike
     num = len(x) if x.ndim else 0
     if not num:
         raise ValueError(f"x must be [num >= 1, ...]; got shape {x.shape}")
-    try:
-        per_draw = _per_draw(apply)
-    except TypeError:  # cannot be hashed
-        per_draw = _per_draw.__wrapped__(apply)
+    per_draw = _per_draw(apply) if _is_constant(apply) else _per_draw.__wrapped__(apply)
     size = -(-num // -(-num // batch_size))
     outputs = []
     for first in range(0, num, size):
@@ -112,6 +110,20 @@ def mean_estimate(repeats: ArrayLike | Sequence[float]) -> Estimate:
     values = inputs.numbers(repeats, "repeats", "[num]", allow_nan=True)
     stderr = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
     return Estimate(float(values.mean()), float(stderr))
+
+
+def _is_constant(apply: Callable) -> bool:
+    """Whether the same object computes the same later: a function, or an object that is hashed by its value."""
+    if isinstance(apply, functools.partial):
+        return _is_constant(apply.func)
+    owner = getattr(apply, "__self__", apply)
+    if isinstance(owner, types.FunctionType) or hasattr(owner, "__wrapped__"):
+        return True
+    try:
+        hash(apply)
+    except TypeError:
+        return False
+    return type(owner).__hash__ not in (None, object.__hash__)
 
 
 @functools.lru_cache(maxsize=MAX_COMPILED)

@@ -1,5 +1,6 @@
 """The posterior predictive and what is said about it, against hand computation."""
 
+import dataclasses
 import functools
 import math
 
@@ -33,13 +34,11 @@ def counted(calls):
     return apply
 
 
+@dataclasses.dataclass(frozen=True)
 class Network:
-    """A callable whose bound method is a new object at every access, and which cannot be hashed."""
+    """A callable whose bound method is a new object at every access, and which cannot be hashed for its list."""
 
-    __hash__ = None
-
-    def __init__(self):
-        self.calls = []
+    calls: list
 
     def apply(self, params, x):
         return counted(self.calls)(params, x)
@@ -51,7 +50,7 @@ def test_predict_compiles_once():
     """One trace for a function and a shape, over calls and over batches whose last one is filled up; a bound method
     of one object is one function; a function made anew, or what cannot be hashed, is traced anew."""
     draws, x = {"a": jnp.arange(1.0, 4)}, np.arange(7.0)[:, None]
-    calls, network = [], Network()
+    calls, network = [], Network([])
     apply = counted(calls)
     for _ in range(2):
         outputs = evaluation.predict(apply, draws, x, batch_size=3)
@@ -64,6 +63,22 @@ def test_predict_compiles_once():
         evaluation.predict(functools.partial(apply), draws, x)
         evaluation.predict(network, draws, x)
     assert calls == [3, 7, 7] and network.calls == [7, 7, 7]
+
+
+@pytest.mark.parametrize("of", [lambda scale: scale, lambda scale: scale.__call__, functools.partial])
+def test_predict_sees_an_attribute_that_has_changed(of):
+    """The method of an object that is hashed by its identity is compiled anew, so that no old attribute is used."""
+
+    class Scale:
+        value = 1.0
+
+        def __call__(self, params, x):
+            return self.value * x * params
+
+    scale = Scale()
+    before = evaluation.predict(of(scale), jnp.ones(2), np.ones((3, 1)))
+    scale.value = 2.0
+    np.testing.assert_array_equal(evaluation.predict(of(scale), jnp.ones(2), np.ones((3, 1))), 2 * before)
 
 
 def test_predict_refuses_what_is_not_stacked():
