@@ -6,7 +6,7 @@ be, and what came.
 
 import inspect
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -127,6 +127,16 @@ def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
             f"{name} returned the same batch at every step: it is called once, while the run is traced. Pass the "
             "arrays themselves for a full batch, or compute the batch from the step, as data.Minibatches does"
         )
+
+
+def arrays(tree: PyTree, name: str) -> None:
+    """Raises ValueError unless every leaf is an array or a number; the message has the path and the type."""
+    if isinstance(tree, Iterator):  # which JAX warns of before it looks
+        raise ValueError(f"{name} must hold arrays; got {type(tree).__name__}")
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if not isinstance(leaf, (numbers.Number, jax.Array, np.ndarray, np.generic)):
+            at = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(f"{name} must hold arrays; got {type(leaf).__name__}{at and f' at {at}'}")
 
 
 def number(**arguments: float | Array) -> None:

@@ -40,13 +40,13 @@ class Chunks:
         # Inlined, it adds nothing to the program, but JAX keeps its trace.
         self._one_draw = jax.jit(one_draw, static_argnums=0, inline=True)
 
-        def chunk(length: int, thinning: int, rng_key: PRNGKey, argument: PyTree, done: Array, state: Any):
+        def chunk(length: int, thinning: int, rng_key: PRNGKey, argument: PyTree, done: Array, start: Any):
             def draw(state: Any, first: Array):
                 state, kept, info = self._one_draw(thinning, rng_key, argument, state, first)
                 return state, (kept, info)
 
-            state, (kept, info) = jax.lax.scan(draw, state, done + jnp.arange(0, length, thinning))
-            return state, kept, info, tree.all_finite(state)
+            end, (kept, info) = jax.lax.scan(draw, start, done + jnp.arange(0, length, thinning))
+            return end, kept, info, _stays_finite(start, end)
 
         self._chunk = jax.jit(chunk, static_argnums=(0, 1))
 
@@ -76,3 +76,11 @@ class Chunks:
 
     def _traced(self, thinning: int) -> Any:
         return self._one_draw.trace(thinning, *self._kept_fixed, identity.like(self._example), jnp.int32(0))
+
+
+def _stays_finite(start: PyTree, end: PyTree) -> Array:
+    """Whether every leaf that was finite still is. A leaf may begin infinite, as the best loss of an optimiser does."""
+    changes = zip(jax.tree.leaves(start), jax.tree.leaves(end), strict=True)
+    return jnp.all(
+        jnp.array([~tree.all_finite(before) | tree.all_finite(after) for before, after in changes] or [True])
+    )

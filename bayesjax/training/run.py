@@ -107,7 +107,8 @@ def run(
       The final state and a `Trace`.
 
     Raises:
-      ValueError: if a count is out of range, or if `data` is a function whose result does not depend on the step.
+      ValueError: if a count is out of range, or if `data` is a function whose result does not depend on the step or
+        has a leaf that is no array, such as an iterator.
       NonFinite: if the state is not finite at the start or stops being so; the checkpoint, if any, then holds the last
         finite one.
       CheckpointMismatch: before the first step, if the checkpoint is of another run (`identity.py`) or has more steps.
@@ -125,6 +126,8 @@ def run(
         raise ValueError(f"chunk_size must be a positive multiple of thinning, {thinning}; got {chunk_size}")
     if callable(data):
         checks.varies_with_step(data, "data")
+    else:
+        checks.arrays(data, "data")
     started = time.perf_counter()
     metrics = metrics if processes.is_first() else None
     chunks = Chunks(kernel, data, keep or (lambda state: state.position), rng_key, state)
@@ -224,7 +227,8 @@ def _check_start(state: Any, label: str | None) -> None:
 def _first_step(chunk: Callable, state: Any) -> str:
     """What is wrong with the start of a run whose first chunk fails, in words; empty if the first step is fine."""
     moved, _, info, _ = chunk(jnp.int32(0), state)
-    bad = _not_finite(info) or _not_finite(moved)
+    began = _not_finite(state)
+    bad = _not_finite(info) or [leaf for leaf in _not_finite(moved) if leaf not in began]
     return f". The start is to blame: at its first step, {', '.join(bad)}" if bad else ""
 
 

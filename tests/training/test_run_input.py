@@ -56,10 +56,18 @@ def test_other_parts_of_a_state_may_begin_infinite():
 
     begin = InfiniteState(jnp.float32(1.0), jnp.float32(jnp.inf))
     assert training.run(jax.random.key(0), Kernel(InfiniteState, step), begin, num_steps=2)[1].steps == 2
+    unmoved = Kernel(InfiniteState, lambda rng_key, state, batch: (state, DensityInfo(state.position)))
+    assert training.run(jax.random.key(0), unmoved, begin, num_steps=2)[1].steps == 2  # and stay so for a chunk
     hmc = kernels.hmc(lambda position, rng_key, batch: jnp.log(position).sum(), step_size=0.1, num_integration_steps=2)
     start = hmc.init(jnp.zeros(2), jax.random.key(0))
     with pytest.raises(training.NonFinite, match=r"The start is to blame: at its first step, .*is (-inf|inf|nan)"):
         training.run(jax.random.key(1), hmc, start, num_steps=4)
+
+
+@pytest.mark.parametrize(("wrong", "words"), [(iter([1]), "got list_iterator"), ({"x": [X, "a"]}, "got str at x/1")])
+def test_data_are_arrays(wrong, words):
+    with pytest.raises(ValueError, match=f"^data must hold arrays; {words}$"):
+        training.run(jax.random.key(0), walk(), start(walk()), wrong, num_steps=2)
 
 
 def test_a_function_that_ignores_the_step_is_refused():
