@@ -135,7 +135,7 @@ def _radius(word: Array) -> Array:
 
 
 def _sine_and_cosine(angle: Array) -> tuple[Array, Array]:
-    """Both of an angle in units of 2 pi / 2^32; which one each word has is no matter, only that each has one.
+    """Sine and cosine of an angle in units of 2 pi / 2^32, up to a fixed permutation of the angles.
 
     The lower 31 bits, as an odd number, are an angle t pi / 2 in the half circle where the cosine is positive, and the
     top bit is the sign of the cosine.

@@ -222,7 +222,7 @@ def test_normal_expectations_that_its_tails_decide():
 
 
 def p_values(z):
-    """Of Kolmogorov-Smirnov and of Anderson-Darling, `[2]`: is `z` of N(0, 1)? Needs 1000 values or more.
+    """p-values of Kolmogorov-Smirnov and Anderson-Darling tests of N(0, 1), `[2]`, for at least 1000 values.
 
     The second from Marsaglia & Marsaglia, "Evaluating the Anderson-Darling distribution", 2004.
     """

@@ -153,7 +153,7 @@ class Checkpointer:
         Args:
           example: a state of the same structure, shapes and types.
           rng_key: the run's key, which must be that of the checkpoint.
-          describe: returns the identity of the run at hand (`identity.py`), which is compared too, once the state is
+          describe: returns the identity of this run (`identity.py`), which is compared too, once the state is
             known to be the same; `training.run` gives it.
 
         Raises:
@@ -187,7 +187,7 @@ class Checkpointer:
         return run["step"], jax.tree.unflatten(structure, placed), record
 
     def _check_same(self, saved: Path, run: dict, described: dict) -> None:
-        """Raises CheckpointMismatch if the save is not of the run at hand, as far as that is described."""
+        """Raises CheckpointMismatch at the first difference between the save and the described part of this run."""
         if run["config"] != self.config:
             difference = identity.first_difference(run["config"], self.config)
             raise CheckpointMismatch(f"{saved} is of another configuration: {difference}")
@@ -252,7 +252,7 @@ class Checkpointer:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _clean(self, names: list[str]) -> None:
-        """Deletes what an unfinished save, of this process or of one that was killed, has left behind."""
+        """Deletes the files of unfinished saves, of this process or of one that was killed."""
         files.remove_unfinished(self.directory)
         files.remove_unfinished(self.directory / "record")
         for path in (self.directory / "record").glob("*.npz"):
@@ -276,7 +276,7 @@ class Checkpointer:
 
 
 def _read_run(path: Path) -> dict:
-    """What a save is, with every entry of the right type.
+    """Reads the run.json of a save and checks the types of its entries.
 
     Raises:
       OSError: in one line with the name of the file, if it cannot be read or was not written by a save.

@@ -64,7 +64,7 @@ class Chunks:
         return jax.tree.structure((kept, info, info))
 
     def describe(self, thinning: int) -> dict:
-        """What `identity.difference` compares of a run, but for its arguments."""
+        """The part of the identity that follows from kernel, data and state (`identity.difference`)."""
         traced = self._traced(thinning)
         _, kept, info = traced.out_info
         return {

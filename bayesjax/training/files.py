@@ -1,9 +1,10 @@
-"""Files that are whole or absent, JSON that every reader accepts, and arrays of every type of JAX's.
+"""Atomic writing of files, valid JSON, and arrays of every JAX type.
 
     with replacing(path) as temporary: ...      `path` is the old file or the new one, never half of it
 
-A file is written beside its place, brought to the disk, and renamed. What a killed process leaves ends in UNFINISHED;
-`remove_unfinished` deletes it. Every error is one line that names the file. Read `guards.py` next: who may write, when.
+A file is written under a temporary name, flushed to the disk and renamed. The files that a killed process leaves behind
+end in UNFINISHED, and `remove_unfinished` deletes them. Every error is one line that names the file. Read `guards.py`
+next.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ def cause(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new path beside `path`, which takes its place at the end of the block; nothing is left if the block fails.
+    """Yields a temporary path that replaces `path` at the end of the block; if the block fails, `path` is unchanged.
 
     Raises:
       OSError: in one line with the name of `path`, if it cannot be written.
@@ -57,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Brings the folder's entries to the disk, where the system can."""
+    """Flushes the entries of a folder to the disk, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -67,7 +68,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def append(path: Path, line: str) -> None:
-    """Adds a line to a text file; a line that does not fit is taken back.
+    """Appends a line to a text file; a line that could be written only in part is removed again.
 
     Raises:
       OSError: in one line with the name of `path`, if it cannot be written.
@@ -86,7 +87,7 @@ def append(path: Path, line: str) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Deletes what killed processes have left of files and folders they were writing here."""
+    """Deletes unfinished files and folders that killed processes have left in a folder."""
     with contextlib.suppress(OSError):
         for path in list(folder.glob(f"*{UNFINISHED}")):
             if path.is_dir():
@@ -114,14 +115,14 @@ def _plain(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, with its folder."""
+    """Writes a JSON file and creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict:
-    """A JSON object.
+    """Reads a JSON object.
 
     Raises:
       OSError: in one line with the name of the file, if it is missing, is not JSON in UTF-8, or is no object.
@@ -139,7 +140,7 @@ def read_json(path: Path) -> dict:
 
 
 def write_arrays(path: Path, leaves: Sequence[Any]) -> None:
-    """Arrays of any type of JAX's in an `.npz` file; of a type that NumPy's files do not know, the bytes."""
+    """Writes arrays of any JAX type to an `.npz` file, with the types by name: NumPy stores bfloat16 as raw bytes."""
     types, arrays = [], []
     for leaf in leaves:
         is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -151,7 +152,7 @@ def write_arrays(path: Path, leaves: Sequence[Any]) -> None:
 
 
 def read_arrays(path: Path) -> list[Any]:
-    """Undoes `write_arrays`.
+    """Reads what `write_arrays` has written.
 
     Raises:
       OSError: in one line with the name of the file, if it is missing or damaged.
@@ -164,7 +165,7 @@ def read_arrays(path: Path) -> list[Any]:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz` file that a run has written, of any size.
+    """Reads all arrays of an `.npz` file that a run has written; the size is limited by that of the file alone.
 
     Raises:
       OSError: in one line with the name of the file, if it is missing or damaged.

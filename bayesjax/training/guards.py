@@ -1,4 +1,4 @@
-"""Who may write in a folder, and when Ctrl-C may interrupt.
+"""A lock on a folder, so that one process writes in it, and a block that Ctrl-C cannot interrupt.
 
 with Lock(folder): ...           another process that asks for the folder is refused
 with uninterrupted(): ...        Ctrl-C waits until the block is done
@@ -20,7 +20,7 @@ except ImportError:  # not a POSIX system
     fcntl = None
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-"""What a file system answers that knows no locks."""
+"""Error numbers of file systems that do not support locks."""
 
 
 class Busy(OSError):
@@ -29,7 +29,9 @@ class Busy(OSError):
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C during the block is raised at its end. In other threads than the main one, which receives it: nothing."""
+    """Delays a Ctrl-C that arrives during the block until its end. Only the main thread receives signals, so the block
+    has no effect in other threads.
+    """
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or previous is None:
         yield
@@ -45,7 +47,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 class Lock:
-    """The right to write in a folder, of one holder at a time, in a file `.lock` there.
+    """An exclusive lock on a folder, held through a file `.lock` in it.
 
     The kernel holds the lock and releases it when the process ends, however it ends. On a file system without locks
     the file names the holder, and a holder of this machine that no longer runs does not count.
@@ -56,7 +58,7 @@ class Lock:
         self._file: Any = None
 
     def acquire(self) -> None:
-        """Takes the lock. A folder that cannot be written needs none: its next writer is told why.
+        """Acquires the lock. A folder that cannot be written is not locked; writing to it fails with its own message.
 
         Raises:
           Busy: if another holder has it; the message names the process and its host.
@@ -80,7 +82,7 @@ class Lock:
         self._file = file
 
     def refusal(self) -> str:
-        """Takes the lock; or says why not, in a line."""
+        """Acquires the lock; returns the reason in one line if that fails, and an empty string otherwise."""
         try:
             self.acquire()
         except OSError as error:
@@ -88,7 +90,7 @@ class Lock:
         return ""
 
     def release(self) -> None:
-        """Gives the lock back; nothing if it is not held."""
+        """Releases the lock if it is held."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.truncate(0)

@@ -1,4 +1,4 @@
-"""What makes two runs one run: everything that shapes a trace, as JSON, and the first difference in words.
+"""The identity of a run: everything that shapes its trace, as JSON. A run resumes only a save of the same identity.
 
     identity = {num_burnin, thinning, chunk_size, state, kept, info, program}
 
@@ -31,12 +31,12 @@ def shapes(tree: PyTree) -> dict[str, str]:
 
 
 def like(tree: PyTree) -> PyTree:
-    """Shapes and types in the place of the leaves."""
+    """The tree with a `jax.ShapeDtypeStruct` in place of each leaf."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), _dtype(leaf)), tree)
 
 
 def program(traced: Any, keep: Callable, data: PyTree, example: PyTree) -> dict[str, Any]:
-    """Digests of a run's parts.
+    """Digests of `keep`, the data and the traced step of a run.
 
     Args:
       traced: a draw, as `jax.jit(...).trace` returns it.
@@ -59,11 +59,11 @@ def program(traced: Any, keep: Callable, data: PyTree, example: PyTree) -> dict[
 
 
 def difference(saved: dict, given: dict, *, with_program: bool = True) -> str:
-    """Why a saved run is not the one at hand, in words; empty if it is.
+    """The first difference between a saved run and the present one, in words; empty if there is none.
 
     Args:
       saved: the identity that was written.
-      given: that of the run at hand.
+      given: the identity of the present run.
       with_program: whether to compare the digests of the programs.
     """
     for name in ARGUMENTS:
@@ -92,13 +92,13 @@ def first_difference(saved: dict, given: dict) -> str:
 
 
 def canonical(leaf: Any) -> Any:
-    """The leaf as a host array of the type that JAX gives it; a key stays a key."""
+    """Converts a leaf to a NumPy array of the type that JAX would give it; keys are returned unchanged."""
     dtype = _dtype(leaf)
     return leaf if jnp.issubdtype(dtype, jax.dtypes.prng_key) else np.asarray(leaf, dtype)
 
 
 def _dtype(leaf: Any) -> Any:
-    """The type that JAX gives the leaf; keys have one of their own."""
+    """The type that JAX would give a leaf, which for keys is the key type."""
     is_key = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf.dtype if is_key else jnp.result_type(getattr(leaf, "dtype", leaf))
 
@@ -108,7 +108,7 @@ def _has_mesh(leaf: Any) -> bool:
 
 
 def _digest(parts: Any) -> str:
-    """Of texts and arrays. An array of which this process has only a part counts by its shape and type."""
+    """A digest of texts and arrays. An array that spans processes enters by its shape and type alone."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         if not isinstance(part, str):

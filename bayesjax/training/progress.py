@@ -64,7 +64,7 @@ class MetricsFile:
 
 
 def read(path: str | Path) -> list[dict]:
-    """The lines of a metrics file, less those that are none, such as one cut off by a kill; none without a file."""
+    """Reads the lines of a metrics file. Lines that are not JSON, such as one cut off by a kill, are skipped."""
     path, lines = Path(path), []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:

@@ -41,7 +41,7 @@ def run(kernel, num_steps):
 
 
 def deviations(position, variance):
-    """Of the mean and the variance of each leaf, in standard errors, `[leaves, 2]` in the order of DTYPES."""
+    """Errors of the mean and the variance of each leaf, in standard errors, `[leaves, 2]` in the order of DTYPES."""
     leaves = [np.asarray(position[name], np.float64) for name in DTYPES]
     means = [leaf.mean() / np.sqrt(variance / NUM) for leaf in leaves]
     spreads = [(leaf.var() / variance - 1) / np.sqrt(2 / NUM) for leaf in leaves]

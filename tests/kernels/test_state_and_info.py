@@ -17,7 +17,7 @@ from tests.kernels.test_hmc import gaussian, quick_jit
 def test_a_replaced_position_is_evaluated_anew(method, num_chains):
     """`state._replace(position=...)` gives the draw of a fresh state at that position, to the last bit.
 
-    Of four chains, only one is replaced; a step whose position is its own has no evaluation too many (above).
+    Only one of four chains is replaced; a step from its own position evaluates nothing twice (above).
     """
     arguments = {"num_integration_steps": 2} if method is hmc else {"max_num_doublings": 2}
     kernel, position = method(gaussian, step_size=0.3, **arguments), {"x": jnp.array([1.0, -0.5, 0.3])}

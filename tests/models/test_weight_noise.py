@@ -153,7 +153,7 @@ def test_examples_of_a_batch_are_uncorrelated_unlike_with_one_draw():
 
 
 def test_every_input_has_its_own_sign():
-    """Of one noise and one input, 64 examples see sums of four terms with signs of their own: 8 different sizes."""
+    """With one noise and one input, 64 examples see sums of four terms with separate signs: 8 different sizes."""
     module, noise = nn.Dense(1, use_bias=False), jnp.array([[1.0], [2.0], [4.0], [8.0]])
     weights = {"kernel": jnp.zeros((4, 1))}, {"kernel": noise}
     apply = jax.vmap(lambda key: models.flipout(module)(weights, key, jnp.ones(4)))

@@ -85,7 +85,7 @@ def test_without_noise_it_is_the_softmax():
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_outputs_have_the_likelihoods_of_float32(dtype):
-    """Of the same numbers, with the same noise: `jax.random.normal` in bfloat16 has a mean of -0.012."""
+    """The same numbers with the same noise: `jax.random.normal` in bfloat16 has a mean of -0.012."""
     narrow = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5)), dtype)
     wide = narrow.astype(jnp.float32)
     for found, expected in (

@@ -1,4 +1,4 @@
-"""What a run refuses before or at its first step: a start that is not finite, a batch that ignores the step."""
+"""Refusals before or at the first step: a start that is not finite, a batch that ignores the step."""
 
 from typing import NamedTuple
 
