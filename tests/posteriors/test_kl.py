@@ -67,7 +67,7 @@ def test_sampled_kl_takes_a_draw_in_two_parts_and_refuses_moments(variational):
 
 @pytest.mark.parametrize("form", ["sample", "perturb"])
 def test_a_reflection_is_on_the_other_side_of_the_mean(variational, form):
-    """Reflection of a draw, and of its mean and noise apart, also in one entry of a dictionary. A bare draw is refused."""
+    """Reflection of a draw, of its mean and noise apart, and in one entry of a dictionary. A bare draw is refused."""
     entry = posteriors.of_entry(FAMILY, "network")
     for family, own, inner in (
         (FAMILY, variational, lambda x: x),
