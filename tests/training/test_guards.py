@@ -27,6 +27,14 @@ time.sleep(60)
 """
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt: a shell has what it runs in the background ignore it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 def test_a_folder_has_one_writer(tmp_path):
     """A second run is refused in a line that names the process; the folder is free again when the first has ended."""
 
@@ -85,7 +93,7 @@ def test_the_interval_is_checked(interval):
         training.Checkpointer("unused", interval=interval)
 
 
-def test_ctrl_c_waits():
+def test_ctrl_c_waits(ctrl_c):
     """Raised at the end of the block and not within; a second handler is the one that was there; other threads pass."""
     done = []
     with pytest.raises(KeyboardInterrupt), guards.uninterrupted():
@@ -105,7 +113,7 @@ def test_ctrl_c_waits():
 
 
 @pytest.mark.parametrize("num", [5, pytest.param(100, marks=pytest.mark.slow)])
-def test_interrupted_saves(tmp_path, monkeypatch, capfd, num):
+def test_interrupted_saves(ctrl_c, tmp_path, monkeypatch, capfd, num):
     """Ctrl-C at a random moment of a save, again and again: every run resumes, says nothing, and the last has the
     unbroken run's state, draws and infos; nothing unfinished is left. Without the deferral saves are cut off."""
     rng, num_steps, complete = random.Random(3), 2 * num + 20, []
