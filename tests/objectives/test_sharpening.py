@@ -67,6 +67,21 @@ def test_the_loss_is_the_bound():
     assert abs(value - exact(BEST)) > 4 * stderr
 
 
+def test_the_likelihood_draws_its_noise_anew_at_theta():
+    """The gradient at phi and the fit at theta have noise (such as dropout) of their own: w xi is linear in w, so that
+    the penalty shows the mean noise at phi and aux the mean noise at theta."""
+
+    def noisy(params, rng_key, example):
+        noise = jax.random.normal(rng_key)
+        return params * noise, {"noise": noise}
+
+    sample, kl = posteriors.mean_field().sample, posteriors.kl_to_gaussian(PRIOR)
+    of = objectives.sharpened(noisy, sample, kl, num_data=NUM, num_in_batch=NUM, scale=SCALE)
+    _, aux = of(position(1.0), jax.random.key(0), BATCH)
+    at_phi, at_theta = math.sqrt(2 * SCALE**2 * aux["sharpening"]), abs(float(aux["noise"]))
+    assert at_phi > 1e-3 and abs(at_phi - at_theta) > 0.05 * at_theta
+
+
 def test_a_tempered_bound():
     """The weight is of both divergences and of nothing else."""
     of = {weight: loss(kl_weight=weight)(position(BEST), jax.random.key(0), BATCH) for weight in (0.0, 0.3, 1.0)}
