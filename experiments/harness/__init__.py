@@ -1,0 +1,42 @@
+"""What every experiment needs around its own code: flags, a run folder, devices, results and tables.
+
+    cli.py          `RunConfig`, the types that validate flags, and `parse`
+    run.py          `Run`: the run folder, checkpoints, finished parts, results
+    launch.py       the devices and processes of a run
+    provenance.py   command, commit, versions and device of a result
+    report.py       `Column` and `Table`: from the rows of results files to Markdown
+
+An experiment imports these names from here. Read `run.py` next.
+"""
+
+from experiments.harness import cli
+from experiments.harness.cli import (
+    Count,
+    Natural,
+    NonEmpty,
+    NonNegative,
+    Positive,
+    Probability,
+    Range,
+    RunConfig,
+    require,
+)
+from experiments.harness.report import Column, Table
+from experiments.harness.run import Run, row
+
+__all__ = [
+    "Column",
+    "Count",
+    "Natural",
+    "NonEmpty",
+    "NonNegative",
+    "Positive",
+    "Probability",
+    "Range",
+    "Run",
+    "RunConfig",
+    "Table",
+    "cli",
+    "require",
+    "row",
+]
