@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
 import math
 import sys
 import typing
@@ -123,14 +124,12 @@ def _violated(value: Any, annotation: Any) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         kind, *extras = arguments
-        if problem := _violated(value, kind):
-            return problem
         for extra in extras:
-            if isinstance(extra, Range) and value not in extra:
+            if isinstance(extra, Range) and isinstance(value, int | float) and value not in extra:
                 return str(extra)
             if extra is NonEmpty and not value:
                 return "a list with at least one element"
-        return ""
+        return _violated(value, kind)
     if origin is Literal:
         return "" if value in arguments else _either(arguments)
     if origin is tuple:
@@ -183,9 +182,10 @@ def parse(presets: dict[str, C], description: str | None, arguments: Sequence[st
     own_command_line = arguments is None
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name = next(iter(presets))
-    for argument, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument.partition("=")[0] == "--preset":
-            name = argument.partition("=")[2] or value
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        given, equals, value = argument.partition("=")
+        if given == "--preset":
+            name = value if equals else following
     if name not in presets:
         near = difflib.get_close_matches(name, presets, n=1)
         guess = f": did you mean {near[0]}?" if near else ""
@@ -212,10 +212,11 @@ def parse(presets: dict[str, C], description: str | None, arguments: Sequence[st
 
 
 def _first_paragraph(box: str) -> str:
-    """The message of an error that tyro prints in a box, as one line."""
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    message = lines[: next((at for at, line in enumerate(lines) if line.startswith("─")), len(lines))]
+    """The message of an error that tyro prints in a box, whose lines are drawn with Unicode or ASCII, as one line."""
+    lines = [line.strip("│| ") for line in box.splitlines()[1:]]
+    is_rule = [not line.strip("─-╰╯+") for line in lines]
+    start = is_rule.index(False)
+    message = lines[start : is_rule.index(True, start)]
     near = [lines[at + 1] for at, line in enumerate(lines[:-1]) if line.startswith("Perhaps you meant")]
-    return " ".join(message).removeprefix("Error parsing Config: ") + (
-        f": did you mean {near[0].split()[0]}?" if near else ""
-    )
+    guess = f": did you mean {near[0].split()[0]}?" if near else ""
+    return " ".join(message).removeprefix("Error parsing Config: ") + guess

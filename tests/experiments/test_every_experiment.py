@@ -1,0 +1,134 @@
+"""The contract of every experiment: it runs, resumes to the same numbers, and refuses bad flags in one line.
+
+The flags of each are in `tiny.py`.
+"""
+
+import ast
+import importlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bayesjax import training
+from experiments.harness import cli, report
+from tests.experiments.tiny import TINY
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMINGS = re.compile(r"\b(ms|seconds|s)\b")
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+
+def call(name, *flags):
+    """What `python -m experiments.NAME FLAGS` does, in this process."""
+    module = report.experiment(name)
+    module.main(cli.parse(module.PRESETS, module.__doc__, [str(each) for each in flags]))
+
+
+def refusal(capsys, name, *flags):
+    """The one line on standard error of a call that must fail with exit code 2 and print nothing else."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        call(name, *flags)
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert caught.value.code == 2 and out == "" and len(lines) == 1 and lines[0].startswith("error: "), err
+    return lines[0]
+
+
+def rows(folder):
+    """The rows of a run, without those that measure time."""
+    found = json.loads((folder / "results.json").read_text())["rows"]
+    return [row for row in found if not TIMINGS.search(row["measure"])]
+
+
+def test_every_experiment_is_here():
+    """Each module of `experiments` has flags in `tiny.py`."""
+    assert set(TINY) == set(report.experiments())
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_runs_and_resumes(name, tmp_path, monkeypatch, capsys):
+    """A run leaves what it promises; one that is interrupted at its second save resumes to the same rows."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    call(name, *TINY[name].flags, "--out", whole)
+    printed = capsys.readouterr().out
+    results = json.loads((whole / "results.json").read_text())
+    assert results["experiment"] == name and results["rows"] and f"results in {whole}" in printed
+    assert set(results) - {"warnings"} == {
+        "experiment", "command", "config", "rows", "seconds", "device", "versions", "commit",
+    }  # fmt: skip
+    assert report.render(report.experiment(name).TABLES, [results]).startswith("| "), "a table of the rows"
+    keys = [
+        tuple(sorted((key, str(each)) for key, each in row.items() if key not in FIELDS)) for row in results["rows"]
+    ]
+    assert len(set(keys)) == len(keys), "each row is identified by its keys"
+    assert all(np.isfinite(row["value"]) for row in results["rows"] if isinstance(row["value"], float))
+    for line in (whole / "metrics.jsonl").read_text().splitlines() if (whole / "metrics.jsonl").exists() else ():
+        json.loads(line)
+
+    saves = 0
+    save = training.Checkpointer.save
+
+    def save_and_interrupt(*arguments, **options):
+        nonlocal saves
+        save(*arguments, **options)
+        saves += 1
+        if saves == 2:
+            raise KeyboardInterrupt
+
+    flags = (*TINY[name].flags, "--checkpoint-interval", "0", "--out", broken)
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Checkpointer, "save", save_and_interrupt)
+        try:
+            call(name, *flags)
+        except SystemExit as interrupted:
+            assert interrupted.code == 130
+    if saves < 2:
+        return
+    assert not (broken / "results.json").exists()
+    assert "already holds a run" in refusal(capsys, name, *flags)
+    assert "another configuration" in refusal(capsys, name, *flags, "--resume", "--seed", "7")
+    call(name, *flags, "--resume")
+    assert rows(broken) == rows(whole)
+
+
+FIELDS = (
+    "value",
+    "stderr",
+    "n",
+    "paper",
+    "source",
+    "values",
+    "sd",
+    "half",
+    "num_real",
+    "num_fake",
+    "ceiling",
+    "theory",
+)
+
+
+@pytest.mark.parametrize(("name", "flags", "words"), [(name, *bad) for name in sorted(TINY) for bad in TINY[name].bad])
+def test_bad_flags(name, flags, words, tmp_path, capsys):
+    """One line says what came and what was expected; nothing is written."""
+    assert words in refusal(capsys, name, *TINY[name].flags, "--out", tmp_path / "run", *flags)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_help(name, capsys):
+    """`--help` describes every flag in at least three words, and every preset is named in the description."""
+    module = importlib.import_module(report.experiment(name).__name__)
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(module.PRESETS, module.__doc__, ["--help"])
+    assert caught.value.code == 0 and "--resume" in capsys.readouterr().out
+    (config,) = [
+        each for each in ast.parse(Path(module.__file__).read_text()).body if getattr(each, "name", "") == "Config"
+    ]
+    for field, text in zip(config.body[1:], config.body[2:], strict=False):
+        if isinstance(field, ast.AnnAssign):
+            assert isinstance(text, ast.Expr), f"{ast.unparse(field.target)} has no help"
+            assert len(ast.literal_eval(text.value).split()) >= 3, ast.unparse(text)
