@@ -3,7 +3,7 @@
 `training.parallel` binds them with `shard_map` or `pmap`; a `vmap(axis_name=...)` does as well. Code that follows works
 on any number of devices, and on one it does nothing:
 
-    the noise of an example or a particle is that of its place in the whole     own_keys(rng_key, num, axis)
+    the noise of an example or a particle is that of its place in the whole     local_keys(rng_key, num, axis)
     a mean over examples is a mean of the devices' means                        mean(value, DATA)
     a player that faces all particles of another gathers them                   gather(position, PARTICLE)
 
@@ -29,7 +29,7 @@ def size(axis: str) -> int:
         return 1
 
 
-def own(values: Any, axis: str) -> Any:
+def local_part(values: Any, axis: str) -> Any:
     """This device's part of arrays that every device computes alike: its block of the leading axis.
 
     Raises:
@@ -40,18 +40,18 @@ def own(values: Any, axis: str) -> Any:
         return values
 
     def part(leaf: Any) -> Any:
-        length = divided(leaf.shape[0], axis)
+        length = local_size(leaf.shape[0], axis)
         return lax.dynamic_slice_in_dim(leaf, lax.axis_index(axis) * length, length)
 
     return jax.tree.map(part, values)
 
 
-def own_keys(rng_key: PRNGKey, num: int, axis: str) -> PRNGKey:
+def local_keys(rng_key: PRNGKey, num: int, axis: str) -> PRNGKey:
     """A key for each of this device's `num` examples or particles, that of its place in the whole."""
-    return own(jax.random.split(rng_key, num * size(axis)), axis)
+    return local_part(jax.random.split(rng_key, num * size(axis)), axis)
 
 
-def divided(total: int, axis: str) -> int:
+def local_size(total: int, axis: str) -> int:
     """How many of `total` examples or particles this device has.
 
     Raises:

@@ -20,7 +20,7 @@ from bayesjax.types import Array, PyTree
 
 def non_negative(**arguments: float | Array) -> None:
     """Raises ValueError naming the first argument that is known and negative or not finite, or has axes (`number`)."""
-    known("non-negative and finite", lambda value: (value >= 0) & (value < np.inf), **arguments)
+    satisfies("non-negative and finite", lambda value: (value >= 0) & (value < np.inf), **arguments)
     number(**arguments)
 
 
@@ -32,7 +32,7 @@ def positive(**arguments: float | Array) -> None:
 
 def all_positive(**arguments: float | Array) -> None:
     """Raises ValueError naming the first number or array that is known and not positive and finite everywhere."""
-    known("positive and finite", lambda value: (value > 0) & (value < np.inf), **arguments)
+    satisfies("positive and finite", lambda value: (value > 0) & (value < np.inf), **arguments)
 
 
 def probability(**arguments: Array) -> None:
@@ -44,7 +44,7 @@ def probability(**arguments: Array) -> None:
         dtype = jnp.result_type(value)
         if dtype != jnp.bool_ and not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"{name} must be floating-point numbers in [0, 1] or booleans; got {dtype}")
-        known("in [0, 1]", lambda value: (value >= 0) & (value <= 1), **{name: value})
+        satisfies("in [0, 1]", lambda value: (value >= 0) & (value <= 1), **{name: value})
 
 
 def count(**arguments: int | Array) -> None:
@@ -52,7 +52,7 @@ def count(**arguments: int | Array) -> None:
     for name, value in arguments.items():
         if not _is_number(value) or jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
             raise ValueError(f"{name} must be an integer, and at least 1; got {_shown(value)}")
-        known("at least 1", lambda value: value >= 1, **{name: value})
+        satisfies("at least 1", lambda value: value >= 1, **{name: value})
 
 
 def scalar(value: Array, name: str) -> Array:
@@ -181,7 +181,7 @@ def density(function: Callable[..., Any], name: str) -> None:
         raise ValueError(f"{name} must take (params, rng_key, batch); got ({parameters})") from None
 
 
-def known(expected: str, is_right: Callable[[Any], Any], **arguments: float | Array) -> None:
+def satisfies(expected: str, is_right: Callable[[Any], Any], **arguments: float | Array) -> None:
     """Raises ValueError naming the first argument that is wrong among the numbers that can be read while tracing."""
     for name, value in arguments.items():
         if isinstance(value, Tracer):

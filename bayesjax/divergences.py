@@ -96,7 +96,7 @@ def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any)
     return float(max(distance, 0.0))
 
 
-def square_distances(x: Array, y: Array) -> Array:
+def squared_distances(x: Array, y: Array) -> Array:
     """|x_i - y_j|^2 of `[n, dim]` and `[m, dim]`, `[n, m]`, in float32 or a wider type."""
     x, y = tree.widen((x, y))
     centre = jax.lax.stop_gradient(y.mean(axis=0, keepdims=True))  # distances do not change, and less of them cancels
@@ -109,7 +109,7 @@ def gaussian_kernel(scales: Sequence[float | Array]) -> PairKernel:
     """k(x, y) = sum_s exp(-|x - y|^2 / (2 s^2)), over scales s > 0 in units of x."""
 
     def kernel(x: Array, y: Array) -> Array:
-        squares = square_distances(x, y)
+        squares = squared_distances(x, y)
         return sum((jnp.exp(-squares / (2 * scale**2)) for scale in scales), jnp.zeros(()))
 
     return kernel

@@ -20,7 +20,7 @@ def num_elements(tree: PyTree) -> int:
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
 
 
-def total(tree: PyTree) -> Array:
+def sum_leaves(tree: PyTree) -> Array:
     """The sum of leaves of one shape, such as what each leaf of another tree adds to a density."""
     return sum(jax.tree.leaves(tree), start=jnp.zeros(()))
 
@@ -43,7 +43,7 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
 
 def dot(a: PyTree, b: PyTree) -> Array:
     """Inner product, the sum over all elements of all leaves, computed and returned in float32 or a wider type."""
-    return total(jax.tree.map(lambda x, y: jnp.sum(x * y), widen(a), widen(b)))
+    return sum_leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), widen(a), widen(b)))
 
 
 def float_type(tree: PyTree) -> jnp.dtype:
@@ -124,7 +124,7 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
     return lengths.pop()
 
 
-def by_path(tree: PyTree) -> dict[str, Array]:
+def leaves_by_path(tree: PyTree) -> dict[str, Array]:
     """The leaves by their paths, the keys on the way joined by "/", in the order of `jax.tree.leaves`."""
     name = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
     return {name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
@@ -134,7 +134,7 @@ def match_paths(paths: Iterable[str], patterns: Sequence[str], name: str) -> lis
     """For each path, the first pattern that it matches, as `fnmatch` has it: "Dense_0/*", "*/bias", "*".
 
     Args:
-      paths: of leaves, such as the keys of `by_path`.
+      paths: of leaves, such as the keys of `leaves_by_path`.
       patterns: in the order in which they are tried.
       name: what to call them in the error.
 

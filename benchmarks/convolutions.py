@@ -90,7 +90,7 @@ def losses(noise: np.ndarray | None = None) -> dict[str, Callable]:
     generator, discriminator = networks()
 
     def fakes(params: Any, rng_key: jax.Array) -> Any:
-        drawn = models.latent_noise(rng_key, axes.divided(BATCH_SIZE, axes.DATA), LATENT_DIM)
+        drawn = models.latent_noise(rng_key, axes.local_size(BATCH_SIZE, axes.DATA), LATENT_DIM)
         return generator.apply({"params": params}, drawn if noise is None else noise)
 
     def logits(params: Any, images: Any) -> jax.Array:

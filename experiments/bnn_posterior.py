@@ -143,7 +143,7 @@ def schedule_of(config: Config, found: Problem) -> Schedule:
     thinning = max(1, steps_of(config, found, config.num_epochs) // 2 // config.num_draws)
     num_steps = 2 * config.num_draws * thinning
     rate = config.cyclical_factor * config.learning_rate / len(found.train.x)
-    cycle = kernels.cyclical(rate, num_steps=num_steps, num_cycles=config.num_cycles, exploration=0.7)
+    cycle = kernels.cyclical(rate, num_steps=num_steps, num_cycles=config.num_cycles, exploration_fraction=0.7)
     sampled = np.asarray(cycle.is_sampling(jnp.arange(thinning, num_steps + 1, thinning) - 1))  # the step before each
     cycles = f"--num-cycles {config.num_cycles} of {num_steps} steps"
     common.require("csghmc" not in config.methods or bool(sampled.any()), f"{cycles} leave csghmc without draws")
@@ -162,7 +162,7 @@ def of_minibatches(run: common.Experiment, found: Problem, name: str, schedule: 
     elif name == "sgld":
         kernel = kernels.sgld(density, step_size=config.sgld_learning_rate / num_data)
     elif name == "psgld":
-        rms = kernels.rmsprop(num_data, epsilon=1e-3, num_adaptation=num_steps // 2)
+        rms = kernels.rmsprop_preconditioner(num_data, epsilon=1e-3, num_adaptation=num_steps // 2)
         kernel = kernels.sgld(density, step_size=config.psgld_learning_rate / num_data, preconditioner=rms)
     else:
         method = kernels.sghmc if name == "sghmc" else kernels.sgnht
@@ -188,7 +188,7 @@ def chains(
     their infos."""
     num_chains = run.config.num_chains
     start_key, init_key, run_key = jax.random.split(keys_of(run.config, label), 3)
-    copies = run.spread(kernels.particles(kernel, num_chains, batch_axis=batch_axis, at_a_time=at_a_time))
+    copies = run.spread(kernels.particles(kernel, num_chains, batch_axis=batch_axis, chunk_size=at_a_time))
     start = lambda key: found.in_units(found.init(key))  # noqa: E731
     position = jax.jit(jax.vmap(start))(jax.random.split(start_key, num_chains))
     state = jax.jit(copies.init)(position, init_key)
@@ -239,8 +239,8 @@ def optimised(run: common.Experiment, found: Problem, name: str) -> Found:
         mode = first_of(modes(run, found, "map", 1))  # that of `map`, not trained twice
         return Found(last_layer(found, mode, keys)[None], passes, False)
     if name == "bbb":
-        family = posteriors.of_entry(posteriors.mean_field(0.05), "network")
-        kl = posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(config.prior_scale), "network")
+        family = posteriors.apply_to_entry(posteriors.mean_field(0.05), "network")
+        kl = posteriors.kl.apply_to_entry(posteriors.kl_to_fan_in_gaussian(config.prior_scale), "network")
         loss = objectives.bayes_by_backprop(
             found.fit(models.flipout(found.model)), family.perturb,
             lambda variational, weights: kl(variational, weights) - found.noise_prior(variational),

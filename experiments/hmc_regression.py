@@ -130,8 +130,8 @@ def sample(run: common.Experiment, splits: Scaled) -> training.Trace:
 
     one = kernels.adapt(make, num_steps=config.num_warmup, step_size=0.01, mass="fixed", target_acceptance=0.65)
     at_a_time = config.at_a_time or None
-    of_split = kernels.particles(one, config.num_chains, at_a_time=at_a_time)
-    kernel = run.spread(kernels.particles(of_split, num, batch_axis=0, at_a_time=at_a_time))
+    of_split = kernels.particles(one, config.num_chains, chunk_size=at_a_time)
+    kernel = run.spread(kernels.particles(of_split, num, batch_axis=0, chunk_size=at_a_time))
 
     def said(x: jax.Array, position: Any) -> jax.Array:
         found = weights(position)

@@ -208,7 +208,7 @@ def _rescaled(network: Classifier, params: Any, images: np.ndarray) -> Any:
 
 def pack(params: Any) -> bytes:
     """The file of a judge's weights, in float16: an .npz whose bytes depend on nothing else."""
-    arrays: Any = {path: np.asarray(leaf, np.float16) for path, leaf in tree.by_path(params).items()}
+    arrays: Any = {path: np.asarray(leaf, np.float16) for path, leaf in tree.leaves_by_path(params).items()}
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()

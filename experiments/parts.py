@@ -54,7 +54,7 @@ def load_arrays(run: common.Experiment, name: str) -> dict[str, np.ndarray]:
 
 def save(run: common.Experiment, name: str, params: Any) -> None:
     """Keeps a model's parameters, nested dicts of arrays, in `parts/`."""
-    save_arrays(run, name, **{path: np.asarray(leaf) for path, leaf in tree.by_path(params).items()})
+    save_arrays(run, name, **{path: np.asarray(leaf) for path, leaf in tree.leaves_by_path(params).items()})
 
 
 def load(run: common.Experiment, name: str) -> Any:

@@ -29,8 +29,8 @@ def log_likelihood(apply: Callable) -> Callable:
 
 def posterior(initial_scale: float, prior_scale: float) -> tuple[MeanField, Callable]:
     """A mean-field family over the entry "network", beside points, and its divergence from a fan-in Gaussian."""
-    kl = posteriors.kl.of_entry(posteriors.kl_to_fan_in_gaussian(prior_scale), "network")
-    return posteriors.of_entry(posteriors.mean_field(initial_scale), "network"), kl
+    kl = posteriors.kl.apply_to_entry(posteriors.kl_to_fan_in_gaussian(prior_scale), "network")
+    return posteriors.apply_to_entry(posteriors.mean_field(initial_scale), "network"), kl
 
 
 def noise_unit(num_data: int) -> float:

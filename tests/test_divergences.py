@@ -202,7 +202,7 @@ def test_mmd_squared_of_half_precision(dtype, make):
 def test_square_distances_of_half_precision(dtype):
     """Those of the same numbers in float32, in float32: squares beyond 65504 are finite, small ones not 0."""
     x, y = (jnp.asarray(z, dtype) for z in ([[0.0, 1.0], [400.0, 3.0]], [[0.0, 1.01], [0.0, 1.0]]))
-    found = divergences.square_distances(x, y)
+    found = divergences.squared_distances(x, y)
     differences = np.asarray(x, np.float64)[:, None] - np.asarray(y, np.float64)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, (differences**2).sum(axis=-1), rtol=1e-5, atol=1e-6)

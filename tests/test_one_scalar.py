@@ -86,7 +86,7 @@ ONE = {
     "from_loss, prior": lambda f: posteriors.from_loss(zero, of_prior(f), 9)(WEIGHTS, KEY, X),
     "as_loss": lambda f: posteriors.as_loss(f, 9)(WEIGHTS, KEY, X),
     "control_variates": lambda f: posteriors.control_variates(f, WEIGHTS, WEIGHTS)(WEIGHTS, KEY, X),
-    "gradient_at": lambda f: posteriors.gradient_at(f, WEIGHTS, KEY, X),
+    "full_gradient": lambda f: posteriors.full_gradient(f, WEIGHTS, KEY, X),
     "last_layer_laplace": lambda f: posteriors.last_layer_laplace(
         lambda outputs, y: f(outputs, KEY, y), WEIGHTS["kernel"], jnp.zeros(2), X, X, (1.0, 1.0)
     ),
@@ -165,7 +165,10 @@ HYPER_PARAMETERS = {
     "scale": (lambda scale: objectives.sharpened(zero, FAMILY.sample, KL, num_data=9, num_in_batch=3, scale=scale),),
     "length_scale": (lambda scale: dropout.mc_dropout(zero, num_data=9, rates=0.1, length_scale=scale),),
     "beta": (lambda beta: elbo.negative_elbo(zero, zero, None, beta=beta),),
-    **{f"scale of {of.__name__}": (of,) for of in (posteriors.gaussian, posteriors.laplace, posteriors.kl_to_gaussian)},
+    **{
+        f"scale of {of.__name__}": (of,)
+        for of in (posteriors.gaussian, posteriors.laplace_prior, posteriors.kl_to_gaussian)
+    },
     "scale of mean_field": (posteriors.mean_field,),
 }
 

@@ -34,8 +34,8 @@ PRIORS = {
     "gaussian": posteriors.gaussian(),
     "fan in": posteriors.fan_in_gaussian(),
     "mixture": posteriors.scale_mixture(),
-    "laplace": posteriors.laplace(),
-    "by path": posteriors.priors.by_path({"*/bias": posteriors.gaussian(), "*": posteriors.laplace()}),
+    "laplace": posteriors.laplace_prior(),
+    "by path": posteriors.priors.by_path({"*/bias": posteriors.gaussian(), "*": posteriors.laplace_prior()}),
 }
 KLS = {
     "gaussian": posteriors.kl_to_gaussian(),
@@ -97,7 +97,7 @@ def laplace():
 
 def control_variates():
     density = posteriors.log_posterior(log_likelihood, PRIORS["gaussian"], 60)
-    at_anchor = posteriors.gradient_at(density, WEIGHTS, KEY, X.reshape(3, 2, 3))
+    at_anchor = posteriors.full_gradient(density, WEIGHTS, KEY, X.reshape(3, 2, 3))
     return gradient(posteriors.control_variates(density, WEIGHTS, at_anchor), WEIGHTS)
 
 

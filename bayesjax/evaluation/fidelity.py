@@ -234,7 +234,7 @@ def _features(real: Any, fake: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Squared distances `[len(x), len(y)]`, as `divergences.square_distances` in float64."""
+    """Squared distances `[len(x), len(y)]`, as `divergences.squared_distances` in float64."""
     centre = y.mean(axis=0)
     x, y = x - centre, y - centre
     return np.maximum(np.sum(x**2, axis=1)[:, None] + np.sum(y**2, axis=1) - 2 * x @ y.T, 0.0)

@@ -62,7 +62,7 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
 def _by_name(leaves: PyTree, argument: str) -> dict[str, np.ndarray]:
     """The leaves by names that netCDF allows."""
     named = {}
-    for path, leaf in tree.by_path(leaves).items():
+    for path, leaf in tree.leaves_by_path(leaves).items():
         name = path.replace("/", ".") or "x"
         if name in named or name in ("chain", "draw"):
             raise ValueError(f"{argument} must have leaves of distinct names other than chain and draw; got {name}")

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax.divergences import PairKernel, gaussian_kernel, square_distances
+from bayesjax.divergences import PairKernel, gaussian_kernel, squared_distances
 from bayesjax.types import Array, PRNGKey
 
 
@@ -77,6 +77,6 @@ def median_distance(x: Array) -> Array:
     Where half of all pairs are equal it is the root of the mean square, and 1 where all are.
     """
     first, second = jnp.triu_indices(len(x), 1)
-    squares = square_distances(x, x)[first, second]
+    squares = squared_distances(x, x)[first, second]
     square = jnp.where(jnp.median(squares) > 0, jnp.median(squares), squares.mean())
     return jnp.where(square > 0, jnp.sqrt(square), 1.0)

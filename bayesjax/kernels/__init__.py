@@ -10,7 +10,7 @@ from bayesjax.kernels.leapfrog import trajectory
 from bayesjax.kernels.nuts import NUTSInfo, nuts
 from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, clip_weights, optimize
 from bayesjax.kernels.particles import Particles, particles
-from bayesjax.kernels.preconditioning import Preconditioner, RMSPropState, fixed, rmsprop
+from bayesjax.kernels.preconditioning import Preconditioner, RMSPropState, fixed_preconditioner, rmsprop_preconditioner
 from bayesjax.kernels.schedules import Cyclical, cyclical, jittered, polynomial
 from bayesjax.kernels.sghmc import SGHMCInfo, SGHMCState, sghmc
 from bayesjax.kernels.sgld import SGLDInfo, SGLDState, sgld
@@ -49,7 +49,7 @@ __all__ = [
     "carrying",
     "clip_weights",
     "cyclical",
-    "fixed",
+    "fixed_preconditioner",
     "game_descent",
     "hmc",
     "jittered",
@@ -58,7 +58,7 @@ __all__ = [
     "particles",
     "polynomial",
     "repeat",
-    "rmsprop",
+    "rmsprop_preconditioner",
     "sghmc",
     "sgld",
     "sgnht",

@@ -143,7 +143,7 @@ def adapt(
     """
     if num_steps < 20:
         raise ValueError(f"num_steps must be at least 20; got {num_steps}")
-    checks.known("in (0, 1)", lambda target: (target > 0) & (target < 1), target_acceptance=target_acceptance)
+    checks.satisfies("in (0, 1)", lambda target: (target > 0) & (target < 1), target_acceptance=target_acceptance)
     checks.positive(step_size=step_size)
     checks.number(target_acceptance=target_acceptance)
     check(inverse_mass_matrix)

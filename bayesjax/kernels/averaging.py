@@ -48,7 +48,7 @@ def averaging(kernel: Kernel, decay: float = 0.999) -> Kernel:
     Raises:
       ValueError: if `decay` is outside its range.
     """
-    checks.known("in [0, 1)", lambda decay: (decay >= 0) & (decay < 1), decay=decay)
+    checks.satisfies("in [0, 1)", lambda decay: (decay >= 0) & (decay < 1), decay=decay)
     checks.number(decay=decay)
 
     def init(position: Params, rng_key: PRNGKey) -> AveragingState:

@@ -191,7 +191,7 @@ def _sums(terms: Array) -> Array:
 def check_threshold(divergence_threshold: float) -> None:
     """Raises ValueError unless it is a positive number; infinity reports only errors that are not numbers."""
     checks.number(divergence_threshold=divergence_threshold)
-    checks.known("positive", lambda value: value > 0, divergence_threshold=divergence_threshold)
+    checks.satisfies("positive", lambda value: value > 0, divergence_threshold=divergence_threshold)
 
 
 def start_of(position: Params, rng_key: PRNGKey) -> HMCState:

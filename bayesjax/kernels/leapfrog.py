@@ -143,4 +143,4 @@ def energy_change(start: Point, end: Point, velocity: Callable[[Params], Params]
         lambda p, v, p0, v0: jnp.sum(p * v - p0 * v0),
         end.momentum, velocity(end.momentum), start.momentum, velocity(start.momentum),
     )  # fmt: skip
-    return tree.total(doubled) / 2 - jnp.sum(end.logdensity - start.logdensity)
+    return tree.sum_leaves(doubled) / 2 - jnp.sum(end.logdensity - start.logdensity)

@@ -57,10 +57,10 @@ class RMSPropState(NamedTuple):
 
 def none() -> Preconditioner:
     """G = 1."""
-    return fixed(1.0)
+    return fixed_preconditioner(1.0)
 
 
-def fixed(diagonal: float | Params) -> Preconditioner:
+def fixed_preconditioner(diagonal: float | Params) -> Preconditioner:
     """A constant G.
 
     Args:
@@ -78,7 +78,9 @@ def fixed(diagonal: float | Params) -> Preconditioner:
     return Preconditioner(init, lambda state, gradient: state, lambda state: diagonal)
 
 
-def rmsprop(num_data: int, *, num_adaptation: int, decay: float = 0.99, epsilon: float = 1e-5) -> Preconditioner:
+def rmsprop_preconditioner(
+    num_data: int, *, num_adaptation: int, decay: float = 0.99, epsilon: float = 1e-5
+) -> Preconditioner:
     """G from the running mean of squared gradients in the first steps, and constant after them.
 
     Args:
@@ -94,7 +96,7 @@ def rmsprop(num_data: int, *, num_adaptation: int, decay: float = 0.99, epsilon:
     """
     checks.positive(num_data=num_data, epsilon=epsilon)
     checks.count(num_adaptation=num_adaptation)
-    checks.known("in [0, 1)", lambda decay: (decay >= 0) & (decay < 1), decay=decay)
+    checks.satisfies("in [0, 1)", lambda decay: (decay >= 0) & (decay < 1), decay=decay)
     checks.number(decay=decay)
 
     def init(position: Params) -> RMSPropState:

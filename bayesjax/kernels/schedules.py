@@ -45,8 +45,8 @@ def polynomial(scale: float, offset: float = 1.0, power: float = 0.55) -> Schedu
     return lambda step: scale * (offset + step) ** -power
 
 
-def jittered(step_size: float | Array, shortest: float) -> Schedule:
-    """Step sizes from `shortest * step_size` to all of it, evenly spread in the logarithm by the golden ratio.
+def jittered(step_size: float | Array, min_fraction: float) -> Schedule:
+    """Step sizes from `min_fraction * step_size` to all of it, evenly spread in the logarithm by the golden ratio.
 
     Trajectories of one length may be periodic, and one step size may be too long where a chain stands: there it is
     stuck, until a shorter one leads out. An exact kernel stays exact, since the size depends on the step count alone.
@@ -55,9 +55,9 @@ def jittered(step_size: float | Array, shortest: float) -> Schedule:
       ValueError: if the step size is not positive, or the share not in (0, 1].
     """
     checks.positive(step_size=step_size)
-    checks.known("in (0, 1]", lambda share: (share > 0) & (share <= 1), shortest=shortest)
-    checks.number(shortest=shortest)
-    return lambda step: step_size * shortest ** _golden(step)
+    checks.satisfies("in (0, 1]", lambda share: (share > 0) & (share <= 1), min_fraction=min_fraction)
+    checks.number(min_fraction=min_fraction)
+    return lambda step: step_size * min_fraction ** _golden(step)
 
 
 def _golden(step: Array | int) -> Array:
@@ -70,7 +70,7 @@ def _golden(step: Array | int) -> Array:
 
 
 def cyclical(
-    step_size: float, *, num_steps: int, num_cycles: int, exploration: float = 0.8, temperature: float = 1.0
+    step_size: float, *, num_steps: int, num_cycles: int, exploration_fraction: float = 0.8, temperature: float = 1.0
 ) -> Cyclical:
     """Cosine cycles of the step size, each of which first explores and then samples.
 
@@ -78,7 +78,7 @@ def cyclical(
       step_size: eta_0, at the start of each cycle.
       num_steps: of the whole run.
       num_cycles: M; a cycle has ceil(num_steps / M) steps.
-      exploration: share of each cycle, in [0, 1), that runs at temperature 0.
+      exploration_fraction: share of each cycle, in [0, 1), that runs at temperature 0.
       temperature: of the rest.
 
     Raises:
@@ -87,11 +87,13 @@ def cyclical(
     checks.positive(step_size=step_size, temperature=temperature)
     if not 1 <= num_cycles <= num_steps:
         raise ValueError(f"num_cycles must lie between 1 and num_steps, {num_steps}; got {num_cycles}")
-    if not 0 <= exploration < 1:
-        raise ValueError(f"exploration must lie in [0, 1); got {exploration}")
+    if not 0 <= exploration_fraction < 1:
+        raise ValueError(f"exploration_fraction must lie in [0, 1); got {exploration_fraction}")
     length = -(-num_steps // num_cycles)
 
-    first_sampling = math.ceil(exploration * length - 1e-9)  # an integer: float32 would round it, each backend its way
+    first_sampling = math.ceil(
+        exploration_fraction * length - 1e-9
+    )  # an integer: float32 would round it, each backend its way
 
     def place(step: Array) -> Array:
         return (step % length) / length

@@ -112,7 +112,7 @@ def sghmc(
     schedule, temperature_of = as_schedule(step_size), as_temperature(temperature)
     normal_law(noise)
     checks.non_negative(noise_estimate=noise_estimate)
-    checks.known("strictly between 0 and 1", lambda alpha: (alpha > 0) & (alpha < 1), friction=friction)
+    checks.satisfies("strictly between 0 and 1", lambda alpha: (alpha > 0) & (alpha < 1), friction=friction)
     checks.number(friction=friction)
     first = schedule(jnp.zeros((), jnp.int32))
     if not isinstance(first, Tracer) and not first > 0:
@@ -184,7 +184,7 @@ def sghmc(
         info = SGHMCInfo(
             logdensity=value,
             gradient_norm=tree.norm(gradient),
-            kinetic_temperature=tree.total(jax.tree.map(kinetic, momentum, steps)) / dim,
+            kinetic_temperature=tree.sum_leaves(jax.tree.map(kinetic, momentum, steps)) / dim,
             configurational_temperature=-tree.dot(state.position, gradient) / dim,
             aux=aux,
         )

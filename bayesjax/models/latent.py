@@ -18,7 +18,7 @@ def latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str = "uniform") ->
     Raises:
       ValueError: for another kind.
     """
-    return axes.own(_latent_noise(rng_key, num * axes.size(axes.DATA), dim, kind), axes.DATA)
+    return axes.local_part(_latent_noise(rng_key, num * axes.size(axes.DATA), dim, kind), axes.DATA)
 
 
 def _latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str) -> Array:

@@ -32,7 +32,7 @@ def batch_mean(objective: Callable) -> Callable[[Params, PRNGKey, PyTree], tuple
     of_one = checks.scalar_valued(objective, "the objective of one example")
 
     def loss(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
-        keys = axes.own_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)
+        keys = axes.local_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)
         out = jax.vmap(of_one, in_axes=(None, 0, 0))(params, keys, batch)
         value, aux = tree.value_and_aux(out)
         return tree.widen(value).mean(), jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)

@@ -57,14 +57,14 @@ def mc_dropout(
     log_likelihoods = batch_mean(log_likelihood)
 
     def divergence(params: Params) -> Array:
-        leaves = tree.by_path(tree.widen(params))
+        leaves = tree.leaves_by_path(tree.widen(params))
         kernels = [path for path, leaf in leaves.items() if leaf.ndim > 1]
         keep = {
             path: 1 - rates[name]
             for path, name in zip(kernels, tree.match_paths(kernels, tuple(rates), "rates"), strict=True)
         }
         squares = [jnp.sum(leaf**2) / keep.get(path, 1) for path, leaf in leaves.items()]
-        return 0.5 * length_scale**2 * tree.total(squares)
+        return 0.5 * length_scale**2 * tree.sum_leaves(squares)
 
     def loss(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         fit, aux = log_likelihoods(params, rng_key, batch)

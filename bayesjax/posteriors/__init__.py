@@ -3,25 +3,25 @@ mean-field family, its divergences from a prior, and pruning by it."""
 
 from bayesjax.posteriors import kl, priors
 from bayesjax.posteriors.bayesian_gan import GANBatch, discriminator_conditional, generator_conditional
-from bayesjax.posteriors.control_variates import control_variates, gradient_at
+from bayesjax.posteriors.control_variates import control_variates, full_gradient
 from bayesjax.posteriors.kl import kl_sampled, kl_to_fan_in_gaussian, kl_to_gaussian, kl_to_laplace
-from bayesjax.posteriors.laplace import LastLayer, last_layer_laplace, sample_last_layer
+from bayesjax.posteriors.laplace_approximation import LastLayerPosterior, last_layer_laplace, sample_last_layer
 from bayesjax.posteriors.log_posterior import as_loss, data_sum, from_loss, log_posterior
 from bayesjax.posteriors.mean_field import (
     MeanField,
     MeanFieldParams,
     Moments,
     Perturbed,
+    apply_to_entry,
     entropy,
     mean_field,
-    of_entry,
     scales,
 )
 from bayesjax.posteriors.priors import (
     fan_in_gaussian,
     fan_in_scales,
     gaussian,
-    laplace,
+    laplace_prior,
     sample_gaussian,
     scale_mixture,
 )
@@ -29,11 +29,12 @@ from bayesjax.posteriors.pruning import prune, signal_to_noise
 
 __all__ = [
     "GANBatch",
-    "LastLayer",
+    "LastLayerPosterior",
     "MeanField",
     "MeanFieldParams",
     "Moments",
     "Perturbed",
+    "apply_to_entry",
     "as_loss",
     "control_variates",
     "data_sum",
@@ -42,19 +43,18 @@ __all__ = [
     "fan_in_gaussian",
     "fan_in_scales",
     "from_loss",
+    "full_gradient",
     "gaussian",
     "generator_conditional",
-    "gradient_at",
     "kl",
     "kl_sampled",
     "kl_to_fan_in_gaussian",
     "kl_to_gaussian",
     "kl_to_laplace",
-    "laplace",
+    "laplace_prior",
     "last_layer_laplace",
     "log_posterior",
     "mean_field",
-    "of_entry",
     "priors",
     "prune",
     "sample_gaussian",

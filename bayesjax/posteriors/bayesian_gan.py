@@ -76,7 +76,7 @@ def generator_conditional(
     of_prior, of_real = checks.scalar_valued(log_prior, "log_prior"), _one_each(log_prob_real, "log_prob_real")
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: Given) -> tuple[Array, PyTree]:
-        fakes = generate(params, rng_key, axes.divided(batch_size, axes.DATA))
+        fakes = generate(params, rng_key, axes.local_size(batch_size, axes.DATA))
         discriminators = batch.others["discriminator"]
         values = jax.vmap(of_real, in_axes=(0, None))(discriminators, fakes)
         likelihood = data_sum(values.ravel(), num_generated * factor(values.shape[0]))
@@ -131,7 +131,7 @@ def discriminator_conditional(
         generators = batch.others["generator"]
         num_generators = jax.tree.leaves(generators)[0].shape[0]
         keys = jax.random.split(rng_key, num_generators)
-        num = axes.divided(batch_size, axes.DATA)
+        num = axes.local_size(batch_size, axes.DATA)
         fakes = jax.vmap(generate, in_axes=(0, 0, None))(generators, keys, num)
         fake = of_fake(params, fakes.reshape(-1, *fakes.shape[2:]))
         real = of_real(params, batch.data.real)

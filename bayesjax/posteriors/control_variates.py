@@ -28,7 +28,7 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
         evaluated twice, at the parameters and at the anchor, with the same key. It returns a scalar, not the terms of
         `log_posterior(as_terms=True)`.
       anchor: a point near the mode.
-      gradient: of the log density of the whole data set at the anchor: `gradient_at`.
+      gradient: of the log density of the whole data set at the anchor: `full_gradient`.
 
     Returns:
       A density of the same form.
@@ -42,7 +42,9 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
             f"gradient must have the structure of the anchor, {jax.tree.structure(anchor)}; "
             f"got {jax.tree.structure(gradient)}"
         )
-    shapes, got = ({name: jnp.shape(leaf) for name, leaf in tree.by_path(of).items()} for of in (anchor, gradient))
+    shapes, got = (
+        {name: jnp.shape(leaf) for name, leaf in tree.leaves_by_path(of).items()} for of in (anchor, gradient)
+    )
     if shapes != got:
         raise ValueError(f"gradient must have the shapes of the anchor, {shapes}; got {got}")
 
@@ -60,7 +62,7 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
     return corrected
 
 
-def gradient_at(logdensity: Density, anchor: Params, rng_key: PRNGKey, batches: PyTree) -> Params:
+def full_gradient(logdensity: Density, anchor: Params, rng_key: PRNGKey, batches: PyTree) -> Params:
     """The gradient of the log density of the whole data set: the mean over batches of one size that make it up.
 
     Args:

@@ -55,18 +55,20 @@ def _to_gaussians(prior_scales: Callable[[Params], Params]) -> Divergence:
             return jnp.sum(0.5 * (sd**2 + mu**2) / scale**2 - jnp.log(sd)) + mu.size * (math.log(scale) - 0.5)
 
         wide = tree.widen(variational)
-        return tree.total(jax.tree.map(leaf, wide.mean, scales(wide), prior_scales(wide.mean)))
+        return tree.sum_leaves(jax.tree.map(leaf, wide.mean, scales(wide), prior_scales(wide.mean)))
 
     return divergence
 
 
-def of_entry(divergence: Divergence, name: str) -> Callable[[Params, Params], Array]:
-    """The divergence of one entry of a dictionary: beside `mean_field.of_entry`."""
+def apply_to_entry(divergence: Divergence, name: str) -> Callable[[Params, Params], Array]:
+    """The divergence of one entry of a dictionary: beside `mean_field.apply_to_entry`."""
     return lambda variational, weights: divergence(variational[name], weights[name])
 
 
 def kl_to_laplace(scale: float = 1.0) -> Divergence:
-    """KL(q || p) in closed form for the prior `priors.laplace(scale)`, whose density is exp(-|w| / scale) / (2 scale).
+    """KL(q || p) in closed form for the prior `priors.laplace_prior(scale)`.
+
+    Its density is exp(-|w| / scale) / (2 scale) for each weight.
 
     Raises:
       ValueError: if `scale` is not positive and finite.
@@ -84,7 +86,7 @@ def kl_to_laplace(scale: float = 1.0) -> Divergence:
             )
 
         wide = tree.widen(variational)
-        return tree.total(jax.tree.map(leaf, wide.mean, scales(wide)))
+        return tree.sum_leaves(jax.tree.map(leaf, wide.mean, scales(wide)))
 
     return divergence
 
@@ -128,7 +130,7 @@ def by_path(divergences: Mapping[str, Divergence]) -> Divergence:
     """
 
     def divergence(variational: MeanFieldParams, weights: Params) -> Array:
-        paths = list(tree.by_path(variational.mean))
+        paths = list(tree.leaves_by_path(variational.mean))
         chosen = tree.match_paths(paths, tuple(divergences), "divergences")
 
         def part(name: str, values: Params) -> dict[str, Array]:

@@ -66,7 +66,7 @@ def log_posterior(
     of_prior = checks.scalar_valued(log_prior, "log_prior")
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
-        keys = axes.own_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)
+        keys = axes.local_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)
         if chunk_size is None:
             out = jax.vmap(of_one, in_axes=(None, 0, 0))(params, keys, batch)
         else:

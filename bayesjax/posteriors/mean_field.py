@@ -57,7 +57,7 @@ class Moments(NamedTuple):
 
 
 class MeanField(NamedTuple):
-    """The family, as functions; of `of_entry`, of dictionaries with an entry of these.
+    """The family, as functions; of `apply_to_entry`, of dictionaries with an entry of these.
 
     Attributes:
       init: `params -> MeanFieldParams`, with those weights as means.
@@ -97,7 +97,7 @@ def mean_field(scale: float = 0.05) -> MeanField:
             return -jnp.sum(0.5 * ((w - mu) / sd) ** 2 + jnp.log(sd)) - 0.5 * w.size * math.log(2 * math.pi)
 
         wide = tree.widen(variational)
-        return tree.total(jax.tree.map(leaf, wide.mean, scales(wide), tree.widen(params)))
+        return tree.sum_leaves(jax.tree.map(leaf, wide.mean, scales(wide), tree.widen(params)))
 
     def reflect(variational: MeanFieldParams, params: Params) -> Params:
         if isinstance(params, Moments):
@@ -117,7 +117,7 @@ def mean_field(scale: float = 0.05) -> MeanField:
     return MeanField(init, sample, log_prob, reflect, perturb, moments)
 
 
-def of_entry(family: MeanField, name: str) -> MeanField:
+def apply_to_entry(family: MeanField, name: str) -> MeanField:
     """The family of one entry of a dictionary, such as a network's weights; the other entries are points beside it.
 
     A point, such as the precision of the noise, is part of what is optimised and of every draw, and has no noise.
@@ -143,5 +143,5 @@ def scales(variational: MeanFieldParams) -> Params:
 
 def entropy(variational: MeanFieldParams) -> Array:
     """-E log q(w) in nats: sum_j log sigma_j + (1 + log 2 pi) / 2."""
-    logs = tree.total(jax.tree.map(lambda sd: jnp.sum(jnp.log(sd)), scales(tree.widen(variational))))
+    logs = tree.sum_leaves(jax.tree.map(lambda sd: jnp.sum(jnp.log(sd)), scales(tree.widen(variational))))
     return logs + tree.num_elements(variational.mean) * 0.5 * (1 + math.log(2 * math.pi))

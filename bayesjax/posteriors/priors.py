@@ -74,10 +74,10 @@ def scale_mixture(weight: float = 0.5, scales: tuple[float, float] = (1.0, math.
             values = jax.lax.reduce_precision(values, exponent_bits=8, mantissa_bits=23)
         return jnp.sum(values) + w.size * offsets[0]
 
-    return lambda params: tree.total(jax.tree.map(log_prob, params))
+    return lambda params: tree.sum_leaves(jax.tree.map(log_prob, params))
 
 
-def laplace(scale: float = 1.0) -> Prior:
+def laplace_prior(scale: float = 1.0) -> Prior:
     """Independent Laplace densities exp(-|w| / scale) / (2 scale) on every weight and bias: an L1 penalty.
 
     Raises:
@@ -88,13 +88,14 @@ def laplace(scale: float = 1.0) -> Prior:
     def log_prob(w: Array) -> Array:
         return -jnp.sum(jnp.abs(tree.widen(w))) / scale - w.size * math.log(2 * scale)
 
-    return lambda params: tree.total(jax.tree.map(log_prob, params))
+    return lambda params: tree.sum_leaves(jax.tree.map(log_prob, params))
 
 
 def by_path(priors: Mapping[str, Prior]) -> Prior:
     """A prior for each part of the network, by pattern of the path: a leaf has the first that matches.
 
-    For example `{"Dense_0/*": laplace(0.1), "*/bias": gaussian(10.0), "*": scale_mixture()}`; see `tree.match_paths`.
+    For example `{"Dense_0/*": laplace_prior(0.1), "*/bias": gaussian(10.0), "*": scale_mixture()}`. Patterns are those
+    of `tree.match_paths`.
 
     Raises:
       ValueError: by the prior returned, if a leaf matches no pattern, a pattern is the first of no leaf, or a part's
@@ -102,7 +103,7 @@ def by_path(priors: Mapping[str, Prior]) -> Prior:
     """
 
     def log_prior(params: Params) -> Array:
-        leaves = tree.by_path(params)
+        leaves = tree.leaves_by_path(params)
         chosen = tree.match_paths(leaves, tuple(priors), "priors")
         total = jnp.zeros(())
         for name, prior in priors.items():
@@ -158,7 +159,7 @@ def _gaussian_log_prob(params: Params, scales: Params) -> Array:
     def leaf_log_prob(w: Array, sd: float) -> Array:
         return -0.5 * jnp.sum(tree.widen(w) ** 2) / sd**2 - w.size * (math.log(sd) + 0.5 * math.log(2 * math.pi))
 
-    return tree.total(jax.tree.map(leaf_log_prob, params, scales))
+    return tree.sum_leaves(jax.tree.map(leaf_log_prob, params, scales))
 
 
 def _check_scale(scale: float) -> None:

@@ -105,7 +105,7 @@ class Checkpointer:
         interval: float = 30.0,
         check_program: bool = True,
     ):
-        checks.known("at least 0", lambda value: value >= 0, interval=interval)
+        checks.satisfies("at least 0", lambda value: value >= 0, interval=interval)
         self.directory = Path(directory).absolute()
         self.config = json.loads(files.dumps(config or {}))
         self.resume, self.interval, self.check_program = resume, interval, check_program

@@ -151,12 +151,12 @@ def particle_loop(num, key, states, batches):
     return tree.stack([KERNEL_STEP(keys[i], states[i], batches[i])[0] for i in range(num)])
 
 
-@pytest.mark.parametrize(("batch_axis", "at_a_time"), [(None, None), (0, None), (None, 1), (0, 2)])
-def test_particles_are_a_loop_over_kernels(batch_axis, at_a_time):
+@pytest.mark.parametrize(("batch_axis", "chunk_size"), [(None, None), (0, None), (None, 1), (0, 2)])
+def test_particles_are_a_loop_over_kernels(batch_axis, chunk_size):
     """particles equals a Python loop with the split keys: on one batch, and with batch_axis=0 each on its own; all at
     once, or in turns, the last of which may be short."""
     num = 3
-    kernel = particles(KERNEL, num, batch_axis=batch_axis, at_a_time=at_a_time)
+    kernel = particles(KERNEL, num, batch_axis=batch_axis, chunk_size=chunk_size)
     positions = tree.stack([jax.tree.map(lambda x, i=i: x + i, POSITION) for i in range(num)])
     state = kernel.init(positions, jax.random.key(0))
     states = [
@@ -172,10 +172,10 @@ def test_particles_are_a_loop_over_kernels(batch_axis, at_a_time):
     assert not jnp.allclose(moved.position["x"], wrong.position["x"], rtol=1e-3)
 
 
-@pytest.mark.parametrize("at_a_time", [1, 2])
-def test_particles_in_turns_lose_none(at_a_time):
+@pytest.mark.parametrize("chunk_size", [1, 2])
+def test_particles_in_turns_lose_none(chunk_size):
     """A batch of more than there are particles, and a state of more, are refused, as they are all at once."""
-    kernel = particles(KERNEL, 2, batch_axis=0, at_a_time=at_a_time)
+    kernel = particles(KERNEL, 2, batch_axis=0, chunk_size=chunk_size)
     state = kernel.init(tree.stack([POSITION] * 2), jax.random.key(0))
     with pytest.raises(ValueError, match=r"hold 2 particles each; got leading axes of \[3\]"):
         kernel.step(jax.random.key(1), state, jnp.stack([DATA] * 3))

@@ -55,6 +55,7 @@ def hot(density):
 
 DENSE = np.eye(4, dtype=np.float32) + 0.5
 hmc = functools.partial(kernels.hmc, num_integration_steps=3)
+RMSPROP = kernels.rmsprop_preconditioner(1, num_adaptation=2)
 
 
 def scheduled(density):
@@ -105,11 +106,9 @@ REGISTRY = {
     "sgld": Entry(lambda density: kernels.sgld(density, step_size=0.1)),
     "sghmc": Entry(hot),
     "sghmc with a schedule": Entry(scheduled),
-    "sgld with a preconditioner": Entry(
-        lambda density: kernels.sgld(density, step_size=0.1, preconditioner=kernels.rmsprop(1, num_adaptation=2))
-    ),
+    "sgld with a preconditioner": Entry(lambda density: kernels.sgld(density, step_size=0.1, preconditioner=RMSPROP)),
     "sghmc with a preconditioner": Entry(
-        lambda density: kernels.sghmc(density, step_size=0.05, preconditioner=kernels.rmsprop(1, num_adaptation=2))
+        lambda density: kernels.sghmc(density, step_size=0.05, preconditioner=RMSPROP)
     ),
     "sgnht": Entry(lambda density: kernels.sgnht(density, step_size=0.1)),
     "nuts": Entry(lambda density: kernels.nuts(density, step_size=0.3)),

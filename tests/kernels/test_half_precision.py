@@ -110,7 +110,7 @@ def test_running_means_are_kept_in_float32(dtype):
     assert kernel.init(jnp.zeros(1, dtype), jax.random.key(0)).average.dtype == jnp.float32
     np.testing.assert_allclose(state.average, 0.999**3, rtol=1e-6)
 
-    preconditioner = kernels.rmsprop(1000, num_adaptation=10, decay=0.999)
+    preconditioner = kernels.rmsprop_preconditioner(1000, num_adaptation=10, decay=0.999)
     known = preconditioner.init(jnp.zeros(1, dtype))
     for _ in range(3):
         known = preconditioner.update(known, jnp.ones(1, dtype))

@@ -17,6 +17,7 @@ def make(method, **arguments):
     return lambda: method(logdensity, **{"step_size": 0.1, **arguments})
 
 
+rmsprop = functools.partial(kernels.rmsprop_preconditioner, 1)
 METHODS = (kernels.sgld, kernels.sghmc, kernels.sgnht, kernels.nuts, hmc)
 BAD_ARGUMENTS = {
     "sgld step_size 0": (make(kernels.sgld, step_size=0.0), "step_size must be positive.*0"),
@@ -39,8 +40,14 @@ BAD_ARGUMENTS = {
     "hmc array step_size": (make(hmc, step_size=jnp.float32(-1)), "step_size must be positive.*-1"),
     "sgld array temperature": (make(kernels.sgld, temperature=np.array(-1.0)), "temperature must be non-neg.*-1"),
     "jitted step_size": (jax.jit(make(hmc, step_size=jnp.float32(0))), "step_size must be positive.*0"),
-    "rmsprop decay": (lambda: kernels.rmsprop(1, num_adaptation=1, decay=1.0), r"decay must be in \[0, 1\).*1"),
-    "rmsprop for ever": (lambda: kernels.rmsprop(1, num_adaptation=None), "num_adaptation must be an integer.*None"),
+    "rmsprop decay": (
+        lambda: rmsprop(num_adaptation=1, decay=1.0),
+        r"decay must be in \[0, 1\).*1",
+    ),
+    "rmsprop for ever": (
+        lambda: rmsprop(num_adaptation=None),
+        "num_adaptation must be an integer.*None",
+    ),
     "polynomial power": (lambda: kernels.polynomial(0.1, power=2.0), "power must be at most 1.*2"),
     "no cycles": (
         lambda: kernels.cyclical(0.1, num_steps=5, num_cycles=6),
@@ -59,8 +66,8 @@ BAD_ARGUMENTS = {
     "averaging decay": (lambda: kernels.averaging(hot(logdensity), np.array(1.0)), r"decay must be in \[0, 1\).*1"),
     "particles none": (lambda: kernels.particles(hot(logdensity), 0), "num must be at least 1.*0"),
     "particles in turns": (
-        lambda: kernels.particles(hot(logdensity), 2, at_a_time=0),
-        "at_a_time must be at least 1.*0",
+        lambda: kernels.particles(hot(logdensity), 2, chunk_size=0),
+        "chunk_size must be at least 1.*0",
     ),
     "repeat never": (lambda: kernels.repeat(hot(logdensity), 0), "num_steps must be at least 1.*0"),
     "no players": (kernels.alternate, "players is empty"),

@@ -46,7 +46,7 @@ def test_the_law_is_exact(method, variance):
 
     def make(s):
         arguments = {"friction": s.alpha} if method is kernels.sghmc else {}
-        fixed = kernels.fixed({"x": jnp.asarray(DIAGONAL, jnp.float32)})
+        fixed = kernels.fixed_preconditioner({"x": jnp.asarray(DIAGONAL, jnp.float32)})
         return method(logdensity, step_size=s.eta, temperature=s.temperature, preconditioner=fixed, **arguments)
 
     runs = stationary(SETTINGS, make, lambda state, s: {"position": state.position["x"]})
@@ -64,7 +64,7 @@ def test_rmsprop_at_zero_temperature_is_that_of_optax():
     """
 
     def trajectory(decay):
-        rms = kernels.rmsprop(1, num_adaptation=100, decay=decay, epsilon=1e-3)
+        rms = kernels.rmsprop_preconditioner(1, num_adaptation=100, decay=decay, epsilon=1e-3)
         return sample(kernels.sgld(quartic, step_size=0.01, temperature=0.0, preconditioner=rms), jax.jit)
 
     expected = descend(optax.rmsprop(0.01, decay=0.9, eps=1e-3, eps_in_sqrt=False), jax.jit)
@@ -83,7 +83,7 @@ def test_the_number_of_data_is_only_a_scale():
         return 1000 * quartic(params, rng_key, batch)
 
     def trajectory(density, num_data):
-        rms = kernels.rmsprop(num_data, num_adaptation=100)
+        rms = kernels.rmsprop_preconditioner(num_data, num_adaptation=100)
         kernel = kernels.sgld(density, step_size=0.01 / num_data, temperature=0.0, preconditioner=rms)
         return sample(kernel, jax.jit)
 
@@ -93,7 +93,7 @@ def test_the_number_of_data_is_only_a_scale():
 
 def test_adaptation_ends():
     """After `num_adaptation` steps G stays as it is, and before it moves."""
-    rms = kernels.rmsprop(1, num_adaptation=3)
+    rms = kernels.rmsprop_preconditioner(1, num_adaptation=3)
     kernel = kernels.sghmc(quartic, step_size=0.01, preconditioner=rms)
     state, step, squares = kernel.init(START, jax.random.key(0)), jax.jit(kernel.step), []
     for i in range(5):
@@ -125,7 +125,7 @@ def test_a_moving_preconditioner_samples_another_law_and_an_ended_one_does_not(c
     }
 
     def make(s):
-        rms = kernels.rmsprop(1, num_adaptation=s.num_adaptation.astype(int), epsilon=1e-3)
+        rms = kernels.rmsprop_preconditioner(1, num_adaptation=s.num_adaptation.astype(int), epsilon=1e-3)
         return kernels.sgld(logdensity, step_size=s.eta, temperature=s.temperature, preconditioner=rms)
 
     def read(state, s):
@@ -158,7 +158,7 @@ def test_a_momentum_keeps_its_energy_when_the_preconditioner_moves():
 @pytest.mark.parametrize("diagonal", [{"y": 1.0}, {"x": np.ones(4)}, np.ones(3)])
 def test_a_wrong_diagonal_is_refused(diagonal):
     """Neither a number nor a tree like the position."""
-    kernel = kernels.sgld(logdensity, step_size=0.1, preconditioner=kernels.fixed(diagonal))
+    kernel = kernels.sgld(logdensity, step_size=0.1, preconditioner=kernels.fixed_preconditioner(diagonal))
     state = kernel.init({"x": jnp.zeros(3)}, jax.random.key(0))
     with pytest.raises(ValueError, match="a number or a tree like the position"):
         kernel.step(jax.random.key(1), state, (jnp.ones(3), 0.0))

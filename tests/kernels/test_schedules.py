@@ -28,13 +28,13 @@ def test_jittered():
         shares = np.sort(np.log(later / 0.1) / np.log(0.02))
         np.testing.assert_allclose(shares, (np.arange(1000) + 0.5) / 1000, atol=0.002)
     for share in (0.0, 1.5):
-        with pytest.raises(ValueError, match=r"shortest must be in \(0, 1\]; got"):
+        with pytest.raises(ValueError, match=r"min_fraction must be in \(0, 1\]; got"):
             kernels.jittered(0.1, share)
 
 
 def test_cyclical():
     """Zhang et al.'s equation 1, whose k counts from 1, over 3 cycles of 4 steps; half of each is sampling."""
-    cycle = kernels.cyclical(0.2, num_steps=10, num_cycles=3, exploration=0.5, temperature=0.3)
+    cycle = kernels.cyclical(0.2, num_steps=10, num_cycles=3, exploration_fraction=0.5, temperature=0.3)
     k = np.arange(1, 13)
     expected = 0.2 / 2 * (np.cos(np.pi * ((k - 1) % 4) / 4) + 1)
     np.testing.assert_allclose(cycle.step_size(jnp.arange(12)), expected, rtol=1e-5)
@@ -90,7 +90,7 @@ def test_exploration_draws_no_noise(method):
 
     SGHMC starts with a momentum of the temperature there, which is 0 too.
     """
-    cycle = kernels.cyclical(0.02, num_steps=8, num_cycles=1, exploration=0.5)
+    cycle = kernels.cyclical(0.02, num_steps=8, num_cycles=1, exploration_fraction=0.5)
     kernel = method(quartic, step_size=cycle.step_size, temperature=cycle.temperature)
 
     @jax.jit

@@ -49,13 +49,13 @@ ANCHOR = near(0.05)
 
 @pytest.fixture(scope="module")
 def corrected():
-    gradient = posteriors.gradient_at(DENSITY, ANCHOR, jax.random.key(0), BATCHES)
+    gradient = posteriors.full_gradient(DENSITY, ANCHOR, jax.random.key(0), BATCHES)
     return posteriors.control_variates(DENSITY, ANCHOR, gradient)
 
 
-def test_gradient_at_is_that_of_all_data():
+def test_full_gradient_is_that_of_all_data():
     """The mean over the batches is the gradient of one batch of everything."""
-    found = posteriors.gradient_at(DENSITY, ANCHOR, jax.random.key(0), BATCHES)
+    found = posteriors.full_gradient(DENSITY, ANCHOR, jax.random.key(0), BATCHES)
     expected = jax.grad(lambda params: DENSITY(params, jax.random.key(0), (X, Y))[0])(ANCHOR)
     for name in ("w", "b"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-4)
@@ -91,11 +91,11 @@ def test_the_anchor_sees_the_noise_of_the_parameters():
         np.testing.assert_allclose(found, given, atol=1e-6)
 
 
-def test_gradient_at_gives_each_batch_noise_of_its_own():
+def test_full_gradient_gives_each_batch_noise_of_its_own():
     """The mean of 64 normals has variance 1/64, within 4 standard errors of 1000 (6e-5); one key for all has 1."""
     batches = jnp.zeros((64, 1))
     keys = jax.random.split(jax.random.key(2), 500)
-    found = jax.jit(jax.vmap(lambda key: posteriors.gradient_at(noisy, jnp.zeros(2), key, batches)))(keys)
+    found = jax.jit(jax.vmap(lambda key: posteriors.full_gradient(noisy, jnp.zeros(2), key, batches)))(keys)
     assert abs(64 * np.var(found) - 1) < 4 * np.sqrt(2 / 1000)
 
 

@@ -42,7 +42,7 @@ def test_kl_to_a_laplace_prior_is_the_integral(variational, scale):
 def test_laplace_is_scipy_s():
     w = jnp.array([[0.0, 1.0], [-3.0, 50.0]])
     np.testing.assert_allclose(
-        posteriors.laplace(0.7)({"w": w}), stats.laplace(0, 0.7).logpdf(np.asarray(w)).sum(), rtol=1e-6
+        posteriors.laplace_prior(0.7)({"w": w}), stats.laplace(0, 0.7).logpdf(np.asarray(w)).sum(), rtol=1e-6
     )
 
 
@@ -68,7 +68,7 @@ def test_sampled_kl_takes_a_draw_in_two_parts_and_refuses_moments(variational):
 @pytest.mark.parametrize("form", ["sample", "perturb"])
 def test_a_reflection_is_on_the_other_side_of_the_mean(variational, form):
     """Reflection of a draw, of its mean and noise apart, and in one entry of a dictionary. A bare draw is refused."""
-    entry = posteriors.of_entry(FAMILY, "network")
+    entry = posteriors.apply_to_entry(FAMILY, "network")
     for family, own, inner in (
         (FAMILY, variational, lambda x: x),
         (entry, {"network": variational}, lambda x: x["network"]),
@@ -94,8 +94,8 @@ def test_parts_of_a_network_have_priors_of_their_own(variational, form):
     expected = posteriors.kl_to_laplace(0.1)(bias, None) + mixture(kernel, {"w": draw["kernel"]})
     together = posteriors.kl.by_path({"*/bias": posteriors.kl_to_laplace(0.1), "Dense_*": mixture})
     np.testing.assert_allclose(together(variational, weights), expected, rtol=1e-5)
-    log_prior = posteriors.priors.by_path({"*/bias": posteriors.laplace(), "*": posteriors.gaussian(2.0)})
-    exact = posteriors.laplace()(draw["bias"]) + posteriors.gaussian(2.0)(draw["kernel"])
+    log_prior = posteriors.priors.by_path({"*/bias": posteriors.laplace_prior(), "*": posteriors.gaussian(2.0)})
+    exact = posteriors.laplace_prior()(draw["bias"]) + posteriors.gaussian(2.0)(draw["kernel"])
     np.testing.assert_allclose(log_prior({"Dense_0": draw}), exact, rtol=1e-6)
 
 
@@ -129,7 +129,7 @@ def test_densities_of_half_precision_are_summed_in_float32(dtype):
     means, sds = np.random.default_rng(0).normal(size=(2, 3000)) * [[0.3], [0.1]]
     narrow = posteriors.MeanFieldParams({"w": jnp.asarray(means, dtype)}, {"w": jnp.asarray(sds - 2, dtype)})
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), narrow)
-    prior = posteriors.laplace(0.7)
+    prior = posteriors.laplace_prior(0.7)
     for divergence in (posteriors.kl_to_gaussian(), posteriors.kl_to_laplace(), posteriors.kl_sampled(prior)):
         found = divergence(narrow, narrow.mean)
         assert found.dtype == jnp.float32

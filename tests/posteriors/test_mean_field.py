@@ -162,13 +162,13 @@ def test_wrong_arguments_are_named(make, message):
 
 
 def test_total_adds_leaves():
-    assert tree.total({"a": jnp.float32(1), "b": (jnp.float32(2), jnp.float32(3))}) == 6
+    assert tree.sum_leaves({"a": jnp.float32(1), "b": (jnp.float32(2), jnp.float32(3))}) == 6
 
 
 def test_of_entry_is_the_family_of_that_entry_beside_points():
     """Every function: the entry's own, and the point as it was."""
     family, key = posteriors.mean_field(0.3), jax.random.key(3)
-    beside = posteriors.of_entry(family, "w")
+    beside = posteriors.apply_to_entry(family, "w")
     weights = {"a": jnp.arange(3.0)}
     position = beside.init({"w": weights, "noise": jnp.float32(2.0)})
     own = family.init(weights)
@@ -184,4 +184,4 @@ def test_of_entry_is_the_family_of_that_entry_beside_points():
     same(beside.reflect(position, draw), family.reflect(own, draw["w"]))
     assert beside.log_prob(position, draw) == family.log_prob(own, draw["w"])
     divergence = posteriors.kl_to_gaussian(1.5)
-    assert posteriors.kl.of_entry(divergence, "w")(position, draw) == divergence(own, draw["w"])
+    assert posteriors.kl.apply_to_entry(divergence, "w")(position, draw) == divergence(own, draw["w"])

@@ -75,8 +75,10 @@ def process(folder, names):
             take(kernel, position, num_steps=4, **options)
         save(folder, name, take(kernel, position, **options))
     # The fault: a device takes the noise of its place in its own process, so both processes draw the same.
-    right = axes.own_keys
-    axes.own_keys = lambda key, num, axis: right(key, num, axis) if axes.size(axis) == 1 else local_keys(key, num, axis)
+    right = axes.local_keys
+    axes.local_keys = lambda key, num, axis: (
+        right(key, num, axis) if axes.size(axis) == 1 else local_keys(key, num, axis)
+    )
     save(folder, "faulty", take(training.spread(KERNELS["sgld"], data=4), POSITION))
 
 

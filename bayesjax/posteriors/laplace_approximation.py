@@ -21,7 +21,7 @@ from bayesjax import checks, tree
 from bayesjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 
-class LastLayer(NamedTuple):
+class LastLayerPosterior(NamedTuple):
     """A Gaussian posterior over a last layer.
 
     Attributes:
@@ -44,7 +44,7 @@ def last_layer_laplace(
     prior_precision: tuple[float, float],
     *,
     chunk_size: int = 256,
-) -> LastLayer:
+) -> LastLayerPosterior:
     """The Gaussian at a mode.
 
     Args:
@@ -82,10 +82,10 @@ def last_layer_laplace(
         extended = jnp.concatenate([part, jnp.ones((len(part), 1), part.dtype)], axis=1)
         total += jnp.einsum("na,nb,nkl->akbl", extended, extended, curvature, optimize=True)
     prior = jnp.concatenate([jnp.full(num_features * num_outputs, of_kernel), jnp.full(num_outputs, of_bias)])
-    return LastLayer(kernel, bias, jnp.linalg.cholesky(total.reshape(dim, dim) + jnp.diag(prior)))
+    return LastLayerPosterior(kernel, bias, jnp.linalg.cholesky(total.reshape(dim, dim) + jnp.diag(prior)))
 
 
-def sample_last_layer(posterior: LastLayer, rng_key: PRNGKey) -> tuple[Array, Array]:
+def sample_last_layer(posterior: LastLayerPosterior, rng_key: PRNGKey) -> tuple[Array, Array]:
     """A draw of the kernel `[features, outputs]` and the bias `[outputs]`."""
     num_features, num_outputs = posterior.kernel.shape
     noise = jax.random.normal(rng_key, (len(posterior.factor),))
