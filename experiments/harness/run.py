@@ -27,7 +27,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bayesjax import data, training
-from bayesjax.data.files import read_npz
 from bayesjax.training import files, guards, processes, progress
 from bayesjax.training.identity import first_difference
 from bayesjax.types import Kernel
@@ -315,7 +314,7 @@ def _slug(name: str) -> str:
 
 
 def _write_pytree(path: Path, value: Any) -> None:
-    """Writes nested containers of arrays, numbers and strings to one .npz file, which is whole or absent."""
+    """Writes nested containers of arrays, numbers and strings to one .npz file."""
     arrays: list[np.ndarray] = []
 
     def plain(node: Any) -> Any:
@@ -332,15 +331,13 @@ def _write_pytree(path: Path, value: Any) -> None:
         arrays.append(np.asarray(node))
         return {"array": len(arrays) - 1}
 
-    structure = json.dumps(plain(value))
-    with files.replacing(path) as temporary, temporary.open("wb") as file:
-        named: Any = {f"array{i}": array for i, array in enumerate(arrays)}
-        np.savez_compressed(file, structure=structure, **named)
+    structure = json.dumps(plain(value)).encode()
+    files.write_arrays(path, [np.frombuffer(structure, np.uint8), *arrays])
 
 
 def _read_pytree(path: Path) -> Any:
     """Reads what `_write_pytree` has written."""
-    arrays = read_npz(path)
+    structure, *arrays = files.read_arrays(path)
 
     def restored(node: dict) -> Any:
         ((kind, content),) = node.items()
@@ -348,6 +345,6 @@ def _read_pytree(path: Path) -> Any:
             return {key: restored(each) for key, each in content.items()}
         if kind == "list":
             return [restored(each) for each in content]
-        return arrays[f"array{content}"] if kind == "array" else content
+        return arrays[content] if kind == "array" else content
 
-    return restored(json.loads(str(arrays["structure"])))
+    return restored(json.loads(structure.tobytes()))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bayesjax import training
+from experiments import __main__ as overview
 from experiments.harness import cli, report
 from tests.experiments.tiny import TINY
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("compile_once")
 
 def call(name, *flags):
     """What `python -m experiments.NAME FLAGS` does, in this process."""
-    module = report.experiment(name)
+    module = overview.experiment(name)
     module.main(cli.parse(module.PRESETS, module.__doc__, [str(each) for each in flags]))
 
 
@@ -46,7 +47,7 @@ def rows(folder):
 
 def test_every_experiment_is_here():
     """Each module of `experiments` has flags in `tiny.py`."""
-    assert set(TINY) == set(report.experiments())
+    assert set(TINY) == set(overview.experiments())
 
 
 @pytest.mark.parametrize("name", sorted(TINY))
@@ -60,7 +61,7 @@ def test_runs_and_resumes(name, tmp_path, monkeypatch, capsys):
     assert set(results) - {"warnings"} == {
         "experiment", "command", "config", "rows", "seconds", "device", "versions", "commit",
     }  # fmt: skip
-    assert report.render(report.experiment(name).TABLES, [results]).startswith("| "), "a table of the rows"
+    assert report.render(overview.experiment(name).TABLES, [results]).startswith("| "), "a table of the rows"
     keys = [
         tuple(sorted((key, str(each)) for key, each in row.items() if key not in FIELDS)) for row in results["rows"]
     ]
@@ -121,7 +122,7 @@ def test_bad_flags(name, flags, words, tmp_path, capsys):
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_help(name, capsys):
     """`--help` describes every flag in at least three words, and every preset is named in the description."""
-    module = importlib.import_module(report.experiment(name).__name__)
+    module = importlib.import_module(overview.experiment(name).__name__)
     with pytest.raises(SystemExit) as caught:
         cli.parse(module.PRESETS, module.__doc__, ["--help"])
     assert caught.value.code == 0 and "--resume" in capsys.readouterr().out
