@@ -14,7 +14,7 @@ Methods, all with the same number of iterations:
     ml_coupled       ten generators facing one discriminator, Adam
     bayes            the same ten, Adam to warm up and then SGHMC at --temperature and each of --extra-temperatures
                      (0: gradient descent with momentum on the same posterior, to a mode)
-    authors_code     the same ten as the released program moves them: losses of `objectives/released_bayesian_gan.py`
+    authors_code     the same ten as the released program moves them: losses of `shared/released_bayesian_gan.py`
 
 As in the released code the divergence is estimated from 640 samples of each generator, so ml is judged on fewer samples
 than the rest (a wider kernel, and a floor that is higher but far below its value), and sd 10 is the prior's, not the
@@ -77,10 +77,10 @@ import numpy as np
 import optax
 
 from bayesjax import data, evaluation, kernels, models, plots, posteriors, training
-from bayesjax.objectives import released_bayesian_gan
 from bayesjax.types import Kernel
 from experiments import bayesian_gan_game as game
 from experiments import parts, tables
+from experiments.shared import released_bayesian_gan
 
 
 def check(config: Config) -> None:

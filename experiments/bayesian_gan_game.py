@@ -20,9 +20,10 @@ import numpy as np
 import optax
 
 from bayesjax import axes, data, kernels, models, posteriors, training
-from bayesjax.objectives import released_bayesian_gan, semi_supervised
+from bayesjax.objectives import semi_supervised
 from bayesjax.types import Array, Density, Given, Kernel, Params, Prior, PRNGKey
 from experiments.bayesian_gan_flags import GameFlags
+from experiments.shared import released_bayesian_gan
 
 RELEASED_DECAY = math.exp(-3)
 

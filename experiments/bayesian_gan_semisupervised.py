@@ -14,7 +14,7 @@ Methods, all with the same networks and the same number of steps; quick runs two
     dcgan_10       ten independent dcgans, their predictions averaged
     ml_coupled     J_g generators facing J_d discriminators, Adam
     bayes          the same players, Adam to warm up and then SGHMC; predictions averaged over all kept draws
-    authors_code   the same players as the released program moves them (`objectives/released_bayesian_gan.py`)
+    authors_code   the same players as the released program moves them (`shared/released_bayesian_gan.py`)
 
 All label draws of a row are trained at once, as one vmapped pytree. Labels are class-balanced and truly withheld:
 the unlabelled images are the whole training set without labels. The Bayesian GAN's settings were chosen by hand on a
@@ -95,10 +95,11 @@ import optax
 
 from bayesjax import data, evaluation, kernels, models, plots, posteriors, training
 from bayesjax.models import dcgan
-from bayesjax.objectives import released_bayesian_gan, semi_supervised
+from bayesjax.objectives import semi_supervised
 from bayesjax.types import Array, Given, Kernel, Params, PRNGKey
 from experiments import bayesian_gan_game as game
 from experiments import parts, tables
+from experiments.shared import released_bayesian_gan
 
 
 def check(config: Config) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bayesjax import objectives, posteriors
-from bayesjax.objectives import Sharpened, adversarial, dropout, elbo, released_bayesian_gan
+from bayesjax.objectives import Sharpened, adversarial, dropout, elbo
 from bayesjax.types import Given, Numbered
+from experiments.shared import released_bayesian_gan
 
 NUM, KEY = 3, jax.random.key(0)
 X, WEIGHTS, FLAT = jnp.ones((NUM, 2)), {"kernel": jnp.ones((2, 2))}, lambda params: jnp.zeros(())

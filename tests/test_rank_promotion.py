@@ -19,10 +19,10 @@ from bayesjax.objectives import (
     heteroscedastic,
     infogan,
     moment_matching,
-    released_bayesian_gan,
     semi_supervised,
 )
 from bayesjax.types import Numbered
+from experiments.shared import released_bayesian_gan
 
 KEY, X = jax.random.key(0), jnp.ones((6, 3))
 TABLE, ROW, LABELS, LABEL = jnp.ones((3, 4)) / 4, jnp.ones(4), jnp.array([0, 1, 2]), jnp.int32(1)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesjax.objectives import released_bayesian_gan as released
+from experiments.shared import released_bayesian_gan as released
 
 RANDOM = np.random.default_rng(0)
 NUM_GENERATORS, N, K = 3, 5, 4
