@@ -1,0 +1,435 @@
+"""The game of any GAN: how its players move, by Adam or by a sampler of their weights, and what it leaves to evaluate.
+
+    GameConfig, PairConfig              flags of every game, and of games between one generator and one discriminator
+    initialise                          weights of a generator and a discriminator
+    minibatches                         data by step
+    adam, sampler, prior                ways to move a player
+    pair_stages                         of two losses: Adam; or Adam on the negative log posteriors, then the sampler
+    run_stages                          runs stages one after another
+    play_pair                           the same with evaluations of the generator along the way
+    generate                            samples of all draws of a generator
+    split_chains, pool_chains, mix_chains   the chains of a game apart, and as the mixture that generates
+
+`posteriors.from_loss` turns a loss into a log density that counts for as many examples as there are data. This alone
+makes a GAN Bayesian: an optimised generator is the average of Adam's path, a sampled one is all draws of the posterior.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bayesjax import data, kernels, posteriors, training
+from bayesjax.types import Array, Density, Given, Kernel, Params, Prior, PRNGKey, PyTree
+from experiments.harness import Count, Positive, Range, Run, RunConfig, require
+
+PLAYERS = ("discriminator", "generator")
+Share = Annotated[float, Range(above=0, most=1)]
+Decay = Annotated[float, Range(least=0, below=1)]
+
+
+@dataclass(frozen=True)
+class GameConfig(RunConfig):
+    """Flags of every game between generators and discriminators."""
+
+    kernel: Literal["adam", "sghmc", "sgld"] = "adam"
+    """How both players move: adam trains a GAN; sghmc and sgld sample both players' weights, a Bayesian GAN."""
+    batch_size: Count = 64
+    """Number of real examples, and of generated examples, in a step."""
+    latent_dim: Count = 32
+    """Dimension of the generator's noise."""
+    num_steps: Count = 2000
+    """Number of steps of the generator, warm-up included."""
+    num_warmup: Count = 1000
+    """Steps of Adam before a sampler starts; without effect on --kernel adam."""
+    generator_learning_rate: Positive = 2e-4
+    """Learning rate of Adam for the generator."""
+    discriminator_learning_rate: Positive = 2e-4
+    """Learning rate of Adam for the discriminator."""
+    decay_from: Share = 1.0
+    """Fraction of Adam's steps after which its learning rates decrease linearly to 0; 1 keeps them constant."""
+    momentum: Decay = 0.5
+    """Decay rate of Adam's first moment."""
+    learning_rate: Positive = 1e-4
+    """Step size of a sampler times the number of training examples."""
+    friction: Annotated[float, Range(above=0, below=1)] = 0.1
+    """Friction of SGHMC; 1 minus friction is the fraction of the momentum that a step keeps."""
+    temperature: Positive = 1.0
+    """Temperature of the sampled posterior."""
+    prior: Literal["gaussian", "fan_in"] = "fan_in"
+    """Normal prior of the weights. gaussian: the standard deviation is the same for all weights. fan_in: that of a
+    layer's weights, but not of its biases, is divided by the square root of the layer's number of inputs."""
+    prior_scale: Positive = 3.0
+    """Standard deviation of the prior."""
+
+
+@dataclass(frozen=True)
+class PairConfig(GameConfig):
+    """Flags of a game between one generator and one discriminator."""
+
+    discriminator_steps: Count = 1
+    """Steps of the discriminator for each step of the generator; each has its own real examples."""
+    average: Decay = 0.999
+    """Decay rate of the moving average of Adam's generator, which generates; 0 takes the last weights."""
+    num_evaluations: Annotated[int, Range(least=2)] = 20
+    """Number of evenly spaced evaluations in each stage of the training, which are also the draws that a sampler
+    keeps; remaining steps are dropped."""
+
+    def __post_init__(self) -> None:
+        """Checks that every stage has a step for each evaluation."""
+        super().__post_init__()
+        warmup = 0 if self.kernel == "adam" else self.num_warmup
+        require(
+            self.num_steps - warmup >= self.num_evaluations,
+            f"--num-steps must leave a step for each of {self.num_evaluations} evaluations after {warmup} steps of "
+            f"warm-up; got {self.num_steps}",
+        )
+
+
+def describe_steps(config: dict) -> str:
+    """The steps of each stage in words, for the note of a table.
+
+    Args:
+      config: the configuration of a results file.
+    """
+
+    def run(num_steps: int) -> int:
+        return num_steps - num_steps % _thinning(num_steps, config["num_evaluations"])
+
+    if config["kernel"] == "adam":
+        return f"{run(config['num_steps'])} steps of Adam"
+    warmup, rest = config["num_warmup"], config["num_steps"] - config["num_warmup"]
+    return f"{run(warmup)} steps of Adam and {run(rest)} steps of {config['kernel'].upper()}"
+
+
+def _thinning(num_steps: int, num_evaluations: int) -> int:
+    return max(num_steps // num_evaluations, 1)
+
+
+# ---- weights and data
+
+
+def initialise(
+    generator: Any, discriminator: Any, noise_size: int, shape: tuple[int, ...]
+) -> Callable[[PRNGKey], dict[str, Params]]:
+    """The function `rng_key -> {player: params}` of two Flax modules.
+
+    Args:
+      generator: takes noise `[n, noise_size]`.
+      discriminator: takes examples `[n, *shape]`.
+      noise_size: number of inputs of the generator, codes and labels included.
+      shape: of an example.
+    """
+
+    def init(rng_key: PRNGKey) -> dict[str, Params]:
+        keys = dict(zip(PLAYERS, jax.random.split(rng_key), strict=True))
+        return {
+            "discriminator": discriminator.init(keys["discriminator"], jnp.zeros((1, *shape)))["params"],
+            "generator": generator.init(keys["generator"], jnp.zeros((1, noise_size)))["params"],
+        }
+
+    return init
+
+
+def minibatches(
+    config: PairConfig, rng_key: PRNGKey, arrays: PyTree, num_games: int | None = None
+) -> Callable[[Array], PyTree]:
+    """Data by step: leaves `[discriminator_steps, batch_size, ...]` of `arrays` `[num, ...]`.
+
+    With several games the leaves have a leading axis of games, each of which sees the data in its own order.
+    """
+    num = config.discriminator_steps * config.batch_size
+    available = jax.tree.leaves(arrays)[0].shape[0]
+    require(
+        num <= available,
+        f"--batch-size times --discriminator-steps must be at most {available}, the number of data; got {num}",
+    )
+    if num_games is None:
+        joined, leading = data.Minibatches(rng_key, arrays, num), ()
+    else:
+        joined, leading = data.of_each(jax.random.split(rng_key, num_games), arrays, num, shared=True), (num_games,)
+    shape = *leading, config.discriminator_steps, config.batch_size
+    return jax.tree_util.Partial(functools.partial(_split_steps, shape), joined)
+
+
+def _split_steps(shape: tuple[int, ...], joined: Callable[[Array], PyTree], step: Array) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[len(shape) - 1 :]), joined(step))
+
+
+# ---- ways to move a player
+
+
+def adam(
+    config: GameConfig, player: str, loss: Density, num_steps: int,
+    constraint: optax.GradientTransformation | None = None,
+) -> Kernel:  # fmt: skip
+    """Adam on a loss, with the learning rate of the player and its linear decay.
+
+    Args:
+      config: the learning rates, `decay_from` and `momentum`.
+      player: "generator" or "discriminator".
+      loss: mean per example.
+      num_steps: number of steps of this player.
+      constraint: applied after the update, such as `kernels.clip_weights`.
+    """
+    rate, start = getattr(config, f"{player}_learning_rate"), round(config.decay_from * num_steps)
+    schedule = optax.linear_schedule(rate, 0.0, num_steps - start, start) if start < num_steps else rate
+    optimizer = optax.adam(schedule, b1=config.momentum)
+    return kernels.optimize(loss, optimizer if constraint is None else optax.chain(optimizer, constraint))
+
+
+def sampler(config: GameConfig, density: Density, num_data: int, temperature: float | None = None) -> Kernel:
+    """SGHMC or SGLD on a log density; `temperature` replaces that of the configuration."""
+    step_size, temperature = config.learning_rate / num_data, config.temperature if temperature is None else temperature
+    if config.kernel == "sgld":
+        return kernels.sgld(density, step_size=step_size, temperature=temperature)
+    return kernels.sghmc(density, step_size=step_size, friction=config.friction, temperature=temperature)
+
+
+def prior(config: GameConfig) -> Prior:
+    """The log prior density of a network's weights."""
+    return (posteriors.gaussian if config.prior == "gaussian" else posteriors.fan_in_gaussian)(config.prior_scale)
+
+
+# ---- stages
+
+
+class Stage(NamedTuple):
+    """A kernel, and how long it runs.
+
+    Attributes:
+      name: of the stage's checkpoints.
+      kernel: of all players.
+      num_steps: number of steps; those after the last kept draw are dropped.
+      thinning: steps between two kept draws.
+      num_burnin: steps before the first kept draw.
+      is_sampler: whether the states are draws of a posterior.
+    """
+
+    name: str
+    kernel: Kernel
+    num_steps: int
+    thinning: int = 1
+    num_burnin: int = 0
+    is_sampler: bool = False
+
+
+def pair_stages(
+    config: PairConfig, losses: Mapping[str, Density], num_data: int, *,
+    constraint: optax.GradientTransformation | None = None, carry: PyTree = None,
+) -> list[Stage]:  # fmt: skip
+    """The stages of a game of two players: Adam; or Adam on their negative log posteriors, and the sampler.
+
+    Args:
+      config: the kernel, its settings and the numbers of steps.
+      losses: of both players, `{player: loss}`, means per example.
+      num_data: number of examples for which a loss counts in a log posterior.
+      constraint: applied to the discriminator's weights after Adam's update.
+      carry: initial value of what the discriminator's loss under Adam passes on to its next step, such as a pool of
+        earlier fakes (`kernels.carrying`). A sampler carries nothing: its density depends on current positions only.
+    """
+
+    def sweep(moves: Mapping[str, Kernel]) -> Kernel:
+        discriminator = kernels.repeat(moves["discriminator"], config.discriminator_steps, part=_select_step)
+        return kernels.alternate(discriminator=discriminator, generator=moves["generator"])
+
+    def optimised(losses: Mapping[str, Density], num_steps: int) -> dict[str, Kernel]:
+        num = num_steps * config.discriminator_steps
+        discriminator = adam(config, "discriminator", losses["discriminator"], num, constraint)
+        if carry is not None:
+            discriminator = kernels.carrying(discriminator, carry)
+        return {"discriminator": discriminator, "generator": adam(config, "generator", losses["generator"], num_steps)}
+
+    def stage(name: str, moves: Mapping[str, Kernel], num_steps: int) -> Stage:
+        thinning = _thinning(num_steps, config.num_evaluations)
+        return Stage(name, sweep(moves), num_steps, thinning, is_sampler=name in ("sghmc", "sgld"))
+
+    if config.kernel == "adam":
+        moves = optimised(losses, config.num_steps)
+        moves["generator"] = kernels.averaging(moves["generator"], config.average)
+        return [stage("adam", moves, config.num_steps)]
+    densities = {player: posteriors.from_loss(loss, prior(config), num_data) for player, loss in losses.items()}
+    negative = {player: posteriors.as_loss(density, num_data) for player, density in densities.items()}
+    sampled = {player: sampler(config, density, num_data) for player, density in densities.items()}
+    return [
+        stage("warmup", optimised(negative, config.num_warmup), config.num_warmup),
+        stage(config.kernel, sampled, config.num_steps - config.num_warmup),
+    ]
+
+
+def _select_step(given: Given, i: Array) -> Given:
+    """The data of the discriminator's step i."""
+    return given._replace(data=jax.tree.map(lambda leaf: leaf[i], given.data))
+
+
+def run_stages(
+    run: Run, name: str, stages: Sequence[Stage], position: PyTree, batches: Callable, *,
+    rng_keys: Sequence[PRNGKey], keep: Callable[[Stage, Any], PyTree], num_games: int | None = None,
+) -> list[tuple[Any, training.Trace]]:  # fmt: skip
+    """Runs stages one after another, each from the positions at which the one before it ends.
+
+    Args:
+      run: the run, which records them.
+      name: of the game, for progress and checkpoints.
+      stages: in order.
+      position: of all players at the start.
+      batches: data by step.
+      rng_keys: one for each stage.
+      keep: `(stage, state) -> pytree` kept at every `thinning` steps.
+      num_games: number of independent games, which are a leading axis of positions, data and whatever is kept.
+
+    Returns:
+      The final state and the trace of each stage.
+    """
+    results = []
+    for stage, key in zip(stages, rng_keys, strict=True):
+        kernel = stage.kernel if num_games is None else kernels.particles(stage.kernel, num_games, batch_axis=0)
+        kernel, options = run.stage("-".join(filter(None, (name, stage.name))), kernel)
+        state = jax.jit(kernel.init)(position, jax.random.fold_in(key, stage.num_steps))
+        num_steps = stage.num_steps - (stage.num_steps - stage.num_burnin) % stage.thinning
+        state, trace = training.run(
+            key, kernel, state, batches, num_steps=num_steps,
+            num_burnin=stage.num_burnin, thinning=stage.thinning, keep=functools.partial(keep, stage), **options,
+        )  # fmt: skip
+        position = training.fetch(state.position)
+        results.append((state, trace))
+    return results
+
+
+class Played(NamedTuple):
+    """The outcome of a game of two players.
+
+    Attributes:
+      generators: params with a leading axis of draws, `[num_draws, ...]`: all draws of a sampler, or Adam's average.
+      discriminators: likewise, but Adam's last weights.
+      start: the generator from which a sampler starts, `[1, ...]`; None under Adam.
+      evaluations: of the generator along the way, `[num_evaluations, ...]`.
+      aux: what each player's loss returned beside its value, `{player: pytree}`, averages between evaluations.
+      steps: the generator's step at each evaluation.
+      milliseconds: of a step of one game without compilation; None if this call ran no step.
+    """
+
+    generators: Params
+    discriminators: Params
+    start: Params
+    evaluations: PyTree
+    aux: dict[str, PyTree]
+    steps: np.ndarray
+    milliseconds: float | None
+
+
+def play_pair(
+    run: Run, name: str, stages: Sequence[Stage], position: dict[str, Params], batches: Callable, *,
+    rng_key: PRNGKey, evaluate: Callable[[Params], PyTree], num_games: int | None = None,
+) -> Played:  # fmt: skip
+    """Plays a game of two players; `evaluate(generator's params)` is kept along the way, the other arguments are those
+    of `run_stages`."""
+    evaluate_games = evaluate if num_games is None else jax.vmap(evaluate)
+
+    def generator(state: Any) -> Params:
+        player = state.players["generator"]
+        return player.average if isinstance(player, kernels.AveragingState) else player.position
+
+    def keep(stage: Stage, state: Any) -> dict[str, PyTree]:
+        draws = {"generators": generator(state), "discriminators": state.players["discriminator"].position}
+        return {"evaluations": evaluate_games(generator(state)), "draws": draws if stage.is_sampler else ()}
+
+    results = run_stages(
+        run, name, stages, position, batches, rng_keys=[jax.random.fold_in(rng_key, i) for i in range(len(stages))],
+        keep=keep, num_games=num_games,
+    )  # fmt: skip
+    (state, last), traces = results[-1], [trace for _, trace in results]
+    if stages[-1].is_sampler:
+        draws, start = last.draws["draws"], _one_draw(results[-2][0].players["generator"].position)
+    else:
+        draws, start = _one_draw(keep(stages[-1]._replace(is_sampler=True), state)["draws"]), None
+    steps: list[np.ndarray] = [np.zeros(1, int)]
+    for stage, trace in zip(stages, traces, strict=True):
+        num = len(jax.tree.leaves(trace.draws)[0])
+        steps.append(steps[-1][-1] + stage.thinning * np.arange(1, num + 1))
+    kept = ([trace.draws["evaluations"] for trace in traces], [_auxiliaries(trace) for trace in traces])
+    evaluations, aux = (jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in kept)
+    time = timings(traces, num_games or 1)["ms per step"]
+    return Played(
+        **draws, start=start, evaluations=evaluations, aux=aux, steps=np.concatenate(steps[1:]), milliseconds=time
+    )
+
+
+def _one_draw(params: Params) -> Params:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[None], training.fetch(params))
+
+
+def _auxiliaries(trace: training.Trace) -> dict[str, PyTree]:
+    return {player: info.aux for player, info in trace.info.players.items()}
+
+
+def timings(traces: Sequence[training.Trace], num_games: int = 1) -> dict[str, float | None]:
+    """Milliseconds of a step of one game, and the fraction of the time spent outside compiled chunks.
+
+    Compilation is left out. Both are None if a resumed run had no step left.
+    """
+    inside, num_steps = sum(trace.chunk_seconds for trace in traces), sum(trace.steps for trace in traces)
+    total = sum(trace.seconds - trace.compile_seconds for trace in traces)
+    return {
+        "ms per step": 1e3 * inside / (num_steps * num_games) if num_steps else None,
+        "fraction outside chunks": 1 - inside / total if num_steps else None,
+    }
+
+
+# ---- samples of what has been played
+
+
+def spread_evenly(available: int, num: int) -> np.ndarray:
+    """Indices of `num` items among those available, the first and the last included; all if there are no more."""
+    return np.linspace(0, available - 1, min(available, num)).round().astype(int)
+
+
+def generate(make: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_key: PRNGKey, num: int) -> np.ndarray:
+    """`num` samples of stacked generators, equally many of each, interleaved.
+
+    Args:
+      make: `(params, rng_key, num) -> samples [num, ...]`.
+      draws: params with a leading axis; of more than `num` draws, `num` evenly spaced ones are used.
+      rng_key: consumed.
+      num: number of samples.
+    """
+    chosen = spread_evenly(jax.tree.leaves(draws)[0].shape[0], num)
+    share = -(-num // len(chosen))
+    make_share = jax.jit(make, static_argnums=2)  # compiled once for all calls with this function and share
+    samples = [
+        np.asarray(make_share(jax.tree.map(lambda leaf, i=i: leaf[i], draws), key, share))
+        for i, key in zip(chosen, jax.random.split(rng_key, len(chosen)), strict=True)
+    ]
+    return np.stack(samples, axis=1).reshape(-1, *samples[0].shape[1:])[:num]
+
+
+def split_chains(draws: PyTree, game: int, num_chains: int) -> list[PyTree]:
+    """The draws of each chain of a game, `[num_draws, ...]`, from those of all, `[num_draws, games * chains, ...]`."""
+    return [jax.tree.map(lambda leaf, i=game * num_chains + c: leaf[:, i], draws) for c in range(num_chains)]
+
+
+def pool_chains(chains: Sequence[PyTree]) -> PyTree:
+    """The draws of all chains, `[num_draws, ...]` each, interleaved: `[num_draws * num_chains, ...]`."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1).reshape(-1, *leaves[0].shape[1:]), *chains)
+
+
+def mix_chains(samples: np.ndarray) -> np.ndarray:
+    """Samples of the mixture of a game's chains, each of which has made samples of the same noise.
+
+    The chain of each noise is drawn at random with equal shares. Samples are then independent of one another, and two
+    of them come from the same chain as often as two samples of the mixture do.
+
+    Args:
+      samples: `[num_evaluations, num_games, num_chains, num, ...]`.
+
+    Returns:
+      `[num_evaluations, num_games, num, ...]`.
+    """
+    num_chains, num = samples.shape[2:4]
+    chain = np.random.default_rng(0).permutation(np.arange(num) % num_chains)  # the same at each evaluation
+    return samples[:, :, chain, np.arange(num)]
