@@ -119,13 +119,13 @@ def number(row: Mapping[str, Any], digits: int | str, field: str = "value") -> s
 
     Args:
       row: of a results file.
-      digits: decimals, or a format such as ".3g", of the fields "value", "stderr" and "sd".
+      digits: decimals, or a format such as ".3g", of the fields "value", "stderr", "sd" and "theory".
       field: of the row.
     """
     value = row.get(field)
     if isinstance(value, float) and not math.isfinite(value):
         return "-"
-    if not isinstance(value, int | float) or field not in ("value", "stderr", "sd"):
+    if not isinstance(value, int | float) or field not in ("value", "stderr", "sd", "theory"):
         return cell(value)
     style = digits if isinstance(digits, str) else f".{digits}f"
     stderr = row.get("stderr") if field == "value" else None

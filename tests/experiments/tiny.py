@@ -19,6 +19,14 @@ class Tiny(NamedTuple):
 
 
 TINY = {
+    "adversarial_games": Tiny(
+        ("--games", "bilinear", "--methods", "simultaneous", "optimistic", "--num-steps", "40"),
+        bad=(
+            (("--games", "chess"), "invalid choice 'chess' for argument '--games'"),
+            (("--step-sizes", "-1"), "--step-sizes must be a list of numbers that are above 0; got (-1.0,)"),
+            (("--num-steps", "3"), "--num-steps must be at least 40; got 3"),
+        ),
+    ),
     "gan_theory": Tiny(
         ("--num-steps", "60", "--num-toys", "1"),
         bad=((("--num-steps", "50"), "--num-steps must be above 50; got 50"),),
