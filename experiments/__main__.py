@@ -62,18 +62,19 @@ def results(names: str) -> list[dict]:
 
 
 def headline(name: str) -> list[str] | None:
-    """The measure, number, published number and command of an experiment's `HEADLINE`, a (results file, keys) pair."""
+    """The measure, number, published number and command of an experiment's `HEADLINE`, (results file, keys, digits)."""
     if (chosen := getattr(experiment(name), "HEADLINE", None)) is None:
         return None
-    (run,), keys = results(chosen[0]), chosen[1]
+    file, keys, *digits = chosen
+    (run,) = results(file)
     (row,) = [each for each in run["rows"] if report.matches(each, keys)]
-    what = " ".join(report.cell(value) for key, value in keys.items() if key != "measure" and value is not None)
-    return [
-        f"{row['measure']}, {what}" if what else row["measure"],
-        report.number(row, 2),
-        report.number(row, 2, "paper"),
-        run["command"],
+    words = [
+        report.cell(value) if key == "method" else f"{key.replace('_', ' ')} {report.cell(value)}"
+        for key, value in keys.items()
+        if key != "measure" and value is not None
     ]
+    value, published = (report.number(row, *(digits or [2]), field) for field in ("value", "paper"))
+    return [", ".join([row["measure"], *words]), value, published, run["command"].removesuffix(" --publish")]
 
 
 def overview(names: Sequence[str], place: Path, has_all: bool) -> str:

@@ -42,6 +42,7 @@ class Table:
       lines: keys whose values identify a line, with their headings, for example `{"loss": "loss"}`.
       columns: measures across; empty: the values of `across` are the columns, and `measure` is a key of the lines.
       across: a key each of whose values has columns of its own.
+      heading: format of that value in the headings of its columns, for example "d = {}".
       digits: decimals where there are no `columns`; by measure, or for all.
       where: keys that the rows of the table have; None: that they do not have; a tuple: any of these values.
       note: text below the table, or a function of a run's configuration that returns it.
@@ -50,6 +51,7 @@ class Table:
     lines: Mapping[str, str]
     columns: Sequence[Column] = ()
     across: str = ""
+    heading: str = "{}"
     digits: int | str | Mapping[str, int | str] = 3
     where: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     note: str | Callable[[dict], str] = ""
@@ -99,7 +101,12 @@ def pivot(table: Table, rows: Sequence[tuple[dict, dict]]) -> str:
                 raise ValueError(f"two rows belong in line {line}, column {group} {column.measure}: {row}")
             cells[line][group, column] = content
     used = [place for place in places if any(place in line for line in cells.values())]
-    header = [" ".join(filter(None, (cell(group), column.heading or column.measure))) for group, column in used]
+    header = [
+        " ".join(
+            filter(None, (table.heading.format(cell(group)) if table.across else "", column.heading or column.measure))
+        )
+        for group, column in used
+    ]
     body = [[*map(cell, line), *(cells[line].get(place, "-") for place in used)] for line in cells if cells[line]]
     return markdown([*table.lines.values(), *header], body) if used else ""
 

@@ -31,4 +31,11 @@ TINY = {
         ("--num-steps", "60", "--num-toys", "1"),
         bad=((("--num-steps", "50"), "--num-steps must be above 50; got 50"),),
     ),
+    "hmc_tour": Tiny(
+        ("--step-sizes", "0.5", "--dimensions", "2", "--num-chains", "4", "--num-steps", "3"),
+        bad=(
+            (("--step-sizes", "0.5", "2"), "--step-sizes must be a list of numbers that are above 0 and below 2"),
+            (("--num-chains", "1"), "--num-chains must be at least 2; got 1"),
+        ),
+    ),
 }
