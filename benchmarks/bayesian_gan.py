@@ -202,6 +202,7 @@ def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
     differences = {}
     for name, other, num in (("discriminator", "generator", 1), ("generator", "discriminator", num_generators)):
         kernel = sampler(density[name], num, len(inputs), temperature=0.0)
+        velocity_scale = (1 - peer.FRICTION) * np.sqrt(2 * step_size / (2 - peer.FRICTION))  # p over the velocity / eta
         state = kernel.init({**position, "generator": (position["generator"], noises[0])}[name], jax.random.key(4))
         ports = {label: peer.TorchGame(position, inputs, 0.0, label == "batched") for label in ("loop", "batched")}
         step = jax.jit(kernel.step)
@@ -210,7 +211,8 @@ def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
             if name == "generator":
                 state = state._replace(position=(state.position[0], noise))
             state, _ = step(jax.random.key(4), state, Given(posteriors.GANBatch(real), {other: others[other]}))
-            momentum = peer.layers(state.momentum[0] if name == "generator" else state.momentum)
+            unit_mass = state.momentum[0] if name == "generator" else state.momentum
+            momentum = peer.layers(jax.tree.map(lambda p: p / velocity_scale, unit_mass))
             for label, port in ports.items():
                 z = torch.tensor(noise)
                 if name == "generator":

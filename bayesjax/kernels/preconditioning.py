@@ -55,11 +55,6 @@ class RMSPropState(NamedTuple):
     mean_square: Params
 
 
-def none() -> Preconditioner:
-    """G = 1."""
-    return fixed_preconditioner(1.0)
-
-
 def fixed_preconditioner(diagonal: float | Params) -> Preconditioner:
     """A constant G.
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from bayesjax import checks, tree
 from bayesjax.kernels.gradient import as_schedule, as_temperature, value_and_grad
-from bayesjax.kernels.preconditioning import Preconditioner, none, step_sizes
+from bayesjax.kernels.preconditioning import Preconditioner, fixed_preconditioner, step_sizes
 from bayesjax.noise import NormalLaw, normal_law
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
@@ -81,7 +81,7 @@ def sgld(
     """
     normal_law(noise)
     schedule, temperature_of = as_schedule(step_size), as_temperature(temperature)
-    preconditioner = preconditioner or none()
+    preconditioner = preconditioner or fixed_preconditioner(1.0)
     evaluate = value_and_grad(logdensity)
 
     def init(position: Params, rng_key: PRNGKey) -> SGLDState:

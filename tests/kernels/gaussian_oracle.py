@@ -3,7 +3,7 @@
 On a Gaussian target a Langevin step is linear, x <- A x + B xi, and its stationary covariance C solves the discrete
 Lyapunov equation C = A C A' + B B'. So there is no tolerance to choose: empirical moments must lie within 4 Monte Carlo
 standard errors, taken from independent chains, of the exact value. The maps A and B are written here in float64 from
-the equations in the header of `kernels/sghmc.py`, not from its code. `test_stationary.py` holds the kernels to it,
+the equations of the sources, in terms of v = h (1 - alpha/2) p and the noise n, not from the kernels' code. `test_stationary.py` holds the kernels to it,
 `test_planted_faults.py` shows what it catches.
 """
 
@@ -110,9 +110,8 @@ def stationary(settings, make_kernel, read, num_warmup=300, num_steps=1200):
 
 
 def read_sghmc(state, s):
-    """theta and the unit-mass momentum, from the stored momentum v / eta."""
-    h = jnp.sqrt(2 * s.eta / (2 - s.alpha))
-    return {"position": state.position["x"], "momentum": h * (1 - s.alpha) * state.momentum["x"]}
+    """theta and the unit-mass momentum."""
+    return {"position": state.position["x"], "momentum": state.momentum["x"]}
 
 
 def assert_within_four_standard_errors(chain_means, exact):

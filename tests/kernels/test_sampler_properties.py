@@ -49,31 +49,35 @@ def equal(a, b):
     return jax.tree.all(jax.tree.map(jnp.array_equal, a, b))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "x64"),
-    [("float32", False), pytest.param("float32", True, marks=pytest.mark.slow), ("float64", True)],
-)
-def test_zero_temperature_is_sgd_with_momentum_bit_for_bit(dtype, x64):
-    """Un-jitted, 20 steps at T = 0 are `optax.sgd(eta, momentum=1 - alpha)` to the last bit; Nesterov's are not.
+def distance(a, b):
+    """|a - b| / |b|."""
+    return tree.norm(jax.tree.map(jnp.subtract, a, b)) / tree.norm(b)
 
-    Where JAX's default is float64 too: a step size of the wrong type would be rounded, or widen the sums.
+
+@pytest.mark.parametrize(
+    ("dtype", "x64", "tolerance"),
+    [("float32", False, 1e-6), pytest.param("float32", True, 1e-6, marks=pytest.mark.slow), ("float64", True, 1e-14)],
+)
+def test_zero_temperature_is_sgd_with_momentum(dtype, x64, tolerance):
+    """Un-jitted, 20 steps at T = 0 are `optax.sgd(eta, momentum=1 - alpha)` up to rounding; Nesterov's are not.
+
+    This holds where JAX's default is float64 too. A step size rounded to float32 would be off by 1e-8.
     """
     with jax.enable_x64(x64):
         start, batch = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, float), dtype), (START, BATCH))
         kernel = sghmc(quartic, step_size=0.05, friction=0.1, temperature=0.0)
         trajectory = sample(kernel, lambda f: f, start=start, batch=batch)
         assert trajectory["a"].dtype == dtype
-        assert equal(trajectory, descend(optax.sgd(0.05, momentum=0.9), lambda f: f, start=start, batch=batch))
-        nesterov = optax.sgd(0.05, momentum=0.9, nesterov=True)
-        assert not equal(trajectory, descend(nesterov, lambda f: f, start=start, batch=batch))
+        sgd, nesterov = (
+            descend(optax.sgd(0.05, momentum=0.9, nesterov=nesterov), lambda f: f, start=start, batch=batch)
+            for nesterov in (False, True)
+        )
+        assert distance(trajectory, sgd) < tolerance
+        assert distance(trajectory, nesterov) > 1e-3
 
 
 def test_zero_temperature_is_sgd_with_momentum_under_jit():
     """Jitted, where XLA may fuse differently: 1e-6 relative; momentum 0.89 for 0.9 is over 1e-3 away."""
-
-    def distance(a, b):
-        return tree.norm(jax.tree.map(jnp.subtract, a, b)) / tree.norm(b)
-
     trajectory = sample(sghmc(quartic, step_size=0.05, friction=0.1, temperature=0.0), jax.jit)
     assert distance(trajectory, descend(optax.sgd(0.05, momentum=0.9), jax.jit)) < 1e-6
     assert distance(trajectory, descend(optax.sgd(0.05, momentum=0.89), jax.jit)) > 1e-3
@@ -118,7 +122,7 @@ def test_sghmc_starts_with_the_stationary_momentum(eta, alpha, temperature):
     """
     kernel = sghmc(gaussian, step_size=eta, friction=alpha, temperature=temperature)
     momentum = np.asarray(kernel.init(jnp.zeros(100000), jax.random.key(7)).momentum, np.float64)
-    squares = {"momentum": (eta * unit_mass(eta, alpha) * momentum) ** 2}
+    squares = {"momentum": momentum**2}
     assert_within_four_standard_errors(squares, {"momentum": temperature})
     with pytest.raises(AssertionError, match="momentum"):
         assert_within_four_standard_errors(
@@ -131,7 +135,7 @@ def test_info_reports_both_temperatures():
     kernel = sghmc(gaussian, step_size=0.1, friction=0.2)
     before = kernel.init(jnp.array([1.0, -2.0, 0.5]), jax.random.key(0))
     after, info = kernel.step(jax.random.key(1), before, jnp.asarray(PRECISIONS, jnp.float32))
-    p = 0.1 * unit_mass(0.1, 0.2) * np.asarray(after.momentum, np.float64)
+    p = np.asarray(after.momentum, np.float64)
     assert info.kinetic_temperature == pytest.approx(p @ p / 3, rel=1e-5)
     assert info.configurational_temperature == pytest.approx((0.5 * 1 + 1 * 4 + 4 * 0.25) / 3, rel=1e-6)
     assert info.gradient_norm == pytest.approx(np.sqrt(0.5**2 + 2**2 + 2**2), rel=1e-6)
@@ -145,12 +149,13 @@ def test_one_step_is_the_linear_map_of_the_equations():
     """
     s, precision = Setting(0.3, 0.25), 1.7
     transition, _ = sghmc_map(precision, s)
+    factor = unit_mass(s.eta, s.alpha)
     cold, warm = (sghmc(gaussian, step_size=s.eta, friction=s.alpha, temperature=t) for t in (0.0, 1.0))
-    state = cold.init(jnp.array([1.0, 0.0]), jax.random.key(0))._replace(momentum=jnp.array([0.0, 1 / s.eta]))
+    state = cold.init(jnp.array([1.0, 0.0]), jax.random.key(0))._replace(momentum=jnp.array([0.0, factor]))
     moved, _ = cold.step(jax.random.key(1), state, precision)
-    np.testing.assert_allclose(np.stack([moved.position, s.eta * moved.momentum]), transition, rtol=1e-5)
+    np.testing.assert_allclose(np.stack([moved.position, moved.momentum / factor]), transition, rtol=1e-5)
     noisy, _ = warm.step(jax.random.key(1), state, precision)
-    in_position, in_momentum = noisy.position - moved.position, s.eta * (noisy.momentum - moved.momentum)
+    in_position, in_momentum = noisy.position - moved.position, (noisy.momentum - moved.momentum) / factor
     share = (1 - s.alpha / 2) / (1 - s.alpha)
     np.testing.assert_allclose(in_momentum / in_position, share / 0.5, rtol=1e-5)
     assert not np.allclose(in_momentum / in_position, 1, rtol=1e-2)
@@ -175,19 +180,17 @@ def test_step_size_may_be_a_schedule_of_the_step():
 def test_a_jump_of_the_step_size_keeps_the_kinetic_energy():
     """On a flat density at T = 0 the kinetic temperature decays by (1 - alpha)^2 a step, jump of eta or not.
 
-    Power: the same momentum carried over without rescaling would lose a factor of 100 at the jump.
+    Power: the optimiser's velocity h (1 - alpha/2) p, carried over as it is, would gain a factor of 100 at the jump.
     """
     alpha = 0.1
     kernel = sghmc(gaussian, step_size=schedule, friction=alpha, temperature=0.0)
     state = kernel.init(jnp.zeros(2), jax.random.key(0))._replace(momentum=jnp.array([3.0, -4.0]))
-    kinetic, momenta, step_sizes = [], [], []
+    kinetic, momenta = [], []
     for i in range(4):
         state, info = kernel.step(jax.random.key(i), state, 0.0)
         kinetic.append(float(info.kinetic_temperature))
         momenta.append(np.asarray(state.momentum))
-        step_sizes.append(float(state.step_size))
-    np.testing.assert_allclose(step_sizes, [0.2, 0.2, 0.002, 0.002], rtol=1e-6)
     np.testing.assert_allclose(np.divide(kinetic[1:], kinetic[:-1]), (1 - alpha) ** 2, rtol=1e-5)
-    np.testing.assert_allclose(momenta[2], (1 - alpha) * 10 * momenta[1], rtol=1e-5)
-    unrescaled = kinetic[1] * (1 - alpha) ** 2 * 0.002 / 0.2
-    assert kinetic[2] > 50 * unrescaled
+    np.testing.assert_allclose(momenta[2], (1 - alpha) * momenta[1], rtol=1e-5)
+    velocity_kept = kinetic[1] * (1 - alpha) ** 2 * 0.2 / 0.002
+    assert kinetic[2] < velocity_kept / 50

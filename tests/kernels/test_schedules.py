@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesjax import kernels
-from tests.kernels.test_sampler_properties import BATCH, START, quartic
+from bayesjax import kernels, tree
+from tests.kernels.test_sampler_properties import BATCH, START, equal, quartic
 
 
 def test_polynomial():
@@ -53,10 +53,18 @@ def test_a_cycle_samples_from_one_step_on_everywhere(length):
     np.testing.assert_array_equal(jax.jit(cycle.temperature)(jnp.asarray(steps)) > 0, expected)
 
 
-def test_a_schedule_that_starts_at_nothing_is_refused():
-    """SGHMC's momentum, in units of the step size, would be infinite."""
-    with pytest.raises(ValueError, match=r"step_size must start above 0; got 0\.0 at step 0"):
-        kernels.sghmc(quartic, step_size=lambda step: 0.1 * step)
+def test_sghmc_may_start_with_a_step_size_of_zero():
+    """A linear warm-up: the first step does not move, and the second is that of its own step size."""
+    warm_up, constant = (
+        kernels.sghmc(quartic, step_size=step_size) for step_size in (lambda step: 0.1 * step, lambda step: 0.1)
+    )
+    state = warm_up.init(START, jax.random.key(0))
+    first, _ = warm_up.step(jax.random.key(1), state, BATCH)
+    assert equal(first.position, state.position) and tree.all_finite(first)
+    second, _ = warm_up.step(jax.random.key(2), first, BATCH)
+    expected, _ = constant.step(jax.random.key(2), first, BATCH)
+    assert not equal(second.position, first.position)
+    assert equal(second, expected)
 
 
 def test_sghmc_stops_at_a_step_size_of_zero_and_goes_on():

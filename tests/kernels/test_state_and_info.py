@@ -103,10 +103,8 @@ def test_a_divergence_is_measured_in_units_of_the_temperature():
 def test_the_first_momentum_has_the_temperature(method, temperature):
     """`<p, p> / dim` of 10000 momenta drawn by init is T within 4 standard errors of 1.4 %.
 
-    SGHMC keeps p / (h (1 - alpha)), with h = sqrt(2 eta / (2 - alpha)).
+    False alarms: 6.3e-5 each.
     """
-    eta, alpha = 0.01, 0.1
-    kernel = method(gaussian, step_size=eta, friction=alpha, temperature=temperature)
+    kernel = method(gaussian, step_size=0.01, friction=0.1, temperature=temperature)
     momentum = kernel.init({"x": jnp.zeros(10000)}, jax.random.key(3)).momentum["x"]
-    scale = (1 - alpha) * np.sqrt(2 * eta / (2 - alpha)) if method is sghmc else 1.0
-    assert abs(np.mean((scale * momentum) ** 2) / temperature - 1) < 4 * np.sqrt(2 / 10000)
+    assert abs(np.mean(momentum**2) / temperature - 1) < 4 * np.sqrt(2 / 10000)
