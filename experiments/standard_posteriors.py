@@ -1,92 +1,118 @@
-"""Standard posteriors: NUTS and HMC, tuned by their own warm-up, against long runs and exact answers.
+"""NUTS and HMC on standard posteriors, against long runs and exact answers.
 
-Targets (`targets.py`): eight schools, centred and not; a Gaussian of 100 correlated variables; logistic regression;
-Neal's funnel; a Bayesian network of 50 units. The protocol is that of posteriordb and of Stan's tests: a reference run
-of --num-reference draws a chain (or the exact answer), then a run of --num-draws, whose means are to be within 4
-standard errors of the reference and whose deviations within 5 %, without divergences after the warm-up.
+Targets (`shared/targets.py`): eight schools, centred and non-centred; a Gaussian of 100 correlated variables; logistic
+regression; Neal's funnel; a Bayesian neural network of 50 hidden units. The protocol is that of posteriordb and of
+Stan's tests. A reference run has --num-reference draws per chain (or is the exact answer). The means of a run of
+--num-draws must lie within 4 standard errors of the reference and its standard deviations within 5 %, without
+divergences after the warm-up.
 
     python -m experiments.standard_posteriors                    quick: two targets, under a minute
-    python -m experiments.standard_posteriors --preset paper     all six, by steps of about one size
-    python -m experiments.standard_posteriors --preset funnel    funnel and centred schools, by steps of all sizes
+    python -m experiments.standard_posteriors --preset paper     all six targets
+    python -m experiments.standard_posteriors --preset funnel    funnel and centred schools, with randomised step sizes
 
-Expected: all of it holds but where the geometry forbids it: the centred schools and the funnel diverge in their necks,
-at any fixed step size (Betancourt & Girolami, "Hamiltonian Monte Carlo for hierarchical models", 2015), and their
-scales come out wrong. Steps of all sizes find the necks, at the price of large ones that diverge there and are refused.
+Expected: the protocol is met except where the geometry forbids it. Chains on the centred schools and on the funnel
+diverge in the necks at any fixed step size (Betancourt & Girolami, "Hamiltonian Monte Carlo for hierarchical models",
+2015), and their scales come out wrong. Randomising the step size lets chains enter the necks; the large steps among
+them diverge there and are rejected.
 """
 
-import dataclasses
 from dataclasses import dataclass
-
-from experiments import common
-
-TARGET_NAMES = ("schools_centred", "schools_noncentred", "gaussian", "logistic", "funnel", "network")
-METHODS = ("nuts", "hmc")
-
-
-@dataclass(frozen=True)
-class Config(common.RunFlags):
-    """Flags of experiments.standard_posteriors."""
-
-    dataset: str = "synthetic/posteriors"
-    """The targets below; there are no others."""
-    targets: tuple[str, ...] = ("schools_noncentred", "gaussian")
-    """Among schools_centred, schools_noncentred, gaussian, logistic, funnel, network."""
-    methods: tuple[str, ...] = METHODS
-    """nuts, hmc."""
-    num_chains: int = 4
-    """Chains of a run."""
-    num_warmup: int = 500
-    """Steps of each chain's warm-up."""
-    num_draws: int = 1000
-    """Draws that each chain keeps."""
-    num_reference: int = 4000
-    """Draws that each chain of the reference keeps, with NUTS and a target acceptance of 0.95."""
-    num_integration_steps: int = 16
-    """Leapfrog steps of HMC."""
-    hmc_shortest_step: float = 0.5
-    """Each draw's step size is between so much and all of what the warm-up finds, evenly in its logarithm."""
-    nuts_shortest_step: float = 1.0
-    """The same of NUTS."""
-    target_acceptance: float = 0.8
-    """Of the warm-ups; a target may ask for more."""
-    max_num_doublings: int = 9
-    """Of NUTS's trajectories."""
-
-
-PRESETS = {
-    "quick": Config(),
-    "paper": dataclasses.replace(
-        Config(), preset="paper", targets=TARGET_NAMES, num_chains=8, num_warmup=1000, num_draws=2000,
-        num_reference=20_000, num_integration_steps=32,
-    ),
-    "funnel": dataclasses.replace(
-        Config(), preset="funnel", targets=("funnel", "schools_centred"), num_chains=64, num_warmup=1000,
-        num_draws=10_000, num_integration_steps=64, hmc_shortest_step=0.02, nuts_shortest_step=0.02,
-    ),
-}  # fmt: skip
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
-
-import functools
-from typing import NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from bayesjax import evaluation, kernels, training
 from bayesjax.types import Kernel
-from experiments import tables
-from experiments.targets import TARGETS, Target
+from experiments.harness import Column, Count, Range, Run, RunConfig, Table, cli, row
+from experiments.shared.targets import TARGETS, Target
+
+LongEnough = Annotated[int, Range(least=20)]
+Share = Annotated[float, Range(above=0, most=1)]
 
 
-class Run(NamedTuple):
-    """What a run leaves, after its warm-up.
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """Flags of experiments.standard_posteriors."""
+
+    dataset: Literal["synthetic/posteriors"] = "synthetic/posteriors"
+    """Collection of targets."""
+    targets: tuple[
+        Literal["schools_centred", "schools_noncentred", "gaussian", "logistic", "funnel", "network"], ...
+    ] = ("schools_noncentred", "gaussian")
+    """Targets to sample."""
+    methods: tuple[Literal["nuts", "hmc"], ...] = ("nuts", "hmc")
+    """Samplers to compare."""
+    num_chains: Annotated[int, Range(least=2)] = 4
+    """Number of independent chains."""
+    num_warmup: LongEnough = 500
+    """Warm-up steps of each chain, which adapt the step size and the mass matrix."""
+    num_draws: LongEnough = 1000
+    """Draws that each chain keeps."""
+    num_reference: LongEnough = 4000
+    """Draws that each chain of the reference run keeps; it uses NUTS with a target acceptance of 0.95."""
+    num_integration_steps: Count = 16
+    """Leapfrog steps of an HMC trajectory."""
+    hmc_shortest_step: Share = 0.5
+    """Smallest step size of HMC as a share of the adapted one; each draw's step size is log-uniform in between."""
+    nuts_shortest_step: Share = 1.0
+    """Smallest step size of NUTS as a share of the adapted one; each draw's step size is log-uniform in between."""
+    target_acceptance: Annotated[float, Range(above=0, below=1)] = 0.8
+    """Acceptance probability that the warm-ups aim at; a target may ask for a higher one."""
+    max_num_doublings: Count = 9
+    """Maximal number of doublings of a NUTS trajectory."""
+
+
+PRESETS = {
+    "quick": Config(),
+    "paper": Config(
+        targets=("schools_centred", "schools_noncentred", "gaussian", "logistic", "funnel", "network"), num_chains=8,
+        num_warmup=1000, num_draws=2000, num_reference=20_000, num_integration_steps=32,
+    ),
+    "funnel": Config(
+        targets=("funnel", "schools_centred"), num_chains=64, num_warmup=1000, num_draws=10_000,
+        num_integration_steps=64, hmc_shortest_step=0.02, nuts_shortest_step=0.02,
+    ),
+}  # fmt: skip
+TABLES = [
+    Table(
+        {"target": "target", "method": "method"},
+        [
+            Column("largest error of a mean (standard errors)", "worst mean (st. errors)", 1),
+            Column("largest error of a standard deviation %", "worst sd (%)", 1),
+            Column("largest standard error of a standard deviation %", "largest error of an sd (%)", 1),
+            Column("divergent %", "divergent (%)", 2),
+            Column("largest R-hat", digits=3),
+            Column("least bulk ESS", digits=0),
+            Column("bulk ESS per 1000 gradients", "of 1000 gradients", 1),
+            Column("gradients per draw", digits=1),
+            Column("acceptance", digits=2),
+        ],
+        where={"method": ("nuts", "hmc")},
+        note=lambda config: (
+            f"{config['num_chains']} chains of {config['num_draws']} draws after {config['num_warmup']} steps of "
+            f"warm-up. References are exact (gaussian, funnel) or have {config['num_reference']} draws per chain."
+        ),
+    ),
+    Table(
+        {"target": "reference run of"},
+        [Column("largest R-hat", digits=4), Column("least bulk ESS", digits=0), Column("divergent %", digits=".3g")],
+        where={"method": "reference"},
+    ),
+]
+HEADLINE = (
+    "standard_posteriors-paper-synthetic_posteriors",
+    {"measure": "bulk ESS per 1000 gradients", "target": "network", "method": "nuts"},
+)
+
+
+class Sample(NamedTuple):
+    """Result of one run, after its warm-up.
 
     Attributes:
-      chains: of the quantities, `[num_chains, num_draws, num]`.
-      divergent: share of the steps that diverged.
-      gradients: evaluations of the gradient in all chains.
+      chains: values of the target's quantities, `[num_chains, num_draws, num_quantities]`.
+      divergent: share of divergent steps.
+      gradients: gradient evaluations of all chains.
       acceptance: mean acceptance probability.
     """
 
@@ -96,32 +122,31 @@ class Run(NamedTuple):
     acceptance: float
 
 
-def sample(
-    run: common.Experiment, target: Target, label: str, method: str, *, num_draws: int, acceptance: float, seed: int
-) -> Run:
-    """Warms up and samples."""
+def draw(
+    run: Run, target: Target, label: str, method: str, *, num_draws: int, target_acceptance: float, seed: int
+) -> Sample:
+    """Runs adapted chains of NUTS or HMC on a target."""
     config = run.config
     shortest = config.nuts_shortest_step if method == "nuts" else config.hmc_shortest_step
 
     def make(*, step_size: jax.Array, inverse_mass_matrix: jax.Array) -> Kernel:
-        found = {"step_size": kernels.jittered(step_size, shortest), "inverse_mass_matrix": inverse_mass_matrix}
+        adapted = {"step_size": kernels.jittered(step_size, shortest), "inverse_mass_matrix": inverse_mass_matrix}
         if method == "nuts":
-            return kernels.nuts(target.density, max_num_doublings=config.max_num_doublings, **found)
-        return kernels.hmc(target.density, num_integration_steps=config.num_integration_steps, **found)
+            return kernels.nuts(target.density, max_num_doublings=config.max_num_doublings, **adapted)
+        return kernels.hmc(target.density, num_integration_steps=config.num_integration_steps, **adapted)
 
-    one = kernels.adapt(make, num_steps=config.num_warmup, target_acceptance=acceptance)
-    kernel = run.spread(kernels.particles(one, config.num_chains))
+    chain = kernels.adapt(make, num_steps=config.num_warmup, target_acceptance=target_acceptance)
+    kernel, options = run.stage(label, kernels.particles(chain, config.num_chains))
     start_key, init_key, run_key = jax.random.split(jax.random.key(seed), 3)
     position = jax.jit(jax.vmap(target.start))(jax.random.split(start_key, config.num_chains))
-    state, trace = training.run(
+    _, trace = training.run(
         run_key, kernel, jax.jit(kernel.init)(position, init_key),
         num_steps=config.num_warmup + num_draws, num_burnin=config.num_warmup,
-        keep=lambda state: jax.vmap(target.quantities)(state.position), **run.stage(label),
+        keep=lambda state: jax.vmap(target.quantities)(state.position), **options,
     )  # fmt: skip
-    del state
     info = jax.tree.map(lambda leaf: np.asarray(leaf, float), trace.info.inner)
     steps = info.num_integration_steps if method == "nuts" else config.num_integration_steps + 0 * info.energy
-    return Run(
+    return Sample(
         np.asarray(evaluation.chains_first(trace.draws), float),
         float(info.is_divergent.mean()),
         float(steps.sum()),
@@ -129,91 +154,88 @@ def sample(
     )
 
 
-def moments(chains: np.ndarray) -> dict[str, list[float]]:
-    """Means and deviations of the quantities with their Monte Carlo errors, and how the chains mixed."""
-    return {
-        "mean": chains.mean(axis=(0, 1)).tolist(),
-        "mean error": np.asarray(evaluation.monte_carlo_error(chains), float).tolist(),
-        "deviation": chains.std(axis=(0, 1)).tolist(),
-        "deviation error": np.asarray(evaluation.monte_carlo_error(chains, "sd"), float).tolist(),
-        "r hat": np.atleast_1d(evaluation.r_hat(chains)).astype(float).tolist(),
-        "bulk ess": np.atleast_1d(evaluation.effective_sample_size(chains, "bulk")).astype(float).tolist(),
-        "tail ess": np.atleast_1d(evaluation.effective_sample_size(chains, "tail")).astype(float).tolist(),
+def moments(chains: np.ndarray) -> dict[str, np.ndarray]:
+    """Means and standard deviations of the quantities with their Monte Carlo errors, R-hat and ESS."""
+    summary = {
+        "mean": chains.mean(axis=(0, 1)),
+        "mean error": evaluation.monte_carlo_error(chains),
+        "deviation": chains.std(axis=(0, 1)),
+        "deviation error": evaluation.monte_carlo_error(chains, "sd"),
+        "r hat": evaluation.r_hat(chains),
+        "bulk ess": evaluation.effective_sample_size(chains, "bulk"),
+        "tail ess": evaluation.effective_sample_size(chains, "tail"),
     }
+    return {name: np.atleast_1d(np.asarray(values, float)) for name, values in summary.items()}
 
 
-def reference(run: common.Experiment, name: str) -> dict[str, list[float]]:
-    """The exact answer, or that of a long run."""
+def reference(run: Run, name: str) -> dict[str, Any]:
+    """Moments of a target: the exact answer, or those of a long run."""
     config, target = run.config, TARGETS[name]()
     if target.exact is not None:
         mean, deviation = target.exact
-        zero = np.zeros(len(mean)).tolist()
-        return {"mean": mean.tolist(), "mean error": zero, "deviation": deviation.tolist(), "deviation error": zero}
-    long = sample(
+        return {"mean": mean, "mean error": 0 * mean, "deviation": deviation, "deviation error": 0 * deviation}
+    long = draw(
         run, target, f"{name}-reference", "nuts",
-        num_draws=config.num_reference, acceptance=0.95, seed=config.seed + 10**6,
+        num_draws=config.num_reference, target_acceptance=0.95, seed=config.seed + 10**6,
     )  # fmt: skip
-    return moments(long.chains) | {"divergent": [long.divergent]}
+    return moments(long.chains) | {"divergent": long.divergent}
 
 
-def judged(run: common.Experiment, name: str, method: str, known: dict[str, list[float]]) -> dict[str, float]:
-    """A run of ordinary length against the reference."""
+def compare(run: Run, name: str, method: str, exact: dict[str, Any]) -> dict[str, float]:
+    """Measures of a run of ordinary length, some of them against the reference."""
     config, target = run.config, TARGETS[name]()
-    found = sample(
+    sample = draw(
         run, target, f"{name}-{method}", method, num_draws=config.num_draws,
-        acceptance=max(config.target_acceptance, target.acceptance), seed=config.seed,
+        target_acceptance=max(config.target_acceptance, target.acceptance), seed=config.seed,
     )  # fmt: skip
-    own = {key: np.array(values) for key, values in moments(found.chains).items()}
-    exact = {key: np.array(values) for key, values in known.items()}
+    own = moments(sample.chains)
     z = (own["mean"] - exact["mean"]) / np.hypot(own["mean error"], exact["mean error"])
     error = np.hypot(own["deviation error"], exact["deviation error"]) / exact["deviation"]
     return {
-        "worst mean (standard errors)": float(np.abs(z).max()),
-        "worst deviation %": float(100 * np.abs(own["deviation"] / exact["deviation"] - 1).max()),
-        "its error %": float(100 * error.max()),
-        "divergent %": 100 * found.divergent,
-        "largest r hat": float(own["r hat"].max()),
-        "least bulk ess": float(own["bulk ess"].min()),
-        "bulk ess a 1000 gradients": float(1000 * own["bulk ess"].min() / found.gradients),
-        "tail ess a 1000 gradients": float(1000 * own["tail ess"].min() / found.gradients),
-        "gradients a draw": found.gradients / found.chains[..., 0].size,
-        "acceptance": found.acceptance,
+        "largest error of a mean (standard errors)": np.abs(z).max(),
+        "largest error of a standard deviation %": 100 * np.abs(own["deviation"] / exact["deviation"] - 1).max(),
+        "largest standard error of a standard deviation %": 100 * error.max(),
+        "divergent %": 100 * sample.divergent,
+        "largest R-hat": own["r hat"].max(),
+        "least bulk ESS": own["bulk ess"].min(),
+        "bulk ESS per 1000 gradients": 1000 * own["bulk ess"].min() / sample.gradients,
+        "tail ESS per 1000 gradients": 1000 * own["tail ess"].min() / sample.gradients,
+        "gradients per draw": sample.gradients / sample.chains[..., 0].size,
+        "acceptance": sample.acceptance,
     }
 
 
+def reference_rows(name: str, quantities: tuple[str, ...], exact: dict[str, Any]) -> list[dict]:
+    """Rows of a reference run: how its chains mixed, and the moments of each quantity."""
+    keys = {"method": "reference", "target": name}
+    rows = [
+        row("largest R-hat", exact["r hat"].max(), **keys),
+        row("least bulk ESS", exact["bulk ess"].min(), **keys),
+        row("divergent %", 100 * exact["divergent"], **keys),
+    ]
+    for index, quantity in enumerate(quantities):
+        rows.append(row("mean", exact["mean"][index], exact["mean error"][index], quantity=quantity, **keys))
+        rows.append(row("standard deviation", exact["deviation"][index], quantity=quantity, **keys))
+    return rows
+
+
 def main(config: Config) -> None:
-    """Samples every target with every method; writes table and results."""
-    with common.Experiment("standard_posteriors", config) as run:
-        common.require_choice(config, "dataset", ("synthetic/posteriors",))
-        common.require_names(config, "targets", TARGET_NAMES)
-        common.require_names(config, "methods", METHODS)
-        common.require_at_least(config, 1, "num_integration_steps", "max_num_doublings")
-        common.require_at_least(config, 2, "num_chains")
-        for method in METHODS:
-            shortest = getattr(config, f"{method}_shortest_step")
-            common.require(0 < shortest <= 1, f"--{method}-shortest-step must lie in (0, 1]; got {shortest}")
-        common.require_at_least(config, 20, "num_warmup", "num_draws", "num_reference")
-        metrics: dict[str, dict] = {}
+    """Samples every target with every method; writes the tables and the results."""
+    with Run("standard_posteriors", config) as run:
+        rows = []
         for name in config.targets:
             target = TARGETS[name]()
-            of = target.reference or name
-            known = run.cached(f"{of}-reference", functools.partial(reference, run, of))
-            if "r hat" in known:  # of exact answers nobody asks
-                metrics[f"{name} reference largest r hat"] = {"value": max(known["r hat"])}
-                metrics[f"{name} reference least bulk ess"] = {"value": min(known["bulk ess"])}
-                metrics[f"{name} reference divergent %"] = {"value": 100 * known["divergent"][0]}
-                for quantity, mean, error, deviation in zip(
-                    target.names, known["mean"], known["mean error"], known["deviation"], strict=True
-                ):
-                    metrics[f"{name} reference mean of {quantity}"] = {"value": mean, "stderr": error}
-                    metrics[f"{name} reference deviation of {quantity}"] = {"value": deviation}
+            source = target.reference or name
+            exact = run.part(f"{source}-reference", lambda source=source: reference(run, source))
+            if target.exact is None:
+                rows += reference_rows(name, target.names, exact)
             for method in config.methods:
-                found = run.cached(f"{name}-{method}", functools.partial(judged, run, name, method, known))
-                metrics |= {f"{name} {method} {measure}": {"value": value} for measure, value in found.items()}
-        path = run.finish(metrics)
-        print(tables.render(path))
-        print(f"results in {path}")
+                measures = run.part(
+                    f"{name}-{method}", lambda name=name, method=method, exact=exact: compare(run, name, method, exact)
+                )
+                rows += [row(measure, value, method=method, target=name) for measure, value in measures.items()]
+        run.finish(rows, TABLES)
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

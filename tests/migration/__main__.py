@@ -1,7 +1,7 @@
 """`python -m tests.migration NAME ...` rewrites the results files of experiments: named metrics become rows.
 
-`tests/migration/NAME.py` holds `row_keys(name, config)`, which returns `method`, `measure` and further keys of the metric
-called `name`, and may hold `new_config(config)`, which returns the configuration with its present flags.
+`tests/migration/NAME.py` holds `row_keys(name, config)`, which returns `method`, `measure` and further keys of a metric
+called `name`; it may hold `new_config(config)`, which returns the configuration with its present flags.
 """
 
 import importlib
