@@ -27,6 +27,18 @@ TINY = {
             (("--num-steps", "3"), "--num-steps must be at least 40; got 3"),
         ),
     ),
+    "density_estimation": Tiny(
+        (
+            *("--targets", "gaussian", "--flows", "affine", "--num-layers", "2", "--hidden", "4", "--num-steps", "10"),
+            *("--num-data", "100", "--num-test", "200", "--num-compared", "30", "--batch-size", "8"),
+            *("--grid-size", "90"),
+        ),
+        bad=(
+            (("--targets", "moon"), "invalid choice 'moon' for argument '--targets'"),
+            (("--num-test", "29"), "--num-test must be at least --num-compared, 30; got 29"),
+            (("--learning-rate", "0"), "--learning-rate must be above 0; got 0.0"),
+        ),
+    ),
     "gan_theory": Tiny(
         ("--num-steps", "60", "--num-toys", "1"),
         bad=((("--num-steps", "50"), "--num-steps must be above 50; got 50"),),
