@@ -125,7 +125,7 @@ def polynomial_kernel(degree: int = 3, offset: float = 1.0) -> PairKernel:
     return kernel
 
 
-def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = False, block_size: int = 1024) -> Array:
+def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = False, chunk_size: int = 1024) -> Array:
     """The squared maximum mean discrepancy of two samples.
 
     Args:
@@ -133,7 +133,7 @@ def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = F
       kernel: such as `gaussian_kernel([1.0])`.
       is_unbiased: leaves out the pairs of a point with itself. Without them the mean is MMD^2 and the value may be
         negative; with them it is at least 0 and on average too large by about (E k(x, x) - E k(x, x')) (1/n + 1/m).
-      block_size: rows whose kernel is in memory at once, in the gradient too.
+      chunk_size: rows whose kernel is in memory at once, in the gradient too.
 
     Raises:
       ValueError: if the shapes do not fit, there are too few points, or blocks have no row.
@@ -142,13 +142,13 @@ def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = F
         raise ValueError(f"x and y must be [num >= 1, dim] of one dim; got {x.shape} and {y.shape}")
     if is_unbiased and min(len(x), len(y)) < 2:
         raise ValueError(f"is_unbiased needs two points of each sample; got {len(x)} and {len(y)}")
-    if block_size < 1:
-        raise ValueError(f"block_size must be at least 1; got {block_size}")
-    within = [_mean_of_pairs(z, z, kernel, block_size, is_unbiased) for z in (x, y)]
-    return within[0] + within[1] - 2 * _mean_of_pairs(x, y, kernel, block_size, False)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1; got {chunk_size}")
+    within = [_mean_of_pairs(z, z, kernel, chunk_size, is_unbiased) for z in (x, y)]
+    return within[0] + within[1] - 2 * _mean_of_pairs(x, y, kernel, chunk_size, False)
 
 
-def _mean_of_pairs(x: Array, y: Array, kernel: PairKernel, block_size: int, skips_diagonal: bool) -> Array:
+def _mean_of_pairs(x: Array, y: Array, kernel: PairKernel, chunk_size: int, skips_diagonal: bool) -> Array:
     """The mean of k(x_i, y_j), over i != j if told so, a block of rows at a time."""
 
     @jax.checkpoint  # the gradient computes a block's kernel again rather than keep them all
@@ -159,9 +159,9 @@ def _mean_of_pairs(x: Array, y: Array, kernel: PairKernel, block_size: int, skip
             values = jnp.where(first + jnp.arange(len(rows))[:, None] == jnp.arange(len(y))[None], 0.0, values)
         return values.astype(jnp.promote_types(values.dtype, jnp.float32)).sum()
 
-    num_blocks = len(x) // block_size
-    whole = num_blocks * block_size
-    blocks = x[:whole].reshape(num_blocks, block_size, x.shape[1]), block_size * jnp.arange(num_blocks)
+    num_blocks = len(x) // chunk_size
+    whole = num_blocks * chunk_size
+    blocks = x[:whole].reshape(num_blocks, chunk_size, x.shape[1]), chunk_size * jnp.arange(num_blocks)
     total = jax.lax.map(of_rows, blocks).sum() if num_blocks else jnp.zeros(())
     if whole < len(x):
         total += of_rows((x[whole:], jnp.asarray(whole)))

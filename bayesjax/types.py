@@ -13,7 +13,7 @@ scalar that a user's function returns has no axes. An array, `[1]` included, rai
 `kernels/sghmc.py` next to see a kernel, and `training/run.py` for the only loop there is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -100,6 +100,23 @@ class Carried(NamedTuple):
 
     batch: PyTree
     carry: PyTree
+
+
+class CodeHead(NamedTuple):
+    """InfoGAN's Q(c | x): the parameters of a distribution over the code c of an image x.
+
+    `models.infogan.CodeDiscriminator` computes it for a batch of images, with a leading axis on every array. The
+    functions of `objectives.infogan` take that of one image.
+
+    Attributes:
+      logits: one array `[num_classes]` for each categorical code.
+      mean: means of the continuous codes, `[num_continuous]`.
+      log_scale: logarithms of their standard deviations, `[num_continuous]`.
+    """
+
+    logits: Sequence[Array]
+    mean: Array
+    log_scale: Array
 
 
 class Given(NamedTuple):

@@ -152,7 +152,7 @@ def judged(drawn: Drawn, num_chains: int) -> dict[str, Any]:
         "divergent_percent": 100 * drawn.divergent,
         "r_hat_of_all_chains": float(np.max(evaluation.r_hat(drawn.quantities))),
         "mean": drawn.quantities.mean(axis=(0, 1), dtype=float).tolist(),
-        "mean_error": np.asarray(evaluation.monte_carlo_error(drawn.quantities), float).tolist(),
+        "mean_error": np.asarray(evaluation.monte_carlo_standard_error(drawn.quantities), float).tolist(),
     }
 
 

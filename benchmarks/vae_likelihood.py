@@ -68,9 +68,9 @@ def binary_images(num: int) -> np.ndarray:
 def estimate(params: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
     """Log p(x) of each image."""
     model, encode, decode = vae.networks()
-    return likelihood.importance_sampled(
+    return likelihood.importance_sampling(
         encode, decode, model.prior(), params, rng_key, x,
-        num_samples=NUM_SAMPLES, batch_size=BATCH_SIZE, chunk_size=CHUNK_SIZE,
+        num_samples=NUM_SAMPLES, chunk_size=BATCH_SIZE, sample_chunk_size=CHUNK_SIZE,
     )  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def networks(config: Config, shape: tuple[int, ...], num_classes: int) -> Networ
         shape, 1, config.discriminator_features, config.discriminator_norm, config.kernel_size,
         hidden=config.discriminator_hidden,
     )  # fmt: skip
-    discriminator: Any = models.infogan.Heads(trunk, num_classes)
+    discriminator: Any = models.infogan.TwoHeadDiscriminator(trunk, num_classes)
 
     init = gan_players.initial(generator, discriminator, config.latent_dim + num_classes, shape)
 

@@ -103,10 +103,10 @@ def games(config: Config) -> dict[str, Losses]:
         }
 
     def generator(x: jax.Array, y: jax.Array) -> jax.Array:
-        return minimax.generator(y * x)
+        return minimax.generator_loss(y * x)
 
     def discriminator(x: jax.Array, y: jax.Array) -> jax.Array:
-        return minimax.discriminator(0.0 * y, y * x)
+        return minimax.discriminator_loss(0.0 * y, y * x)
 
     def penalty(x: jax.Array, y: jax.Array) -> jax.Array:
         return config.penalty * adversarial.r1_penalty(lambda t: y * t, jnp.zeros_like(x))

@@ -99,7 +99,7 @@ def method(config: Config, name: str, width: int, images: Images, num_classes: i
         "flipout": (family.perturb, models.flipout(model)),
         "local": (family.moments, models.local_reparameterisation(model)),
     }[config.estimator]
-    blundell = objectives.blundell_weights(steps_per_epoch(config, images))
+    blundell = objectives.blundell_kl_weights(steps_per_epoch(config, images))
     kl_weight = config.kl_weight if config.kl_weights == "uniform" else lambda step: config.kl_weight * blundell(step)
     loss = objectives.bayes_by_backprop(log_likelihood(apply), sample, kl, num_data=len(images.x), kl_weight=kl_weight)
     return Method(

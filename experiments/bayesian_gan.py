@@ -160,7 +160,7 @@ def run_method(
         return {"samples": (samples - mean) @ components.T, "logits": net.logits(first, fixed_points)[:, 0]}
 
     def divergence(samples):
-        return plane.of_projected(samples.reshape(-1, 2))
+        return plane.evaluate_projected(samples.reshape(-1, 2))
 
     num = (1, 1) if method in ("ml", "ml_independent") else config.num_networks
     init = jax.jit(lambda rng_key: net.init(rng_key, *num))

@@ -259,7 +259,7 @@ def run_method(
     result = {"errors": [], "nll": []}
     for draw in range(draws):
         discriminators = jax.tree.map(lambda leaf, draw=draw: leaf[draw], kept)
-        predictive = evaluation.predict(classify, discriminators, 2 * judged.inputs - 1).mean(axis=0)
+        predictive = evaluation.predict_mean(classify, discriminators, 2 * judged.inputs - 1)
         result["errors"].append(evaluation.error_rate(predictive, judged.labels).value)
         result["nll"].append(evaluation.negative_log_likelihood(predictive, judged.labels).value)
     if "generator" in position:

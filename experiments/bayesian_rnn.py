@@ -182,14 +182,16 @@ def method(config: Config, model: Any, name: str, num_words: int) -> Method:
         bound = objectives.bayes_by_backprop(of_one, family.sample, kl, num_data=num_words, kl_weight=config.kl_weight)
         return Method(family.init, of_windows(bound), lambda variational: variational.mean, family.sample)
     num_in_window = config.length * config.num_streams
-    bound = objectives.sharpened(
+    bound = objectives.posterior_sharpening(
         of_one, family.sample, kl, num_data=num_words, num_in_batch=num_in_window, scale=config.sharpening_scale,
         kl_weight=config.kl_weight,
     )  # fmt: skip
     step = config.sharpening_step * num_in_window
 
-    def init(params: Any) -> objectives.Sharpened:
-        return objectives.Sharpened(family.init(params), jax.tree.map(lambda leaf: jnp.full_like(leaf, step), params))
+    def init(params: Any) -> objectives.SharpenedPosterior:
+        return objectives.SharpenedPosterior(
+            family.init(params), jax.tree.map(lambda leaf: jnp.full_like(leaf, step), params)
+        )
 
     return Method(
         init,
@@ -225,7 +227,7 @@ def perplexity(model: Any, draws: list[Any], windows: np.ndarray) -> float:
         logits, carry = model.apply({"params": params}, words[:-1], carry)
         return log_probs(logits, words), carry
 
-    carries, total = [model.start((windows.shape[-1],)) for _ in draws], 0.0
+    carries, total = [model.initial_carry((windows.shape[-1],)) for _ in draws], 0.0
     for words in windows:
         found = [of_window(params, words, carry) for params, carry in zip(draws, carries, strict=True)]
         carries = [carry for _, carry in found]
@@ -251,7 +253,7 @@ def train(run: common.Experiment, text: Text, name: str) -> dict[str, Any]:
     )  # fmt: skip
     how, steps = method(config, model, name, len(text.train)), len(parts["train"])
     init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(config.seed), 4)
-    carry = model.start((config.num_streams,))
+    carry = model.initial_carry((config.num_streams,))
     params = jax.jit(model.init)(init_key, parts["train"][0, :-1], carry)["params"]
     kernel = kernels.carrying(kernels.optimize(how.loss, optimizer(config, steps * config.num_epochs)), carry)
     start = jax.jit(lambda params: kernel.init(how.init(params), start_key))(params)
@@ -265,7 +267,9 @@ def train(run: common.Experiment, text: Text, name: str) -> dict[str, Any]:
             value, aux = log_likelihood(model, mean, None, Carried((words, jnp.bool_(False)), carry))
             return aux["carry"], value
 
-        return {part: -jax.lax.scan(one, model.start((streams,)), words)[1].mean() for part, words in seen.items()}
+        return {
+            part: -jax.lax.scan(one, model.initial_carry((streams,)), words)[1].mean() for part, words in seen.items()
+        }
 
     windows = jax.tree_util.Partial(window, jnp.asarray(parts["train"]))
     state, trace = training.run(

@@ -192,7 +192,7 @@ def label(run: common.Experiment, apply: Callable, params: Any, images: np.ndarr
 def judge(found: Segmentation, split: Labelled, name: str, said: Maps, *, is_mean: bool) -> dict[str, dict]:
     """Accuracies of one of the three, and what its uncertainty is worth."""
     counted, edge = split.labels < found.num_classes, segmentation.boundaries(split.labels)
-    counts = segmentation.confusion(said.labels, split.labels, found.num_classes, void=found.num_classes)
+    counts = segmentation.confusion_matrix(said.labels, split.labels, found.num_classes, void=found.num_classes)
     metrics = {
         f"{name} {measure}": {"value": value} for measure, value in segmentation.accuracy(counts)._asdict().items()
     }

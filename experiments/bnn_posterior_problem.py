@@ -187,7 +187,7 @@ def regression(config: Config) -> Problem:
             "rmse": found.rmse._asdict(),
             "nll": found.nll._asdict(),
             "in the 90 % band %": percent(found.in_band),
-            "distance of f": agreement.wasserstein(means, reference[..., 0])._asdict(),
+            "distance of f": agreement.wasserstein_distance(means, reference[..., 0])._asdict(),
             "spread of f": {"value": float(means.std(axis=0).mean() / reference[..., 0].std(axis=0).mean())},
         }
 

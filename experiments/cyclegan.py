@@ -155,7 +155,7 @@ def around(net: Networks, params: Params, x: Array, y: Array) -> tuple[Array, Ar
     """Both ways: the fakes (in X, in Y), and the mean distance of a pixel after both translations, summed over ways."""
     there, back = (functools.partial(net.translate, params[name]) for name in ("forward", "backward"))
     fake_x, fake_y = back(y), there(x)
-    return fake_x, fake_y, cycle.distance(back(fake_y), x) + cycle.distance(there(fake_x), y)
+    return fake_x, fake_y, cycle.mean_absolute_error(back(fake_y), x) + cycle.mean_absolute_error(there(fake_x), y)
 
 
 def losses(config: Config, net: Networks) -> dict[str, Density]:
@@ -166,7 +166,7 @@ def losses(config: Config, net: Networks) -> dict[str, Density]:
         raters = given.others["discriminator"]
         fake_x, fake_y, distance = around(net, params, x, y)
         rated = [net.rate(raters["x"], fake_x), net.rate(raters["y"], fake_y)]
-        fooled = 2 * GAME.generator(jnp.stack(rated)).mean()  # a sum over domains
+        fooled = 2 * GAME.generator_loss(jnp.stack(rated)).mean()  # a sum over domains
         value = fooled + config.cycle_weight * distance
         if config.identity_weight:
             there, back = (functools.partial(net.translate, params[name]) for name in ("forward", "backward"))
@@ -181,7 +181,7 @@ def losses(config: Config, net: Networks) -> dict[str, Density]:
             pools[name], fakes[name] = cycle.exchange(key, pools[name], fakes[name])
         both = [net.rate(params[name], jnp.concatenate([given.data[name], fakes[name]])) for name in "xy"]
         real, fake = jnp.split(jnp.stack(both), 2, axis=1)
-        value = 2 * GAME.discriminator(real, fake).mean()
+        value = 2 * GAME.discriminator_loss(real, fake).mean()
         return value, {"real": real.mean(), "fake": fake.mean()} | ({"carry": pools} if pools else {})
 
     return {"discriminator": discriminator, "generator": generator}
@@ -259,7 +259,7 @@ def play(run: common.Experiment, about: domains.Subject) -> dict[str, Any]:
         fake_x, fake_y, distance = around(net, params, x, y)
         seen = {"after both": distance / 4}  # a mean over ways, and pixels lie in (-1, 1)
         if about.truth is not None:  # the test images of both domains are the same
-            seen["to the truth"] = (cycle.distance(fake_y, y) + cycle.distance(fake_x, x)) / 4
+            seen["to the truth"] = (cycle.mean_absolute_error(fake_y, y) + cycle.mean_absolute_error(fake_x, x)) / 4
         return seen
 
     pooled = config.pool_size and config.kernel == "adam"

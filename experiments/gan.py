@@ -187,8 +187,8 @@ def subject(config: Config) -> Subject:
     if name in MIXTURES:
 
         def modes(samples: np.ndarray) -> dict[str, dict]:
-            found = fidelity.modes(samples, *MIXTURES[name])
-            return {"modes": {"value": found.found}, "high quality": {"value": found.high_quality}}
+            found = fidelity.mode_coverage(samples, *MIXTURES[name])
+            return {"modes": {"value": found.num_covered}, "high quality": {"value": found.high_quality}}
 
         return Subject(data.load(config.dataset).train.inputs, modes, {})
     images = labelled_images.load(config)
@@ -238,7 +238,10 @@ def play(run: common.Experiment, about: Subject, name: str) -> dict[str, Any]:
             ]
         shown.append(samples["judged"][:NUM_SHOWN])
         seen = looks[:, game].reshape(*looks.shape[:1], NUM_LOOKED_AT, -1)
-        along = {"diversity": [health.diversity(real, each) for each in seen], "swing": health.swing(seen).tolist()}
+        along = {
+            "diversity": [health.diversity(real, each) for each in seen],
+            "swing": health.mean_drift(seen).tolist(),
+        }
         result["games"].append(judged | along)
     moments = gan_players.spread_evenly(len(looks), NUM_MOMENTS)
     training = looks[moments] if len(about.train.shape) == 2 else looks[moments, 0, : gan_figures.NUM_COLUMNS]

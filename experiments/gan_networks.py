@@ -83,8 +83,8 @@ def networks(config: Any, variant: Variant, shape: tuple[int, ...]) -> Networks:
         )
     else:
         generator = models.sngan.Generator(shape, config.width, config.num_doublings, config.norm)
-        num_down = max(config.num_doublings - 1, 1)
-        discriminator = models.sngan.Discriminator(shape, 1, config.width, num_down, num_down + 2)
+        num_downsamplings = max(config.num_doublings - 1, 1)
+        discriminator = models.sngan.Discriminator(shape, 1, config.width, num_downsamplings, num_downsamplings + 2)
     is_flat, is_image = config.architecture == "mlp", len(shape) == 3
     flat = (math.prod(shape),) if is_flat else shape
 
@@ -119,17 +119,17 @@ def losses(config: Any, variant: Variant, net: Networks) -> dict[str, Density]:
     """Of both players, means per example."""
     game = variant.game
     if config.real_target < 1:
-        game = adversarial.smoothed(game, config.real_target)
+        game = adversarial.smooth_labels(game, config.real_target)
 
     def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
         fake_key, line_key = jax.random.split(rng_key)
         real = given.data
         fake = net.make(given.others["generator"], fake_key, len(real))
         of_real, of_fake = net.rate(params, real), net.rate(params, fake)
-        value = game.discriminator(of_real, of_fake).mean()
+        value = game.discriminator_loss(of_real, of_fake).mean()
         critic = lambda x: net.rate(params, x[None])[0]  # noqa: E731
         if variant.between:
-            points = jax.vmap(adversarial.between)(jax.random.split(line_key, len(real)), real, fake)
+            points = jax.vmap(adversarial.interpolate)(jax.random.split(line_key, len(real)), real, fake)
             value += config.penalty * jax.vmap(functools.partial(adversarial.gradient_penalty, critic))(points).mean()
         if variant.at_data:
             value += config.r1_penalty * jax.vmap(functools.partial(adversarial.r1_penalty, critic))(real).mean()
@@ -137,7 +137,7 @@ def losses(config: Any, variant: Variant, net: Networks) -> dict[str, Density]:
 
     def generator(params: Params, rng_key: PRNGKey, given: Given) -> Array:
         fake = net.make(params, rng_key, config.batch_size)
-        return game.generator(net.rate(given.others["discriminator"], fake)).mean()
+        return game.generator_loss(net.rate(given.others["discriminator"], fake)).mean()
 
     return {"discriminator": discriminator, "generator": generator}
 

@@ -93,7 +93,7 @@ def train_table(config: Config, index: int) -> dict[str, float]:
 
         def loss(logits: jax.Array) -> jax.Array:
             game = adversarial.MINIMAX
-            return jnp.sum(p * game.real(logits)) + jnp.sum(q * game.fake(logits))
+            return jnp.sum(p * game.real_loss(logits)) + jnp.sum(q * game.fake_loss(logits))
 
         # The loss is convex, and each logit has its own curvature (p + q) D* (1 - D*) at the end: L-BFGS finds it.
         optimizer = optax.lbfgs()
@@ -133,11 +133,11 @@ def losses(config: Config) -> tuple[Callable, Callable]:
 
     def discriminator_loss(params: Any, rng_key: jax.Array, batch: Given) -> jax.Array:
         fakes = generate(batch.others["generator"], jax.random.normal(rng_key, (config.batch_size,)))
-        return game.discriminator(logit(params, batch.data), logit(params, fakes)).mean()
+        return game.discriminator_loss(logit(params, batch.data), logit(params, fakes)).mean()
 
     def generator_loss(params: Any, rng_key: jax.Array, batch: Given) -> jax.Array:
         fakes = generate(params, jax.random.normal(rng_key, (config.batch_size,)))
-        return game.generator(logit(batch.others["discriminator"], fakes)).mean()
+        return game.generator_loss(logit(batch.others["discriminator"], fakes)).mean()
 
     return discriminator_loss, generator_loss
 

@@ -21,7 +21,7 @@ import numpy as np
 from bayesjax import data, models
 from bayesjax.models import dcgan
 from bayesjax.objectives import adversarial, infogan
-from bayesjax.types import Array, ArrayLike, Density, Given, Params, PRNGKey
+from bayesjax.types import Array, ArrayLike, CodeHead, Density, Given, Params, PRNGKey
 from experiments import gan_players
 
 VARIANCE = 1 / 3  # of a continuous code, uniform on (-1, 1)
@@ -38,7 +38,7 @@ class Networks(NamedTuple):
 
     init: Callable[[PRNGKey], dict[str, Params]]
     make: Callable[[Params, Array, infogan.Code], Array]
-    say: Callable[[Params, Array], tuple[Array, infogan.CodeHead]]
+    say: Callable[[Params, Array], tuple[Array, CodeHead]]
 
 
 def networks(config: Any, shape: tuple[int, ...]) -> Networks:
@@ -59,11 +59,13 @@ def networks(config: Any, shape: tuple[int, ...]) -> Networks:
     init = gan_players.initial(generator, discriminator, num_inputs, shape)
 
     def make(params: Params, noise: Array, code: infogan.Code) -> Array:
-        return generator.apply({"params": params}, jnp.concatenate([noise, infogan.as_input(code, num_classes)], -1))
+        return generator.apply(
+            {"params": params}, jnp.concatenate([noise, infogan.to_generator_input(code, num_classes)], -1)
+        )
 
-    def say(params: Params, x: Array) -> tuple[Array, infogan.CodeHead]:
+    def say(params: Params, x: Array) -> tuple[Array, CodeHead]:
         logit, head = discriminator.apply({"params": params}, x)
-        return logit, infogan.CodeHead(head.logits, head.mean, head.log_scale)
+        return logit, head
 
     return Networks(init, make, say)
 
@@ -83,7 +85,7 @@ def losses(config: Any, net: Networks) -> dict[str, Density]:
     """
     game = adversarial.NON_SATURATING
 
-    def read(head: infogan.CodeHead, code: infogan.Code) -> tuple[Array, dict[str, Array]]:
+    def read(head: CodeHead, code: infogan.Code) -> tuple[Array, dict[str, Array]]:
         of_categorical, of_continuous = jax.vmap(infogan.log_prob)(head, code)
         nats = of_categorical.mean() + infogan.entropy((config.num_codes,), 0)
         nats_of_continuous = of_continuous.mean() + infogan.entropy((), config.num_continuous)
@@ -91,7 +93,7 @@ def losses(config: Any, net: Networks) -> dict[str, Density]:
         said = {"information": nats, "explained": jnp.asarray(explained)}
         return config.information_weight * nats + config.continuous_weight * nats_of_continuous, said
 
-    def shared_by_moved(params: Params, rng_key: PRNGKey, images: Array, head: infogan.CodeHead) -> Array:
+    def shared_by_moved(params: Params, rng_key: PRNGKey, images: Array, head: CodeHead) -> Array:
         """Nats that the categories of images and of the same images, moved, have in common."""
         moved = jax.vmap(data.randomly_moved)(jax.random.split(rng_key, len(images)), images)
         return infogan.invariant_information(head.logits[0], net.say(params, moved)[1].logits[0])
@@ -101,7 +103,7 @@ def losses(config: Any, net: Networks) -> dict[str, Density]:
         fake = net.make(given.others["generator"], noise, code)
         (of_real, of_data), (of_fake, head) = net.say(params, given.data), net.say(params, fake)
         information, said = read(head, code)
-        value = game.discriminator(of_real, of_fake).mean() - information
+        value = game.discriminator_loss(of_real, of_fake).mean() - information
         if config.invariance_weight:
             key = jax.random.fold_in(rng_key, 1)  # not of a split: without the weight a game is what it was
             shared = shared_by_moved(params, key, given.data, of_data)
@@ -113,7 +115,7 @@ def losses(config: Any, net: Networks) -> dict[str, Density]:
         noise, code = draw(config, rng_key, config.batch_size)
         of_fake, head = net.say(given.others["discriminator"], net.make(params, noise, code))
         information, said = read(head, code)
-        return game.generator(of_fake).mean() - information, said
+        return game.generator_loss(of_fake).mean() - information, said
 
     return {"discriminator": discriminator, "generator": generator}
 

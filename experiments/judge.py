@@ -11,9 +11,7 @@ nothing but other numbers of the same judge. So a judge has a name with the hash
 a fixed seed. `judge_images.py` makes the former, and the table of what each number says of images that are known: what
 it says of test images is the least to expect of fakes, for a judge has seen the training images before.
 
-The Fréchet distance of n samples is biased upwards by about C / n, so that 2 FCD(n) - FCD(n / 2) is an estimate at
-n = infinity: Chong & Forsyth, "Effectively unbiased FID and Inception score", CVPR 2020. Here n is the number of fakes;
-that of real images stays.
+The measures are those of `evaluation.generation_report`.
 """
 
 import dataclasses
@@ -32,7 +30,6 @@ import optax
 
 from bayesjax import data, evaluation, kernels, objectives, training, tree
 from bayesjax.data import files
-from bayesjax.evaluation import fidelity
 from bayesjax.models.classifier import Classifier
 from bayesjax.types import ArrayLike, Kernel
 from experiments import common
@@ -47,7 +44,6 @@ SHA256 = {
 """Of the committed files of weights, by data set."""
 AT_A_TIME = 500  # images in a pass through the network
 LEVELS = 255  # images are read as they would be saved
-MIN_IMAGES = 12  # of a set that is judged: halves of them have neighbours
 
 
 @dataclass(frozen=True)
@@ -288,29 +284,21 @@ def judged(
       its value, a standard error (KCD) or standard deviation (IS) where it has one, and the numbers of images.
 
     Raises:
-      ValueError: if images are no images for this judge, or there are fewer than MIN_IMAGES.
+      ValueError: if images are no images for this judge, or there are fewer than twelve.
     """
     real, fake = (each if isinstance(each, Reading) else judge.read(each) for each in (real, fake))
-    x, y = (each.features.astype(np.float64) for each in (real, fake))
-    common.require(
-        min(len(x), len(y)) >= MIN_IMAGES,
-        f"judged needs {MIN_IMAGES} images of each at least; got {len(x)} and {len(y)}",
+    report = evaluation.generation_report(
+        real.features, fake.features, fake.probabilities, max_precision_recall=num_reach, seed=seed
     )
-    counts = {"num_real": len(x), "num_fake": len(y)}
-    whole = fidelity.frechet_distance(x, y).value
-    halves = np.array_split(np.random.default_rng(seed).permutation(len(y)), 2)  # in order, classes may take turns
-    half = np.mean([fidelity.frechet_distance(x, y[part]).value for part in halves])
-    subset_size = min(1000, min(len(x), len(y)) // 2)  # no subset is all of a sample
-    kernel = fidelity.kernel_distance(x, y, subset_size=subset_size, num_subsets=25, seed=seed)
-    score = fidelity.inception_score(fake.probabilities)
-    within = fidelity.reach(x[:num_reach], y[:num_reach])._asdict()
-    of_reach = {name: within.pop(name) for name in counts}
+    counts = {"num_real": len(real.features), "num_fake": len(fake.features)}
+    score, within = report.inception_score, report.precision_recall._asdict()
+    used = {name: within.pop(name) for name in counts}
     return {
-        "FCD": {"value": whole, **counts},
-        "FCD extrapolated": {"value": 2 * whole - float(half), "half": float(half), **counts},
-        "KCD": {"value": kernel.value, "stderr": kernel.stderr, **counts},
-        "IS": {"value": score.value, "sd": score.deviation, "num_fake": score.num_fake},
-        **{name: {"value": value, **of_reach} for name, value in within.items()},
+        "FCD": report.frechet_distance._asdict(),
+        "FCD extrapolated": {"value": report.extrapolated.value, "half": report.extrapolated.half, **counts},
+        "KCD": {"value": report.kernel_distance.value, "stderr": report.kernel_distance.stderr, **counts},
+        "IS": {"value": score.value, "sd": score.stddev, "num_fake": score.num_fake},
+        **{name: {"value": value, **used} for name, value in within.items()},
     }
 
 

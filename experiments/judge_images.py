@@ -59,6 +59,7 @@ import numpy as np
 from scipy import ndimage
 
 from bayesjax import data, plots
+from bayesjax.evaluation import generation
 from bayesjax.training import processes
 from experiments import judge, tables
 from experiments.classification import splits
@@ -140,9 +141,9 @@ def main(config: Config) -> None:
         rows = sets(config, train_set, test_set, num)
         fewest = min(rows, key=lambda name: len(rows[name]))
         common.require(
-            len(rows[fewest]) >= judge.MIN_IMAGES,
+            len(rows[fewest]) >= generation.MIN_SAMPLES,
             f"--num-images {config.num_images} leaves {len(rows[fewest])} images in the row {fewest!r}; at least "
-            f"{judge.MIN_IMAGES} are needed",
+            f"{generation.MIN_SAMPLES} are needed",
         )
         its_judge = trained(run, train_set, num_classes)
         accuracy = run.cached("accuracy", lambda: judge.accuracy(its_judge, test_set))

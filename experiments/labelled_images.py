@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import data
+from bayesjax import data, evaluation
 from bayesjax.types import Array, ArrayLike, Params, PRNGKey
 from experiments import common, gan_players, judge
 
@@ -125,18 +125,15 @@ def most_probable(logits: Callable[[Params, Array], Array], draws: Params) -> Ca
       draws: discriminators, params with a leading axis.
     """
 
-    @jax.jit
-    def probabilities(draws: Params, x: Array) -> Array:
-        return jax.lax.map(lambda params: jax.nn.softmax(logits(params, x)), draws).mean(axis=0)
+    def probabilities(params: Params, x: Array) -> Array:
+        return jax.nn.softmax(logits(params, x))
 
     def classes(images: ArrayLike) -> np.ndarray:
-        x = np.asarray(images, np.float32)
-        num, size = len(x), min(AT_A_TIME, len(x))
-        order = np.random.default_rng(0).permutation(num)
-        places = np.concatenate([order, order[: -num % size]]).reshape(-1, size)  # whole passes: one shape to compile
-        found = np.zeros(num, int)
-        for place in places[::-1]:  # those seen twice keep what was said first
-            found[place] = np.asarray(probabilities(draws, x[place])).argmax(axis=-1)
+        order = np.random.default_rng(0).permutation(len(images))
+        shuffled = np.asarray(images, np.float32)[order]
+        means = evaluation.predict_mean(probabilities, draws, shuffled, chunk_size=AT_A_TIME, draw_chunk_size=1)
+        found = np.zeros(len(order), int)
+        found[order] = np.asarray(means).argmax(axis=-1)
         return found
 
     return classes

@@ -260,8 +260,7 @@ def play(
 def predicted(net: game.Networks, discriminators: Params, x: np.ndarray) -> np.ndarray:
     """P(class | image, real), the mean over draws, `[num, K]`."""
     classify = lambda params, x: semi_supervised.class_probabilities(net.logits(params, x))  # noqa: E731
-    batches = [x[start : start + AT_A_TIME] for start in range(0, len(x), AT_A_TIME)]
-    return np.concatenate([np.asarray(evaluation.predict(classify, discriminators, p).mean(axis=0)) for p in batches])
+    return np.asarray(evaluation.predict_mean(classify, discriminators, x, chunk_size=AT_A_TIME))
 
 
 def main(config: Config) -> None:

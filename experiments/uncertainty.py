@@ -189,7 +189,7 @@ def train(run: common.Experiment, name: str, points: Points) -> Callable:
 def judge_regression(name: str, outputs: np.ndarray, test: Points) -> dict[str, float]:
     """Measures of one posterior on test points; outputs `[num_draws, num, 2 or 3]`."""
     means, log_variances = outputs[..., 0], outputs[..., 1 if name == "heteroscedastic" else -1]
-    split = uncertainty.split_of_gaussians(means, np.exp(log_variances))
+    split = uncertainty.decompose_gaussian_variance(means, np.exp(log_variances))
     quantiles = uncertainty.mixture_quantiles((0.05, 0.95), means, np.exp(0.5 * log_variances))
     known = scale(test.x[:, 0])
     return {

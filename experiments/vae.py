@@ -143,7 +143,7 @@ def train(
         params = jax.jit(model.init)(init_key, train_set[:1])["params"]
         if config.centred:
             mean = jnp.clip(train_set.mean(axis=0), 0.01, 0.99)
-            params = vae.with_output_bias(model, params, jax.scipy.special.logit(mean))
+            params = vae.set_output_bias(model, params, jax.scipy.special.logit(mean))
     state = jax.jit(kernel.init)(params, start_key)
     state, trace = training.run(
         run_key, kernel, state, batches(config, data_key, train_set),
@@ -183,12 +183,12 @@ def likelihoods(run: common.Experiment, test_set: np.ndarray, latent_dim: int, b
     params, prior = load(run, file), model.prior()
     sampling_key, annealing_key = jax.random.split(jax.random.key(config.seed + 3))
     sample = jax.jit(
-        functools.partial(likelihood.importance_sampled, encode, decode, prior, num_samples=config.likelihood_samples)
+        functools.partial(likelihood.importance_sampling, encode, decode, prior, num_samples=config.likelihood_samples)
     )
     anneal = jax.jit(
         functools.partial(
-            likelihood.annealed, decode, prior, num_temperatures=config.num_temperatures, num_chains=8,
-            num_integration_steps=5,
+            likelihood.annealed_importance_sampling, decode, prior, num_temperatures=config.num_temperatures,
+            num_chains=8, num_integration_steps=5,
         )
     )  # fmt: skip
 

@@ -164,8 +164,8 @@ KERNELS = {
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("block_size", [2, 3, 100])
-def test_mmd_squared(name, block_size):
+@pytest.mark.parametrize("chunk_size", [2, 3, 100])
+def test_mmd_squared(name, chunk_size):
     """Sums over pairs written out, with and without a point's pair with itself; the size of the blocks is no matter."""
     kernel, one = KERNELS[name]
     xx, yy, xy = pairs(X, X, one), pairs(Y, Y, one), pairs(X, Y, one)
@@ -173,7 +173,7 @@ def test_mmd_squared(name, block_size):
     unbiased = (xx.sum() - np.trace(xx)) / 42 + (yy.sum() - np.trace(yy)) / 20 - 2 * xy.mean()
     assert abs(biased - unbiased) > 0.1
     for is_unbiased, expected in ((False, biased), (True, unbiased)):
-        mmd = functools.partial(divergences.mmd_squared, kernel=kernel, is_unbiased=is_unbiased, block_size=block_size)
+        mmd = functools.partial(divergences.mmd_squared, kernel=kernel, is_unbiased=is_unbiased, chunk_size=chunk_size)
         assert float(jax.jit(mmd)(X, Y)) == pytest.approx(expected, rel=1e-4)
 
 
@@ -213,8 +213,8 @@ def test_mmd_squared_says_what_does_not_fit():
     for y in (jnp.zeros((4, 3)), jnp.zeros((0, 2)), jnp.zeros(4)):
         with pytest.raises(ValueError, match=r"x and y must be \[num >= 1, dim\] of one dim; got \(4, 2\) and "):
             divergences.mmd_squared(x, y, kernel)
-    with pytest.raises(ValueError, match="block_size must be at least 1; got 0"):
-        divergences.mmd_squared(x, x, kernel, block_size=0)
+    with pytest.raises(ValueError, match="chunk_size must be at least 1; got 0"):
+        divergences.mmd_squared(x, x, kernel, chunk_size=0)
 
 
 def test_mmd_squared_has_a_gradient_in_blocks():
@@ -222,7 +222,7 @@ def test_mmd_squared_has_a_gradient_in_blocks():
     kernel = divergences.gaussian_kernel([1.0])
     with jax.enable_x64(True):
         whole, blocked = (
-            jax.jit(jax.grad(lambda x, size=size: divergences.mmd_squared(x, Y, kernel, block_size=size)))(X)
+            jax.jit(jax.grad(lambda x, size=size: divergences.mmd_squared(x, Y, kernel, chunk_size=size)))(X)
             for size in (100, 2)
         )
         np.testing.assert_allclose(whole, blocked, rtol=1e-10)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bayesjax import objectives, posteriors
-from bayesjax.objectives import Sharpened, adversarial, dropout, elbo
+from bayesjax.objectives import SharpenedPosterior, adversarial, dropout, elbo
 from bayesjax.types import Given, Numbered
 from experiments.shared import released_bayesian_gan
 
@@ -29,8 +29,8 @@ def bound(f, kl=KL, **options):
 
 
 def sharpened(f, kl=KL):
-    loss = objectives.sharpened(f, FAMILY.sample, kl, num_data=9, num_in_batch=NUM)
-    return loss(Sharpened(VARIATIONAL, WEIGHTS), KEY, X)
+    loss = objectives.posterior_sharpening(f, FAMILY.sample, kl, num_data=9, num_in_batch=NUM)
+    return loss(SharpenedPosterior(VARIATIONAL, WEIGHTS), KEY, X)
 
 
 def log_posterior(f, log_prior=FLAT, **options):
@@ -163,7 +163,9 @@ HYPER_PARAMETERS = {
     "num_data of as_loss": (posteriors.as_loss, zero),
     "kl_weight": (lambda weight: bound(zero, kl_weight=weight),),
     "kl_weight of a step": (lambda weight: numbered_bound(lambda step: weight),),
-    "scale": (lambda scale: objectives.sharpened(zero, FAMILY.sample, KL, num_data=9, num_in_batch=3, scale=scale),),
+    "scale": (
+        lambda scale: objectives.posterior_sharpening(zero, FAMILY.sample, KL, num_data=9, num_in_batch=3, scale=scale),
+    ),
     "length_scale": (lambda scale: dropout.mc_dropout(zero, num_data=9, rates=0.1, length_scale=scale),),
     "beta": (lambda beta: elbo.negative_elbo(zero, zero, None, beta=beta),),
     **{

@@ -10,7 +10,7 @@ import pytest
 from bayesjax import divergences, evaluation, models, objectives, posteriors
 from bayesjax.evaluation import likelihood
 from bayesjax.objectives import (
-    Sharpened,
+    SharpenedPosterior,
     adversarial,
     auxiliary_classifier,
     cycle,
@@ -21,7 +21,7 @@ from bayesjax.objectives import (
     moment_matching,
     semi_supervised,
 )
-from bayesjax.types import Numbered
+from bayesjax.types import CodeHead, Numbered
 from experiments.shared import released_bayesian_gan
 
 KEY, X = jax.random.key(0), jnp.ones((6, 3))
@@ -111,23 +111,23 @@ CALLS = {
     "kl_gaussian": lambda: divergences.kl_gaussian(ROW, jnp.eye(4), ROW, jnp.eye(4)),
     "mmd of a polynomial kernel": lambda: divergences.mmd_squared(TABLE, TABLE, divergences.polynomial_kernel()),
     "unbiased mmd in blocks": lambda: divergences.mmd_squared(
-        TABLE, TABLE, divergences.gaussian_kernel([1.0, 2.0]), is_unbiased=True, block_size=2
+        TABLE, TABLE, divergences.gaussian_kernel([1.0, 2.0]), is_unbiased=True, chunk_size=2
     ),
     "moment_matching": lambda: moment_matching.moment_matching_loss(TABLE, TABLE),
     "gaussian_log_likelihood": lambda: heteroscedastic.gaussian_log_likelihood(ROW, jnp.zeros(()), ROW),
     "noisy logits": lambda: [
         heteroscedastic.noisy_logits_log_likelihood(ROW, log_variance, LABEL, KEY) for log_variance in (ROW, ROW[0])
     ],
-    "infogan": lambda: infogan.information(
-        infogan.CodeHead([ROW, ROW], ROW, ROW), infogan.sample_code(KEY, (4, 4), 4)
+    "infogan": lambda: infogan.information_bound(
+        CodeHead([ROW, ROW], ROW, ROW), infogan.sample_code(KEY, (4, 4), 4)
     ),
     "invariant_information": lambda: infogan.invariant_information(TABLE, TABLE),
     "penalties": lambda: [
-        penalty(lambda x: jnp.sum(x**2), adversarial.between(KEY, TABLE, TABLE))
+        penalty(lambda x: jnp.sum(x**2), adversarial.interpolate(KEY, TABLE, TABLE))
         for penalty in (adversarial.gradient_penalty, adversarial.r1_penalty)
     ],
     "games": lambda: [
-        (adversarial.smoothed(game).discriminator(TABLE, TABLE), game.generator(TABLE))
+        (adversarial.smooth_labels(game).discriminator_loss(TABLE, TABLE), game.generator_loss(TABLE))
         for game in adversarial.GAMES.values()
     ],
     "cycle": lambda: (
@@ -150,11 +150,11 @@ CALLS = {
     )(WEIGHTS, KEY, X),
     "bayes_by_backprop in pairs": lambda: gradient(bound(num_samples=4, reflect=FAMILY.reflect), VARIATIONAL),
     "weights of Blundell": lambda: gradient(
-        bound(kl_weight=objectives.blundell_weights(3)), VARIATIONAL, Numbered(jnp.zeros(6, int), X)
+        bound(kl_weight=objectives.blundell_kl_weights(3)), VARIATIONAL, Numbered(jnp.zeros(6, int), X)
     ),
     "sharpened": lambda: gradient(
-        objectives.sharpened(log_likelihood, FAMILY.sample, KLS["laplace"], num_data=60, num_in_batch=6),
-        Sharpened(VARIATIONAL, WEIGHTS),
+        objectives.posterior_sharpening(log_likelihood, FAMILY.sample, KLS["laplace"], num_data=60, num_in_batch=6),
+        SharpenedPosterior(VARIATIONAL, WEIGHTS),
     ),
     "mc_dropout": lambda: gradient(dropout.mc_dropout(log_likelihood, num_data=60, rates=0.1), WEIGHTS),
     "mean_field": lambda: (FAMILY.log_prob(VARIATIONAL, WEIGHTS), FAMILY.moments(VARIATIONAL, KEY)),
@@ -164,8 +164,12 @@ CALLS = {
         objectives.batch_mean(elbo.negative_elbo(*PARTS, num_samples=3, gradient="score_function")), 1.0
     ),
     "iwae": lambda: gradient(objectives.batch_mean(elbo.negative_iwae_bound(*PARTS, num_samples=3)), 1.0),
-    "importance_sampled": lambda: likelihood.importance_sampled(*PARTS, 1.0, KEY, X, num_samples=7, chunk_size=3),
-    "annealed": lambda: likelihood.annealed(*PARTS[1:], 1.0, KEY, X, num_temperatures=10, num_chains=2),
+    "importance_sampling": lambda: likelihood.importance_sampling(
+        *PARTS, 1.0, KEY, X, num_samples=7, sample_chunk_size=3
+    ),
+    "annealed": lambda: likelihood.annealed_importance_sampling(
+        *PARTS[1:], 1.0, KEY, X, num_temperatures=10, num_chains=2
+    ),
     "parzen_window": lambda: likelihood.parzen_window(np.ones((3, 3)), np.ones((2, 3)), 1.0),
     "flipout of dense layers": lambda: weight_noise(models.flipout, "perturb", nn.Dense(2), X),
     "flipout of convolutions": lambda: weight_noise(models.flipout, "perturb", Convolutions(), jnp.ones((8, 8, 1))),

@@ -8,11 +8,12 @@ from bayesjax.evaluation.diagnostics import (
     e_bfmi,
     effective_sample_size,
     kinetic_temperature,
-    monte_carlo_error,
+    monte_carlo_standard_error,
     r_hat,
     split_chains,
     split_r_hat,
 )
+from bayesjax.evaluation.generation import GenerationReport, extrapolated_frechet_distance, generation_report
 from bayesjax.evaluation.inference_data import to_inference_data
 from bayesjax.evaluation.predictive import (
     Estimate,
@@ -21,12 +22,14 @@ from bayesjax.evaluation.predictive import (
     mean_over_points,
     negative_log_likelihood,
     predict,
+    predict_mean,
 )
 from bayesjax.evaluation.projected_divergence import ProjectedDivergence, kernel_density
 from bayesjax.evaluation.two_sample import TwoSampleTest, median_distance, mmd_test
 
 __all__ = [
     "Estimate",
+    "GenerationReport",
     "ProjectedDivergence",
     "TwoSampleTest",
     "agreement",
@@ -37,7 +40,9 @@ __all__ = [
     "e_bfmi",
     "effective_sample_size",
     "error_rate",
+    "extrapolated_frechet_distance",
     "fidelity",
+    "generation_report",
     "health",
     "kernel_density",
     "kinetic_temperature",
@@ -46,9 +51,10 @@ __all__ = [
     "mean_over_points",
     "median_distance",
     "mmd_test",
-    "monte_carlo_error",
+    "monte_carlo_standard_error",
     "negative_log_likelihood",
     "predict",
+    "predict_mean",
     "r_hat",
     "segmentation",
     "split_chains",

@@ -69,10 +69,10 @@ def calibration_error(probabilities: ArrayLike, reference: ArrayLike, *, num_bin
     """
     p, q = _distributions(probabilities, reference)
     right = np.take_along_axis(q, p.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return calibration.binned(p.max(axis=1), right, num_bins).error
+    return calibration.bin_confidences(p.max(axis=1), right, num_bins).error
 
 
-def wasserstein(draws: ArrayLike, reference: ArrayLike) -> Estimate:
+def wasserstein_distance(draws: ArrayLike, reference: ArrayLike) -> Estimate:
     """Mean over test points of the 2-Wasserstein distance between two sets of draws of one number.
 
     Args:

@@ -55,10 +55,12 @@ def reliability(
       ValueError: if a shape is wrong, a label is not an integer in range, or a row is not a distribution.
     """
     probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
-    return binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, num_bins, equal_counts)
+    return bin_confidences(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, num_bins, equal_counts)
 
 
-def binned(confidence: np.ndarray, right: np.ndarray, num_bins: int, equal_counts: bool = False) -> Reliability:
+def bin_confidences(
+    confidence: np.ndarray, right: np.ndarray, num_bins: int, equal_counts: bool = False
+) -> Reliability:
     """The diagram of confidences and of how right each is (0 or 1, or a probability), both `[num]`.
 
     Raises:

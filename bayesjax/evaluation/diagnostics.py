@@ -102,7 +102,7 @@ def effective_sample_size(chains: ArrayLike, kind: str = "mean") -> ArrayLike:
     return _in_float64(functools.partial(_effective_sample_size, kind=kind), chains)
 
 
-def monte_carlo_error(chains: ArrayLike, of: str = "mean") -> ArrayLike:
+def monte_carlo_standard_error(chains: ArrayLike, kind: str = "mean") -> ArrayLike:
     """Monte Carlo standard error of the mean, or of the standard deviation, over all draws of all chains.
 
         sd(x) / sqrt(ESS),    sd((x - mean)^2) / sqrt(ESS of (x - mean)^2) / (2 sd(x))
@@ -111,7 +111,7 @@ def monte_carlo_error(chains: ArrayLike, of: str = "mean") -> ArrayLike:
 
     Args:
       chains: `[num_chains, num_draws >= 4, ...]`, of chains that are independent of one another.
-      of: "mean" or "sd".
+      kind: "mean" or "sd".
 
     Returns:
       `[...]`, in units of the values; NaN where no chain moves.
@@ -119,13 +119,13 @@ def monte_carlo_error(chains: ArrayLike, of: str = "mean") -> ArrayLike:
     Raises:
       ValueError: if there are fewer than four draws, or neither is asked for.
     """
-    if of not in ("mean", "sd"):
-        raise ValueError(f"of must be mean or sd; got {of}")
-    ess = effective_sample_size(chains, of)
+    if kind not in ("mean", "sd"):
+        raise ValueError(f"kind must be mean or sd; got {kind}")
+    ess = effective_sample_size(chains, kind)
     values, xp = _double(chains)
     spread = values.std(axis=(0, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        if of == "mean":
+        if kind == "mean":
             return spread / xp.sqrt(ess)
         return _squared_deviations(values).std(axis=(0, 1)) / xp.sqrt(ess) / (2 * spread)
 
@@ -160,7 +160,7 @@ def cross_chain_correlation(chains: ArrayLike) -> ChainCorrelation:
     of_chain = products.mean(axis=1, keepdims=True)
     # What a step adds to the correlation, in first order: the deviations that divide it are estimated, too.
     influence = (products - of_chain * scores**2).sum(axis=0)
-    return ChainCorrelation(of_chain.sum(axis=(0, 1)), monte_carlo_error(influence[None]))
+    return ChainCorrelation(of_chain.sum(axis=(0, 1)), monte_carlo_standard_error(influence[None]))
 
 
 def e_bfmi(energy: ArrayLike) -> ArrayLike:
@@ -191,7 +191,8 @@ def configurational_temperature(draws: PyTree, gradients: PyTree) -> ArrayLike:
 
     The kernels' infos report it with the gradient that they stepped with; here any gradient will do, and that of the
     whole data set at the draws of minibatches shows what their noise has heated. Compare the mean with T in units of
-    `monte_carlo_error`. Source: Wenzel et al., "How good is the Bayes posterior in deep neural networks really?", 2020.
+    `monte_carlo_standard_error`. Source: Wenzel et al., "How good is the Bayes posterior in deep neural networks
+    really?", 2020.
 
     Args:
       draws: theta, leaves `[num_chains, num_draws, ...]`.

@@ -24,7 +24,7 @@ from bayesjax.evaluation import inputs
 from bayesjax.types import ArrayLike
 
 
-class Distance(NamedTuple):
+class FrechetDistance(NamedTuple):
     """A distance between two samples, and how many there were.
 
     Attributes:
@@ -54,21 +54,21 @@ class KernelDistance(NamedTuple):
     subset_size: int
 
 
-class Score(NamedTuple):
+class InceptionScore(NamedTuple):
     """An inception score.
 
     Attributes:
       value: mean over splits, between 1 and the number of classes.
-      deviation: standard deviation over the splits, as the literature reports it.
+      stddev: standard stddev over the splits, as the literature reports it.
       num_fake: the number of samples.
     """
 
     value: float
-    deviation: float
+    stddev: float
     num_fake: int
 
 
-class Reach(NamedTuple):
+class PrecisionRecall(NamedTuple):
     """Shares of samples within reach of the other sample.
 
     Attributes:
@@ -87,23 +87,23 @@ class Reach(NamedTuple):
     num_fake: int
 
 
-class Modes(NamedTuple):
+class ModeCoverage(NamedTuple):
     """What a generator has of a mixture whose components are known.
 
     Attributes:
-      found: components with at least one sample near.
+      num_covered: components with at least one sample near.
       high_quality: share of samples near a component.
       divergence: KL in nats from the components' shares among those to equal shares; infinite if there are none.
       num_fake: the number of samples.
     """
 
-    found: int
+    num_covered: int
     high_quality: float
     divergence: float
     num_fake: int
 
 
-def frechet_distance(real: ArrayLike, fake: ArrayLike) -> Distance:
+def frechet_distance(real: ArrayLike, fake: ArrayLike) -> FrechetDistance:
     """The squared Fréchet distance of features `[num, dim]`, in float64, with unbiased covariances.
 
     Raises:
@@ -111,7 +111,7 @@ def frechet_distance(real: ArrayLike, fake: ArrayLike) -> Distance:
     """
     real, fake = _features(real, fake)
     moments = [(x.mean(axis=0), np.atleast_2d(np.cov(x.T))) for x in (real, fake)]
-    return Distance(divergences.frechet_gaussian(*moments[0], *moments[1]), len(real), len(fake))
+    return FrechetDistance(divergences.frechet_gaussian(*moments[0], *moments[1]), len(real), len(fake))
 
 
 def kernel_distance(
@@ -145,7 +145,7 @@ def _cubic_mmd_squared(x: np.ndarray, y: np.ndarray) -> float:
     return float(within - 2 * xy.mean())
 
 
-def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> Score:
+def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> InceptionScore:
     """The score of a classifier's probabilities of samples, `[num, num_classes]`.
 
     It asks for sure predictions of many classes, and knows nothing of the data: one sample of each class will do.
@@ -162,16 +162,18 @@ def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> Score:
         mean = part.mean(axis=0)
         logs = np.log(np.maximum(part, 1e-300)) - np.log(np.maximum(mean, 1e-300))
         scores.append(np.exp(np.mean(np.sum(part * logs, axis=-1))))
-    return Score(float(np.mean(scores)), float(np.std(scores)), len(p))
+    return InceptionScore(float(np.mean(scores)), float(np.std(scores)), len(p))
 
 
-def reach(real: ArrayLike, fake: ArrayLike, *, num_neighbours: int = 5, block_size: int = 1024) -> Reach:
+def precision_recall(
+    real: ArrayLike, fake: ArrayLike, *, num_neighbours: int = 5, chunk_size: int = 1024
+) -> PrecisionRecall:
     """Precision, recall, density and coverage of features `[num, dim]`.
 
     Args:
       real, fake: features.
       num_neighbours: k; the papers use 3 for the first two and 5 for the others.
-      block_size: rows of the matrices of distances that are in memory at once.
+      chunk_size: rows of the matrices of distances that are in memory at once.
 
     Raises:
       ValueError: as `frechet_distance`, and if a sample has no k-th neighbour.
@@ -179,17 +181,17 @@ def reach(real: ArrayLike, fake: ArrayLike, *, num_neighbours: int = 5, block_si
     real, fake = _features(real, fake)
     if not 1 <= num_neighbours < min(len(real), len(fake)):
         raise ValueError(f"num_neighbours must lie in 1 .. {min(len(real), len(fake)) - 1}; got {num_neighbours}")
-    of_real, of_fake = (_square_radii(x, num_neighbours, block_size) for x in (real, fake))
+    of_real, of_fake = (_square_radii(x, num_neighbours, chunk_size) for x in (real, fake))
     in_real = np.zeros(len(fake))  # balls of real samples that each fake is in
     in_fake, is_covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for start in range(0, len(real), block_size):
-        rows = slice(start, start + block_size)
+    for start in range(0, len(real), chunk_size):
+        rows = slice(start, start + chunk_size)
         squares = _squares(real[rows], fake)
         is_in = squares <= of_real[rows, None]
         in_real += is_in.sum(axis=0)
         is_covered[rows] = is_in.any(axis=1)
         in_fake[rows] = (squares <= of_fake).any(axis=1)
-    return Reach(
+    return PrecisionRecall(
         precision=float((in_real > 0).mean()),
         recall=float(in_fake.mean()),
         density=float(in_real.mean() / num_neighbours),
@@ -199,13 +201,13 @@ def reach(real: ArrayLike, fake: ArrayLike, *, num_neighbours: int = 5, block_si
     )
 
 
-def modes(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_deviations: float = 3.0) -> Modes:
+def mode_coverage(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_deviations: float = 3.0) -> ModeCoverage:
     """How many components of a mixture of equal Gaussians samples reach.
 
     Args:
       samples: `[num, dim]`; one that is not finite is near nothing.
       centres: of the components, `[num_components, dim]`.
-      scale: their standard deviation.
+      scale: their standard stddev.
       num_deviations: how near a sample has to be to its nearest centre, in standard deviations.
 
     Raises:
@@ -223,7 +225,7 @@ def modes(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_deviation
     shares = np.bincount(distances.argmin(axis=1)[is_near], minlength=len(centres)) / max(is_near.sum(), 1)
     logs = np.log(np.maximum(shares, 1e-300) * len(centres))
     divergence = float(np.sum(shares * logs)) if is_near.any() else np.inf
-    return Modes(int((shares > 0).sum()), float(is_near.mean()), divergence, len(samples))
+    return ModeCoverage(int((shares > 0).sum()), float(is_near.mean()), divergence, len(samples))
 
 
 def _features(real: Any, fake: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -240,10 +242,10 @@ def _squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.maximum(np.sum(x**2, axis=1)[:, None] + np.sum(y**2, axis=1) - 2 * x @ y.T, 0.0)
 
 
-def _square_radii(x: np.ndarray, num_neighbours: int, block_size: int) -> np.ndarray:
+def _square_radii(x: np.ndarray, num_neighbours: int, chunk_size: int) -> np.ndarray:
     """Squared distance of each sample to its k-th nearest other one, `[num]`."""
     blocks = [
-        np.partition(_squares(x[start : start + block_size], x), num_neighbours, axis=1)[:, num_neighbours]
-        for start in range(0, len(x), block_size)
+        np.partition(_squares(x[start : start + chunk_size], x), num_neighbours, axis=1)[:, num_neighbours]
+        for start in range(0, len(x), chunk_size)
     ]  # the nearest of all is the sample itself
     return np.concatenate(blocks)

@@ -31,7 +31,7 @@ def diversity(real: ArrayLike, fake: ArrayLike) -> float:
     return of_fake / of_real
 
 
-def swing(samples: ArrayLike) -> np.ndarray:
+def mean_drift(samples: ArrayLike) -> np.ndarray:
     """How far the mean of the samples moves between checks, in units of sampling noise.
 
     Args:

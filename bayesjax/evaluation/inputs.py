@@ -60,7 +60,7 @@ def same_shape(**arrays: np.ndarray) -> None:
         raise ValueError(f"{names} must have one shape; got {got}")
 
 
-def spread_over(values: ArrayLike | float, name: str, means: np.ndarray, axes: str) -> np.ndarray:
+def broadcast_to_means(values: ArrayLike | float, name: str, means: np.ndarray, axes: str) -> np.ndarray:
     """Numbers for every element of `means`: one for all of them, or an array with the same axes, each whole or 1.
 
     Args:

@@ -9,7 +9,7 @@ Works on stacked draws from any kernel: an ensemble, VI samples, MC dropout mask
 import functools
 import types
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,47 +29,63 @@ class Estimate(NamedTuple):
     stderr: float
 
 
-def predict(apply: Callable[[Params, Array], Array], draws: Params, x: ArrayLike, *, batch_size: int = 1024) -> Array:
-    """What each draw predicts.
+def predict(
+    apply: Callable[[Params, Any], Array],
+    draws: Params,
+    x: ArrayLike,
+    *,
+    chunk_size: int = 1024,
+    draw_chunk_size: int | None = None,
+) -> Array:
+    """Predictions of every posterior draw at every input.
 
-    A function is compiled once for each shape, across calls; a new lambda is a new function, so define it once, outside
-    of loops. As under `jax.jit`, a global variable that `apply` reads is fixed when it is compiled. The methods of an
-    object whose attributes may change unnoticed (one that is hashed by its identity, unlike a Flax module or a frozen
-    dataclass) are compiled at every call.
+    A function is compiled once for each shape, across calls. A new lambda is a new function, so define it once, outside
+    of loops. As under `jax.jit`, a global variable that `apply` reads is fixed when `apply` is compiled. A method of an
+    object that is hashed by its identity (unlike a Flax module or a frozen dataclass) is compiled at every call,
+    because the object's attributes may have changed.
 
     Args:
       apply: `(params, x [n, ...]) -> outputs [n, ...]`, pure.
-      draws: stacked parameters, `[num_draws, ...]` leaves.
+      draws: stacked parameters, leaves `[num_draws, ...]`.
       x: inputs `[num, ...]`, at least one.
-      batch_size: largest number of inputs that all draws see at once, which bounds the memory. All batches have one
-        size, so the last one repeats inputs of the one before if it has to.
+      chunk_size: largest number of inputs that are evaluated at once. It bounds the memory. All chunks have one size;
+        the last one overlaps the one before it where `num` is not a multiple.
+      draw_chunk_size: number of draws that are evaluated at once, under `vmap`; None for all of them, 1 for a loop.
 
     Returns:
-      Outputs `[num_draws, num, ...]`; average probabilities over axis 0 for the posterior predictive.
+      Outputs `[num_draws, num, ...]`.
 
     Raises:
-      ValueError: if the draws have no common leading axis, `x` is empty, `batch_size` is below 1, or `apply` does not
+      ValueError: if the draws have no common leading axis, `x` is empty, a chunk size is below 1, or `apply` does not
         return one array with an output for each input.
     """
-    checks.count(batch_size=batch_size)
-    if tree.leading_axis(draws, "draws") < 1:
-        raise ValueError("draws must not be empty; got leaves [0, ...]")
-    x = x if isinstance(x, jax.Array) else np.asarray(x)
-    num = len(x) if x.ndim else 0
-    if not num:
-        raise ValueError(f"x must be [num >= 1, ...]; got shape {x.shape}")
-    per_draw = _per_draw(apply) if _is_constant(apply) else _per_draw.__wrapped__(apply)
-    size = -(-num // -(-num // batch_size))
-    outputs = []
-    for first in range(0, num, size):
-        start = min(first, num - size)
-        found = per_draw(draws, x[start : start + size])
-        if not isinstance(found, jax.Array):
-            raise ValueError(f"apply must return one array; got {type(found).__name__}")
-        if found.ndim < 2 or found.shape[1] != size:
-            raise ValueError(f"apply must return [{size}, ...] for as many inputs; got shape {found.shape[1:]}")
-        outputs.append(found[:, first - start :])
-    return jnp.concatenate(outputs, axis=1)
+    return _in_chunks(apply, draws, x, chunk_size, draw_chunk_size, average=False)
+
+
+def predict_mean(
+    apply: Callable[[Params, Any], Array],
+    draws: Params,
+    x: ArrayLike,
+    *,
+    chunk_size: int = 1024,
+    draw_chunk_size: int | None = None,
+) -> Array:
+    """Mean over posterior draws of their predictions: the posterior predictive if `apply` returns probabilities.
+
+        1/S sum_s apply(w_s, x)
+
+    It equals `predict(...).mean(axis=0)`, but holds the predictions of all draws at only `chunk_size` inputs.
+
+    Args:
+      apply, draws, x, chunk_size, draw_chunk_size: as in `predict`.
+
+    Returns:
+      Means `[num, ...]`.
+
+    Raises:
+      ValueError: as in `predict`.
+    """
+    return _in_chunks(apply, draws, x, chunk_size, draw_chunk_size, average=True)
 
 
 def error_rate(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
@@ -127,5 +143,46 @@ def _is_constant(apply: Callable) -> bool:
 
 
 @functools.lru_cache(maxsize=MAX_COMPILED)
-def _per_draw(apply: Callable) -> Callable:
-    return jax.jit(jax.vmap(apply, in_axes=(0, None)))
+def _compiled(apply: Callable, draw_chunk_size: int | None, average: bool) -> Callable[[Params, ArrayLike], Array]:
+    """`(draws, x) -> outputs`, jitted, with the leading axis of the draws kept or averaged over."""
+
+    def checked(params: Params, x: ArrayLike) -> Array:
+        output: Any = apply(params, x)
+        if not isinstance(output, jax.Array | np.ndarray):
+            raise ValueError(f"apply must return one array; got {type(output).__name__}")
+        if output.ndim < 1 or len(output) != len(x):
+            raise ValueError(f"apply must return [{len(x)}, ...] for as many inputs; got shape {output.shape}")
+        return jnp.asarray(output)
+
+    @jax.jit
+    def outputs(draws: Params, x: ArrayLike) -> Array:
+        if draw_chunk_size is None:
+            values = jax.vmap(checked, in_axes=(0, None))(draws, x)
+        else:
+            chunk_size = draw_chunk_size if draw_chunk_size > 1 else None
+            values = jax.lax.map(lambda params: checked(params, x), draws, chunk_size=chunk_size)
+        return values.mean(axis=0) if average else values
+
+    return outputs
+
+
+def _in_chunks(
+    apply: Callable, draws: Params, x: ArrayLike, chunk_size: int, draw_chunk_size: int | None, *, average: bool
+) -> Array:
+    checks.count(chunk_size=chunk_size)
+    if draw_chunk_size is not None:
+        checks.count(draw_chunk_size=draw_chunk_size)
+    if tree.leading_axis(draws, "draws") < 1:
+        raise ValueError("draws must not be empty; got leaves [0, ...]")
+    points = x if isinstance(x, jax.Array) else np.asarray(x)
+    num = len(points) if points.ndim else 0
+    if not num:
+        raise ValueError(f"x must be [num >= 1, ...]; got shape {points.shape}")
+    compiled = (_compiled if _is_constant(apply) else _compiled.__wrapped__)(apply, draw_chunk_size, average)
+    size = -(-num // -(-num // chunk_size))
+    axis, parts = 0 if average else 1, []
+    for first in range(0, num, size):
+        start = min(first, num - size)
+        part = compiled(draws, points[start : start + size])
+        parts.append(jax.lax.slice_in_dim(part, first - start, size, axis=axis))
+    return jnp.concatenate(parts, axis=axis)

@@ -58,9 +58,9 @@ class ProjectedDivergence:
 
     def __call__(self, samples: ArrayLike) -> float:
         """JS divergence in nats between the densities of the data and of `samples` `[num, dim]`, in the plane."""
-        return self.of_projected(self.project(samples))
+        return self.evaluate_projected(self.project(samples))
 
-    def of_projected(self, projected: ArrayLike) -> float:
+    def evaluate_projected(self, projected: ArrayLike) -> float:
         """The same of samples that are projected already, `[num, 2]`.
 
         Samples that are all equal have a density of standard deviation `step` around their point; samples on a line

@@ -30,7 +30,9 @@ class Accuracy(NamedTuple):
     mean_iou: float
 
 
-def confusion(predicted: ArrayLike, labels: ArrayLike, num_classes: int, *, void: int | None = None) -> np.ndarray:
+def confusion_matrix(
+    predicted: ArrayLike, labels: ArrayLike, num_classes: int, *, void: int | None = None
+) -> np.ndarray:
     """Numbers of pixels by label and prediction, `[num_classes, num_classes]`.
 
     Args:
@@ -54,7 +56,7 @@ def confusion(predicted: ArrayLike, labels: ArrayLike, num_classes: int, *, void
 
 
 def accuracy(counts: np.ndarray) -> Accuracy:
-    """The three fractions of counts `[num_classes, num_classes]`, from `confusion` or a sum of several.
+    """The three fractions of counts `[num_classes, num_classes]`, from `confusion_matrix` or a sum of several.
 
     Raises:
       ValueError: if the counts are not square, one is negative, or all are 0.

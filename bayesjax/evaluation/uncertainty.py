@@ -24,7 +24,7 @@ from bayesjax.evaluation.predictive import Estimate
 from bayesjax.types import ArrayLike
 
 
-class Split(NamedTuple):
+class VarianceDecomposition(NamedTuple):
     """The variance of a prediction in its two parts; their sum is the predictive variance.
 
     Attributes:
@@ -65,7 +65,7 @@ def mutual_information(probabilities: ArrayLike) -> np.ndarray:
     return special.rel_entr(values, values.mean(axis=0)).sum(axis=-1).mean(axis=0)
 
 
-def split_of_classes(probabilities: ArrayLike) -> Split:
+def decompose_class_variance(probabilities: ArrayLike) -> VarianceDecomposition:
     """The variance of every class's indicator.
 
     Args:
@@ -75,10 +75,10 @@ def split_of_classes(probabilities: ArrayLike) -> Split:
       Parts `[..., num_classes]`; summed over the classes they are the split of the covariance's trace.
     """
     values = _of_draws(probabilities)
-    return Split((values * (1 - values)).mean(axis=0), values.var(axis=0))
+    return VarianceDecomposition((values * (1 - values)).mean(axis=0), values.var(axis=0))
 
 
-def split_of_gaussians(means: ArrayLike, variances: ArrayLike | float) -> Split:
+def decompose_gaussian_variance(means: ArrayLike, variances: ArrayLike | float) -> VarianceDecomposition:
     """The variance of a Gaussian prediction.
 
     Args:
@@ -92,10 +92,10 @@ def split_of_gaussians(means: ArrayLike, variances: ArrayLike | float) -> Split:
       ValueError: if a shape is wrong, a number is not finite, or a variance is negative.
     """
     means = inputs.numbers(means, "means", "[num_draws, ...]")
-    variances = inputs.spread_over(variances, "variances", means, "[num_draws, ...]")
+    variances = inputs.broadcast_to_means(variances, "variances", means, "[num_draws, ...]")
     if (variances < 0).any():
         raise ValueError(f"variances must not be negative; the least is {variances.min()}")
-    return Split(variances.mean(axis=0), means.var(axis=0))
+    return VarianceDecomposition(variances.mean(axis=0), means.var(axis=0))
 
 
 def mixture_log_density(targets: ArrayLike, means: ArrayLike, scales: ArrayLike | float) -> np.ndarray:
@@ -207,7 +207,7 @@ def _entropy(probabilities: np.ndarray) -> np.ndarray:
 
 def _gaussians(means: ArrayLike, scales: ArrayLike | float) -> tuple[np.ndarray, np.ndarray]:
     means = inputs.numbers(means, "means", "[num_draws, num]")
-    scales = inputs.spread_over(scales, "scales", means, "[num_draws, num]")
+    scales = inputs.broadcast_to_means(scales, "scales", means, "[num_draws, num]")
     if not (scales > 0).all():
         raise ValueError(f"scales must be positive; the least is {scales.min()}")
     return means, scales

@@ -51,7 +51,7 @@ class ResNetGenerator(nn.Module):
     Attributes:
       num_channels: of the images made.
       features: channels of the first layer; each halving doubles them.
-      num_halvings: 2 in the papers; height and width must be 2^num_halvings at least.
+      num_downsamplings: 2 in the papers; height and width must be 2^num_downsamplings at least.
       num_blocks: 9 in the paper for 256 pixels, 6 for 128.
       norm: "instance", "group", "batch" or "none".
       kernel_size: of the first and the last convolution, an odd number; images of few pixels are better off with less.
@@ -60,7 +60,7 @@ class ResNetGenerator(nn.Module):
 
     num_channels: int = 3
     features: int = 64
-    num_halvings: int = 2
+    num_downsamplings: int = 2
     num_blocks: int = 9
     norm: str = "instance"
     kernel_size: int = 7
@@ -69,8 +69,8 @@ class ResNetGenerator(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """The images translated."""
-        sizes = _sizes(x, self.num_halvings)
-        widths = [self.features * 2**depth for depth in range(self.num_halvings + 1)]
+        sizes = _sizes(x, self.num_downsamplings)
+        widths = [self.features * 2**depth for depth in range(self.num_downsamplings + 1)]
         x = self._layer(self._reflected(x, self.features, self.kernel_size))
         for width in widths[1:]:
             x = self._layer(Conv(width, 3, 2, 1, kernel_init=self.kernel_init)(x))
@@ -154,8 +154,8 @@ class PatchDiscriminator(nn.Module):
         return Conv(1, 4, padding=1, kernel_init=self.kernel_init)(x)[..., 0]
 
 
-def _sizes(x: Array, num_halvings: int) -> list[tuple[int, int]]:
+def _sizes(x: Array, num_downsamplings: int) -> list[tuple[int, int]]:
     """Heights and widths of the images `x` on the way down."""
     if x.ndim != 4:
         raise ValueError(f"x must be [batch, height, width, channels]; got shape {x.shape}")
-    return layer_sizes(x.shape[1:], num_halvings)
+    return layer_sizes(x.shape[1:], num_downsamplings)

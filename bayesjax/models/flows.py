@@ -27,7 +27,9 @@ from bayesjax.models.mlp import MLP
 from bayesjax.types import Array, Distribution, Params, PRNGKey, PyTree
 
 BIJECTORS = ("affine", "spline")
-LEAST = 1e-3  # width and height of a spline's piece, as a share of the whole, and its slope: float32 must invert it
+MIN_BIN_FRACTION = (
+    1e-3  # width and height of a spline's piece, as a share of the whole, and its slope: float32 must invert it
+)
 
 
 class Flow(nn.Module):
@@ -89,7 +91,7 @@ class Flow(nn.Module):
     def distribution(self) -> Distribution:
         """The density as a distrax distribution, whose `bijector` is the map from z to x."""
         base = distrax.MultivariateNormalDiag(jnp.zeros(self.dim), jnp.ones(self.dim))
-        return distrax.Transformed(base, Layers(self._layer, (self.networks, self.gates)))
+        return distrax.Transformed(base, ScannedChain(self._layer, (self.networks, self.gates)))
 
     def _layer(self, layer: PyTree) -> distrax.Bijector:
         params, gates = layer
@@ -104,7 +106,11 @@ class Flow(nn.Module):
     def _of_a_coordinate(self, values: Array) -> distrax.Bijector:
         if self.bijector == "spline":
             return distrax.RationalQuadraticSpline(
-                values, -self.bound, self.bound, min_bin_size=2 * self.bound * LEAST, min_knot_slope=LEAST
+                values,
+                -self.bound,
+                self.bound,
+                min_bin_size=2 * self.bound * MIN_BIN_FRACTION,
+                min_knot_slope=MIN_BIN_FRACTION,
             )
         log_scale = self.max_log_scale * jnp.tanh(values[..., 1] / self.max_log_scale)
         return distrax.ScalarAffine(values[..., 0], log_scale=log_scale)
@@ -126,7 +132,7 @@ class Roll(distrax.Bijector):
         return jnp.roll(y, -self._shift, axis=-1), jnp.zeros(y.shape[:-1], y.dtype)
 
 
-class Layers(distrax.Bijector):
+class ScannedChain(distrax.Bijector):
     """`distrax.Chain` of bijectors that differ in their parameters alone, as a loop: the last is applied first.
 
     Args:

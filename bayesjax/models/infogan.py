@@ -2,8 +2,8 @@
 
     logit = a' h(x),    outputs = head(h(x)),    h = the trunk's `embed`
 
-`Heads` is the discriminator of ACGAN with class logits as the outputs, and of InfoGAN with what Q says of the code:
-`CodeDiscriminator` takes the outputs apart. The trunk is any module with an `embed`, such as those of `dcgan.py`,
+`TwoHeadDiscriminator` is the discriminator of ACGAN if its outputs are class logits. `CodeDiscriminator` splits the
+outputs into the parameters of InfoGAN's Q(c | x). The trunk is any module with an `embed`, such as those of `dcgan.py`,
 `sngan.py` and `mlp.py`; its own last layer is not used and gets no parameters.
 
 Sources: Chen et al., "InfoGAN: interpretable representation learning by information maximizing generative adversarial
@@ -13,30 +13,17 @@ nets", NIPS 2016, appendix C; Odena, Olah & Shlens, "Conditional image synthesis
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from bayesjax.models.dcgan import DCGAN_INIT, make_norm
 from bayesjax.models.initializers import Initializer
-from bayesjax.types import Array
+from bayesjax.types import Array, CodeHead
 
 
-class CodeHead(NamedTuple):
-    """What Q says of a batch of images; field by field the `CodeHead` of `objectives/infogan.py`, which is of one.
-
-    Attributes:
-      logits: of each categorical code, a tuple of `[batch, num_classes]`.
-      mean, log_scale: of the continuous codes, `[batch, num_continuous]`.
-    """
-
-    logits: tuple[Array, ...]
-    mean: Array
-    log_scale: Array
-
-
-class Heads(nn.Module):
+class TwoHeadDiscriminator(nn.Module):
     """Inputs of the trunk, `[batch, ...]`, to a logit `[batch]` and outputs `[batch, num_outputs]`.
 
     Attributes:
@@ -68,7 +55,7 @@ class CodeDiscriminator(nn.Module):
     """InfoGAN's D and Q: inputs of the trunk to a logit `[batch]` and a `CodeHead`.
 
     Attributes:
-      trunk: as `Heads`.
+      trunk: as `TwoHeadDiscriminator`.
       num_classes: of each categorical code.
       num_continuous: continuous codes.
       hidden: widths of Q's own hidden layers.
@@ -90,7 +77,7 @@ class CodeDiscriminator(nn.Module):
     def __call__(self, x: Array) -> tuple[Array, CodeHead]:
         """The logit of real against fake, and what Q says."""
         sizes = [*self.num_classes, self.num_continuous, *([] if self.is_scale_fixed else [self.num_continuous])]
-        heads = Heads(self.trunk, sum(sizes), self.hidden, self.norm, self.kernel_init, name="heads")
+        heads = TwoHeadDiscriminator(self.trunk, sum(sizes), self.hidden, self.norm, self.kernel_init, name="heads")
         logit, outputs = heads(x)
         parts = jnp.split(outputs, list(itertools.accumulate(sizes))[:-1], axis=-1)
         num = len(self.num_classes)

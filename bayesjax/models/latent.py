@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from bayesjax import axes, noise
 from bayesjax.types import Array, PRNGKey
 
-NOISES = ("uniform", "normal")
+NOISE_KINDS = ("uniform", "normal")
 
 
 def latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str = "uniform") -> Array:
@@ -28,4 +28,4 @@ def _latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str) -> Array:
         return noise.uniform(rng_key, num * dim).reshape(num, dim)
     if kind == "normal":  # drawn flat: XLA's CPU compiler takes six times longer over a draw of two axes
         return jax.random.normal(rng_key, (num * dim,)).reshape(num, dim)
-    raise ValueError(f"kind must be one of {', '.join(NOISES)}; got {kind!r}")
+    raise ValueError(f"kind must be one of {', '.join(NOISE_KINDS)}; got {kind!r}")

@@ -18,7 +18,7 @@ def max_pool(x: Array) -> Array:
     return _blocks(x).max(axis=-2)
 
 
-def max_pool_with_places(x: Array) -> tuple[Array, Array]:
+def max_pool_with_indices(x: Array) -> tuple[Array, Array]:
     """`max_pool`, and where in its block each maximum was: integers 0 .. 3, row by row, shaped like the maxima."""
     blocks = _blocks(x)
     return blocks.max(axis=-2), blocks.argmax(axis=-2)
@@ -29,7 +29,7 @@ def max_unpool(y: Array, places: Array, size: tuple[int, int]) -> Array:
 
     Args:
       y: `[..., h, w, c]`, any number of channels that fits the places.
-      places: as `max_pool_with_places` gave them.
+      places: as `max_pool_with_indices` gave them.
       size: (height, width) of the result, at most (2 h, 2 w).
     """
     blocks = y[..., None, :] * jax.nn.one_hot(places, 4, axis=-2, dtype=y.dtype)

@@ -55,7 +55,7 @@ class LSTM(nn.Module):
         return outputs, outputs[-1], c
 
 
-def cell(gates: Array, c: Array) -> tuple[Array, Array]:
+def lstm_cell(gates: Array, c: Array) -> tuple[Array, Array]:
     """The elementwise part of one time: i, f, g, o `[..., 4 features]` and c `[..., features]` to the new h and c."""
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
@@ -84,7 +84,7 @@ def _outputs(gates: Array, recurrent: Array, h: Array, c: Array, unroll: int) ->
 
 def _forward(gates: Array, recurrent: Array, h: Array, c: Array, unroll: int) -> tuple[tuple[Array, Array], tuple]:
     def step(carry: tuple[Array, Array], gates: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        before, (h, c) = carry[1], cell(gates + carry[0] @ recurrent, carry[1])
+        before, (h, c) = carry[1], lstm_cell(gates + carry[0] @ recurrent, carry[1])
         return (h, c), (h, before)
 
     (_, last), (outputs, cells) = jax.lax.scan(step, (h, c), gates, unroll=unroll)
@@ -98,7 +98,7 @@ def _backward(unroll: int, saved: tuple, cotangents: tuple[Array, Array]) -> tup
 
     def step(carry: tuple[Array, Array], at: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], Array]:
         gates, c, d_output = at
-        _, pull = jax.vjp(cell, gates, c)
+        _, pull = jax.vjp(lstm_cell, gates, c)
         d_gates, d_c = pull((carry[0] + d_output, carry[1]))
         return (d_gates @ recurrent.T, d_c), d_gates
 
@@ -146,7 +146,7 @@ class LanguageModel(nn.Module):
         logits = nn.Dense(self.vocabulary, kernel_init=uniform, name="softmax")(x)
         return logits, Carry(*(jnp.stack(parts) for parts in zip(*ends, strict=True)))
 
-    def start(self, batch_shape: tuple[int, ...]) -> Carry:
+    def initial_carry(self, batch_shape: tuple[int, ...]) -> Carry:
         """The state before the first word: zeros, `[num_layers, *batch_shape, features]`."""
         zeros = jnp.zeros((self.num_layers, *batch_shape, self.features))
         return Carry(zeros, zeros)

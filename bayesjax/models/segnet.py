@@ -13,12 +13,12 @@ import flax.linen as nn
 
 from bayesjax.models.convolution import Conv
 from bayesjax.models.initializers import fan_in_normal
-from bayesjax.models.pooling import max_pool_with_places, max_unpool
+from bayesjax.models.pooling import max_pool_with_indices, max_unpool
 from bayesjax.types import Array
 
-FULL = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """VGG-16's stages."""
-SMALL = ((32,), (48,), (64,), (64,))
+SMALL_STAGES = ((32,), (48,), (64,), (64,))
 """Four stages of one convolution, for two cores."""
 
 
@@ -34,7 +34,7 @@ class SegNet(nn.Module):
     """
 
     num_classes: int
-    stages: Sequence[Sequence[int]] = SMALL
+    stages: Sequence[Sequence[int]] = SMALL_STAGES
     dropout_rate: float = 0.5
     group_size: int = 16
 
@@ -47,7 +47,7 @@ class SegNet(nn.Module):
             for features in stage:
                 x = self._layer(x, features)
             sizes.append((x.shape[-3], x.shape[-2]))
-            x, where = max_pool_with_places(x)
+            x, where = max_pool_with_indices(x)
             places.append(where)
             if depth >= shallow:
                 x = nn.Dropout(self.dropout_rate)(x, deterministic=deterministic)

@@ -122,23 +122,25 @@ class Discriminator(nn.Module):
       image_shape: (height, width, channels).
       num_outputs: 1 for real against fake, or K real classes as in `objectives/semi_supervised.py`.
       width: channels of every block.
-      num_down: blocks that halve the image, the first ones: 2 for 28 and 32 pixels, 3 for 64, 1 for 8.
+      num_downsamplings: blocks that halve the image, the first ones: 2 for 28 and 32 pixels, 3 for 64, 1 for 8.
       num_blocks: all blocks.
     """
 
     image_shape: Sequence[int]
     num_outputs: int = 1
     width: int = 128
-    num_down: int = 2
+    num_downsamplings: int = 2
     num_blocks: int = 4
 
     def setup(self) -> None:
         """Blocks."""
-        layer_sizes(self.image_shape, self.num_down)
-        if not 1 <= self.num_blocks >= self.num_down:
-            raise ValueError(f"num_blocks must be at least 1 and num_down = {self.num_down}; got {self.num_blocks}")
+        layer_sizes(self.image_shape, self.num_downsamplings)
+        if not 1 <= self.num_blocks >= self.num_downsamplings:
+            raise ValueError(
+                f"num_blocks must be at least 1 and num_downsamplings = {self.num_downsamplings}; got {self.num_blocks}"
+            )
         self.blocks = [
-            Block(self.width, "down" if block < self.num_down else "none", is_first=block == 0)
+            Block(self.width, "down" if block < self.num_downsamplings else "none", is_first=block == 0)
             for block in range(self.num_blocks)
         ]
         self.logits = nn.Dense(self.num_outputs, use_bias=False, kernel_init=glorot_uniform())

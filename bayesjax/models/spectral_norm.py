@@ -33,7 +33,7 @@ from bayesjax.types import Array, Params
 TINY = 1e-12  # a kernel of zeros stays one
 
 
-def sigma_max(kernel: Array, num_squarings: int = 8) -> Array:
+def largest_singular_value(kernel: Array, num_squarings: int = 8) -> Array:
     """The largest singular value of a kernel, a scalar, from below.
 
     After n = 2^num_squarings steps another singular value s counts (s / sigma)^4n times what it did at the start. With
@@ -72,13 +72,15 @@ def normalise(params: Params, num_squarings: int = 8) -> Params:
 
     Args:
       params: a pytree of dictionaries, as Flax has it.
-      num_squarings: as `sigma_max`.
+      num_squarings: as `largest_singular_value`.
     """
 
     def normalised(path: Any, leaf: Array) -> Array:
         if getattr(path[-1] if path else None, "key", None) != "kernel":
             return leaf
-        return leaf / jnp.maximum(sigma_max(leaf, num_squarings), max(TINY, float(jnp.finfo(leaf.dtype).tiny)))
+        return leaf / jnp.maximum(
+            largest_singular_value(leaf, num_squarings), max(TINY, float(jnp.finfo(leaf.dtype).tiny))
+        )
 
     return jax.tree_util.tree_map_with_path(normalised, params)
 
@@ -88,7 +90,7 @@ def spectrally_normalised(apply: Callable[..., Any], num_squarings: int = 8) -> 
 
     Args:
       apply: `(params, *args, **kwargs)`, with weights or Flax variables first.
-      num_squarings: as `sigma_max`.
+      num_squarings: as `largest_singular_value`.
 
     Returns:
       A function of the same arguments.

@@ -137,7 +137,7 @@ def conditionals(model: VAE) -> tuple[Conditional, Conditional]:
     return encode, decode
 
 
-def with_output_bias(model: VAE, params: Params, bias: Array) -> Params:
+def set_output_bias(model: VAE, params: Params, bias: Array) -> Params:
     """Parameters whose decoder begins at `bias`, shaped like the data: that of logits, or of a Gaussian's means.
 
     From the data's mean, z need not say what all the data have in common, and they come to fill the prior.

@@ -12,22 +12,22 @@ from bayesjax.objectives import (
     semi_supervised,
 )
 from bayesjax.objectives.batch import batch_mean
-from bayesjax.objectives.bayes_by_backprop import bayes_by_backprop, blundell_weights
-from bayesjax.objectives.sharpening import Sharpened, sharpened
+from bayesjax.objectives.bayes_by_backprop import bayes_by_backprop, blundell_kl_weights
+from bayesjax.objectives.sharpening import SharpenedPosterior, posterior_sharpening
 
 __all__ = [
-    "Sharpened",
+    "SharpenedPosterior",
     "adversarial",
     "auxiliary_classifier",
     "batch_mean",
     "bayes_by_backprop",
-    "blundell_weights",
+    "blundell_kl_weights",
     "cycle",
     "dropout",
     "elbo",
     "heteroscedastic",
     "infogan",
     "moment_matching",
+    "posterior_sharpening",
     "semi_supervised",
-    "sharpened",
 ]

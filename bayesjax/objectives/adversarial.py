@@ -55,22 +55,22 @@ def non_saturating_generator_loss(fake_logit: Array) -> Array:
 class Game(NamedTuple):
     """The two losses of a game, of one example each, to be minimised.
 
-    The discriminator's is `real(D(x)) + fake(D(G(z)))`, the generator's `generator(D(G(z)))`; D is a logit, or the
-    critic's number where the game has no probabilities.
+    The discriminator's loss is `real_loss(D(x)) + fake_loss(D(G(z)))`, the generator's is `generator_loss(D(G(z)))`. D
+    is a logit, or the critic's output where the game has no probabilities.
 
     Attributes:
-      real: of the discriminator at a real example.
-      fake: of the discriminator at a fake.
-      generator: of the generator at its fake.
+      real_loss: of the discriminator at a real example.
+      fake_loss: of the discriminator at a fake.
+      generator_loss: of the generator at its fake.
     """
 
-    real: Callable[[Array], Array]
-    fake: Callable[[Array], Array]
-    generator: Callable[[Array], Array]
+    real_loss: Callable[[Array], Array]
+    fake_loss: Callable[[Array], Array]
+    generator_loss: Callable[[Array], Array]
 
-    def discriminator(self, real_output: Array, fake_output: Array) -> Array:
+    def discriminator_loss(self, real_output: Array, fake_output: Array) -> Array:
         """The discriminator's loss."""
-        return self.real(real_output) + self.fake(fake_output)
+        return self.real_loss(real_output) + self.fake_loss(fake_output)
 
 
 def least_squares(fake_target: float = 0.0, real_target: float = 1.0, generator_target: float = 1.0) -> Game:
@@ -85,7 +85,7 @@ def least_squares(fake_target: float = 0.0, real_target: float = 1.0, generator_
     return Game(distance(real_target), distance(fake_target), distance(generator_target))
 
 
-def smoothed(game: Game, target: float = 0.9) -> Game:
+def smooth_labels(game: Game, target: float = 0.9) -> Game:
     """The game with one-sided label smoothing: a real example counts as real by `target`, as fake by the rest.
 
     Of a game of probabilities, or of least squares with targets 0 and 1, the best D is then `target` p / (p + q), never
@@ -98,12 +98,14 @@ def smoothed(game: Game, target: float = 0.9) -> Game:
     """
     if not 0 < target <= 1:
         raise ValueError(f"target must lie in (0, 1]; got {target}")
-    return game._replace(real=lambda output: target * game.real(output) + (1 - target) * game.fake(output))
+    return game._replace(
+        real_loss=lambda output: target * game.real_loss(output) + (1 - target) * game.fake_loss(output)
+    )
 
 
 MINIMAX = Game(lambda logit: -log_prob_real(logit), lambda logit: -log_prob_fake(logit), saturating_generator_loss)
 """Goodfellow et al. (2014), the generator's loss as in the game's value."""
-NON_SATURATING = MINIMAX._replace(generator=non_saturating_generator_loss)
+NON_SATURATING = MINIMAX._replace(generator_loss=non_saturating_generator_loss)
 """Goodfellow et al. (2014), as trained."""
 WASSERSTEIN = Game(lambda output: -output, lambda output: output, lambda output: -output)
 """Arjovsky, Chintala & Bottou, "Wasserstein GAN", ICML 2017: a lower bound of the distance if the critic has Lipschitz
@@ -122,7 +124,7 @@ GAMES = {
 def gradient_penalty(critic: Callable[[Array], Array], x: Array, target: float = 1.0) -> Array:
     """(|grad_x critic(x)| - target)^2 at one example: 1-Lipschitz by reward, not by construction.
 
-    For the Wasserstein game x is a point between a real and a fake example (`between`), and the penalty counts ten
+    For the Wasserstein game x is a point between a real and a fake example (`interpolate`), and the penalty counts ten
     times (Gulrajani et al., "Improved training of Wasserstein GANs", NIPS 2017).
 
     Args:
@@ -147,7 +149,7 @@ def r1_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
     return 0.5 * jnp.sum(_gradient(critic, real) ** 2)
 
 
-def between(rng_key: PRNGKey, real: Array, fake: Array) -> Array:
+def interpolate(rng_key: PRNGKey, real: Array, fake: Array) -> Array:
     """A point drawn uniformly from the line between two examples."""
     chex.assert_equal_shape([real, fake])
     return fake + jax.random.uniform(rng_key) * (real - fake)

@@ -26,7 +26,7 @@ def discriminator_loss(
       game: the two losses of the first head.
       weight: of the second.
     """
-    of_source = game.discriminator(real[0], fake[0])
+    of_source = game.discriminator_loss(real[0], fake[0])
     of_class = categorical_log_likelihood(real[1], real_label) + categorical_log_likelihood(fake[1], fake_label)
     return of_source - weight * of_class
 
@@ -35,4 +35,4 @@ def generator_loss(
     fake: tuple[Array, Array], fake_label: Array, *, game: Game = NON_SATURATING, weight: float = 1.0
 ) -> Array:
     """The generator's loss at one of its images, as `discriminator_loss`."""
-    return game.generator(fake[0]) - weight * categorical_log_likelihood(fake[1], fake_label)
+    return game.generator_loss(fake[0]) - weight * categorical_log_likelihood(fake[1], fake_label)

@@ -44,7 +44,7 @@ def bayes_by_backprop(
       reflect: `(variational, params) -> params`, e.g. `posteriors.mean_field().reflect`: every second draw is then the
         reflection of the one before, which cancels what is odd in the noise.
       kl_weight: factor of the divergence: 1 for the bound, less for a tempered ("cold") one; or a function of the step,
-        such as `blundell_weights`, for batches that come as `types.Numbered` (`data.numbered` makes them).
+        such as `blundell_kl_weights`, for batches that come as `types.Numbered` (`data.numbered` makes them).
 
     Returns:
       `(variational, rng_key, batch) -> (loss, aux)`; aux has what the likelihood returned, and under these names "nll"
@@ -93,7 +93,7 @@ def bayes_by_backprop(
     return loss
 
 
-def blundell_weights(num_batches: int) -> Schedule:
+def blundell_kl_weights(num_batches: int) -> Schedule:
     """The weights of the divergence that Blundell et al. recommend: early batches count it, late ones the data.
 
         M pi_i,   pi_i = 2^(M - i) / (2^M - 1),   i = 1 .. M the batch's place in its epoch

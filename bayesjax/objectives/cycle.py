@@ -23,17 +23,17 @@ from bayesjax.types import Array, PRNGKey
 Translate = Callable[[Array], Array]
 
 
-def cycle_loss(there: Translate, back: Translate, x: Array) -> Array:
-    """|back(there(x)) - x|_1, a mean over the pixels of one example or of several."""
-    return distance(back(there(x)), x)
+def cycle_loss(forward: Translate, backward: Translate, x: Array) -> Array:
+    """|backward(forward(x)) - x|_1, a mean over the pixels of one example or of several."""
+    return mean_absolute_error(backward(forward(x)), x)
 
 
-def identity_loss(there: Translate, y: Array) -> Array:
-    """|there(y) - y|_1 of an image that is in the target's domain already, a mean over its pixels."""
-    return distance(there(y), y)
+def identity_loss(forward: Translate, y: Array) -> Array:
+    """|forward(y) - y|_1 of an image that is in the target's domain already, a mean over its pixels."""
+    return mean_absolute_error(forward(y), y)
 
 
-def distance(a: Array, b: Array) -> Array:
+def mean_absolute_error(a: Array, b: Array) -> Array:
     """The mean absolute difference."""
     chex.assert_equal_shape([a, b])
     return jnp.abs(a - b).mean()

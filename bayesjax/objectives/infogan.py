@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax.objectives.heteroscedastic import categorical_log_likelihood, gaussian_log_likelihood
-from bayesjax.types import Array, PRNGKey
+from bayesjax.types import Array, CodeHead, PRNGKey
 
 
 class Code(NamedTuple):
@@ -36,19 +36,6 @@ class Code(NamedTuple):
     continuous: Array
 
 
-class CodeHead(NamedTuple):
-    """What Q says of one image.
-
-    Attributes:
-      logits: of each categorical code, a sequence of `[num_classes]`.
-      mean, log_scale: of the continuous codes, `[num_continuous]`.
-    """
-
-    logits: Sequence[Array]
-    mean: Array
-    log_scale: Array
-
-
 def sample_code(rng_key: PRNGKey, num_classes: Sequence[int], num_continuous: int) -> Code:
     """A code from its prior: uniform classes, and uniform numbers in (-1, 1)."""
     categorical_key, continuous_key = jax.random.split(rng_key)
@@ -58,7 +45,7 @@ def sample_code(rng_key: PRNGKey, num_classes: Sequence[int], num_continuous: in
     )
 
 
-def as_input(code: Code, num_classes: Sequence[int]) -> Array:
+def to_generator_input(code: Code, num_classes: Sequence[int]) -> Array:
     """What the generator gets: one-hot classes and the numbers, `[sum of num_classes + num_continuous]`."""
     one_hot = [jax.nn.one_hot(code.categorical[..., i], num) for i, num in enumerate(num_classes)]
     return jnp.concatenate([*one_hot, code.continuous], axis=-1)
@@ -78,7 +65,7 @@ def log_prob(head: CodeHead, code: Code) -> tuple[Array, Array]:
     return sum(categorical, jnp.zeros(())), continuous
 
 
-def information(head: CodeHead, code: Code) -> Array:
+def information_bound(head: CodeHead, code: Code) -> Array:
     """I_Q of one example: log Q(c | x) + H(c), a scalar; minus it, lambda times, is added to G's and Q's loss."""
     num_classes = [logits.shape[-1] for logits in head.logits]
     categorical, continuous = log_prob(head, code)

@@ -21,7 +21,7 @@ squared distances by 2 sigma: they are variances."""
 
 
 def moment_matching_loss(
-    real: Array, fake: Array, kernel: PairKernel | None = None, *, is_unbiased: bool = False, block_size: int = 1024
+    real: Array, fake: Array, kernel: PairKernel | None = None, *, is_unbiased: bool = False, chunk_size: int = 1024
 ) -> Array:
     """The square root of the squared MMD, a scalar to be minimised over what made `fake`.
 
@@ -29,9 +29,9 @@ def moment_matching_loss(
       real, fake: `[n, dim]` and `[m, dim]`.
       kernel: `divergences.gaussian_kernel(SCALES)` if None.
       is_unbiased: minimises the unbiased MMD^2 itself, which may be negative and has no root.
-      block_size: rows of the kernel matrix in memory at once.
+      chunk_size: rows of the kernel matrix in memory at once.
     """
-    squared = mmd_squared(real, fake, kernel or gaussian_kernel(SCALES), is_unbiased=is_unbiased, block_size=block_size)
+    squared = mmd_squared(real, fake, kernel or gaussian_kernel(SCALES), is_unbiased=is_unbiased, chunk_size=chunk_size)
     if is_unbiased:
         return squared
     is_positive = squared > 0  # rounding may leave 0 or less, where the root has no gradient

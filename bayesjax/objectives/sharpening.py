@@ -21,7 +21,7 @@ from bayesjax.objectives.batch import batch_mean
 from bayesjax.types import Array, Params, PRNGKey, PyTree
 
 
-class Sharpened(NamedTuple):
+class SharpenedPosterior(NamedTuple):
     """What is optimised.
 
     Attributes:
@@ -33,7 +33,7 @@ class Sharpened(NamedTuple):
     step_sizes: Params
 
 
-def sharpened(
+def posterior_sharpening(
     log_likelihood: Callable,
     sample: Callable[[Params, PRNGKey], Params],
     kl: Callable[[Params, Params], Array],
@@ -43,8 +43,8 @@ def sharpened(
     scale: float = 0.02,
     kl_weight: float = 1.0,
     through_gradient: bool = False,
-) -> Callable[[Sharpened, PRNGKey, PyTree], tuple[Array, PyTree]]:
-    """The loss of a sharpened posterior, to be minimised over a `Sharpened`.
+) -> Callable[[SharpenedPosterior, PRNGKey, PyTree], tuple[Array, PyTree]]:
+    """The loss of a sharpened posterior, to be minimised over a `SharpenedPosterior`.
 
     Args:
       log_likelihood, sample, kl, num_data: as in `bayes_by_backprop`.
@@ -69,7 +69,7 @@ def sharpened(
     log_likelihoods = batch_mean(log_likelihood)
     divergence_of = checks.scalar_valued(kl, "kl")
 
-    def loss(position: Sharpened, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
+    def loss(position: SharpenedPosterior, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         phi_key, theta_key, phi_data_key, theta_data_key = jax.random.split(rng_key, 4)
         phi = sample(position.variational, phi_key)
         gradient = jax.grad(lambda phi: -log_likelihoods(phi, phi_data_key, batch)[0])(phi)

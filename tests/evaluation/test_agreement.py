@@ -54,9 +54,11 @@ def test_wasserstein():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 5)), rng.normal(1, 2, size=(30, 5))
     expected = np.sqrt(np.square(np.sort(x, axis=0) - np.sort(y, axis=0)).mean(axis=0)).mean()
-    assert agreement.wasserstein(x, y).value == pytest.approx(expected)
-    assert agreement.wasserstein(np.repeat(x, 3, axis=0), np.repeat(y, 7, axis=0)).value == pytest.approx(expected)
-    assert agreement.wasserstein(x, x + 2.5).value == pytest.approx(2.5)
+    assert agreement.wasserstein_distance(x, y).value == pytest.approx(expected)
+    assert agreement.wasserstein_distance(np.repeat(x, 3, axis=0), np.repeat(y, 7, axis=0)).value == pytest.approx(
+        expected
+    )
+    assert agreement.wasserstein_distance(x, x + 2.5).value == pytest.approx(2.5)
 
 
 def test_wasserstein_of_normals():
@@ -66,7 +68,7 @@ def test_wasserstein_of_normals():
     """
     quantiles = [(np.arange(n) + 0.5) / n for n in (10_000, 20_000)]
     x, y = stats.norm.ppf(quantiles[0])[:, None], stats.norm(1, 2).ppf(quantiles[1])[:, None]
-    assert agreement.wasserstein(x, y).value == pytest.approx(np.sqrt(2), rel=0.01)
+    assert agreement.wasserstein_distance(x, y).value == pytest.approx(np.sqrt(2), rel=0.01)
 
 
 def test_files(tmp_path):

@@ -130,8 +130,8 @@ def test_against_arviz():
     check(evaluation.r_hat(chains), arviz.rhat, 1e-3)
     for kind in ("mean", "bulk", "tail"):
         check(evaluation.effective_sample_size(chains, kind), functools.partial(arviz.ess, method=kind), 0.02)
-    check(evaluation.monte_carlo_error(chains), arviz.mcse, 0.02)
-    check(evaluation.monte_carlo_error(chains, "sd"), functools.partial(arviz.mcse, method="sd"), 0.05)
+    check(evaluation.monte_carlo_standard_error(chains), arviz.mcse, 0.02)
+    check(evaluation.monte_carlo_standard_error(chains, "sd"), functools.partial(arviz.mcse, method="sd"), 0.05)
     np.testing.assert_allclose(evaluation.e_bfmi(chains[..., 0]), arviz.bfmi(chains[..., 0]), rtol=0.01)
     np.testing.assert_allclose(
         evaluation.e_bfmi(np.array([[0.0, 1, 0, 1]])), [3 / 1]
@@ -148,7 +148,7 @@ def test_monte_carlo_error_is_the_spread_over_runs():
     """
     runs = autoregressive(0.5, (4, 500, 200))
     for of, statistic in (("mean", np.mean), ("sd", np.std)):
-        claimed = np.mean(evaluation.monte_carlo_error(runs, of))
+        claimed = np.mean(evaluation.monte_carlo_standard_error(runs, of))
         assert claimed == pytest.approx(statistic(runs, axis=(0, 1)).std(), rel=0.2)
 
 
@@ -166,7 +166,7 @@ def test_temperatures():
     }
     for values in found.values():
         assert values.shape == (4, 1000)
-        error = evaluation.monte_carlo_error(values)
+        error = evaluation.monte_carlo_standard_error(values)
         assert abs(values.mean() - temperature) < 4 * error < abs(values.mean() - 1.2 * temperature)
     with pytest.raises(ValueError, match=re.escape("of equal shapes; got [(4, 1000)], [(4,)]")):
         evaluation.kinetic_temperature(theta[..., 0], theta[:, 0, 0])
@@ -177,7 +177,7 @@ def test_unknown_kinds():
     with pytest.raises(ValueError, match="kind must be one of bulk, mean, sd, tail; got median"):
         evaluation.effective_sample_size(np.zeros((2, 8)), "median")
     with pytest.raises(ValueError, match="bulk"):
-        evaluation.monte_carlo_error(np.zeros((2, 8)), "bulk")
+        evaluation.monte_carlo_standard_error(np.zeros((2, 8)), "bulk")
 
 
 def test_a_large_mean_and_float64_are_kept():
@@ -188,9 +188,10 @@ def test_a_large_mean_and_float64_are_kept():
     """
     noise = autoregressive(0.3, (4, 400, 2), seed=5)
     measures = (
-        evaluation.r_hat, evaluation.split_r_hat, evaluation.effective_sample_size, evaluation.monte_carlo_error,
+        evaluation.r_hat, evaluation.split_r_hat, evaluation.effective_sample_size,
+        evaluation.monte_carlo_standard_error,
         functools.partial(evaluation.effective_sample_size, kind="bulk"),
-        functools.partial(evaluation.monte_carlo_error, of="sd"), lambda x: evaluation.e_bfmi(x[..., 0]),
+        functools.partial(evaluation.monte_carlo_standard_error, kind="sd"), lambda x: evaluation.e_bfmi(x[..., 0]),
         lambda x: evaluation.cross_chain_correlation(x).value,
     )  # fmt: skip
     for measure in measures:
@@ -204,7 +205,7 @@ def test_a_large_mean_and_float64_are_kept():
 def test_under_a_transformation():
     """Traced draws are computed with in their own type, axes of length 1 included."""
     chains = np.float32(autoregressive(0.3, (4, 40, 3, 1)))
-    for measure in (evaluation.r_hat, evaluation.effective_sample_size, evaluation.monte_carlo_error):
+    for measure in (evaluation.r_hat, evaluation.effective_sample_size, evaluation.monte_carlo_standard_error):
         traced = jax.jit(measure)(chains)
         assert traced.shape == measure(chains).shape == (3, 1)
         np.testing.assert_allclose(traced, measure(chains), rtol=1e-3)
@@ -229,7 +230,7 @@ def test_cross_chain_correlation():
         spread = found.value.std() / np.sqrt(200)
         assert abs(found.value.mean() - share) < 4 * spread + 0.02 * share  # a bias of order 1 / draws
         assert np.sqrt(np.mean(((found.value - share) / found.stderr) ** 2)) == pytest.approx(1, abs=0.25)
-        claimed, true = evaluation.monte_carlo_error(runs).mean(), runs.mean(axis=(0, 1)).std()
+        claimed, true = evaluation.monte_carlo_standard_error(runs).mean(), runs.mean(axis=(0, 1)).std()
         assert true / claimed == pytest.approx(np.sqrt(1 + 7 * share), rel=0.2)
         assert np.median(evaluation.r_hat(runs[..., :20])) < 1.02
     assert share == 0.43 and spread < 0.01 and true > 1.6 * claimed

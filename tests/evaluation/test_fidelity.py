@@ -62,7 +62,7 @@ def test_inception_score():
     mean = p.mean(axis=0)
     by_hand = np.exp(np.mean([np.sum(row * np.log(row / mean)) for row in p]))
     assert fidelity.inception_score(p, num_splits=1).value == pytest.approx(by_hand, rel=1e-10)
-    assert fidelity.inception_score(p, num_splits=6).deviation > 0
+    assert fidelity.inception_score(p, num_splits=6).stddev > 0
 
 
 def test_reach_against_brute_force():
@@ -78,18 +78,20 @@ def test_reach_against_brute_force():
         is_in_real.any(axis=0).mean(), is_in_fake.any(axis=1).mean(), is_in_real.sum() / (k * 17),
         is_in_real.any(axis=1).mean(), 23, 17,
     )  # fmt: skip
-    for block_size in (4, 100):
-        assert fidelity.reach(real, fake, num_neighbours=k, block_size=block_size) == pytest.approx(expected, rel=1e-10)
+    for chunk_size in (4, 100):
+        assert fidelity.precision_recall(real, fake, num_neighbours=k, chunk_size=chunk_size) == pytest.approx(
+            expected, rel=1e-10
+        )
     assert len(set(expected[:4])) == 4
 
 
 def test_reach_tells_the_two_failures_apart():
     """Fakes of one of two modes are precise and lose recall and coverage; noise among them costs precision alone."""
     real = np.concatenate([RANDOM.normal(size=(200, 2)), 20 + RANDOM.normal(size=(200, 2))])
-    dropped = fidelity.reach(real, RANDOM.normal(size=(400, 2)))
+    dropped = fidelity.precision_recall(real, RANDOM.normal(size=(400, 2)))
     assert dropped.precision > 0.9 and dropped.recall < 0.6 and dropped.coverage < 0.6
     whole = np.concatenate([RANDOM.normal(size=(200, 2)), 20 + RANDOM.normal(size=(200, 2))])
-    noisy = fidelity.reach(real, np.concatenate([whole, RANDOM.uniform(-500, 500, size=(400, 2))]))
+    noisy = fidelity.precision_recall(real, np.concatenate([whole, RANDOM.uniform(-500, 500, size=(400, 2))]))
     assert noisy.precision < 0.6 and noisy.density < 0.7 and noisy.coverage > 0.9
 
 
@@ -98,16 +100,16 @@ def test_modes():
     angles = 2 * np.pi * np.arange(8) / 8
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     samples = np.concatenate([ring[:4], ring[:4] + np.array([0.029, 0]), ring[:2] + np.array([0, 0.06])])
-    found = fidelity.modes(samples, ring, 0.01)
+    found = fidelity.mode_coverage(samples, ring, 0.01)
     assert found == pytest.approx((4, 0.8, np.log(2), 10))
-    assert fidelity.modes(samples, ring, 0.01, num_deviations=7).high_quality == 1
-    assert fidelity.modes(np.full((3, 2), np.nan), ring, 0.01) == (0, 0, np.inf, 3)
+    assert fidelity.mode_coverage(samples, ring, 0.01, num_deviations=7).high_quality == 1
+    assert fidelity.mode_coverage(np.full((3, 2), np.nan), ring, 0.01) == (0, 0, np.inf, 3)
 
 
 def test_neighbours_far_from_the_origin():
     """As around 0: squares of 1e16 would leave nothing of distances of 1."""
     x, y = np.random.default_rng(1).normal(size=(2, 40, 3)).round(6)
-    near, far = fidelity.reach(x, y), fidelity.reach(x + 2.0**27, y + 2.0**27)
+    near, far = fidelity.precision_recall(x, y), fidelity.precision_recall(x + 2.0**27, y + 2.0**27)
     assert far == pytest.approx(near, abs=0.03) and 0.1 < near.coverage < 1
 
 
@@ -121,12 +123,12 @@ def test_neighbours_far_from_the_origin():
         (lambda x: fidelity.kernel_distance(x, x, num_subsets=1), "must be at least 2; got 1 and 1000"),
         (fidelity.inception_score, "non-negative and sum to 1"),
         (lambda x: fidelity.inception_score(np.eye(3)), "num_splits must lie in 1 .. 3; got 10"),
-        (lambda x: fidelity.reach(x, x, num_neighbours=6), "num_neighbours must lie in 1 .. 5; got 6"),
-        (lambda x: fidelity.modes(x, x[:, :1], 1.0), "samples and centres must be"),
-        (lambda x: fidelity.modes(x, x * np.nan, 1.0), "centres must be finite"),
-        (lambda x: fidelity.modes(x, x, 0.0), "must be positive; got 0.0 and 3.0"),
-        (lambda x: fidelity.modes(x[:0], x, 1.0), "samples must be .* not empty"),
-        (lambda x: fidelity.modes(x, x[:0], 1.0), "centres must be .* not empty"),
+        (lambda x: fidelity.precision_recall(x, x, num_neighbours=6), "num_neighbours must lie in 1 .. 5; got 6"),
+        (lambda x: fidelity.mode_coverage(x, x[:, :1], 1.0), "samples and centres must be"),
+        (lambda x: fidelity.mode_coverage(x, x * np.nan, 1.0), "centres must be finite"),
+        (lambda x: fidelity.mode_coverage(x, x, 0.0), "must be positive; got 0.0 and 3.0"),
+        (lambda x: fidelity.mode_coverage(x[:0], x, 1.0), "samples must be .* not empty"),
+        (lambda x: fidelity.mode_coverage(x, x[:0], 1.0), "centres must be .* not empty"),
     ],
 )
 def test_bad_input(call, message):

@@ -22,22 +22,22 @@ def test_swing_is_one_of_a_generator_that_stands_still():
     """400 checks: the mean square has expectation 2 / 2 = 1 and standard error 0.08. A walk of one deviation at each
     check, which must be caught, swings by sqrt(50 / 2) = 5, of 50 samples."""
     still = RANDOM.normal(size=(400, 50, 1))
-    assert np.mean(health.swing(still) ** 2) == pytest.approx(1, abs=0.4)
+    assert np.mean(health.mean_drift(still) ** 2) == pytest.approx(1, abs=0.4)
     round_and_round = still + (np.arange(400) % 2)[:, None, None]
-    assert np.mean(health.swing(round_and_round)) == pytest.approx(5, abs=0.5)
-    assert np.mean(health.swing(RANDOM.normal(size=(400, 5000, 1))) ** 2) == pytest.approx(1, abs=0.4)
+    assert np.mean(health.mean_drift(round_and_round)) == pytest.approx(5, abs=0.5)
+    assert np.mean(health.mean_drift(RANDOM.normal(size=(400, 5000, 1))) ** 2) == pytest.approx(1, abs=0.4)
     frozen = np.zeros((3, 4, 2))
-    assert (health.swing(frozen) == 0).all()
+    assert (health.mean_drift(frozen) == 0).all()
     frozen[1] = 1
-    assert np.isinf(health.swing(frozen)).all()
-    assert np.isnan(health.swing(np.full((3, 4, 2), np.nan))).all()  # and does not stand still
+    assert np.isinf(health.mean_drift(frozen)).all()
+    assert np.isnan(health.mean_drift(np.full((3, 4, 2), np.nan))).all()  # and does not stand still
 
 
 def test_swing_has_the_noise_of_both_checks():
     """|m_1 - m_0| over the root of the sum of both means' variances, also where one check is collapsed."""
     wide, other = np.array([[-3.0], [0.0], [3.0]]), np.full((3, 1), 2.0)
     for samples in (np.stack([wide, other]), np.stack([other, wide])):
-        np.testing.assert_allclose(health.swing(samples), [2 / np.sqrt(9 / 3)])
+        np.testing.assert_allclose(health.mean_drift(samples), [2 / np.sqrt(9 / 3)])
 
 
 def test_what_does_not_fit():
@@ -48,4 +48,4 @@ def test_what_does_not_fit():
     with pytest.raises(ValueError, match="must not all be equal"):
         health.diversity(np.zeros((4, 2)), np.zeros((4, 2)))
     with pytest.raises(ValueError, match=r"samples must be \[num_checks >= 2, num >= 2, dim\]; got \(1, 4, 2\)"):
-        health.swing(np.zeros((1, 4, 2)))
+        health.mean_drift(np.zeros((1, 4, 2)))

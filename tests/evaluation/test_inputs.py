@@ -39,7 +39,7 @@ OF_ROWS = [
             uncertainty.predictive_entropy,
             uncertainty.expected_entropy,
             uncertainty.mutual_information,
-            uncertainty.split_of_classes,
+            uncertainty.decompose_class_variance,
         )
     ],
 ]
@@ -106,25 +106,37 @@ SAME = "must have one shape; got"
     ("call", "message"),
     [
         (lambda: agreement.agreement(PROBABILITIES, PROBABILITIES[:2]), SAME),
-        (lambda: agreement.wasserstein(MEANS, MEANS[:, :1]), r"same test points; got shapes \(4, 3\) and \(4, 1\)"),
-        (lambda: agreement.wasserstein(TARGETS, MEANS), r"draws must be \[num_draws, num\]"),
-        (lambda: agreement.wasserstein(MEANS, MEANS[:0]), r"reference must be .* not empty; got shape \(0, 3\)"),
-        (lambda: agreement.wasserstein(np.nan * MEANS, MEANS), "draws must be finite; got 12 of 12"),
+        (
+            lambda: agreement.wasserstein_distance(MEANS, MEANS[:, :1]),
+            r"same test points; got shapes \(4, 3\) and \(4, 1\)",
+        ),
+        (lambda: agreement.wasserstein_distance(TARGETS, MEANS), r"draws must be \[num_draws, num\]"),
+        (
+            lambda: agreement.wasserstein_distance(MEANS, MEANS[:0]),
+            r"reference must be .* not empty; got shape \(0, 3\)",
+        ),
+        (lambda: agreement.wasserstein_distance(np.nan * MEANS, MEANS), "draws must be finite; got 12 of 12"),
         (lambda: calibration.coverage(COLUMN, TARGETS, TARGETS), r"targets must be \[num\]"),
         (lambda: calibration.coverage(TARGETS, TARGETS[:1], TARGETS), f"targets and low and high {SAME}"),
         (lambda: calibration.coverage(TARGETS * np.nan, TARGETS, TARGETS), "targets must not be NaN; got 3 of 3"),
         (lambda: calibration.coverage(TARGETS, TARGETS + 1, TARGETS), "low must not exceed high; got 3 of 3"),
-        (lambda: calibration.binned(TARGETS, COLUMN, 5), r"right must be \[num\]"),
-        (lambda: calibration.binned(TARGETS, TARGETS[:1], 5), SAME),
+        (lambda: calibration.bin_confidences(TARGETS, COLUMN, 5), r"right must be \[num\]"),
+        (lambda: calibration.bin_confidences(TARGETS, TARGETS[:1], 5), SAME),
         (lambda: calibration.reliability(PROBABILITIES, LABELS, num_bins=0), "num_bins must be .*at least 1"),
         (lambda: evaluation.mean_over_points(COLUMN), r"values must be \[num\] and not empty; got shape \(3, 1\)"),
         (lambda: evaluation.mean_estimate([]), r"repeats must be \[num\] and not empty; got shape \(0,\)"),
         (lambda: evaluation.mean_estimate([[1.0], [1.0, 2.0]]), "repeats must be one array; got"),
         (lambda: uncertainty.predictive_entropy(PROBABILITIES[0]), r"must be \[num_draws, \.\.\., num_classes\]"),
-        (lambda: uncertainty.split_of_gaussians(MEANS, SCALES[0]), r"variances must be a number, or .*shape \(3,\)"),
-        (lambda: uncertainty.split_of_gaussians(MEANS, -1), "variances must not be negative; the least is -1"),
-        (lambda: uncertainty.split_of_gaussians(MEANS * np.nan, 1), "means must be finite"),
-        (lambda: uncertainty.split_of_gaussians(TARGETS, COLUMN), r"variances .* as the means, \(3,\).*got shape \(3"),
+        (
+            lambda: uncertainty.decompose_gaussian_variance(MEANS, SCALES[0]),
+            r"variances must be a number, or .*shape \(3,\)",
+        ),
+        (lambda: uncertainty.decompose_gaussian_variance(MEANS, -1), "variances must not be negative; the least is -1"),
+        (lambda: uncertainty.decompose_gaussian_variance(MEANS * np.nan, 1), "means must be finite"),
+        (
+            lambda: uncertainty.decompose_gaussian_variance(TARGETS, COLUMN),
+            r"variances .* as the means, \(3,\).*got shape \(3",
+        ),
         (lambda: uncertainty.mixture_log_density(COLUMN, MEANS, SCALES), r"targets must be \[num\]"),
         (lambda: uncertainty.mixture_log_density(TARGETS[:1], MEANS, SCALES), r"got \(4, 3\) and \(1,\)"),
         (lambda: uncertainty.mixture_log_density(TARGETS, TARGETS, 1.0), r"means must be \[num_draws, num\]"),
@@ -147,12 +159,18 @@ SAME = "must have one shape; got"
         (lambda: uncertainty.selective_risk([0.0, 1.0], [0.0, np.nan]), "uncertainty must not be NaN"),
         (lambda: health.diversity(MEANS * np.nan, MEANS), "real must be finite"),
         (lambda: health.diversity(MEANS, TARGETS), r"fake must be \[num, dim\]"),
-        (lambda: segmentation.confusion([0], [0, 1], 2), SAME),
-        (lambda: segmentation.confusion([0, 2], [0, 1], 2), r"predicted must be integers in 0 \.\. 1; got 2 \.\. 2"),
-        (lambda: segmentation.confusion([0, 1], [0, 2], 2), r"labels must be integers in 0 \.\. 1; got 2 \.\. 2"),
-        (lambda: segmentation.confusion([0, 1], [0, -1], 2, void=255), r"0 \.\. 1 or void, 255; got -1 \.\. -1"),
-        (lambda: segmentation.confusion([0.0, 1.0], [0, 1], 2), "predicted must be integers .* got float64"),
-        (lambda: segmentation.confusion([0], [0], 2, void=1), r"void must not be a class, 0 \.\. 1; got 1"),
+        (lambda: segmentation.confusion_matrix([0], [0, 1], 2), SAME),
+        (
+            lambda: segmentation.confusion_matrix([0, 2], [0, 1], 2),
+            r"predicted must be integers in 0 \.\. 1; got 2 \.\. 2",
+        ),
+        (
+            lambda: segmentation.confusion_matrix([0, 1], [0, 2], 2),
+            r"labels must be integers in 0 \.\. 1; got 2 \.\. 2",
+        ),
+        (lambda: segmentation.confusion_matrix([0, 1], [0, -1], 2, void=255), r"0 \.\. 1 or void, 255; got -1 \.\. -1"),
+        (lambda: segmentation.confusion_matrix([0.0, 1.0], [0, 1], 2), "predicted must be integers .* got float64"),
+        (lambda: segmentation.confusion_matrix([0], [0], 2, void=1), r"void must not be a class, 0 \.\. 1; got 1"),
         (lambda: segmentation.accuracy(np.zeros((2, 2))), "not all 0; got shape"),
         (lambda: segmentation.accuracy(np.ones((2, 3))), r"got shape \(2, 3\)"),
         (lambda: segmentation.boundaries([0, 1]), r"labels must be integers \[\.\.\., height, width\]; got int64 of"),
@@ -161,7 +179,7 @@ SAME = "must have one shape; got"
         (lambda: evaluation.predict(lambda p, x: x, {}, np.zeros((2, 1))), "draws must have one leading axis"),
         (lambda: evaluation.predict(lambda p, x: x, jnp.zeros(()), np.zeros((2, 1))), "found a scalar"),
         (lambda: evaluation.predict(lambda p, x: x, jnp.zeros(0), np.zeros((2, 1))), "draws must not be empty"),
-        (lambda: evaluation.predict(lambda p, x: x, jnp.zeros(2), np.zeros((2, 1)), batch_size=0), "batch_size must"),
+        (lambda: evaluation.predict(lambda p, x: x, jnp.zeros(2), np.zeros((2, 1)), chunk_size=0), "chunk_size must"),
         (lambda: evaluation.predict(lambda p, x: x.sum(), jnp.zeros(2), np.zeros((2, 1))), r"apply must return \[2, "),
     ],
 )
@@ -179,7 +197,9 @@ def test_documented_shapes_pass():
     assert uncertainty.auroc([-np.inf, np.inf], [0, 1]).value == 1
     assert calibration.coverage(TARGETS, TARGETS - np.inf, TARGETS + np.inf).value == 1
     for void in (2, 255, -1):
-        np.testing.assert_array_equal(segmentation.confusion([0, 1, 1], [0, 0, void], 2, void=void), [[1, 1], [0, 0]])
+        np.testing.assert_array_equal(
+            segmentation.confusion_matrix([0, 1, 1], [0, 0, void], 2, void=void), [[1, 1], [0, 0]]
+        )
 
 
 def test_the_same_impossible_event_costs_the_same_everywhere():

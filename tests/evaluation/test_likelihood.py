@@ -36,28 +36,37 @@ def decode(params, z):
 PRIOR = normal(jnp.zeros(2), jnp.ones(2))
 
 
-def importance_sampled(params=PARAMS, prior=PRIOR, encode=encode, **options):
-    return np.asarray(likelihood.importance_sampled(encode, decode, prior, params, jax.random.key(0), X, **options))
+def importance_sampling(params=PARAMS, prior=PRIOR, encode=encode, **options):
+    return np.asarray(likelihood.importance_sampling(encode, decode, prior, params, jax.random.key(0), X, **options))
 
 
 def test_importance_sampling_gives_the_evidence():
     """5000 draws: standard deviations below 0.02 nats; with a prior of twice the scale, 0.5 nats off on average."""
-    np.testing.assert_allclose(importance_sampled(), EVIDENCE.logpdf(X), atol=0.1)
-    wrong = importance_sampled(prior=normal(jnp.zeros(2), 2 * jnp.ones(2)))
+    np.testing.assert_allclose(importance_sampling(), EVIDENCE.logpdf(X), atol=0.1)
+    wrong = importance_sampling(prior=normal(jnp.zeros(2), 2 * jnp.ones(2)))
     assert np.abs(wrong - EVIDENCE.logpdf(X)).mean() > 0.5
 
 
 def test_every_draw_of_the_exact_posterior_gives_the_evidence():
     exact = {**PARAMS, "widen": jnp.float32(1), "shift": jnp.float32(0)}
-    np.testing.assert_allclose(importance_sampled(exact, num_samples=3, chunk_size=1), EVIDENCE.logpdf(X), atol=1e-4)
+    np.testing.assert_allclose(
+        importance_sampling(exact, num_samples=3, sample_chunk_size=1), EVIDENCE.logpdf(X), atol=1e-4
+    )
 
 
 def test_batches_change_nothing_and_chunks_nothing_but_the_draws():
     """An example's draws are those of its place, however many are done at once; the last chunk has the remainder."""
-    few = importance_sampled(num_samples=60, chunk_size=20, batch_size=2)
-    np.testing.assert_allclose(importance_sampled(num_samples=60, chunk_size=20), few, rtol=1e-5)
-    repeated = likelihood.importance_sampled(
-        encode, decode, PRIOR, PARAMS, jax.random.key(0), np.repeat(X[:1], 3, axis=0), num_samples=3, chunk_size=3
+    few = importance_sampling(num_samples=60, sample_chunk_size=20, chunk_size=2)
+    np.testing.assert_allclose(importance_sampling(num_samples=60, sample_chunk_size=20), few, rtol=1e-5)
+    repeated = likelihood.importance_sampling(
+        encode,
+        decode,
+        PRIOR,
+        PARAMS,
+        jax.random.key(0),
+        np.repeat(X[:1], 3, axis=0),
+        num_samples=3,
+        sample_chunk_size=3,
     )
     assert len(set(np.asarray(repeated).round(5))) == 3, "each place has draws of its own"
 
@@ -67,8 +76,8 @@ def test_bound_rises_with_the_draws():
     repeats = np.repeat(X[:1], 1000, axis=0)
     bounds = [
         np.asarray(
-            likelihood.importance_sampled(
-                encode, decode, PRIOR, PARAMS, jax.random.key(1), repeats, num_samples=num, chunk_size=num
+            likelihood.importance_sampling(
+                encode, decode, PRIOR, PARAMS, jax.random.key(1), repeats, num_samples=num, sample_chunk_size=num
             )
         )
         for num in (1, 8)
@@ -86,7 +95,7 @@ def test_the_number_of_draws_is_exact(num):
         jax.debug.callback(evaluations.append, z)
         return decode(params, z)
 
-    likelihood.importance_sampled(encode, counted, PRIOR, PARAMS, jax.random.key(0), X[:1], num_samples=num)
+    likelihood.importance_sampling(encode, counted, PRIOR, PARAMS, jax.random.key(0), X[:1], num_samples=num)
     jax.effects_barrier()
     assert len(evaluations) == num
     assert len({tuple(np.asarray(z)) for z in evaluations}) == num
@@ -98,8 +107,8 @@ def test_of_one_draw_the_mean_is_the_elbo():
     kl = np.sum(0.5 * (scale**2 + mean**2) - 0.5 - np.log(scale))
     fit = scipy.stats.norm(A @ mean + B, S).logpdf(X[0]).sum() - 0.5 * (A**2 @ scale**2).sum() / S**2
     repeats = np.repeat(X[:1], 4000, axis=0)
-    values = likelihood.importance_sampled(
-        encode, decode, PRIOR, PARAMS, jax.random.key(3), repeats, num_samples=1, batch_size=4000
+    values = likelihood.importance_sampling(
+        encode, decode, PRIOR, PARAMS, jax.random.key(3), repeats, num_samples=1, chunk_size=4000
     )
     error = np.std(values) / np.sqrt(4000)
     assert abs(np.mean(values) - (fit - kl)) < 4 * error
@@ -108,7 +117,7 @@ def test_of_one_draw_the_mean_is_the_elbo():
 
 def annealed(decode=decode, prior=PRIOR, **options):
     options = {"num_temperatures": 100, "num_chains": 40, "num_integration_steps": 5, **options}
-    return likelihood.annealed(decode, prior, PARAMS, jax.random.key(2), X, **options)
+    return likelihood.annealed_importance_sampling(decode, prior, PARAMS, jax.random.key(2), X, **options)
 
 
 def test_annealing_gives_the_evidence():
@@ -136,7 +145,7 @@ def test_the_mean_weight_is_the_evidence_at_few_temperatures():
     """
     scale, x = 0.7, X[2]
     evidence = scipy.stats.multivariate_normal(B, A @ A.T + scale**2 * np.eye(3)).logpdf(x)
-    found = likelihood.annealed(
+    found = likelihood.annealed_importance_sampling(
         lambda params, z: normal(params["A"] @ z + B, scale * jnp.ones(3)), PRIOR, PARAMS, jax.random.key(5), x[None],
         num_temperatures=10, num_chains=4000, num_integration_steps=3,
     )  # fmt: skip
@@ -149,7 +158,7 @@ def test_the_mean_weight_is_the_evidence_at_few_temperatures():
 def test_keys_are_used_once():
     """JAX's checker sees no key used twice over three batches of examples."""
     with jax.debug_key_reuse(True):
-        annealed(num_temperatures=10, num_chains=2, batch_size=2, num_integration_steps=1)
+        annealed(num_temperatures=10, num_chains=2, chunk_size=2, num_integration_steps=1)
 
 
 @pytest.mark.slow
@@ -173,7 +182,7 @@ def test_parzen_window_is_the_mixture():
     x[0] += 5
     logs = scipy.stats.norm.logpdf(x.reshape(4, 1, 6), samples.reshape(1, 7, 6), 0.3).sum(axis=-1)
     expected = np.logaddexp.reduce(logs, axis=1) - np.log(7)
-    found = likelihood.parzen_window(samples, x, 0.3, batch_size=3)
+    found = likelihood.parzen_window(samples, x, 0.3, chunk_size=3)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert not np.allclose(found, np.logaddexp.reduce(logs, axis=1), rtol=1e-3)
 
@@ -212,7 +221,7 @@ def loose(params, x):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: importance_sampled(num_samples=0), "num_samples must be at least 1; got 0"),
+        (lambda: importance_sampling(num_samples=0), "num_samples must be at least 1; got 0"),
         (lambda: annealed(num_temperatures=3), "num_temperatures must be at least 10; got 3"),
         (lambda: annealed(target_acceptance=1.0), "target_acceptance must lie strictly between 0 and 1; got 1.0"),
         (lambda: likelihood.parzen_window(X, X[:, :2], 1.0), r"samples must be \[n, ...\] of x's shape \(2,\)"),
@@ -220,8 +229,14 @@ def loose(params, x):
         (lambda: likelihood.parzen_scale(X, X, ()), "scales is empty"),
         (lambda: likelihood.parzen_scale(X, X + np.nan, (1.0, 2.0)), "must be finite: their mean log density is NaN"),
         # As many draws as dimensions: the sum over both would broadcast.
-        (lambda: importance_sampled(encode=loose, num_samples=2, chunk_size=2), "encode must give a distribution"),
-        (lambda: importance_sampled(prior=loose(PARAMS, X[0]), num_samples=2, chunk_size=2), "prior must give a"),
+        (
+            lambda: importance_sampling(encode=loose, num_samples=2, sample_chunk_size=2),
+            "encode must give a distribution",
+        ),
+        (
+            lambda: importance_sampling(prior=loose(PARAMS, X[0]), num_samples=2, sample_chunk_size=2),
+            "prior must give a",
+        ),
         (lambda: annealed(decode=lambda params, z: loose(params, B)), r"decode must give .* of shape \(3,\)"),
         (lambda: annealed(prior=loose(PARAMS, X[0])), r"prior must return a scalar; got an array of shape \(2,\)"),
         (lambda: likelihood.active_units(encode, PARAMS, X[:0]), r"x must be \[num >= 1, ...\]; got shape \(0, 3\)"),

@@ -18,8 +18,8 @@ def test_predict():
     draws = {"w": rng.normal(size=(3, 2, 4)).astype(np.float32), "b": rng.normal(size=(3, 4)).astype(np.float32)}
     x = rng.normal(size=(7, 2)).astype(np.float32)
     expected = np.stack([x @ draws["w"][s] + draws["b"][s] for s in range(3)])
-    for batch_size in (1024, 3):
-        outputs = evaluation.predict(lambda p, x: x @ p["w"] + p["b"], draws, x, batch_size=batch_size)
+    for chunk_size in (1024, 3):
+        outputs = evaluation.predict(lambda p, x: x @ p["w"] + p["b"], draws, x, chunk_size=chunk_size)
         assert outputs.shape == (3, 7, 4)
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
@@ -53,11 +53,11 @@ def test_predict_compiles_once():
     calls, network = [], Network([])
     apply = counted(calls)
     for _ in range(2):
-        outputs = evaluation.predict(apply, draws, x, batch_size=3)
+        outputs = evaluation.predict(apply, draws, x, chunk_size=3)
         np.testing.assert_allclose(outputs, np.arange(1, 4)[:, None, None] * x)
         evaluation.predict(network.apply, draws, x)
     assert calls == [3] and network.calls == [7]
-    evaluation.predict(apply, draws, x[:6], batch_size=3)
+    evaluation.predict(apply, draws, x[:6], chunk_size=3)
     assert calls == [3]
     for _ in range(2):
         evaluation.predict(functools.partial(apply), draws, x)

@@ -27,16 +27,16 @@ def test_agreement_has_no_mutual_information_and_disagreement_nothing_else():
 
 def test_class_variances_add_up_to_that_of_the_average():
     average = PROBABILITIES.mean(axis=0)
-    split = uncertainty.split_of_classes(PROBABILITIES)
+    split = uncertainty.decompose_class_variance(PROBABILITIES)
     np.testing.assert_allclose(split.total, average * (1 - average), rtol=1e-12)
 
 
 def test_gaussian_variances_are_those_of_the_mixture():
     means, variances = RANDOM.normal(size=(6, 3)), RANDOM.gamma(2, size=(6, 3))
-    split = uncertainty.split_of_gaussians(means, variances)
+    split = uncertainty.decompose_gaussian_variance(means, variances)
     second = (variances + means**2).mean(axis=0)
     np.testing.assert_allclose(split.total, second - means.mean(axis=0) ** 2, rtol=1e-12)
-    np.testing.assert_allclose(uncertainty.split_of_gaussians(means, 2.0).aleatoric, 2)
+    np.testing.assert_allclose(uncertainty.decompose_gaussian_variance(means, 2.0).aleatoric, 2)
 
 
 def test_mixture_density_and_quantiles():

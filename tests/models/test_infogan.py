@@ -8,6 +8,7 @@ from networks import assert_particles, count, filled, quick_jit, shapes
 
 from bayesjax import objectives
 from bayesjax.models import MLP, dcgan, infogan, sngan
+from bayesjax.types import CodeHead
 
 RANDOM = np.random.default_rng(0)
 
@@ -24,7 +25,7 @@ RANDOM = np.random.default_rng(0)
 def test_shapes(trunk, image_shape):
     """A logit an image; classes for ACGAN; a categorical and two continuous codes for InfoGAN. Any trunk will do."""
     x = jnp.zeros((3, *image_shape))
-    (logit, classes), params = shapes(infogan.Heads(trunk, 10), x)
+    (logit, classes), params = shapes(infogan.TwoHeadDiscriminator(trunk, 10), x)
     assert logit.shape == (3,) and classes.shape == (3, 10)
     assert "logits" not in params["trunk"] and "layers_1" not in params["trunk"]
     (logit, code), _ = shapes(infogan.CodeDiscriminator(trunk, (10, 4), 3, (16,)), x)
@@ -36,7 +37,7 @@ def test_shapes(trunk, image_shape):
 def test_counts():
     """Heads add (features + 1) for the logit and the head's dense layers; a norm of its hidden layer two a unit."""
     x, trunk = jnp.zeros((1, 6)), MLP((7, 1))
-    assert count(infogan.Heads(trunk, 10), x) == 7 * 7 + 8 + 8 * 10
+    assert count(infogan.TwoHeadDiscriminator(trunk, 10), x) == 7 * 7 + 8 + 8 * 10
     assert count(infogan.CodeDiscriminator(trunk, norm="none"), x) == 7 * 7 + 8 + 8 * 128 + 129 * (10 + 2 + 2)
     plain, normed = (count(infogan.CodeDiscriminator(trunk, norm=norm), x) for norm in ("none", "group"))
     assert normed == plain + 2 * 128
@@ -49,8 +50,8 @@ def test_the_objective_takes_what_the_model_gives():
     model = infogan.CodeDiscriminator(MLP((7, 1)), (3, 4), 2, (5,), "none")
     x = RANDOM.normal(size=(2, 6)).astype(np.float32)
     params = filled(model, x)["params"]
-    assert infogan.CodeHead._fields == objectives.infogan.CodeHead._fields
     logit, head = quick_jit(model.apply)({"params": params}, x)
+    assert isinstance(head, CodeHead)
 
     def dense(layer, x):
         return x @ layer["kernel"] + layer["bias"]
@@ -63,7 +64,7 @@ def test_the_objective_takes_what_the_model_gives():
     np.testing.assert_allclose(np.concatenate([*head.logits, *head[1:]], axis=1), outputs, rtol=1e-4, atol=1e-5)
     one = jax.tree.map(lambda leaf: np.asarray(leaf)[1], head)
     code = objectives.infogan.Code(np.array([2, 0]), np.array([0.3, -0.4], np.float32))
-    categorical, continuous = quick_jit(objectives.infogan.log_prob)(objectives.infogan.CodeHead(*one), code)
+    categorical, continuous = quick_jit(objectives.infogan.log_prob)(one, code)
     logits = np.split(outputs[1], [3, 7])
     expected = sum(part[c] - np.log(np.exp(part).sum()) for part, c in zip(logits, (2, 0), strict=False))
     np.testing.assert_allclose(categorical, expected, rtol=1e-4)

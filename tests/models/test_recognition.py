@@ -77,7 +77,7 @@ def test_segnet_is_its_layers():
             y = nn.Conv(4, (3, 3), use_bias=False).apply({"params": params[f"Conv_{i}"]}, y)
             return nn.relu(nn.GroupNorm(2).apply({"params": params[f"GroupNorm_{i}"]}, y))
 
-        maxima, places = pooling.max_pool_with_places(layer(0, x))
+        maxima, places = pooling.max_pool_with_indices(layer(0, x))
         y = layer(1, pooling.max_unpool(maxima, places, (6, 6)))
         return y @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
 
@@ -135,7 +135,7 @@ def test_segnet_labels_every_pixel_of_any_size(size):
 
 def test_the_decoder_mirrors_the_encoder():
     """VGG-16's thirteen convolutions twice; widths of each."""
-    model = models.SegNet(11, stages=models.segnet.FULL)
+    model = models.SegNet(11, stages=models.segnet.VGG16_STAGES)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((64, 64, 3)))["params"]
     widths = [shapes[f"Conv_{i}"]["kernel"].shape[-1] for i in range(26)]
     assert widths[:13] == [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]

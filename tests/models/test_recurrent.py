@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import models
-from bayesjax.models.recurrent import LSTM, cell, lstm_over_time
+from bayesjax.models.recurrent import LSTM, lstm_cell, lstm_over_time
 
 WORDS = jnp.asarray(np.random.default_rng(0).integers(0, 11, (12, 3)))
 
@@ -35,7 +35,7 @@ def test_lstm_is_flax_s_cell():
 
 def test_windows_that_go_on_are_one_long_window():
     model = models.LanguageModel(11, features=6, initial_scale=1.0)
-    carry = model.start((3,))
+    carry = model.initial_carry((3,))
     variables = model.init(jax.random.key(0), WORDS, carry)
     weights = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(variables) if leaf.ndim > 1])
     assert -1 <= weights.min() < -0.9 and 0.9 < weights.max() <= 1  # uniform on (-initial_scale, initial_scale)
@@ -45,22 +45,22 @@ def test_windows_that_go_on_are_one_long_window():
     second, carry = model.apply(variables, WORDS[5:], carry)
     np.testing.assert_allclose(jnp.concatenate([first, second]), whole, rtol=1e-4, atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), carry, end)
-    forgotten, _ = model.apply(variables, WORDS[5:], model.start((3,)))
+    forgotten, _ = model.apply(variables, WORDS[5:], model.initial_carry((3,)))
     assert not np.allclose(forgotten, second, atol=1e-2)
 
 
 def test_one_sequence_has_no_batch_axis():
     model = models.LanguageModel(11, features=6, num_layers=1, initial_scale=1.0)
-    variables = model.init(jax.random.key(0), WORDS, model.start((3,)))
-    whole, _ = model.apply(variables, WORDS, model.start((3,)))
-    one, _ = model.apply(variables, WORDS[:, 1], model.start(()))
+    variables = model.init(jax.random.key(0), WORDS, model.initial_carry((3,)))
+    whole, _ = model.apply(variables, WORDS, model.initial_carry((3,)))
+    one, _ = model.apply(variables, WORDS[:, 1], model.initial_carry(()))
     np.testing.assert_allclose(one, whole[:, 1], rtol=1e-4, atol=1e-6)
 
 
 def test_dropout_is_of_what_does_not_recur():
     """With all of it dropped the words do not count, the softmax sees zeros, and the state still moves."""
     model = models.LanguageModel(11, features=6, initial_scale=1.0, dropout_rate=1.0)
-    carry = jax.tree.map(jnp.ones_like, model.start((3,)))
+    carry = jax.tree.map(jnp.ones_like, model.initial_carry((3,)))
     variables = model.init(jax.random.key(0), WORDS, carry)
     bias = jnp.arange(11.0)
     variables["params"]["softmax"]["bias"] = bias
@@ -79,7 +79,7 @@ def plain_loop(gates, recurrent, h, c):
     """`lstm_over_time` with the gradient that JAX gives a scan."""
 
     def step(carry, gates):
-        h, c = cell(gates + carry[0] @ recurrent, carry[1])
+        h, c = lstm_cell(gates + carry[0] @ recurrent, carry[1])
         return (h, c), h
 
     (_, c), outputs = jax.lax.scan(step, (h, c), gates)

@@ -13,7 +13,7 @@ RANDOM = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize(
-    ("image_shape", "num_blocks", "num_down", "norm"),
+    ("image_shape", "num_blocks", "num_downsamplings", "norm"),
     [
         ((8, 8, 1), 1, 1, "none"),
         ((28, 28, 1), 3, 2, "group"),
@@ -22,11 +22,11 @@ RANDOM = np.random.default_rng(0)
         ((13, 21, 2), 3, 3, "none"),
     ],
 )
-def test_shapes(image_shape, num_blocks, num_down, norm):
+def test_shapes(image_shape, num_blocks, num_downsamplings, norm):
     """Images `[n, *image_shape]`, logits `[n, K]`, features `[n, width]`."""
     images, _ = shapes(sngan.Generator(image_shape, 8, num_blocks, norm), jnp.zeros((2, 5)))
     assert images.shape == (2, *image_shape)
-    model = sngan.Discriminator(image_shape, 10, 6, num_down)
+    model = sngan.Discriminator(image_shape, 10, 6, num_downsamplings)
     logits, params = shapes(model, images)
     assert logits.shape == (2, 10)
     embedded = jax.eval_shape(lambda p, x: model.apply({"params": p}, x, method=model.embed), params, images)
@@ -138,7 +138,11 @@ def test_wrong_arguments_are_named():
         (sngan.Generator((7, 8, 1)), jnp.zeros((1, 3)), r"image_shape \(7, 8, 1\) is too small for 3 layers"),
         (sngan.Generator((8, 8, 1), norm="layer"), jnp.zeros((1, 3)), "norm must be one of group, batch, none"),
         (sngan.Discriminator((8, 8, 3)), x, r"x must be \[batch, 8, 8, 3\]; got \(1, 8, 8, 1\)"),
-        (sngan.Discriminator((8, 8, 1), num_blocks=1), x, "num_blocks must be at least 1 and num_down = 2; got 1"),
+        (
+            sngan.Discriminator((8, 8, 1), num_blocks=1),
+            x,
+            "num_blocks must be at least 1 and num_downsamplings = 2; got 1",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             shapes(model, args)

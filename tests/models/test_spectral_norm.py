@@ -24,7 +24,7 @@ def gaussian(*shape):
 def test_sigma_is_the_largest_singular_value():
     """Dense kernels wide and tall, convolutions as `[kh kw in, out]`: within 5e-4, and never above."""
     kernels = [gaussian(*s) for s in ((5, 7), (7, 5), (96, 96), (3, 3, 8, 16), (5, 5, 1, 32), (6, 1), (1, 6))]
-    sigmas = quick_jit(lambda kernels: [spectral_norm.sigma_max(kernel) for kernel in kernels])(kernels)
+    sigmas = quick_jit(lambda kernels: [spectral_norm.largest_singular_value(kernel) for kernel in kernels])(kernels)
     ratios = np.array(sigmas) / [exact(kernel) for kernel in kernels]
     assert np.all((ratios > 1 - 5e-4) & (ratios < 1 + 1e-6))
 
@@ -32,14 +32,14 @@ def test_sigma_is_the_largest_singular_value():
 def test_few_steps_of_the_power_iteration_fall_short():
     """The number of squarings is what makes it exact: eight steps are more than 1 % short at 96 x 96, 256 are not."""
     kernel = gaussian(96, 96)
-    few, many = quick_jit(lambda kernel: [spectral_norm.sigma_max(kernel, k) for k in (3, 8)])(kernel)
+    few, many = quick_jit(lambda kernel: [spectral_norm.largest_singular_value(kernel, k) for k in (3, 8)])(kernel)
     assert few < 0.99 * exact(kernel) < (1 - 5e-4) * exact(kernel) < many
 
 
 def test_two_singular_values_that_are_near_or_equal():
     """Sigma is right where the singular vector is not defined, and nothing is NaN; in any scale, 0 included."""
     left, right = (np.linalg.qr(gaussian(40, 40))[0] for _ in range(2))
-    value_and_grad = quick_jit(jax.value_and_grad(spectral_norm.sigma_max))
+    value_and_grad = quick_jit(jax.value_and_grad(spectral_norm.largest_singular_value))
     for gap, scale in ((0, 1), (1e-3, 1e-6), (0.02, 1e6)):
         values = np.concatenate([[1, 1 - gap], np.linspace(0.9, 0, 38)])
         value, gradient = value_and_grad((scale * (left * values) @ right).astype(np.float32))
@@ -64,7 +64,7 @@ def test_half_precision(dtype):
     """As in float32 to the type's rounding; zeros stay zeros."""
     kernel = jnp.asarray(8 * gaussian(64, 64), dtype)
     expected = np.linalg.norm(np.asarray(kernel, np.float32), 2)
-    assert float(spectral_norm.sigma_max(kernel)) == pytest.approx(expected, rel=0.01)
+    assert float(spectral_norm.largest_singular_value(kernel)) == pytest.approx(expected, rel=0.01)
     normalised = spectral_norm.normalise({"kernel": kernel, "zeros": {"kernel": jnp.zeros((3, 4), dtype)}})
     assert normalised["kernel"].dtype == dtype and not normalised["zeros"]["kernel"].any()
     assert np.linalg.norm(np.asarray(normalised["kernel"], np.float32), 2) == pytest.approx(1, rel=0.02)
@@ -83,7 +83,7 @@ def test_the_gradient_is_that_of_the_exact_norm(shape):
         return (weight * kernel).sum() / jnp.linalg.svd(kernel.reshape(-1, shape[-1]), compute_uv=False)[0]
 
     def held_still(kernel):
-        return (weight * kernel).sum() / jax.lax.stop_gradient(spectral_norm.sigma_max(kernel))
+        return (weight * kernel).sum() / jax.lax.stop_gradient(spectral_norm.largest_singular_value(kernel))
 
     def ours(kernel):
         return (weight * spectral_norm.normalise({"kernel": kernel})["kernel"]).sum()
@@ -159,6 +159,6 @@ def test_networks_side_by_side_and_methods():
 def test_wrong_arguments_are_named():
     """A vector is no kernel; there is no half step."""
     with pytest.raises(ValueError, match=r"kernel must have two axes or more; got shape \(3,\)"):
-        spectral_norm.sigma_max(jnp.ones(3))
+        spectral_norm.largest_singular_value(jnp.ones(3))
     with pytest.raises(ValueError, match="num_squarings must be at least 0; got -1"):
-        spectral_norm.sigma_max(jnp.ones((3, 3)), -1)
+        spectral_norm.largest_singular_value(jnp.ones((3, 3)), -1)

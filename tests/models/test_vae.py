@@ -92,13 +92,13 @@ def test_decoder_may_begin_at_the_mean_of_the_data(likelihood):
     model = vae.VAE(LATENT, SHAPE, hidden=(5,), likelihood=likelihood, mean_activation=nn.sigmoid)
     params = jax.jit(model.init)(jax.random.key(0), X)["params"]
     mean = jnp.clip(X.mean(axis=0), 0.01, 0.99)
-    begun = vae.with_output_bias(model, params, jnp.log(mean / (1 - mean)))
+    begun = vae.set_output_bias(model, params, jnp.log(mean / (1 - mean)))
     p, before = (vae.conditionals(model)[1](each, jnp.zeros(LATENT)) for each in (begun, params))
     np.testing.assert_allclose(p.mean(), mean, rtol=1e-5)
     if likelihood == "gaussian":
         np.testing.assert_array_equal(p.distribution.scale, before.distribution.scale)
     with pytest.raises(ValueError, match=r"the bias must be of a perceptron's outputs .* got \(3,\)"):
-        vae.with_output_bias(model, params, jnp.zeros(3))
+        vae.set_output_bias(model, params, jnp.zeros(3))
 
 
 @pytest.mark.parametrize("kind", [distrax.Normal, vae.Bernoulli])

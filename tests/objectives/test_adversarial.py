@@ -113,9 +113,9 @@ def test_games(name):
             np.testing.assert_allclose(part(x), expected(np.asarray(x)), rtol=1e-6, atol=1e-12)
             gradient = jax.grad(lambda x, part=part: part(x).sum())(x)
             np.testing.assert_allclose(gradient, (part(x + 1e-5) - part(x - 1e-5)) / 2e-5, rtol=1e-6, atol=1e-9)
-        both = game.discriminator(x, x[::-1])
+        both = game.discriminator_loss(x, x[::-1])
         np.testing.assert_allclose(both, by_hand[0](np.asarray(x)) + by_hand[1](np.asarray(x)[::-1]), rtol=1e-6)
-        assert not np.allclose(both, game.discriminator(x[::-1], x), rtol=1e-2)
+        assert not np.allclose(both, game.discriminator_loss(x[::-1], x), rtol=1e-2)
 
 
 @pytest.mark.parametrize("name", adversarial.GAMES)
@@ -134,25 +134,27 @@ def test_the_best_discriminator_of_least_squares():
     best = (b * p + a * q) / (p + q)
 
     def loss(output):
-        return jnp.sum(p * game.real(output) + q * game.fake(output))
+        return jnp.sum(p * game.real_loss(output) + q * game.fake_loss(output))
 
     np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(best)), 0, atol=1e-7)
-    of_generator = np.sum((p + q) * np.asarray(game.generator(best)))  # the real half does not depend on the generator
+    of_generator = np.sum(
+        (p + q) * np.asarray(game.generator_loss(best))
+    )  # the real half does not depend on the generator
     assert of_generator == pytest.approx(0.5 * np.sum((2 * q - (p + q)) ** 2 / (p + q)), rel=1e-6)
 
 
 def test_one_sided_smoothing():
     """The best D is t p / (p + q), and 0 where there are only fakes; t = 1 is the game itself."""
     p, q, t = np.array([0.6, 0.4, 0.0]), np.array([0.2, 0.3, 0.5]), 0.9
-    game = adversarial.smoothed(adversarial.NON_SATURATING, t)
+    game = adversarial.smooth_labels(adversarial.NON_SATURATING, t)
     with jax.enable_x64(True):
         best = jnp.log(t * p / (p + q - t * p))
-        gradient = jax.grad(lambda m: jnp.sum(p * game.real(m) + q * game.fake(m)))(jnp.maximum(best, -50.0))
+        gradient = jax.grad(lambda m: jnp.sum(p * game.real_loss(m) + q * game.fake_loss(m)))(jnp.maximum(best, -50.0))
         np.testing.assert_allclose(gradient, 0, atol=1e-12)
-    whole = adversarial.smoothed(adversarial.NON_SATURATING, 1.0)
-    np.testing.assert_array_equal(whole.real(LOGIT), adversarial.NON_SATURATING.real(LOGIT))
+    whole = adversarial.smooth_labels(adversarial.NON_SATURATING, 1.0)
+    np.testing.assert_array_equal(whole.real_loss(LOGIT), adversarial.NON_SATURATING.real_loss(LOGIT))
     with pytest.raises(ValueError, match=r"target must lie in \(0, 1\]; got 1.1"):
-        adversarial.smoothed(game, 1.1)
+        adversarial.smooth_labels(game, 1.1)
 
 
 def test_gradient_penalties():
@@ -178,10 +180,10 @@ def test_between():
     """On the line, uniform: mean 1/2 and variance 1/12 of the share within 4 standard errors; one share per example."""
     keys = jax.random.split(jax.random.key(0), 10_000)
     real, fake = jnp.array([3.0, 1.0]), jnp.array([1.0, 2.0])
-    points = jax.vmap(adversarial.between, in_axes=(0, None, None))(keys, real, fake)
+    points = jax.vmap(adversarial.interpolate, in_axes=(0, None, None))(keys, real, fake)
     share = np.asarray((points - fake) / (real - fake))
     np.testing.assert_allclose(share[:, 0], share[:, 1], atol=1e-5)
     assert abs(share[:, 0].mean() - 0.5) < 4 * np.sqrt(1 / 12 / 10_000)
     assert abs(share[:, 0].var() - 1 / 12) < 4 * np.sqrt(1 / 180 / 10_000)
     with pytest.raises(AssertionError):
-        adversarial.between(keys[0], real, fake[:1])
+        adversarial.interpolate(keys[0], real, fake[:1])

@@ -144,11 +144,11 @@ def test_antithetic_pairs_have_the_same_gradient_and_none_of_its_odd_noise():
 
 
 def test_blundell_s_weights_halve_and_count_the_divergence_once_an_epoch():
-    weights = objectives.blundell_weights(5)
+    weights = objectives.blundell_kl_weights(5)
     found = np.array([weights(step) for step in range(10)])
     np.testing.assert_allclose(found[:5], 5 * 2.0 ** np.arange(4, -1, -1) / (2**5 - 1), rtol=1e-6)
     np.testing.assert_allclose(found[5:], found[:5])
-    assert np.isfinite(objectives.blundell_weights(10_000)(9_999))
+    assert np.isfinite(objectives.blundell_kl_weights(10_000)(9_999))
 
 
 @pytest.mark.parametrize(("kl_weight", "expected"), [(1.0, 1.0), (0.1, 0.1), (lambda step: 2.0 * step, 6.0)])
@@ -176,9 +176,9 @@ def test_wrong_arguments_are_named(arguments, message):
 
 def test_a_weight_that_changes_needs_numbered_batches():
     loss = objectives.bayes_by_backprop(
-        log_likelihood, lambda v, k: v, lambda v, w: 0.0, num_data=5, kl_weight=objectives.blundell_weights(3)
+        log_likelihood, lambda v, k: v, lambda v, w: 0.0, num_data=5, kl_weight=objectives.blundell_kl_weights(3)
     )
     with pytest.raises(ValueError, match="batch must be Numbered"):
         loss(jnp.zeros(3), jax.random.key(0), BATCH)
     with pytest.raises(ValueError, match="num_batches must be at least 1; got 0"):
-        objectives.blundell_weights(0)
+        objectives.blundell_kl_weights(0)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from bayesjax import axes, objectives, posteriors
-from bayesjax.objectives import Sharpened
+from bayesjax.objectives import SharpenedPosterior
 
 NOISE, PRIOR, SCALE, NUM = 0.5, 1.2, 0.3, 12
 RANDOM = np.random.default_rng(0)
@@ -31,13 +31,13 @@ def log_likelihood(params, rng_key, example):
 
 def position(eta):
     rho = math.log(math.expm1(SD))
-    return Sharpened(posteriors.MeanFieldParams(jnp.float32(MEAN), jnp.float32(rho)), jnp.float32(eta))
+    return SharpenedPosterior(posteriors.MeanFieldParams(jnp.float32(MEAN), jnp.float32(rho)), jnp.float32(eta))
 
 
 def loss(**settings):
     family = posteriors.mean_field()
     settings = {"num_data": NUM, "num_in_batch": NUM, "scale": SCALE, **settings}
-    return objectives.sharpened(log_likelihood, family.sample, posteriors.kl_to_gaussian(PRIOR), **settings)
+    return objectives.posterior_sharpening(log_likelihood, family.sample, posteriors.kl_to_gaussian(PRIOR), **settings)
 
 
 def exact(eta):
@@ -76,7 +76,7 @@ def test_the_likelihood_draws_its_noise_anew_at_theta():
         return params * noise, {"noise": noise}
 
     sample, kl = posteriors.mean_field().sample, posteriors.kl_to_gaussian(PRIOR)
-    of = objectives.sharpened(noisy, sample, kl, num_data=NUM, num_in_batch=NUM, scale=SCALE)
+    of = objectives.posterior_sharpening(noisy, sample, kl, num_data=NUM, num_in_batch=NUM, scale=SCALE)
     _, aux = of(position(1.0), jax.random.key(0), BATCH)
     at_phi, at_theta = math.sqrt(2 * SCALE**2 * aux["sharpening"]), abs(float(aux["noise"]))
     assert at_phi > 1e-3 and abs(at_phi - at_theta) > 0.05 * at_theta
