@@ -7,7 +7,7 @@
 
 Averages of unbiased estimates of p(x) under the logarithm, the first two are lower bounds in expectation. The last is
 no bound, and poor in many dimensions (Theis, van den Oord & Bethge, ICLR 2016); it is here because the literature
-reports it. Sources: Burda, Grosse & Salakhutdinov, ICLR 2016; Neal, "AnnealedImportanceSampling importance sampling", 2001, as Wu et
+reports it. Sources: Burda, Grosse & Salakhutdinov, ICLR 2016; Neal, "Annealed importance sampling", 2001, as Wu et
 al. apply it, "On the quantitative analysis of decoder-based generative models", ICLR 2017; Breuleux, Bengio & Vincent
 2011.
 """
@@ -38,7 +38,7 @@ def importance_sampling(
     x: ArrayLike,
     *,
     num_samples: int = 5000,
-    sample_chunk_size: int = 64,
+    chunk_size: int = 64,
     sample_chunk_size: int = 50,
 ) -> Array:
     """Log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x), z_i ~ q(z | x), of each example: a lower bound that rises with k.
@@ -51,9 +51,9 @@ def importance_sampling(
       rng_key: each example has its own, by its place.
       x: examples `[num, ...]`.
       num_samples: k, the exact number of draws; for k = 1 the mean of the result is the ELBO.
-      sample_chunk_size: examples at once.
+      chunk_size: examples at once.
       sample_chunk_size: draws at once; the last chunk has the remainder. Memory is that of
-        `sample_chunk_size * sample_chunk_size` evaluations of the decoder, whatever `num` and `num_samples` are.
+        `chunk_size * sample_chunk_size` evaluations of the decoder, whatever `num` and `num_samples` are.
 
     Returns:
       Nats `[num]`.
@@ -61,7 +61,7 @@ def importance_sampling(
     Raises:
       ValueError: if a count is not positive, `x` has no examples, or a distribution is not over whole vectors.
     """
-    checks.count(num_samples=num_samples, sample_chunk_size=sample_chunk_size, sample_chunk_size=sample_chunk_size)
+    checks.count(num_samples=num_samples, chunk_size=chunk_size, sample_chunk_size=sample_chunk_size)
     num_chunks, remainder = divmod(num_samples, sample_chunk_size)
 
     def of_example(params: Params, key: PRNGKey, example: Array) -> Array:
@@ -78,7 +78,7 @@ def importance_sampling(
             parts.append(log_sum(num_chunks, remainder)[None])
         return jax.nn.logsumexp(jnp.concatenate(parts)) - math.log(num_samples)
 
-    return _in_batches(of_example, params, rng_key, x, sample_chunk_size)
+    return _in_batches(of_example, params, rng_key, x, chunk_size)
 
 
 class AnnealedImportanceSampling(NamedTuple):
@@ -106,9 +106,9 @@ def annealed_importance_sampling(
     num_chains: int = 16,
     num_integration_steps: int = 10,
     target_acceptance: float = 0.65,
-    sample_chunk_size: int = 64,
+    chunk_size: int = 64,
 ) -> AnnealedImportanceSampling:
-    """AnnealedImportanceSampling importance sampling from the prior to the posterior of each example, one HMC step per temperature.
+    """Annealed importance sampling from the prior to the posterior of each example, one HMC step per temperature.
 
     The inverse temperatures b_0 = 0, ..., b_n = 1 are those of a sigmoid, dense at both ends. The step sizes come from
     a pilot run with a tenth of the temperatures (at least 30) and three steps at each, which adapts them by example
@@ -124,15 +124,13 @@ def annealed_importance_sampling(
       num_chains: independent chains of an example, whose weights are averaged.
       num_integration_steps: leapfrog steps of a transition.
       target_acceptance: of a transition.
-      sample_chunk_size: examples at once.
+      chunk_size: examples at once.
 
     Raises:
       ValueError: if an argument is out of range, `x` has no examples, p(x | z) is not over one, or the prior's density
         of one vector is not a scalar.
     """
-    checks.count(
-        num_chains=num_chains, num_integration_steps=num_integration_steps, sample_chunk_size=sample_chunk_size
-    )
+    checks.count(num_chains=num_chains, num_integration_steps=num_integration_steps, chunk_size=chunk_size)
     if num_temperatures < 10:
         raise ValueError(f"num_temperatures must be at least 10; got {num_temperatures}")
     if not 0 < target_acceptance < 1:
@@ -200,7 +198,7 @@ def annealed_importance_sampling(
             jax.nn.logsumexp(log_weights) - math.log(num_chains), log_weights, accepted.mean()
         )
 
-    return _in_batches(of_example, params, rng_key, x, sample_chunk_size)
+    return _in_batches(of_example, params, rng_key, x, chunk_size)
 
 
 def inverse_temperatures(num: int, steepness: float = 4.0) -> Array:
@@ -209,14 +207,14 @@ def inverse_temperatures(num: int, steepness: float = 4.0) -> Array:
     return (values - values[0]) / (values[-1] - values[0])
 
 
-def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float, *, sample_chunk_size: int = 256) -> Array:
+def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float, *, chunk_size: int = 256) -> Array:
     """Log 1/n sum_i N(x; samples_i, scale^2 I), of each example.
 
     Args:
       samples: of the model, `[n, ...]`.
       x: examples `[num, ...]`, of the same shape each.
       scale: the kernel's standard deviation, chosen on other data (`parzen_scale`).
-      sample_chunk_size: examples at once; memory is that of `sample_chunk_size * n` numbers.
+      chunk_size: examples at once; memory is that of `chunk_size * n` numbers.
 
     Returns:
       Nats `[num]`.
@@ -224,7 +222,7 @@ def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float, *, sample_chun
     Raises:
       ValueError: if the shapes differ or the scale is not positive.
     """
-    return _parzen(samples, x, [float(scale)], sample_chunk_size)[:, 0]
+    return _parzen(samples, x, [float(scale)], chunk_size)[:, 0]
 
 
 def parzen_scale(samples: ArrayLike, validation: ArrayLike, scales: Sequence[float]) -> float:
@@ -241,7 +239,7 @@ def parzen_scale(samples: ArrayLike, validation: ArrayLike, scales: Sequence[flo
     return float(scales[int(np.argmax(means))])
 
 
-def _parzen(samples: ArrayLike, x: ArrayLike, scales: Sequence[float], sample_chunk_size: int = 256) -> Array:
+def _parzen(samples: ArrayLike, x: ArrayLike, scales: Sequence[float], chunk_size: int = 256) -> Array:
     """`parzen_window` under every scale, `[num, num_scales]`, from one computation of the distances."""
     samples, x = (np.asarray(a, np.float32) for a in (samples, x))
     if samples.shape[1:] != x.shape[1:] or not len(samples):
@@ -262,7 +260,7 @@ def _parzen(samples: ArrayLike, x: ArrayLike, scales: Sequence[float], sample_ch
 
     given = jnp.asarray(flat), jnp.asarray(0.5 / sd**2, jnp.float32)
     examples = (x - centre).reshape(len(x), -1)
-    return _in_batches(of_example, given, jax.random.key(0), examples, sample_chunk_size) - log_normalisers[None]
+    return _in_batches(of_example, given, jax.random.key(0), examples, chunk_size) - log_normalisers[None]
 
 
 def active_units(
@@ -271,7 +269,7 @@ def active_units(
     x: ArrayLike,
     *,
     threshold: float = 0.01,
-    sample_chunk_size: int = 1024,
+    chunk_size: int = 1024,
 ) -> Array:
     """Which latent dimensions the encoder uses: those whose posterior mean varies over the data by more than
     `threshold` (variance). Booleans `[latent_dim]`.
@@ -279,7 +277,7 @@ def active_units(
     Source: Burda, Grosse & Salakhutdinov, ICLR 2016, section 5.
     """
     means = _in_batches(
-        lambda params, key, example: encode(params, example).mean(), params, jax.random.key(0), x, sample_chunk_size
+        lambda params, key, example: encode(params, example).mean(), params, jax.random.key(0), x, chunk_size
     )
     return jnp.var(means, axis=0) > threshold
 
@@ -302,20 +300,16 @@ def bits_per_dimension(log_likelihood: ArrayLike, num_dimensions: int, num_level
 
 
 def _in_batches(
-    of_example: Callable[[Any, PRNGKey, Array], Any],
-    params: Any,
-    rng_key: PRNGKey,
-    x: ArrayLike,
-    sample_chunk_size: int,
+    of_example: Callable[[Any, PRNGKey, Array], Any], params: Any, rng_key: PRNGKey, x: ArrayLike, chunk_size: int
 ) -> Any:
-    """`of_example(params, key, example)` of all examples `[num, ...]`, `sample_chunk_size` at once, in one compiled loop."""
+    """`of_example(params, key, example)` of all examples `[num, ...]`, `chunk_size` at once, in one compiled loop."""
     examples = jnp.asarray(x)
     num = len(examples) if examples.ndim else 0
     if num == 0:
         raise ValueError(f"x must be [num >= 1, ...]; got shape {examples.shape}")
 
     # Batches of one size, the last filled up: a remainder would be compiled as a program of its own.
-    num_batches = -(-num // sample_chunk_size)
+    num_batches = -(-num // chunk_size)
     size = -(-num // num_batches)
 
     @jax.jit

@@ -159,8 +159,8 @@ def _compiled(apply: Callable, draw_chunk_size: int | None, average: bool) -> Ca
         if draw_chunk_size is None:
             values = jax.vmap(checked, in_axes=(0, None))(draws, x)
         else:
-            chunk_size = draw_chunk_size if draw_chunk_size > 1 else None
-            values = jax.lax.map(lambda params: checked(params, x), draws, chunk_size=chunk_size)
+            batch_size = draw_chunk_size if draw_chunk_size > 1 else None
+            values = jax.lax.map(lambda params: checked(params, x), draws, batch_size=batch_size)
         return values.mean(axis=0) if average else values
 
     return outputs
