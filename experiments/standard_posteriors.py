@@ -158,9 +158,9 @@ def moments(chains: np.ndarray) -> dict[str, np.ndarray]:
     """Means and standard deviations of the quantities with their Monte Carlo errors, R-hat and ESS."""
     summary = {
         "mean": chains.mean(axis=(0, 1)),
-        "mean error": evaluation.monte_carlo_error(chains),
+        "mean error": evaluation.monte_carlo_standard_error(chains),
         "deviation": chains.std(axis=(0, 1)),
-        "deviation error": evaluation.monte_carlo_error(chains, "sd"),
+        "deviation error": evaluation.monte_carlo_standard_error(chains, "sd"),
         "r hat": evaluation.r_hat(chains),
         "bulk ess": evaluation.effective_sample_size(chains, "bulk"),
         "tail ess": evaluation.effective_sample_size(chains, "tail"),
