@@ -77,6 +77,57 @@ class Kernel(NamedTuple):
     init: Callable[..., Any]
     step: Callable[..., Any]
 
+    @property
+    def structure(self) -> "ParticleAxis | Players | None":
+        """Where particles are in the state, for `training.parallel`; None for a kernel of a single position."""
+        return None
+
+
+class ParticleAxis(NamedTuple):
+    """The structure of a kernel made by `kernels.particles`: states and infos have a leading particle axis.
+
+    Attributes:
+      num: the number of particles.
+      batch_axis: the axis of the batch's leaves that runs over particles; None if all particles share the batch.
+    """
+
+    num: int
+    batch_axis: int | None = None
+
+
+class Players(NamedTuple):
+    """The structure of a kernel made by `kernels.alternate`: states and infos have one entry for each player.
+
+    Attributes:
+      players: the structure of each player's kernel, by name.
+    """
+
+    players: "dict[str, ParticleAxis | Players | None]"
+
+
+class StructuredKernel(Kernel):
+    """A kernel with particles or players. It unpacks into `init` and `step` like any other kernel."""
+
+    _structure: ParticleAxis | Players
+
+    def __new__(
+        cls, init: Callable[..., Any], step: Callable[..., Any], structure: ParticleAxis | Players
+    ) -> "StructuredKernel":
+        """Makes a kernel whose `structure` is the one given."""
+        kernel = super().__new__(cls, init, step)
+        kernel._structure = structure
+        return kernel
+
+    @property
+    def structure(self) -> ParticleAxis | Players:
+        """Where particles are in the state, for `training.parallel`."""
+        return self._structure
+
+    def _replace(self, **changes: Any) -> "StructuredKernel":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The kernel with another `init` or `step` and the same structure."""
+        functions = {"init": self.init, "step": self.step} | changes
+        return StructuredKernel(**functions, structure=self.structure)
+
 
 class Numbered(NamedTuple):
     """A batch that knows its step, for losses that change from step to step: `data.numbered` makes them.

@@ -202,7 +202,6 @@ def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
     differences = {}
     for name, other, num in (("discriminator", "generator", 1), ("generator", "discriminator", num_generators)):
         kernel = sampler(density[name], num, len(inputs), temperature=0.0)
-        velocity_scale = (1 - peer.FRICTION) * np.sqrt(2 * step_size / (2 - peer.FRICTION))  # p over the velocity / eta
         state = kernel.init({**position, "generator": (position["generator"], noises[0])}[name], jax.random.key(4))
         ports = {label: peer.TorchGame(position, inputs, 0.0, label == "batched") for label in ("loop", "batched")}
         step = jax.jit(kernel.step)
@@ -212,7 +211,7 @@ def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
                 state = state._replace(position=(state.position[0], noise))
             state, _ = step(jax.random.key(4), state, Given(posteriors.GANBatch(real), {other: others[other]}))
             unit_mass = state.momentum[0] if name == "generator" else state.momentum
-            momentum = peer.layers(jax.tree.map(lambda p: p / velocity_scale, unit_mass))
+            momentum = peer.layers(_velocity(unit_mass, step_size))
             for label, port in ports.items():
                 z = torch.tensor(noise)
                 if name == "generator":
@@ -228,6 +227,12 @@ def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
         if not value < TOLERANCE:
             raise ArithmeticError(f"the PyTorch {key} differs from bayesjax's by {value:.1e}; at most {TOLERANCE:g}")
     return differences
+
+
+def _velocity(momentum: Any, step_size: float) -> Any:
+    """The momentum of the equivalent SGD, the decayed sum of gradients, from SGHMC's unit-mass momentum."""
+    scale = (1 - peer.FRICTION) * np.sqrt(2 * step_size / (2 - peer.FRICTION))
+    return jax.tree.map(lambda p: p / scale, momentum)
 
 
 def _difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:

@@ -1,7 +1,7 @@
 """Ways to move a position: one algorithm a file, all with one contract (`types.Kernel`)."""
 
 from bayesjax.kernels.adaptation import AdaptInfo, AdaptState, adapt
-from bayesjax.kernels.alternate import Alternate, AlternateInfo, AlternateState, alternate, repeat
+from bayesjax.kernels.alternate import AlternateInfo, AlternateState, alternate, repeat
 from bayesjax.kernels.averaging import AveragingState, averaging
 from bayesjax.kernels.carrying import CarryingState, carrying
 from bayesjax.kernels.game_descent import GameDescentInfo, GameDescentState, game_descent
@@ -9,7 +9,7 @@ from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
 from bayesjax.kernels.leapfrog import trajectory
 from bayesjax.kernels.nuts import NUTSInfo, nuts
 from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, clip_weights, optimize
-from bayesjax.kernels.particles import Particles, particles
+from bayesjax.kernels.particles import particles
 from bayesjax.kernels.preconditioning import Preconditioner, RMSPropState, fixed_preconditioner, rmsprop_preconditioner
 from bayesjax.kernels.schedules import Cyclical, cyclical, jittered, polynomial
 from bayesjax.kernels.sghmc import SGHMCInfo, SGHMCState, sghmc
@@ -20,7 +20,6 @@ from bayesjax.types import Kernel
 __all__ = [
     "AdaptInfo",
     "AdaptState",
-    "Alternate",
     "AlternateInfo",
     "AlternateState",
     "AveragingState",
@@ -34,7 +33,6 @@ __all__ = [
     "NUTSInfo",
     "OptimizeInfo",
     "OptimizeState",
-    "Particles",
     "Preconditioner",
     "RMSPropState",
     "SGHMCInfo",

@@ -8,6 +8,7 @@ log density receives `types.Given(data, others)` as its batch, so a player can f
 conditionals live in `posteriors/bayesian_gan.py`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 
 from bayesjax import checks
 from bayesjax.kernels.particles import all_particles
-from bayesjax.types import Array, Given, Kernel, PRNGKey, PyTree
+from bayesjax.types import Array, Given, Kernel, Players, PRNGKey, PyTree, StructuredKernel
 
 
 class AlternateState(NamedTuple):
@@ -44,17 +45,7 @@ class AlternateInfo(NamedTuple):
     players: dict[str, Any]
 
 
-class Alternate(Kernel):
-    """A kernel of several players.
-
-    Attributes:
-      players: the kernel of each player, by name.
-    """
-
-    players: dict[str, Kernel]
-
-
-def alternate(**players: Kernel) -> Alternate:
+def alternate(**players: Kernel) -> StructuredKernel:
     """A sweep over players in the order given, each facing the others' current positions.
 
     Args:
@@ -91,9 +82,7 @@ def alternate(**players: Kernel) -> Alternate:
             state = AlternateState({**state.players, name: moved})
         return state, AlternateInfo(infos)
 
-    game = Alternate(init, step)
-    game.players = players
-    return game
+    return StructuredKernel(init, step, Players({name: kernel.structure for name, kernel in players.items()}))
 
 
 def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], PyTree] | None = None) -> Kernel:
@@ -102,11 +91,15 @@ def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], Py
     Args:
       kernel: any kernel.
       num_steps: k, at least 1.
-      part: `(batch, i) -> batch` of inner step i = 0 .. k - 1, for steps that are each to see data of their own; None
-        if all see the same batch.
+      part: `(batch, i) -> batch`, the part of the batch for inner step i = 0 .. k - 1, computed from `i`; None if every
+        step sees the whole batch.
+
+    Returns:
+      A kernel with the states and infos of `kernel`.
 
     Raises:
-      ValueError: if `num_steps` is not positive.
+      ValueError: if `num_steps` is not positive; from `step`, if `part` does not depend on `i`. A function that reads
+        an iterator does not, since it is traced once.
     """
     checks.count(num_steps=num_steps)
     if num_steps == 1 and part is None:
@@ -117,11 +110,10 @@ def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], Py
             key, i = keyed
             return kernel.step(key, state, batch if part is None else part(batch, i))
 
+        if part is not None:
+            checks.varies_with_step(functools.partial(part, batch), "part")
         keys = jax.random.split(rng_key, num_steps)
         state, infos = jax.lax.scan(one, state, (keys, jnp.arange(num_steps)))
         return state, jax.tree.map(lambda leaf: leaf[-1], infos)
 
-    repeated = type(kernel)(kernel.init, step)  # particles stay particles
-    for name, value in getattr(kernel, "__dict__", {}).items():
-        setattr(repeated, name, value)
-    return repeated
+    return kernel._replace(step=step)  # which keeps the structure of particles and players

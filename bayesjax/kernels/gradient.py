@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters import partial_eval
 
 from bayesjax import axes, checks, tree
 from bayesjax.types import Array, Density, Params, PRNGKey, PyTree, Schedule
@@ -88,38 +89,25 @@ def grad_of_mean(value: Callable[[Params], Array]) -> Callable[[Params], Params]
     return lambda params: axes.mean(jax.grad(value)(params), axes.DATA)
 
 
-def may_change(density: Density, params: Params, rng_key: PRNGKey, batch: PyTree, *, full_batch: bool = False) -> bool:
-    """Whether the density may be another function of the parameters at the next step: whether it uses its key or batch.
-
-    Read from its trace, without computing anything: under a `vmap` over keys and batches, a value that depends on
-    neither is not batched. What cannot be traced so is taken to change.
+def uses_key(density: Density, params: Params, rng_key: PRNGKey, batch: PyTree) -> bool:
+    """Whether the value of the density depends on its key, read from its trace without evaluating it.
 
     Args:
-      density: the density.
+      density: returns a scalar, its terms, or either with aux. The aux may depend on the key.
       params: parameters; only shapes are used, here and below.
       rng_key: a key.
       batch: a batch.
-      full_batch: whether the batch is the same at every step.
     """
 
-    def value(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array:
+    def value(rng_key: PRNGKey) -> Array:
         return tree.value_and_aux(density(params, rng_key, batch))[0]
 
-    def of_several(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array:
-        keys, batches = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (rng_key, batch))
-        return jax.vmap(value, in_axes=(None, 0, None if full_batch else 0), out_axes=None)(
-            params, keys, batch if full_batch else batches
-        )
-
-    try:
-        jax.eval_shape(of_several, params, rng_key, batch)
-    except Exception:
-        return True
-    return False
+    _, is_used = partial_eval.dce_jaxpr(jax.make_jaxpr(value)(rng_key).jaxpr, [True])
+    return any(is_used)
 
 
 def as_schedule(step_size: float | Array | Schedule) -> Schedule:
-    """Turns a number into a constant schedule, and checks that a schedule returns scalars.
+    """Turns a positive number into a constant schedule, and checks that a schedule returns scalars.
 
     Raises:
       ValueError: if a number is not positive and finite, or an array with axes; from the schedule, if its value has
@@ -128,14 +116,14 @@ def as_schedule(step_size: float | Array | Schedule) -> Schedule:
     return _as_schedule(checks.positive, step_size=step_size)
 
 
-def as_temperature(temperature: float | Array | Schedule) -> Schedule:
-    """As `as_schedule`, for a temperature, which may be 0.
+def as_temperature(temperature: float | Array | Schedule, *, is_zero_allowed: bool = False) -> Schedule:
+    """As `as_schedule`, for a temperature, which may be 0 if so allowed.
 
     Raises:
-      ValueError: if a number is negative or not finite, or an array with axes; from the schedule, if its value has
-        axes.
+      ValueError: if a number is negative, not finite, or 0 and that is not allowed, or an array with axes; from the
+        schedule, if its value has axes.
     """
-    return _as_schedule(checks.non_negative, temperature=temperature)
+    return _as_schedule(checks.non_negative if is_zero_allowed else checks.positive, temperature=temperature)
 
 
 def _as_schedule(check: Callable[..., None], **argument: float | Array | Schedule) -> Schedule:

@@ -36,7 +36,7 @@ from jax import lax
 
 from bayesjax import checks, tree
 from bayesjax.kernels.gradient import Evaluate as EvaluateBatch
-from bayesjax.kernels.gradient import as_schedule, may_change, terms_and_grad
+from bayesjax.kernels.gradient import as_schedule, as_temperature, terms_and_grad, uses_key
 from bayesjax.kernels.leapfrog import Evaluate, Point, energy_change, kinetic_energy, leapfrog, path
 from bayesjax.kernels.mass import InverseMass, check, mass
 from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey, PyTree, Schedule
@@ -98,9 +98,9 @@ def hmc(
     step_size: float | Schedule,
     num_integration_steps: int,
     inverse_mass_matrix: InverseMass = 1.0,
-    temperature: float = 1.0,
+    temperature: float | Schedule = 1.0,
     divergence_threshold: float = 1000.0,
-    full_batch: bool = False,
+    full_batch: bool | None = None,
     keep_trajectory: bool = False,
 ) -> Kernel:
     """Samples `exp(logdensity / temperature)` exactly, at any step size.
@@ -117,9 +117,11 @@ def hmc(
       num_integration_steps: L, at least 1; a trajectory of the length eps L.
       inverse_mass_matrix: M^-1: a number; its diagonal, as a tree like the position or a vector `[dim]` in the order of
         `jax.flatten_util.ravel_pytree`; or all of it, `[dim, dim]`. Best near the target's covariance.
-      temperature: T > 0.
+      temperature: T > 0, or a schedule of the step count.
       divergence_threshold: the energy error > 0, in units of T, from which on a step is reported as divergent.
-      full_batch: promises that every step is given the same batch, so that its gradient serves the next one too.
+      full_batch: whether every step is given the same batch and the log density ignores its key, so that the last
+        gradient of a step serves as the first of the next. None, the default, is true where the batch holds no arrays
+        (the data are closed over) and the key is not used. A promise that is broken for the batch is not detected.
       keep_trajectory: whether the info holds every point of the trajectory, to look at. A whole kick is then two
         halves: the step is the same up to rounding, which a rough density makes another chain in a few steps.
 
@@ -130,9 +132,8 @@ def hmc(
       ValueError: if an argument is outside its range; from `step`, if the mass does not fit the position, or if the
         kernel is a player of a game and was promised one batch.
     """
-    schedule = as_schedule(step_size)
+    step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
     check(inverse_mass_matrix)
-    checks.positive(temperature=temperature)
     check_threshold(divergence_threshold)
     checks.count(num_integration_steps=num_integration_steps)
     if keep_trajectory and not isinstance(num_integration_steps, int):
@@ -143,15 +144,16 @@ def hmc(
 
     def step(rng_key: PRNGKey, state: HMCState, batch: PyTree) -> tuple[HMCState, HMCInfo]:
         density_key, momentum_key, accept_key = jax.random.split(rng_key, 3)
-        is_fixed = stays(logdensity, state.position, density_key, batch, full_batch=full_batch)
+        is_fixed = density_is_fixed(logdensity, state.position, density_key, batch, full_batch=full_batch)
         density, first = begin(evaluate, state, density_key, batch, is_fixed=is_fixed)
+        temperature = temperature_at(state.step)
         momentum_of, velocity = mass(inverse_mass_matrix, state.position)
         wide = tree.widen(state.position)
         drawn = momentum_of(tree.normal_like(momentum_key, wide))
         momentum = jax.tree.map(lambda p: (jnp.sqrt(temperature) * p).astype(p.dtype), drawn)
         start = Point(wide, momentum, *first)
         travel = path if keep_trajectory else leapfrog
-        points = travel(density, start, schedule(state.step), velocity, num_integration_steps)
+        points = travel(density, start, step_size_at(state.step), velocity, num_integration_steps)
         end = jax.tree.map(lambda leaf: leaf[-1], points) if keep_trajectory else points
 
         energy_error = energy_change(start, end, velocity)
@@ -208,15 +210,23 @@ def start_of(position: Params, rng_key: PRNGKey) -> HMCState:
     )
 
 
-def stays(logdensity: Density, position: Params, rng_key: PRNGKey, batch: PyTree, *, full_batch: bool) -> bool:
-    """Whether the density is the same at the next step.
+def density_is_fixed(
+    logdensity: Density, position: Params, rng_key: PRNGKey, batch: PyTree, *, full_batch: bool | None
+) -> bool:
+    """Whether the log density is the same function of the position at every step.
 
     Raises:
-      ValueError: if a player of a game was promised one batch.
+      ValueError: if `full_batch` is true, and the kernel is a player of a game or the log density uses its key.
     """
     if full_batch and isinstance(batch, Given):
-        raise ValueError("full_batch promises one batch for all steps; got that of a game, where others move")
-    return not may_change(logdensity, position, rng_key, batch, full_batch=full_batch)
+        raise ValueError("full_batch promises one batch for all steps; got that of a game, whose other players move")
+    has_one_batch = not jax.tree.leaves(batch) if full_batch is None else full_batch
+    if not has_one_batch:
+        return False
+    is_fixed = not uses_key(logdensity, position, rng_key, batch)
+    if full_batch and not is_fixed:
+        raise ValueError("full_batch promises one log density for all steps; this one depends on its rng_key")
+    return is_fixed
 
 
 def evaluated_at(position: Params, is_fixed: bool) -> Array:

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import checks, tree
-from bayesjax.kernels.gradient import as_schedule, terms_and_grad
-from bayesjax.kernels.hmc import HMCState, begin, check_threshold, evaluated_at, start_of, stays
+from bayesjax.kernels.gradient import as_schedule, as_temperature, terms_and_grad
+from bayesjax.kernels.hmc import HMCState, begin, check_threshold, density_is_fixed, evaluated_at, start_of
 from bayesjax.kernels.leapfrog import Point
 from bayesjax.kernels.mass import InverseMass, as_vector_or_matrix, check
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
@@ -62,10 +62,10 @@ def nuts(
     *,
     step_size: float | Schedule,
     inverse_mass_matrix: InverseMass = 1.0,
-    temperature: float = 1.0,
+    temperature: float | Schedule = 1.0,
     max_num_doublings: int = 10,
     divergence_threshold: float = 1000.0,
-    full_batch: bool = False,
+    full_batch: bool | None = None,
     keep_trajectory: bool = False,
 ) -> Kernel:
     """Samples `exp(logdensity / temperature)` exactly, at any step size.
@@ -76,10 +76,12 @@ def nuts(
         place of the scalar it may return the terms of that sum, as to `hmc`: they are subtracted one by one.
       step_size: eps > 0, or a schedule of the step count.
       inverse_mass_matrix: M^-1, as of `hmc`.
-      temperature: T > 0.
+      temperature: T > 0, or a schedule of the step count.
       max_num_doublings: a trajectory has at most 2 to this power steps; at least 1.
       divergence_threshold: the energy error > 0, in units of T, from which on a step is divergent.
-      full_batch: promises that every step is given the same batch, so that its gradient serves the next one too.
+      full_batch: whether every step is given the same batch and the log density ignores its key, so that the last
+        gradient of a step serves as the first of the next. None, the default, is true where the batch holds no arrays
+        (the data are closed over) and the key is not used. A promise that is broken for the batch is not detected.
       keep_trajectory: whether the info holds the ends of the trajectory, to look at.
 
     Returns:
@@ -89,9 +91,8 @@ def nuts(
       ValueError: if an argument is outside its range; from `step`, if the mass does not fit the position, or if the
         kernel is a player of a game and was promised one batch.
     """
-    schedule = as_schedule(step_size)
+    step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
     check(inverse_mass_matrix)
-    checks.positive(temperature=temperature)
     check_threshold(divergence_threshold)
     checks.count(max_num_doublings=max_num_doublings)
     evaluate = terms_and_grad(logdensity)
@@ -100,8 +101,9 @@ def nuts(
         from blackjax.mcmc import hmc as blackjax_hmc
         from blackjax.mcmc import nuts as blackjax_nuts
 
+        temperature = temperature_at(state.step)
         density_key, step_key = jax.random.split(rng_key)
-        is_fixed = stays(logdensity, state.position, density_key, batch, full_batch=full_batch)
+        is_fixed = density_is_fixed(logdensity, state.position, density_key, batch, full_batch=full_batch)
         density, (terms, _, gradient) = begin(evaluate, state, density_key, batch, is_fixed=is_fixed)
         dtype = jnp.result_type(float)  # BlackJAX computes in this type, because its branches must agree in their types
 
@@ -125,7 +127,7 @@ def nuts(
         kernel = build(divergence_threshold=divergence_threshold)
         inverse = as_vector_or_matrix(inverse_mass_matrix, state.position).astype(dtype)
         # U / T with momenta N(0, M) runs sqrt(T) times as fast
-        eps = jnp.asarray(schedule(state.step) * jnp.sqrt(temperature), dtype)
+        eps = jnp.asarray(step_size_at(state.step) * jnp.sqrt(temperature), dtype)
         end, info = kernel(step_key, start, tempered, eps, inverse, max_num_doublings)
         relative, level = end.logdensity * temperature, jnp.sum(origin)
         position = tree.cast_like(end.position, state.position)

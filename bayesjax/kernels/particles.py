@@ -20,22 +20,12 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import axes, checks, tree
-from bayesjax.types import Kernel, Params, PRNGKey, PyTree
+from bayesjax.types import Kernel, Params, ParticleAxis, PRNGKey, PyTree, StructuredKernel
 
 
-class Particles(Kernel):
-    """A kernel whose states and infos have a leading particle axis.
-
-    Attributes:
-      num: the number of particles.
-      batch_axis: axis of the batch's leaves that runs over particles, or None.
-    """
-
-    num: int
-    batch_axis: int | None
-
-
-def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None, chunk_size: int | None = None) -> Particles:
+def particles(
+    kernel: Kernel, num: int, *, batch_axis: int | None = None, chunk_size: int | None = None
+) -> StructuredKernel:
     """Runs `num` independent copies of `kernel`.
 
     Args:
@@ -74,14 +64,13 @@ def particles(kernel: Kernel, num: int, *, batch_axis: int | None = None, chunk_
         own = jax.tree.map(functools.partial(jnp.moveaxis, source=batch_axis, destination=0), batch)
         return _in_turns(lambda own: kernel.step(*own), (keys, state, own), chunk_size)
 
-    copies = Particles(init, step)
-    copies.num, copies.batch_axis = num, batch_axis
-    return copies
+    return StructuredKernel(init, step, ParticleAxis(num, batch_axis))
 
 
 def all_particles(kernel: Kernel, position: PyTree) -> PyTree:
     """The position of every particle, gathered where each device of a `particle` axis holds its own."""
-    is_part = isinstance(kernel, Particles) and _held(position) < kernel.num
+    structure = kernel.structure
+    is_part = isinstance(structure, ParticleAxis) and _held(position) < structure.num
     return axes.gather(position, axes.PARTICLE) if is_part else position
 
 

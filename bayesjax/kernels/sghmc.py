@@ -106,7 +106,7 @@ def sghmc(
     Raises:
       ValueError: if an argument is outside its range.
     """
-    step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
+    step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature, is_zero_allowed=True)
     normal_law(noise)
     checks.non_negative(noise_estimate=noise_estimate)
     checks.satisfies("strictly between 0 and 1", lambda alpha: (alpha > 0) & (alpha < 1), friction=friction)
@@ -159,5 +159,5 @@ def sghmc(
 
 
 def _add_product(x: Params, h: Params, y: Params) -> Params:
-    """x + h y, leaf by leaf, in the types of x."""
+    """Adds h y to x, leaf by leaf, in the types of x."""
     return jax.tree.map(lambda x, h, y: (x + h * y).astype(x.dtype), x, h, y)

@@ -80,7 +80,7 @@ def sgld(
       ValueError: if `step_size` is not positive or `temperature` is negative, or there is no such `noise`.
     """
     normal_law(noise)
-    schedule, temperature_of = as_schedule(step_size), as_temperature(temperature)
+    schedule, temperature_of = as_schedule(step_size), as_temperature(temperature, is_zero_allowed=True)
     preconditioner = preconditioner or fixed_preconditioner(1.0)
     evaluate = value_and_grad(logdensity)
 

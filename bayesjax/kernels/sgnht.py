@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import checks, tree
-from bayesjax.kernels.gradient import as_schedule, value_and_grad
+from bayesjax.kernels.gradient import as_schedule, as_temperature, value_and_grad
 from bayesjax.noise import NormalLaw, normal_law
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
 
@@ -78,7 +78,7 @@ def sgnht(
     *,
     step_size: float | Schedule,
     friction: float = 0.1,
-    temperature: float = 1.0,
+    temperature: float | Schedule = 1.0,
     thermal_mass: float = 1.0,
     noise: NormalLaw = "normal",
 ) -> Kernel:
@@ -89,7 +89,7 @@ def sgnht(
         unbiased minibatch estimate (`posteriors.log_posterior`).
       step_size: eta = h^2, or a schedule of the step count; as `sghmc`'s, `learning rate / num_data`.
       friction: alpha = A h > 0: what the injected noise answers to, and where the friction begins.
-      temperature: T > 0; at T = 0 there is no kinetic energy to measure.
+      temperature: T > 0, or a schedule; at T = 0 the thermostat would have no kinetic energy to measure.
       thermal_mass: mu > 0; the friction follows the kinetic energy more slowly the larger it is.
       noise: the law of the injected noise. "sixteen_bit" takes about three quarters of the time of "normal" to draw. It
         has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are then as right as
@@ -102,14 +102,14 @@ def sgnht(
       ValueError: if an argument is not positive, or there is no such `noise`.
     """
     normal_law(noise)
-    schedule = as_schedule(step_size)
-    checks.positive(friction=friction, temperature=temperature, thermal_mass=thermal_mass)
+    step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
+    checks.positive(friction=friction, thermal_mass=thermal_mass)
     evaluate = value_and_grad(logdensity)
 
     def init(position: Params, rng_key: PRNGKey) -> SGNHTState:
         """Starts with the momentum drawn from its stationary law, N(0, T I)."""
         position = checks.floating(position, "position")
-        scale = jnp.sqrt(temperature)
+        scale = jnp.sqrt(temperature_at(jnp.zeros((), jnp.int32)))
         momentum = jax.tree.map(lambda xi: (scale * xi).astype(xi.dtype), tree.normal_like(rng_key, position))
         return SGNHTState(
             jnp.zeros((), jnp.int32), position, momentum, jnp.asarray(friction, tree.float_type(position))
@@ -119,17 +119,18 @@ def sgnht(
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
         before = tree.widen(state)  # half precision is for what the state holds
-        eta = jnp.asarray(schedule(state.step), tree.float_type(state.position))
+        eta = jnp.asarray(step_size_at(state.step), tree.float_type(state.position))
+        target = temperature_at(state.step)
         h, dim = jnp.sqrt(eta), tree.num_elements(state.position)
 
         def thermostat(a: Array, momentum: Params) -> Array:
-            excess = tree.dot(momentum, momentum) / dim - temperature
+            excess = tree.dot(momentum, momentum) / dim - target
             return (a + eta / 2 * excess / thermal_mass).astype(a.dtype)
 
         momentum = tree.add_scaled(before.momentum, gradient, h)
         position = tree.add_scaled(before.position, momentum, h / 2)
         a = thermostat(state.friction, momentum)
-        decay, sd = jnp.exp(-a), jnp.sqrt(friction * temperature * _spread(a))
+        decay, sd = jnp.exp(-a), jnp.sqrt(friction * target * _spread(a))
         xi = tree.normal_like(noise_key, momentum, law=noise)
         momentum = jax.tree.map(lambda p, n: (decay * p + sd * n).astype(p.dtype), momentum, xi)
         a = thermostat(a, momentum)

@@ -24,7 +24,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from bayesjax import checks
 from bayesjax.axes import DATA, PARTICLE
-from bayesjax.types import Given, Kernel, PRNGKey, PyTree
+from bayesjax.types import Given, Kernel, ParticleAxis, Players, PRNGKey, PyTree
 
 HOW = ("shard_map", "pmap")
 
@@ -96,7 +96,8 @@ def spread(
         return kernel
     grid = np.asarray(_devices(num) if devices is None else devices[:num]).reshape(data, particle)
     mesh = Mesh(grid, (DATA, PARTICLE), axis_types=(AxisType.Auto, AxisType.Auto))
-    state_spec, info_spec = _specs(kernel, AlternateState, particle), _specs(kernel, AlternateInfo, particle)
+    state_spec = _specs(kernel.structure, AlternateState, particle)
+    info_spec = _specs(kernel.structure, AlternateInfo, particle)
 
     def init(position: PyTree, rng_key: PRNGKey) -> Any:
         state = kernel.init(position, rng_key)
@@ -146,13 +147,11 @@ def _devices(num: int) -> list[Any]:
     return [device for process in processes for device in jax.local_devices(process_index=process)[:each]]
 
 
-def _specs(kernel: Kernel, of_players: type, particle: int) -> Any:
-    """Where the particles are in a state or info, as a prefix of its tree."""
-    from bayesjax.kernels import Alternate, Particles
-
-    if isinstance(kernel, Alternate):
-        return of_players({name: _specs(player, of_players, particle) for name, player in kernel.players.items()})
-    is_spread = isinstance(kernel, Particles) and kernel.num % particle == 0
+def _specs(structure: ParticleAxis | Players | None, make: type, particle: int) -> Any:
+    """Where the particles are in a state or info, as a prefix of its tree; `make` is the type that holds players."""
+    if isinstance(structure, Players):
+        return make({name: _specs(player, make, particle) for name, player in structure.players.items()})
+    is_spread = isinstance(structure, ParticleAxis) and structure.num % particle == 0
     return PartitionSpec(PARTICLE) if is_spread else PartitionSpec()
 
 
@@ -165,9 +164,7 @@ def _batch_specs(kernel: Kernel, batch: PyTree, data: int, particle: int) -> Any
 
 def _batch_spec(kernel: Kernel, leaf: Any, data: int, particle: int) -> PartitionSpec:
     """How a leaf of the batch is spread."""
-    from bayesjax.kernels import Particles
-
-    own = kernel.batch_axis if isinstance(kernel, Particles) else None
+    own = kernel.structure.batch_axis if isinstance(kernel.structure, ParticleAxis) else None
     if own not in (None, 0):
         raise ValueError(f"only a batch whose particle axis is the first can be spread; got batch_axis {own}")
     parts = [DATA] if own is None else [PARTICLE, DATA]
@@ -182,10 +179,9 @@ def _batch_spec(kernel: Kernel, leaf: Any, data: int, particle: int) -> Partitio
 
 def _num_particles(kernel: Kernel) -> dict[str, int]:
     """The number of particles of the kernel, or of each player that is made of particles."""
-    from bayesjax.kernels import Alternate, Particles
-
-    players = kernel.players if isinstance(kernel, Alternate) else {"the kernel": kernel}
-    return {name: player.num for name, player in players.items() if isinstance(player, Particles)}
+    structure = kernel.structure
+    players = structure.players if isinstance(structure, Players) else {"the kernel": structure}
+    return {name: player.num for name, player in players.items() if isinstance(player, ParticleAxis)}
 
 
 def _check_particles(kernel: Kernel, particle: int) -> None:

@@ -3,8 +3,8 @@
 On a Gaussian target a Langevin step is linear, x <- A x + B xi, and its stationary covariance C solves the discrete
 Lyapunov equation C = A C A' + B B'. So there is no tolerance to choose: empirical moments must lie within 4 Monte Carlo
 standard errors, taken from independent chains, of the exact value. The maps A and B are written here in float64 from
-the equations of the sources, in terms of v = h (1 - alpha/2) p and the noise n, not from the kernels' code. `test_stationary.py` holds the kernels to it,
-`test_planted_faults.py` shows what it catches.
+the equations of the sources, in terms of v = h (1 - alpha/2) p and the noise n, not from the kernels' code.
+`test_stationary.py` holds the kernels to it, `test_planted_faults.py` shows what it catches.
 """
 
 from typing import NamedTuple

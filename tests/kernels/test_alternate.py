@@ -10,7 +10,7 @@ import pytest
 
 from bayesjax import tree
 from bayesjax.kernels import alternate, particles, repeat, sghmc
-from bayesjax.types import Given, Kernel
+from bayesjax.types import Given, Kernel, ParticleAxis, Players
 
 
 class MoveState(NamedTuple):
@@ -138,6 +138,27 @@ def test_repeated_steps_can_each_see_a_part():
         same, _ = KERNEL_STEP(key, same, DATA)
     chex.assert_trees_all_close(moved, expected, rtol=1e-5)
     assert not jnp.allclose(moved.position["x"], same.position["x"], rtol=1e-3)
+
+
+def test_a_part_that_is_the_same_for_every_step_is_refused():
+    """A function that reads an iterator is called once, while the loop is traced, and would freeze its first batch."""
+    batches = iter([DATA, DATA])
+    kernel = repeat(KERNEL, 2, part=lambda batch, i: next(batches))
+    with pytest.raises(ValueError, match="part returned the same batch at every step"):
+        kernel.step(jax.random.key(1), KERNEL.init(POSITION, jax.random.key(0)), DATA)
+
+
+def test_structure_describes_particles_and_players():
+    """It is kept by `repeat` and by `_replace`, and a kernel of one position has none."""
+    crowd = particles(KERNEL, 3, batch_axis=0)
+    game = alternate(one=KERNEL, crowd=repeat(crowd, 2))
+    assert KERNEL.structure is None and repeat(KERNEL, 2).structure is None
+    assert crowd.structure == ParticleAxis(3, batch_axis=0)
+    assert game.structure == Players({"one": None, "crowd": crowd.structure})
+    assert repeat(game, 2).structure == game.structure
+    init, step = game._replace(step=KERNEL.step)
+    assert (init, step) == (game.init, KERNEL.step)
+    assert game._replace(step=step).structure == game.structure
 
 
 def test_repeat_once_is_the_kernel():

@@ -195,27 +195,42 @@ def with_aux_of_key(params, rng_key, batch):
     return gaussian(params, rng_key, batch), {"noise": jax.random.normal(rng_key)}
 
 
+def with_split_keys(params, rng_key, batch):
+    """Splits its key for examples that ignore it, one chunk after the other, as `log_posterior` does."""
+    of_example = jax.checkpoint(lambda key: gaussian(params, key, batch))
+    return jax.lax.map(of_example, jax.random.split(rng_key, 2), batch_size=1).mean()
+
+
 BATCH = (jnp.asarray(PRECISIONS, jnp.float32), 0.0)
 
 
 @pytest.mark.parametrize("num_chains", [None, 4])
 @pytest.mark.parametrize(
-    ("density", "full_batch", "counts"),
+    ("density", "full_batch", "batch", "counts"),
     [
-        (gaussian, False, [6, 5, 5]),
-        (with_aux_of_key, False, [6, 5, 5]),
-        (gaussian_of_batch, True, [6, 5, 5]),
-        (gaussian_of_batch, False, [6, 6, 6]),
-        (with_key, True, [6, 6, 6]),
+        (gaussian, None, None, [6, 5, 5]),
+        (gaussian, None, BATCH, [6, 6, 6]),
+        (gaussian, False, None, [6, 6, 6]),
+        (with_aux_of_key, None, None, [6, 5, 5]),
+        (with_split_keys, None, None, [6, 5, 5]),
+        (with_key, None, None, [6, 6, 6]),
+        (gaussian_of_batch, True, BATCH, [6, 5, 5]),
+        (gaussian_of_batch, None, BATCH, [6, 6, 6]),
     ],
 )
-def test_a_step_costs_as_many_gradients_as_leaps(density, full_batch, counts, num_chains):
+def test_a_step_costs_as_many_gradients_as_leaps(density, full_batch, batch, counts, num_chains):
     """L after the first step if the density stays the same, L + 1 if its key or batch may change; chains the same."""
     counter, position = Counter(density), {"x": jnp.ones(3)}
     kernel = hmc(counter, step_size=0.3, num_integration_steps=5, full_batch=full_batch)
     if num_chains:
         kernel, position = particles(kernel, num_chains), tree.stack([position] * num_chains)
-    assert counter.per_step(kernel, position, BATCH) == counts
+    assert counter.per_step(kernel, position, batch) == counts
+
+
+def test_a_random_density_cannot_be_promised_to_stay():
+    kernel = hmc(with_key, step_size=0.3, num_integration_steps=2, full_batch=True)
+    with pytest.raises(ValueError, match=r"full_batch promises one log density .* depends on its rng_key"):
+        kernel.step(jax.random.key(0), kernel.init({"x": jnp.ones(3)}, jax.random.key(0)), BATCH)
 
 
 def conditional(params, rng_key, given):
@@ -250,7 +265,7 @@ def test_players_that_move_make_the_gradient_void(monkeypatch):
     (variance, covariance), _ = np.linalg.inv([[1, 0.8], [0.8, 1]])
     exact = {"a^2": variance, "b^2": variance, "a b": covariance}
     assert_within_four_standard_errors(gibbs_moments(), exact)
-    monkeypatch.setitem(hmc.__globals__, "may_change", lambda *arguments, **keywords: False)
+    monkeypatch.setitem(hmc.__globals__, "density_is_fixed", lambda *arguments, **keywords: True)
     with pytest.raises(AssertionError, match="standard errors"):
         assert_within_four_standard_errors(gibbs_moments(), exact)
 

@@ -52,15 +52,15 @@ def test_the_draws_are_those_of_blackjax():
         assert info.num_integration_steps == their_info.num_integration_steps
 
 
-@pytest.mark.parametrize(("density", "extra"), [(gaussian, 0), (gaussian_of_batch, 1)])
-def test_a_step_costs_its_leapfrog_steps(density, extra):
+@pytest.mark.parametrize(("density", "batch", "extra"), [(gaussian, None, 0), (gaussian_of_batch, BATCH, 1)])
+def test_a_step_costs_its_leapfrog_steps(density, batch, extra):
     """A gradient for each, and one more where the batch may change; the first step has one more in any case."""
     counter = Counter(density)
     kernel = nuts(counter, step_size=0.3)
     state, step = kernel.init(START, jax.random.key(0)), quick_jit(kernel.step)
     for i in range(3):
         counter.count = 0
-        state, info = jax.block_until_ready(step(jax.random.fold_in(jax.random.key(1), i), state, BATCH))
+        state, info = jax.block_until_ready(step(jax.random.fold_in(jax.random.key(1), i), state, batch))
         jax.effects_barrier()
         # and one for aux, of which nothing is left when there is none but the callback that counts here
         assert counter.count == info.num_integration_steps + (1 if i == 0 else extra) + 1

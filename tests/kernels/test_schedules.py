@@ -1,12 +1,14 @@
 """Step sizes that fall and that come and go, and temperatures that do."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bayesjax import kernels, tree
-from tests.kernels.test_sampler_properties import BATCH, START, equal, quartic
+from tests.kernels.test_sampler_properties import BATCH, START, distance, equal, quartic
 
 
 def test_polynomial():
@@ -110,3 +112,35 @@ def test_exploration_draws_no_noise(method):
     a, b = positions(jax.random.key(0)), positions(jax.random.key(1))
     np.testing.assert_array_equal(a[:4], b[:4])
     assert (a[4:] != b[4:]).any(axis=1).all()
+
+
+METHODS = {
+    "sgld": kernels.sgld,
+    "sghmc": kernels.sghmc,
+    "sgnht": kernels.sgnht,
+    "hmc": functools.partial(kernels.hmc, num_integration_steps=3),
+    "nuts": functools.partial(kernels.nuts, max_num_doublings=2),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_temperature_may_be_a_schedule_of_the_step(name):
+    """Each step is that of a kernel at the temperature of its step count, and not at that of another step."""
+    make = functools.partial(METHODS[name], quartic, step_size=0.05)
+    scheduled, warm, cold = (
+        make(temperature=temperature) for temperature in (lambda t: jnp.where(t < 1, 1.0, 0.25), 1.0, 0.25)
+    )
+    state = scheduled.init(START, jax.random.key(0))
+    assert equal(state, warm.init(START, jax.random.key(0)))
+    for i, (right, wrong) in enumerate([(warm, cold), (cold, warm)]):
+        key = jax.random.key(i + 1)
+        moved, expected, other = (kernel.step(key, state, BATCH)[0] for kernel in (scheduled, right, wrong))
+        assert distance(moved.position, expected.position) < 1e-6
+        assert distance(moved.position, other.position) > 1e-4
+        state = moved
+
+
+@pytest.mark.parametrize("name", ["sgnht", "hmc", "nuts"])
+def test_a_temperature_of_zero_is_refused_where_it_has_no_meaning(name):
+    with pytest.raises(ValueError, match="temperature must be positive and finite; got 0"):
+        METHODS[name](quartic, step_size=0.05, temperature=0)
