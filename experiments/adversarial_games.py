@@ -27,8 +27,9 @@ under alternating descent, and converge under the other three. With R1 all five 
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import jax
@@ -187,6 +188,35 @@ def factors(config: Config, game: str, method: str, step_size: float) -> dict[st
     return {"measured": measured_factor(positions), "theory": theory}
 
 
+def plot_portraits(path: str | Path, rows: Mapping[str, Mapping[str, np.ndarray]], *, margin: float = 0.2) -> Path:
+    """Plots paths in the plane of the two players' positions, one row for each game and one column for each method.
+
+    A path is dark at its start, which is marked by a dot. A cross marks the origin.
+
+    Args:
+      path: the PNG file to write.
+      rows: `{game: {method: positions [num, 2]}}`, with the same methods in every game.
+      margin: width added to the range of the first half of the paths of a game, as a fraction of that range.
+    """
+    methods = list(next(iter(rows.values())))
+    grid = {"nrows": len(rows), "ncols": len(methods), "sharex": "row", "sharey": "row", "squeeze": False}
+    figure, axes = plots.new_figure(2.1 * len(methods) + 0.4, 2.1 * len(rows) + 0.3, **grid)
+    for line, (game, paths) in zip(axes, rows.items(), strict=True):
+        reach = (1 + margin) * max(np.abs(points[: len(points) // 2]).max() for points in paths.values())
+        for axis, method in zip(line, methods, strict=True):
+            points = paths[method]
+            axis.plot(*points.T, color="0.8", linewidth=0.7, zorder=1)
+            axis.scatter(*points.T, c=np.arange(len(points)), cmap="viridis", s=5, linewidths=0, zorder=2)
+            axis.plot(*points[0], marker="o", color="C3", markersize=4)
+            axis.plot(0, 0, marker="+", color="0.2", markersize=8)
+            axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+            axis.tick_params(labelsize=6)
+        line[0].set_ylabel(game)
+    for axis, method in zip(axes[0], methods, strict=True):
+        axis.set_title(method, fontsize=9)
+    return plots.save_figure(figure, path)
+
+
 def main(config: Config) -> None:
     """Measures every factor and draws every path; writes the figure and the results."""
     with Run("adversarial_games", config, one_device=True) as run:
@@ -201,7 +231,7 @@ def main(config: Config) -> None:
             return simulate(descent(config, games(config)[game], method, config.step_sizes[0]), (1.0, 1.0), 120)
 
         paths = {game: {method: path(game, method) for method in config.methods} for game in config.games}
-        plots.portraits(run.figure("portraits.png"), paths)
+        plot_portraits(run.figure("portraits.png"), paths)
         run.finish(rows, TABLES)
 
 

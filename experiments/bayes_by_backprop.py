@@ -147,7 +147,7 @@ def train(
     state = jax.jit(lambda init_key, start_key: kernel.init(how.init(init_key), start_key))(init_key, start_key)
     batches = data.Minibatches(data_key, train_set, config.batch_size)
     if not is_point:
-        batches = data.numbered(batches)
+        batches = data.number_batches(batches)
     state, trace = training.run(
         run_key, kernel, state, batches, num_steps=num_steps, thinning=steps, keep=observe, **run.stage(file)
     )

@@ -142,7 +142,7 @@ def train(run: common.Experiment, train_set: Images, num_classes: int, name: str
         kernel = kernels.particles(kernel, config.num_members, batch_axis=0)
         position = jax.jit(jax.vmap(how.init))(jax.random.split(init_key, config.num_members))
         orders, images = jax.random.split(data_key, config.num_members), jax.tree.map(jnp.asarray, train_set)
-        batches = data.of_each(orders, images, config.batch_size, shared=True)
+        batches = data.stacked_minibatches(orders, images, config.batch_size, shared=True)
     else:
         position, batches = jax.jit(how.init)(init_key), data.Minibatches(data_key, train_set, config.batch_size)
     kernel = run.spread(kernel)

@@ -111,7 +111,7 @@ import numpy as np
 import optax
 
 from bayesjax import data, kernels, models, objectives, plots, posteriors, training
-from bayesjax.data.text import Text, chain_entropy
+from bayesjax.data.text import TextDataset, chain_entropy_rate
 from bayesjax.types import Carried
 from experiments import tables
 
@@ -237,14 +237,14 @@ def perplexity(model: Any, draws: list[Any], windows: np.ndarray) -> float:
     return math.exp(-total / len(windows))
 
 
-def train(run: common.Experiment, text: Text, name: str) -> dict[str, Any]:
+def train(run: common.Experiment, text: TextDataset, name: str) -> dict[str, Any]:
     """Trains a method; perplexities of both texts at the best validation epoch and at the end."""
     config = run.config
     streams = min(
         config.num_streams, len(text.validation) // (config.length + 1), len(text.test) // (config.length + 1)
     )
     parts = {
-        part: data.windows(words, config.num_streams if part == "train" else streams, config.length)
+        part: data.text_windows(words, config.num_streams if part == "train" else streams, config.length)
         for part, words in (("train", text.train), ("validation", text.validation), ("test", text.test))
     }
     model = models.LanguageModel(
@@ -320,7 +320,7 @@ def main(config: Config) -> None:
                         "source": f"Fortunato et al. (2017), 2 x 650 units{bound}",
                     }
         if config.dataset == "synthetic/chain":
-            metrics["known perplexity"] = {"value": math.exp(chain_entropy())}
+            metrics["known perplexity"] = {"value": math.exp(chain_entropy_rate())}
         plots.curves(run.out / "figures" / "perplexity.png", series, xlabel="epoch", ylabel="validation perplexity")
         path = run.finish(metrics)
         print(tables.render(path))

@@ -76,7 +76,7 @@ import numpy as np
 import optax
 
 from bayesjax import data, kernels, models, objectives, plots, training
-from bayesjax.data.segmentation import Labelled, Segmentation, load_segmentation
+from bayesjax.data.segmentation import SegmentationDataset, SegmentationSplit, load_segmentation
 from bayesjax.evaluation import segmentation, uncertainty
 from bayesjax.training.progress import Progress
 from experiments import tables
@@ -84,7 +84,7 @@ from experiments import tables
 AT_A_TIME = 4  # test images
 
 
-def class_weights(split: Labelled, num_classes: int) -> np.ndarray:
+def class_weights(split: SegmentationSplit, num_classes: int) -> np.ndarray:
     """Median frequency balancing: the median of the classes' frequencies over each one's, in images that have it."""
     present = np.stack([(split.labels == k).any(axis=(1, 2)) for k in range(num_classes)])
     pixels = np.array([(split.labels == k).sum() for k in range(num_classes)], float)
@@ -105,13 +105,13 @@ def network(config: Config, num_classes: int) -> tuple[Any, Callable]:
     return model, apply
 
 
-def train(run: common.Experiment, found: Segmentation) -> Any:
+def train(run: common.Experiment, found: SegmentationDataset) -> Any:
     """The trained parameters."""
     config = run.config
     model, apply = network(config, found.num_classes)
     weights = jnp.asarray(class_weights(found.train, found.num_classes), jnp.float32)
 
-    def loss(params: Any, rng_key: jax.Array, image: Labelled) -> jax.Array:
+    def loss(params: Any, rng_key: jax.Array, image: SegmentationSplit) -> jax.Array:
         """Weighted cross-entropy of an image's pixels; those that count for nothing have no class."""
         flip_key, dropout_key = jax.random.split(rng_key)
         mirrored = jax.random.bernoulli(flip_key) if config.flip else jnp.bool_(False)
@@ -189,7 +189,9 @@ def label(run: common.Experiment, apply: Callable, params: Any, images: np.ndarr
     return Maps(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def judge(found: Segmentation, split: Labelled, name: str, said: Maps, *, is_mean: bool) -> dict[str, dict]:
+def judge(
+    found: SegmentationDataset, split: SegmentationSplit, name: str, said: Maps, *, is_mean: bool
+) -> dict[str, dict]:
     """Accuracies of one of the three, and what its uncertainty is worth."""
     counted, edge = split.labels < found.num_classes, segmentation.boundaries(split.labels)
     counts = segmentation.confusion_matrix(said.labels, split.labels, found.num_classes, void=found.num_classes)
@@ -234,7 +236,7 @@ def main(config: Config) -> None:
         for name, num in (("one pass", 1), ("weight averaging", 0), (many, config.num_draws)):
             said = label(run, apply, params, split.images, name, num)
             metrics |= judge(found, split, name, said, is_mean=num > 1)
-        plots.maps(
+        plots.segmentation_maps(
             run.out / "figures" / "maps.png", split.images[shown],
             {"labels": np.where(split.labels < found.num_classes, split.labels, -1)[shown], many: said.labels[shown]},
             {"entropy (nats)": said.entropy[shown], "mutual information": said.mutual_information[shown]},

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special
 
 from bayesjax import data, evaluation, models, plots, posteriors
-from bayesjax.data.regression import Regression
+from bayesjax.data.regression import RegressionDataset
 from bayesjax.evaluation import agreement, calibration
 from bayesjax.objectives.heteroscedastic import categorical_log_likelihood, gaussian_log_likelihood
 from bayesjax.types import Density
@@ -162,7 +162,7 @@ def regression(config: Config) -> Problem:
         found = gap(config.seed)
     else:
         found = held_out(data.load_regression(config.dataset, data_dir=config.data_dir or None), config)
-    scaled = found.standardised(0)
+    scaled = found.standardise(0)
     scale = float(scaled.target_scale)
     train, test = first(config, Points(scaled.x, scaled.y), Points(scaled.x_test, scaled.y_test))
     model = models.MLP((*config.hidden, 1), activation=jnp.tanh)
@@ -202,7 +202,7 @@ def regression(config: Config) -> Problem:
     )  # fmt: skip
 
 
-def held_out(found: Regression, config: Config) -> Regression:
+def held_out(found: RegressionDataset, config: Config) -> RegressionDataset:
     """One split alone; with --num-validation, random rows of its training part stand in for its test part."""
     train, test = found.rows(config.split)
     held = config.num_validation
@@ -213,14 +213,14 @@ def held_out(found: Regression, config: Config) -> Regression:
     return dataclasses.replace(found, splits=((train, test),))
 
 
-def gap(seed: int) -> Regression:
+def gap(seed: int) -> RegressionDataset:
     """A curve with a gap, and as test points others of the same curve, in the gap and beyond the ends too."""
     random = np.random.default_rng(seed)
     x, y = curve_with_a_gap(random)
     wide = np.linspace(-2.5, 2.5, 200)
     inputs, targets = np.concatenate([x, wide]), np.concatenate([y, np.sin(2 * wide) + NOISE * random.normal(size=200)])
     rows = np.arange(len(inputs))
-    return Regression("synthetic/gap", inputs[:, None], targets, ((rows[: len(x)], rows[len(x) :]),))
+    return RegressionDataset("synthetic/gap", inputs[:, None], targets, ((rows[: len(x)], rows[len(x) :]),))
 
 
 def deviations(config: Config, init: Callable) -> Any:

@@ -72,7 +72,7 @@ class Experiment:
 
         if self.config.processes != 1:
             devices.join()
-        if refusal := devices.missing(self.config) or processes.from_first(self._refusal):
+        if refusal := devices.missing(self.config) or processes.broadcast_from_first(self._refusal):
             fail(refusal)
         if not processes.is_first():
             self.out = Path(self._at_exit.enter_context(tempfile.TemporaryDirectory()))
@@ -110,15 +110,15 @@ class Experiment:
         if self._is_open:
             return
         lock = guards.Lock(self.out)
-        if refusal := processes.from_first(lock.refusal):
+        if refusal := processes.broadcast_from_first(lock.refusal):
             fail(f"--out: {refusal}")
         self._at_exit.callback(lock.release)
-        processes.from_first(self._make_folder)
+        processes.broadcast_from_first(self._make_folder)
         if not processes.is_first():
             self._make_folder()
             if (self._shared / "parts").exists():  # what a resumed run reads
                 shutil.copytree(self._shared / "parts", self.out / "parts", dirs_exist_ok=True)
-        processes.from_first(lambda: None)  # the first goes on, and writes, when the others have read
+        processes.broadcast_from_first(lambda: None)  # the first goes on, and writes, when the others have read
         self._is_open = True
 
     def _make_folder(self) -> None:
@@ -207,9 +207,9 @@ class Experiment:
 
         self.open()
         path = self.out / "parts" / f"{name}.json"
-        if not processes.from_first(path.exists):
+        if not processes.broadcast_from_first(path.exists):
             write_json(path, compute())
-        return processes.from_first(lambda: files.read_json(path))
+        return processes.broadcast_from_first(lambda: files.read_json(path))
 
     def finish(self, metrics: dict[str, dict], warnings: Sequence[str] = ()) -> Path:
         """Writes results.json; with --publish, also to experiments/results/NAME-PRESET-DATASET.json.

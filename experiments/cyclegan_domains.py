@@ -94,7 +94,7 @@ class Subject(NamedTuple):
 def subject(run: common.Experiment) -> Subject:
     """Loads both domains, and the judges where the truth is known."""
     config = run.config
-    if config.dataset.startswith("cycle_gan/") or data.has_domains(config.dataset):
+    if config.dataset.startswith("cycle_gan/") or data.is_unpaired_file(config.dataset):
         found = data.load_unpaired(config.dataset, config.image_size, data_dir=config.data_dir or None)
         common.require(not config.num_validation, "--num-validation is of data sets whose truth is known")
         return Subject(*(2 * images - 1 for images in found), truth=None)

@@ -96,8 +96,8 @@ def spread(flags: DeviceFlags, kernel: Any) -> Any:
     from bayesjax.training import parallel
 
     num, data = flags.devices * jax.process_count(), flags.data_devices
-    parts = {"data": data, "particle": num // data} if data else parallel.divide(kernel, num, flags.parallel)
-    return parallel.spread(kernel, data=parts["data"], particle=parts["particle"], how=flags.parallel)
+    parts = {"data": data, "particle": num // data} if data else parallel.axis_sizes(kernel, num, flags.parallel)
+    return parallel.spread(kernel, data=parts["data"], particle=parts["particle"], transform=flags.parallel)
 
 
 def leave(error: BaseException) -> NoReturn:

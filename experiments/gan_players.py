@@ -159,7 +159,10 @@ def batches(
     if num_games is None:
         whole, leading = data.Minibatches(rng_key, arrays, num), ()
     else:
-        whole, leading = data.of_each(jax.random.split(rng_key, num_games), arrays, num, shared=True), (num_games,)
+        whole, leading = (
+            data.stacked_minibatches(jax.random.split(rng_key, num_games), arrays, num, shared=True),
+            (num_games,),
+        )
     shape = *leading, flags.discriminator_steps, flags.batch_size
     return jax.tree_util.Partial(functools.partial(_folded, shape), whole)
 

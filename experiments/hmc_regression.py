@@ -78,7 +78,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import data, evaluation, kernels, models, plots, posteriors, training
-from bayesjax.data.regression import Scaled
+from bayesjax.data.regression import StandardisedSplit
 from bayesjax.types import Kernel
 from experiments import tables
 from experiments.mc_dropout_regression import stacked
@@ -88,7 +88,7 @@ LOG_SCALE = (0.5, 1.0)  # mean and deviation of a normal prior
 LIGHTNESS = 5.0  # of the noise: its deviations, given the weights, to a unit
 
 
-def sample(run: common.Experiment, splits: Scaled) -> training.Trace:
+def sample(run: common.Experiment, splits: StandardisedSplit) -> training.Trace:
     """Chains of every split: means at its test rows and log precision, `[num_draws, splits, chains, num_test + 1]`."""
     config, (num, num_data, num_features) = run.config, splits.x.shape
     model = models.MLP((config.hidden, 1))
@@ -150,7 +150,7 @@ def sample(run: common.Experiment, splits: Scaled) -> training.Trace:
     return trace
 
 
-def judged(splits: Scaled, draws: np.ndarray) -> dict[str, list[float]]:
+def judged(splits: StandardisedSplit, draws: np.ndarray) -> dict[str, list[float]]:
     """Measures of each split, from `[num_draws, splits, chains, num_test + 1]`."""
     found: dict[str, list[float]] = {
         name: [] for name in ("rmse", "log-likelihood", "in the 90 % band", "r hat", "median r hat", "ess")

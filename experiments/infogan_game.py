@@ -95,7 +95,7 @@ def losses(config: Any, net: Networks) -> dict[str, Density]:
 
     def shared_by_moved(params: Params, rng_key: PRNGKey, images: Array, head: CodeHead) -> Array:
         """Nats that the categories of images and of the same images, moved, have in common."""
-        moved = jax.vmap(data.randomly_moved)(jax.random.split(rng_key, len(images)), images)
+        moved = jax.vmap(data.randomly_transform_image)(jax.random.split(rng_key, len(images)), images)
         return infogan.invariant_information(head.logits[0], net.say(params, moved)[1].logits[0])
 
     def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:

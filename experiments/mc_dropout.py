@@ -23,6 +23,8 @@ from experiments.mc_dropout_flags import PRESETS
 if __name__ == "__main__":
     CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -77,7 +79,7 @@ def rotate(run: common.Experiment) -> dict[str, dict]:
     passes = np.asarray(evaluation.predict(lambda key, x: logits(params, key, x), keys, images))
     probabilities = np.asarray(jax.nn.softmax(jnp.asarray(passes)), float)
     classes = np.sort(np.argsort(passes.mean(axis=0).max(axis=0))[-3:])
-    plots.passes(
+    plot_passes(
         run.out / "figures" / "rotation.png", ANGLES, images[..., 0],
         {"softmax input": passes[:, :, classes], "softmax output": probabilities[:, :, classes]}, classes.tolist(),
     )  # fmt: skip
@@ -94,6 +96,42 @@ def rotate(run: common.Experiment) -> dict[str, dict]:
         for angle, value in zip(ANGLES, values, strict=True)
     }
     return {"error %": {"value": 100 * error.value, "stderr": 100 * error.stderr}, **metrics}
+
+
+def plot_passes(
+    path: str | Path,
+    angles: np.ndarray,
+    images: np.ndarray,
+    panels: Mapping[str, np.ndarray],
+    class_names: Sequence[Any],
+) -> Path:
+    """Plots the outputs of several stochastic passes against the angle of the image, with the images below.
+
+    Args:
+      path: the PNG file to write.
+      angles: in degrees, `[num]`.
+      images: the rotated images, `[num, height, width]` in [0, 1].
+      panels: `{title: outputs [num_passes, num, num_classes]}`.
+      class_names: the names of the classes on the last axis; each class has one colour.
+    """
+    figure, axes = plots.new_figure(
+        4.6 * len(panels) + 0.4, 4.2, nrows=2, ncols=len(panels), squeeze=False, gridspec_kw={"height_ratios": (7, 1)}
+    )
+    strip = np.concatenate(list(images), axis=1)
+    step = angles[1] - angles[0]
+    jitter = np.linspace(-0.25, 0.25, len(class_names)) * step
+    for (top, bottom), (title, values) in zip(axes.T, panels.items(), strict=True):
+        for i, name in enumerate(class_names):
+            x = np.broadcast_to(angles + jitter[i], values.shape[:2])
+            top.scatter(x, values[..., i], s=40, marker="_", alpha=0.15, linewidths=0.8, color=f"C{i}")
+            top.plot(angles, values[..., i].mean(axis=0), color=f"C{i}", label=str(name))
+        limits = (angles[0] - step / 2, angles[-1] + step / 2)
+        top.set(title=title, xlim=limits)
+        top.grid(alpha=0.3)
+        top.legend(fontsize=8, title="class")
+        bottom.imshow(1 - strip, cmap="gray", vmin=0, vmax=1, extent=(*limits, 0, step), aspect="auto")
+        bottom.set(xlabel="degrees", yticks=[], xlim=limits)
+    return plots.save_figure(figure, path)
 
 
 def main(config: Config) -> None:

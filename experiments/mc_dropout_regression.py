@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from bayesjax import data, evaluation, kernels, models, objectives, plots, training
-from bayesjax.data.regression import Regression, Scaled
+from bayesjax.data.regression import RegressionDataset, StandardisedSplit
 from bayesjax.evaluation import uncertainty
 from bayesjax.objectives.dropout import mc_dropout
 from experiments import common
@@ -86,15 +86,15 @@ def method(config: Config, name: str, setting: float, num_features: int, num_dat
 # ---- all splits at once
 
 
-def stacked(regression: Regression) -> Scaled:
+def stacked(regression: RegressionDataset) -> StandardisedSplit:
     """Every split in its own units, `[splits, ...]` each."""
-    splits = [regression.standardised(i) for i in range(len(regression.splits))]
+    splits = [regression.standardise(i) for i in range(len(regression.splits))]
     sizes = {(len(one.x), len(one.x_test)) for one in splits}
     common.require(len(sizes) == 1, f"--dataset {regression.name} must have splits of one size; got {sorted(sizes)}")
-    return Scaled(*(np.stack(parts) for parts in zip(*splits, strict=True)))
+    return StandardisedSplit(*(np.stack(parts) for parts in zip(*splits, strict=True)))
 
 
-def held_out(regression: Regression, fraction: float) -> Regression:
+def held_out(regression: RegressionDataset, fraction: float) -> RegressionDataset:
     """The same set with a part of each split's training rows for its test rows, drawn by the split's number."""
     inner = []
     for number, (train, _) in enumerate(regression.splits):
@@ -117,7 +117,7 @@ class Predictions(NamedTuple):
     precision: np.ndarray
 
 
-def train(run: common.Experiment, splits: Scaled, name: str, setting: float, stage: str) -> Predictions:
+def train(run: common.Experiment, splits: StandardisedSplit, name: str, setting: float, stage: str) -> Predictions:
     """Trains a network on each split, all at once, and predicts."""
     config, (num, num_data, num_features) = run.config, splits.x.shape
     how = method(config, name, setting, num_features, num_data)
@@ -126,7 +126,7 @@ def train(run: common.Experiment, splits: Scaled, name: str, setting: float, sta
     kernel = run.spread(kernels.particles(kernels.optimize(how.loss, optimizer), num, batch_axis=0))
     position = jax.jit(jax.vmap(how.init))(jax.random.split(init_key, num))
     arrays = (jnp.asarray(splits.x), jnp.asarray(splits.y))
-    batches = data.of_each(jax.random.split(data_key, num), arrays, min(config.batch_size, num_data))
+    batches = data.stacked_minibatches(jax.random.split(data_key, num), arrays, min(config.batch_size, num_data))
     state, _ = training.run(
         run_key, kernel, jax.jit(kernel.init)(position, start_key), batches, num_steps=config.num_steps,
         keep=lambda state: (), **run.stage(stage),
@@ -142,7 +142,7 @@ def train(run: common.Experiment, splits: Scaled, name: str, setting: float, sta
     return Predictions(np.asarray(means), np.exp(np.asarray(trained["log_precision"], float)))
 
 
-def log_likelihoods(splits: Scaled, found: Predictions, factor: float | np.ndarray) -> np.ndarray:
+def log_likelihoods(splits: StandardisedSplit, found: Predictions, factor: float | np.ndarray) -> np.ndarray:
     """Mean log density of each split's test targets, in their own units, `[splits]`; a factor for all, or for each."""
     scales = (found.precision * factor) ** -0.5
     values = [
@@ -152,12 +152,14 @@ def log_likelihoods(splits: Scaled, found: Predictions, factor: float | np.ndarr
     return np.array(values)
 
 
-def errors(splits: Scaled, found: Predictions) -> np.ndarray:
+def errors(splits: StandardisedSplit, found: Predictions) -> np.ndarray:
     """Root mean squared error of the predictive mean on each split's test rows, in their own units, `[splits]`."""
     return np.sqrt(((splits.y_test - found.means.mean(axis=1)) ** 2).mean(axis=1)) * splits.target_scale
 
 
-def chosen(run: common.Experiment, splits: Scaled, settings: tuple[float, ...], name: str) -> dict[str, list]:
+def chosen(
+    run: common.Experiment, splits: StandardisedSplit, settings: tuple[float, ...], name: str
+) -> dict[str, list]:
     """For every split the numbers of the setting and of FACTORS with the best held-out log-likelihood."""
     table = []
     for setting in settings:
@@ -168,7 +170,9 @@ def chosen(run: common.Experiment, splits: Scaled, settings: tuple[float, ...], 
     return {"setting": setting.tolist(), "factor": factor.tolist()}
 
 
-def judged(run: common.Experiment, splits: Scaled, name: str, setting: float, factors: np.ndarray) -> dict[str, Any]:
+def judged(
+    run: common.Experiment, splits: StandardisedSplit, name: str, setting: float, factors: np.ndarray
+) -> dict[str, Any]:
     """Trains the splits that chose a setting, on all their training rows; judges each with its factor of the precision.
 
     Args:
@@ -202,7 +206,7 @@ def compare(run: common.Experiment) -> dict[str, dict]:
         for at in np.unique(picked):
             those = np.flatnonzero(picked == at)
             padded = np.resize(those, -(-len(those) // parts) * parts)  # some again: devices take equal parts
-            some = Scaled(*(part[padded] for part in splits))
+            some = StandardisedSplit(*(part[padded] for part in splits))
             judge = functools.partial(judged, run, some, name, settings[at], factors[padded])
             found = run.cached(f"{name}-{settings[at]:g}-judged", judge)
             for measure, values in measures.items():

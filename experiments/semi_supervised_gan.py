@@ -199,7 +199,7 @@ def batches(config: Config, rng_key: PRNGKey, train: data.Split, labelled: dict[
     size = config.discriminator_steps * min(config.labelled_batch_size, num)
     real = gan_players.batches(config, real_key, 2 * train.inputs - 1, several)
     if several:
-        few = data.of_each(jax.random.split(label_key, draws), labelled, size)
+        few = data.stacked_minibatches(jax.random.split(label_key, draws), labelled, size)
     else:
         few = data.Minibatches(label_key, jax.tree.map(lambda leaf: leaf[0], labelled), size)
     axis = 1 if several else 0

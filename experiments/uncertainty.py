@@ -166,7 +166,7 @@ def train(run: common.Experiment, name: str, points: Points) -> Callable:
     arrays = Points(
         jnp.asarray(points.x, jnp.float32), jnp.asarray(points.y, jnp.float32 if how.sample is regression else int)
     )
-    batches = data.of_each(jax.random.split(data_key, num_sets), arrays, min(config.batch_size, num_data))
+    batches = data.stacked_minibatches(jax.random.split(data_key, num_sets), arrays, min(config.batch_size, num_data))
     state, _ = training.run(
         run_key, kernel, jax.jit(kernel.init)(position, start_key), batches, num_steps=config.num_steps,
         keep=lambda state: (), **run.stage(f"{name}-{num_data}"),

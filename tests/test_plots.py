@@ -124,27 +124,6 @@ def test_bands_and_distributions(tmp_path):
     assert both.shape == one.shape and (both != one).any()
 
 
-def test_passes_and_maps(tmp_path):
-    """Two panels are about twice as wide as one; a row for each image; unlabelled pixels stay white."""
-    angles, images = np.linspace(0, 90, 4), RNG.random((4, 8, 8))
-    values = RNG.random((5, 4, 2))
-    one = pixels(plots.passes(tmp_path / "one.png", angles, images, {"a": values}, [3, 7]))
-    two = pixels(plots.passes(tmp_path / "two.png", angles, images, {"a": values, "b": values}, [3, 7]))
-    assert 1.8 < two.shape[1] / one.shape[1] < 2
-    labels = np.zeros((2, 8, 12), int)
-    colour, blank = (
-        pixels(
-            plots.maps(
-                tmp_path / f"{name}.png", RNG.random((2, 8, 12, 3)), {"labels": each},
-                {"entropy": RNG.random((2, 8, 12))}, num_classes=3,
-            )
-        )
-        for name, each in (("colour", labels), ("blank", labels - 1))
-    )  # fmt: skip
-    white = lambda picture: (picture == 255).all(axis=-1).mean()  # noqa: E731
-    assert white(blank) > white(colour) + 0.1
-
-
 def test_paths(tmp_path):
     """A panel for each title, as many columns as asked for, and a legend only where there is more than one path."""
     walk = np.cumsum(np.random.default_rng(0).normal(size=(2, 10, 2)), axis=1)
@@ -177,33 +156,6 @@ def test_draws_of_one_chain_are_refused(tmp_path, plot):
         plot(tmp_path / "x.png", {"mu": np.zeros(300)})
 
 
-def test_portraits(tmp_path):
-    """A row for each game, a column for each method; a path that runs off does not shrink the window of the others."""
-    turns = np.linspace(0, 12, 60)
-    circle = np.stack([np.cos(turns), np.sin(turns)], axis=1)
-    rows = {"one": {"a": circle, "b": 0.5 * circle}, "two": {"a": 3 * circle, "b": circle}}
-    first = pixels(plots.portraits(tmp_path / "a.png", rows))
-    escaping = circle * np.where(np.arange(60) < 40, 1, 50)[:, None]
-    second = pixels(
-        plots.portraits(tmp_path / "b.png", {"one": {"a": escaping, "b": 0.5 * circle}, "two": rows["two"]})
-    )
-    assert first.shape == second.shape
-    right = first.shape[1] // 2 + 30
-    np.testing.assert_array_equal(first[:, right:], second[:, right:])
-    assert (first != second).any()
-
-
-def test_adversaries(tmp_path):
-    """A panel for each moment; where noise is sent is drawn too: another map, another picture."""
-    x = np.linspace(-3, 3, 50)
-    lines = {"data": np.exp(-(x**2)), "generator": np.exp(-((x - 1) ** 2)), "D": 1 / (1 + np.exp(x))}
-    noise = np.linspace(-1, 1, 5)
-    panels = {"start": lines, "end": lines}
-    first = pixels(plots.adversaries(tmp_path / "a.png", x, panels, {"start": (noise, noise), "end": (noise, noise)}))
-    moved = plots.adversaries(tmp_path / "b.png", x, panels, {"start": (noise, noise), "end": (noise, noise + 1)})
-    assert (pixels(moved) != first).any()
-
-
 def test_estimates(tmp_path):
     """Three panels in a row, the fourth in a second one; a name that a panel lacks is left out of it."""
     error = {"a": {"value": 2.0, "stderr": 0.5}, "b": {"value": 3.0}}
@@ -213,3 +165,19 @@ def test_estimates(tmp_path):
     assert four.shape == (2 * three.shape[0], *three.shape[1:])
     whole = pixels(plots.estimates(tmp_path / "whole.png", {**lacking, "ess": error}, log_x=("ess",)))
     assert (whole != four).any()
+
+
+def test_segmentation_maps(tmp_path):
+    """A picture with unlabelled pixels has more white in it."""
+    labels = np.zeros((2, 8, 12), int)
+    colour, blank = (
+        pixels(
+            plots.segmentation_maps(
+                tmp_path / f"{name}.png", RNG.random((2, 8, 12, 3)), {"labels": each},
+                {"entropy": RNG.random((2, 8, 12))}, num_classes=3,
+            )
+        )
+        for name, each in (("colour", labels), ("blank", labels - 1))
+    )  # fmt: skip
+    white = lambda picture: (picture == 255).all(axis=-1).mean()  # noqa: E731
+    assert white(blank) > white(colour) + 0.1

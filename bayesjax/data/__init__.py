@@ -1,37 +1,49 @@
 """Data: named data sets as arrays, and minibatches as a function of the step."""
 
-from bayesjax.data.batches import Binarised, Minibatches, independent_minibatches, numbered, of_each, permuted
+from bayesjax.data.batches import (
+    Binarised,
+    Minibatches,
+    independent_minibatches,
+    number_batches,
+    permute_index,
+    stacked_minibatches,
+)
 from bayesjax.data.dataset import Dataset, DataUnavailable, Split, UnknownDataset, load
 from bayesjax.data.files import read_npy, read_npz
 from bayesjax.data.labelled import labelled_subset
-from bayesjax.data.regression import Regression, load_regression
-from bayesjax.data.text import Text, load_text, windows
-from bayesjax.data.transformations import moved, randomly_moved
-from bayesjax.data.unpaired import Unpaired, has_domains, load_unpaired
+from bayesjax.data.regression import RegressionDataset, StandardisedSplit, load_regression
+from bayesjax.data.segmentation import SegmentationDataset, SegmentationSplit, load_segmentation
+from bayesjax.data.text import TextDataset, load_text, text_windows
+from bayesjax.data.transformations import randomly_transform_image, transform_image
+from bayesjax.data.unpaired import UnpairedDataset, is_unpaired_file, load_unpaired
 
 __all__ = [
     "Binarised",
     "DataUnavailable",
     "Dataset",
     "Minibatches",
-    "Regression",
+    "RegressionDataset",
+    "SegmentationDataset",
+    "SegmentationSplit",
     "Split",
-    "Text",
+    "StandardisedSplit",
+    "TextDataset",
     "UnknownDataset",
-    "Unpaired",
-    "has_domains",
+    "UnpairedDataset",
     "independent_minibatches",
+    "is_unpaired_file",
     "labelled_subset",
     "load",
     "load_regression",
+    "load_segmentation",
     "load_text",
     "load_unpaired",
-    "moved",
-    "numbered",
-    "of_each",
-    "permuted",
-    "randomly_moved",
+    "number_batches",
+    "permute_index",
+    "randomly_transform_image",
     "read_npy",
     "read_npz",
-    "windows",
+    "stacked_minibatches",
+    "text_windows",
+    "transform_image",
 ]

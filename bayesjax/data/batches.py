@@ -69,7 +69,7 @@ class Minibatches:
             self.rng_key, first_epoch + jnp.arange(num_epochs, dtype=jnp.uint32)
         )
         round_keys = jax.vmap(_round_keys)(epoch_keys)[epochs_on]
-        return jax.vmap(_permuted, in_axes=(0, 0, None))(round_keys, place, self.num)
+        return jax.vmap(_permute, in_axes=(0, 0, None))(round_keys, place, self.num)
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
         """Children and static part."""
@@ -125,7 +125,7 @@ class Binarised:
         return self
 
 
-def numbered(batches: Callable[[Array | int], PyTree]) -> Callable[[Array | int], types.Numbered]:
+def number_batches(batches: Callable[[Array | int], PyTree]) -> Callable[[Array | int], types.Numbered]:
     """Batches with the number of their step, for losses whose weights change during an epoch.
 
     Args:
@@ -143,7 +143,7 @@ def _with_number(batches: Callable[[Array | int], PyTree], step: Array | int) ->
     return types.Numbered(jnp.full(tree.leading_axis(batch, "batch"), step, jnp.int32), batch)
 
 
-def of_each(
+def stacked_minibatches(
     rng_keys: PRNGKey, arrays: PyTree, batch_size: int, *, shared: bool = False, with_replacement: bool = False
 ) -> Callable[[Array | int], PyTree]:
     """Minibatches of several data sets, or of one data set in several orders.
@@ -168,7 +168,7 @@ def of_each(
     # NumPy arrays would be copied to the device at every call.
     arrays = jax.tree.map(jnp.asarray, arrays)
     batches = jax.tree_util.Partial(
-        functools.partial(_batch_of_each, batch_size, shared, with_replacement), rng_keys, arrays
+        functools.partial(_stacked_batch, batch_size, shared, with_replacement), rng_keys, arrays
     )
     jax.eval_shape(batches, 0)  # raises here what would otherwise be raised at the first step
     return batches
@@ -202,10 +202,10 @@ def independent_minibatches(
     """
     checks.count(num_chains=num_chains)
     rng_keys = jax.random.split(rng_key, num_chains)
-    return of_each(rng_keys, arrays, batch_size, shared=True, with_replacement=with_replacement)
+    return stacked_minibatches(rng_keys, arrays, batch_size, shared=True, with_replacement=with_replacement)
 
 
-def _batch_of_each(
+def _stacked_batch(
     batch_size: int, shared: bool, with_replacement: bool, rng_keys: PRNGKey, arrays: PyTree, step: Array | int
 ) -> PyTree:
     def one(rng_key: PRNGKey, arrays: PyTree) -> PyTree:
@@ -214,18 +214,18 @@ def _batch_of_each(
     return jax.vmap(one, in_axes=(0, None if shared else 0))(rng_keys, arrays)
 
 
-def permuted(rng_key: PRNGKey, place: Array, num: int) -> Array:
-    """The element at `place` of a random permutation of 0 .. num - 1 fixed by the key; O(1), nothing is stored.
+def permute_index(rng_key: PRNGKey, index: Array, num: int) -> Array:
+    """The element at `index` of a random permutation of 0 .. num - 1 fixed by the key; O(1), nothing is stored.
 
     Six Feistel rounds permute the smallest square power of two >= num; a value outside is permuted again until it falls
     inside (Black & Rogaway, "Ciphers with arbitrary finite domains", 2002), at most four times on average.
 
     Args:
       rng_key: consumed; equal keys give the same permutation.
-      place: integer scalar in 0 .. num - 1.
+      index: integer scalar in 0 .. num - 1.
       num: length of the permutation.
     """
-    return _permuted(_round_keys(rng_key), place, num)
+    return _permute(_round_keys(rng_key), index, num)
 
 
 def _product_divided(step: Array | int, batch_size: int, num: int) -> tuple[Array, Array]:
@@ -252,7 +252,7 @@ def _round_keys(rng_key: PRNGKey) -> Array:
     return jax.random.bits(rng_key, (6,), jnp.uint32)
 
 
-def _permuted(round_keys: Array, place: Array, num: int) -> Array:
+def _permute(round_keys: Array, place: Array, num: int) -> Array:
     half_bits = max(1, -(-(num - 1).bit_length() // 2))
     mask = jnp.uint32(2**half_bits - 1)
 

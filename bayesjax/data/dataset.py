@@ -156,7 +156,7 @@ def _load_npz(path: Path, num_classes: int | None, max_bytes: int) -> Dataset:
             f"{', '.join(NPZ_ARRAYS)} are expected (the y together or not at all)"
         )
     arrays = files.read_npz(path, names=NPZ_ARRAYS, max_bytes=max_bytes)
-    x_train, x_test = as_images({f"{path}: {key}": arrays[key] for key in ("x_train", "x_test")})
+    x_train, x_test = normalise_images({f"{path}: {key}": arrays[key] for key in ("x_train", "x_test")})
     if x_train.shape[1:] != x_test.shape[1:]:
         shapes = [arrays[key].shape[1:] for key in ("x_train", "x_test")]
         raise ValueError(f"{path}: x_train has examples of shape {shapes[0]}, x_test of {shapes[1]}")
@@ -178,7 +178,7 @@ def _load_npy(path: Path, max_bytes: int) -> Dataset:
     x = files.read_npy(path, max_bytes=max_bytes)
     if x.ndim < 2 or len(x) < 2 or x.dtype.kind not in "buif":
         raise ValueError(f"{path} must hold one array of numbers [num >= 2, ...]; got {x.dtype} of shape {x.shape}")
-    (images,), is_test = as_images({str(path): x}), _test_runs(len(x))
+    (images,), is_test = normalise_images({str(path): x}), _test_runs(len(x))
     return Dataset(str(path), Split(images[~is_test]), Split(images[is_test]))
 
 
@@ -195,7 +195,7 @@ def _test_runs(num: int) -> np.ndarray:
     return is_test
 
 
-def as_images(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+def normalise_images(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     """All arrays of a data set, in float32 and with an axis of channels.
 
     Arrays of uint8 are divided by 255, unless none of them exceeds 1: whether they are images of 0 and 1 is decided for
@@ -257,9 +257,9 @@ def check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
 
 
 def _load_tfds(name: str, data_dir: str | None) -> Dataset:
-    builder = prepared(name, data_dir)
+    builder = load_builder(name, data_dir)
     features = builder.info.features
-    sources = [source(builder, name, split) for split in ("train", "test")]
+    sources = [data_source(builder, name, split) for split in ("train", "test")]
     num_classes = features["label"].num_classes if "label" in features else 0
     images, all_labels = {}, []
     for split, examples in zip(("train", "test"), sources, strict=True):
@@ -268,11 +268,11 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
             labels = _labels(labels, len(found), num_classes, f"{name} {split} labels")
         images[f"{name} {split} images"] = found
         all_labels.append(labels)
-    splits = [Split(*pair) for pair in zip(as_images(images), all_labels, strict=True)]
+    splits = [Split(*pair) for pair in zip(normalise_images(images), all_labels, strict=True)]
     return Dataset(name, splits[0], splits[1], num_classes)
 
 
-def prepared(name: str, data_dir: str | None) -> Any:
+def load_builder(name: str, data_dir: str | None) -> Any:
     """The builder of a set of images of TensorFlow Datasets that is prepared on this machine.
 
     Raises:
@@ -302,7 +302,7 @@ def prepared(name: str, data_dir: str | None) -> Any:
     return builder
 
 
-def source(builder: Any, name: str, split: str) -> Any:
+def data_source(builder: Any, name: str, split: str) -> Any:
     """A split as a sequence of examples.
 
     Raises:

@@ -1,11 +1,11 @@
-"""`load_regression(name) -> Regression`: real-valued targets, with the train/test splits that its literature fixes.
+"""`load_regression(name) -> RegressionDataset`: real-valued targets, with the train/test splits of the literature.
 
     diabetes        442 patients, 10 features, shipped inside scikit-learn; 20 splits of 90 % drawn with a fixed seed
     uci/NAME        a folder NAME of text files in `uci/` of the data folder, in the format of Hernandez-Lobato & Adams
                     (2015): data.txt (a row an example), index_features.txt and index_target.txt (its columns),
                     index_train_I.txt and index_test_I.txt (its rows, for I = 0, 1, ...)
 
-Numbers come as they are in the file; `standardised` scales a split by its own training part.
+Numbers come as they are in the file; `standardise` scales a split by its own training part.
 """
 
 import difflib
@@ -19,7 +19,7 @@ from bayesjax.data import files
 from bayesjax.data.dataset import UnknownDataset, data_folder
 
 
-class Scaled(NamedTuple):
+class StandardisedSplit(NamedTuple):
     """One split in units of its training part.
 
     Attributes:
@@ -37,7 +37,7 @@ class Scaled(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Regression:
+class RegressionDataset:
     """A regression set with its splits.
 
     Attributes:
@@ -62,7 +62,7 @@ class Regression:
             raise ValueError(f"split must lie in 0 .. {len(self.splits) - 1}; got {split}")
         return self.splits[split]
 
-    def standardised(self, split: int) -> Scaled:
+    def standardise(self, split: int) -> StandardisedSplit:
         """A split by number; a column that is constant over the training rows becomes 0 there.
 
         Raises:
@@ -79,10 +79,10 @@ class Regression:
             )
             return inputs.astype(np.float32), targets.astype(np.float32)
 
-        return Scaled(*scaled(train), *scaled(test), y.mean(), target_scale)
+        return StandardisedSplit(*scaled(train), *scaled(test), y.mean(), target_scale)
 
 
-def load_regression(name: str, *, data_dir: str | None = None) -> Regression:
+def load_regression(name: str, *, data_dir: str | None = None) -> RegressionDataset:
     """Loads a regression set by name.
 
     Args:
@@ -117,17 +117,17 @@ def load_regression(name: str, *, data_dir: str | None = None) -> Regression:
         splits.append((pair[0], pair[1]))
     if not splits:
         raise ValueError(f"{folder} has no splits: expected index_train_0.txt, index_test_0.txt and so on")
-    return Regression(name, table[:, columns], table[:, target[0]], tuple(splits))
+    return RegressionDataset(name, table[:, columns], table[:, target[0]], tuple(splits))
 
 
-def _diabetes() -> Regression:
+def _diabetes() -> RegressionDataset:
     from sklearn.datasets import load_diabetes
 
     inputs, targets = (np.asarray(array, float) for array in load_diabetes(return_X_y=True))
     random, num_test = np.random.default_rng(0), len(targets) // 10
     orders = [random.permutation(len(targets)) for _ in range(20)]
     splits = tuple((np.sort(order[num_test:]), np.sort(order[:num_test])) for order in orders)
-    return Regression("diabetes", inputs, targets, splits)
+    return RegressionDataset("diabetes", inputs, targets, splits)
 
 
 def _numbers(path: Path, rank: Literal[1, 2]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`load_segmentation(name) -> Segmentation`: images whose every pixel has a label.
+"""`load_segmentation(name) -> SegmentationDataset`: images whose every pixel has a label.
 
     synthetic/shapes        bright and dark discs and squares on a grey ground, 32 x 32, made on the spot; 4 labels
     FOLDER                  in the data folder, or a path: train.npz, val.npz and test.npz, each with `label`
@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesjax.data.dataset import UnknownDataset, as_images, check_classes
+from bayesjax.data.dataset import UnknownDataset, check_classes, normalise_images
 from bayesjax.data.files import MAX_BYTES, npz_names, read_npz
 
 
-class Labelled(NamedTuple):
+class SegmentationSplit(NamedTuple):
     """Images of one split.
 
     Attributes:
@@ -34,7 +34,7 @@ class Labelled(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class SegmentationDataset:
     """A segmentation set.
 
     Attributes:
@@ -44,15 +44,15 @@ class Segmentation:
     """
 
     name: str
-    train: Labelled
-    validation: Labelled
-    test: Labelled
+    train: SegmentationSplit
+    validation: SegmentationSplit
+    test: SegmentationSplit
     num_classes: int
 
 
 def load_segmentation(
     name: str, *, num_classes: int | None = None, data_dir: str | None = None, max_bytes: int = MAX_BYTES
-) -> Segmentation:
+) -> SegmentationDataset:
     """Loads a segmentation set.
 
     Args:
@@ -73,7 +73,7 @@ def load_segmentation(
         raise UnknownDataset(f"unknown segmentation set {name!r}: expected synthetic/shapes or a folder; got {folder}")
     paths = [folder / f"{part}.npz" for part in ("train", "val", "test")]
     read = [_read(path, max_bytes) for path in paths]
-    images = as_images({f"{path}: image": image for path, (image, _) in zip(paths, read, strict=True)})
+    images = normalise_images({f"{path}: image": image for path, (image, _) in zip(paths, read, strict=True)})
     labels = [label for _, label in read]
     shapes = {each.shape[1:] for each in images}
     if len(shapes) > 1:
@@ -86,8 +86,8 @@ def load_segmentation(
     if is_dense:
         check_classes(labels[0], num_classes, f"{paths[0]}: label")
     labels = [np.where(each < num_classes, each.astype(np.int32), np.int32(num_classes)) for each in labels]
-    splits = [Labelled(*pair) for pair in zip(images, labels, strict=True)]
-    return Segmentation(name, splits[0], splits[1], splits[2], num_classes)
+    splits = [SegmentationSplit(*pair) for pair in zip(images, labels, strict=True)]
+    return SegmentationDataset(name, splits[0], splits[1], splits[2], num_classes)
 
 
 def _read(path: Path, max_bytes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +127,7 @@ def _decoded(joined: np.ndarray, offset: np.ndarray, path: Path, max_bytes: int)
         raise ValueError(f"{path}: jpeg cannot be read at its offsets: {error}") from None
 
 
-def _shapes(size: int = 32, counts: tuple[int, int, int] = (200, 50, 100)) -> Segmentation:
+def _shapes(size: int = 32, counts: tuple[int, int, int] = (200, 50, 100)) -> SegmentationDataset:
     """Ground 0, bright discs 1, dark discs 2, squares of either brightness 3; and noise."""
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[:size, :size]
@@ -149,6 +149,7 @@ def _shapes(size: int = 32, counts: tuple[int, int, int] = (200, 50, 100)) -> Se
         return noisy[..., None].astype(np.float32), label
 
     splits = [
-        Labelled(*(np.stack(parts) for parts in zip(*(one() for _ in range(num)), strict=True))) for num in counts
+        SegmentationSplit(*(np.stack(parts) for parts in zip(*(one() for _ in range(num)), strict=True)))
+        for num in counts
     ]
-    return Segmentation("synthetic/shapes", splits[0], splits[1], splits[2], 4)
+    return SegmentationDataset("synthetic/shapes", splits[0], splits[1], splits[2], 4)

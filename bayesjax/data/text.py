@@ -1,4 +1,4 @@
-"""`load_text(name) -> Text`: words as numbers, and windows of many parallel streams for truncated back-propagation.
+"""`load_text(name) -> TextDataset`: words as numbers, and windows of parallel streams for truncated back-propagation.
 
 synthetic/chain         a Markov chain over 20 words whose entropy is known; made on the spot
 ptb                     ptb.train.txt, ptb.valid.txt and ptb.test.txt in `ptb/` of the data folder: words between
@@ -21,7 +21,7 @@ END = "<eos>"
 
 
 @dataclass(frozen=True)
-class Text:
+class TextDataset:
     """A corpus.
 
     Attributes:
@@ -37,7 +37,7 @@ class Text:
     words: tuple[str, ...]
 
 
-def load_text(name: str, *, data_dir: str | None = None) -> Text:
+def load_text(name: str, *, data_dir: str | None = None) -> TextDataset:
     """Loads a corpus by name.
 
     Args:
@@ -66,7 +66,7 @@ def _words_of_lines(text: str) -> list[str]:
     return [word for line in io.StringIO(text) for word in (*line.split(), END)]
 
 
-def windows(words: np.ndarray, num_streams: int, length: int) -> np.ndarray:
+def text_windows(words: np.ndarray, num_streams: int, length: int) -> np.ndarray:
     """A long text as parallel streams, cut into windows that follow each other; what is left over is dropped.
 
     Args:
@@ -91,33 +91,33 @@ def windows(words: np.ndarray, num_streams: int, length: int) -> np.ndarray:
     return np.stack([streams[i * length : (i + 1) * length + 1] for i in range(num_windows)])
 
 
-def chain_matrix() -> np.ndarray:
+def chain_transition_matrix() -> np.ndarray:
     """Transition probabilities `[from, to]` of `synthetic/chain`: each word has a few likely successors."""
     return np.random.default_rng(0).dirichlet(np.full(20, 0.1), size=20) * 0.98 + 0.001
 
 
-def chain_entropy() -> float:
+def chain_entropy_rate() -> float:
     """Nats a word of `synthetic/chain`: what no model can go below."""
-    matrix = chain_matrix()
+    matrix = chain_transition_matrix()
     values, vectors = np.linalg.eig(matrix.T)
     stationary = np.real(vectors[:, np.argmax(np.real(values))])
     stationary /= stationary.sum()
     return float(-(stationary[:, None] * matrix * np.log(matrix)).sum())
 
 
-def _chain(num: int = 60_000) -> Text:
-    cumulative, random = chain_matrix().cumsum(axis=1), np.random.default_rng(1)
+def _chain(num: int = 60_000) -> TextDataset:
+    cumulative, random = chain_transition_matrix().cumsum(axis=1), np.random.default_rng(1)
     words, at = np.empty(num, np.int32), 0
     for i, u in enumerate(random.random(num)):
         at = min(int(np.searchsorted(cumulative[at], u)), 19)
         words[i] = at
     names = tuple(chr(ord("a") + i) for i in range(20))
-    return Text(
+    return TextDataset(
         "synthetic/chain", words[: num // 3 * 2], words[num // 3 * 2 : num // 6 * 5], words[num // 6 * 5 :], names
     )
 
 
-def _characters(path: Path) -> Text:
+def _characters(path: Path) -> TextDataset:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected a text")
     text = list(read_text(path))
@@ -130,7 +130,7 @@ def _characters(path: Path) -> Text:
     )
 
 
-def _numbered(name: str, train: list[str], validation: list[str], test: list[str]) -> Text:
+def _numbered(name: str, train: list[str], validation: list[str], test: list[str]) -> TextDataset:
     """Numbers by falling frequency in the training part."""
     counts = Counter(train)
     words = tuple(sorted(counts, key=lambda word: (-counts[word], word)))
@@ -142,4 +142,4 @@ def _numbered(name: str, train: list[str], validation: list[str], test: list[str
         if unseen := [word for word in values if word not in number]:
             raise ValueError(f"corpus {name!r}: the {part} part has the word {unseen[0]!r}, which training has not")
     arrays = [np.array([number[word] for word in values], np.int32) for values in parts.values()]
-    return Text(name, arrays[0], arrays[1], arrays[2], words)
+    return TextDataset(name, arrays[0], arrays[1], arrays[2], words)

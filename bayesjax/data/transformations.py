@@ -1,7 +1,7 @@
 """Small transformations of images that leave what they show as it is, as pure functions of a key.
 
-moved(image, angle, log_scale, shift)      one image, turned, scaled and shifted by bilinear interpolation
-randomly_moved(rng_key, image, ...)        likewise, by random amounts
+transform_image(image, angle, log_scale, shift)      one image, turned, scaled and shifted by bilinear interpolation
+randomly_transform_image(rng_key, image, ...)        likewise, by random amounts
 """
 
 import chex
@@ -12,7 +12,7 @@ from bayesjax import checks
 from bayesjax.types import Array, ArrayLike, PRNGKey
 
 
-def moved(image: Array, angle: ArrayLike, log_scale: ArrayLike, shift: ArrayLike) -> Array:
+def transform_image(image: Array, angle: ArrayLike, log_scale: ArrayLike, shift: ArrayLike) -> Array:
     """An image turned about its centre, scaled, and then shifted; beyond the border its edge goes on.
 
     Args:
@@ -37,7 +37,7 @@ def moved(image: Array, angle: ArrayLike, log_scale: ArrayLike, shift: ArrayLike
     return jax.vmap(of_channel, in_axes=-1, out_axes=-1)(image)
 
 
-def randomly_moved(
+def randomly_transform_image(
     rng_key: PRNGKey, image: Array, *, max_angle: float = 0.35, max_log_scale: float = 0.2, max_shift: float = 0.07
 ) -> Array:
     """An image moved by amounts that are uniform between minus and plus their largest.
@@ -60,4 +60,4 @@ def randomly_moved(
     checks.non_negative(max_angle=max_angle, max_log_scale=max_log_scale, max_shift=max_shift)
     angle, log_scale, *shift = jax.random.uniform(rng_key, (4,), minval=-1.0, maxval=1.0)
     pixels = max_shift * jnp.stack(shift) * jnp.array(image.shape[:2])
-    return moved(image, max_angle * angle, max_log_scale * log_scale, pixels)
+    return transform_image(image, max_angle * angle, max_log_scale * log_scale, pixels)

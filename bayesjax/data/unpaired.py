@@ -1,4 +1,4 @@
-"""`load_unpaired(name, size) -> Unpaired`: images of two domains, of which no image has a partner in the other.
+"""`load_unpaired(name, size) -> UnpairedDataset`: images of two domains, of which no image has a partner in the other.
 
     cycle_gan/NAME      a set of TensorFlow Datasets, already prepared: horse2zebra, apple2orange, maps ...
     path/to/file.npz    your own arrays trainA, trainB, testA, testB, each `[num, height, width(, channels)]`
@@ -20,7 +20,7 @@ from bayesjax.data import dataset, files
 PARTS = ("trainA", "trainB", "testA", "testB")
 
 
-class Unpaired(NamedTuple):
+class UnpairedDataset(NamedTuple):
     """Two domains, X and Y.
 
     Attributes:
@@ -36,7 +36,7 @@ class Unpaired(NamedTuple):
 
 def load_unpaired(
     name: str, size: int = 0, *, data_dir: str | None = None, max_bytes: int = files.MAX_BYTES
-) -> Unpaired:
+) -> UnpairedDataset:
     """Loads two domains of images.
 
     Args:
@@ -57,10 +57,10 @@ def load_unpaired(
     images = [np.repeat(each, channels, axis=-1) if each.shape[-1] == 1 else each for each in resized.values()]
     if len(shapes := {each.shape[1:] for each in images}) > 1:
         raise ValueError(f"{name}: images must all have one shape, or be brought to one size; got {sorted(shapes)}")
-    return Unpaired(*images)
+    return UnpairedDataset(*images)
 
 
-def has_domains(path: str) -> bool:
+def is_unpaired_file(path: str) -> bool:
     """Whether a file holds two domains rather than one data set; False if it is no .npz file.
 
     Raises:
@@ -81,15 +81,15 @@ def _of_file(path: Path, max_bytes: int) -> dict[str, Iterable[np.ndarray]]:
     for part in PARTS:
         if arrays[part].ndim not in (3, 4):
             raise ValueError(f"{path}: {part} must be [num, height, width(, channels)]; got {arrays[part].shape}")
-    images = dataset.as_images({f"{path}: {part}": arrays[part] for part in PARTS})
+    images = dataset.normalise_images({f"{path}: {part}": arrays[part] for part in PARTS})
     return dict(zip(PARTS, images, strict=True))
 
 
 def _of_tfds(name: str, data_dir: str | None) -> dict[str, Iterable[np.ndarray]]:
-    builder: Any = dataset.prepared(name, data_dir)
+    builder: Any = dataset.load_builder(name, data_dir)
     if missing := [part for part in PARTS if part not in builder.info.splits]:
         raise ValueError(f"data set {name!r} must have the splits {', '.join(PARTS)}; it lacks {', '.join(missing)}")
-    return {part: (example["image"] for example in dataset.source(builder, name, part)) for part in PARTS}
+    return {part: (example["image"] for example in dataset.data_source(builder, name, part)) for part in PARTS}
 
 
 def _resized(images: Iterable[np.ndarray], size: int, name: str) -> np.ndarray:

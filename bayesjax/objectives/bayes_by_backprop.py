@@ -44,7 +44,7 @@ def bayes_by_backprop(
       reflect: `(variational, params) -> params`, e.g. `posteriors.mean_field().reflect`: every second draw is then the
         reflection of the one before, which cancels what is odd in the noise.
       kl_weight: factor of the divergence: 1 for the bound, less for a tempered ("cold") one; or a function of the step,
-        such as `blundell_kl_weights`, for batches that come as `types.Numbered` (`data.numbered` makes them).
+        such as `blundell_kl_weights`, for batches that come as `types.Numbered` (`data.number_batches` makes them).
 
     Returns:
       `(variational, rng_key, batch) -> (loss, aux)`; aux has what the likelihood returned, and under these names "nll"
@@ -120,7 +120,7 @@ def _kl_weight(kl_weight: float | Schedule, batch: PyTree) -> tuple[Array | floa
     numbered = isinstance(batch, Numbered)
     if callable(kl_weight):
         if not numbered:
-            raise ValueError("batch must be Numbered for a kl_weight that depends on the step: see data.numbered")
+            raise ValueError("batch must be Numbered for a kl_weight that depends on the step: see data.number_batches")
         weight = kl_weight(batch.step[0])
         checks.number(kl_weight=weight)
         return weight, batch.batch

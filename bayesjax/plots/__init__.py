@@ -1,27 +1,28 @@
-"""Figures from arrays. Every function draws on a new figure, saves it as a PNG and closes it; nothing is shown.
+"""Figures from arrays. Every function draws a new figure, writes it to a PNG file and returns the path.
 
-Colours are one per series in a fixed order; bands are one standard error.
+Nothing is shown on a screen and no global state of matplotlib is used. Each series has one colour, in a fixed order.
+Bands around a curve are one standard error. `new_figure` and `save_figure` are the building blocks for other figures.
 """
 
 from bayesjax.plots.chains import energies, paths, ranks, traces
-from bayesjax.plots.images import image_grid, maps, passes
-from bayesjax.plots.lines import adversaries, bands, curves, distributions, estimates
-from bayesjax.plots.points import portraits, scatter_by_group, scatter_by_label
+from bayesjax.plots.figure import new_figure, save_figure
+from bayesjax.plots.images import image_grid, segmentation_maps
+from bayesjax.plots.lines import bands, curves, distributions, estimates
+from bayesjax.plots.points import scatter_by_group, scatter_by_label
 
 __all__ = [
-    "adversaries",
     "bands",
     "curves",
     "distributions",
     "energies",
     "estimates",
     "image_grid",
-    "maps",
-    "passes",
+    "new_figure",
     "paths",
-    "portraits",
     "ranks",
+    "save_figure",
     "scatter_by_group",
     "scatter_by_label",
+    "segmentation_maps",
     "traces",
 ]

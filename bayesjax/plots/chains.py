@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesjax.plots.figure import new, save
+from bayesjax.plots.figure import new_figure, save_figure
 
 
 def paths(
@@ -27,7 +27,7 @@ def paths(
     """
     num_rows = -(-len(panels) // num_columns)
     columns = min(num_columns, len(panels))
-    figure, axes = new(3.4 * columns, 3.4 * num_rows, nrows=num_rows, ncols=columns, squeeze=False)
+    figure, axes = new_figure(3.4 * columns, 3.4 * num_rows, nrows=num_rows, ncols=columns, squeeze=False)
     x, y = (
         np.linspace(*ends, size) for ends, size in zip((extent[:2], extent[2:]), logdensity.shape[::-1], strict=True)
     )
@@ -42,7 +42,7 @@ def paths(
             axis.legend(fontsize=8)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def traces(path: str | Path, quantities: Mapping[str, np.ndarray]) -> Path:
@@ -55,7 +55,7 @@ def traces(path: str | Path, quantities: Mapping[str, np.ndarray]) -> Path:
     Raises:
       ValueError: if draws are not `[num_chains, num_draws]`.
     """
-    figure, axes = new(
+    figure, axes = new_figure(
         9.0, 1.9 * len(quantities) + 0.3, nrows=len(quantities), ncols=2, squeeze=False,
         gridspec_kw={"width_ratios": (3, 1)},
     )  # fmt: skip
@@ -70,7 +70,7 @@ def traces(path: str | Path, quantities: Mapping[str, np.ndarray]) -> Path:
     axes[-1][0].set(xlabel="draw")
     axes[0][1].set(title="density")
     axes[0][0].set(title="a colour for each chain")
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def ranks(path: str | Path, quantities: Mapping[str, np.ndarray], *, num_bins: int = 20) -> Path:
@@ -91,7 +91,7 @@ def ranks(path: str | Path, quantities: Mapping[str, np.ndarray], *, num_bins: i
 
     checked = _checked(quantities)
     num_chains = max(len(chains) for _, chains in checked)
-    figure, axes = new(
+    figure, axes = new_figure(
         1.9 * num_chains + 0.6, 1.6 * len(quantities) + 0.5, nrows=len(quantities), ncols=num_chains, squeeze=False,
         sharex=True, sharey="row",
     )  # fmt: skip
@@ -109,7 +109,7 @@ def ranks(path: str | Path, quantities: Mapping[str, np.ndarray], *, num_bins: i
         axis.set_title(f"chain {i}", fontsize=9)
     for axis in axes[-1]:
         axis.set(xlabel="rank")
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def energies(path: str | Path, energy: np.ndarray, *, title: str = "") -> Path:
@@ -130,13 +130,13 @@ def energies(path: str | Path, energy: np.ndarray, *, title: str = "") -> Path:
     centred = energy - energy.mean(axis=1, keepdims=True)
     moves = np.diff(energy, axis=1)
     reach = np.quantile(np.abs(np.concatenate([centred.ravel(), moves.ravel()])), 0.999)
-    figure, axis = new(5.4, 3.6)
+    figure, axis = new_figure(5.4, 3.6)
     for name, values in (("energy, less its mean", centred), ("change of the energy in a step", moves)):
         axis.hist(values.ravel(), np.linspace(-reach, reach, 81), density=True, histtype="step", label=name)
     axis.set(xlabel="energy", ylabel="density", title=title)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def _checked(quantities: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:

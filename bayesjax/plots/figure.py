@@ -1,4 +1,4 @@
-"""What every figure here begins and ends with."""
+"""The first and the last step of every figure: a new figure without a display, and an atomic write to a PNG file."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,16 @@ from typing import Any
 from bayesjax.training import files
 
 
-def new(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
-    """A figure that needs no display and no global state."""
+def new_figure(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
+    """Creates a figure that needs no display and no global state of matplotlib.
+
+    Args:
+      width, height: size in inches.
+      **grid: arguments of `matplotlib.figure.Figure.subplots`, such as `nrows` and `ncols`.
+
+    Returns:
+      The figure and its axes, as `subplots` returns them.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -16,11 +24,18 @@ def new(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
     return figure, figure.subplots(**grid)
 
 
-def save(figure: Any, path: str | Path) -> Path:
-    """Writes the figure as a PNG file and creates its folder if there is none.
+def save_figure(figure: Any, path: str | Path) -> Path:
+    """Writes a figure to a PNG file at 120 dots per inch and creates the folder of the file.
+
+    Args:
+      figure: as `new_figure` returns it.
+      path: the PNG file to write.
+
+    Returns:
+      The path.
 
     Raises:
-      OSError: if the file cannot be written; the message is one line with its name.
+      OSError: if the file cannot be written; the message is one line with the name of the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

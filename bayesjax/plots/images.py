@@ -1,12 +1,11 @@
-"""Grids of images, passes over one image as it turns, maps of labels and numbers."""
+"""Grids of images, and maps of labels and of real values for segmentation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bayesjax.plots.figure import new, save
+from bayesjax.plots.figure import new_figure, save_figure
 
 
 def image_grid(path: str | Path, rows: np.ndarray, *, row_names: Sequence[str] = (), title: str = "") -> Path:
@@ -26,7 +25,7 @@ def image_grid(path: str | Path, rows: np.ndarray, *, row_names: Sequence[str] =
             top, left = i * (height + pad), j * (width + pad)
             canvas[top : top + height, left : left + width] = np.clip(rows[i, j], 0, 1)
     scale = 6.4 / canvas.shape[1]
-    figure, axis = new(7.6, canvas.shape[0] * scale + 0.5)
+    figure, axis = new_figure(7.6, canvas.shape[0] * scale + 0.5)
     axis.imshow(canvas[..., 0] if channels == 1 else canvas, cmap="gray" if channels == 1 else None, vmin=0, vmax=1)
     axis.set(xticks=[], title=title)
     axis.set_yticks(
@@ -36,46 +35,10 @@ def image_grid(path: str | Path, rows: np.ndarray, *, row_names: Sequence[str] =
     for spine in axis.spines.values():
         spine.set_visible(False)
     axis.tick_params(length=0)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
-def passes(
-    path: str | Path,
-    angles: np.ndarray,
-    images: np.ndarray,
-    panels: Mapping[str, np.ndarray],
-    class_names: Sequence[Any],
-) -> Path:
-    """Several passes over one image at each angle, a colour for each class, above the images themselves.
-
-    Args:
-      path: the PNG to write.
-      angles: `[num]`.
-      images: `[num, height, width]` in [0, 1].
-      panels: `{title: values [num_passes, num, num_classes]}`.
-      class_names: one for each of the last axis.
-    """
-    figure, axes = new(
-        4.6 * len(panels) + 0.4, 4.2, nrows=2, ncols=len(panels), squeeze=False, gridspec_kw={"height_ratios": (7, 1)}
-    )
-    strip = np.concatenate(list(images), axis=1)
-    step = angles[1] - angles[0]
-    jitter = np.linspace(-0.25, 0.25, len(class_names)) * step
-    for (top, bottom), (title, values) in zip(axes.T, panels.items(), strict=True):
-        for i, name in enumerate(class_names):
-            x = np.broadcast_to(angles + jitter[i], values.shape[:2])
-            top.scatter(x, values[..., i], s=40, marker="_", alpha=0.15, linewidths=0.8, color=f"C{i}")
-            top.plot(angles, values[..., i].mean(axis=0), color=f"C{i}", label=str(name))
-        limits = (angles[0] - step / 2, angles[-1] + step / 2)
-        top.set(title=title, xlim=limits)
-        top.grid(alpha=0.3)
-        top.legend(fontsize=8, title="class")
-        bottom.imshow(1 - strip, cmap="gray", vmin=0, vmax=1, extent=(*limits, 0, step), aspect="auto")
-        bottom.set(xlabel="degrees", yticks=[], xlim=limits)
-    return save(figure, path)
-
-
-def maps(
+def segmentation_maps(
     path: str | Path,
     images: np.ndarray,
     labels: Mapping[str, np.ndarray],
@@ -83,14 +46,14 @@ def maps(
     *,
     num_classes: int,
 ) -> Path:
-    """A row for each image: the image, maps of labels, maps of numbers (bright is much).
+    """Plots one row for each image: the image, its maps of labels and its maps of real values.
 
     Args:
-      path: the PNG to write.
+      path: the PNG file to write.
       images: `[num, height, width, channels]` in [0, 1].
-      labels: `{title: integers [num, height, width]}`; negative ones stay white.
-      values: `{title: numbers [num, height, width]}`, each on one scale for all images.
-      num_classes: labels that there are.
+      labels: `{title: integers [num, height, width]}`; pixels with negative labels are white.
+      values: `{title: values [num, height, width]}`; each title has one colour scale for all images.
+      num_classes: number of classes.
     """
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
@@ -98,7 +61,7 @@ def maps(
     colours = ListedColormap([colormaps["tab20"](k % 20) for k in range(num_classes)])
     num, height, width, channels = images.shape
     columns = 1 + len(labels) + len(values)
-    figure, axes = new(2.6 * columns, 2.6 * num * height / width + 0.4, nrows=num, ncols=columns, squeeze=False)
+    figure, axes = new_figure(2.6 * columns, 2.6 * num * height / width + 0.4, nrows=num, ncols=columns, squeeze=False)
     for i, row in enumerate(axes):
         row[0].imshow(images[i, ..., 0] if channels == 1 else images[i], cmap="gray", vmin=0, vmax=1)
         for axis, each in zip(row[1:], labels.values(), strict=False):
@@ -110,4 +73,4 @@ def maps(
             axis.set(xticks=[], yticks=[])
     for axis, title in zip(axes[0], ("image", *labels, *values), strict=True):
         axis.set_title(title, fontsize=9)
-    return save(figure, path)
+    return save_figure(figure, path)

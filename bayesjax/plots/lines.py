@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesjax.plots.figure import new, save
+from bayesjax.plots.figure import new_figure, save_figure
 
 
 def curves(
@@ -26,7 +26,7 @@ def curves(
       xlabel, ylabel, title: texts.
       log_x, log_y: whether an axis is logarithmic.
     """
-    figure, axis = new(6.4, 4.0)
+    figure, axis = new_figure(6.4, 4.0)
     for name, (x, y) in series.items():
         y = np.atleast_2d(y)
         mean = y.mean(axis=0)
@@ -41,7 +41,7 @@ def curves(
         axis.set_yscale("log")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def bands(
@@ -66,7 +66,7 @@ def bands(
     columns = min(num_columns or len(panels), len(panels))
     rows = -(-len(panels) // columns)
     width, height = (4.4 * columns + 0.2, 3.6) if rows == 1 else (3.2 * columns + 0.2, 2.5 * rows + 0.2)
-    figure, axes = new(width, height, nrows=rows, ncols=columns, sharex=True, sharey=True, squeeze=False)
+    figure, axes = new_figure(width, height, nrows=rows, ncols=columns, sharex=True, sharey=True, squeeze=False)
     near = np.concatenate([points[1], *(quantiles[len(quantiles) // 2] for quantiles in panels.values())])
     margin = 0.35 * np.ptp(near)
     for axis, (title, quantiles) in zip(axes.flat, panels.items(), strict=False):
@@ -82,7 +82,7 @@ def bands(
         axis.set(xlabel="x")
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def estimates(
@@ -102,7 +102,7 @@ def estimates(
     ncols = min(3, len(panels))
     nrows = -(-len(panels) // ncols)
     size = 3.2 * ncols + 0.8, nrows * (0.28 * len(names) + 0.9)
-    figure, axes = new(*size, nrows=nrows, ncols=ncols, sharey=True, squeeze=False)
+    figure, axes = new_figure(*size, nrows=nrows, ncols=ncols, sharey=True, squeeze=False)
     for axis, (measure, entries) in zip(axes.flat, panels.items(), strict=False):
         for i, name in enumerate(names):
             if name in entries:
@@ -119,7 +119,7 @@ def estimates(
         axis.axis("off")
     axes[0, 0].set_yticks(range(len(names)), labels=names)
     axes[0, 0].invert_yaxis()
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
 def distributions(
@@ -133,7 +133,7 @@ def distributions(
       xlabel, title: texts.
       log_y: whether the density is on a logarithmic axis.
     """
-    figure, axes = new(9.0, 3.6, nrows=1, ncols=2)
+    figure, axes = new_figure(9.0, 3.6, nrows=1, ncols=2)
     values = {name: np.sort(each[np.isfinite(each)]) for name, each in series.items()}
     joined = np.concatenate(list(values.values()))
     edges = np.linspace(np.quantile(joined, 0.0005), np.quantile(joined, 0.9995), 121)
@@ -145,34 +145,4 @@ def distributions(
     for axis in axes:
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
-    return save(figure, path)
-
-
-def adversaries(
-    path: str | Path,
-    x: np.ndarray,
-    panels: Mapping[str, Mapping[str, np.ndarray]],
-    maps: Mapping[str, tuple[np.ndarray, np.ndarray]],
-) -> Path:
-    """A GAN in one dimension, a panel for each moment: densities, discriminators, and where noise is sent.
-
-    Args:
-      path: the PNG to write.
-      x: `[num]`, ascending.
-      panels: `{title: {name: values [num]}}`; names that begin with D are discriminators, dashed, the rest densities.
-      maps: `{title: (noise [n], what the generator makes of it [n])}`, drawn below as lines from noise to x.
-    """
-    figure, axes = new(3.1 * len(panels), 3.6, nrows=2, ncols=len(panels), sharex=True, sharey="row", squeeze=False,
-                       gridspec_kw={"height_ratios": (4, 1)})  # fmt: skip
-    for column, (title, lines) in zip(axes.T, panels.items(), strict=True):
-        for name, values in lines.items():
-            column[0].plot(x, values, label=name, linestyle="--" if name.startswith("D") else "-", linewidth=1.3)
-        noise, made = maps[title]
-        for start, end in zip(noise, made, strict=True):
-            column[1].plot([end, start], [1, 0], color="0.4", linewidth=0.6)
-        column[0].set(title=title)
-        column[0].grid(alpha=0.3)
-        column[1].set(xlim=(x[0], x[-1]), ylim=(0, 1))
-        column[1].set_yticks([0, 1], labels=["z", "x"])
-    axes[0, 0].legend(fontsize=8)
-    return save(figure, path)
+    return save_figure(figure, path)

@@ -136,7 +136,7 @@ class Checkpointer:
             yield
             return
         lock = guards.Lock(self.directory)
-        if refusal := processes.from_first(lock.refusal):
+        if refusal := processes.broadcast_from_first(lock.refusal):
             raise CheckpointError(refusal)
         self._is_held = True
         try:
@@ -162,7 +162,7 @@ class Checkpointer:
             thrown away.
         """
         self._rng_key = np.asarray(jax.random.key_data(rng_key)).tolist()
-        name = processes.from_first(lambda: getattr(self.latest(), "name", None))
+        name = processes.broadcast_from_first(lambda: getattr(self.latest(), "name", None))
         if name is None:
             self._identity = describe() if describe else None
             return 0, example, Record()

@@ -55,7 +55,7 @@ class Chunks:
         if (length, thinning) not in self._compiled:
             lowered = self._chunk.lower(length, thinning, *self._kept_fixed, jnp.int32(0), self._example)
             self._compiled[length, thinning] = lowered.compile()
-            processes.meet()
+            processes.barrier()
         return lambda done, state: self._compiled[length, thinning](*self._kept_fixed, done, state)
 
     def structure(self, thinning: int) -> PyTree:

@@ -8,7 +8,7 @@ gathered over `particle` for those that face them. Every random number is that o
 the whole, so a run on any number of devices is the run on one, up to the rounding of sums in another order. The devices
 may be those of several processes (`processes.py`).
 
-`how` is the transform that binds the axes: "shard_map", which JAX advises, or "pmap", of one axis. Both trace the
+`transform` is the transform that binds the axes: "shard_map", which JAX advises, or "pmap", of one axis. Both trace the
 same function. `check_vma=False`: with the check, JAX differentiates a replicated parameter that meets sharded data
 into a gradient that is already summed over devices, and the mean in `kernels/gradient.py` would leave N times the mean.
 """
@@ -26,30 +26,30 @@ from bayesjax import checks
 from bayesjax.axes import DATA, PARTICLE
 from bayesjax.types import Given, Kernel, ParticleAxis, Players, PRNGKey, PyTree
 
-HOW = ("shard_map", "pmap")
+TRANSFORMS = ("shard_map", "pmap")
 
 
-def data_parallel(kernel: Kernel, num_devices: int | None = None, *, how: str = "shard_map") -> Kernel:
+def data_parallel(kernel: Kernel, num_devices: int | None = None, *, transform: str = "shard_map") -> Kernel:
     """Each device takes its part of every batch; the state is the same on all. See `spread`.
 
     Args:
       kernel: any kernel.
       num_devices: all devices if None.
-      how: "shard_map" or "pmap".
+      transform: "shard_map" or "pmap".
     """
-    return spread(kernel, data=jax.device_count() if num_devices is None else num_devices, how=how)
+    return spread(kernel, data=jax.device_count() if num_devices is None else num_devices, transform=transform)
 
 
-def particle_parallel(kernel: Kernel, num_devices: int | None = None, *, how: str = "shard_map") -> Kernel:
+def particle_parallel(kernel: Kernel, num_devices: int | None = None, *, transform: str = "shard_map") -> Kernel:
     """Each device takes its part of the particles; all see the whole batch. See `spread`.
 
     Args:
       kernel: `kernels.particles(...)`, or a `kernels.alternate(...)` of which some players are particles; a player
         whose particles do not divide over the devices moves alike on all of them.
       num_devices: all devices if None.
-      how: "shard_map" or "pmap".
+      transform: "shard_map" or "pmap".
     """
-    return spread(kernel, particle=jax.device_count() if num_devices is None else num_devices, how=how)
+    return spread(kernel, particle=jax.device_count() if num_devices is None else num_devices, transform=transform)
 
 
 def spread(
@@ -57,7 +57,7 @@ def spread(
     *,
     data: int = 1,
     particle: int = 1,
-    how: str = "shard_map",
+    transform: str = "shard_map",
     devices: Sequence[Any] | None = None,
 ) -> Kernel:
     """The same kernel on `data * particle` devices.
@@ -68,7 +68,7 @@ def spread(
         particles). It must divide them.
       particle: number of parts of the particles; it must divide their number (in a game, that of some player; the
         others' are whole on every device).
-      how: "shard_map", or "pmap" for one of the two axes, on the devices of one process.
+      transform: "shard_map", or "pmap" for one of the two axes, on the devices of one process.
       devices: those to use, the first `data * particle` of them, or those of a topology to compile for
         (`jax.experimental.topologies`); if None, all there are, equally many of each process.
 
@@ -80,16 +80,18 @@ def spread(
     """
     from bayesjax.kernels import AlternateInfo, AlternateState  # here and below: loads Optax, which training does not
 
-    if how not in HOW:
-        raise ValueError(f"how must be one of {', '.join(HOW)}; got {how!r}")
+    if transform not in TRANSFORMS:
+        raise ValueError(f"transform must be one of {', '.join(TRANSFORMS)}; got {transform!r}")
     checks.count(data=data, particle=particle)
     num, found = data * particle, len(jax.devices() if devices is None else devices)
     if num > found:
         raise ValueError(f"{data} x {particle} devices are asked for and there are {found}")
-    if how == "pmap" and jax.process_count() > 1:
-        raise ValueError("pmap inside jit is of one process's devices; on several processes use how='shard_map'")
-    if how == "pmap" and data > 1 and particle > 1:
-        raise ValueError(f"pmap has one axis; got data={data} and particle={particle}: use how='shard_map' for both")
+    if transform == "pmap" and jax.process_count() > 1:
+        raise ValueError("pmap inside jit is of one process's devices; on several processes use transform='shard_map'")
+    if transform == "pmap" and data > 1 and particle > 1:
+        raise ValueError(
+            f"pmap has one axis; got data={data} and particle={particle}: use transform='shard_map' for both"
+        )
     if particle > 1:
         _check_particles(kernel, particle)
     if num == 1:
@@ -109,7 +111,7 @@ def spread(
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
         batch_spec = _batch_specs(kernel, batch, data, particle)
-        if how == "pmap":
+        if transform == "pmap":
             return _pmapped(kernel, mesh, (state_spec, info_spec, batch_spec))(rng_key, state, batch)
         sharded = jax.shard_map(
             kernel.step,
@@ -123,17 +125,17 @@ def spread(
     return Kernel(init, step)
 
 
-def divide(kernel: Kernel, num_devices: int, how: str = "shard_map") -> dict[str, int]:
+def axis_sizes(kernel: Kernel, num_devices: int, transform: str = "shard_map") -> dict[str, int]:
     """The arguments of `spread` that put all of `num_devices` to use: as many on the particles as divide them, which
     costs no reduction of gradients, and the batch over the rest.
 
     Args:
       kernel: any kernel.
       num_devices: how many devices.
-      how: "shard_map", or "pmap", which takes one axis.
+      transform: "shard_map", or "pmap", which takes one axis.
     """
     particle = max((math.gcd(num_devices, num) for num in _num_particles(kernel).values()), default=1)
-    if how == "pmap" and particle < num_devices:
+    if transform == "pmap" and particle < num_devices:
         particle = 1
     return {"data": num_devices // particle, "particle": particle}
 

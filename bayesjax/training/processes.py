@@ -3,7 +3,7 @@
     initialize()                      joins this process to the others, before anything is computed
     spread(kernel, data=4)            a mesh over the devices of all (parallel.py)
     fetch(values)                     whole host arrays on every process, wherever their parts lie
-    from_first(lambda: ...)           what the first process finds, on all of them: every decision about files and time
+    broadcast_from_first(compute)     the result of process 0 on all processes, for decisions about files and time
 
 Every process holds the whole batch and every key, so nothing is sent but what the kernel's step reduces or gathers.
 What is fetched or decided is so on all processes at the same place of the program: one that took another branch would
@@ -41,7 +41,7 @@ def initialize(
     """
     if not jax.distributed.is_initialized():
         jax.distributed.initialize(coordinator_address, num_processes, process_id)
-        meet()
+        barrier()
 
 
 def is_first() -> bool:
@@ -68,7 +68,7 @@ def place_like(example: Any, value: np.ndarray) -> Any:
     return jax.make_array_from_callback(value.shape, example.sharding, lambda index: value[index])
 
 
-def from_first(compute: Callable[[], T]) -> T:
+def broadcast_from_first(compute: Callable[[], T]) -> T:
     """What `compute` returns on the first process, on all; on the others it is not called.
 
     All processes must call this together, and none goes on before the first has computed.
@@ -83,10 +83,10 @@ def from_first(compute: Callable[[], T]) -> T:
     return json.loads(_row_of_first(np.resize(message, length)).tobytes())
 
 
-def meet() -> None:
+def barrier() -> None:
     """Waits for the others, before devices that have not yet talked to each other do: for that, gloo must find them
     within half a minute of each other."""
-    from_first(lambda: None)
+    broadcast_from_first(lambda: None)
 
 
 def _row_of_first(row: np.ndarray) -> np.ndarray:

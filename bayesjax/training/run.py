@@ -76,7 +76,7 @@ def run(
     thinning: int = 1,
     keep: Callable[[Any], PyTree] | None = None,
     chunk_size: int | None = None,
-    every_chunk: Callable[[int, Any], dict[str, float]] | None = None,
+    callback: Callable[[int, Any], dict[str, float]] | None = None,
     checkpointer: Checkpointer | None = None,
     metrics: MetricsFile | None = None,
     label: str | None = None,
@@ -97,7 +97,7 @@ def run(
       keep: what to keep of a state, by default its position; `lambda state: ()` keeps nothing.
       chunk_size: steps between looks at the run, a multiple of `thinning`; by default the largest up to 100 that
         divides `num_steps` (100 or so where none of at least 10 does).
-      every_chunk: called on the host with the step and the state; its numbers join the metrics. On several processes
+      callback: called on the host with the step and the state; its numbers join the metrics. On several processes
         all call it, with a state whose parts may lie on others: `training.fetch` what you read.
       checkpointer: saves the run as it goes, and resumes it if there is something to resume.
       metrics: receives a line per chunk.
@@ -159,8 +159,8 @@ def run(
                     where = f"the state is not finite after step {reached}; it last was after step {done}"
                     raise NonFinite(_at(label) + where + bad, state, done)
                 numbers = {"step": reached, **scalars(info)}
-                if every_chunk is not None:
-                    numbers |= every_chunk(reached, moved)
+                if callback is not None:
+                    numbers |= callback(reached, moved)
                 _check_names(saved_metrics, numbers)
                 record.add(*_parts(kept, info, np.arange(done + thinning, reached + 1, thinning) > num_burnin), numbers)
                 after = _savable(moved, checkpointer)
@@ -205,10 +205,10 @@ def _check_length(done: int, num_steps: int, thinning: int) -> None:
 
 
 def _check_names(saved: list[dict[str, float]], numbers: dict[str, float]) -> None:
-    """Raises CheckpointMismatch if a metric that every saved line has is missing: another `every_chunk`."""
+    """Raises CheckpointMismatch if a metric that every saved line has is missing: another `callback`."""
     for name in saved[0] if saved else ():
         if name not in numbers and all(name in row for row in saved):
-            raise CheckpointMismatch(f"the checkpoint's metrics have {name!r}, and `every_chunk` no longer returns it")
+            raise CheckpointMismatch(f"the checkpoint's metrics have {name!r}, and `callback` no longer returns it")
 
 
 def _at(label: str | None) -> str:

@@ -57,8 +57,8 @@ def spread(config: RunConfig, kernel: Kernel) -> Kernel:
       ValueError: if the particles or the batch cannot be divided over them.
     """
     num, data = config.devices * jax.process_count(), config.data_devices
-    parts = {"data": data, "particle": num // data} if data else parallel.divide(kernel, num, config.parallel)
-    return parallel.spread(kernel, data=parts["data"], particle=parts["particle"], how=config.parallel)
+    parts = {"data": data, "particle": num // data} if data else parallel.axis_sizes(kernel, num, config.parallel)
+    return parallel.spread(kernel, data=parts["data"], particle=parts["particle"], transform=config.parallel)
 
 
 def leave(error: BaseException) -> NoReturn:

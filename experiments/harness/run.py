@@ -74,7 +74,7 @@ class Run:
             fail(f"experiments.{self.name} runs on one device of one process")
         if self.config.processes != 1:
             launch.join()
-        if refusal := launch.missing(self.config) or processes.from_first(self._refusal):
+        if refusal := launch.missing(self.config) or processes.broadcast_from_first(self._refusal):
             fail(refusal)
         if not processes.is_first():
             self.out = Path(self._at_exit.enter_context(tempfile.TemporaryDirectory()))
@@ -137,7 +137,7 @@ class Run:
         """
         self._open()
         path = self.out / "parts" / f"{name}.npz"
-        if not processes.from_first(path.exists):
+        if not processes.broadcast_from_first(path.exists):
             _write_pytree(path, compute())
         return _read_pytree(path)
 
@@ -230,15 +230,15 @@ class Run:
         if self._is_open:
             return
         lock = guards.Lock(self.out)
-        if refusal := processes.from_first(lock.refusal):
+        if refusal := processes.broadcast_from_first(lock.refusal):
             fail(f"--out: {refusal}")
         self._at_exit.callback(lock.release)
-        processes.from_first(self._make_folder)
+        processes.broadcast_from_first(self._make_folder)
         if not processes.is_first():
             self._make_folder()
             if (self._shared / "parts").exists():  # the parts that a resumed run reads
                 shutil.copytree(self._shared / "parts", self.out / "parts", dirs_exist_ok=True)
-        processes.from_first(lambda: None)  # process 0 writes on when the others have copied
+        processes.broadcast_from_first(lambda: None)  # process 0 writes on when the others have copied
         self._is_open = True
 
     def _make_folder(self) -> None:

@@ -155,7 +155,7 @@ def test_a_bomb_is_refused_before_it_is_read(tmp_path):
             data.load(str(path), max_bytes=length * 5 // 4)
         with pytest.raises(ValueError, match="lacks the arrays trainA"):
             data.load_unpaired(str(path))  # finds that out without reading
-        assert files.npz_names(path) == ("x_train", "x_test") and not data.has_domains(str(path))
+        assert files.npz_names(path) == ("x_train", "x_test") and not data.is_unpaired_file(str(path))
         content = bytearray(path.read_bytes())
         struct.pack_into("<I", content, content.index(b"PK\1\2") + 24, 9000)  # the size in the zip directory
         path.write_bytes(content)

@@ -142,7 +142,7 @@ def test_permuted_is_a_permutation():
     sizes = (1, 2, 3, 4, 5, 7, 16, 17, 50, 63, 64, 65, 70, 1000)
 
     def orders(rng_key):
-        return [jax.vmap(data.permuted, in_axes=(None, 0, None))(rng_key, jnp.arange(num), num) for num in sizes]
+        return [jax.vmap(data.permute_index, in_axes=(None, 0, None))(rng_key, jnp.arange(num), num) for num in sizes]
 
     for num, order in zip(sizes, jax.jit(orders)(jax.random.key(3)), strict=True):
         assert order.dtype == jnp.int32
@@ -162,7 +162,9 @@ def test_permuted_is_near_uniform():
     place, but not in pairs), are the wrong variants: both have p < 1e-10.
     """
     num, keys = 7, jax.random.split(jax.random.key(11), 2000)
-    every = jax.jit(jax.vmap(lambda key: jax.vmap(data.permuted, in_axes=(None, 0, None))(key, jnp.arange(num), num)))
+    every = jax.jit(
+        jax.vmap(lambda key: jax.vmap(data.permute_index, in_axes=(None, 0, None))(key, jnp.arange(num), num))
+    )
     order = np.asarray(every(keys))
 
     def pair(order):
@@ -232,7 +234,7 @@ def test_of_each_is_each_set_s_own_minibatches(kind, with_replacement):
     if kind == "chains":
         batches = data.independent_minibatches(rng_key, arrays, 4, 3, with_replacement=with_replacement)
     else:
-        batches = data.of_each(keys, arrays, 4, shared=kind == "shared", with_replacement=with_replacement)
+        batches = data.stacked_minibatches(keys, arrays, 4, shared=kind == "shared", with_replacement=with_replacement)
     batch = jax.jit(lambda batches, step: batches(step))(batches, 7)["x"]
     for i, key in enumerate(keys):
         own = data.Minibatches(key, sets["x"][i if kind == "sets" else 0], 4, with_replacement=with_replacement)(7)
@@ -277,7 +279,7 @@ def test_chains_with_batches_of_their_own_are_independent():
 )
 def test_of_each_refuses_at_once(arrays, batch_size, message):
     with pytest.raises(ValueError, match=message):
-        data.of_each(jax.random.split(jax.random.key(0), 3), arrays, batch_size)
+        data.stacked_minibatches(jax.random.split(jax.random.key(0), 3), arrays, batch_size)
 
 
 def test_number_of_chains_is_checked():

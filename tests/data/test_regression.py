@@ -30,14 +30,14 @@ def test_a_folder_in_the_fixed_format(tmp_path, monkeypatch):
 
 
 def test_a_split_is_in_units_of_its_training_part_and_constant_columns_stay_finite(tmp_path):
-    found = data.load_regression("uci/mine", data_dir=write(tmp_path)).standardised(0)
+    found = data.load_regression("uci/mine", data_dir=write(tmp_path)).standardise(0)
     np.testing.assert_allclose(found.x.mean(axis=0), 0, atol=1e-7)
     np.testing.assert_allclose(found.x.std(axis=0), [1, 0], atol=1e-6)
     np.testing.assert_allclose([found.y.mean(), found.y.std()], [0, 1], atol=1e-6)
     np.testing.assert_allclose(found.x_test, [[2 / np.std([1, 2, 3]), 1.0]], rtol=1e-6)
     np.testing.assert_allclose(found.target_mean + found.target_scale * found.y_test, [99.0], rtol=1e-6)
     with pytest.raises(ValueError, match=r"split must lie in 0 \.\. 1; got 2"):
-        data.load_regression("uci/mine", data_dir=str(tmp_path)).standardised(2)
+        data.load_regression("uci/mine", data_dir=str(tmp_path)).standardise(2)
 
 
 def test_diabetes_needs_no_network_and_its_splits_stay():

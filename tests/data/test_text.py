@@ -24,12 +24,12 @@ def test_words_are_numbered_by_frequency_with_an_end_to_every_line(tmp_path):
 
 
 def test_windows_follow_each_other_in_every_stream():
-    found = data.windows(np.arange(23), num_streams=2, length=3)
+    found = data.text_windows(np.arange(23), num_streams=2, length=3)
     assert found.shape == (3, 4, 2)
     assert found[:, :, 0].tolist() == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
     assert found[0, :, 1].tolist() == [11, 12, 13, 14]
     with pytest.raises(ValueError, match="words must be at least 8 for 2 streams of a window of 3; got 7"):
-        data.windows(np.arange(7), num_streams=2, length=3)
+        data.text_windows(np.arange(7), num_streams=2, length=3)
 
 
 def test_the_chain_has_the_entropy_that_it_says():
@@ -39,9 +39,9 @@ def test_the_chain_has_the_entropy_that_it_says():
     np.add.at(counts, (found.train[:-1], found.train[1:]), 1)
     rows = counts.sum(axis=1, keepdims=True)
     empirical = -(counts * np.log(np.maximum(counts, 1) / rows)).sum() / counts.sum()
-    assert abs(empirical - text.chain_entropy()) < 0.02
+    assert abs(empirical - text.chain_entropy_rate()) < 0.02
     shuffled = np.bincount(found.train) / len(found.train)
-    assert -(shuffled * np.log(shuffled)).sum() > text.chain_entropy() + 0.5
+    assert -(shuffled * np.log(shuffled)).sum() > text.chain_entropy_rate() + 0.5
 
 
 def test_characters_of_a_file(tmp_path):

@@ -14,7 +14,7 @@ SQUARE = IMAGE[:, :7]
 
 @pytest.fixture(scope="module")
 def moved():
-    return jax.jit(data.moved)
+    return jax.jit(data.transform_image)
 
 
 def test_exact_cases(moved):
@@ -49,9 +49,11 @@ def test_random_movements():
     """
     keys, dot = jax.random.split(jax.random.key(0), 200), np.zeros((21, 11, 1), np.float32)
     dot[10, 5] = 1
-    still = data.randomly_moved(keys[0], dot, max_angle=0.0, max_log_scale=0.0, max_shift=0.0)
+    still = data.randomly_transform_image(keys[0], dot, max_angle=0.0, max_log_scale=0.0, max_shift=0.0)
     np.testing.assert_allclose(still, dot, atol=1e-6)
-    only = jax.jit(jax.vmap(lambda key: data.randomly_moved(key, dot, max_angle=0.0, max_log_scale=0.0, max_shift=0.2)))
+    only = jax.jit(
+        jax.vmap(lambda key: data.randomly_transform_image(key, dot, max_angle=0.0, max_log_scale=0.0, max_shift=0.2))
+    )
     found = np.asarray(only(keys))[..., 0]
     np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=1e-5)
     for axis, side in ((1, 11), (2, 21)):
@@ -59,8 +61,8 @@ def test_random_movements():
         assert 0.9 < np.abs(shares).max() <= 1 + 1e-4 and abs(shares.mean()) < 0.23
     for only in ({"max_angle": 0.35}, {"max_log_scale": 0.2}):
         none = {"max_angle": 0.0, "max_log_scale": 0.0, "max_shift": 0.0}
-        image = data.randomly_moved(keys[0], IMAGE, **{**none, **only})
+        image = data.randomly_transform_image(keys[0], IMAGE, **{**none, **only})
         np.testing.assert_allclose(image[3, 4], IMAGE[3, 4], atol=1e-5)
         assert np.abs(image - IMAGE).max() > 0.1
     with pytest.raises(ValueError, match=r"max_shift must be non-negative and finite; got -0.1"):
-        data.randomly_moved(keys[0], IMAGE, max_shift=-0.1)
+        data.randomly_transform_image(keys[0], IMAGE, max_shift=-0.1)

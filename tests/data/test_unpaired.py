@@ -31,7 +31,7 @@ def test_file(npz):
     found = data.load_unpaired(path)
     np.testing.assert_allclose(found.x_train, arrays["trainA"] / 255, rtol=1e-6)
     np.testing.assert_allclose(found.y_test, arrays["testB"] / 255, rtol=1e-6)
-    assert data.has_domains(path) and not data.has_domains("digits")
+    assert data.is_unpaired_file(path) and not data.is_unpaired_file("digits")
     dark = data.load_unpaired(npz(testB=np.ones((4, 6, 6, 3), np.uint8))[0])
     assert dark.y_test.max() == np.float32(1 / 255)  # on the scale of the other parts
     small = data.load_unpaired(path, 3)

@@ -157,7 +157,7 @@ def test_the_weight_of_the_divergence(kl_weight, expected):
     loss = objectives.bayes_by_backprop(
         log_likelihood, family.sample, posteriors.kl_to_gaussian(PRIOR), num_data=NUM, kl_weight=kl_weight
     )
-    batch = data.numbered(lambda step: jax.tree.map(lambda leaf: leaf + 0 * step, BATCH))(3)
+    batch = data.number_batches(lambda step: jax.tree.map(lambda leaf: leaf + 0 * step, BATCH))(3)
     value, aux = loss(gaussian(MEAN, [0.1] * 3), jax.random.key(0), batch)
     np.testing.assert_allclose(value, aux["nll"] + expected * aux["kl"] / NUM, rtol=1e-6)
 

@@ -49,7 +49,7 @@ def test_a_folder_has_one_writer(tmp_path):
     start = kernel.init({"w": jnp.zeros(3)}, None)
     saves = training.Checkpointer(tmp_path, interval=0, config={"a": 1, "b": [2]})
     arguments = {"num_steps": 4, "chunk_size": 2, "checkpointer": saves}
-    training.run(jax.random.key(4), kernel, start, every_chunk=second, **arguments)
+    training.run(jax.random.key(4), kernel, start, callback=second, **arguments)
     go(tmp_path)
 
 

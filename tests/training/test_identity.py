@@ -42,7 +42,7 @@ def keep(state):
 
 SAME = {
     "kernel": walk, "source": lambda: data.Minibatches(jax.random.key(3), X, 2), "keep": keep, "num_steps": 8,
-    "num_burnin": 2, "thinning": 2, "chunk_size": 4, "every_chunk": lambda step, state: {"square": step**2},
+    "num_burnin": 2, "thinning": 2, "chunk_size": 4, "callback": lambda step, state: {"square": step**2},
 }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_another_run_is_refused_before_its_first_step(saved, changed, words):
     folder, trace = saved
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
     with pytest.raises(training.CheckpointMismatch) as caught:
-        go(folder, **({"num_steps": 12, "every_chunk": lambda step, state: pytest.fail("a step was taken")} | changed))
+        go(folder, **({"num_steps": 12, "callback": lambda step, state: pytest.fail("a step was taken")} | changed))
     assert words in str(caught.value) and "\n" not in str(caught.value)
     assert before == {path: path.read_bytes() for path in before}
     np.testing.assert_array_equal(go(folder)[1].draws["w"], trace.draws["w"])
@@ -113,11 +113,11 @@ def test_the_same_run_goes_on(saved, tmp_path, monkeypatch):
 def test_a_renamed_metric_of_the_host_is_refused(tmp_path):
     """The lines carry their names, so it shows after a chunk: which is neither recorded nor saved."""
     go(tmp_path)
-    with pytest.raises(training.CheckpointMismatch, match="have 'square', and `every_chunk` no longer returns it"):
-        go(tmp_path, num_steps=12, every_chunk=lambda step, state: {"cube": step**3})
+    with pytest.raises(training.CheckpointMismatch, match="have 'square', and `callback` no longer returns it"):
+        go(tmp_path, num_steps=12, callback=lambda step, state: {"cube": step**3})
     run = json.loads((tmp_path / "step_00000008" / "run.json").read_text())
     assert [row["step"] for row in run["metrics"]] == [4, 8]
-    _, trace = go(tmp_path, num_steps=12, every_chunk=lambda step, state: {"square": step**2, "more": 1})
+    _, trace = go(tmp_path, num_steps=12, callback=lambda step, state: {"square": step**2, "more": 1})
     assert set(trace.metrics[-1]) == {"step", "aux.distance", "square", "more"}
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from bayesjax import axes, kernels, models, objectives, posteriors, training, tree
 from bayesjax.objectives import adversarial
-from bayesjax.training.parallel import divide, spread
+from bayesjax.training.parallel import axis_sizes, spread
 from bayesjax.types import Given
 
 NUM_DATA, NUM_STEPS, TOLERANCE = 160, 10, 2e-5
@@ -98,11 +98,11 @@ def on_one_device():
     return {name: steps(kernel, POSITION, batch()) for name, kernel in KERNELS.items()}
 
 
-@pytest.mark.parametrize(("num_devices", "how"), WAYS)
+@pytest.mark.parametrize(("num_devices", "transform"), WAYS)
 @pytest.mark.parametrize("name", KERNELS)
-def test_data_parallel_equals_one_device(name, num_devices, how, on_one_device):
+def test_data_parallel_equals_one_device(name, num_devices, transform, on_one_device):
     """State, loss, gradient norm and aux of every step, with noise in the objective and in the kernel."""
-    kernel = training.data_parallel(KERNELS[name], num_devices, how=how)
+    kernel = training.data_parallel(KERNELS[name], num_devices, transform=transform)
     assert_same_steps(steps(kernel, POSITION, batch()), on_one_device[name])
 
 
@@ -117,8 +117,8 @@ def test_devices_can_be_chosen():
 
 def test_one_device_needs_nothing():
     """On one device the kernel is itself."""
-    for how in ("shard_map", "pmap"):
-        assert spread(KERNELS["sghmc"], how=how) is KERNELS["sghmc"]
+    for transform in ("shard_map", "pmap"):
+        assert spread(KERNELS["sghmc"], transform=transform) is KERNELS["sghmc"]
 
 
 def test_the_comparison_catches_wrong_reductions(on_one_device, monkeypatch):
@@ -143,10 +143,10 @@ def test_the_comparison_catches_wrong_reductions(on_one_device, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("how", "parts", "batch_axis"),
+    ("transform", "parts", "batch_axis"),
     [("shard_map", (1, 4), None), ("pmap", (1, 8), None), ("shard_map", (2, 4), None), ("shard_map", (2, 4), 0)],
 )
-def test_particles_are_those_of_one_device(how, parts, batch_axis, compile_fully):
+def test_particles_are_those_of_one_device(transform, parts, batch_axis, compile_fully):
     """Spread over particles, states are equal bit for bit and infos to rounding; over data as well, all to rounding.
 
     With `batch_axis=0` the first axis of the batch is spread over particles and the second over data.
@@ -158,7 +158,7 @@ def test_particles_are_those_of_one_device(how, parts, batch_axis, compile_fully
     if batch_axis == 0:  # each particle has data of its own
         given = tree.stack([jax.tree.map(lambda leaf, i=i: (1 + i / 8) * leaf, given) for i in range(8)])
     expected = steps(kernel, position, given)
-    actual = steps(spread(kernel, data=parts[0], particle=parts[1], how=how), position, given)
+    actual = steps(spread(kernel, data=parts[0], particle=parts[1], transform=transform), position, given)
     assert_same(actual[0], expected[0], 0.0 if parts[0] == 1 else TOLERANCE)
     assert_same(actual[1], expected[1])
     hidden = actual[0].position["hidden"]
@@ -226,12 +226,12 @@ def test_a_compiled_init_leaves_the_particles_on_their_devices():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "parts"), [("shard_map", (4, 2)), ("shard_map", (1, 2)), ("pmap", (1, 2)), ("pmap", (4, 1))]
+    ("transform", "parts"), [("shard_map", (4, 2)), ("shard_map", (1, 2)), ("pmap", (1, 2)), ("pmap", (4, 1))]
 )
-def test_bayesian_gan_equals_one_device(how, parts, game_on_one_device):
+def test_bayesian_gan_equals_one_device(transform, parts, game_on_one_device):
     """Both players spread, each facing all particles of the other; the batch and the fakes spread over `data`."""
     game, position, given = bayesian_gan()
-    spread_game = spread(game, data=parts[0], particle=parts[1], how=how)
+    spread_game = spread(game, data=parts[0], particle=parts[1], transform=transform)
     assert_same(steps(spread_game, position, given), game_on_one_device)
 
 
@@ -242,11 +242,11 @@ def test_bayesian_gan_on_four_devices():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["shard_map", "pmap"])
-def test_particles_that_do_not_divide_are_whole(how):
+@pytest.mark.parametrize("transform", ["shard_map", "pmap"])
+def test_particles_that_do_not_divide_are_whole(transform):
     """One discriminator moves alike on all devices, while four generators are spread."""
     game, position, given = bayesian_gan(num_discriminators=1)
-    assert_same(steps(spread(game, particle=4, how=how), position, given), steps(game, position, given))
+    assert_same(steps(spread(game, particle=4, transform=transform), position, given), steps(game, position, given))
 
 
 def test_of_particles_inside_particles_the_outermost_are_spread():
@@ -269,10 +269,10 @@ def test_all_devices_are_put_to_use():
     """As many devices as divide the particles share them, the others the batch; pmap takes one of the two."""
     one, ten = KERNELS["sghmc"], kernels.particles(KERNELS["sghmc"], 10)
     game = kernels.alternate(discriminator=kernels.particles(one, 1), generator=ten)
-    assert divide(one, 4) == {"data": 4, "particle": 1}
-    assert divide(ten, 2) == divide(game, 2, "pmap") == {"data": 1, "particle": 2}
-    assert divide(game, 4) == {"data": 2, "particle": 2}
-    assert divide(game, 4, "pmap") == {"data": 4, "particle": 1}
+    assert axis_sizes(one, 4) == {"data": 4, "particle": 1}
+    assert axis_sizes(ten, 2) == axis_sizes(game, 2, "pmap") == {"data": 1, "particle": 2}
+    assert axis_sizes(game, 4) == {"data": 2, "particle": 2}
+    assert axis_sizes(game, 4, "pmap") == {"data": 4, "particle": 1}
 
 
 def all_reduced(kernel, position, given):
@@ -314,14 +314,18 @@ def test_a_player_of_a_game_is_given_the_other_whole():
     assert_same(steps(training.data_parallel(kernel, 4), position, given), steps(kernel, position, given))
 
 
+def four_particles():
+    return kernels.particles(KERNELS["sghmc"], 4)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: spread(KERNELS["sghmc"], data=16), "16 x 1 devices are asked for and there are 8"),
         (lambda: spread(KERNELS["sghmc"], data=0), "data must be at least 1; got 0"),
         (lambda: training.data_parallel(KERNELS["sghmc"], 0), "data must be at least 1; got 0"),
-        (lambda: spread(KERNELS["sghmc"], data=2, how="gspmd"), "shard_map, pmap; got 'gspmd'"),
-        (lambda: spread(kernels.particles(KERNELS["sghmc"], 4), data=2, particle=2, how="pmap"), "pmap has one axis"),
+        (lambda: spread(KERNELS["sghmc"], data=2, transform="gspmd"), "shard_map, pmap; got 'gspmd'"),
+        (lambda: spread(four_particles(), data=2, particle=2, transform="pmap"), "pmap has one axis"),
         (lambda: training.particle_parallel(KERNELS["sghmc"], 2), "no particles to spread"),
         (lambda: training.particle_parallel(kernels.particles(KERNELS["sghmc"], 3), 2), "3 particles.* over 2 devices"),
         (lambda: steps(training.data_parallel(KERNELS["sghmc"], 3), POSITION, batch()), r"shape \(16, 3\); axis 0"),

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("compile_once")
     "parts",
     [
         pytest.param({"data": 2, "particle": 2}, id="both"),
-        pytest.param({"particle": 4, "how": "pmap"}, marks=pytest.mark.slow, id="pmap"),
+        pytest.param({"particle": 4, "transform": "pmap"}, marks=pytest.mark.slow, id="pmap"),
     ],
 )
 def test_run_takes_a_spread_kernel(tmp_path, parts):

@@ -34,13 +34,13 @@ def kernel():
     return kernels.sghmc(logdensity, step_size=lambda step: 0.05 / (1 + step), friction=0.2)
 
 
-def go(checkpointer, metrics=None, every_chunk=None, num_steps=NUM_STEPS):
+def go(checkpointer, metrics=None, callback=None, num_steps=NUM_STEPS):
     sghmc = kernel()
     state = sghmc.init({"w": jnp.ones(3), "b": jnp.zeros(())}, jax.random.key(1))
     return training.run(
         KEY, sghmc, state, data.Minibatches(jax.random.key(3), X, 5), num_steps=num_steps, num_burnin=BURNIN,
         thinning=THINNING, chunk_size=CHUNK, checkpointer=checkpointer, metrics=metrics,
-        every_chunk=every_chunk or (lambda step, state: {"b": float(state.position["b"])}),
+        callback=callback or (lambda step, state: {"b": float(state.position["b"])}),
     )  # fmt: skip
 
 
@@ -97,13 +97,13 @@ def test_interrupted_between_chunks(tmp_path, unbroken, stop, interval):
 def test_interrupted_inside_every_chunk(tmp_path, unbroken, stop):
     """Ctrl-C while the host is busy between chunks loses no draw: what is saved is whole chunks, state and draws."""
 
-    def every_chunk(step, state):
+    def callback(step, state):
         if step == stop:
             raise KeyboardInterrupt
         return {"b": float(state.position["b"])}
 
     with pytest.raises(KeyboardInterrupt):
-        go(training.Checkpointer(tmp_path, interval=1e9), every_chunk=every_chunk)
+        go(training.Checkpointer(tmp_path, interval=1e9), callback=callback)
     assert_same_run(go(training.Checkpointer(tmp_path)), unbroken)
 
 
@@ -134,7 +134,7 @@ def test_finished_run_is_restored_not_repeated(tmp_path, unbroken):
     """Resuming a finished run takes no step and returns the same state and trace."""
     assert_same_run(go(training.Checkpointer(tmp_path)), unbroken)
     stepped = []
-    again = go(training.Checkpointer(tmp_path), every_chunk=lambda step, state: stepped.append(step) or {})
+    again = go(training.Checkpointer(tmp_path), callback=lambda step, state: stepped.append(step) or {})
     assert_same_run(again, unbroken)
     assert stepped == []
 
@@ -166,13 +166,13 @@ sghmc = kernels.sghmc(logdensity, step_size=0.05, friction=0.2)
 x = np.random.default_rng(0).normal(size=(13, 3)).astype(np.float32)
 folder, pause = sys.argv[1], float(sys.argv[2])
 
-def every_chunk(step, state):
+def callback(step, state):
     time.sleep(pause)
     return {"first": float(state.position[0])}
 
 state, trace = training.run(
     jax.random.key(2), sghmc, sghmc.init(jnp.ones(3), jax.random.key(1)), data.Minibatches(jax.random.key(3), x, 5),
-    num_steps=64, thinning=2, chunk_size=4, every_chunk=every_chunk,
+    num_steps=64, thinning=2, chunk_size=4, callback=callback,
     checkpointer=training.Checkpointer(folder + "/run", config={"seed": 2}, interval=0),
 )
 leaves = jax.tree.leaves((state, trace.draws, trace.info))

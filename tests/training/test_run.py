@@ -201,10 +201,10 @@ def test_non_finite(tmp_path):
 
 
 def test_every_chunk_and_metrics_file(tmp_path):
-    """`every_chunk` sees step and state after each chunk; its numbers and the infos' means are lines of the file."""
+    """`callback` sees step and state after each chunk; its numbers and the infos' means are lines of the file."""
     kernel, seen = counter(), []
 
-    def every_chunk(step, state):
+    def callback(step, state):
         seen.append((step, float(state.position)))
         return {"square": step**2}
 
@@ -215,7 +215,7 @@ def test_every_chunk_and_metrics_file(tmp_path):
         seen.clear()
         _, trace = training.run(
             jax.random.key(0), kernel, kernel.init(jnp.zeros(()), None),
-            num_steps=7, chunk_size=3, every_chunk=every_chunk, metrics=training.MetricsFile(path, "count"),
+            num_steps=7, chunk_size=3, callback=callback, metrics=training.MetricsFile(path, "count"),
         )  # fmt: skip
     assert seen == [(3, 3.0), (6, 6.0), (7, 7.0)]
     rows = [json.loads(line) for line in path.read_text().splitlines()]

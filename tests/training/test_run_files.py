@@ -143,7 +143,7 @@ def test_numbers_that_are_not_finite(tmp_path):
         checkpointer = training.Checkpointer(tmp_path / "run", interval=0, config={"rate": math.nan})
         return training.run(
             jax.random.key(0), kernel, kernel.init({"w": jnp.zeros(3)}, None), num_steps=4, chunk_size=2,
-            checkpointer=checkpointer, every_chunk=lambda step, state: numbers,
+            checkpointer=checkpointer, callback=lambda step, state: numbers,
             metrics=training.MetricsFile(tmp_path / "metrics.jsonl"),
         )[1].metrics  # fmt: skip
 

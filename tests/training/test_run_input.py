@@ -83,7 +83,7 @@ def test_a_function_that_ignores_the_step_is_refused():
         "constant": lambda: lambda step: {"x": jnp.asarray(X)},
         "jitted": lambda: jax.jit(lambda step: {"x": next(iterator)["x"] + 0 * jnp.ones(DIM)}),
         "pytree": lambda: jax.tree_util.Partial(lambda arrays, step: arrays, {"x": X}),
-        "numbered": lambda: data.numbered(lambda step: next(iterator)),
+        "numbered": lambda: data.number_batches(lambda step: next(iterator)),
         "binarised": lambda: data.Binarised(key, lambda step: jnp.ones((3, 2))),
     }
     for make in ignoring.values():
@@ -91,6 +91,6 @@ def test_a_function_that_ignores_the_step_is_refused():
             training.run(key, kernel, start(kernel), make(), num_steps=2)
     partly = lambda step: {"x": jnp.asarray(X), "scale": 1.0 * step}  # noqa: E731
     read = lambda step: {"x": jax.pure_callback(lambda step: X[step : step + 2], jnp.zeros((2, DIM)), step)}  # noqa: E731
-    several = data.of_each(jax.random.split(key, 1), {"x": X[None]}, 4)
+    several = data.stacked_minibatches(jax.random.split(key, 1), {"x": X[None]}, 4)
     for source in (partly, jax.jit(partly), read, lambda step: None, several):
         checks.varies_with_step(source, "data")
