@@ -152,7 +152,10 @@ def minibatches(
     if num_games is None:
         joined, leading = data.Minibatches(rng_key, arrays, num), ()
     else:
-        joined, leading = data.of_each(jax.random.split(rng_key, num_games), arrays, num, shared=True), (num_games,)
+        joined, leading = (
+            data.stacked_minibatches(jax.random.split(rng_key, num_games), arrays, num, shared=True),
+            (num_games,),
+        )
     shape = *leading, config.discriminator_steps, config.batch_size
     return jax.tree_util.Partial(functools.partial(_split_steps, shape), joined)
 
