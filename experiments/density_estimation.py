@@ -248,7 +248,7 @@ def train(run: Run, coupling: str, train_set: np.ndarray) -> Any:
     init = jax.vmap(lambda key: model.init(key, jnp.zeros(2))["params"])
     state = kernel.init(jax.jit(init)(jax.random.split(init_key, num)), start_key)
     keys = jax.random.split(data_key, num)
-    batches = data.of_each(keys, jnp.asarray(train_set, jnp.float32), config.batch_size)
+    batches = data.stacked_minibatches(keys, jnp.asarray(train_set, jnp.float32), config.batch_size)
     kernel, options = run.stage(coupling, kernel)
     state, _ = training.run(
         run_key, kernel, state, batches, num_steps=config.num_steps, keep=lambda state: (), **options
