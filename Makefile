@@ -1,12 +1,12 @@
 # make demo: install and run the main job.  make test: install and run the tests.  make docs: build the site into site/.
-# make lint, make test-slow, make mutation, make tables, make wheel.
+# make lint, make test-slow, make mutation, make tables, make wheel, make test-wheel.
 # The first Python that runs and is new enough (a version manager's shim may be on the path and yet not run).
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo install install-dev install-docs test test-slow mutation lint format tables docs wheel clean
+.PHONY: demo install install-dev install-docs test test-slow mutation lint format tables docs wheel test-wheel clean
 
 demo: install
 	$(RUN) -m experiments.bayesian_gan_semisupervised --overwrite
@@ -55,8 +55,11 @@ tables: install
 docs: install-docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
-wheel: install
+wheel: $(VENV)/bin/python
 	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+test-wheel: install-dev
+	$(RUN) -m pytest -m slow tests/test_wheel.py
 
 clean:
 	rm -rf $(VENV) runs build dist site *.egg-info
