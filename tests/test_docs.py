@@ -174,6 +174,19 @@ def test_every_result_has_a_table():
 # Code
 
 
+def test_names_in_the_text_exist():
+    """`kernels.sghmc` and the like, in the pages and in the README."""
+    named = re.compile(rf"`({'|'.join(bayesjax.__all__)})\.([\w.]+)[`(]")
+    missing = []
+    for page in [*PAGES, ROOT / "README.md"]:
+        for package, path in named.findall(page.read_text().replace(".py`", "")):
+            value = getattr(bayesjax, package)
+            for part in path.split("."):
+                value = getattr(value, part, None)
+            missing += [f"{page.name}: {package}.{path}"] if value is None else []
+    assert missing == []
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text()], ids=name_of)
 def test_code_blocks_run(page, compile_fully, tmp_path, monkeypatch):
     """The blocks of a page run in order in one namespace."""
