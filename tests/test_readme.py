@@ -20,6 +20,15 @@ def test_links_lead_to_files():
     assert [link for link in links if not link.startswith("https://") and not (ROOT / link).exists()] == []
 
 
+def test_anchors_are_headings():
+    anchors = re.findall(r"\]\(([^)#]+\.md)#([^)]+)\)", README)
+    assert anchors
+    for path, anchor in anchors:
+        headings = re.findall(r"^#+ (.*)", (ROOT / path).read_text(), re.MULTILINE)
+        slugs = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+        assert anchor in slugs
+
+
 def test_example_runs_and_ends_in_a_figure(tmp_path, monkeypatch):
     """The posterior is uncertain in the gap of the data, and the point estimate is not."""
     monkeypatch.chdir(tmp_path)
