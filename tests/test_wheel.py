@@ -1,5 +1,9 @@
-"""The wheel, as a user installs it: into a bare environment, away from the repository."""
+"""The package: one version everywhere, workflows that call the make targets, and the wheel as a user installs it.
 
+The wheel is installed into a bare environment, away from the repository.
+"""
+
+import re
 import subprocess
 import sys
 import venv
@@ -7,6 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import bayesjax
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
@@ -31,6 +38,30 @@ def call(*arguments, **options) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_version_is_the_same_everywhere():
+    (declared,) = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert bayesjax.__version__ == declared
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == declared
+    assert f"\n## {declared}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_workflows_call_targets_of_the_makefile():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    called = set()
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        jobs = yaml.safe_load(path.read_text())["jobs"]
+        commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+        assert all(command.startswith("make ") for command in commands) and len(jobs) > 0
+        called |= {target for command in commands for target in command.removeprefix("make ").split()}
+    assert {"lint", "test", "docs", "wheel"} <= called <= targets
+
+
+def test_lock_names_versions_alone():
+    """No hosts and no paths: a package index serves them."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
 
 
 @pytest.fixture(scope="module")
