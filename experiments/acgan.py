@@ -1,53 +1,24 @@
-"""ACGAN: a generator that is told the class of what it makes, and a discriminator that says the class besides.
+"""ACGAN: the generator is given the class of its image, and the discriminator also classifies.
 
 Paper: Odena, Olah & Shlens, "Conditional image synthesis with auxiliary classifier GANs", ICML 2017. Bayesian: Saatci
 & Wilson, "Bayesian GAN", NIPS 2017.
 
     python -m experiments.acgan                            quick: digits, under a minute
-    python -m experiments.acgan --preset mnist             MNIST, a budget for one core (mnist_sghmc)
+    python -m experiments.acgan --preset mnist             MNIST, sized for one core (mnist_sghmc)
     python -m experiments.acgan --dataset fashion_mnist --num-steps 5000
 
-Whether an image is of the class it was made for is said by the judge (`judge.py`), a classifier that knows data alone:
-the share of samples is the class accuracy. The discriminator's own head has seen the generator and is no judge; what it
-says of the same samples, and its error on test images, stand beside. FCD and the score IS are compared with the row of
-training images. With --kernel sghmc or sgld the samples are of all kept generators.
+The class accuracy is the fraction of samples that the judge (`shared/judge.py`), a classifier trained on data alone,
+assigns to the class for which they were made. The discriminator's second head has been trained with the generator, so
+that its own accuracy on the same samples is no evaluation; it stands beside, with its error on test images. FCD and the
+score IS are compared with the row of training images. With --kernel sghmc or sgld, samples come from all draws of the
+generator.
 
-Expected: a class accuracy of 99 % on MNIST, in a quarter of an hour of one core.
+Expected: a class accuracy of 99 % on MNIST, after a quarter of an hour of one core.
 """
-
-import dataclasses
-from dataclasses import dataclass
-
-from experiments import common, conditional_flags
-
-
-@dataclass(frozen=True)
-class Config(conditional_flags.ConditionalFlags):
-    """Flags of experiments.acgan."""
-
-    class_weight: float = 1.0
-    """Of the second head's log-likelihood, in both players' losses."""
-
-
-QUICK = Config(
-    latent_dim=16, batch_size=64, num_steps=1000, discriminator_learning_rate=5e-4, generator_learning_rate=1e-3,
-    average=0.99, num_judged=1000,
-)  # fmt: skip
-MNIST = dataclasses.replace(
-    QUICK, preset="mnist", dataset="mnist", latent_dim=62, num_steps=4000, average=0.999,
-    num_judged=10_000,
-)  # fmt: skip
-PRESETS = {
-    preset.preset: preset
-    for plain in (QUICK, MNIST)
-    for preset in (plain, dataclasses.replace(plain, preset=f"{plain.preset}_sghmc", kernel="sghmc"))
-}
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -58,9 +29,53 @@ from bayesjax import evaluation, models, plots
 from bayesjax.models import dcgan
 from bayesjax.objectives import auxiliary_classifier
 from bayesjax.types import Array, Density, Given, Params, PRNGKey
-from experiments import gan_players, labelled_images, parts, tables
+from experiments.harness import Column, NonNegative, Run, Table, cli, row
+from experiments.shared import conditional, games, images
 
-NUM_COLUMNS = 12  # of the figures
+NUM_COLUMNS = 12  # images in a row of a figure
+
+
+@dataclass(frozen=True)
+class Config(conditional.ConditionalConfig):
+    """Flags of experiments.acgan."""
+
+    class_weight: NonNegative = 1.0
+    """Weight of the second head's log likelihood in the losses of both players."""
+
+
+QUICK = Config(
+    latent_dim=16, batch_size=64, num_steps=1000, num_warmup=500, discriminator_learning_rate=5e-4,
+    generator_learning_rate=1e-3, average=0.99, num_judged=1000,
+)  # fmt: skip
+MNIST = replace(
+    QUICK, dataset="mnist", latent_dim=62, num_steps=4000, num_warmup=2000, average=0.999, num_judged=10_000
+)
+PRESETS = {
+    "quick": QUICK,
+    "quick_sghmc": replace(QUICK, kernel="sghmc"),
+    "mnist": MNIST,
+    "mnist_sghmc": replace(MNIST, kernel="sghmc"),
+}
+
+
+def note(config: dict) -> str:
+    """How the players were trained, below the table."""
+    return f"{games.describe_steps(config)}, batches of {config['batch_size']}; {config['num_judged']} samples."
+
+
+TABLES = [
+    Table(
+        {"method": "images"},
+        [
+            Column("class accuracy %"),
+            Column("accuracy of the second head %"),
+            Column("test error of the second head %"),
+            *conditional.JUDGE_COLUMNS,
+        ],
+        note=note,
+    )
+]
+HEADLINE = "acgan-mnist-mnist", {"measure": "class accuracy %"}
 
 
 class Networks(NamedTuple):
@@ -68,17 +83,17 @@ class Networks(NamedTuple):
 
     Attributes:
       init: `rng_key -> {player: params}`.
-      make: `(generator's params, noise [n, latent_dim], classes [n]) -> images [n, ...]`.
-      say: `(discriminator's params, images [n, ...]) -> (logits [n], logits of the classes [n, num_classes])`.
+      generate: `(generator's params, noise [n, latent_dim], classes [n]) -> images [n, ...]`.
+      discriminate: `(discriminator's params, images [n, ...]) -> (logits [n], logits of the classes [n, classes])`.
     """
 
     init: Callable[[PRNGKey], dict[str, Params]]
-    make: Callable[[Params, Array, Array], Array]
-    say: Callable[[Params, Array], tuple[Array, Array]]
+    generate: Callable[[Params, Array, Array], Array]
+    discriminate: Callable[[Params, Array], tuple[Array, Array]]
 
 
 def networks(config: Config, shape: tuple[int, ...], num_classes: int) -> Networks:
-    """The networks of a configuration, for images of a shape, in (-1, 1)."""
+    """The networks for images of a shape, in (-1, 1)."""
     generator: Any = dcgan.Generator(
         shape, config.generator_features, config.norm, config.kernel_size, hidden=config.generator_hidden
     )
@@ -88,130 +103,123 @@ def networks(config: Config, shape: tuple[int, ...], num_classes: int) -> Networ
     )  # fmt: skip
     discriminator: Any = models.infogan.TwoHeadDiscriminator(trunk, num_classes)
 
-    init = gan_players.initial(generator, discriminator, config.latent_dim + num_classes, shape)
-
-    def make(params: Params, noise: Array, classes: Array) -> Array:
+    def generate(params: Params, noise: Array, classes: Array) -> Array:
         one_hot = jax.nn.one_hot(classes, num_classes)
         return generator.apply({"params": params}, jnp.concatenate([noise, one_hot], axis=-1))
 
-    return Networks(init, make, lambda params, x: discriminator.apply({"params": params}, x))
+    def discriminate(params: Params, x: Array) -> tuple[Array, Array]:
+        return discriminator.apply({"params": params}, x)
+
+    init = games.initialise(generator, discriminator, config.latent_dim + num_classes, shape)
+    return Networks(init, generate, discriminate)
 
 
 def losses(config: Config, net: Networks, num_classes: int) -> dict[str, Density]:
-    """Of both players, means per example; beside them how often the second head is right."""
+    """The losses of both players, means per example, and the accuracy of the second head."""
 
     def draw(rng_key: PRNGKey, num: int) -> tuple[Array, Array]:
         noise_key, class_key = jax.random.split(rng_key)
         noise = models.latent_noise(noise_key, num, config.latent_dim, "uniform")
         return noise, jax.random.randint(class_key, (num,), 0, num_classes)
 
-    def right(said: tuple[Array, Array], classes: Array) -> Array:
-        return jnp.mean(said[1].argmax(axis=-1) == classes)
+    def accuracy(outputs: tuple[Array, Array], classes: Array) -> Array:
+        return jnp.mean(outputs[1].argmax(axis=-1) == classes)
 
     def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
-        real, labels = given.data["x"], given.data["y"]
-        noise, classes = draw(rng_key, len(real))
-        of_real = net.say(params, real)
-        of_fake = net.say(params, net.make(given.others["generator"], noise, classes))
+        images, labels = given.data["x"], given.data["y"]
+        noise, classes = draw(rng_key, len(images))
+        real = net.discriminate(params, images)
+        fake = net.discriminate(params, net.generate(given.others["generator"], noise, classes))
         loss = functools.partial(auxiliary_classifier.discriminator_loss, weight=config.class_weight)
-        value = jax.vmap(loss)(of_real, labels, of_fake, classes).mean()
-        return value, {"right of real": right(of_real, labels), "right of fake": right(of_fake, classes)}
+        value = jax.vmap(loss)(real, labels, fake, classes).mean()
+        return value, {"real images": accuracy(real, labels), "samples": accuracy(fake, classes)}
 
     def generator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
         noise, classes = draw(rng_key, config.batch_size)
-        of_fake = net.say(given.others["discriminator"], net.make(params, noise, classes))
+        fake = net.discriminate(given.others["discriminator"], net.generate(params, noise, classes))
         loss = functools.partial(auxiliary_classifier.generator_loss, weight=config.class_weight)
-        return jax.vmap(loss)(of_fake, classes).mean(), {"right of fake": right(of_fake, classes)}
+        return jax.vmap(loss)(fake, classes).mean(), {"samples": accuracy(fake, classes)}
 
     return {"discriminator": discriminator, "generator": generator}
 
 
-def play(run: common.Experiment, about: labelled_images.Subject) -> dict[str, Any]:
-    """The game: what judge and second head say of the classes; leaves images in `parts/`."""
-    config, shape, num_classes = run.config, about.train.inputs.shape[1:], about.num_classes
+def play(run: Run, subject: images.Images) -> dict[str, Any]:
+    """Plays the game; returns its measures, and arrays for the figures."""
+    config, shape, num_classes = run.config, subject.train.inputs.shape[1:], subject.num_classes
     net = networks(config, shape, num_classes)
-    data_key, init_key, look_key, run_key, make_key = jax.random.split(jax.random.key(config.seed), 5)
-    few = models.latent_noise(look_key, NUM_COLUMNS, config.latent_dim, "uniform")
+    data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(config.seed), 5)
+    few = models.latent_noise(evaluation_key, NUM_COLUMNS, config.latent_dim, "uniform")
 
-    def look(params: Params) -> Array:
-        """An image of each class, all of one noise."""
-        return net.make(params, jnp.broadcast_to(few[0], (num_classes, config.latent_dim)), jnp.arange(num_classes))
+    def one_of_each_class(params: Params) -> Array:
+        noise = jnp.broadcast_to(few[0], (num_classes, config.latent_dim))
+        return net.generate(params, noise, jnp.arange(num_classes))
 
-    def make(params: Params, key: PRNGKey, classes: Array) -> Array:
-        return net.make(params, models.latent_noise(key, len(classes), config.latent_dim, "uniform"), classes)
+    def generate(params: Params, key: PRNGKey, classes: Array) -> Array:
+        return net.generate(params, models.latent_noise(key, len(classes), config.latent_dim, "uniform"), classes)
 
-    played = gan_players.play(
-        run, "acgan", gan_players.stages(config, losses(config, net, num_classes), len(about.train)),
+    played = games.play_pair(
+        run, "acgan", games.pair_stages(config, losses(config, net, num_classes), len(subject.train)),
         jax.jit(net.init)(init_key),
-        gan_players.batches(config, data_key, {"x": about.train.inputs, "y": about.train.labels}),
-        rng_key=run_key, observe=look, keep_discriminators=True,
+        games.minibatches(config, data_key, {"x": subject.train.inputs, "y": subject.train.labels}),
+        rng_key=run_key, evaluate=one_of_each_class,
     )  # fmt: skip
-    said = labelled_images.most_probable(lambda params, x: net.say(params, x)[1], played.discriminators)
-    images, classes = labelled_images.make_of_each(
-        make, played.generators, make_key, config.num_judged, num_classes
-    )  # fmt: skip
-    result: dict[str, Any] = {
-        "own accuracy %": _percent(said(images) == classes),
-        "own test error %": _percent(said(about.test.inputs) != about.test.labels),
-        "steps": played.steps.tolist(),
-        "ms per step": played.milliseconds,
-        "right": {
-            f"{player}: {name}": np.asarray(values, float).tolist()
-            for player, aux in played.aux.items()
-            for name, values in aux.items()
-        },
+    classify = conditional.classifier(lambda params, x: net.discriminate(params, x)[1], played.discriminators)
+    samples, classes = conditional.generate_balanced(
+        generate, played.generators, sample_key, config.num_judged, num_classes
+    )
+    measures: dict[str, dict] = {}
+    if subject.classifier is not None:
+        reading, report = subject.report(samples)
+        measures = {"class accuracy %": percent(reading.probabilities.argmax(axis=-1) == classes), **report}
+    measures |= {
+        "accuracy of the second head %": percent(classify(samples) == classes),
+        "test error of the second head %": percent(classify(subject.test.inputs) != subject.test.labels),
+        "ms per step": {"value": played.milliseconds},
     }
-    if about.jury is not None:
-        reading = about.jury.read(images)
-        accuracy = _percent(reading.probabilities.argmax(axis=-1) == classes)
-        result["judged"] = {"class accuracy %": accuracy, **about.jury.judged(reading)}
     last = jax.tree.map(lambda leaf: leaf[-1], played.generators)
-    way = jnp.linspace(0, 1, NUM_COLUMNS)[:, None]
+    way, every = jnp.linspace(0, 1, NUM_COLUMNS)[:, None], np.repeat(np.arange(num_classes), NUM_COLUMNS)
     rows = {"classes": few, "interpolation": (1 - way) * few[0] + way * few[1]}
-    every = np.repeat(np.arange(num_classes), NUM_COLUMNS)
-    shown = {name: jax.jit(net.make)(last, jnp.tile(noise, (num_classes, 1)), every) for name, noise in rows.items()}
-    arrays: Any = {name: np.asarray(x).reshape(num_classes, NUM_COLUMNS, *shape) for name, x in shown.items()}
-    parts.save_arrays(run, "pictures", training=played.checks, **arrays)
-    return result
+    shown = {
+        name: jax.jit(net.generate)(last, jnp.tile(noise, (num_classes, 1)), every) for name, noise in rows.items()
+    }
+    return {
+        "measures": measures,
+        "steps": played.steps,
+        "accuracies": {f"{player}: {name}": x for player, aux in played.aux.items() for name, x in aux.items()},
+        "training": played.evaluations,
+        **{name: x.reshape(num_classes, NUM_COLUMNS, *shape) for name, x in shown.items()},
+    }
 
 
-def _percent(values: np.ndarray) -> dict[str, float]:
-    estimate = evaluation.mean_estimate(np.asarray(values, float))
-    return {name: 100 * value for name, value in estimate._asdict().items()}
+def percent(values: np.ndarray) -> dict[str, float]:
+    """The mean of zeros and ones in per cent, and its standard error."""
+    return {name: 100 * value for name, value in evaluation.mean_estimate(values.astype(float))._asdict().items()}
 
 
-def draw(run: common.Experiment, result: dict) -> None:
-    """Samples, a row for each class; between two noises; an image of each class along the run."""
-    figures = run.out / "figures"
-    rows = {name: (pictures + 1) / 2 for name, pictures in parts.load_arrays(run, "pictures").items()}
-    names = [f"class {label}" for label in range(len(rows["classes"]))]
-    plots.image_grid(figures / "classes.png", rows["classes"], row_names=names, title="a noise for each column")
-    title = "from one noise to another"
-    plots.image_grid(figures / "interpolation.png", rows["interpolation"], row_names=names, title=title)
+def draw_figures(run: Run, result: dict[str, Any]) -> None:
+    """Samples of each class; interpolations; an image of each class, and the second head's accuracy, along the run."""
+    names = [f"class {label}" for label in range(len(result["classes"]))]
     steps = [f"step {step}" for step in result["steps"]]
-    plots.image_grid(figures / "training.png", rows["training"], row_names=steps, title="an image of each class")
-    curves = {name: (result["steps"], np.array(values)) for name, values in result["right"].items()}
-    plots.curves(figures / "right.png", curves, xlabel="steps", ylabel="classes right by the second head")
+    for name, row_names, title in (
+        ("classes", names, "the same noise in each column"),
+        ("interpolation", names, "from one noise to another"),
+        ("training", steps, "an image of each class"),
+    ):
+        plots.image_grid(run.figure(f"{name}.png"), (result[name] + 1) / 2, row_names=row_names, title=title)
+    curves = {name: (result["steps"], values) for name, values in result["accuracies"].items()}
+    plots.curves(run.figure("accuracy.png"), curves, xlabel="steps", ylabel="accuracy of the second head")
 
 
 def main(config: Config) -> None:
     """Plays the game; writes the table, the figures and the results."""
-    with common.Experiment("acgan", config) as run:
-        conditional_flags.check(config)
-        common.require_at_least(config, 0, "class_weight")
-        about = labelled_images.load(config)
-        result = run.cached("acgan", functools.partial(play, run, about))
-        draw(run, result)
-        metrics = {f"real {name}": entry for name, entry in (about.jury.real if about.jury else {}).items()}
-        metrics |= {
-            **result.get("judged", {}),
-            **{name: result[name] for name in ("own accuracy %", "own test error %")},
-            "ms per step": {"value": result["ms per step"]},
-        }
-        path = run.finish(metrics)
-        print(tables.render(path))
-        print(f"results in {path}, figures in {run.out / 'figures'}")
+    with Run("acgan", config, one_device=True) as run:
+        subject = images.load(config)
+        result = run.part("acgan", functools.partial(play, run, subject))
+        draw_figures(run, result)
+        rows = [row(name, **entry, method="training images") for name, entry in subject.training_report.items()]
+        rows += [row(name, **entry, method=config.kernel) for name, entry in result["measures"].items()]
+        run.finish(rows, TABLES)
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

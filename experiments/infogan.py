@@ -1,233 +1,374 @@
-"""InfoGAN: a generator whose code is readable from its images, so that classes and shapes are found without labels.
+"""InfoGAN: a generator whose code can be read from its images, so that classes and shapes are found without labels.
 
 Paper: Chen et al., "InfoGAN: interpretable representation learning by information maximizing generative adversarial
 nets", NIPS 2016 (figures 1 and 2; 5 % error of the categorical code on MNIST). Bayesian: Saatci & Wilson, "Bayesian
 GAN", NIPS 2017.
 
     python -m experiments.infogan                          quick: digits, under a minute
-    python -m experiments.infogan --preset mnist           smaller networks, a budget for one core (mnist_sghmc)
+    python -m experiments.infogan --preset mnist           smaller networks, sized for one core (mnist_sghmc)
     python -m experiments.infogan --preset paper           the paper's networks and steps, for a GPU (paper_sghmc)
     python -m experiments.infogan --preset paper_invariant categories that small movements do not change (also quick_,
                                                            and mnist_invariant with larger batches)
     python -m experiments.infogan --dataset mnist.npz --judge none
 
-The code is one of --num-codes categories and --num-continuous numbers; I_Q, in nats, of the categorical code is shown
-along the run under its ceiling, the logarithm of the number of codes. The code as a classifier: each code stands for
-the class that most training images with this code have, and no label was used before. Games that differ in their seed
-alone may split one class into two codes and merge two others, so there are several, and the one that would be chosen by
-its error on *training* images is told from their mean. With --kernel sghmc or sgld what reads the code is the mean of
-all kept draws of Q, and what generates is the mixture of all generators.
+G maps noise and a code to an image. D and Q are two heads of one network, which maps an image to a logit and to the
+distribution of its code. The code is one of --num-codes categories and --num-continuous numbers. D and Q minimise the
+discriminator's loss minus lambda I_Q at the generator's images; G minimises its own loss minus lambda I_Q. I_Q, in
+nats, is at most the logarithm of the number of codes. Lambda differs between categorical and continuous codes.
 
-On MNIST the discriminator's norm is of the batch, of real images and of fakes apart, as in the authors' program: a
-batch of fakes that are all alike then looks like none of data. With a norm of each image (--discriminator-norm group)
-games collapse there; on the small images of digits it is the norm of the batch with which they do.
+The code classifies images without labels: an image has the code that Q finds most probable, and a code stands for the
+class that most training images with this code have. Games that differ only in their seed may split one class into two
+codes and merge two others. The table therefore has several games, and the test error of the game with the smallest
+error on training images. With --kernel sghmc or sgld, Q is the mean of all draws, and images come from all generators.
 
-Lambda has a number of its own for the continuous codes: they can take the classes, and then a category turns from one
-digit into another along its row of figures/traversal-*.png. A high I_Q alone does not tell.
+A high I_Q alone does not show that categories are classes: continuous codes can carry the classes, and then a row of
+figures/traversal-*.png turns from one digit into another. Even otherwise 4 and 9 often share a category. With
+--invariance-weight, D and Q also maximise the information that the categories of a training image and of the same
+image, moved slightly, have in common (Ji et al., "Invariant information clustering", ICCV 2019; first in this game
+by Ojha et al., "Elastic-InfoGAN", NeurIPS 2020), again without labels.
 
-What shares a category is left to the game, and often it is not a digit: 4 and 9 share one, and another digit has two.
-With --invariance-weight D and Q also maximise the information that the categories of a training image and of the same
-image, moved a little, have in common (Ji et al., "Invariant information clustering", ICCV 2019; Ojha et al.,
-"Elastic-InfoGAN", NeurIPS 2020, had the thought first in this game): still without a label.
+On MNIST the discriminator has batch normalisation, with separate batches of real and generated images, as in the
+authors' program; with group normalisation games collapse there. On the small images of digits the opposite holds.
 
-Expected: the paper's 5 % is of codes that have a class each. quick: an error near 27 % on digits, 10 classes found.
-paper: 13 to 19 % in three games of two minutes of an H200 each; paper_invariant: 1.3 to 2.7 %; mnist_invariant: 2.7 %
-after half an hour or more of a core.
+Expected: the paper's 5 % requires codes with one class each. quick: an error near 27 % on digits, 10 classes. paper:
+13 to 19 % in three games of two minutes of an H200 each; paper_invariant: 1.3 to 2.7 %; mnist_invariant: 2.7 % after
+half an hour or more of a core.
 """
-
-import dataclasses
-from dataclasses import dataclass
-
-from experiments import common, conditional_flags
-
-
-@dataclass(frozen=True)
-class Config(conditional_flags.ConditionalFlags):
-    """Flags of experiments.infogan."""
-
-    num_seeds: int = 1
-    """Games, one after another, that differ in their seed."""
-    num_codes: int = 10
-    """Values of the categorical code."""
-    num_continuous: int = 2
-    """Continuous codes, uniform on (-1, 1)."""
-    information_weight: float = 1.0
-    """Lambda, of the categorical code."""
-    continuous_weight: float = 1.0
-    """Lambda of the continuous codes."""
-    invariance_weight: float = 0.0
-    """Of the information that the categories of a training image and of the same image, turned, scaled and shifted a
-    little, have in common (Ji et al. 2019); 0 leaves it out, as in the paper."""
-    fixed_scale: bool = True
-    """Whether Q's Gaussian of the continuous codes has scale 1, as in the authors' program."""
-    code_hidden: tuple[int, ...] = (64,)
-    """Units of Q's own layers."""
-
-
-QUICK = Config(
-    latent_dim=16, batch_size=64, num_steps=1000, discriminator_learning_rate=5e-4, generator_learning_rate=1e-3,
-    average=0.99, num_judged=1000,
-)  # fmt: skip
-MNIST = dataclasses.replace(
-    QUICK, preset="mnist", dataset="mnist", num_seeds=2, latent_dim=62, num_steps=5000, average=0.999,
-    discriminator_learning_rate=2e-4, continuous_weight=0.1, generator_features=(64, 32),
-    discriminator_features=(32, 64), discriminator_norm="batch", num_judged=10_000,
-)  # fmt: skip
-PAPER = dataclasses.replace(
-    MNIST, preset="paper", num_seeds=3, batch_size=128, continuous_weight=1.0, generator_features=(128, 64),
-    generator_hidden=(1024,), discriminator_features=(64, 128), discriminator_hidden=(1024,), code_hidden=(128,),
-)  # fmt: skip
-PRESETS = {
-    preset.preset: preset
-    for plain in (QUICK, MNIST, PAPER)
-    for preset in (
-        plain,
-        dataclasses.replace(plain, preset=f"{plain.preset}_sghmc", kernel="sghmc"),
-        dataclasses.replace(plain, preset=f"{plain.preset}_invariant", invariance_weight=1.0, continuous_weight=1.0),
-    )
-}
-# What images and moved images share is measured in a batch, and one of 64 overstates it by a third of a nat.
-PRESETS["mnist_invariant"] = dataclasses.replace(
-    PRESETS["mnist_invariant"], batch_size=128, num_steps=4000, num_seeds=1
-)
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import evaluation, plots
-from bayesjax.objectives.infogan import Code
-from experiments import gan_players, infogan_game, labelled_images, parts, tables
+from bayesjax import data, evaluation, models, plots
+from bayesjax.models import dcgan
+from bayesjax.objectives import adversarial, infogan
+from bayesjax.types import Array, CodeHead, Density, Given, Params, PRNGKey
+from experiments.harness import Column, Count, Natural, NonNegative, Range, Run, Table, cli, row
+from experiments.shared import conditional, games, images
 
-VALUES = np.linspace(-2, 2, 9)  # of a continuous code; it was trained on (-1, 1)
+VALUES = np.linspace(-2, 2, 9, dtype=np.float32)  # of a continuous code in the figures; its prior is on (-1, 1)
+VARIANCE = 1 / 3  # of a continuous code, uniform on (-1, 1)
 
 
-def play(run: common.Experiment, about: labelled_images.Subject, seed: int) -> dict[str, Any]:
-    """One game: how well its code classifies, what is read of it along the way, how its images are judged."""
-    config, shape = run.config, about.train.inputs.shape[1:]
-    net = infogan_game.networks(config, shape)
-    data_key, init_key, look_key, run_key, make_key = jax.random.split(jax.random.key(seed), 5)
+@dataclass(frozen=True)
+class Config(conditional.ConditionalConfig):
+    """Flags of experiments.infogan."""
 
-    def look(params: Any) -> jax.Array:
-        """An image of each code."""
-        noise, code = infogan_game.draw(config, look_key, config.num_codes)
-        return net.make(params, noise, code._replace(categorical=jnp.arange(config.num_codes)[:, None]))
+    num_seeds: Count = 1
+    """Number of games, one after another, which differ in their seed."""
+    num_codes: Annotated[int, Range(least=2)] = 10
+    """Number of values of the categorical code."""
+    num_continuous: Natural = 2
+    """Number of continuous codes, uniform on (-1, 1)."""
+    information_weight: NonNegative = 1.0
+    """Weight lambda of the information in the categorical code."""
+    continuous_weight: NonNegative = 1.0
+    """Weight lambda of the information in the continuous codes."""
+    invariance_weight: NonNegative = 0.0
+    """Weight of the information that the categories of a training image and of the same image, slightly rotated, scaled
+    and shifted, have in common (Ji et al. 2019); 0 as in the paper."""
+    fixed_scale: bool = True
+    """Whether Q's Gaussian of the continuous codes has scale 1, as in the authors' program."""
+    code_hidden: tuple[Count, ...] = (64,)
+    """Units of the layers that only Q has."""
 
-    plan = gan_players.stages(config, infogan_game.losses(config, net), len(about.train))
-    played = gan_players.play(
-        run, f"seed{seed}", plan, jax.jit(net.init)(init_key),
-        gan_players.batches(config, data_key, about.train.inputs), rng_key=run_key, observe=look,
-        keep_discriminators=True,
+
+QUICK = Config(
+    latent_dim=16, batch_size=64, num_steps=1000, num_warmup=500, discriminator_learning_rate=5e-4,
+    generator_learning_rate=1e-3, average=0.99, num_judged=1000,
+)  # fmt: skip
+MNIST = replace(
+    QUICK, dataset="mnist", num_seeds=2, latent_dim=62, num_steps=5000, num_warmup=2500, average=0.999,
+    discriminator_learning_rate=2e-4, continuous_weight=0.1, generator_features=(64, 32),
+    discriminator_features=(32, 64), discriminator_norm="batch", num_judged=10_000,
+)  # fmt: skip
+PAPER = replace(
+    MNIST, num_seeds=3, batch_size=128, continuous_weight=1.0, generator_features=(128, 64), generator_hidden=(1024,),
+    discriminator_features=(64, 128), discriminator_hidden=(1024,), code_hidden=(128,),
+)  # fmt: skip
+INVARIANT = {"invariance_weight": 1.0, "continuous_weight": 1.0}
+PRESETS = {
+    "quick": QUICK,
+    "quick_sghmc": replace(QUICK, kernel="sghmc"),
+    "quick_invariant": replace(QUICK, **INVARIANT),
+    "mnist": MNIST,
+    "mnist_sghmc": replace(MNIST, kernel="sghmc"),
+    # A batch of 64 overestimates the information that images and moved images share by a third of a nat.
+    "mnist_invariant": replace(MNIST, **INVARIANT, batch_size=128, num_steps=4000, num_warmup=2000, num_seeds=1),
+    "paper": PAPER,
+    "paper_sghmc": replace(PAPER, kernel="sghmc"),
+    "paper_invariant": replace(PAPER, **INVARIANT),
+}
+
+
+def note(config: dict) -> str:
+    """How the games were trained, below the table."""
+    ceiling = math.log(config["num_codes"])
+    return (
+        f"{games.describe_steps(config)}, batches of {config['batch_size']}. The information is at most "
+        f"{ceiling:.3f} nats."
+    )
+
+
+TABLES = [
+    Table(
+        {"method": "images", "game": "seed"},
+        [
+            Column("error %"),
+            Column("train error %", "error on training images %"),
+            Column("classes", digits=0),
+            Column("information", "I(c; x) in nats", 3),
+            Column("explained", "R² of continuous codes", 3),
+            Column("images of the code's class %", digits=1),
+            *conditional.JUDGE_COLUMNS,
+        ],
+        where={"games": None},
+        note=note,
+    ),
+    Table(
+        {"games": "games"},
+        [Column("error %"), Column("error %", "published", field="paper")],
+        where={"games": ("mean", "best on training images")},
+    ),
+]
+HEADLINE = "infogan-paper-mnist", {"measure": "error %", "games": "mean"}
+
+# ---- networks and losses
+
+
+class Networks(NamedTuple):
+    """Both players as pure functions of their weights.
+
+    Attributes:
+      init: `rng_key -> {player: params}`.
+      generate: `(generator's params, noise [n, latent_dim], code of n) -> images [n, ...]`.
+      discriminate: `(discriminator's params, images [n, ...]) -> (logits [n], CodeHead of n)`.
+    """
+
+    init: Callable[[PRNGKey], dict[str, Params]]
+    generate: Callable[[Params, Array, infogan.Code], Array]
+    discriminate: Callable[[Params, Array], tuple[Array, CodeHead]]
+
+
+def networks(config: Config, shape: tuple[int, ...]) -> Networks:
+    """The networks for images of a shape, in (-1, 1)."""
+    generator: Any = dcgan.Generator(
+        shape, config.generator_features, config.norm, config.kernel_size, hidden=config.generator_hidden
+    )
+    trunk = dcgan.Discriminator(
+        shape, 1, config.discriminator_features, config.discriminator_norm, config.kernel_size,
+        hidden=config.discriminator_hidden,
     )  # fmt: skip
-    read = labelled_images.most_probable(lambda params, x: net.say(params, x)[1].logits[0], played.discriminators)
-    of_train, of_test = read(about.train.inputs), read(about.test.inputs)
-    stands_for = infogan_game.assignment(of_train, about.train.labels, config.num_codes, about.num_classes)
-    said = {name: np.asarray(values, float).tolist() for name, values in played.aux["generator"].items()}
-    result: dict[str, Any] = {
-        "assignment": stands_for.tolist(),
-        "train error": float(np.mean(stands_for[of_train] != about.train.labels)),
-        "wrong": (stands_for[of_test] != about.test.labels).tolist(),
-        "steps": played.steps.tolist(),
-        "ms per step": played.milliseconds,
-        **said,
+    discriminator: Any = models.infogan.CodeDiscriminator(
+        trunk, (config.num_codes,), config.num_continuous, config.code_hidden, config.discriminator_norm,
+        config.fixed_scale,
+    )  # fmt: skip
+
+    def generate(params: Params, noise: Array, code: infogan.Code) -> Array:
+        inputs = infogan.to_generator_input(code, (config.num_codes,))
+        return generator.apply({"params": params}, jnp.concatenate([noise, inputs], axis=-1))
+
+    def discriminate(params: Params, x: Array) -> tuple[Array, CodeHead]:
+        return discriminator.apply({"params": params}, x)
+
+    num_inputs = config.latent_dim + config.num_codes + config.num_continuous
+    return Networks(games.initialise(generator, discriminator, num_inputs, shape), generate, discriminate)
+
+
+def draw_code(config: Config, rng_key: PRNGKey, num: int) -> tuple[Array, infogan.Code]:
+    """Noise and codes of `num` images, from their priors; one draw compiles faster than `infogan.sample_code`."""
+    uniform = models.latent_noise(rng_key, num, config.latent_dim + 1 + config.num_continuous, "uniform")
+    noise, share, numbers = jnp.split(uniform, [config.latent_dim, config.latent_dim + 1], axis=1)
+    categorical = jnp.floor(config.num_codes * (share + 1) / 2).astype(int)
+    return noise, infogan.Code(jnp.minimum(categorical, config.num_codes - 1), numbers)
+
+
+def losses(config: Config, net: Networks) -> dict[str, Density]:
+    """The losses of both players, means per example, with I_Q in nats and R^2 of the continuous codes.
+
+    The information shared by moved images is that of a batch, and no mean over examples: as part of a sampler's log
+    density it has the bias of a batch.
+    """
+    game = adversarial.NON_SATURATING
+
+    def weighted_information(head: CodeHead, code: infogan.Code) -> tuple[Array, dict[str, Array]]:
+        categorical, continuous = jax.vmap(infogan.log_prob)(head, code)
+        nats = categorical.mean() + infogan.entropy((config.num_codes,), 0)
+        continuous_nats = continuous.mean() + infogan.entropy((), config.num_continuous)
+        explained = 1 - jnp.mean((head.mean - code.continuous) ** 2) / VARIANCE if config.num_continuous else 0.0
+        weighted = config.information_weight * nats + config.continuous_weight * continuous_nats
+        return weighted, {"information": nats, "explained": jnp.asarray(explained)}
+
+    def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
+        noise, code = draw_code(config, rng_key, len(given.data))
+        fake = net.generate(given.others["generator"], noise, code)
+        (real_logits, real_head), (fake_logits, head) = (net.discriminate(params, x) for x in (given.data, fake))
+        information, aux = weighted_information(head, code)
+        value = game.discriminator_loss(real_logits, fake_logits).mean() - information
+        if config.invariance_weight:
+            # fold_in rather than split: other random numbers do not depend on whether there is this term.
+            keys = jax.random.split(jax.random.fold_in(rng_key, 1), len(given.data))
+            _, moved_head = net.discriminate(params, jax.vmap(data.randomly_transform_image)(keys, given.data))
+            aux["invariant"] = infogan.invariant_information(real_head.logits[0], moved_head.logits[0])
+            value -= config.invariance_weight * aux["invariant"]
+        return value, {"real": real_logits.mean(), "fake": fake_logits.mean(), **aux}
+
+    def generator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
+        noise, code = draw_code(config, rng_key, config.batch_size)
+        logits, head = net.discriminate(given.others["discriminator"], net.generate(params, noise, code))
+        information, aux = weighted_information(head, code)
+        return game.generator_loss(logits).mean() - information, aux
+
+    return {"discriminator": discriminator, "generator": generator}
+
+
+# ---- the code as a classifier, and its figures
+
+
+def assign(codes: np.ndarray, labels: np.ndarray, num_codes: int, num_classes: int) -> np.ndarray:
+    """The class that most images with a code have, for each code, `[num_codes]`; -1 for a code without images.
+
+    Args:
+      codes, labels: of the images, integers `[num]`.
+      num_codes, num_classes: numbers of codes and classes.
+    """
+    counts = np.zeros((num_codes, num_classes), int)
+    np.add.at(counts, (codes, labels), 1)
+    return np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
+
+
+def traverse(config: Config, net: Networks, params: Params, rng_key: PRNGKey) -> np.ndarray:
+    """Images with one noise, `[num_codes, num_continuous, num_values, ...]`: each continuous code takes all `VALUES`
+    while the others are 0.
+
+    They are made in one batch with images of the prior, because batch normalisation would remove what they share.
+    """
+    numbers = np.zeros((config.num_codes, config.num_continuous, len(VALUES), config.num_continuous), np.float32)
+    for i in range(config.num_continuous):
+        numbers[:, i, :, i] = VALUES
+    shape = numbers.shape[:-1]
+    num = math.prod(shape)
+    categorical = np.broadcast_to(np.arange(config.num_codes)[:, None, None], shape).reshape(num, 1)
+    code = infogan.Code(jnp.asarray(categorical), jnp.asarray(numbers.reshape(num, config.num_continuous)))
+    prior_key, noise_key = jax.random.split(rng_key)
+    noise = jnp.broadcast_to(models.latent_noise(noise_key, 1, config.latent_dim, "uniform"), (num, config.latent_dim))
+    inputs = jax.tree.map(
+        lambda own, other: jnp.concatenate([own, other]), (noise, code), draw_code(config, prior_key, 10 * num)
+    )
+    pictures = np.asarray(jax.jit(net.generate)(params, *inputs))[:num]
+    return pictures.reshape(*shape, *pictures.shape[1:])
+
+
+# ---- the games
+
+
+def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
+    """Plays the game of a seed; returns its measures, and arrays for the figures."""
+    config, (train, test) = run.config, (subject.train, subject.test)
+    net = networks(config, train.inputs.shape[1:])
+    data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(seed), 5)
+
+    def one_of_each_code(params: Params) -> Array:
+        noise, code = draw_code(config, evaluation_key, config.num_codes)
+        return net.generate(params, noise, code._replace(categorical=jnp.arange(config.num_codes)[:, None]))
+
+    def generate(params: Params, key: PRNGKey, codes: Array) -> Array:
+        noise, code = draw_code(config, key, len(codes))
+        return net.generate(params, noise, infogan.Code(codes[:, None], code.continuous))
+
+    played = games.play_pair(
+        run, f"seed{seed}", games.pair_stages(config, losses(config, net), len(train)), jax.jit(net.init)(init_key),
+        games.minibatches(config, data_key, train.inputs), rng_key=run_key, evaluate=one_of_each_code,
+    )  # fmt: skip
+    read = conditional.classifier(lambda params, x: net.discriminate(params, x)[1].logits[0], played.discriminators)
+    train_codes, test_codes = read(train.inputs), read(test.inputs)
+    classes = assign(train_codes, train.labels, config.num_codes, subject.num_classes)
+    aux = played.aux["generator"]
+    measures: dict[str, dict] = {
+        "error %": _percent(evaluation.mean_estimate((classes[test_codes] != test.labels).astype(float))),
+        "train error %": {"value": 100 * float(np.mean(classes[train_codes] != train.labels))},
+        "classes": {"value": len(set(classes.tolist()) - {-1})},
+        "information": {"value": float(aux["information"][-1]), "ceiling": math.log(config.num_codes)},
+        "explained": {"value": float(aux["explained"][-1])},
+        "ms per step": {"value": played.milliseconds},
     }
-    if about.jury is not None:
-
-        def make(params: Any, key: jax.Array, classes: jax.Array) -> jax.Array:
-            noise, code = infogan_game.draw(config, key, len(classes))
-            return net.make(params, noise, Code(classes[:, None], code.continuous))
-
-        images, codes = labelled_images.make_of_each(
-            make, played.generators, make_key, config.num_judged, config.num_codes
+    if subject.classifier is not None:
+        samples, codes = conditional.generate_balanced(
+            generate, played.generators, sample_key, config.num_judged, config.num_codes
         )
-        reading = about.jury.read(images)
-        agrees = reading.probabilities.argmax(axis=-1) == stands_for[codes]
-        result["judged"] = {
-            **about.jury.judged(reading), "of the code's class %": {"value": 100 * float(agrees.mean())}
-        }  # fmt: skip
+        reading, report = subject.report(samples)
+        agrees = reading.probabilities.argmax(axis=-1) == classes[codes]
+        measures |= report | {"images of the code's class %": {"value": 100 * float(agrees.mean())}}
     last = jax.tree.map(lambda leaf: leaf[-1], played.generators)
-    crossed = infogan_game.traversals(config, net, last, look_key, VALUES)
-    parts.save_arrays(run, f"pictures-{seed}", traversals=crossed, training=played.checks)
-    return result
-
-
-def summary(config: Config, results: dict[int, dict]) -> dict[str, dict]:
-    """A few numbers of each game, and of all of them where there are several."""
-    metrics: dict[str, dict] = {}
-    for seed, result in results.items():
-        wrong = np.asarray(result["wrong"], float)
-        found = {
-            "error %": _percent(evaluation.mean_estimate(wrong)),
-            "train error %": {"value": 100 * result["train error"]},
-            "classes": {"value": len(set(result["assignment"]) - {-1})},
-            "information": {"value": result["information"][-1], "ceiling": math.log(config.num_codes)},
-            "explained": {"value": result["explained"][-1]},
-            **result.get("judged", {}),
-            "ms per step": {"value": result["ms per step"]},
-        }
-        metrics |= {f"seed {seed} {name}": entry for name, entry in found.items()}
-    errors = [100 * float(np.mean(result["wrong"])) for result in results.values()]
-    chosen = min(results, key=lambda seed: results[seed]["train error"])
-    metrics["error %"] = dict(metrics[f"seed {chosen} error %"])
-    if len(errors) > 1:
-        metrics["error %"] = {**evaluation.mean_estimate(errors)._asdict(), "values": errors}
-        metrics["error % of the game chosen on training images"] = {**metrics[f"seed {chosen} error %"], "seed": chosen}
-    if config.preset.startswith("paper"):
-        metrics["error %"] |= {"paper": 5.0, "source": "Chen et al. (2016), section 7.2"}
-    return metrics
+    return {
+        "measures": measures,
+        "classes": classes,
+        "steps": played.steps,
+        "information": aux["information"],
+        "traversals": traverse(config, net, last, evaluation_key),
+        "training": played.evaluations,
+    }
 
 
 def _percent(estimate: evaluation.Estimate) -> dict[str, float]:
     return {name: 100 * value for name, value in estimate._asdict().items()}
 
 
-def draw(run: common.Experiment, results: dict[int, dict]) -> None:
-    """Traversals of each game, an image of each code along the run, and I_Q along the run."""
-    figures, ceiling = run.out / "figures", math.log(run.config.num_codes)
+def summarise(config: Config, results: dict[int, dict]) -> list[dict]:
+    """The rows of each game, of the mean error over games, and of the game with the smallest error on training images.
+
+    With one game only, the mean is that game's error with its standard error over test images.
+    """
+    rows = [
+        row(name, **entry, method="infogan", game=seed)
+        for seed, result in results.items() for name, entry in result["measures"].items()
+    ]  # fmt: skip
+    errors = [result["measures"]["error %"]["value"] for result in results.values()]
+    chosen = min(results, key=lambda seed: results[seed]["measures"]["train error %"]["value"])
+    selected = results[chosen]["measures"]["error %"]
+    mean = {**evaluation.mean_estimate(errors)._asdict(), "values": errors} if len(errors) > 1 else selected
+    published = {"paper": 5.0, "source": "Chen et al. (2016), section 7.2"} if config.preset.startswith("paper") else {}
+    rows.append(row("error %", **mean, **published, method="infogan", games="mean"))
+    if len(errors) > 1:
+        rows.append(row("error %", **selected, method="infogan", games="best on training images", seed=chosen))
+    return rows
+
+
+def draw_figures(run: Run, results: dict[int, dict]) -> None:
+    """Traversals of each game, an image of each code during training, and the information during training."""
     for seed, result in results.items():
-        pictures = parts.load_arrays(run, f"pictures-{seed}")
-        crossed, training = ((pictures[name] + 1) / 2 for name in ("traversals", "training"))
-        names = [f"code {code}: {'-' if of < 0 else of}" for code, of in enumerate(result["assignment"])]
-        gap = np.ones((len(crossed), 1, *crossed.shape[3:]))
-        columns = [part for i in range(crossed.shape[1]) for part in (gap, crossed[:, i])][1:]
+        pictures, training = ((result[name] + 1) / 2 for name in ("traversals", "training"))
+        names = [f"code {code}: {'-' if label < 0 else label}" for code, label in enumerate(result["classes"])]
+        gap = np.ones((len(pictures), 1, *pictures.shape[3:]))
+        columns = [part for i in range(pictures.shape[1]) for part in (gap, pictures[:, i])][1:]
         title = f"each continuous code from {VALUES[0]:g} to {VALUES[-1]:g}; rows: categorical codes and their class"
         rows = np.concatenate(columns or [training[-1][:, None]], axis=1)
-        plots.image_grid(figures / f"traversal-{seed}.png", rows, row_names=names, title=title)
+        plots.image_grid(run.figure(f"traversal-{seed}.png"), rows, row_names=names, title=title)
         steps = [f"step {step}" for step in result["steps"]]
-        plots.image_grid(figures / f"training-{seed}.png", training, row_names=steps, title="an image of each code")
-    curves = {f"seed {seed}": (result["steps"], np.array(result["information"])) for seed, result in results.items()}
-    steps = next(iter(results.values()))["steps"]
-    curves[f"ln {run.config.num_codes}"] = ([steps[0], steps[-1]], np.array([ceiling, ceiling]))
-    plots.curves(figures / "information.png", curves, xlabel="steps", ylabel="information in the code (nats)")
+        path = run.figure(f"training-{seed}.png")
+        plots.image_grid(path, training, row_names=steps, title="an image of each code")
+    curves = {f"seed {seed}": (result["steps"], result["information"]) for seed, result in results.items()}
+    steps, ceiling = next(iter(results.values()))["steps"], math.log(run.config.num_codes)
+    curves[f"ln {run.config.num_codes}"] = (steps[[0, -1]], np.array([ceiling, ceiling]))
+    plots.curves(run.figure("information.png"), curves, xlabel="steps", ylabel="information in the code (nats)")
 
 
 def main(config: Config) -> None:
-    """Plays every game; writes the table, the figures and the results."""
-    with common.Experiment("infogan", config) as run:
-        conditional_flags.check(config)
-        common.require_at_least(config, 1, "num_seeds")
-        common.require_at_least(config, 2, "num_codes")
-        common.require_at_least(config, 0, "num_continuous")
-        common.require_at_least(config, 0, "information_weight", "continuous_weight", "invariance_weight")
-        conditional_flags.require_widths(config, "code_hidden")
-        about = labelled_images.load(config)
-        results = {
-            seed: run.cached(f"seed{seed}", functools.partial(play, run, about, seed))
-            for seed in range(config.seed, config.seed + config.num_seeds)
-        }
-        draw(run, results)
-        real = about.jury.real if about.jury is not None else {}
-        path = run.finish({f"real {name}": entry for name, entry in real.items()} | summary(config, results))
-        print(tables.render(path))
-        print(f"results in {path}, figures in {run.out / 'figures'}")
+    """Plays every game; writes the tables, the figures and the results."""
+    with Run("infogan", config, one_device=True) as run:
+        subject = images.load(config)
+        seeds = range(config.seed, config.seed + config.num_seeds)
+        results = {seed: run.part(f"seed{seed}", functools.partial(play, run, subject, seed)) for seed in seeds}
+        draw_figures(run, results)
+        rows = [row(name, **entry, method="training images") for name, entry in subject.training_report.items()]
+        run.finish(rows + summarise(config, results), TABLES)
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

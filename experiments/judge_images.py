@@ -1,173 +1,201 @@
-"""A judge of generated images: its training, and what its distances say of images about which everything is known.
+"""The judge of generated images: its training, and its measures on sets of images whose quality is known.
 
 Papers: Heusel et al., "GANs trained by a two time-scale update rule", NIPS 2017 (the distance under disturbances, their
-figure 3); those of the other measures are in `evaluation/fidelity.py`.
+figure 3); those of the other measures are in `bayesjax/evaluation/fidelity.py`.
 
     python -m experiments.judge_images                                       quick: digits, under a minute
     python -m experiments.judge_images --preset paper                        MNIST
     python -m experiments.judge_images --preset paper --dataset cifar10      or fashion_mnist
 
-A small classifier (`judge.py`) is trained on the training images; its last hidden layer gives the features. The table
-then compares sets of images with the first --num-images training images: the next as many; test images; the same with
-normal noise, or blurred, more and more; test images of one class, or of all classes but one; and copies of those
-training images, all of them or a tenth over and over. A distance must rise with noise and with blur. It cannot tell a
-generator from a copier: copies are nearest of all.
+A small classifier (`shared/judge.py`) is trained on the training images, and its last hidden layer gives the features.
+The table compares sets of images with the first --num-images training images: other training images; test images; test
+images with normal noise or a blur of several strengths; test images of one class, or of all but one; and copies of the
+training images, all of them or a tenth repeated. A distance must rise with noise and with blur. It cannot tell a
+generator from a copier: copies have the smallest distance. The judge was trained on the training images, so that the
+distance of test images is the least to expect of a generator.
 
-The weights are left in the run's folder, and with --publish in experiments/judges, to be committed with their sha256 in
-`judge.SHA256`.
+The run folder holds the weights. With --publish they are also written to experiments/judges, to be committed with
+their sha256 in `shared/judge.py`.
 
-Expected (MNIST): 99.4 % of the test images right; FCD 0.07 of other training images and 0.16 of test images, which the
-judge has not been trained on, and more at every level of noise and blur; an inception score of test images of 9.8 (9.88
-by a published judge). Training takes 3500 steps, some 6 minutes of one core, and each row 10 seconds.
+Expected (MNIST): 99.4 % of the test images right; FCD 0.07 of other training images and 0.16 of test images, and more
+at every level of noise and blur; an inception score of test images of 9.8 (9.88 by a published judge). Training takes
+3500 steps, some 6 minutes of one core, and each row of the table 10 seconds.
 """
 
-import dataclasses
-from dataclasses import dataclass
-
-from experiments import common
-
-
-@dataclass(frozen=True)
-class Config(common.RunFlags):
-    """Flags of experiments.judge_images."""
-
-    dataset: str = "digits"
-    """digits, an image set of TensorFlow Datasets (mnist, fashion_mnist, cifar10), or an .npz file with labels."""
-    num_images: int = 10_000
-    """Images of each set that is compared, or half of the training images if that is less."""
-    noises: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
-    """Standard deviations of normal noise, of pixels in [0, 1]."""
-    blurs: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
-    """Standard deviations of a Gaussian blur, in pixels."""
-    num_steps: int = 0
-    """Of the judge's training; 0 for as many as its recipe has."""
-    num_validation: int = 0
-    """Training images that stand in for the test set, to choose a recipe by."""
-
-
-PRESETS = {
-    "quick": Config(noises=(0.1, 0.4), blurs=(0.5, 1.0)),
-    "paper": Config(preset="paper", dataset="mnist"),
-}
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
-
 import functools
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 from scipy import ndimage
 
-from bayesjax import data, plots
-from bayesjax.evaluation import generation
+from bayesjax import data, evaluation, plots
+from bayesjax.evaluation.generation import MIN_SAMPLES
 from bayesjax.training import processes
-from experiments import judge, tables
-from experiments.classification import splits
+from experiments.harness import Column, Natural, NonEmpty, Positive, Range, Run, RunConfig, Table, cli, require, row
+from experiments.shared import judge
 
 
-def noisy(images: np.ndarray, deviation: float, seed: int) -> np.ndarray:
-    """Images with normal noise on every pixel, cut to [0, 1]."""
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """Flags of experiments.judge_images."""
+
+    dataset: str = "digits"
+    """digits, an image set of TensorFlow Datasets (mnist, fashion_mnist, cifar10), or an .npz file with labels."""
+    num_images: Annotated[int, Range(least=24)] = 10_000
+    """Number of images of each set that is compared; at most half of the training images."""
+    noises: Annotated[tuple[Positive, ...], NonEmpty] = (0.05, 0.1, 0.2, 0.4)
+    """Standard deviations of the normal noise, for pixels in [0, 1]."""
+    blurs: Annotated[tuple[Positive, ...], NonEmpty] = (0.5, 1.0, 1.5, 2.0)
+    """Standard deviations of the Gaussian blur, in pixels."""
+    num_steps: Natural = 0
+    """Number of steps of the judge's training; 0 takes that of the judge's recipe."""
+    num_validation: Natural = 0
+    """Number of training images that replace the test images, for choosing a recipe."""
+
+
+PRESETS = {"quick": Config(noises=(0.1, 0.4), blurs=(0.5, 1.0)), "paper": Config(dataset="mnist")}
+MEASURES = {
+    "FCD": 3, "FCD extrapolated": 3, "KCD": 4, "IS": 2, "precision": 3, "recall": 3, "density": 3, "coverage": 3
+}  # fmt: skip
+TABLES = [
+    Table(
+        {"method": "compared with training images", "level": "level"},
+        [
+            Column("FCD", "images", field="num_fake"),
+            Column("FCD", "training images", field="num_real"),
+            *(Column(name, digits=digits) for name, digits in MEASURES.items()),
+            Column("IS", "sd of IS", field="sd"),
+        ],
+    ),
+    Table(
+        {"judge": "judge"},
+        [
+            Column("accuracy %", "test images right %"),
+            Column("FCD rises with noise", digits=0),
+            Column("FCD rises with blur", digits=0),
+        ],
+        note="1: the FCD rises at every level; 0: it does not.",
+    ),
+]
+HEADLINE = "judge_images-paper-mnist", {"method": "test images", "measure": "FCD"}
+
+
+def add_noise(images: np.ndarray, deviation: float, seed: int) -> np.ndarray:
+    """Images with normal noise on every pixel, clipped to [0, 1]."""
     noise = np.random.default_rng(seed).standard_normal(images.shape, np.float32)
     return np.clip(images + np.float32(deviation) * noise, 0, 1)
 
 
-def blurred(images: np.ndarray, deviation: float) -> np.ndarray:
-    """Images under a Gaussian blur of so many pixels."""
+def blur(images: np.ndarray, deviation: float) -> np.ndarray:
+    """Images under a Gaussian blur with a standard deviation in pixels."""
     return ndimage.gaussian_filter(images, (0, deviation, deviation, 0), mode="nearest")
 
 
-def trained(run: common.Experiment, train_set: data.Split, num_classes: int) -> judge.Judge:
-    """The judge, trained once; its file in the run's folder."""
-    config, path = run.config, run.out / "parts" / "judge.npz"
-    recipe = judge.RECIPES.get(config.dataset, judge.Recipe())
-    if config.num_steps:
-        recipe = dataclasses.replace(recipe, num_steps=config.num_steps)
-    params = judge.train(
-        train_set, num_classes, recipe, seed=config.seed, spread=run.spread, stage=lambda: run.stage("judge")
+def load_splits(config: Config) -> tuple[data.Split, data.Split, int]:
+    """The training images, the test images or their replacement, and the number of classes."""
+    dataset = data.load(config.dataset, data_dir=config.data_dir or None)
+    judge.require_labelled_images(dataset)
+    train, test, held = dataset.train, dataset.test, config.num_validation
+    require(held < len(train), f"--num-validation must be at most {len(train) - 1}; got {held}")
+    if held:
+        test = data.Split(train.inputs[-held:], train.labels[-held:])
+        train = data.Split(train.inputs[:-held], train.labels[:-held])
+    return train, test, dataset.num_classes
+
+
+def make_sets(
+    config: Config, train: data.Split, test: data.Split, num: int
+) -> dict[tuple[str, float | None], np.ndarray]:
+    """The images of each row of the table, by kind and level."""
+    real, images, labels = train.inputs[:num], test.inputs[:num], test.labels[:num]
+    sets: dict[tuple[str, float | None], np.ndarray] = {
+        ("other training images", None): train.inputs[num : 2 * num],
+        ("test images", None): images,
+        **{("noise", level): add_noise(images, level, config.seed) for level in config.noises},
+        **{("blur", level): blur(images, level) for level in config.blurs},
+        ("one class", None): images[labels == 0],
+        ("all but one class", None): images[labels != 0],
+        ("training copies", None): real,
+        ("a tenth, copied", None): np.resize(real[: max(1, num // 10)], real.shape),
+    }
+    fewest = min(sets, key=lambda kind: len(sets[kind]))
+    require(
+        len(sets[fewest]) >= MIN_SAMPLES,
+        f"--num-images {config.num_images} leaves {len(sets[fewest])} images in the row {fewest[0]!r}; at least "
+        f"{MIN_SAMPLES} are needed",
     )
-    packed = judge.pack(params)
-    path.write_bytes(packed)
-    return judge.unpack(packed, config.dataset, train_set.inputs.shape[1:], recipe)
+    return sets
 
 
-def sets(config: Config, train_set: data.Split, test_set: data.Split, num: int) -> dict[str, np.ndarray]:
-    """The rows of the table: images about which everything is known."""
-    real, test, labels = train_set.inputs[:num], test_set.inputs[:num], test_set.labels[:num]
-    return {
-        "other training images": train_set.inputs[num : 2 * num],
-        "test images": test,
-        **{f"noise {level:g}": noisy(test, level, config.seed) for level in config.noises},
-        **{f"blur {level:g}": blurred(test, level) for level in config.blurs},
-        "one class": test[labels == 0],
-        "all but one class": test[labels != 0],
-        "training copies": real,
-        "a tenth, copied": np.resize(real[: max(1, num // 10)], real.shape),
-    }
+def train_judge(run: Run, train: data.Split, num_classes: int) -> tuple[judge.Judge, bytes]:
+    """The judge, and the file of its weights."""
+    config = run.config
+    recipe = judge.RECIPES.get(config.dataset, judge.Recipe())
+    recipe = replace(recipe, num_steps=config.num_steps or recipe.num_steps)
 
-
-def figures(run: common.Experiment, found: dict[str, dict], rows: dict[str, np.ndarray]) -> None:
-    """FCD against the strength of what was done to the images, and the images."""
-    kinds, base = {"noise": run.config.noises, "blur": run.config.blurs}, found["test images"]["FCD"]["value"]
-    series = {
-        f"{kind}, in units of {max(levels):g}{' px' if kind == 'blur' else ''}": (
-            np.array([0.0, *levels]) / max(levels),
-            np.array([base, *(found[f"{kind} {level:g}"]["FCD"]["value"] for level in levels)]),
+    def compute() -> np.ndarray:
+        stage = functools.partial(run.stage, "judge")
+        return np.frombuffer(
+            judge.pack(judge.train(train, num_classes, recipe, seed=config.seed, stage=stage)), np.uint8
         )
-        for kind, levels in kinds.items()
-    }
-    folder = run.out / "figures"
-    plots.curves(folder / "distance.png", series, xlabel="strength", ylabel="FCD", log_y=True)
-    names = [name for name in rows if name == "test images" or name.split()[0] in kinds]
-    shown = np.stack([rows[name][:16] for name in names])
-    plots.image_grid(folder / "images.png", shown, row_names=names)
+
+    packed = run.part("judge", compute).tobytes()
+    return judge.unpack(packed, config.dataset, train.inputs.shape[1:], recipe), packed
 
 
-def rises(found: dict[str, dict], kind: str, levels: tuple[float, ...]) -> bool:
-    """Whether FCD is larger at each level than at the one before, and at the first than without."""
-    names = ["test images", *(f"{kind} {level:g}" for level in sorted(levels))]
-    return bool((np.diff([found[name]["FCD"]["value"] for name in names]) > 0).all())
+def rises(distances: dict[tuple[str, float | None], float], kind: str, levels: tuple[float, ...]) -> bool:
+    """Whether the distance is larger at each level than at the one before, and at the first than without."""
+    places = [("test images", None), *((kind, level) for level in sorted(levels))]
+    return bool((np.diff([distances[place] for place in places]) > 0).all())
+
+
+def draw_figures(run: Run, distances: dict[tuple[str, float | None], float], sets: dict) -> None:
+    """The FCD against the strength of noise and blur, and the images."""
+    curves = {}
+    for kind, levels in (("noise", run.config.noises), ("blur", run.config.blurs)):
+        unit = f"{max(levels):g}{' px' if kind == 'blur' else ''}"
+        values = [distances["test images", None], *(distances[kind, level] for level in levels)]
+        curves[f"{kind}, in units of {unit}"] = np.array([0.0, *levels]) / max(levels), np.array(values)
+    plots.curves(run.figure("distance.png"), curves, xlabel="strength", ylabel="FCD", log_y=True)
+    shown = [place for place in sets if place[0] in ("test images", "noise", "blur")]
+    names = [kind if level is None else f"{kind} {level:g}" for kind, level in shown]
+    plots.image_grid(run.figure("images.png"), np.stack([sets[place][:16] for place in shown]), row_names=names)
 
 
 def main(config: Config) -> None:
-    """Trains the judge and has it judge; writes table, figures, weights and results."""
-    with common.Experiment("judge_images", config) as run:
-        common.require_all_positive(config, "noises", "blurs")
-        common.require_at_least(config, 24, "num_images")
-        common.require_at_least(config, 0, "num_steps")
-        train_set, test_set, num_classes = splits(config)
-        train_set, test_set = data.Split(train_set.x, train_set.y), data.Split(test_set.x, test_set.y)
-        common.require(train_set.inputs.ndim == 4, f"--dataset {config.dataset} must have images")
-        num = min(config.num_images, len(train_set) // 2)
-        rows = sets(config, train_set, test_set, num)
-        fewest = min(rows, key=lambda name: len(rows[name]))
-        common.require(
-            len(rows[fewest]) >= generation.MIN_SAMPLES,
-            f"--num-images {config.num_images} leaves {len(rows[fewest])} images in the row {fewest!r}; at least "
-            f"{generation.MIN_SAMPLES} are needed",
+    """Trains the judge and evaluates all sets; writes the tables, the figures, the weights and the results."""
+    with Run("judge_images", config) as run:
+        train, test, num_classes = load_splits(config)
+        num = min(config.num_images, len(train) // 2)
+        sets = make_sets(config, train, test, num)
+        classifier, packed = train_judge(run, train, num_classes)
+        error = run.part(
+            "error", lambda: evaluation.error_rate(classifier.read(test.inputs).probabilities, test.labels)
         )
-        its_judge = trained(run, train_set, num_classes)
-        accuracy = run.cached("accuracy", lambda: judge.accuracy(its_judge, test_set))
-        real = functools.cache(lambda: its_judge.read(train_set.inputs[:num]))
-        found = {}
-        for name, images in rows.items():
-            compute = lambda images=images: judge.judged(its_judge, real(), images, seed=config.seed)  # noqa: E731
-            found[name] = run.cached(name.replace(" ", "-").replace(",", ""), compute)
-        figures(run, found, rows)
-        metrics: dict[str, dict] = {
-            "accuracy %": {**accuracy, "judge": its_judge.name, "sha256": its_judge.sha256},
-            **{f"FCD rises with {kind}": {"value": int(rises(found, kind, levels))}
-               for kind, levels in (("noise", config.noises), ("blur", config.blurs))},
-        }  # fmt: skip
-        metrics |= {f"{name}: {what}": entry for name, one in found.items() for what, entry in one.items()}
-        path = run.finish(metrics)
-        if config.publish and processes.is_first():
-            judge.JUDGES.mkdir(exist_ok=True)
-            (judge.JUDGES / f"{common.slug(config.dataset)}.npz").write_bytes(
-                (run.out / "parts" / "judge.npz").read_bytes()
+        read_real = functools.cache(lambda: classifier.read(train.inputs[:num]))
+        reports = {
+            (kind, level): run.part(
+                kind.replace(" ", "-").replace(",", "") + ("" if level is None else f"-{level:g}"),
+                lambda images=images: judge.report(read_real(), classifier.read(images), seed=config.seed),
             )
-        print(tables.render(path))
-        print(f"results in {path}, figures in {run.out / 'figures'}; weights of sha256 {its_judge.sha256}")
+            for (kind, level), images in sets.items()
+        }
+        distances = {place: report["FCD"]["value"] for place, report in reports.items()}
+        accuracy, stderr = 100 * (1 - float(error["value"])), 100 * float(error["stderr"])
+        name = classifier.name
+        rows = [row("accuracy %", accuracy, stderr, judge=name, sha256=classifier.sha256)]
+        for kind, levels in (("noise", config.noises), ("blur", config.blurs)):
+            rows.append(row(f"FCD rises with {kind}", int(rises(distances, kind, levels)), judge=name))
+        for (kind, level), report in reports.items():
+            rows += [row(measure, **entry, method=kind, level=level) for measure, entry in report.items()]
+        draw_figures(run, distances, sets)
+        run.finish(rows, TABLES)
+        if config.publish and processes.is_first():
+            judge.FOLDER.mkdir(exist_ok=True)
+            (judge.FOLDER / f"{config.dataset}.npz").write_bytes(packed)
+            print(f"weights of sha256 {classifier.sha256}")
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

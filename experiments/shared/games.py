@@ -1,14 +1,11 @@
 """The game of any GAN: how its players move, by Adam or by a sampler of their weights, and what it leaves to evaluate.
 
     GameConfig, PairConfig              flags of every game, and of games between one generator and one discriminator
-    initialise                          weights of a generator and a discriminator
-    minibatches                         data by step
+    initialise, minibatches             weights of a generator and a discriminator; data by step
     adam, sampler, prior                ways to move a player
     pair_stages                         of two losses: Adam; or Adam on the negative log posteriors, then the sampler
-    run_stages                          runs stages one after another
-    play_pair                           the same with evaluations of the generator along the way
-    generate                            samples of all draws of a generator
-    split_chains, pool_chains, mix_chains   the chains of a game apart, and as the mixture that generates
+    run_stages, play_pair               run stages one after another, with evaluations along the way
+    timings, generate                   time per step; samples of all draws of a generator
 
 `posteriors.from_loss` turns a loss into a log density that counts for as many examples as there are data. This alone
 makes a GAN Bayesian: an optimised generator is the average of Adam's path, a sampled one is all draws of the posterior.
@@ -28,7 +25,6 @@ from bayesjax import data, kernels, posteriors, training
 from bayesjax.types import Array, Density, Given, Kernel, Params, Prior, PRNGKey, PyTree
 from experiments.harness import Count, Positive, Range, Run, RunConfig, require
 
-PLAYERS = ("discriminator", "generator")
 Share = Annotated[float, Range(above=0, most=1)]
 Decay = Annotated[float, Range(least=0, below=1)]
 
@@ -92,23 +88,15 @@ class PairConfig(GameConfig):
 
 
 def describe_steps(config: dict) -> str:
-    """The steps of each stage in words, for the note of a table.
-
-    Args:
-      config: the configuration of a results file.
-    """
+    """The steps of each stage of a results file's configuration in words, for the note of a table."""
 
     def run(num_steps: int) -> int:
-        return num_steps - num_steps % _thinning(num_steps, config["num_evaluations"])
+        return num_steps - num_steps % max(num_steps // config["num_evaluations"], 1)
 
     if config["kernel"] == "adam":
         return f"{run(config['num_steps'])} steps of Adam"
     warmup, rest = config["num_warmup"], config["num_steps"] - config["num_warmup"]
     return f"{run(warmup)} steps of Adam and {run(rest)} steps of {config['kernel'].upper()}"
-
-
-def _thinning(num_steps: int, num_evaluations: int) -> int:
-    return max(num_steps // num_evaluations, 1)
 
 
 # ---- weights and data
@@ -119,18 +107,14 @@ def initialise(
 ) -> Callable[[PRNGKey], dict[str, Params]]:
     """The function `rng_key -> {player: params}` of two Flax modules.
 
-    Args:
-      generator: takes noise `[n, noise_size]`.
-      discriminator: takes examples `[n, *shape]`.
-      noise_size: number of inputs of the generator, codes and labels included.
-      shape: of an example.
+    The generator takes `[n, noise_size]`, noise beside codes or labels; the discriminator takes `[n, *shape]`.
     """
 
     def init(rng_key: PRNGKey) -> dict[str, Params]:
-        keys = dict(zip(PLAYERS, jax.random.split(rng_key), strict=True))
+        discriminator_key, generator_key = jax.random.split(rng_key)
         return {
-            "discriminator": discriminator.init(keys["discriminator"], jnp.zeros((1, *shape)))["params"],
-            "generator": generator.init(keys["generator"], jnp.zeros((1, noise_size)))["params"],
+            "discriminator": discriminator.init(discriminator_key, jnp.zeros((1, *shape)))["params"],
+            "generator": generator.init(generator_key, jnp.zeros((1, noise_size)))["params"],
         }
 
     return init
@@ -171,14 +155,9 @@ def adam(
     config: GameConfig, player: str, loss: Density, num_steps: int,
     constraint: optax.GradientTransformation | None = None,
 ) -> Kernel:  # fmt: skip
-    """Adam on a loss, with the learning rate of the player and its linear decay.
+    """Adam on the loss of a player, "generator" or "discriminator", which takes `num_steps` steps.
 
-    Args:
-      config: the learning rates, `decay_from` and `momentum`.
-      player: "generator" or "discriminator".
-      loss: mean per example.
-      num_steps: number of steps of this player.
-      constraint: applied after the update, such as `kernels.clip_weights`.
+    A constraint, such as `kernels.clip_weights`, is applied after each update.
     """
     rate, start = getattr(config, f"{player}_learning_rate"), round(config.decay_from * num_steps)
     schedule = optax.linear_schedule(rate, 0.0, num_steps - start, start) if start < num_steps else rate
@@ -221,6 +200,11 @@ class Stage(NamedTuple):
     num_burnin: int = 0
     is_sampler: bool = False
 
+    @property
+    def num_kept(self) -> int:
+        """Number of kept draws."""
+        return (self.num_steps - self.num_burnin) // self.thinning
+
 
 def pair_stages(
     config: PairConfig, losses: Mapping[str, Density], num_data: int, *,
@@ -249,7 +233,7 @@ def pair_stages(
         return {"discriminator": discriminator, "generator": adam(config, "generator", losses["generator"], num_steps)}
 
     def stage(name: str, moves: Mapping[str, Kernel], num_steps: int) -> Stage:
-        thinning = _thinning(num_steps, config.num_evaluations)
+        thinning = max(num_steps // config.num_evaluations, 1)
         return Stage(name, sweep(moves), num_steps, thinning, is_sampler=name in ("sghmc", "sgld"))
 
     if config.kernel == "adam":
@@ -294,9 +278,8 @@ def run_stages(
         kernel = stage.kernel if num_games is None else kernels.particles(stage.kernel, num_games, batch_axis=0)
         kernel, options = run.stage("-".join(filter(None, (name, stage.name))), kernel)
         state = jax.jit(kernel.init)(position, jax.random.fold_in(key, stage.num_steps))
-        num_steps = stage.num_steps - (stage.num_steps - stage.num_burnin) % stage.thinning
         state, trace = training.run(
-            key, kernel, state, batches, num_steps=num_steps,
+            key, kernel, state, batches, num_steps=stage.num_burnin + stage.num_kept * stage.thinning,
             num_burnin=stage.num_burnin, thinning=stage.thinning, keep=functools.partial(keep, stage), **options,
         )  # fmt: skip
         position = training.fetch(state.position)
@@ -319,7 +302,7 @@ class Played(NamedTuple):
 
     generators: Params
     discriminators: Params
-    start: Params
+    start: Params | None
     evaluations: PyTree
     aux: dict[str, PyTree]
     steps: np.ndarray
@@ -330,45 +313,33 @@ def play_pair(
     run: Run, name: str, stages: Sequence[Stage], position: dict[str, Params], batches: Callable, *,
     rng_key: PRNGKey, evaluate: Callable[[Params], PyTree], num_games: int | None = None,
 ) -> Played:  # fmt: skip
-    """Plays a game of two players; `evaluate(generator's params)` is kept along the way, the other arguments are those
-    of `run_stages`."""
+    """Plays a game of two players and keeps `evaluate(generator's params)` along the way; arguments of `run_stages`."""
     evaluate_games = evaluate if num_games is None else jax.vmap(evaluate)
 
-    def generator(state: Any) -> Params:
+    def draw(state: Any) -> tuple[Params, Params]:
         player = state.players["generator"]
-        return player.average if isinstance(player, kernels.AveragingState) else player.position
+        generator = player.average if isinstance(player, kernels.AveragingState) else player.position
+        return generator, state.players["discriminator"].position
 
-    def keep(stage: Stage, state: Any) -> dict[str, PyTree]:
-        draws = {"generators": generator(state), "discriminators": state.players["discriminator"].position}
-        return {"evaluations": evaluate_games(generator(state)), "draws": draws if stage.is_sampler else ()}
+    def keep(stage: Stage, state: Any) -> tuple[PyTree, PyTree]:
+        return evaluate_games(draw(state)[0]), draw(state) if stage.is_sampler else ()
 
-    results = run_stages(
-        run, name, stages, position, batches, rng_keys=[jax.random.fold_in(rng_key, i) for i in range(len(stages))],
-        keep=keep, num_games=num_games,
-    )  # fmt: skip
-    (state, last), traces = results[-1], [trace for _, trace in results]
+    def one_draw(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[None], training.fetch(params))
+
+    keys = [jax.random.fold_in(rng_key, i) for i in range(len(stages))]
+    results = run_stages(run, name, stages, position, batches, rng_keys=keys, keep=keep, num_games=num_games)
+    traces, start = [trace for _, trace in results], None
     if stages[-1].is_sampler:
-        draws, start = last.draws["draws"], _one_draw(results[-2][0].players["generator"].position)
+        draws, start = traces[-1].draws[1], one_draw(draw(results[-2][0])[0])
     else:
-        draws, start = _one_draw(keep(stages[-1]._replace(is_sampler=True), state)["draws"]), None
-    steps: list[np.ndarray] = [np.zeros(1, int)]
-    for stage, trace in zip(stages, traces, strict=True):
-        num = len(jax.tree.leaves(trace.draws)[0])
-        steps.append(steps[-1][-1] + stage.thinning * np.arange(1, num + 1))
-    kept = ([trace.draws["evaluations"] for trace in traces], [_auxiliaries(trace) for trace in traces])
-    evaluations, aux = (jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in kept)
+        draws = one_draw(draw(results[-1][0]))
+    aux = [{player: info.aux for player, info in trace.info.players.items()} for trace in traces]
+    per_stage = [trace.draws[0] for trace in traces], aux
+    evaluations, aux = (jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in per_stage)
+    steps = np.concatenate([stage.num_kept * [stage.thinning] for stage in stages]).cumsum()
     time = timings(traces, num_games or 1)["ms per step"]
-    return Played(
-        **draws, start=start, evaluations=evaluations, aux=aux, steps=np.concatenate(steps[1:]), milliseconds=time
-    )
-
-
-def _one_draw(params: Params) -> Params:
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[None], training.fetch(params))
-
-
-def _auxiliaries(trace: training.Trace) -> dict[str, PyTree]:
-    return {player: info.aux for player, info in trace.info.players.items()}
+    return Played(draws[0], draws[1], start, evaluations, aux, steps, time)
 
 
 def timings(traces: Sequence[training.Trace], num_games: int = 1) -> dict[str, float | None]:
@@ -409,30 +380,3 @@ def generate(make: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_k
         for i, key in zip(chosen, jax.random.split(rng_key, len(chosen)), strict=True)
     ]
     return np.stack(samples, axis=1).reshape(-1, *samples[0].shape[1:])[:num]
-
-
-def split_chains(draws: PyTree, game: int, num_chains: int) -> list[PyTree]:
-    """The draws of each chain of a game, `[num_draws, ...]`, from those of all, `[num_draws, games * chains, ...]`."""
-    return [jax.tree.map(lambda leaf, i=game * num_chains + c: leaf[:, i], draws) for c in range(num_chains)]
-
-
-def pool_chains(chains: Sequence[PyTree]) -> PyTree:
-    """The draws of all chains, `[num_draws, ...]` each, interleaved: `[num_draws * num_chains, ...]`."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1).reshape(-1, *leaves[0].shape[1:]), *chains)
-
-
-def mix_chains(samples: np.ndarray) -> np.ndarray:
-    """Samples of the mixture of a game's chains, each of which has made samples of the same noise.
-
-    The chain of each noise is drawn at random with equal shares. Samples are then independent of one another, and two
-    of them come from the same chain as often as two samples of the mixture do.
-
-    Args:
-      samples: `[num_evaluations, num_games, num_chains, num, ...]`.
-
-    Returns:
-      `[num_evaluations, num_games, num, ...]`.
-    """
-    num_chains, num = samples.shape[2:4]
-    chain = np.random.default_rng(0).permutation(np.arange(num) % num_chains)  # the same at each evaluation
-    return samples[:, :, chain, np.arange(num)]

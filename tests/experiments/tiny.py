@@ -18,7 +18,20 @@ class Tiny(NamedTuple):
     bad: tuple[tuple[tuple[str, ...], str], ...] = ()
 
 
+CONDITIONAL = (
+    *("--judge", "none", "--generator-features", "4", "--discriminator-features", "4", "--discriminator-hidden", "6"),
+    *("--kernel-size", "3", "--latent-dim", "3", "--batch-size", "6", "--num-steps", "4", "--num-evaluations", "2"),
+    *("--num-judged", "20"),
+)
 TINY = {
+    "acgan": Tiny(
+        CONDITIONAL,
+        bad=(
+            (("--norm", "layer"), "invalid choice 'layer' for argument '--norm'"),
+            (("--num-judged", "5"), "--num-judged must be at least 12; got 5"),
+            (("--dataset", "synthetic/ring"), "--dataset synthetic/ring must hold images"),
+        ),
+    ),
     "adversarial_games": Tiny(
         ("--games", "bilinear", "--methods", "simultaneous", "optimistic", "--num-steps", "40"),
         bad=(
@@ -39,6 +52,24 @@ TINY = {
             (("--learning-rate", "0"), "--learning-rate must be above 0; got 0.0"),
         ),
     ),
+    "gan": Tiny(
+        (
+            *("--losses", "hinge", "--kernel", "sghmc", "--hidden", "6", "--batch-size", "8", "--num-steps", "8"),
+            *("--num-warmup", "4", "--num-evaluations", "2", "--num-judged", "20"),
+        ),
+        bad=(
+            (("--losses", "wgan"), "invalid choice 'wgan' for argument '--losses'"),
+            (
+                ("--real-target", "0.9"),
+                "--real-target must be 1 for losses without probabilities; got 0.9 and ['hinge']",
+            ),
+            (("--real-target", "1.5"), "--real-target must be above 0 and at most 1; got 1.5"),
+            (("--num-warmup", "7"), "--num-steps must leave a step for each of 2 evaluations after 7 steps of warm-up"),
+            (("--architecture", "dcgan"), "--dataset synthetic/ring has examples of (2,)"),
+            (("--batch-size", "20000"), "--batch-size times --discriminator-steps must be at most 10000"),
+            (("--dataset", "synthetic/ten_clusters"), "must hold images [height, width, channels] with labels"),
+        ),
+    ),
     "gan_theory": Tiny(
         ("--num-steps", "60", "--num-toys", "1"),
         bad=((("--num-steps", "50"), "--num-steps must be above 50; got 50"),),
@@ -48,6 +79,25 @@ TINY = {
         bad=(
             (("--step-sizes", "0.5", "2"), "--step-sizes must be a list of numbers that are above 0 and below 2"),
             (("--num-chains", "1"), "--num-chains must be at least 2; got 1"),
+        ),
+    ),
+    "infogan": Tiny(
+        (*CONDITIONAL, "--num-codes", "3", "--code-hidden", "4"),
+        bad=(
+            (("--num-codes", "1"), "--num-codes must be at least 2; got 1"),
+            (("--code-hidden", "4", "0"), "--code-hidden must be a list of numbers that are at least 1"),
+            (("--information-weight", "-1"), "--information-weight must be at least 0; got -1.0"),
+            (("--judge", "mnist"), "--judge mnist reads images of (28, 28, 1)"),
+        ),
+    ),
+    "judge_images": Tiny(
+        ("--num-steps", "10", "--noises", "0.2", "--blurs", "1"),
+        bad=(
+            (("--noises", "0"), "--noises must be a list of numbers that are above 0; got (0.0,)"),
+            (("--num-images", "23"), "--num-images must be at least 24; got 23"),
+            (("--num-images", "60"), "--num-images 60 leaves 6 images in the row 'one class'; at least 12 are needed"),
+            (("--num-steps", "-1"), "--num-steps must be at least 0; got -1"),
+            (("--dataset", "synthetic/ten_clusters"), "one is trained on images with labels of two classes or more"),
         ),
     ),
 }

@@ -1,0 +1,66 @@
+"""Labelled images in (-1, 1) for the players of a game, and the judge that compares generated images with them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bayesjax import data
+from experiments.harness import require
+from experiments.shared import judge
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images and their judge.
+
+    Attributes:
+      train, test: the splits, inputs in (-1, 1).
+      num_classes: number of labels.
+      classifier: the judge, or None.
+      test_reading: its features and probabilities of the test images.
+      training_report: its report on training images against test images, the level that a generator can reach.
+    """
+
+    train: data.Split
+    test: data.Split
+    num_classes: int
+    classifier: judge.Judge | None
+    test_reading: Any
+    training_report: dict[str, dict]
+
+    def report(self, images: np.ndarray) -> tuple[judge.Reading, dict[str, dict]]:
+        """What the judge reads in images in (-1, 1), and its report on them against the test images."""
+        assert self.classifier is not None
+        reading = self.classifier.read((images + 1) / 2)
+        return reading, judge.report(self.test_reading, reading)
+
+
+def load(config: Any) -> Images:
+    """The images of --dataset and the judge of --judge.
+
+    Args:
+      config: with `dataset`, `data_dir`, `judge` ("": that of the data set; "none") and `num_judged`.
+
+    Raises:
+      ValueError: if the data set holds no labelled images, or the judge was trained on images of another shape.
+    """
+    dataset = data.load(config.dataset, data_dir=config.data_dir or None)
+    require(
+        len(dataset.input_shape) == 3 and dataset.num_classes > 1,
+        f"--dataset {config.dataset} must hold images [height, width, channels] with labels of two classes or more; "
+        f"got {dataset.input_shape} and {dataset.num_classes} classes",
+    )
+    train, test = (data.Split(2 * split.inputs - 1, split.labels) for split in (dataset.train, dataset.test))
+    if config.judge == "none":
+        return Images(train, test, dataset.num_classes, None, None, {})
+    classifier = judge.load(config.judge or config.dataset, data_dir=config.data_dir or None)
+    require(
+        classifier.input_shape == dataset.input_shape,
+        f"--judge {config.judge} reads images of {classifier.input_shape}; --dataset {config.dataset} has "
+        f"{dataset.input_shape}",
+    )
+    reading = classifier.read(dataset.test.inputs)
+    chosen = np.random.default_rng(0).permutation(len(dataset.train))[: config.num_judged]
+    report = judge.report(reading, classifier.read(dataset.train.inputs[chosen]))
+    return Images(train, test, dataset.num_classes, classifier, reading, report)

@@ -1,0 +1,279 @@
+"""The classifiers whose features measure how close generated images are to real ones.
+
+    judge = judge.load("mnist")
+    judge.report(judge.read(real), judge.read(fake))     {"FCD": {"value": ..., "num_real": ...}, "KCD": ..., ...}
+
+Distances between images are taken between features: here the last hidden layer of a small classifier that is trained on
+the data set in question. The Fréchet distance of these features is called the Fréchet classifier distance (FCD), their
+kernel distance KCD. They are not FID and KID, which use the features of the Inception network, and can be compared only
+with numbers of the same judge. A judge's name therefore contains the hash of its weights.
+
+The weights of the data sets in `SHA256` are committed in `experiments/judges`, and `judge_images.py` makes them. For
+other labelled images a judge is trained when it is loaded, from a fixed seed. The measures and their sources are in
+`bayesjax/evaluation/generation.py`.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bayesjax import data, evaluation, kernels, objectives, training, tree
+from bayesjax.data import files
+from bayesjax.models.classifier import Classifier
+from bayesjax.types import ArrayLike, Kernel
+from experiments.harness import require
+
+FOLDER = Path(__file__).resolve().parents[1] / "judges"
+SHA256 = {
+    "cifar10": "da7f0c1f5ff77bf17c6f45e0d162d8be5dec4bb329e6750fe2343083fbbd9cb2",
+    "digits": "2744ac7de90ee136b40ab11f139ce834feeefcd55a88279b965dd5b3218fab37",
+    "fashion_mnist": "b27951cbcca2344a030ca649f37a1a4c2fc4a941a9b941c6acada63da538a890",
+    "mnist": "ac5f99cb53fe680241544860877f87f6f7366fce83454751e55837b6f60996da",
+}
+"""Hashes of the committed files of weights, by data set."""
+INPUT_SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+CHUNK_SIZE = 500  # images in a pass through the network
+LEVELS = 255  # images are read as they would be saved
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A judge's network and its training.
+
+    Attributes:
+      channels, num_features, is_strided, is_residual: of `models.classifier.Classifier`.
+      num_steps: steps of AdamW, whose learning rate rises during the first fifth and then decays along a cosine.
+      batch_size, learning_rate, weight_decay: of AdamW.
+      shift: largest number of pixels by which a training image is moved along each axis.
+      flips: whether training images are mirrored at random.
+    """
+
+    channels: tuple[int, ...] = (16, 32)
+    num_features: int = 32
+    is_strided: bool = False
+    is_residual: bool = False
+    num_steps: int = 600
+    batch_size: int = 128
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.01
+    shift: int = 1
+    flips: bool = False
+
+    def network(self, num_classes: int) -> Classifier:
+        """The Flax module."""
+        return Classifier(num_classes, self.channels, self.num_features, self.is_strided, self.is_residual)
+
+
+GREY = Recipe((16, 32, 64), 96, is_strided=True, num_steps=3500, shift=2)
+RECIPES = {
+    "mnist": GREY,
+    "fashion_mnist": dataclasses.replace(GREY, num_steps=2500, shift=1),
+    "cifar10": Recipe(
+        (24, 48, 96), 96, is_strided=True, is_residual=True, num_steps=2500, weight_decay=0.05, shift=3, flips=True
+    ),
+}
+"""Recipes by data set; others use `Recipe()`."""
+
+
+class Reading(NamedTuple):
+    """A judge's features `[num, num_features]` and probabilities `[num, num_classes]` of images, float32."""
+
+    features: np.ndarray
+    probabilities: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _read(network: Classifier, params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    features, logits = cast(Any, network.apply({"params": params}, jnp.round(LEVELS * x) / LEVELS))
+    return features, jax.nn.softmax(logits)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A trained classifier.
+
+    Attributes:
+      name: its data set and the first digits of the hash.
+      sha256: of its file of weights.
+      input_shape: (height, width, channels) of an image.
+      network: the Flax module.
+      params: its weights.
+    """
+
+    name: str
+    sha256: str
+    input_shape: tuple[int, ...]
+    network: Classifier
+    params: Any = dataclasses.field(repr=False)
+
+    def read(self, images: ArrayLike) -> Reading:
+        """Features and probabilities of images, which are rounded to 256 levels as if they had been saved.
+
+        Args:
+          images: `[num, height, width, channels]` in [0, 1].
+
+        Raises:
+          ValueError: if there is no image, the shape is another, or a pixel lies outside [0, 1].
+        """
+        x = np.asarray(images, np.float32)
+        if x.shape[1:] != self.input_shape or not len(x):
+            raise ValueError(f"images for the judge {self.name} must be [num, {self.input_shape}]; got {x.shape}")
+        if not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):
+            raise ValueError(f"images must lie in [0, 1]; got {x.min()} .. {x.max()}")
+        num, size = len(x), min(CHUNK_SIZE, len(x))
+        x = np.concatenate([x, x[: -num % size]])  # chunks of one shape, to compile once
+        chunks = [_read(self.network, self.params, x[start : start + size]) for start in range(0, len(x), size)]
+        return Reading(*(np.concatenate(each)[:num] for each in zip(*chunks, strict=True)))
+
+    def classes(self, images: ArrayLike) -> np.ndarray:
+        """The most probable class of each image, `[num]`."""
+        return self.read(images).probabilities.argmax(axis=-1)
+
+
+def report(real: Reading, fake: Reading, *, seed: int = 0) -> dict[str, dict[str, float]]:
+    """How close generated images are to real ones, as `{measure: entries of a row of results}`.
+
+    The measures are the FCD, its extrapolation to infinitely many images, the KCD, the inception score IS, precision,
+    recall, density and coverage (`evaluation.generation_report`).
+
+    Args:
+      real, fake: of one judge.
+      seed: of the random halves of the extrapolation and of the subsets of the kernel distance.
+
+    Raises:
+      ValueError: if either has fewer than twelve images.
+    """
+    measures = evaluation.generation_report(real.features, fake.features, fake.probabilities, seed=seed)
+    counts = {"num_real": len(real.features), "num_fake": len(fake.features)}
+    score, fractions = measures.inception_score, measures.precision_recall._asdict()
+    used = {name: fractions.pop(name) for name in counts}
+    return {
+        "FCD": {"value": measures.frechet_distance.value, **counts},
+        "FCD extrapolated": {"value": measures.extrapolated.value, "half": measures.extrapolated.half, **counts},
+        "KCD": {"value": measures.kernel_distance.value, "stderr": measures.kernel_distance.stderr, **counts},
+        "IS": {"value": score.value, "sd": score.stddev, "num_fake": score.num_fake},
+        **{name: {"value": value, **used} for name, value in fractions.items()},
+    }
+
+
+# ---- training and files
+
+
+def train(
+    images: data.Split, num_classes: int, recipe: Recipe, *, seed: int = 0,
+    stage: Callable[[Kernel], tuple[Kernel, dict]] = lambda kernel: (kernel, {}),
+) -> Any:  # fmt: skip
+    """Trains a judge's network on labelled images; returns its parameters.
+
+    Args:
+      images: the training split.
+      num_classes: number of labels.
+      recipe: the network and its training.
+      seed: of weights, batches, shifts and flips.
+      stage: returns the kernel on the devices of a run and the options of `training.run`, as `Run.stage` does.
+    """
+    network, (height, width, _) = recipe.network(num_classes), images.inputs.shape[1:]
+    data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(seed), 4)
+
+    def loss(params: Any, rng_key: jax.Array, example: dict) -> jax.Array:
+        shift_key, flip_key = jax.random.split(rng_key)
+        corner = jax.random.randint(shift_key, (2,), 0, 2 * recipe.shift + 1)
+        x = jnp.pad(example["x"], [(recipe.shift, recipe.shift)] * 2 + [(0, 0)])
+        x = jax.lax.dynamic_slice(x, (*corner, 0), (height, width, x.shape[-1]))
+        if recipe.flips:
+            x = jnp.where(jax.random.bernoulli(flip_key), x[:, ::-1], x)
+        _, logits = cast(Any, network.apply({"params": params}, x))
+        return -jax.nn.log_softmax(logits)[example["y"]]
+
+    rate = optax.warmup_cosine_decay_schedule(0, recipe.learning_rate, recipe.num_steps // 5, recipe.num_steps)
+    optimizer = optax.adamw(rate, weight_decay=recipe.weight_decay)
+    kernel, options = stage(kernels.optimize(objectives.batch_mean(loss), optimizer))
+    batches = data.Minibatches(data_key, {"x": images.inputs, "y": images.labels}, recipe.batch_size)
+    state = jax.jit(kernel.init)(jax.jit(network.init)(init_key, images.inputs[:1])["params"], start_key)
+    state, _ = training.run(
+        run_key, kernel, state, batches, num_steps=recipe.num_steps, keep=lambda state: (), **options
+    )
+    return normalise_features(network, training.fetch(state.position), images.inputs[:10_000])
+
+
+def normalise_features(network: Classifier, params: Any, images: np.ndarray) -> Any:
+    """The same classifier with features of average variance 1, in whose unit distances are measured.
+
+    The hidden layer is divided by a number, by which the output layer is multiplied: a ReLU lets it pass.
+    """
+    features = np.concatenate([_read(network, params, x)[0] for x in np.array_split(images, 1 + len(images) // 1000)])
+    scale = float(np.sqrt(features.var(axis=0).mean()))
+    hidden, output = params["Dense_0"], params["Dense_1"]
+    hidden = {name: leaf / scale for name, leaf in hidden.items()}
+    return {**params, "Dense_0": hidden, "Dense_1": {**output, "kernel": output["kernel"] * scale}}
+
+
+def pack(params: Any) -> bytes:
+    """The file of a judge's weights, an .npz of float16 arrays whose bytes depend only on the weights."""
+    arrays: Any = {path: np.asarray(leaf, np.float16) for path, leaf in tree.leaves_by_path(params).items()}
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def unpack(packed: bytes, name: str, input_shape: tuple[int, ...], recipe: Recipe) -> Judge:
+    """The judge of a file of weights.
+
+    Args:
+      packed: the file's bytes.
+      name: of the data set.
+      input_shape: (height, width, channels) of an image.
+      recipe: the network of the weights.
+    """
+    params: dict = {}
+    for path, leaf in files.read_npz(f"the judge of {name}", packed).items():
+        layer, last = path.split("/")
+        params.setdefault(layer, {})[last] = jnp.asarray(leaf, jnp.float32)
+    digest = hashlib.sha256(packed).hexdigest()
+    network = recipe.network(len(params["Dense_1"]["bias"]))
+    return Judge(f"{Path(name).stem}-{digest[:8]}", digest, input_shape, network, params)
+
+
+def load(dataset_name: str, *, data_dir: str | None = None, folder: Path = FOLDER) -> Judge:
+    """The judge of a data set, from its committed weights; or else one trained now, in seconds for small images.
+
+    Args:
+      dataset_name: as in `data.load`.
+      data_dir: as in `data.load`, for the training.
+      folder: of the committed weights.
+
+    Raises:
+      ValueError: if the weights do not have the hash in `SHA256`, or no judge can be trained on the data set.
+      FileNotFoundError: if the weights are missing.
+    """
+    recipe = RECIPES.get(dataset_name, Recipe())
+    if dataset_name in SHA256:
+        packed = (folder / f"{dataset_name}.npz").read_bytes()
+        digest, expected = hashlib.sha256(packed).hexdigest(), SHA256[dataset_name]
+        require(
+            digest == expected,
+            f"the weights of the judge {dataset_name!r} must have the sha256 {expected[:16]}...; those in {folder} "
+            f"have {digest[:16]}..., so that distances would not be comparable",
+        )
+        return unpack(packed, dataset_name, INPUT_SHAPES[dataset_name], recipe)
+    dataset = data.load(dataset_name, data_dir=data_dir)
+    require_labelled_images(dataset)
+    return unpack(pack(train(dataset.train, dataset.num_classes, recipe)), dataset_name, dataset.input_shape, recipe)
+
+
+def require_labelled_images(dataset: data.Dataset) -> None:
+    """Raises ValueError unless a judge can be trained on the data set."""
+    require(
+        dataset.num_classes > 1 and len(dataset.input_shape) == 3,
+        f"there is no judge for {dataset.name!r}: one is trained on images with labels of two classes or more",
+    )
