@@ -35,8 +35,6 @@ from bayesjax.objectives import adversarial
 from bayesjax.types import Density, Given, Kernel
 from benchmarks import bayesian_gan_torch as peer
 from benchmarks import measure
-from experiments import common, tables
-from experiments.bayesian_gan_game import batches
 
 TOLERANCE = 1e-3  # relative, between the ports' gradients and bayesjax's
 
@@ -117,6 +115,15 @@ def game(num_data: int, num_generators: int, temperature: float) -> Kernel:
     )
 
 
+def minibatches(rng_key: jax.Array, inputs: np.ndarray) -> Callable[[jax.Array], posteriors.GANBatch]:
+    """Minibatches of unlabelled examples by step."""
+
+    def batch(source: data.Minibatches, step: jax.Array) -> posteriors.GANBatch:
+        return posteriors.GANBatch(source(step))
+
+    return jax.tree_util.Partial(batch, data.Minibatches(rng_key, inputs, peer.BATCH_SIZE))
+
+
 def initial_position(num_generators: int, dim: int, num_discriminators: int = 1) -> dict:
     """The discriminators and the generators, stacked."""
     stacked = {}
@@ -143,7 +150,7 @@ def bayesjax_sweeps(
         state, infos = jax.lax.scan(one, state, jnp.arange(num_sweeps))
         return state, jax.tree.map(lambda leaf: leaf.mean(axis=0), infos)
 
-    arguments = jax.random.key(4), state, batches(jax.random.key(2), inputs, peer.BATCH_SIZE)
+    arguments = jax.random.key(4), state, minibatches(jax.random.key(2), inputs)
     program, seconds = measure.compiled(sweeps, *arguments)
 
     def run() -> None:
@@ -246,7 +253,7 @@ def time_outside_chunks(inputs: np.ndarray, num_generators: int, num_sweeps: int
     """`training.run` with a metrics file, a draw of all networks every 100 sweeps, no checkpoints."""
     kernel = game(len(inputs), num_generators, 1.0)
     state = kernel.init(initial_position(num_generators, inputs.shape[1]), jax.random.key(3))
-    source = batches(jax.random.key(2), inputs, peer.BATCH_SIZE)
+    source = minibatches(jax.random.key(2), inputs)
     with tempfile.TemporaryDirectory() as folder:
         _, trace = training.run(
             jax.random.key(4), kernel, state, source, num_steps=num_sweeps, thinning=min(100, num_sweeps),
@@ -266,7 +273,7 @@ def main(config: Config) -> None:
     """Checks the ports, measures, prints the tables, writes the file."""
     load_average = measure.prepare(config, "num_sweeps", "num_generators")
     if config.num_run_sweeps < 0:
-        common.fail(f"--num-run-sweeps must be at least 0; got {config.num_run_sweeps}")
+        measure.fail(f"--num-run-sweeps must be at least 0; got {config.num_run_sweeps}")
     inputs = data.load("synthetic/ten_clusters").train.inputs
     many = config.num_generators
     position = initial_position(many, inputs.shape[1])
@@ -299,7 +306,7 @@ def main(config: Config) -> None:
         overhead[name] = time_outside_chunks(inputs, num, config.num_run_sweeps)
 
     results = {
-        **measure.provenance(config, load_average),
+        **measure.made_beside_torch(config, load_average),
         "milliseconds_per_sweep": measure.summaries(times),
         "compile_seconds": running.compile_seconds,
         "peak_mib": running.peak_mib,
@@ -307,8 +314,7 @@ def main(config: Config) -> None:
         "training_run": overhead,
         "differences": differences,
     }
-    common.write_json(Path(config.out), results)
-    print(tables.render(Path(config.out)))
+    measure.write(config.out, results)
     for name, run in overhead.items():
         share, seconds = 100 * run["fraction_outside_chunks"], run["seconds"] - run["compile_seconds"]
         print(f"training.run, {name}: {share:.2f} % of {seconds:.1f} s outside compiled chunks (target < 5 %)")

@@ -31,7 +31,6 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -47,7 +46,6 @@ from bayesjax.models.convolution import convolve
 from bayesjax.objectives import adversarial
 from bayesjax.types import Given, Kernel
 from benchmarks import measure
-from experiments import common, tables
 
 BATCH_SIZE, LATENT_DIM, LEARNING_RATE, IMAGE = 64, 100, 2e-4, (28, 28, 1)
 TOLERANCE = 1e-4  # relative, between the port's gradients and bayesjax's
@@ -317,13 +315,12 @@ def main(config: Config) -> None:
         pair = f"bayesjax {many}{where}", f"bayesjax game{where}"
         ratios[" / ".join(pair)] = ratio(*pair, "<= 10")
     results = {
-        **measure.provenance(config, load_average),
+        **measure.made_beside_torch(config, load_average),
         **measure.of_steps(running, times, ratios),
         "shapes": shape_table(config.shapes, config.repeats),
         "difference": difference,
     }
-    common.write_json(Path(config.out), results)
-    print(tables.render(Path(config.out)))
+    measure.write(config.out, results)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ Bar: within 4 GiB. Results: benchmarks/results/hmc_memory.json.
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +22,6 @@ import numpy as np
 from bayesjax import kernels, models, posteriors, tree
 from bayesjax.objectives.heteroscedastic import categorical_log_likelihood
 from benchmarks import measure
-from experiments import common, tables
 
 WIDTHS, NUM_PIXELS, NUM_CLASSES, BAR_MIB = (50, 50), 784, 10, 4096
 
@@ -97,8 +95,7 @@ def main(config: Config) -> None:
             + ("met by all." if max(running.peak_mib.values()) <= BAR_MIB else "not met by all.")
         ],
     }
-    common.write_json(Path(config.out), results)
-    print(tables.render(Path(config.out)))
+    measure.write(config.out, results)
 
 
 if __name__ == "__main__":

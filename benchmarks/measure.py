@@ -18,14 +18,16 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesjax.training import files
 from bayesjax.types import Kernel
-from experiments import common, origin
+from benchmarks import report
+from experiments.harness import provenance
 
 RESULTS = Path(__file__).parent / "results"
 BUSY = 0.7  # load average of the last minute above which another program is at work
@@ -44,10 +46,7 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> t
     """
     load_average = os.getloadavg()
     require_modules(*needs)
-    try:
-        common.require_at_least(config, 1, "repeats", "threads", *counts)
-    except ValueError as error:
-        common.fail(str(error))
+    require_at_least(config, 1, "repeats", "threads", *counts)
     make_folder(config.out)
     if load_average[0] > BUSY:
         line = f"warning: the load average is {load_average[0]:.1f}: times will be those of a busy machine"
@@ -56,15 +55,28 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> t
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
     if jax.default_backend() != "cpu":
-        common.fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
+        fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
     return load_average
 
 
+def fail(message: str) -> NoReturn:
+    """Ends the program with one line on standard error and exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def require_at_least(config: Any, least: int, *names: str) -> None:
+    """Ends the program with one line if one of these flags is below `least`."""
+    for name in names:
+        if (value := getattr(config, name)) < least:
+            fail(f"--{name.replace('_', '-')} must be at least {least}; got {value}")
+
+
 def require_modules(*modules: str) -> None:
-    """Ends with one line if a peer is not installed."""
+    """Ends the program with one line if a library to compare with is not installed."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            common.fail(f"this benchmark compares with {module}: pip install -e '.[bench]'")
+            fail(f"this benchmark compares with {module}: pip install -e '.[bench]'")
 
 
 def make_folder(out: str) -> None:
@@ -72,7 +84,7 @@ def make_folder(out: str) -> None:
     try:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        common.fail(f"cannot write to --out {out}: {error.strerror}")
+        fail(f"cannot write to --out {out}: {error.strerror}")
 
 
 class Row(NamedTuple):
@@ -324,13 +336,19 @@ def made_by(*packages: str) -> dict[str, Any]:
     return {
         "benchmark": module,
         "command": " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
-        "device": origin.device_name(),
-        "processor": origin.processor(),
-        "versions": origin.versions("jax", "jaxlib", "flax", "numpy", *packages),
-        "commit": origin.commit(),
+        "device": provenance.device_name(),
+        "processor": provenance.processor(),
+        "versions": provenance.versions("jax", "jaxlib", "flax", "numpy", *packages),
+        "commit": provenance.commit(),
     }
 
 
-def provenance(config: Any, load_average: tuple[float, ...], *packages: str) -> dict[str, Any]:
-    """`made_by` of a measurement beside PyTorch."""
+def made_beside_torch(config: Any, load_average: tuple[float, ...], *packages: str) -> dict[str, Any]:
+    """`made_by` for a measurement beside PyTorch, with the number of threads and the load of the machine."""
     return {**made_by("torch", *packages), "threads": config.threads, "load_average_at_start": load_average}
+
+
+def write(path: str, results: dict[str, Any]) -> None:
+    """Writes a results file and prints its tables."""
+    files.write_json(Path(path), results)
+    print(report.render(files.read_json(Path(path))))

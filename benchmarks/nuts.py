@@ -19,7 +19,6 @@ none is below 1 by more than two standard errors. Results: benchmarks/results/nu
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +26,6 @@ import numpy as np
 
 from bayesjax import evaluation, kernels, tree
 from benchmarks import measure
-from experiments import common, tables
 from experiments.targets import TARGETS, Target
 
 
@@ -176,13 +174,11 @@ def ratio(own: dict[str, Any], peer: dict[str, Any], *, is_comparable: bool) -> 
 def main(config: Config) -> None:
     """Samples every target with every library, prints the table, writes the file."""
     measure.require_modules("numpyro")
-    try:
-        common.require_names(config, "targets", tuple(TARGETS))
-        common.require_at_least(config, 1, "num_chains")
-        common.require_at_least(config, 2, "num_groups")
-        common.require_at_least(config, 20, "num_warmup", "num_draws")
-    except ValueError as error:
-        common.fail(str(error))
+    if not config.targets or len(set(config.targets)) < len(config.targets) or not set(config.targets) <= set(TARGETS):
+        measure.fail(f"--targets must be among {', '.join(TARGETS)}, each at most once; got {config.targets}")
+    measure.require_at_least(config, 1, "num_chains")
+    measure.require_at_least(config, 2, "num_groups")
+    measure.require_at_least(config, 20, "num_warmup", "num_draws")
     measure.make_folder(config.out)
     efficiency: dict[str, dict] = {}
     ratios: dict[str, dict] = {}
@@ -207,8 +203,7 @@ def main(config: Config) -> None:
         "effective_draws_per_1000_gradients": efficiency,
         "ratios": ratios,
     }
-    common.write_json(Path(config.out), results)
-    print(tables.render(Path(config.out)))
+    measure.write(config.out, results)
 
 
 if __name__ == "__main__":

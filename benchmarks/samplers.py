@@ -29,7 +29,6 @@ share of this machine's matrix-product rate that a gradient reaches. Results: be
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -40,7 +39,6 @@ from bayesjax.types import Kernel, Params
 from benchmarks import measure, samplers_checks
 from benchmarks import samplers_problem as problem
 from benchmarks.samplers_checks import LEAPS, Sampler
-from experiments import common, tables
 
 NUM_DATA, FEW_DATA, BATCH_SIZE, MANY = 512, 16, 64, 32
 SIZES = {
@@ -279,9 +277,9 @@ def main(config: Config) -> None:
         config, "num_gradients", "num_draws", "close_repeats", needs=("torch", "posteriors", "numpyro")
     )
     if config.processes < 2:
-        common.fail(f"--processes must be at least 2, for a standard error; got {config.processes}")
+        measure.fail(f"--processes must be at least 2, for a standard error; got {config.processes}")
     if config.num_gradients < MANY * LEAPS:
-        common.fail(f"--num-gradients must be at least {MANY * LEAPS}, for {MANY} chains; got {config.num_gradients}")
+        measure.fail(f"--num-gradients must be at least {MANY * LEAPS}, for {MANY} chains; got {config.num_gradients}")
     difference = samplers_checks.check_port(NUM_DATA)
     gate = samplers_checks.moment_gate()
     effective = samplers_checks.effective_sizes(problem.closure(NUM_DATA), config.num_draws)
@@ -326,7 +324,7 @@ def main(config: Config) -> None:
         ),
     }
     results = {
-        **measure.provenance(config, load_average, "blackjax", "numpyro", "posteriors"),
+        **measure.made_beside_torch(config, load_average, "blackjax", "numpyro", "posteriors"),
         "milliseconds_per_gradient": {name: summaries[name] for name in times},
         "milliseconds_by_size": {name: entry for name, entry in summaries.items() if name not in times},
         "compile_seconds": running.compile_seconds,
@@ -338,8 +336,7 @@ def main(config: Config) -> None:
         "roofline": roofline(summaries),
         "difference": difference,
     }
-    common.write_json(Path(config.out), results)
-    print(tables.render(Path(config.out)))
+    measure.write(config.out, results)
 
 
 if __name__ == "__main__":

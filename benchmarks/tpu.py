@@ -23,7 +23,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -32,7 +31,6 @@ from jax.sharding import SingleDeviceSharding
 
 from bayesjax.training import parallel
 from benchmarks import hlo, measure, tpu_workloads
-from experiments import common, tables
 
 
 class Chip(NamedTuple):
@@ -205,13 +203,13 @@ def efficiency(rows: list[dict[str, Any]], scaling: str) -> list[float | None]:
 def check(config: Config) -> None:
     """One line and exit code 2 for what cannot be."""
     if importlib.util.find_spec("libtpu") is None:
-        common.fail("this benchmark compiles for TPUs with the package libtpu: pip install -e '.[tpu]'")
+        measure.fail("this benchmark compiles for TPUs with the package libtpu: pip install -e '.[tpu]'")
     for name in ("topologies", "chips", "workloads"):
         if not getattr(config, name):
-            common.fail(f"--{name} is empty")
+            measure.fail(f"--{name} is empty")
     for num in config.chips:
         if num not in FLAT:
-            common.fail(f"--chips must be among {', '.join(map(str, FLAT))}; got {num}")
+            measure.fail(f"--chips must be among {', '.join(map(str, FLAT))}; got {num}")
     measure.make_folder(config.out)
 
 
@@ -238,8 +236,7 @@ def main(config: Config) -> None:
         "hardware": {kind: CHIPS[kind]._asdict() for kind in config.topologies},
         "assumptions": ASSUMPTIONS,
     }
-    common.write_json(Path(config.out), results)
-    print(tables.render(Path(config.out)))
+    measure.write(config.out, results)
 
 
 if __name__ == "__main__":

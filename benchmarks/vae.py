@@ -25,7 +25,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -38,7 +37,6 @@ from bayesjax import data, kernels, models, objectives, training
 from bayesjax.objectives import elbo
 from bayesjax.types import Kernel
 from benchmarks import measure
-from experiments import common, tables
 
 NUM_IMAGES, NUM_PIXELS, LATENT_DIM, HIDDEN, BATCH_SIZE, LEARNING_RATE = 60000, 784, 20, 500, 128, 1e-3
 STEPS_PER_EPOCH = NUM_IMAGES // BATCH_SIZE
@@ -303,7 +301,7 @@ def main(config: Config) -> None:
         for name, slope in slopes.items()
     ]
     results = {
-        **measure.provenance(config, load_average, "pythae"),
+        **measure.made_beside_torch(config, load_average, "pythae"),
         **measure.of_steps(running, times, ratios),
         "gigaflops": rates,
         "training_run": epoch,
@@ -316,8 +314,7 @@ def main(config: Config) -> None:
             f"alone, {rates['peak']:.0f} in one of {SQUARE} x {SQUARE}. Time grows as {' and '.join(growth)}."
         ],
     }
-    common.write_json(Path(config.out), results)
-    print(tables.render(Path(config.out)))
+    measure.write(config.out, results)
 
 
 if __name__ == "__main__":

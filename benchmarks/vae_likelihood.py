@@ -16,7 +16,6 @@ benchmarks/results/vae_likelihood.json.
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,7 +26,6 @@ from jax import lax
 from bayesjax import training
 from bayesjax.evaluation import likelihood
 from benchmarks import measure, vae
-from experiments import common, tables
 
 NUM_SAMPLES, BATCH_SIZE, CHUNK_SIZE = 5000, 64, 50
 TRAINING_STEPS = 200  # of the model: at first weights p(x | z) does not depend on z
@@ -153,7 +151,7 @@ def main(config: Config) -> None:
         "pythae / bayesjax products": measure.ratio(times, "pythae", "bayesjax products", "- (10 cannot be if less)"),
     }
     results = {
-        **measure.provenance(config, load_average, "pythae"),
+        **measure.made_beside_torch(config, load_average, "pythae"),
         **measure.of_steps(running, times, ratios),
         "nll": means,
         "remarks": [
@@ -162,8 +160,7 @@ def main(config: Config) -> None:
             f"the images (the bar is {MAX_MIB})."
         ],
     }
-    common.write_json(Path(config.out), results)
-    print(tables.render(Path(config.out)))
+    measure.write(config.out, results)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ deterministic one. Last, standard normals alone. Results: benchmarks/results/wei
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,7 +27,6 @@ import optax
 from bayesjax import kernels, models, noise, objectives, posteriors
 from bayesjax.types import Array, Params, PRNGKey
 from benchmarks import measure
-from experiments import common, tables
 
 NUM_DATA, NUM_PIXELS, NUM_CLASSES, SCALE, LEARNING_RATE = 60_000, 784, 10, 0.05, 1e-3
 SAMPLER_WIDTHS, POSTERIOR_WIDTHS = (850, 400), (1200, 1200)
@@ -178,12 +176,11 @@ def main(config: Config) -> None:
     }
     ratios = {" / ".join(pair): measure.ratio(times, *pair, bar) for pair, bar in pairs.items()}
     results = {
-        **measure.provenance(config, load_average, "bayesian-torch", "blitz-bayesian-pytorch"),
+        **measure.made_beside_torch(config, load_average, "bayesian-torch", "blitz-bayesian-pytorch"),
         **measure.of_steps(running, times, ratios),
         "differences": differences,
     }
-    common.write_json(Path(config.out), results)
-    print(tables.render(Path(config.out)))
+    measure.write(config.out, results)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import nuts
-from experiments import tables
+from benchmarks import nuts, report
 from experiments.targets import Target
 
 
@@ -62,7 +61,7 @@ def test_every_library_samples(tmp_path, monkeypatch, capsys):
     nuts.main(config)
     assert "| gaussian " in capsys.readouterr().out
     results = json.loads((tmp_path / "n.json").read_text())
-    assert tables.render(tmp_path / "n.json")
+    assert report.render(json.loads((tmp_path / "n.json").read_text()))
     for library in nuts.LIBRARIES:
         found = results["effective_draws_per_1000_gradients"][f"gaussian {library}"]
         assert found["value"] > 50

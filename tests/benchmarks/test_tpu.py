@@ -10,8 +10,7 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 
 from bayesjax import models
-from benchmarks import hlo, tpu, tpu_workloads
-from experiments import tables
+from benchmarks import hlo, report, tpu, tpu_workloads
 
 ALL_GATHER = hlo.Collective("all-gather", 34_000_000, 4, 1)
 
@@ -95,7 +94,8 @@ def costs(tmp_path_factory):
         pytest.skip("needs libtpu: pip install -e '.[tpu]'")
     out = tmp_path_factory.mktemp("tpu") / "tpu.json"
     tpu.main(tpu.Config(topologies=("v5e",), chips=(1, 4), size="smoke", out=str(out)))
-    assert "| hmc " in tables.render(out) and "microsecond" in tables.render(out)
+    tables = report.render(json.loads(out.read_text()))
+    assert "| hmc " in tables and "microsecond" in tables
     return {name: workload["on"]["v5e"] for name, workload in json.loads(out.read_text())["workloads"].items()}
 
 
