@@ -1,99 +1,239 @@
-"""Variational auto-encoders: bounds, likelihoods and what the latent space holds.
+"""Variational auto-encoders: bounds, likelihoods, gradient estimators and latent spaces.
 
 Papers: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014 (figures 2, 4 and 5); Burda, Grosse &
 Salakhutdinov, "Importance weighted autoencoders", ICLR 2016 (table 1); Wu et al., "On the quantitative analysis of
 decoder-based generative models", ICLR 2017 (annealed importance sampling).
 
     python -m experiments.vae                             quick: digits, 2 and 10 latent dimensions: under a minute
-    python -m experiments.vae --preset paper              MNIST, 784-500-20, ReLU, resampled binarisation, 20 epochs
-    python -m experiments.vae --preset likelihood         fixed binarised MNIST, 784-300-300-50: the ELBO and IWAE-50
-    python -m experiments.vae --preset annealed           10 latents: importance sampling beside annealing
+    python -m experiments.vae --preset paper              MNIST, 784-500-20, ReLU, resampled binarisation: 14 minutes
+    python -m experiments.vae --preset likelihood         fixed binarised MNIST, 784-300-300-50, ELBO and IWAE-50
+    python -m experiments.vae --preset annealed           10 latents: importance sampling and annealing compared
     python -m experiments.vae --preset faces --dataset frey_faces.npy
 
-There is a model for each of --latent-dims and --bounds. After each epoch its negative ELBO on the test set, one draw an
-image, joins the curve; at the end come log p(x) by importance sampling (--likelihood-samples draws for each of the
-first --num-likelihood test images), by annealing (--num-annealed) and the active units. --estimators trains the first
-model's networks again by each gradient of the ELBO (closed-form divergence, SGVB B; sampled divergence, SGVB A; score
-function), for the curve of the bound against training samples, and compares the estimators' variances where training
-left off. Settings are chosen with --num-validation: training images that stand in for the test set.
+One model is trained for each of --latent-dims and --bounds. After each epoch its negative ELBO on the test set is
+recorded, with one draw of z for each image. Afterwards log p(x) is estimated by importance sampling
+(--likelihood-samples draws for each of the first --num-likelihood test images), and by annealed importance sampling
+(--num-annealed images). The first model's networks are also trained by each of --estimators of the ELBO's gradient
+(closed-form divergence, SGVB B; sampled divergence, SGVB A; score function), and the variances of the estimators are
+compared where the first model's training ended. To choose settings, --num-validation training images replace the test
+set.
 
-Expected (paper preset): test -ELBO 119.74, 112.05, 109.34, 106.06 after epochs 1, 2, 3 and 5, 103.60 after 10 and
-101.83 after 20. That is Flax's VAE example: the same networks and optimiser, but Larochelle's fixed binarisation of
-50000 images, 390 steps an epoch, where this has all 60000 drawn anew, 468 steps. (likelihood preset): NLL of pythae's
-reproductions 89.78 (ELBO) and 86.82 (IWAE-50), on Larochelle's binarisation and with longer training; "fixed" here is a
-draw of our own.
+Expected (paper preset): Flax's VAE example, with the same networks and optimiser, has a test -ELBO of 119.74, 112.05,
+109.34, 106.06, 103.60 and 101.83 after epochs 1, 2, 3, 5, 10 and 20. It trains on Larochelle's fixed binarisation of
+50000 images, in 390 steps per epoch; here 60000 images are binarised anew at every step, in 468 steps per epoch.
+Expected (likelihood preset): pythae's reproductions have an NLL of 89.78 (ELBO) and 86.82 (IWAE-50), on Larochelle's
+binarisation and with longer training; "fixed" here is a binarisation of our own.
 """
 
-from experiments import common
-from experiments.vae_flags import PRESETS
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
-
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy.stats
 from jax.flatten_util import ravel_pytree
 
-from bayesjax import data, evaluation, kernels, noise, objectives, training, tree
+from bayesjax import data, evaluation, kernels, noise, objectives, plots, training, tree
 from bayesjax.evaluation import likelihood
 from bayesjax.models import vae
 from bayesjax.objectives import elbo
-from experiments import tables, vae_figures, vae_flags
-from experiments.parts import in_parts, load, save
-from experiments.vae_flags import Config
+from experiments.harness import (
+    Column, Count, MayBeEmpty, Natural, NonEmpty, Positive, Range, Run, RunConfig, Table, cli, require, row,
+)  # fmt: skip
 
-NUM_VARIANCE = 200  # draws for an estimator's variance
-NUM_SAMPLED, NUM_ANNEALED = 1000, 100  # images whose likelihoods are estimated at a time
+Estimator = Literal["closed_form", "sampled", "score_function"]
+
+
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """Flags of experiments.vae."""
+
+    dataset: str = "digits"
+    """Images: digits, a set of TensorFlow Datasets, an .npz file (x_train, y_train, x_test, y_test) or an .npy file."""
+    binarise: Literal["resampled", "fixed", "none"] = "resampled"
+    """Whether pixels are drawn as 0 or 1 at every step (test images once), are drawn once, or stay grey values."""
+    likelihood: Literal["bernoulli", "gaussian", "gaussian_shared"] = "bernoulli"
+    """Distribution of a pixel; a Gaussian has a variance for every pixel (gaussian) or one for all (gaussian_shared)."""
+    architecture: Literal["mlp", "convolutional"] = "mlp"
+    """Networks of the encoder and decoder: multi-layer perceptrons or strided convolutions."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Activation of the perceptrons; tanh as in the paper of 2014."""
+    centred: bool = False
+    """Start the perceptron decoder at the mean of the training images."""
+    hidden: Annotated[tuple[Count, ...], NonEmpty] = (200,)
+    """Widths of the encoder's hidden layers, or channels of its convolutions; the decoder has the reverse."""
+    latent_dims: Annotated[tuple[Count, ...], NonEmpty] = (2, 10)
+    """Numbers of latent dimensions to compare; a model with 2 is drawn as a manifold."""
+    bounds: Annotated[tuple[str, ...], NonEmpty] = ("elbo",)
+    """Objectives to compare: elbo, elbo-L with the mean of L draws of z, or iwae-K with K draws."""
+    learning_rate: Positive = 1e-3
+    """Initial learning rate of Adam."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Schedule of the learning rate; cosine decays to 0 at the last step."""
+    batch_size: Count = 128
+    """Images per step."""
+    num_epochs: Count = 60
+    """Epochs of training, of (number of images // batch size) steps each."""
+    warm_epochs: Natural = 0
+    """Epochs of a bound that starts from the model of the bound before it; 0 trains every bound from scratch."""
+    estimators: Annotated[tuple[Estimator, ...], MayBeEmpty] = get_args(Estimator)
+    """Estimators of the ELBO's gradient to compare; none skips the comparison."""
+    estimator_epochs: Count = 20
+    """Epochs of training with each estimator."""
+    num_validation: Natural = 0
+    """Number of training images that are held out and replace the test set, to choose settings; 0 or at least 2."""
+    num_likelihood: Count = 100
+    """Largest number of test images whose likelihood is estimated by importance sampling."""
+    likelihood_samples: Count = 1000
+    """Draws of z per image in importance sampling."""
+    num_annealed: Natural = 0
+    """Number of these images whose likelihood is also estimated by annealed importance sampling."""
+    num_temperatures: Annotated[int, Range(least=10)] = 500
+    """Temperatures of annealed importance sampling, with 8 chains per image and 5 leapfrog steps per temperature."""
+
+    def __post_init__(self) -> None:
+        """Checks the bounds' names, and which options exclude each other."""
+        super().__post_init__()
+        for name in self.bounds:
+            bound, dash, num = name.partition("-")
+            require(
+                bound in ("elbo", "iwae") and (num.isdecimal() and int(num) > 0 if dash else bound == "elbo"),
+                f"--bounds must be elbo, elbo-L or iwae-K with numbers of draws L and K; got {name!r}",
+            )
+        for name in ("latent_dims", "bounds"):
+            values = getattr(self, name)
+            require(len(set(values)) == len(values), f"{cli.flag(name)} must not repeat a value; got {values}")
+        require(not self.centred or self.architecture == "mlp", "--centred needs --architecture mlp")
+        require(
+            self.likelihood == "bernoulli" or self.binarise == "none",
+            f"--likelihood {self.likelihood} needs grey values, --binarise none; got {self.binarise}",
+        )
+        require(self.num_validation != 1, "--num-validation must be 0 or at least 2; got 1")
+        require(
+            self.num_annealed <= self.num_likelihood,
+            f"--num-annealed must be at most --num-likelihood, {self.num_likelihood}; got {self.num_annealed}",
+        )
+
+
+QUICK = Config()
+PAPER = replace(
+    QUICK, dataset="mnist", activation="relu", hidden=(500,), latent_dims=(20, 2, 5, 10), num_epochs=20,
+    estimator_epochs=3, num_likelihood=1000, likelihood_samples=5000,
+)  # fmt: skip
+PRESETS = {
+    "quick": QUICK,
+    "paper": PAPER,
+    "likelihood": replace(
+        PAPER, binarise="fixed", hidden=(300, 300), latent_dims=(50,), bounds=("elbo", "iwae-50"), schedule="cosine",
+        num_epochs=120, warm_epochs=30, estimators=(), num_likelihood=10_000,
+    ),
+    "annealed": replace(PAPER, latent_dims=(10,), estimators=(), num_annealed=1000),
+    "faces": replace(
+        QUICK, dataset="frey_faces.npy", binarise="none", likelihood="gaussian_shared", centred=True,
+        latent_dims=(2, 5, 10, 20), batch_size=100, num_epochs=1000, schedule="cosine", estimators=(),
+        num_likelihood=196, likelihood_samples=5000,
+    ),
+}  # fmt: skip
+
 FLAX_EXAMPLE = {1: 119.74, 2: 112.05, 3: 109.34, 5: 106.06, 10: 103.60, 20: 101.83}  # test -ELBO by epoch
 SHOWN_EPOCHS = (1, 2, 3, 5, 10, 15, 20, 50, 100, 1000)
+TEST, TRAIN, NLL, ANNEALED = "test -ELBO (nats)", "train -ELBO (nats)", "NLL (nats)", "annealed NLL (nats)"
+MODELS = {"latents": "latents", "method": "trained by"}
 
 
-# ---- data: grey or binary, as the configuration names it
+def table_note(config: dict) -> str:
+    """The images and pixels that a table is about."""
+    held_out = config["num_validation"]
+    note = f"Nats per image, for {f'{held_out} held-out training images' if held_out else 'the test set'}. "
+    note += f"Likelihoods are estimated with {config['likelihood_samples']} draws for each image. Pixels: "
+    note += "grey" if config["binarise"] == "none" else f"{config['binarise']} binarisation"
+    if (config["binarise"], config["likelihood"]) == ("none", "bernoulli"):
+        note += "; a Bernoulli likelihood of grey values is not a density"
+    return f"{note}."
 
 
-def splits(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training images, those to judge by, and the latter's labels (none if there are none)."""
+TABLES = [
+    Table(
+        MODELS,
+        [
+            Column(TEST, f"{heading}{suffix}", field=field, where={"epoch": epoch})
+            for epoch, heading in [*((epoch, f"epoch {epoch}") for epoch in SHOWN_EPOCHS), (None, "at the end")]
+            for field, suffix in (("value", ""), ("paper", ", published"))
+        ],
+        where={"estimator": None},
+        note="Negative ELBO of the test images in nats, by epoch of training.",
+    ),
+    Table(
+        MODELS,
+        [
+            Column("earlier epochs", digits=0), Column("epochs", digits=0), Column(TRAIN, "train -ELBO"),
+            Column("test KL (nats)", "KL"), Column(NLL, "-log p(x)"), Column("NLL images", "images", 0),
+            Column(ANNEALED, "-log p(x), annealed"), Column("annealed NLL images", "images annealed", 0),
+            Column("annealed - sampled log p (nats)", "log p(x), annealed - sampled"),
+            Column("annealed within 0.5 of sampled %", "% within 0.5 nats", 0),
+            Column("annealing acceptance", "acceptance"), Column("active units", digits=0),
+            Column("seconds per epoch", "s per epoch"),
+        ],
+        where={"estimator": None},
+        note=table_note,
+    ),
+    Table(
+        {"estimator": "gradient estimator"},
+        [Column(TRAIN), Column("gradient variance", "variance of the encoder's gradient", ".3g")],
+        where={"estimator": get_args(Estimator)},
+        note=lambda config: f"After {config['estimator_epochs']} epochs of training with each estimator.",
+    ),
+]  # fmt: skip
+HEADLINE = "vae-paper-mnist", {"measure": TEST, "method": "elbo", "latents": 20, "epoch": None}
+
+NUM_GRADIENTS = 200  # gradients behind an estimator's variance
+SAMPLED_CHUNK, ANNEALED_CHUNK = 1000, 100  # images whose likelihoods are estimated at once
+
+# ---- data
+
+
+def load_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training images, test images and the labels of the latter (empty if there are none)."""
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
-    train, test, held = dataset.train, dataset.test, config.num_validation
-    common.require(len(test) > 1 or held > 0, f"--dataset {config.dataset} must have at least 2 test examples")
-    common.require(
+    train, test, num_held_out = dataset.train, dataset.test, config.num_validation
+    require(len(test) > 1 or num_held_out > 0, f"--dataset {config.dataset} must have at least 2 test examples")
+    require(
         train.inputs.ndim == 4 and train.inputs.shape[-1] in (1, 3, 4),
         f"--dataset {config.dataset} must be of images [num, height, width, 1, 3 or 4]; got {train.inputs.shape}",
     )
-    common.require(held < len(train), f"--num-validation must be less than the {len(train)} training images")
+    require(num_held_out < len(train), f"--num-validation must be less than the {len(train)} training images")
     train_set, test_set, labels = train.inputs, test.inputs, test.labels
-    if held:
-        train_set, test_set, labels = train_set[:-held], train_set[-held:], train.labels[-held:]
+    if num_held_out:
+        train_set, test_set = train_set[:-num_held_out], train_set[-num_held_out:]
+        labels = train.labels[-num_held_out:]
     if config.binarise == "fixed":
-        train_set = binarised_once(train_set, seed=1)
+        train_set = binarise(train_set, seed=1)
     if config.binarise != "none":
-        test_set = binarised_once(test_set, seed=2)
+        test_set = binarise(test_set, seed=2)
     return train_set, test_set, labels
 
 
-def binarised_once(images: np.ndarray, seed: int) -> np.ndarray:
-    """One draw of every pixel."""
+def binarise(images: np.ndarray, seed: int) -> np.ndarray:
+    """One Bernoulli draw of every pixel."""
     return np.asarray(jax.jit(noise.bernoulli)(jax.random.key(seed), jnp.asarray(images)))
 
 
-def batches(config: Config, rng_key: jax.Array, images: np.ndarray) -> Callable:
-    """Training batches by the step."""
+def minibatches(config: Config, rng_key: jax.Array, images: np.ndarray) -> Callable:
+    """Training batches as a function of the step."""
     order_key, draw_key = jax.random.split(rng_key)
     source = data.Minibatches(order_key, images, config.batch_size)
     return data.Binarised(draw_key, source) if config.binarise == "resampled" else source
 
 
-# ---- a model and its training
+# ---- networks and losses
 
 
-def networks(config: Config, shape: tuple[int, ...], latent_dim: int) -> tuple[Any, Callable, Callable]:
-    """The Flax module, and its two conditionals as functions of the parameters."""
+def networks(config: Config, shape: tuple[int, ...], latent_dim: int) -> tuple[vae.VAE, Callable, Callable]:
+    """The Flax module, and its conditionals `encode(params, x)` and `decode(params, z)`."""
     model = vae.VAE(
         latent_dim, shape, hidden=config.hidden, likelihood=config.likelihood, architecture=config.architecture,
         activation={"tanh": jnp.tanh, "relu": jax.nn.relu}[config.activation], mean_activation=jax.nn.sigmoid,
@@ -101,129 +241,131 @@ def networks(config: Config, shape: tuple[int, ...], latent_dim: int) -> tuple[A
     return model, *vae.conditionals(model)
 
 
-def loss_of(config: Config, shape: tuple[int, ...], latent_dim: int, bound: str) -> Callable:
-    """The loss of a batch: one of --bounds, or the ELBO by one of --estimators."""
+def batch_loss(config: Config, shape: tuple[int, ...], latent_dim: int, objective: str) -> Callable:
+    """The mean loss of a batch: one of --bounds, or the negative ELBO with one of --estimators."""
     model, encode, decode = networks(config, shape, latent_dim)
-    parts, (kind, _, num) = (encode, decode, model.prior()), bound.partition("-")
+    parts, (kind, _, num) = (encode, decode, model.prior()), objective.partition("-")
     if kind == "iwae":
         return objectives.batch_mean(elbo.negative_iwae_bound(*parts, num_samples=int(num)))
-    how: dict[str, Any] = {"gradient": bound} if bound == "score_function" else {}
-    if bound in elbo.KL:
-        how = {"kl": bound}
-    return objectives.batch_mean(elbo.negative_elbo(*parts, num_samples=int(num or 1), **how))
+    kl = objective if objective in elbo.KL else "closed_form"
+    gradient = "score_function" if objective == "score_function" else "reparameterised"
+    return objectives.batch_mean(elbo.negative_elbo(*parts, num_samples=int(num or 1), kl=kl, gradient=gradient))
+
+
+# ---- training
 
 
 def train(
-    run: common.Experiment, train_set: np.ndarray, test_set: np.ndarray, latent_dim: int, bound: str
+    run: Run, name: str, objective: str, latent_dim: int, num_epochs: int, start: dict | None, images: tuple
 ) -> dict[str, Any]:
-    """Trains a model; leaves its parameters in `parts/`. ELBOs on the test set, epoch by epoch, and seconds."""
-    config, shape = run.config, train_set.shape[1:]
-    num_epochs, epochs_before, before = length(config, bound)
-    steps = max(1, len(train_set) // config.batch_size)
-    rate = config.learning_rate
-    optimizer = optax.adam(
-        rate if config.schedule == "constant" else optax.cosine_decay_schedule(rate, steps * num_epochs)
-    )
-    data_key, init_key, start_key, run_key, test_key = jax.random.split(jax.random.key(config.seed), 5)
-    kernel = run.spread(kernels.optimize(loss_of(config, shape, latent_dim, bound), optimizer))
-    judge, seen = loss_of(config, shape, latent_dim, "closed_form"), train_set[: len(test_set)]
-    if config.binarise == "resampled":
-        seen = binarised_once(seen, seed=3)
-    train_images, test_images = jnp.asarray(seen), jnp.asarray(test_set)
+    """Trains a model.
 
-    def observe(state: Any) -> dict:
-        """Negative ELBO of the test set, and of as many training images."""
-        loss, aux = judge(state.position, test_key, test_images)
-        return {"test": loss, "kl": aux["kl"], "train": judge(state.position, test_key, train_images)[0]}
+    Args:
+      run: of this experiment.
+      name: of the stage.
+      objective: one of --bounds or of --estimators.
+      latent_dim: number of latent dimensions.
+      num_epochs: length of the training.
+      start: another model, a result of this function, from whose parameters training starts; None: fresh parameters.
+      images: training and test images.
+
+    Returns:
+      the parameters `params`; after each epoch, the negative ELBO of the test set (`test`) and of as many training
+      images (`train`), and the divergence `kl`; `epochs_before`, `images_per_epoch` and `seconds_per_epoch`.
+    """
+    config, (train_set, test_set) = run.config, images
+    shape, steps = train_set.shape[1:], max(1, len(train_set) // config.batch_size)
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(rate, steps * num_epochs)
+    kernel = kernels.optimize(batch_loss(config, shape, latent_dim, objective), optax.adam(rate))
+    kernel, options = run.stage(name, kernel)
+    data_key, init_key, start_key, run_key, test_key = jax.random.split(jax.random.key(config.seed), 5)
+
+    elbo_loss, train_part = batch_loss(config, shape, latent_dim, "elbo"), train_set[: len(test_set)]
+    if config.binarise == "resampled":
+        train_part = binarise(train_part, seed=3)
+    train_images, test_images = jnp.asarray(train_part), jnp.asarray(test_set)
+
+    def evaluate(state: Any) -> dict[str, jax.Array]:
+        loss, aux = elbo_loss(state.position, test_key, test_images)
+        return {"test": loss, "kl": aux["kl"], "train": elbo_loss(state.position, test_key, train_images)[0]}
 
     model, _, _ = networks(config, shape, latent_dim)
-    if before:
-        params = load(run, part(latent_dim, before))
+    if start:
+        params = start["params"]
     else:
         params = jax.jit(model.init)(init_key, train_set[:1])["params"]
         if config.centred:
             mean = jnp.clip(train_set.mean(axis=0), 0.01, 0.99)
-            params = vae.set_output_bias(model, params, jax.scipy.special.logit(mean))
-    state = jax.jit(kernel.init)(params, start_key)
+            params = vae.with_output_bias(model, params, jax.scipy.special.logit(mean))
     state, trace = training.run(
-        run_key, kernel, state, batches(config, data_key, train_set),
-        num_steps=steps * num_epochs, thinning=steps, keep=observe, **run.stage(part(latent_dim, bound)),
+        run_key, kernel, jax.jit(kernel.init)(params, start_key), minibatches(config, data_key, train_set),
+        num_steps=steps * num_epochs, thinning=steps, keep=evaluate, **options,
     )  # fmt: skip
-    save(run, part(latent_dim, bound), training.fetch(state.position))
     return {
-        **{name: np.asarray(values, float).tolist() for name, values in trace.draws.items()},
-        "seconds_per_epoch": steps * (trace.seconds - trace.compile_seconds) / trace.steps if trace.steps else None,
+        **{measure: np.asarray(values) for measure, values in trace.draws.items()},
+        "params": training.fetch(state.position),
+        "epochs_before": start["epochs_before"] + len(start["test"]) if start else 0,
         "images_per_epoch": steps * config.batch_size,
-        "epochs_before": epochs_before,
+        "seconds_per_epoch": steps * (trace.seconds - trace.compile_seconds) / trace.steps if trace.steps else None,
     }
 
 
-def length(config: Config, bound: str) -> tuple[int, int, str | None]:
-    """Epochs, those before them, and the bound whose parameters are the first ones; None for fresh ones."""
-    if bound in vae_flags.ESTIMATORS:
-        return config.estimator_epochs, 0, None
-    place = config.bounds.index(bound)
-    if place and config.warm_epochs:
-        return config.warm_epochs, config.num_epochs + (place - 1) * config.warm_epochs, config.bounds[place - 1]
-    return config.num_epochs, 0, None
+# ---- evaluation
 
 
-def part(latent_dim: int, bound: str) -> str:
-    """What a model's files are called."""
-    return f"latent{latent_dim}-{bound}"
-
-
-# ---- how good a model is
-
-
-def likelihoods(run: common.Experiment, test_set: np.ndarray, latent_dim: int, bound: str) -> dict[str, Any]:
-    """Negative log-likelihood by importance sampling and by annealing, what lies between the two, and active units."""
-    config, file = run.config, part(latent_dim, bound)
+def judge(run: Run, name: str, latent_dim: int, params: Any, test_set: np.ndarray) -> dict[str, Any]:
+    """Measures of a model: likelihoods by importance sampling and by annealing, their difference, active units."""
+    config = run.config
     model, encode, decode = networks(config, test_set.shape[1:], latent_dim)
-    params, prior = load(run, file), model.prior()
     sampling_key, annealing_key = jax.random.split(jax.random.key(config.seed + 3))
     sample = jax.jit(
-        functools.partial(likelihood.importance_sampling, encode, decode, prior, num_samples=config.likelihood_samples)
+        functools.partial(
+            likelihood.importance_sampling, encode, decode, model.prior(), num_samples=config.likelihood_samples
+        )
     )
     anneal = jax.jit(
         functools.partial(
-            likelihood.annealed_importance_sampling, decode, prior, num_temperatures=config.num_temperatures,
-            num_chains=8, num_integration_steps=5,
+            likelihood.annealed_importance_sampling, decode, model.prior(), num_temperatures=config.num_temperatures, num_chains=8,
+            num_integration_steps=5,
         )
     )  # fmt: skip
 
-    def sampled(start: int, stop: int) -> dict[str, jax.Array]:
-        return {"log_p": sample(params, jax.random.fold_in(sampling_key, start), test_set[start:stop])}
+    def sample_chunk(start: int, stop: int) -> dict[str, np.ndarray]:
+        log_p = sample(params, jax.random.fold_in(sampling_key, start), test_set[start:stop])
+        return {"log_p": np.asarray(log_p, float)}
 
-    def annealed(start: int, stop: int) -> dict[str, jax.Array]:
-        found = anneal(params, jax.random.fold_in(annealing_key, start), test_set[start:stop])
-        return {"log_p": found.log_likelihood, "acceptance": found.acceptance_probability}
+    def anneal_chunk(start: int, stop: int) -> dict[str, np.ndarray]:
+        annealed = anneal(params, jax.random.fold_in(annealing_key, start), test_set[start:stop])
+        values = {"log_p": annealed.log_likelihood, "acceptance": annealed.acceptance_probability}
+        return {key: np.asarray(each, float) for key, each in values.items()}
 
     num_sampled = min(config.num_likelihood, len(test_set))
-    by_sampling = in_parts(run, f"{file}-sampled", sampled, num_sampled, NUM_SAMPLED)["log_p"]
-    found = {
-        "NLL": evaluation.mean_estimate(-by_sampling)._asdict(),
-        "images of NLL": {"value": num_sampled},
-        "active units": {"value": int(likelihood.active_units(encode, params, test_set).sum())},
+    sampled = run.part_in_chunks(f"{name}-sampled", sample_chunk, num_sampled, SAMPLED_CHUNK)["log_p"]
+    measures = {
+        NLL: evaluation.mean_estimate(-sampled),
+        "NLL images": num_sampled,
+        "active units": int(likelihood.active_units(encode, params, test_set).sum()),
     }
     if config.num_annealed:
-        num = min(config.num_annealed, num_sampled)
-        by_annealing = in_parts(run, f"{file}-annealed", annealed, num, NUM_ANNEALED)
-        gap = by_annealing["log_p"] - by_sampling[:num]
-        found["annealed NLL"] = evaluation.mean_estimate(-by_annealing["log_p"])._asdict()
-        found["annealed - sampled log p"] = evaluation.mean_estimate(gap)._asdict()
-        found["annealed within 0.5 of sampled %"] = {"value": 100 * float(np.mean(np.abs(gap) < 0.5))}
-        found["images of annealed NLL"] = {"value": num}
-        found["annealed acceptance"] = {"value": float(by_annealing["acceptance"].mean())}
-    return found
+        num_annealed = min(config.num_annealed, num_sampled)
+        annealed = run.part_in_chunks(f"{name}-annealed", anneal_chunk, num_annealed, ANNEALED_CHUNK)
+        gap = annealed["log_p"] - sampled[:num_annealed]
+        measures |= {
+            ANNEALED: evaluation.mean_estimate(-annealed["log_p"]),
+            "annealed - sampled log p (nats)": evaluation.mean_estimate(gap),
+            "annealed within 0.5 of sampled %": 100 * float(np.mean(np.abs(gap) < 0.5)),
+            "annealed NLL images": num_annealed,
+            "annealing acceptance": float(annealed["acceptance"].mean()),
+        }
+    return measures
 
 
-def variances(run: common.Experiment, train_set: np.ndarray) -> dict:
-    """Total variance of each estimator's gradient in the first model's encoder, on one batch, where training ended."""
-    config, latent_dim = run.config, run.config.latent_dims[0]
-    params = load(run, part(latent_dim, config.bounds[0]))
-    batch = batches(config, jax.random.key(config.seed + 1), train_set)(0)
-    keys = jax.random.split(jax.random.key(config.seed + 2), NUM_VARIANCE)
+def gradient_variances(config: Config, params: Any, train_set: np.ndarray) -> dict[str, float]:
+    """Total variance of each estimator's gradient in the first model's encoder, on one batch."""
+    batch = minibatches(config, jax.random.key(config.seed + 1), train_set)(0)
+    keys = jax.random.split(jax.random.key(config.seed + 2), NUM_GRADIENTS)
 
     def total_variance(loss: Callable) -> jax.Array:
         def add(sums: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
@@ -233,85 +375,122 @@ def variances(run: common.Experiment, train_set: np.ndarray) -> dict:
 
         zeros = jnp.zeros(tree.num_elements(params["encoder"]))
         (total, squares), _ = jax.lax.scan(add, (zeros, zeros), keys)
-        return jnp.sum(squares / NUM_VARIANCE - (total / NUM_VARIANCE) ** 2)
+        return jnp.sum(squares / NUM_GRADIENTS - (total / NUM_GRADIENTS) ** 2)
 
-    losses = {name: loss_of(config, train_set.shape[1:], latent_dim, name) for name in config.estimators}
+    losses = {name: batch_loss(config, train_set.shape[1:], config.latent_dims[0], name) for name in config.estimators}
     return {name: float(jax.jit(functools.partial(total_variance, loss))()) for name, loss in losses.items()}
+
+
+# ---- figures
+
+
+def draw_models(run: Run, models: dict[tuple[int, str], dict], test_set: np.ndarray, labels: np.ndarray) -> None:
+    """Draws reconstructions, samples and interpolations of every model, and the manifold and plane of two latents."""
+    config, shape = run.config, test_set.shape[1:]
+    images, samples = {"test data": test_set[:12]}, {}
+    for (latent_dim, bound), model in models.items():
+        _, encode, decode = networks(config, shape, latent_dim)
+        params = model["params"]
+        reconstruct = jax.jit(lambda z, decode=decode, params=params: decode(params, z).mean())
+        suffix = f"-{bound}" if len(config.bounds) > 1 else ""
+        name = f"{latent_dim} latents{suffix.replace('-', ', ', 1)}"
+        means = np.asarray(jax.jit(lambda x, encode=encode, params=params: encode(params, x).mean())(test_set))
+        images[name] = np.asarray(reconstruct(means[:12]))
+        samples[name] = np.asarray(reconstruct(jax.random.normal(jax.random.key(config.seed), (12, latent_dim))))
+        if latent_dim == 2:
+            quantiles = scipy.stats.norm.ppf(np.linspace(0.03, 0.97, 15)).astype(np.float32)
+            plane = np.stack(np.meshgrid(quantiles, quantiles[::-1], indexing="xy"), axis=-1)
+            plots.image_grid(
+                run.figure(f"manifold{suffix}.png"),
+                np.asarray(reconstruct(plane.reshape(-1, 2))).reshape(15, 15, *shape),
+                title=f"decoder's mean over the quantiles of the prior, {name}",
+            )  # fmt: skip
+            if len(labels):
+                title = f"means of q(z | x), test set, {name}"
+                plots.scatter_by_label(run.figure(f"latent{suffix}.png"), means, labels, title=title)
+        if latent_dim == max(config.latent_dims):
+            fractions = np.linspace(0, 1, 12, dtype=np.float32)[None, :, None]
+            ends = means[: 2 * (len(means) // 2)][:10].reshape(-1, 2, 1, latent_dim)
+            between = ((1 - fractions) * ends[:, 0] + fractions * ends[:, 1]).reshape(-1, latent_dim)
+            plots.image_grid(
+                run.figure(f"interpolation{suffix}.png"),
+                np.asarray(reconstruct(between)).reshape(-1, 12, *shape),
+                title=f"between two test images, {name}",
+            )  # fmt: skip
+    plots.image_grid(run.figure("reconstructions.png"), np.stack(list(images.values())), row_names=list(images))
+    plots.image_grid(
+        run.figure("samples.png"), np.stack(list(samples.values())), row_names=list(samples),
+        title="decoder's mean at draws of the prior",
+    )  # fmt: skip
+
+
+def draw_curves(run: Run, name: str, models: dict[str, dict], measure: str) -> None:
+    """Draws the negative ELBO in nats against the number of training images, on a logarithmic axis as in the paper."""
+    curves = {}
+    for label, model in models.items():
+        epochs = model["epochs_before"] + 1 + np.arange(len(model[measure]))
+        curves[label] = model["images_per_epoch"] * epochs, np.asarray(model[measure], float)
+    labels = {"xlabel": "training images seen", "ylabel": "negative ELBO (nats)"}
+    plots.curves(run.figure(f"{name}.png"), curves, **labels, log_x=True)
 
 
 # ---- the run
 
 
-def models(config: Config) -> Iterator[tuple[str, int, str]]:
-    """Name, latent dimension and bound of each."""
-    for latent_dim in config.latent_dims:
-        for bound in config.bounds:
-            yield f"latent={latent_dim} {bound}", latent_dim, bound
-
-
-def to_draw(run: common.Experiment, shape: tuple[int, ...]) -> Iterator[vae_figures.Model]:
-    """The trained models as the figures need them."""
-    for _, latent_dim, bound in models(run.config):
-        _, encode, decode = networks(run.config, shape, latent_dim)
-        params = load(run, part(latent_dim, bound))
-        suffix = f", {bound}" if len(run.config.bounds) > 1 else ""
-        yield vae_figures.Model(
-            f"{latent_dim} latents{suffix}",
-            suffix.replace(", ", "-"),
-            latent_dim,
-            jax.jit(lambda z, decode=decode, params=params: decode(params, z).mean()),
-            jax.jit(lambda x, encode=encode, params=params: encode(params, x).mean()),
-        )
+def model_rows(config: Config, latent_dim: int, bound: str, model: dict, measures: dict[str, Any]) -> list[dict]:
+    """The rows of one model."""
+    num_epochs, is_first, rows = len(model["test"]), not model["epochs_before"], []
+    published = FLAX_EXAMPLE if (config.preset, latent_dim, bound) == ("paper", 20, "elbo") else {}
+    keys: dict[str, Any] = {"method": bound, "latents": latent_dim}
+    for epoch in (*(epoch for epoch in SHOWN_EPOCHS if epoch < num_epochs and is_first), num_epochs):
+        at = epoch if epoch < num_epochs else None
+        source = "Flax's VAE example, fixed binarisation" if epoch in published else None
+        rows.append(row(TEST, model["test"][epoch - 1], **keys, epoch=at, paper=published.get(epoch), source=source))
+    measures = {
+        **measures,
+        "test KL (nats)": model["kl"][-1],
+        TRAIN: model["train"][-1],
+        "seconds per epoch": model["seconds_per_epoch"],
+        "epochs": num_epochs,
+        "earlier epochs": model["epochs_before"],
+    }
+    for measure, value in measures.items():
+        rows.append(row(measure, **(value if isinstance(value, dict) else {"value": value}), **keys))
+    return rows
 
 
 def main(config: Config) -> None:
-    """Trains every model, estimates likelihoods, compares estimators; writes table, figures and results."""
-    with common.Experiment("vae", config) as run:
-        vae_flags.check(config)
-        train_set, test_set, labels = splits(config)
-        found, judged = {}, {}
-        for name, latent_dim, bound in models(config):
-            file = part(latent_dim, bound)
-            found[name] = run.cached(file, functools.partial(train, run, train_set, test_set, latent_dim, bound))
-            judge = functools.partial(likelihoods, run, test_set, latent_dim, bound)
-            judged[name] = run.cached(f"{file}-likelihood", judge)
-        first = config.latent_dims[0]
-        compared = {
-            name: run.cached(name, functools.partial(train, run, train_set, test_set, first, name))
-            for name in config.estimators
-        }
-        spread = run.cached("variances", functools.partial(variances, run, train_set))
-        folder = run.out / "figures"
-        vae_figures.draw_models(folder, list(to_draw(run, test_set.shape[1:])), test_set, labels, config.seed)
-        vae_figures.draw_curves(folder, found, compared)
-        path = run.finish(summarise(config, found, judged, compared, spread))
-        print(tables.render(path))
-        print(f"results in {path}, figures in {folder}")
+    """Trains every model, estimates likelihoods, compares estimators; writes the figures and the results."""
+    with Run("vae", config) as run:
+        *images, labels = load_images(config)
+        train_set, test_set = images
+        models, rows = {}, []
+        for latent_dim in config.latent_dims:
+            model = None
+            for bound in config.bounds:
+                name, start = f"latent{latent_dim}-{bound}", model if config.warm_epochs else None
+                num_epochs = config.warm_epochs if start else config.num_epochs
+                compute = functools.partial(train, run, name, bound, latent_dim, num_epochs, start, images)
+                model = models[latent_dim, bound] = run.part(name, compute)
+                compute = functools.partial(judge, run, name, latent_dim, model["params"], test_set)
+                rows += model_rows(config, latent_dim, bound, model, run.part(f"{name}-likelihood", compute))
+        compared, first = {}, config.latent_dims[0]
+        for name in config.estimators:
+            compute = functools.partial(train, run, name, name, first, config.estimator_epochs, None, images)
+            compared[name] = run.part(name, compute)
+        params = models[first, config.bounds[0]]["params"]
+        variances = run.part("variances", functools.partial(gradient_variances, config, params, train_set))
+        for name, model in compared.items():
+            rows.append(row(TRAIN, model["train"][-1], estimator=name))
+            rows.append(row("gradient variance", variances[name], estimator=name))
 
-
-def summarise(config: Config, found: dict, judged: dict, compared: dict, spread: dict) -> dict[str, dict]:
-    """What goes into the results file."""
-    metrics = {}
-    for name, result in found.items():
-        num_epochs, before = len(result["test"]), result["epochs_before"]
-        published = FLAX_EXAMPLE if (config.preset, name) == ("paper", "latent=20 elbo") else {}
-        shown = () if before else (epoch for epoch in SHOWN_EPOCHS if epoch < num_epochs)
-        for epoch in (*shown, num_epochs):
-            suffix = f" epoch {epoch}" if epoch < num_epochs else ""
-            entry = metrics[f"{name} test -ELBO{suffix}"] = {"value": result["test"][epoch - 1]}
-            if epoch in published:
-                entry |= {"paper": published[epoch], "source": "Flax's VAE example, fixed binarisation"}
-        metrics[f"{name} test KL"] = {"value": result["kl"][-1]}
-        metrics[f"{name} train -ELBO"] = {"value": result["train"][-1]}
-        metrics |= {f"{name} {what}": entry for what, entry in judged[name].items()}
-        metrics[f"{name} seconds per epoch"] = {"value": result["seconds_per_epoch"]}
-        metrics[f"{name} epochs"] = {"value": num_epochs}
-        metrics[f"{name} epochs before"] = {"value": before}
-    for name, result in compared.items():
-        metrics[f"{name} train -ELBO"] = {"value": result["train"][-1]}
-        metrics[f"{name} gradient variance"] = {"value": spread[name]}
-    return metrics
+        draw_models(run, models, test_set, labels)
+        curves = {f"latent={latent_dim} {bound} test": model for (latent_dim, bound), model in models.items()}
+        draw_curves(run, "bound", curves, "test")
+        if compared:
+            draw_curves(run, "estimators", {name.replace("_", " "): each for name, each in compared.items()}, "train")
+        run.finish(rows, TABLES)
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

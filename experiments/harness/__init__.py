@@ -12,6 +12,7 @@ An experiment imports these names from here. Read `run.py` next.
 from experiments.harness import cli
 from experiments.harness.cli import (
     Count,
+    MayBeEmpty,
     Natural,
     NonEmpty,
     NonNegative,
@@ -27,6 +28,7 @@ from experiments.harness.run import Run, row
 __all__ = [
     "Column",
     "Count",
+    "MayBeEmpty",
     "Natural",
     "NonEmpty",
     "NonNegative",

@@ -55,6 +55,10 @@ class NonEmpty:
     """Marks a tuple that must have an element, as in `Annotated[tuple[Count, ...], NonEmpty]`."""
 
 
+class MayBeEmpty:
+    """Marks a tuple of choices that may have no element; without it, tuples of `Literal` must have one."""
+
+
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
@@ -129,6 +133,8 @@ def _violated(value: Any, annotation: Any) -> str:
                 return str(extra)
             if extra is NonEmpty and not value:
                 return "a list with at least one element"
+            if extra is MayBeEmpty and not value:
+                return ""
         return _violated(value, kind)
     if origin is Literal:
         return "" if value in arguments else _either(arguments)

@@ -1,12 +1,14 @@
-"""experiments.vae as it is called: what a run leaves, that it resumes, and bad input in one line."""
+"""experiments.vae: the rows and figures of a tiny run, its options, and the keys of the published results."""
 
-import json
+import importlib
+import typing
 
 import numpy as np
 import pytest
 
 from bayesjax import models
-from experiments import common, tables, vae, vae_flags
+from experiments.vae import TABLES, TEST, Config, model_rows
+from tests.experiments.test_every_experiment import call, rows
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 FIGURES = {"bound", "estimators", "interpolation", "latent", "manifold", "reconstructions", "samples"}
@@ -16,8 +18,9 @@ SMALL = (
 )  # fmt: skip
 
 
-def call(*arguments):
-    vae.main(common.parse(vae.PRESETS, vae.__doc__, [str(argument) for argument in arguments]))
+def published(name):
+    """The rows of a committed results file."""
+    return importlib.import_module("experiments.__main__").results(name)[0]["rows"]
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +34,20 @@ def images(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_run_leaves_its_table_and_figures_and_resumes(images, tmp_path, capsys):
+def test_rows_and_figures(images, tmp_path):
+    """The bound is finite and near its start; the score function has more variance; parts that are lost come back."""
     flags = (*SMALL, "--dataset", images, "--out", tmp_path / "run")
-    call(*flags)
-    assert "| latents" in capsys.readouterr().out
-    before = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
+    call("vae", *flags)
+    before = rows(tmp_path / "run")
     assert {path.stem for path in (tmp_path / "run" / "figures").iterdir()} == FIGURES
-    assert all(np.isfinite(entry["value"]) for entry in before.values())
-    assert before["latent=3 elbo test -ELBO"]["value"] < 16 * np.log(2) + 5
-    assert before["score_function gradient variance"]["value"] > before["closed_form gradient variance"]["value"]
-    (tmp_path / "run" / "parts" / "latent3-elbo.json").unlink()
-    for path in (tmp_path / "run" / "figures").iterdir():
-        path.unlink()
-    call(*flags, "--resume")
-    after = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
-    assert after["latent=3 elbo seconds per epoch"]["value"] is None, "nothing was left to time"
-    same = [name for name in before if "seconds" not in name]
-    assert [after[name] for name in same] == [before[name] for name in same]
-    assert {path.stem for path in (tmp_path / "run" / "figures").iterdir()} == FIGURES
+    assert all(np.isfinite(row["value"]) for row in before)
+    (bound,) = [row["value"] for row in before if row.get("latents") == 3 and row["measure"] == TEST and len(row) == 4]
+    assert bound < 16 * np.log(2) + 5
+    variances = {row["estimator"]: row["value"] for row in before if row["measure"] == "gradient variance"}
+    assert variances["score_function"] > variances["closed_form"]
+    (tmp_path / "run" / "parts" / "latent3-elbo.npz").unlink()
+    call("vae", *flags, "--resume")
+    assert rows(tmp_path / "run") == before
 
 
 @pytest.mark.parametrize(
@@ -67,36 +66,40 @@ def test_a_run_leaves_its_table_and_figures_and_resumes(images, tmp_path, capsys
         pytest.param(("--architecture", "convolutional", "--hidden", "4"), marks=pytest.mark.slow, id="convolutional"),
     ],
 )
-def test_options(flags, images, tmp_path):
-    call(*SMALL, "--latent-dims", "3", "--estimators", "--dataset", images, "--out", tmp_path / "run", *flags)
-    table = tables.render(tmp_path / "run" / "results.json")
-    assert "active" in table and "gradient" not in table
+def test_options(flags, images, tmp_path, capsys):
+    """Every option trains and is judged; without --estimators there is no table of them."""
+    call("vae", *SMALL, "--latent-dims", "3", "--estimators", "--dataset", images, "--out", tmp_path / "run", *flags)
+    printed = capsys.readouterr().out
+    assert "active units" in printed and "gradient estimator" not in printed
+    if "--warm-epochs" in flags:
+        earlier = {row["method"]: row["value"] for row in rows(tmp_path / "run") if row["measure"] == "earlier epochs"}
+        assert earlier == {"elbo-2": 0, "iwae-3": 2}
 
 
-def test_flags_name_what_the_model_has():
-    assert vae_flags.LIKELIHOODS == models.vae.LIKELIHOODS and vae_flags.ARCHITECTURES == models.vae.ARCHITECTURES
+def test_choices_are_those_of_the_model():
+    """--likelihood and --architecture offer what `models.vae` implements."""
+    hints = typing.get_type_hints(Config)
+    assert typing.get_args(hints["likelihood"]) == models.vae.LIKELIHOODS
+    assert typing.get_args(hints["architecture"]) == models.vae.ARCHITECTURES
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (("--binarise", "twice"), "--binarise must be resampled or fixed or none; got 'twice'"),
-        (("--estimators", "A"), "--estimators must be among closed_form, sampled, score_function; got 'A'"),
-        (("--bounds", "iwae"), "--bounds must be elbo, elbo-L or iwae-K with numbers of draws L and K; got 'iwae'"),
-        (("--bounds", "elbo-0"), "--bounds must be elbo, elbo-L or iwae-K with numbers of draws L and K; got 'elbo-0'"),
-        (("--schedule", "linear"), "--schedule must be constant or cosine; got 'linear'"),
-        (("--bounds", "elbo", "iwae-5", "elbo"), "--bounds must not repeat itself; got ('elbo', 'iwae-5', 'elbo')"),
-        (("--likelihood", "gaussian"), "is of grey values: it needs --binarise none; got resampled"),
-        (("--num-validation", "1"), "--num-validation must be 0, or 2 or more; got 1"),
-        (("--num-annealed", "5", "--num-temperatures", "5"), "--num-temperatures must be at least 10; got 5"),
-        (("--num-annealed", "200"), "--num-annealed must be at most --num-likelihood, 100; got 200"),
-        (("--num-validation", "1437"), "--num-validation must be less than the 1437 training images"),
-        (("--latent-dims", "0"), "--latent-dims must be positive numbers; got (0,)"),
-        (("--dataset", "synthetic/ten_clusters"), "must have at least 2 test examples"),
-    ],
-)
-def test_bad_input(flags, message, tmp_path, capsys):
-    with pytest.raises(SystemExit) as caught:
-        call("--out", tmp_path / "run", *flags)
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+def test_rows_are_identified_like_the_published_ones():
+    """The rows of one model of the paper preset have the keys, and cite the numbers, of the published results."""
+    expected = [row for row in published("vae-paper-mnist") if row.get("latents") == 20]
+    curve = np.arange(20.0)
+    model = {"test": curve, "kl": curve, "train": curve, "seconds_per_epoch": 1.0, "epochs_before": 0}
+    measures = {"NLL (nats)": {"value": 1.0, "stderr": 1.0}, "NLL images": 1000, "active units": 20}
+
+    def identities(rows):
+        return sorted(str(sorted((key, each) for key, each in row.items() if key != "value")) for row in rows)
+
+    for row in expected:
+        row |= {"stderr": 1.0} if "stderr" in row else {}
+    assert identities(model_rows(Config(preset="paper"), 20, "elbo", model, measures)) == identities(expected)
+
+
+@pytest.mark.parametrize("name", ["paper-mnist", "likelihood-mnist", "annealed-mnist", "faces-frey_faces"])
+def test_tables_show_every_published_measure(name):
+    """No row of the published results is left out of the tables."""
+    shown = {column.measure for table in TABLES for column in table.columns}
+    assert {row["measure"] for row in published(f"vae-{name}")} <= shown

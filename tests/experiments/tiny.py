@@ -100,4 +100,22 @@ TINY = {
             (("--dataset", "synthetic/ten_clusters"), "one is trained on images with labels of two classes or more"),
         ),
     ),
+    "vae": Tiny(
+        (
+            *("--hidden", "4", "--latent-dims", "2", "--num-epochs", "1", "--estimator-epochs", "1"),
+            *("--batch-size", "360", "--num-likelihood", "4", "--likelihood-samples", "4"),
+        ),
+        bad=(
+            (("--binarise", "twice"), "invalid choice 'twice' for argument '--binarise'"),
+            (("--bounds", "iwae"), "--bounds must be elbo, elbo-L or iwae-K with numbers of draws L and K; got 'iwae'"),
+            (("--bounds", "elbo-0"), "--bounds must be elbo, elbo-L or iwae-K with numbers of draws L and K"),
+            (("--bounds", "elbo", "iwae-5", "elbo"), "--bounds must not repeat a value"),
+            (("--likelihood", "gaussian"), "--likelihood gaussian needs grey values, --binarise none; got resampled"),
+            (("--num-validation", "1"), "--num-validation must be 0 or at least 2; got 1"),
+            (("--num-annealed", "5"), "--num-annealed must be at most --num-likelihood, 4; got 5"),
+            (("--num-validation", "1437"), "--num-validation must be less than the 1437 training images"),
+            (("--latent-dims", "0"), "--latent-dims must be a list of numbers that are at least 1; got (0,)"),
+            (("--dataset", "synthetic/ten_clusters"), "must have at least 2 test examples"),
+        ),
+    ),
 }
