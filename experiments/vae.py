@@ -42,8 +42,20 @@ from bayesjax.evaluation import likelihood
 from bayesjax.models import vae
 from bayesjax.objectives import elbo
 from experiments.harness import (
-    Column, Count, MayBeEmpty, Natural, NonEmpty, Positive, Range, Run, RunConfig, Table, cli, require, row,
-)  # fmt: skip
+    Column,
+    Count,
+    MayBeEmpty,
+    Natural,
+    NonEmpty,
+    Positive,
+    Range,
+    Run,
+    RunConfig,
+    Table,
+    cli,
+    require,
+    row,
+)
 
 Estimator = Literal["closed_form", "sampled", "score_function"]
 
@@ -57,7 +69,7 @@ class Config(RunConfig):
     binarise: Literal["resampled", "fixed", "none"] = "resampled"
     """Whether pixels are drawn as 0 or 1 at every step (test images once), are drawn once, or stay grey values."""
     likelihood: Literal["bernoulli", "gaussian", "gaussian_shared"] = "bernoulli"
-    """Distribution of a pixel; a Gaussian has a variance for every pixel (gaussian) or one for all (gaussian_shared)."""
+    """Distribution of a pixel. A gaussian has a variance for every pixel, gaussian_shared has one for all."""
     architecture: Literal["mlp", "convolutional"] = "mlp"
     """Networks of the encoder and decoder: multi-layer perceptrons or strided convolutions."""
     activation: Literal["tanh", "relu"] = "tanh"
@@ -160,9 +172,9 @@ TABLES = [
     Table(
         MODELS,
         [
-            Column(TEST, f"{heading}{suffix}", field=field, where={"epoch": epoch})
+            Column(TEST, prefix + heading, field=field, where={"epoch": epoch})
+            for field, prefix in (("value", ""), ("paper", "published, "))
             for epoch, heading in [*((epoch, f"epoch {epoch}") for epoch in SHOWN_EPOCHS), (None, "at the end")]
-            for field, suffix in (("value", ""), ("paper", ", published"))
         ],
         where={"estimator": None},
         note="Negative ELBO of the test images in nats, by epoch of training.",
@@ -256,7 +268,13 @@ def batch_loss(config: Config, shape: tuple[int, ...], latent_dim: int, objectiv
 
 
 def train(
-    run: Run, name: str, objective: str, latent_dim: int, num_epochs: int, start: dict | None, images: tuple
+    run: Run,
+    name: str,
+    objective: str,
+    latent_dim: int,
+    num_epochs: int,
+    start: dict | None,
+    images: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, Any]:
     """Trains a model.
 
@@ -298,7 +316,7 @@ def train(
         params = jax.jit(model.init)(init_key, train_set[:1])["params"]
         if config.centred:
             mean = jnp.clip(train_set.mean(axis=0), 0.01, 0.99)
-            params = vae.with_output_bias(model, params, jax.scipy.special.logit(mean))
+            params = vae.set_output_bias(model, params, jax.scipy.special.logit(mean))
     state, trace = training.run(
         run_key, kernel, jax.jit(kernel.init)(params, start_key), minibatches(config, data_key, train_set),
         num_steps=steps * num_epochs, thinning=steps, keep=evaluate, **options,
@@ -327,8 +345,8 @@ def judge(run: Run, name: str, latent_dim: int, params: Any, test_set: np.ndarra
     )
     anneal = jax.jit(
         functools.partial(
-            likelihood.annealed_importance_sampling, decode, model.prior(), num_temperatures=config.num_temperatures, num_chains=8,
-            num_integration_steps=5,
+            likelihood.annealed_importance_sampling, decode, model.prior(),
+            num_temperatures=config.num_temperatures, num_chains=8, num_integration_steps=5,
         )
     )  # fmt: skip
 
@@ -430,8 +448,9 @@ def draw_curves(run: Run, name: str, models: dict[str, dict], measure: str) -> N
     for label, model in models.items():
         epochs = model["epochs_before"] + 1 + np.arange(len(model[measure]))
         curves[label] = model["images_per_epoch"] * epochs, np.asarray(model[measure], float)
-    labels = {"xlabel": "training images seen", "ylabel": "negative ELBO (nats)"}
-    plots.curves(run.figure(f"{name}.png"), curves, **labels, log_x=True)
+    plots.curves(
+        run.figure(f"{name}.png"), curves, xlabel="training images seen", ylabel="negative ELBO (nats)", log_x=True
+    )
 
 
 # ---- the run
@@ -462,8 +481,8 @@ def model_rows(config: Config, latent_dim: int, bound: str, model: dict, measure
 def main(config: Config) -> None:
     """Trains every model, estimates likelihoods, compares estimators; writes the figures and the results."""
     with Run("vae", config) as run:
-        *images, labels = load_images(config)
-        train_set, test_set = images
+        train_set, test_set, labels = load_images(config)
+        images = train_set, test_set
         models, rows = {}, []
         for latent_dim in config.latent_dims:
             model = None
