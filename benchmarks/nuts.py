@@ -3,10 +3,10 @@
     python -m benchmarks.nuts                          ten minutes on two cores
     python -m benchmarks.nuts --num-groups 3           a look
 
-Targets are those of `experiments/targets.py`, in float32. Every library starts from the same points, warms up for as
-many steps, adapts a step size towards an acceptance of 0.8 and a diagonal mass, and keeps as many draws; each of the
---num-groups groups of --num-chains chains is judged by itself, so that there is a standard error. What counts is the
-least bulk effective sample size over the quantities of a target, per 1000 gradients of the draws kept; gradients of
+Targets are those of `experiments/shared/targets.py`, in float32. Every library starts from the same points, warms up
+for as many steps, adapts a step size towards an acceptance of 0.8 and a diagonal mass, and keeps as many draws; each of
+the --num-groups groups of --num-chains chains is judged by itself, so that there is a standard error. What counts is
+the least bulk effective sample size over the quantities of a target, per 1000 gradients of the draws kept; gradients of
 the warm-up stand beside it. It counts only where libraries sample the same law: the R-hat of all their chains is below
 1.01, and their means agree with one another (and with the exact ones where they are known) within 4 standard errors.
 The centred schools and the funnel have necks that no step size fits, where a library that stays out of the neck would
@@ -26,7 +26,7 @@ import numpy as np
 
 from bayesjax import evaluation, kernels, tree
 from benchmarks import measure
-from experiments.targets import TARGETS, Target
+from experiments.shared.targets import TARGETS, Target
 
 
 @dataclass(frozen=True)

@@ -1,65 +1,24 @@
-"""Bayes by Backprop on a curve: bands of the predictive that open where there are no data.
+"""Bayes by Backprop on a curve: predictive bands that widen where there are no data.
 
 Paper: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, section 5.2 and figure 5:
 
     y = x + 0.3 sin(2 pi (x + e)) + 0.3 sin(4 pi (x + e)) + e,   e ~ N(0, 0.02)
 
     python -m experiments.bayes_by_backprop_regression                     quick: 2000 steps, half a minute
-    python -m experiments.bayes_by_backprop_regression --preset paper      20000 steps
+    python -m experiments.bayes_by_backprop_regression --preset paper      20000 steps, a minute
 
-Inputs are drawn from --low to --high; what is shown reaches as far again to both sides. Beside the posterior stands the
-same network as a point, which knows noise but no doubt. Both learn the precision of their noise, and see inputs and
-targets in units of their spread.
+Inputs are drawn between --low and --high, and the figure extends by the same width on both sides. A point estimate of
+the same network, which models noise but no uncertainty of its weights, is compared with the variational posterior. Both
+learn the precision of their noise; inputs and targets are standardised.
 
-Expected (no numbers in the paper): the posterior's inter-quartile range is narrow where the data are and grows outside;
-the point's stays as it is. Noise inside the sines is larger where they are steep, and the networks know one scale: 66 %
-of the points would be between the quartiles of that normal, not 50.
+Expected (the paper gives no numbers): the posterior's inter-quartile range is narrow within the data and grows outside;
+the point estimate's does not grow. The noise inside the sines is larger where they are steep, whereas the networks
+have one scale: the quartiles of that normal would contain 66 % of the points instead of 50 %.
 """
 
-import dataclasses
-from dataclasses import dataclass
-
-from experiments import common
-
-
-@dataclass(frozen=True)
-class Config(common.RunFlags):
-    """Flags of experiments.bayes_by_backprop_regression."""
-
-    dataset: str = "synthetic/wave"
-    """The curve above; there is no other."""
-    num_data: int = 1000
-    """Training points."""
-    low: float = 0.0
-    """Where the training inputs begin."""
-    high: float = 0.5
-    """Where they end."""
-    noise: float = 0.02
-    """Standard deviation of e."""
-    hidden: tuple[int, ...] = (50, 50)
-    """Widths of the hidden layers, of ReLU units."""
-    prior_scale: float = 2.0
-    """Of the weights' prior, over the root of their fan-in."""
-    initial_scale: float = 0.02
-    """Of the posterior's standard deviations."""
-    num_steps: int = 2000
-    """Steps on all data at once."""
-    learning_rate: float = 0.01
-    """Adam's; it falls to 0 along a cosine."""
-    num_draws: int = 500
-    """Draws of the weights for the bands."""
-
-
-PRESETS = {
-    "quick": Config(),
-    "paper": dataclasses.replace(Config(), preset="paper", num_steps=20_000, num_draws=2000),
-}
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
-
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -68,94 +27,131 @@ import optax
 
 from bayesjax import kernels, models, objectives, plots, training
 from bayesjax.evaluation import calibration, uncertainty
-from experiments import tables
-from experiments.regression import LEVELS, log_likelihood, posterior
+from experiments.harness import Run, Table, cli, row
+from experiments.harness.cli import Count, NonEmpty, Positive, RunConfig, require
+from experiments.shared.regression import LEVELS, log_likelihood, network_posterior
+
+
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """Flags of experiments.bayes_by_backprop_regression."""
+
+    dataset: Literal["synthetic/wave"] = "synthetic/wave"
+    """The curve above."""
+    num_data: Count = 1000
+    """Number of training points."""
+    low: float = 0.0
+    """Lower end of the training inputs."""
+    high: float = 0.5
+    """Upper end of the training inputs."""
+    noise: Positive = 0.02
+    """Standard deviation of e."""
+    hidden: Annotated[tuple[Count, ...], NonEmpty] = (50, 50)
+    """Widths of the hidden layers of ReLU units."""
+    prior_scale: Positive = 2.0
+    """Scale s of the weights' prior N(0, s^2 / fan-in)."""
+    initial_scale: Positive = 0.02
+    """Initial standard deviation of the variational posterior."""
+    num_steps: Count = 2000
+    """Training steps, each with all data."""
+    learning_rate: Positive = 0.01
+    """Initial learning rate of Adam; it decays to 0 along a cosine."""
+    num_draws: Count = 500
+    """Number of draws of the weights for the bands."""
+
+    def __post_init__(self) -> None:
+        """Refuses an empty interval of inputs."""
+        super().__post_init__()
+        require(self.low < self.high, f"--low must be below --high; got {self.low} and {self.high}")
+
+
+PRESETS = {"quick": Config(), "paper": Config(num_steps=20_000, num_draws=2000)}
+TABLES = [
+    Table(
+        {"measure": "measure"},
+        across="method",
+        note="Inside is the interval of the training inputs; outside begins at half its width from it.",
+    )
+]
 
 
 def curve(random: np.random.Generator, x: np.ndarray, noise: float) -> np.ndarray:
-    """Targets at x, with noise inside the sines as well."""
+    """Targets at x; the noise also enters the sines."""
     e = noise * random.normal(size=x.shape)
     return x + 0.3 * np.sin(2 * np.pi * (x + e)) + 0.3 * np.sin(4 * np.pi * (x + e)) + e
 
 
-def fit(run: common.Experiment, name: str, data: tuple[np.ndarray, np.ndarray]) -> Callable:
-    """Trains the point or the posterior; `(rng_keys, x [num]) -> means [num_draws, num], scale of the noise`."""
+def fit(run: Run, method: str, x: np.ndarray, y: np.ndarray) -> Callable:
+    """Trains a method on points; returns `(rng_keys, x [num]) -> means [num_draws, num], scale of the noise`."""
     config = run.config
     model = models.MLP((*config.hidden, 1))
-    (x_mean, x_scale), (y_mean, y_scale) = ((part.mean(), part.std()) for part in data)
+    (x_mean, x_scale), (y_mean, y_scale) = (x.mean(), x.std()), (y.mean(), y.std())
     init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
-    point = {"network": jax.jit(model.init)(init_key, jnp.zeros(1))["params"], "log_precision": jnp.zeros(())}
-    family, kl = posterior(config.initial_scale, config.prior_scale)
+    params = {"network": jax.jit(model.init)(init_key, jnp.zeros(1))["params"], "log_precision": jnp.zeros(())}
 
-    def plain(params: Any, rng_key: jax.Array, x: jax.Array) -> Any:
+    def network(params: Any, rng_key: jax.Array, x: jax.Array) -> Any:
         del rng_key
         return model.apply({"params": params}, x)
 
-    if name == "point":
-        of_point = log_likelihood(plain)
-        loss = objectives.batch_mean(lambda params, rng_key, example: -of_point(params, rng_key, example))
-        position, draw = point, lambda position, rng_key: position
+    if method == "point":
+        log_prob = log_likelihood(network)
+        loss = objectives.batch_mean(lambda params, rng_key, example: -log_prob(params, rng_key, example))
+        position, sample = params, lambda position, rng_key: position
     else:
-        loss = objectives.bayes_by_backprop(
-            log_likelihood(models.local_reparameterisation(model)), family.moments, kl, num_data=len(data[0])
-        )
-        position, draw = family.init(point), family.sample
-    falling = optax.cosine_decay_schedule(config.learning_rate, config.num_steps)
-    kernel = run.spread(kernels.optimize(loss, optax.adam(falling)))
-    x, y = data
-    batch = jnp.asarray((x[:, None] - x_mean) / x_scale, jnp.float32), jnp.asarray((y - y_mean) / y_scale, jnp.float32)
+        family, kl = network_posterior(config.initial_scale, config.prior_scale)
+        local = log_likelihood(models.local_reparameterisation(model))
+        loss = objectives.bayes_by_backprop(local, family.moments, kl, num_data=len(x))
+        position, sample = family.init(params), family.sample
+
+    def standardise(x: np.ndarray) -> jax.Array:
+        return jnp.asarray((x[:, None] - x_mean) / x_scale, jnp.float32)
+
+    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_steps))
+    kernel, options = run.stage(method, kernels.optimize(loss, optimizer))
     state, _ = training.run(
-        run_key, kernel, jax.jit(kernel.init)(position, start_key), batch, num_steps=config.num_steps,
-        keep=lambda state: (), **run.stage(name),
+        run_key, kernel, jax.jit(kernel.init)(position, start_key),
+        (standardise(x), jnp.asarray((y - y_mean) / y_scale, jnp.float32)),
+        num_steps=config.num_steps, keep=lambda state: (), **options,
     )  # fmt: skip
     trained = training.fetch(state.position)
 
     def predict(rng_keys: jax.Array, x: np.ndarray) -> tuple[np.ndarray, float]:
-        inputs = jnp.asarray((x[:, None] - x_mean) / x_scale, jnp.float32)
-        of_each = jax.jit(jax.vmap(lambda key: plain(draw(trained, key)["network"], key, inputs)[:, 0]))
+        inputs = standardise(x)
+        means = jax.jit(jax.vmap(lambda key: network(sample(trained, key)["network"], key, inputs)[:, 0]))(rng_keys)
         noise = np.exp(-0.5 * float(trained["log_precision"]))
-        return y_mean + y_scale * np.asarray(of_each(rng_keys), float), float(y_scale * noise)
+        return y_mean + y_scale * np.asarray(means, float), float(y_scale * noise)
 
     return predict
 
 
 def main(config: Config) -> None:
-    """Trains both, draws the bands, measures them where data are and where none are."""
-    with common.Experiment("bayes_by_backprop_regression", config) as run:
-        common.require_choice(config, "dataset", ("synthetic/wave",))
-        common.require_positive(config, "noise", "prior_scale", "initial_scale", "learning_rate")
-        common.require_all_positive(config, "hidden")
-        common.require_at_least(config, 1, "num_data", "num_steps", "num_draws")
-        common.require(config.low < config.high, f"--low must be below --high; got {config.low} and {config.high}")
+    """Trains both methods, draws the bands, and measures them within the data and outside."""
+    with Run("bayes_by_backprop_regression", config) as run:
         random, width = np.random.default_rng(config.seed), config.high - config.low
         x = random.uniform(config.low, config.high, config.num_data)
-        data = x, curve(random, x, config.noise)
+        y = curve(random, x, config.noise)
         test_x = random.uniform(config.low, config.high, 2000)
         test_y = curve(random, test_x, config.noise)
         grid = np.linspace(config.low - width, config.high + width, 301)
         inside = (grid >= config.low) & (grid <= config.high)
-        far = (grid < config.low - width / 2) | (grid > config.high + width / 2)
+        outside = (grid < config.low - width / 2) | (grid > config.high + width / 2)
         keys = jax.random.split(jax.random.key(config.seed + 1), config.num_draws)
-        bands, metrics = {}, {}
-        for name in ("point", "posterior"):
-            predict = fit(run, name, data)
-            bands[name] = quantiles = uncertainty.mixture_quantiles(LEVELS, *predict(keys, grid))
-            between = quantiles[3] - quantiles[1]
+        bands, rows = {}, []
+        for method in ("point", "posterior"):
+            predict = fit(run, method, x, y)
+            bands[method] = quantiles = uncertainty.mixture_quantiles(LEVELS, *predict(keys, grid))
+            spread = quantiles[3] - quantiles[1]
             low, high = uncertainty.mixture_quantiles((0.25, 0.75), *predict(keys, test_x))
             covered = calibration.coverage(test_y, low, high)
-            metrics |= {
-                f"{name} inter-quartile range inside": {"value": float(between[inside].mean())},
-                f"{name} inter-quartile range outside": {"value": float(between[far].mean())},
-                f"{name} outside / inside": {"value": float(between[far].mean() / between[inside].mean())},
-                f"{name} % of test points between the quartiles": {
-                    "value": 100 * covered.value, "stderr": 100 * covered.stderr,
-                },
-            }  # fmt: skip
-        plots.bands(run.out / "figures" / "bands.png", grid, bands, data)
-        path = run.finish(metrics)
-        print(tables.render(path))
-        print(f"results in {path}, figures in {run.out / 'figures'}")
+            rows += [
+                row("inter-quartile range inside", spread[inside].mean(), method=method),
+                row("inter-quartile range outside", spread[outside].mean(), method=method),
+                row("outside / inside", spread[outside].mean() / spread[inside].mean(), method=method),
+                row("% of test points between the quartiles", 100 * covered.value, 100 * covered.stderr, method=method),
+            ]
+        plots.bands(run.figure("bands.png"), grid, bands, (x, y))
+        run.finish(rows, TABLES)
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

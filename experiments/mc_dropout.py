@@ -1,31 +1,32 @@
-"""MC dropout: UCI regression beside Bayes by Backprop, and a digit that turns until the network is unsure.
+"""MC dropout: regression on the UCI data sets beside Bayes by Backprop, and the uncertainty of a rotated digit.
 
 Papers: Gal & Ghahramani, "Dropout as a Bayesian approximation", ICML 2016, table 1 and figure 4, and the authors' grid
 of 2018 (no hyper-parameters shared between splits); Hernandez-Lobato & Adams, "Probabilistic backpropagation", ICML
-2015, for the splits and the column of variational inference (Graves 2011).
+2015, for the splits and the results of variational inference (Graves 2011).
 
     python -m experiments.mc_dropout                                            quick: diabetes, 20 splits
     python -m experiments.mc_dropout --preset paper --dataset uci/bostonHousing     and concrete, energy, wine
-    python -m experiments.mc_dropout --preset large --dataset uci/kin8nm
-    python -m experiments.mc_dropout --preset protein
+    python -m experiments.mc_dropout --preset large --dataset uci/kin8nm        5 minutes on one core
+    python -m experiments.mc_dropout --preset protein                           15 minutes
     python -m experiments.mc_dropout --preset rotation                          MNIST, LeNet, a 1 turned by 180 degrees
 
-How settings are chosen, split by split and without the test rows, is in `mc_dropout_regression.py`.
+RegressionDataset uses one hidden layer of ReLU units and noise of one learned precision. Each split chooses its own settings,
+without its test rows: every setting is trained on 80 % of the split's training rows, and the log-likelihood of the rest
+decides, also on a factor for the learned precision. The chosen setting is trained again on all training rows. All
+splits of a setting train in one program.
 
 Expected: test RMSE and log-likelihood of the grid of 2018, boston 2.90 and -2.40, concrete 4.82 and -2.93, energy 0.54
-and -1.21, kin8nm 0.08 and 1.14, protein 4.27 and -2.87, wine 0.62 and -0.93. The rotating digit: single passes stay
-confident while the class they are confident of changes from pass to pass.
+and -1.21, kin8nm 0.08 and 1.14, protein 4.27 and -2.87, wine 0.62 and -0.93. On the rotated digit single passes stay
+confident, while their most probable class changes from pass to pass.
 """
 
-from experiments import common
-from experiments.mc_dropout_flags import PRESETS
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
-
-from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,55 +35,322 @@ import optax
 import scipy.ndimage
 
 from bayesjax import data, evaluation, kernels, models, objectives, plots, training
+from bayesjax.data.regression import RegressionDataset, StandardisedSplit
 from bayesjax.evaluation import uncertainty
-from experiments import mc_dropout_flags, mc_dropout_regression, tables
-from experiments.classification import Images, log_likelihood
-from experiments.mc_dropout_flags import Config
+from bayesjax.objectives.dropout import mc_dropout
+from experiments.harness import Column, Run, Table, cli, row
+from experiments.harness.cli import Count, NonEmpty, Positive, Range, RunConfig, require
+from experiments.shared import classification
+from experiments.shared.regression import TABLE, log_likelihood, network_posterior, standardised_splits
 
-ANGLES = np.linspace(0, 180, 13)
+Fraction = Annotated[float, Range(above=0, below=1)]
 
 
-def rotate(run: common.Experiment) -> dict[str, dict]:
-    """Trains LeNet with dropout, turns a test digit, and looks at many passes over each angle."""
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """Flags of experiments.mc_dropout."""
+
+    dataset: str = "diabetes"
+    """For regression: diabetes, or uci/NAME, a folder NAME in uci/ of --data-dir (BAYESJAX_DATA_DIR if empty). For the
+    rotated digit: digits, an image set of TensorFlow Datasets (mnist), or an .npz file with labels."""
+    methods: tuple[Literal["dropout", "bbb"], ...] = ("dropout", "bbb")
+    """Methods to compare: dropout (MC dropout), bbb (Bayes by Backprop)."""
+    hidden: Count = 50
+    """Number of units of the hidden layer."""
+    dropout_rates: Annotated[tuple[Fraction, ...], NonEmpty] = (0.005, 0.05)
+    """Dropout rates from which each split chooses."""
+    prior_scales: Annotated[tuple[Positive, ...], NonEmpty] = (1.0,)
+    """Scales s of bbb's prior N(0, s^2 / fan-in) from which each split chooses."""
+    length_scale: Positive = 0.01
+    """Length scale of MC dropout's prior N(0, 1 / length_scale^2)."""
+    initial_scale: Positive = 0.02
+    """Initial standard deviation of bbb's posterior."""
+    num_steps: Count = 1000
+    """Steps of each training."""
+    batch_size: Count = 32
+    """Rows per step."""
+    learning_rate: Positive = 0.01
+    """Initial learning rate of Adam; it decays to 0 along a cosine."""
+    num_draws: Count = 200
+    """Number of masks or draws in the predictive average."""
+    validation_fraction: Fraction = 0.2
+    """Fraction of a split's training rows on which its settings are chosen."""
+    rotated_label: int = 1
+    """Label of the digit that is rotated."""
+    rotation_rate: Fraction = 0.5
+    """Dropout rate of LeNet's dense layer, for the rotated digit."""
+
+
+PAPER = Config(
+    dataset="uci/bostonHousing", dropout_rates=(0.005, 0.01, 0.05, 0.1), prior_scales=(0.5, 1.0, 2.0), num_steps=6000,
+    num_draws=1000,
+)  # fmt: skip
+PRESETS = {
+    "quick": Config(),
+    "paper": PAPER,
+    "large": replace(PAPER, dataset="uci/kin8nm", batch_size=128),
+    "protein": replace(PAPER, dataset="uci/protein-tertiary-structure", batch_size=128, hidden=100, num_steps=40_000),
+    "rotation": Config(dataset="mnist", batch_size=128, num_steps=4000, learning_rate=1e-3),
+}
+TABLES = [
+    TABLE,
+    Table(
+        {"angle": "rotated by (degrees)"},
+        [
+            Column("confidence of a pass", digits=3),
+            Column("spread of the input", digits=3),
+            Column("spread of the output", digits=3),
+            Column("expected entropy", digits=3),
+            Column("mutual information", digits=3),
+        ],
+        note=lambda config: f"Averages over {config['num_draws']} passes; spreads are standard deviations over passes.",
+    ),
+    Table({}, [Column("error %", "test error % of LeNet")]),
+]
+HEADLINE = "mc_dropout-large-uci_kin8nm", {"measure": "log-likelihood", "method": "dropout"}, 3
+FACTORS = np.geomspace(0.25, 4, 25)  # of the learned precision, to choose from
+PUBLISHED = {  # RMSE and log-likelihood: variational inference (Graves), and the grid of 2018 for MC dropout
+    "uci/bostonHousing": {"bbb": (4.32, -2.90), "dropout": (2.90, -2.40)},
+    "uci/concrete": {"bbb": (7.19, -3.39), "dropout": (4.82, -2.93)},
+    "uci/energy": {"bbb": (2.65, -2.39), "dropout": (0.54, -1.21)},
+    "uci/kin8nm": {"bbb": (0.10, 0.90), "dropout": (0.08, 1.14)},
+    "uci/protein-tertiary-structure": {"bbb": (4.84, -2.99), "dropout": (4.27, -2.87)},
+    "uci/wine-quality-red": {"bbb": (0.65, -0.98), "dropout": (0.62, -0.93)},
+}
+SOURCE = {
+    "bbb": "Graves (2011), by Hernandez-Lobato & Adams (2015)",
+    "dropout": "grid of 2018, yaringal/DropoutUncertaintyExps",
+}
+ANGLES = np.linspace(0, 180, 13)  # degrees
+
+# ---- regression: one split
+
+
+class Method(NamedTuple):
+    """The loss and the predictions of one setting, for a single split.
+
+    Attributes:
+      init: `rng_key -> position`, with the leaf "log_precision" of the noise.
+      loss: of a batch `(x, y)`.
+      predict: `(position, rng_key, x [num, features]) -> means [num]` of one draw or mask.
+    """
+
+    init: Callable
+    loss: Callable
+    predict: Callable
+
+
+def build(config: Config, method: str, setting: float, num_features: int, num_data: int) -> Method:
+    """MC dropout with the dropout rate `setting`, or Bayes by Backprop with the prior scale `setting`."""
+    rate = setting if method == "dropout" else 0.0
+    model = models.MLP((config.hidden, 1), dropout_rate=rate, input_dropout_rate=rate)
+
+    def init(rng_key: jax.Array) -> dict:
+        return {"network": model.init(rng_key, jnp.zeros(num_features))["params"], "log_precision": jnp.zeros(())}
+
+    if method == "dropout":
+
+        def masked(params: Any, rng_key: jax.Array, x: jax.Array) -> Any:
+            return model.apply({"params": params}, x, deterministic=False, rngs={"dropout": rng_key})
+
+        loss = mc_dropout(
+            log_likelihood(masked), num_data=num_data, rates=rate, length_scale=config.length_scale,
+            weights=lambda params: params["network"],
+        )  # fmt: skip
+        return Method(init, loss, lambda params, rng_key, x: masked(params["network"], rng_key, x)[:, 0])
+    family, kl = network_posterior(config.initial_scale, setting)
+    local = log_likelihood(models.local_reparameterisation(model))
+    loss = objectives.bayes_by_backprop(local, family.moments, kl, num_data=num_data)
+
+    def predict(variational: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
+        means: Any = model.apply({"params": family.sample(variational, rng_key)["network"]}, x)
+        return means[:, 0]
+
+    return Method(lambda rng_key: family.init(init(rng_key)), loss, predict)
+
+
+# ---- regression: all splits at once
+
+
+def hold_out(regression: RegressionDataset, fraction: float) -> RegressionDataset:
+    """The data set with a random fraction of each split's training rows in place of its test rows."""
+    splits = []
+    for number, (train, _) in enumerate(regression.splits):
+        order = np.random.default_rng(number).permutation(train)
+        num = max(1, int(fraction * len(train)))
+        require(num < len(train), f"--dataset {regression.name} has too few rows to hold some out")
+        splits.append((order[num:], order[:num]))
+    return dataclasses.replace(regression, splits=tuple(splits))
+
+
+class Predictions(NamedTuple):
+    """Predictions of the splits' test rows, in standardised units.
+
+    Attributes:
+      means: `[num_splits, num_draws, num_test]`.
+      precision: of the noise, `[num_splits]`.
+    """
+
+    means: np.ndarray
+    precision: np.ndarray
+
+
+def train(run: Run, splits: StandardisedSplit, method: str, setting: float, stage: str) -> Predictions:
+    """Trains a network on each split, all at once, and predicts."""
+    config, (num, num_data, num_features) = run.config, splits.x.shape
+    how = build(config, method, setting, num_features, num_data)
+    data_key, init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(config.seed), 5)
+    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_steps))
+    kernel = kernels.particles(kernels.optimize(how.loss, optimizer), num, batch_axis=0)
+    kernel, options = run.stage(stage, kernel)
+    position = jax.jit(jax.vmap(how.init))(jax.random.split(init_key, num))
+    arrays = jnp.asarray(splits.x), jnp.asarray(splits.y)
+    batches = data.stacked_minibatches(jax.random.split(data_key, num), arrays, min(config.batch_size, num_data))
+    state, _ = training.run(
+        run_key, kernel, jax.jit(kernel.init)(position, start_key), batches, num_steps=config.num_steps,
+        keep=lambda state: (), **options,
+    )  # fmt: skip
+
+    @jax.jit
+    def predict(position: Any, keys: jax.Array, x: jax.Array) -> jax.Array:
+        predict_splits = jax.vmap(how.predict, in_axes=(0, None, 0))
+        return jnp.moveaxis(jax.lax.map(lambda key: predict_splits(position, key, x), keys), 0, 1)
+
+    trained = training.fetch(state.position)
+    means = predict(trained, jax.random.split(draws_key, config.num_draws), splits.x_test)
+    return Predictions(np.asarray(means), np.exp(np.asarray(trained["log_precision"], float)))
+
+
+def log_likelihoods(splits: StandardisedSplit, predictions: Predictions, factor: float | np.ndarray) -> np.ndarray:
+    """Mean log density of each split's test targets, in their own units, `[num_splits]`.
+
+    Args:
+      splits: the data.
+      predictions: of their test rows.
+      factor: of the learned precision, for all splits or for each, `[num_splits]`.
+    """
+    scales = (predictions.precision * factor) ** -0.5
+    return np.array(
+        [
+            uncertainty.mixture_log_density(y, means, scale).mean() - np.log(target_scale)
+            for y, means, scale, target_scale in zip(
+                splits.y_test, predictions.means, scales, splits.target_scale, strict=True
+            )
+        ]
+    )
+
+
+def choose(run: Run, splits: StandardisedSplit, settings: tuple[float, ...], method: str) -> dict[str, np.ndarray]:
+    """For each split, the indices of the setting and of the factor with the best held-out log-likelihood."""
+    table = []
+    for setting in settings:
+        predictions = train(run, splits, method, setting, f"{method}-{setting:g}-held-out")
+        table.append([log_likelihoods(splits, predictions, factor) for factor in FACTORS])
+    values = np.array(table)  # [settings, factors, splits]
+    setting, factor = np.unravel_index(values.reshape(-1, values.shape[-1]).argmax(axis=0), values.shape[:2])
+    return {"setting": setting, "factor": factor}
+
+
+def evaluate(
+    run: Run, splits: StandardisedSplit, method: str, setting: float, factors: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Trains splits with a setting, on all their training rows: test RMSE and log-likelihood of each split.
+
+    Args:
+      run: the run.
+      splits: those that have chosen the setting.
+      method: name of the method.
+      setting: dropout rate or prior scale.
+      factors: of the learned precision, `[num_splits]`.
+    """
+    predictions = train(run, splits, method, setting, f"{method}-{setting:g}")
+    squares = ((splits.y_test - predictions.means.mean(axis=1)) ** 2).mean(axis=1)
+    return {
+        "RMSE": np.sqrt(squares) * splits.target_scale,
+        "log-likelihood": log_likelihoods(splits, predictions, factors),
+    }
+
+
+def compare_on_splits(run: Run) -> list[dict]:
+    """Chooses settings, trains and evaluates the methods on every split; draws the figure; returns the rows."""
+    config = run.config
+    regression = data.load_regression(config.dataset, data_dir=config.data_dir or None)
+    splits = standardised_splits(regression)
+    inner = standardised_splits(hold_out(regression, config.validation_fraction))
+    num_parts = math.gcd(len(splits.x), config.devices * jax.process_count())
+    rows, curves = [], {}
+    for method in config.methods:
+        settings = config.dropout_rates if method == "dropout" else config.prior_scales
+        choice = run.part(f"{method}-chosen", functools.partial(choose, run, inner, settings, method))
+        chosen, factors = choice["setting"], FACTORS[choice["factor"]]
+        measures = {measure: np.empty(len(chosen)) for measure in ("RMSE", "log-likelihood")}
+        for index in np.unique(chosen):
+            members, setting = np.flatnonzero(chosen == index), settings[index]
+            padded = np.resize(members, -(-len(members) // num_parts) * num_parts)  # devices receive equal numbers
+            some = StandardisedSplit(*(array[padded] for array in splits))
+            compute = functools.partial(evaluate, run, some, method, setting, factors[padded])
+            result = run.part(f"{method}-{setting:g}-evaluated", compute)
+            for measure, values in measures.items():
+                values[members] = result[measure][: len(members)]
+        published = PUBLISHED.get(config.dataset, {}).get(method, (None, None))
+        measures["dropout rate" if method == "dropout" else "prior scale"] = np.array(settings)[chosen]
+        for (measure, values), paper in zip(measures.items(), (*published, None), strict=True):
+            source = None if paper is None else SOURCE[method]
+            rows.append(
+                row(
+                    measure, evaluation.mean_estimate(values), method=method, n=len(values), paper=paper, source=source,
+                    values=values,
+                )
+            )  # fmt: skip
+        curves[method] = np.arange(len(chosen)), measures["log-likelihood"]
+    plots.curves(
+        run.figure("splits.png"), curves, xlabel="split", ylabel="test log-likelihood (nats per row)",
+        title=config.dataset,
+    )  # fmt: skip
+    return rows
+
+
+# ---- a rotated digit
+
+
+def rotate_digit(run: Run) -> list[dict]:
+    """Trains LeNet with dropout, and measures many passes at each angle of a test digit; draws the figure."""
     config = run.config
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     train, test = dataset.train, dataset.test
-    common.require(dataset.num_classes > 1, f"--dataset {config.dataset} must have labels of two classes or more")
-    of_label = np.flatnonzero(test.labels == config.rotated_label)
-    common.require(len(of_label) > 0, f"--rotated-label {config.rotated_label} is no label of {config.dataset}")
+    require(dataset.num_classes > 1, f"--dataset {config.dataset} must have labels of two classes or more")
+    candidates = np.flatnonzero(test.labels == config.rotated_label)
+    require(len(candidates) > 0, f"--rotated-label {config.rotated_label} is no label of {config.dataset}")
     model = models.LeNet(dataset.num_classes, dropout_rate=config.rotation_rate)
     data_key, init_key, start_key, run_key, passes_key = jax.random.split(jax.random.key(config.seed), 5)
 
     def logits(params: Any, rng_key: jax.Array, x: jax.Array) -> Any:
         return model.apply({"params": params}, x, deterministic=False, rngs={"dropout": rng_key})
 
-    fit = log_likelihood(logits)
-    loss = objectives.batch_mean(lambda params, rng_key, image: -fit(params, rng_key, image))
-    falling = optax.cosine_decay_schedule(config.learning_rate, config.num_steps)
-    kernel = run.spread(kernels.optimize(loss, optax.adam(falling)))
+    log_prob = classification.log_likelihood(logits)
+    loss = objectives.batch_mean(lambda params, rng_key, image: -log_prob(params, rng_key, image))
+    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_steps))
+    kernel, options = run.stage("lenet", kernels.optimize(loss, optimizer))
     params = jax.jit(model.init)(init_key, train.inputs[:1])["params"]
-    batches = data.Minibatches(data_key, Images(train.inputs, train.labels), config.batch_size)
+    batches = data.Minibatches(data_key, classification.Images(train.inputs, train.labels), config.batch_size)
     state, _ = training.run(
         run_key, kernel, jax.jit(kernel.init)(params, start_key), batches, num_steps=config.num_steps,
-        keep=lambda state: (), **run.stage("lenet"),
+        keep=lambda state: (), **options,
     )  # fmt: skip
     params = training.fetch(state.position)
     plain = jax.jit(lambda x: model.apply({"params": params}, x))
-    error = evaluation.error_rate(
-        np.concatenate([plain(part) for part in np.array_split(test.inputs, 10)]), test.labels
-    )
+    predictions = np.concatenate([plain(chunk) for chunk in np.array_split(test.inputs, 10)])
+    error = evaluation.error_rate(predictions, test.labels)
 
-    upright = test.inputs[of_label[0], ..., 0]
-    turned = np.stack([scipy.ndimage.rotate(upright, -angle, reshape=False, order=1) for angle in ANGLES])
-    images = np.clip(turned, 0, 1)[..., None].astype(np.float32)
+    upright = test.inputs[candidates[0], ..., 0]
+    rotated = np.stack([scipy.ndimage.rotate(upright, -angle, reshape=False, order=1) for angle in ANGLES])
+    images = np.clip(rotated, 0, 1)[..., None].astype(np.float32)
     keys = jax.random.split(passes_key, config.num_draws)
     passes = np.asarray(evaluation.predict(lambda key, x: logits(params, key, x), keys, images))
     probabilities = np.asarray(jax.nn.softmax(jnp.asarray(passes)), float)
     classes = np.sort(np.argsort(passes.mean(axis=0).max(axis=0))[-3:])
-    plot_passes(
-        run.out / "figures" / "rotation.png", ANGLES, images[..., 0],
-        {"softmax input": passes[:, :, classes], "softmax output": probabilities[:, :, classes]}, classes.tolist(),
-    )  # fmt: skip
+    panels = {"softmax input": passes[:, :, classes], "softmax output": probabilities[:, :, classes]}
+    plot_passes(run.figure("rotation.png"), images[..., 0], panels, classes)
     measures = {
         "confidence of a pass": probabilities.max(axis=-1).mean(axis=0),
         "spread of the input": passes.std(axis=0).mean(axis=-1),
@@ -90,59 +358,44 @@ def rotate(run: common.Experiment) -> dict[str, dict]:
         "expected entropy": uncertainty.expected_entropy(probabilities),
         "mutual information": uncertainty.mutual_information(probabilities),
     }
-    metrics = {
-        f"{name} at {angle:g} degrees": {"value": float(value)}
-        for name, values in measures.items()
-        for angle, value in zip(ANGLES, values, strict=True)
-    }
-    return {"error %": {"value": 100 * error.value, "stderr": 100 * error.stderr}, **metrics}
+    return [
+        row("error %", 100 * error.value, 100 * error.stderr),
+        *(
+            row(measure, value, angle=angle)
+            for measure, values in measures.items()
+            for angle, value in zip(ANGLES, values, strict=True)
+        ),
+    ]
 
 
-def plot_passes(
-    path: str | Path,
-    angles: np.ndarray,
-    images: np.ndarray,
-    panels: Mapping[str, np.ndarray],
-    class_names: Sequence[Any],
-) -> Path:
-    """Plots the outputs of several stochastic passes against the angle of the image, with the images below.
-
-    Args:
-      path: the PNG file to write.
-      angles: in degrees, `[num]`.
-      images: the rotated images, `[num, height, width]` in [0, 1].
-      panels: `{title: outputs [num_passes, num, num_classes]}`.
-      class_names: the names of the classes on the last axis; each class has one colour.
-    """
+def plot_passes(path: Path, images: np.ndarray, panels: dict[str, np.ndarray], classes: np.ndarray) -> None:
+    """Plots the passes against the angle, in one panel for each of `{title: [num_passes, num_angles, num_classes]}`."""
     figure, axes = plots.new_figure(
         4.6 * len(panels) + 0.4, 4.2, nrows=2, ncols=len(panels), squeeze=False, gridspec_kw={"height_ratios": (7, 1)}
     )
-    strip = np.concatenate(list(images), axis=1)
-    step = angles[1] - angles[0]
-    jitter = np.linspace(-0.25, 0.25, len(class_names)) * step
+    step = ANGLES[1] - ANGLES[0]
+    jitter = np.linspace(-0.25, 0.25, len(classes)) * step
+    limits = ANGLES[0] - step / 2, ANGLES[-1] + step / 2
     for (top, bottom), (title, values) in zip(axes.T, panels.items(), strict=True):
-        for i, name in enumerate(class_names):
-            x = np.broadcast_to(angles + jitter[i], values.shape[:2])
+        for i, name in enumerate(classes):
+            x = np.broadcast_to(ANGLES + jitter[i], values.shape[:2])
             top.scatter(x, values[..., i], s=40, marker="_", alpha=0.15, linewidths=0.8, color=f"C{i}")
-            top.plot(angles, values[..., i].mean(axis=0), color=f"C{i}", label=str(name))
-        limits = (angles[0] - step / 2, angles[-1] + step / 2)
+            top.plot(ANGLES, values[..., i].mean(axis=0), color=f"C{i}", label=str(name))
         top.set(title=title, xlim=limits)
         top.grid(alpha=0.3)
         top.legend(fontsize=8, title="class")
-        bottom.imshow(1 - strip, cmap="gray", vmin=0, vmax=1, extent=(*limits, 0, step), aspect="auto")
+        strip = 1 - np.concatenate(list(images), axis=1)
+        bottom.imshow(strip, cmap="gray", vmin=0, vmax=1, extent=(*limits, 0, step), aspect="auto")
         bottom.set(xlabel="degrees", yticks=[], xlim=limits)
-    return plots.save_figure(figure, path)
+    plots.save_figure(figure, path)
 
 
 def main(config: Config) -> None:
-    """One half or the other, by the data set; writes table, figure and results."""
-    with common.Experiment("mc_dropout", config) as run:
-        mc_dropout_flags.check(config)
-        part = mc_dropout_regression.compare if mc_dropout_flags.is_regression(config.dataset) else rotate
-        path = run.finish(part(run))
-        print(tables.render(path))
-        print(f"results in {path}, figures in {run.out / 'figures'}")
+    """Compares the methods on a regression set, or rotates a digit; writes the figure and the results."""
+    with Run("mc_dropout", config) as run:
+        is_regression = config.dataset == "diabetes" or config.dataset.startswith("uci/")
+        run.finish(compare_on_splits(run) if is_regression else rotate_digit(run), TABLES)
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

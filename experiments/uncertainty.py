@@ -76,7 +76,7 @@ from bayesjax.objectives.heteroscedastic import (
     noisy_logits_log_likelihood,
 )
 from experiments import tables
-from experiments.regression import LEVELS, posterior
+from experiments.shared.regression import LEVELS, network_posterior
 
 REACH = 1.5
 METHODS = ("heteroscedastic", "homoscedastic", "noisy_logits", "softmax")
@@ -147,7 +147,7 @@ def train(run: common.Experiment, name: str, points: Points) -> Callable:
     num_sets, num_data, num_features = points.x.shape
     model = models.MLP((*config.hidden, how.num_outputs))
     apply = models.local_reparameterisation(model)
-    family, kl = posterior(config.initial_scale, config.prior_scale)
+    family, kl = network_posterior(config.initial_scale, config.prior_scale)
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 4)
 
     def init(rng_key: jax.Array) -> dict:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import nuts, report
-from experiments.targets import Target
+from experiments.shared.targets import Target
 
 
 def drawn(spread=1.0, centre=0.0, seed=0, gradients=10_000.0):

@@ -40,6 +40,57 @@ TINY = {
             (("--num-steps", "3"), "--num-steps must be at least 40; got 3"),
         ),
     ),
+    "bayes_by_backprop": Tiny(
+        (
+            *("--methods", "dropout", "bbb_mixture", "--widths", "4", "--num-epochs", "1", "--batch-size", "700"),
+            *("--num-draws", "2", "--removed", "0.5"),
+        ),
+        bad=(
+            (("--methods", "vi"), "invalid choice 'vi' for argument '--methods'"),
+            (("--estimator", "local"), "--estimator local draws no weights"),
+            (("--removed", "1.0"), "--removed must be a list of numbers that are at least 0 and below 1; got (1.0,)"),
+            (("--num-validation", "1437"), "--num-validation must lie in 0 .. 1436; got 1437"),
+        ),
+    ),
+    "bayes_by_backprop_regression": Tiny(
+        ("--num-data", "20", "--hidden", "4", "--num-steps", "4", "--num-draws", "5"),
+        bad=((("--low", "1"), "--low must be below --high; got 1.0 and 0.5"),),
+    ),
+    "bayesian_cnn": Tiny(
+        (
+            *("--channels", "2", "--hidden", "4", "--num-members", "2", "--num-epochs", "1", "--batch-size", "700"),
+            *("--num-draws", "2"),
+        ),
+        bad=(
+            (("--methods", "swag"), "invalid choice 'swag' for argument '--methods'"),
+            (("--outside", "nowhere"), "unknown data set 'nowhere'"),
+        ),
+    ),
+    "bayesian_rnn": Tiny(
+        ("--features", "4", "--num-epochs", "1", "--num-streams", "400", "--num-draws", "2"),
+        bad=(
+            (("--dataset", "wiki"), "unknown corpus 'wiki': expected ptb, synthetic/chain"),
+            (("--mixture-weight", "1"), "--mixture-weight must be above 0 and below 1; got 1.0"),
+        ),
+    ),
+    "bnn_posterior": Tiny(
+        (
+            *("--num-train", "40", "--num-test", "20", "--hidden", "4", "--num-warmup", "20", "--num-hmc-draws", "20"),
+            *("--num-integration-steps", "2", "--num-epochs", "3", "--num-draws", "20", "--batch-size", "20"),
+            *("--num-members", "2", "--num-optimizer-epochs", "2", "--num-bbb-epochs", "2"),
+            *("--methods", "hmc", "sghmc", "csghmc", "laplace", "mc_dropout", "ensemble"),
+        ),
+        bad=(
+            (("--methods", "sghmc", "hmc"), "--methods must begin with hmc"),
+            (("--num-train", "99999"), "--num-train must be at most 1437; got 99999"),
+            (("--dataset", "uci/none", "--data-dir", "nowhere"), "unknown data set 'uci/none'"),
+            (
+                ("--dataset", "diabetes", "--split", "20", "--num-train", "0", "--num-test", "0"),
+                "split must lie in 0 .. 19; got 20",
+            ),
+            (("--num-chains", "5"), "--num-chains must be even; got 5"),
+        ),
+    ),
     "density_estimation": Tiny(
         (
             *("--targets", "gaussian", "--flows", "affine", "--num-layers", "2", "--hidden", "4", "--num-steps", "10"),
@@ -74,6 +125,16 @@ TINY = {
         ("--num-steps", "60", "--num-toys", "1"),
         bad=((("--num-steps", "50"), "--num-steps must be above 50; got 50"),),
     ),
+    "hmc_regression": Tiny(
+        (
+            *("--num-splits", "2", "--hidden", "3", "--num-warmup", "20", "--num-draws", "20"),
+            *("--num-integration-steps", "2"),
+        ),
+        bad=(
+            (("--num-draws", "3"), "--num-draws must be at least 20; got 3"),
+            (("--num-splits", "99"), "--num-splits must be at most 20, those of diabetes; got 99"),
+        ),
+    ),
     "hmc_tour": Tiny(
         ("--step-sizes", "0.5", "--dimensions", "2", "--num-chains", "4", "--num-steps", "3"),
         bad=(
@@ -98,6 +159,25 @@ TINY = {
             (("--num-images", "60"), "--num-images 60 leaves 6 images in the row 'one class'; at least 12 are needed"),
             (("--num-steps", "-1"), "--num-steps must be at least 0; got -1"),
             (("--dataset", "synthetic/ten_clusters"), "one is trained on images with labels of two classes or more"),
+        ),
+    ),
+    "mc_dropout": Tiny(
+        ("--hidden", "4", "--num-steps", "4", "--num-draws", "3", "--dropout-rates", "0.1"),
+        bad=(
+            (("--dropout-rates", "1"), "--dropout-rates must be a list of numbers that are above 0 and below 1"),
+            (("--dataset", "uci/boston", "--data-dir", "nowhere"), "unknown data set 'uci/boston'"),
+        ),
+    ),
+    "standard_posteriors": Tiny(
+        (
+            *("--targets", "schools_noncentred", "gaussian", "--num-warmup", "20", "--num-draws", "20"),
+            *("--num-reference", "30", "--max-num-doublings", "3", "--num-integration-steps", "2"),
+        ),
+        bad=(
+            (("--targets", "school"), "invalid choice 'school' for argument '--targets'"),
+            (("--num-warmup", "3"), "--num-warmup must be at least 20; got 3"),
+            (("--hmc-shortest-step", "0"), "--hmc-shortest-step must be above 0 and at most 1; got 0.0"),
+            (("--num-chains", "1"), "--num-chains must be at least 2; got 1"),
         ),
     ),
     "vae": Tiny(

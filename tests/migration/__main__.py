@@ -1,7 +1,8 @@
 """`python -m tests.migration NAME ...` rewrites the results files of experiments: named metrics become rows.
 
-`tests/migration/NAME.py` holds `row_keys(name, config)`, which returns `method`, `measure` and further keys of a metric
-called `name`; it may hold `new_config(config)`, which returns the configuration with its present flags.
+`tests/migration/NAME.py` holds `row_keys(name, config)`, which returns `method`, `measure` and further keys of the
+metric called `name`. It may hold `new_config(config)`, which returns the configuration with its present flags, and
+`new_row(row)`, which adds fields to a row.
 """
 
 import importlib
@@ -24,7 +25,7 @@ def converted(results: dict, module) -> dict:
         if fields.get("stderr", 0) is None:
             del fields["stderr"]
         assert not set(keys) & set(fields), name
-        rows.append(first | keys | fields)
+        rows.append(getattr(module, "new_row", dict)(first | keys | fields))
     config = getattr(module, "new_config", dict)(results["config"])
     items = {"config": config, "metrics": rows}
     return {("rows" if key == "metrics" else key): items.get(key, value) for key, value in results.items()}

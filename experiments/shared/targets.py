@@ -1,8 +1,8 @@
-"""Standard posteriors, written as log densities on R^d: what samplers are compared on.
+"""Standard posteriors for comparing samplers, written as log densities on R^d.
 
-Each has quantities that are looked at, in the units of its paper, and its exact answers where there are any. Sources:
-Rubin, "Estimation in parallel randomized experiments", 1981, with the priors of posteriordb (eight schools); Neal,
-"Slice sampling", 2003 (the funnel); the Wisconsin breast cancer data that scikit-learn ships (logistic regression).
+Each has named quantities in the units of its paper, and their exact moments where these are known. Sources: Rubin,
+"Estimation in parallel randomized experiments", 1981, with the priors of posteriordb (eight schools); Neal, "Slice
+sampling", 2003 (the funnel); the Wisconsin breast cancer data that scikit-learn ships (logistic regression).
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ class Target(NamedTuple):
     Attributes:
       logdensity: `position -> scalar`.
       start: `rng_key -> position`, an overdispersed draw.
-      quantities: `position -> [num]`, what is looked at.
+      quantities: `position -> [num]`, the numbers whose moments are estimated.
       names: of the quantities.
-      exact: their means and standard deviations `[num]`, or None.
-      reference: the target, with the same quantities, whose long run is the reference; its own if empty.
-      acceptance: what its warm-ups are to aim at at the least.
+      exact: means and standard deviations of the quantities, `[num]` each; None if unknown.
+      reference: name of the target with the same quantities whose long run is the reference; empty: this target.
+      acceptance: least target acceptance probability of warm-ups.
     """
 
     logdensity: Callable[[Any], jax.Array]
@@ -42,13 +42,13 @@ class Target(NamedTuple):
     acceptance: float = 0.0
 
     def density(self, position: Any, rng_key: jax.Array, batch: Any) -> jax.Array:
-        """The log density as kernels take it."""
+        """The log density with the signature that kernels expect."""
         del rng_key, batch
         return self.logdensity(position)
 
 
 def overdispersed(rng_key: jax.Array, *shape: int) -> jax.Array:
-    """Uniform on (-2, 2), where Stan starts."""
+    """Uniform draws from (-2, 2), the initial values of Stan."""
     return jax.random.uniform(rng_key, shape, minval=-2.0, maxval=2.0)
 
 
@@ -60,9 +60,9 @@ def normal(x: jax.Array, mean: Any = 0.0, scale: Any = 1.0) -> jax.Array:
 def eight_schools(*, is_centred: bool) -> Target:
     """Effects theta_j ~ N(mu, tau^2) of coaching in eight schools, y_j ~ N(theta_j, s_j^2), as log tau and theta.
 
-    mu ~ N(0, 5^2), tau ~ half-Cauchy(5). Centred in theta itself, a funnel; else in (theta - mu) / tau. A long run of
-    the first is biased, too (it stays out of the neck), so both are judged by one of the second; which a step of 0.8
-    acceptance leaves a few divergences.
+    mu ~ N(0, 5^2), tau ~ half-Cauchy(5). The centred form has theta as parameters, and is a funnel; the other form has
+    (theta - mu) / tau. A long run of the centred form is biased as well, because it stays out of the neck, so that a
+    long run of the other form is the reference of both. With a target acceptance of 0.8 that form diverges at times.
     """
 
     def theta(position: dict) -> jax.Array:
@@ -73,16 +73,12 @@ def eight_schools(*, is_centred: bool) -> Target:
         mu, log_tau = position["mu"], position["log_tau"]
         tau = jnp.exp(log_tau)
         prior = normal(mu, 0.0, 5.0) - jnp.log1p((tau / 5) ** 2) + log_tau  # of log tau: times d tau / d log tau
-        of_theta = normal(position["theta"], mu, tau) if is_centred else normal(position["theta"])
-        return prior + of_theta + normal(jnp.asarray(EFFECTS), theta(position), jnp.asarray(ERRORS))
+        effects = normal(position["theta"], mu, tau) if is_centred else normal(position["theta"])
+        return prior + effects + normal(jnp.asarray(EFFECTS), theta(position), jnp.asarray(ERRORS))
 
     def start(rng_key: jax.Array) -> dict:
         keys = jax.random.split(rng_key, 3)
-        return {
-            "mu": overdispersed(keys[0]),
-            "log_tau": overdispersed(keys[1]),
-            "theta": overdispersed(keys[2], 8),
-        }
+        return {"mu": overdispersed(keys[0]), "log_tau": overdispersed(keys[1]), "theta": overdispersed(keys[2], 8)}
 
     def quantities(position: dict) -> jax.Array:
         return jnp.concatenate([position["mu"][None], jnp.exp(position["log_tau"])[None], theta(position)])
@@ -94,7 +90,7 @@ def eight_schools(*, is_centred: bool) -> Target:
 
 
 def correlated_gaussian() -> Target:
-    """100 variables with deviations from 0.1 to 10, neighbours correlated by 0.9."""
+    """100 variables with standard deviations from 0.1 to 10; neighbours have a correlation of 0.9."""
     scales = np.logspace(-1, 1, DIM)
     lag = np.abs(np.subtract.outer(np.arange(DIM), np.arange(DIM)))
     covariance = scales[:, None] * CORRELATION**lag * scales
@@ -113,7 +109,7 @@ def correlated_gaussian() -> Target:
 
 
 def logistic_regression() -> Target:
-    """30 standardised measurements of 569 tumours, benign or not; N(0, 1) on the weights and the intercept."""
+    """30 standardised measurements of 569 tumours, benign or malignant; prior N(0, 1) of weights and intercept."""
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
@@ -132,34 +128,31 @@ def logistic_regression() -> Target:
 
 
 def funnel() -> Target:
-    """Neal's: v ~ N(0, 3^2), nine x ~ N(0, exp(v)); its neck is too narrow for any one step size."""
+    """Neal's funnel: v ~ N(0, 3^2) and nine x ~ N(0, exp(v)); its neck is too narrow for any single step size."""
 
     def logdensity(position: dict) -> jax.Array:
         return normal(position["v"], 0.0, 3.0) + normal(position["x"], 0.0, jnp.exp(position["v"] / 2))
 
     def start(rng_key: jax.Array) -> dict:
         v_key, x_key = jax.random.split(rng_key)
-        return {
-            "v": overdispersed(v_key),
-            "x": overdispersed(x_key, 9),
-        }
+        return {"v": overdispersed(v_key), "x": overdispersed(x_key, 9)}
 
     return Target(logdensity, start, lambda position: position["v"][None], ("v",), (np.zeros(1), np.array([3.0])))
 
 
 def curve_with_a_gap(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Forty noisy points of sin(2 x), half of them on each side of a gap: x and y, `[40]`."""
+    """Inputs and targets `[40]`: noisy points of sin(2 x), half of them on each side of a gap."""
     x = np.concatenate([random.uniform(-2, -0.7, 20), random.uniform(0.5, 2, 20)])
     return x, np.sin(2 * x) + NOISE * random.normal(size=40)
 
 
 def small_network() -> Target:
-    """A Bayesian network 1-50-1 of tanh units on 40 points with a gap; its quantities are its values on a grid."""
+    """A Bayesian network with 50 tanh units on 40 points with a gap; its quantities are its values on a grid."""
     x, y = curve_with_a_gap(np.random.default_rng(0))
     model = models.MLP((50, 1), activation=jnp.tanh)
     prior = posteriors.fan_in_gaussian(1.0)
 
-    def of(position: Any, x: np.ndarray) -> jax.Array:
+    def values(position: Any, x: np.ndarray) -> jax.Array:
         out: Any = model.apply({"params": position}, jnp.asarray(x, jnp.float32)[:, None])
         return out[:, 0]
 
@@ -167,10 +160,10 @@ def small_network() -> Target:
         return model.init(rng_key, jnp.zeros((1, 1)))["params"]
 
     return Target(
-        lambda position: prior(position) + normal(of(position, x), jnp.asarray(y, jnp.float32), NOISE),
+        lambda position: prior(position) + normal(values(position, x), jnp.asarray(y, jnp.float32), NOISE),
         start,
-        lambda position: of(position, GRID),
-        tuple(f"f({value:g})" for value in GRID),
+        lambda position: values(position, GRID),
+        tuple(f"f({x:g})" for x in GRID),
     )
 
 
@@ -182,9 +175,3 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "funnel": funnel,
     "network": small_network,
 }
-
-
-if __name__ == "__main__":
-    from experiments import common
-
-    common.not_a_command("bnn_posterior", "standard_posteriors")

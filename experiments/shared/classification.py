@@ -1,0 +1,58 @@
+"""Labelled images for the experiments on weight uncertainty, and the log likelihood of a label."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import data
+from bayesjax.objectives.heteroscedastic import categorical_log_likelihood
+from experiments.harness import require
+
+
+class Images(NamedTuple):
+    """Images and their labels.
+
+    Attributes:
+      x: `[num, height, width, channels]`, or flat `[num, pixels]`.
+      y: `[num]`.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+def load_images(config: Any, *, scale: float = 1.0, flat: bool = False) -> tuple[Images, Images, int]:
+    """Training images, evaluation images and the number of classes.
+
+    Args:
+      config: with `dataset`, `data_dir` and `num_validation`, the number of training images that replace the test set.
+      scale: factor of pixels in [0, 1].
+      flat: whether images are vectors.
+
+    Raises:
+      ValueError: if the data set has no labels, or no images to evaluate on.
+    """
+    dataset = data.load(config.dataset, data_dir=config.data_dir or None)
+    require(dataset.num_classes > 1, f"--dataset {config.dataset} must have labels of two classes or more")
+    train, test = (
+        Images(scale * (part.inputs.reshape(len(part), -1) if flat else part.inputs), part.labels)
+        for part in (dataset.train, dataset.test)
+    )
+    held = config.num_validation
+    require(0 <= held < len(train.x), f"--num-validation must lie in 0 .. {len(train.x) - 1}; got {held}")
+    if held:
+        train, test = Images(train.x[:-held], train.y[:-held]), Images(train.x[-held:], train.y[-held:])
+    require(len(test.x) > 0, f"--dataset {config.dataset} has no test images: set --num-validation")
+    return train, test, dataset.num_classes
+
+
+def log_likelihood(apply: Callable) -> Callable:
+    """The function log p(label | image) of one example, from logits `apply(params, rng_key, x)`."""
+
+    def log_prob(params: Any, rng_key: jax.Array, image: Images) -> jax.Array:
+        return categorical_log_likelihood(apply(params, rng_key, image.x), jnp.asarray(image.y))
+
+    return log_prob

@@ -1,0 +1,111 @@
+"""Real-valued targets: their splits, likelihood, mean-field posterior, measures, and the table of the UCI data sets."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bayesjax import evaluation, posteriors
+from bayesjax.data.regression import RegressionDataset, StandardisedSplit
+from bayesjax.evaluation import calibration, uncertainty
+from bayesjax.objectives.heteroscedastic import gaussian_log_likelihood
+from bayesjax.posteriors import MeanField
+from experiments.harness import Column, Table, require
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles that limit the bands of figures."""
+LOG_PRECISION = (2.0, 2.0)
+"""Mean and standard deviation of the normal prior of the noise's log precision, for targets of variance 1."""
+TABLE = Table(
+    {"dataset": "data set", "method": "method"},
+    [
+        Column("RMSE", "test RMSE", 4),
+        Column("RMSE", "published RMSE", field="paper"),
+        Column("log-likelihood", "test log-likelihood", 3),
+        Column("log-likelihood", "published log-likelihood", field="paper"),
+        Column("RMSE", "splits", field="n"),
+        Column("largest R-hat"),
+        Column("median R-hat"),
+        Column("least bulk ESS", digits=0),
+        Column("divergent %", digits=1),
+    ],
+    note="± standard error over the splits. RMSE and log-likelihood (nats) are in the units of the targets.",
+)
+"""The results of `mc_dropout` and `hmc_regression`, which one page shows together."""
+
+
+def standardised_splits(regression: RegressionDataset) -> StandardisedSplit:
+    """Every split in standardised units, stacked to `[num_splits, ...]`.
+
+    Raises:
+      ValueError: if the splits differ in size.
+    """
+    splits = [regression.standardise(i) for i in range(len(regression.splits))]
+    sizes = {(len(split.x), len(split.x_test)) for split in splits}
+    require(len(sizes) == 1, f"--dataset {regression.name} must have splits of one size; got {sorted(sizes)}")
+    return StandardisedSplit(*(np.stack(arrays) for arrays in zip(*splits, strict=True)))
+
+
+def log_likelihood(apply: Callable) -> Callable:
+    """The function log N(y; mean, 1 / precision) of one example `(x, y)`.
+
+    Args:
+      apply: `(params["network"], rng_key, x) -> mean [1]`. The log precision is `params["log_precision"]`.
+    """
+
+    def log_prob(params: Any, rng_key: jax.Array, example: tuple) -> jax.Array:
+        x, y = example
+        return gaussian_log_likelihood(apply(params["network"], rng_key, x)[0], -params["log_precision"], y)
+
+    return log_prob
+
+
+def network_posterior(initial_scale: float, prior_scale: float) -> tuple[MeanField, Callable]:
+    """A mean-field family over the entry "network" only, and its divergence from a fan-in Gaussian prior."""
+    kl = posteriors.kl.apply_to_entry(posteriors.kl_to_fan_in_gaussian(prior_scale), "network")
+    return posteriors.apply_to_entry(posteriors.mean_field(initial_scale), "network"), kl
+
+
+def noise_unit(num_data: int) -> float:
+    """Standard error of a log variance from `num_data` normal draws: about the posterior's for the log precision."""
+    return float(np.sqrt(2 / num_data))
+
+
+def noise_scales(log_precision: np.ndarray) -> np.ndarray:
+    """Standard deviations of the noise, in float64."""
+    return np.exp(-0.5 * log_precision.astype(float))
+
+
+class Measures(NamedTuple):
+    """Quality of a predictive distribution of real-valued targets.
+
+    Attributes:
+      rmse: root mean squared error of its mean, in the units of the targets.
+      nll: negative log density of a target, in nats and these units.
+      in_band: fraction of targets between its quantiles 5 and 95 %.
+    """
+
+    rmse: evaluation.Estimate
+    nll: evaluation.Estimate
+    in_band: evaluation.Estimate
+
+
+def measure(y: np.ndarray, means: np.ndarray, scales: np.ndarray, target_scale: float) -> Measures:
+    """Evaluates a mixture of normals.
+
+    Args:
+      y: standardised targets `[num]`.
+      means: of the draws, `[num_draws, num]`.
+      scales: standard deviations of their noise, broadcastable to the means.
+      target_scale: the unit of `y`.
+    """
+    squares = evaluation.mean_over_points((y - means.mean(axis=0)) ** 2)
+    rmse = np.sqrt(squares.value)
+    density = uncertainty.mixture_log_density(y, means, scales) - np.log(target_scale)
+    low, high = uncertainty.mixture_quantiles((0.05, 0.95), means, scales)
+    return Measures(
+        evaluation.Estimate(float(target_scale * rmse), float(target_scale * squares.stderr / (2 * rmse))),
+        evaluation.mean_over_points(-density),
+        calibration.coverage(y, low, high),
+    )
