@@ -113,7 +113,9 @@ PRESETS = {
     "medium_bbb_quarter": replace(MEDIUM, methods=("bbb",), kl_weight=0.25),
     "medium_bbb_sharpened": replace(MEDIUM, methods=("bbb_sharpened",)),
 }
-BEST, LAST, AVERAGED = ({"epoch": "best"}, {"epoch": "last", "weights": "mean"}, {"epoch": "last", "weights": "draws"})
+BEST: dict[str, Any] = {"epoch": "best"}
+LAST: dict[str, Any] = {"epoch": "last", "weights": "mean"}
+AVERAGED: dict[str, Any] = {"epoch": "last", "weights": "draws"}
 TABLES = [
     Table(
         {"method": "method", "dropout": "dropout rate", "kl_factor": "KL weight", "num_epochs": "epochs"},

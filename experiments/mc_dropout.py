@@ -10,7 +10,7 @@ of 2018 (no hyper-parameters shared between splits); Hernandez-Lobato & Adams, "
     python -m experiments.mc_dropout --preset protein                           15 minutes
     python -m experiments.mc_dropout --preset rotation                          MNIST, LeNet, a 1 turned by 180 degrees
 
-RegressionDataset uses one hidden layer of ReLU units and noise of one learned precision. Each split chooses its own settings,
+Regression uses one hidden layer of ReLU units and noise of one learned precision. Each split chooses its own settings,
 without its test rows: every setting is trained on 80 % of the split's training rows, and the log-likelihood of the rest
 decides, also on a factor for the learned precision. The chosen setting is trained again on all training rows. All
 splits of a setting train in one program.
