@@ -1,7 +1,7 @@
 """Semi-supervised learning with few labels: the Bayesian GAN against its point-estimate relatives.
 
-Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.2 and table 1: a discriminator of K classes and "fake" sees
-N_s labelled images and all others without their labels; test error against N_s.
+Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.2 and table 1. A discriminator of K classes and "fake" sees
+N_s labelled images and all others without their labels; the measure is the test error against N_s.
 
     python -m experiments.bayesian_gan_semisupervised                    quick: digits, 100 labels, under a minute
     python -m experiments.bayesian_gan_semisupervised --preset paper     digits, 20 to 200 labels, ten label draws each
@@ -10,342 +10,288 @@ N_s labelled images and all others without their labels; test error against N_s.
 Methods, all with the same networks and the same number of steps; quick runs two, paper all but the last:
     supervised     the discriminator's network on the labelled images alone
     dcgan          one generator, one discriminator, Adam
-    w_dcgan        the same with a clipped Wasserstein critic in place of real-or-fake
+    w_dcgan        the same with a clipped Wasserstein critic in place of the probability of real
     dcgan_10       ten independent dcgans, their predictions averaged
-    ml_coupled     J_g generators facing J_d discriminators, Adam
-    bayes          the same players, Adam to warm up and then SGHMC; predictions averaged over all kept draws
-    authors_code   the same players as the released program moves them (`shared/released_bayesian_gan.py`)
+    ml_coupled     J_g generators that face J_d discriminators, Adam
+    bayes          the same players, a warm-up of Adam and then the sampler; predictions averaged over all kept draws
+    authors_code   the same players with the losses of the released program (`shared/released_bayesian_gan.py`)
 
-All label draws of a row are trained at once, as one vmapped pytree. Labels are class-balanced and truly withheld:
-the unlabelled images are the whole training set without labels. The Bayesian GAN's settings were chosen by hand on a
-validation split (--evaluate-on validation: 240 training images set aside), at 50 and 200 labels; the baselines share
-its networks, its batches and Adam's usual settings, and have not been tuned.
+All label draws of a row are trained at once, as one vmapped pytree. Labels are class-balanced. The unlabelled images
+are the whole training set, whose labels are withheld. The Bayesian GAN's settings were chosen by hand on 240 held-out
+training images (--num-validation 240), at 50 and 200 labels. The baselines share its networks, its batches and Adam's
+usual settings, and have not been tuned.
 
-Where the presets depart from the paper: J_g = 2 and J_d = 5 (paper 10 and 1: on images of 8 x 8 more generators made
-the discriminator worse and more discriminators made the average better), the mean over the other player's networks, a
-prior whose sd is 10 / sqrt(fan-in), and labels that count as N. Expected (paper preset, about an hour): bayes below
-supervised everywhere and below dcgan, and above dcgan_10, which is ten independent runs.
+The presets depart from the paper in four respects. J_g = 2 and J_d = 5, where the paper has 10 and 1: on images of
+8 x 8 more generators made the discriminator worse, and more discriminators made the average better. The likelihood is a
+mean over the other player's networks. The prior's standard deviation is 10 / sqrt(fan-in). Labelled images count N
+times.
+
+Expected (paper preset, about an hour): the error of bayes is below that of supervised at every number of labels and
+below that of dcgan, and above that of dcgan_10, which is ten independent runs.
 """
 
-from dataclasses import dataclass, replace
-
-from experiments import bayesian_gan_flags, common
-
-METHODS = ("supervised", "dcgan", "w_dcgan", "dcgan_10", "ml_coupled", "bayes", "authors_code")
-
-
-@dataclass(frozen=True)
-class Config(bayesian_gan_flags.GameFlags):
-    """Flags of experiments.bayesian_gan_semisupervised."""
-
-    dataset: str = "digits"
-    """digits, an image set of TensorFlow Datasets by name, or an .npz file with x_train, y_train, x_test, y_test."""
-    methods: tuple[str, ...] = METHODS
-    """Which methods to run."""
-    num_labelled: tuple[int, ...] = (100,)
-    """N_s: one row of the table each."""
-    num_label_draws: int = 1
-    """Independent draws of the labelled set, each with networks of its own."""
-    evaluate_on: str = "test"
-    """test, or validation: training images set aside, to choose settings on."""
-    prior: str = "fan_in"
-    """gaussian: prior_scale on every weight; fan_in: prior_scale / sqrt(fan-in) on the weights of a layer."""
-    labels_count_as: str = "unlabelled"
-    """How many data the labelled images count as in the likelihood: their number (labelled), or N (unlabelled), as the
-    released code has it. With N_s << N the first lets the real-or-fake terms drown the labels."""
-    generator_features: tuple[int, ...] = (32, 16)
-    """Channels of the generator's layers, from the noise up; one halving of the image each."""
-    discriminator_features: tuple[int, ...] = (16, 32)
-    """Channels of the discriminator's layers, from the image down."""
-    norm: str = "none"
-    """group, batch or none. Batch norm makes an image's logits depend on its batch."""
-    kernel_size: int = 3
-    """Of the convolutions."""
-    labelled_batch_size: int = 32
-    """Labelled images in a step, at most; all of them if there are fewer."""
-    num_burnin: int = 50
-    """SGHMC steps before the first kept draw."""
-    clip: float = 0.1
-    """Bound on the weights of the Wasserstein critic."""
-
-
-QUICK = Config(
-    methods=("supervised", "bayes"), num_generators=2, num_discriminators=5, pool="mean", prior_scale=10.0,
-    latent_dim=32, batch_size=16, friction=0.3, learning_rate=3e-2,
-    warmup=250, num_steps=500, num_burnin=50, thinning=5,
-)  # fmt: skip
-PAPER = replace(
-    QUICK, preset="paper", methods=METHODS[:-1], num_labelled=(20, 50, 100, 200), num_label_draws=10,
-    warmup=400, num_steps=1000, num_burnin=100, thinning=10,
-)  # fmt: skip
-PRESETS = {"quick": QUICK, "paper": PAPER}
-
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
-
 import functools
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bayesjax import data, evaluation, kernels, models, plots, posteriors, training
-from bayesjax.models import dcgan
-from bayesjax.objectives import semi_supervised
-from bayesjax.types import Array, Given, Kernel, Params, PRNGKey
-from experiments import bayesian_gan_game as game
-from experiments import parts, tables
-from experiments.shared import released_bayesian_gan
+from bayesjax import data, evaluation, kernels, plots, posteriors, training
+from bayesjax.types import Array, Density, Given, Kernel, Params, Prior, PRNGKey
+from experiments import bayesian_gan
+from experiments.harness import Column, Natural, Positive, Run, Table, cli, require, row
+from experiments.shared import few_labels, games, populations, released_bayesian_gan
+from experiments.shared.populations import Networks
+
+Method = Literal["supervised", "dcgan", "w_dcgan", "dcgan_10", "ml_coupled", "bayes", "authors_code"]
 
 
-def check(config: Config) -> None:
-    """Raises ValueError for the first setting that makes no sense."""
-    bayesian_gan_flags.check(config, METHODS)
-    common.require_positive(config, "clip")
-    common.require_at_least(config, 1, "num_label_draws", "labelled_batch_size", "kernel_size")
-    common.require_all_positive(config, "generator_features", "discriminator_features", "num_labelled")
-    common.require_choice(config, "evaluate_on", ("test", "validation"))
-    common.require_choice(config, "labels_count_as", ("labelled", "unlabelled"))
-    common.require_choice(config, "prior", ("gaussian", "fan_in"))
-    common.require_choice(config, "norm", dcgan.NORMS)
-    one_device = config.devices == 1 and config.processes == 1
-    common.require(
-        config.norm != "batch" or one_device or config.data_devices == 1,
-        "--norm batch needs every batch whole: on several devices, --data-devices 1",
+@dataclass(frozen=True)
+class Config(few_labels.FewLabelsConfig, populations.PopulationConfig):
+    """Flags of experiments.bayesian_gan_semisupervised."""
+
+    methods: tuple[Method, ...] = ("supervised", "bayes")
+    """Methods to compare."""
+    labels_count_as: Literal["labelled", "unlabelled"] = "unlabelled"
+    """Number for which the labelled images count in the likelihood: their own (labelled), or N (unlabelled), as in the
+    released code. With N_s << N, the terms of real and fake outweigh the labels in the first case."""
+    num_burnin: Natural = 50
+    """Steps of the sampler before the first kept draw."""
+    clip: Positive = 0.1
+    """Largest absolute weight of the Wasserstein critic."""
+
+    def __post_init__(self) -> None:
+        """Checks that the sampler keeps a draw, and that batch norm sees whole batches."""
+        super().__post_init__()
+        left = self.num_steps - self.num_warmup - self.num_burnin
+        require(
+            left >= self.thinning,
+            f"no draw is kept: {left} steps remain after warm-up and burn-in, and --thinning is {self.thinning}",
+        )
+        require(
+            self.norm != "batch" or self.devices == self.processes == 1 or self.data_devices == 1,
+            "--norm batch needs whole batches; on several devices, add --data-devices 1",
+        )
+
+
+QUICK = Config(
+    num_generators=2, num_discriminators=5, pool="mean",
+    batch_size=16, num_warmup=250, num_steps=500, thinning=5, friction=0.3, learning_rate=3e-2, prior_scale=10.0,
+    generator_learning_rate=1e-3, discriminator_learning_rate=1e-3,
+)  # fmt: skip
+PAPER = replace(
+    QUICK, methods=get_args(Method)[:-1], num_labelled=(20, 50, 100, 200), num_label_draws=10,
+    num_warmup=400, num_steps=1000, num_burnin=100, thinning=10,
+)  # fmt: skip
+PRESETS = {"quick": QUICK, "paper": PAPER}
+TABLES = [
+    Table(
+        {"labels": "labels", "method": "method"},
+        [
+            Column("error %", digits=1),
+            Column("error %", "sd over label draws", 1, field="sd"),
+            Column("error % minus that of bayes", "paired difference from bayes", 1),
+            Column("negative log-likelihood"),
+            Column("ms per step", digits=1),
+        ],
     )
-    left = config.num_steps - config.warmup - config.num_burnin
-    common.require(
-        left >= config.thinning,
-        f"no draw is kept: {left} steps after warm-up and burn-in, --thinning {config.thinning}",
-    )
+]
+HEADLINE = (
+    "bayesian_gan_semisupervised-paper-digits",
+    {"measure": "error %", "method": "bayes", "labels": 50},
+)
+
+# ---- losses of the baselines; the densities of the Bayesian GAN are in `bayesian_gan.py`
 
 
-def networks(config: Config, image_shape: tuple[int, ...], num_classes: int) -> game.Networks:
-    """A DCGAN sized by the image."""
-    kernel_init = models.initializers.fan_in_normal(math.sqrt(2)) if config.norm == "none" else dcgan.DCGAN_INIT
-    generator = dcgan.Generator(image_shape, config.generator_features, config.norm, config.kernel_size, kernel_init)
-    discriminator = dcgan.Discriminator(
-        image_shape, num_classes, config.discriminator_features, config.norm, config.kernel_size, kernel_init
-    )
-    return game.networks(generator, discriminator, config.latent_dim, image_shape)
+def supervised_loss(net: Networks, params: Params, rng_key: PRNGKey, batch: Given) -> Array:
+    """The cross entropy of the labelled images, a mean per image."""
+    return -populations.log_prob_label(net)(params, batch.data.labelled, batch.data.labels).mean()
 
 
-def wasserstein(config: Config, net: game.Networks, supervised_loss: Callable) -> Kernel:
-    """A clipped critic in place of real-or-fake; it rates an image by log sum_k exp m_k, unbounded."""
+def wasserstein_losses(config: Config, net: Networks) -> dict[str, Density]:
+    """A critic in place of the probability of real; it rates an image by log sum_k exp m_k, which is unbounded."""
 
-    def critic(params: Params, x: Array) -> Array:
-        return jax.nn.logsumexp(net.logits(params, x), axis=-1)
+    def rate(params: Params, x: Array) -> Array:
+        return jax.nn.logsumexp(net.logits(params, x), axis=-1).mean()
 
-    def critic_loss(params: Params, rng_key: PRNGKey, batch: Given) -> Array:
-        fakes = game.generate_each(net, batch.others["generator"], rng_key, config.batch_size)[0]
-        difference = critic(params, fakes).mean() - critic(params, batch.data.real).mean()
-        return difference + supervised_loss(params, rng_key, batch)
+    def critic(params: Params, rng_key: PRNGKey, batch: Given) -> Array:
+        fakes = populations.generate_each(net, batch.others["generator"], rng_key, config.batch_size)[0]
+        difference = rate(params, fakes) - rate(params, batch.data.real)
+        return difference + supervised_loss(net, params, rng_key, batch)
 
-    def generator_loss(params: Params, rng_key: PRNGKey, batch: Given) -> Array:
-        judge = jax.tree.map(lambda leaf: leaf[0], batch.others["discriminator"])
-        return -critic(judge, net.generate(params, rng_key, config.batch_size)).mean()
+    def generator(params: Params, rng_key: PRNGKey, batch: Given) -> Array:
+        only = jax.tree.map(lambda leaf: leaf[0], batch.others["discriminator"])
+        return -rate(only, net.generate(params, rng_key, config.batch_size))
 
-    adam = optax.adam(config.adam_learning_rate, b1=0.5)
-    clipped = kernels.optimize(critic_loss, optax.chain(adam, kernels.clip_weights(config.clip)))
-    return game.play((clipped, kernels.optimize(generator_loss, adam)), (1, 1))
+    return {"discriminator": critic, "generator": generator}
 
 
-def stages(config: Config, net: game.Networks, num_data: int, num_labelled: int, method: str) -> list[game.Stage]:
-    """What a method does to one labelled set: one stage of optimisation, or a warm-up and a sampler."""
-    adam = optax.adam(config.adam_learning_rate, b1=0.5)
+# ---- the kernels of each method
+
+
+def num_networks(config: Config, method: Method) -> tuple[int, int]:
+    """Number of generators and of discriminators in one game."""
+    return config.num_networks if method in ("ml_coupled", "bayes", "authors_code") else (1, 1)
+
+
+def method_stages(config: Config, net: Networks, num_data: int, num_labelled: int, method: Method) -> list[games.Stage]:
+    """The stages of a method on one labelled set: one of optimisation, or a warm-up and a sampler."""
+    num, num_steps, num_warmup = num_networks(config, method), config.num_steps, config.num_warmup
+    after_warmup = num_steps - num_warmup
     label_count = num_data if config.labels_count_as == "unlabelled" else num_labelled
-    densities = functools.partial(game.conditionals, net, config, num_data=num_data, num_labelled=label_count)
-    num, num_steps, warmup = num_networks(config, method), config.num_steps, config.warmup
-    after_warmup = num_steps - warmup
 
-    def supervised_loss(params: Params, rng_key: PRNGKey, batch: Given) -> Array:
-        return -game.log_prob_label(net)(params, batch.data.labelled, batch.data.labels).mean()
+    def optimised(prior: Prior, num_steps: int) -> Kernel:
+        densities = bayesian_gan.conditionals(config, net, prior, num_data, label_count)
+        moves = [
+            games.adam(config, player, posteriors.as_loss(density, num_data), num_steps)
+            for player, density in densities.items()
+        ]
+        return populations.populations(moves, *num)
 
-    if method == "supervised":
-        learner = kernels.particles(kernels.optimize(supervised_loss, adam), num[1])
-        return [game.Stage(method, kernels.alternate(discriminator=learner), num_steps)]
-    if method == "w_dcgan":
-        return [game.Stage(method, wasserstein(config, net, supervised_loss), num_steps)]
-    if method in ("dcgan", "dcgan_10", "ml_coupled"):
-        players = game.play(map(game.optimise(config, num_data), densities(game.flat)), num)
-        return [game.Stage(method, kernels.particles(players, 10) if method == "dcgan_10" else players, num_steps)]
-    if method == "authors_code":
+    def released(optimizer: optax.GradientTransformation) -> Kernel:
         prior_and_noise = functools.partial(
             released_bayesian_gan.prior_and_noise,
             num_data=num_data, prior_scale=1.0, friction=0.01, learning_rate=2e-4,
         )  # fmt: skip
-        losses = game.released_losses(net, config.batch_size, prior_and_noise)
-        decayed = game.released_schedule(5e-3, num_data, config.batch_size)
-        warm, then = (
-            game.play((kernels.optimize(loss, optimizer) for loss in losses), num)
-            for optimizer in (optax.adam(decayed, b1=0.5), optax.sgd(5e-3 * game.RELEASED_DECAY, momentum=0.5))
-        )
-        return [game.Stage("authors_code-warmup", warm, warmup), game.Stage("authors_code", then, after_warmup)]
-    prior = (posteriors.gaussian if config.prior == "gaussian" else posteriors.fan_in_gaussian)(config.prior_scale)
-    warm, then = (
-        game.play(map(move, densities(prior)), num)
-        for move in (game.optimise(config, num_data), game.sample(config, num_data, config.temperature))
+        losses = released_bayesian_gan.losses(net, config.batch_size, prior_and_noise)
+        return populations.populations((kernels.optimize(loss, optimizer) for loss in losses), *num)
+
+    match method:
+        case "supervised":
+            learner = games.adam(config, "discriminator", functools.partial(supervised_loss, net), num_steps)
+            return [games.Stage(method, kernels.alternate(discriminator=kernels.particles(learner, num[1])), num_steps)]
+        case "w_dcgan":
+            losses, clip = wasserstein_losses(config, net), kernels.clip_weights(config.clip)
+            critic = games.adam(config, "discriminator", losses["discriminator"], num_steps, clip)
+            generator = games.adam(config, "generator", losses["generator"], num_steps)
+            return [games.Stage(method, populations.populations((critic, generator), *num), num_steps)]
+        case "dcgan" | "ml_coupled" | "dcgan_10":
+            players = optimised(populations.flat_prior, num_steps)
+            players = kernels.particles(players, 10) if method == "dcgan_10" else players
+            return [games.Stage(method, players, num_steps)]
+        case "authors_code":
+            warmup = released(optax.adam(released_bayesian_gan.schedule(5e-3, num_data, config.batch_size), b1=0.5))
+            then = released(optax.sgd(5e-3 * released_bayesian_gan.DECAY, momentum=0.5))
+            return [games.Stage("authors_code-warmup", warmup, num_warmup), games.Stage(method, then, after_warmup)]
+        case "bayes":
+            densities = bayesian_gan.conditionals(config, net, games.prior(config), num_data, label_count)
+            moves = [games.sampler(config, density, num_data) for density in densities.values()]
+            sampler = populations.populations(moves, *num)
+            return [
+                games.Stage("bayes-warmup", optimised(games.prior(config), num_warmup), num_warmup),
+                games.Stage(method, sampler, after_warmup, config.thinning, config.num_burnin, is_sampler=True),
+            ]
+
+
+# ---- the experiment
+
+
+def minibatches(
+    config: Config, rng_keys: tuple[PRNGKey, PRNGKey], train: data.Split, labelled: dict[str, np.ndarray]
+) -> Any:
+    """Data by step, `step -> GANBatch` with a leading axis of label draws.
+
+    Every label draw has its own stretch of the unlabelled stream, and its own labelled images.
+    """
+    real_key, label_key = rng_keys
+    draws, num_labelled = labelled["y"].shape
+    by_image = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), labelled)
+
+    def batch(unlabelled: Any, few: Any, step: Array) -> posteriors.GANBatch:
+        real = jax.vmap(unlabelled)(step * draws + jnp.arange(draws))
+        chosen = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), few(step))
+        return posteriors.GANBatch(real, chosen["x"], chosen["y"])
+
+    return jax.tree_util.Partial(
+        batch,
+        data.Minibatches(real_key, 2 * train.inputs - 1, config.batch_size),
+        data.Minibatches(label_key, by_image, min(config.labelled_batch_size, num_labelled)),
     )
-    return [game.Stage("bayes-warmup", warm, warmup), game.Stage("bayes", then, after_warmup)]
 
 
-def num_networks(config: Config, method: str) -> tuple[int, int]:
-    """Generators and discriminators of one game."""
-    if method in ("ml_coupled", "bayes", "authors_code"):
-        return config.num_networks
-    return 1, 1
-
-
-def run_method(
-    run: common.Experiment, dataset: data.Dataset, judged: data.Split, method: str, num_labelled: int
-) -> dict:
-    """One method at one number of labels, all label draws at once: the test error of each draw, and samples."""
+def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int) -> dict[str, Any]:
+    """One method at one number of labels, all label draws at once: the test scores of each draw, and samples."""
     config, draws = run.config, run.config.num_label_draws
-    num_data = len(dataset.train)
-    net = networks(config, dataset.input_shape, dataset.num_classes)
+    net = few_labels.networks(config, splits, config.latent_dim)
     root = jax.random.fold_in(jax.random.key(config.seed), num_labelled)
     real_key, label_key, init_key, run_key = jax.random.split(root, 4)
-    subsets = [
-        data.labelled_subset(dataset.train, num_labelled, dataset.num_classes, seed=1000 * config.seed + draw)
-        for draw in range(draws)
-    ]
-    labelled = {
-        "x": np.stack([2 * subset.inputs - 1 for subset in subsets], axis=1),
-        "y": np.stack([subset.labels for subset in subsets], axis=1),
-    }
-
-    def batch(unlabelled, labelled, step):
-        """Every label draw has a stretch of its own of the unlabelled stream, and its own labelled images."""
-        real = jax.vmap(unlabelled)(step * draws + jnp.arange(draws))
-        few = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), labelled(step))
-        return posteriors.GANBatch(real, few["x"], few["y"])
-
-    batches = jax.tree_util.Partial(
-        batch,
-        data.Minibatches(real_key, 2 * dataset.train.inputs - 1, config.batch_size),
-        data.Minibatches(label_key, labelled, min(config.labelled_batch_size, num_labelled)),
-    )
+    labelled = few_labels.draw_labelled(config, splits, num_labelled)
     num = num_networks(config, method)
-    init = net.init
-    if method == "dcgan_10":
-        init = lambda key, *num: jax.vmap(lambda k: net.init(k, *num))(jax.random.split(key, 10))  # noqa: E731
-    position = jax.jit(jax.vmap(lambda key: init(key, *num)))(jax.random.split(init_key, draws))
+
+    def init(rng_key: PRNGKey) -> dict[str, Params]:
+        if method == "dcgan_10":
+            return jax.vmap(lambda key: net.init(key, *num))(jax.random.split(rng_key, 10))
+        return net.init(rng_key, *num)
+
+    position = jax.jit(jax.vmap(init))(jax.random.split(init_key, draws))
     if method == "supervised":
         position = {"discriminator": position["discriminator"]}
+    stages = method_stages(config, net, len(splits.train), num_labelled, method)
+    keys = [jax.random.fold_in(run_key, index) for index in range(len(stages))]
+    results = games.run_stages(
+        run, f"{num_labelled}-labels", stages, position,
+        minibatches(config, (real_key, label_key), splits.train, labelled), rng_keys=keys, num_games=draws,
+        keep=lambda stage, state: state.position["discriminator"] if stage.is_sampler else (),
+    )  # fmt: skip
+    state, trace = results[-1]
+    position = training.fetch(state.position)
+    is_sampled = stages[-1].is_sampler
+    kept = trace.draws if is_sampled else jax.tree.map(lambda leaf: leaf[None], position["discriminator"])
 
-    for index, stage in enumerate(stages(config, net, num_data, num_labelled, method)):
-        kernel = run.spread(kernels.particles(stage.kernel, draws, batch_axis=0))
-        stage_key = jax.random.fold_in(run_key, index)
-        sampling = stage.name == "bayes"
-        state, trace = training.run(
-            stage_key, kernel, jax.jit(kernel.init)(position, jax.random.fold_in(stage_key, stage.num_steps)), batches,
-            num_steps=stage.num_steps, num_burnin=config.num_burnin, thinning=config.thinning if sampling else 1,
-            keep=lambda state, sampling=sampling: state.position["discriminator"] if sampling else (),
-            **run.stage(f"{stage.name}-{num_labelled}"),
-        )  # fmt: skip
-        position = training.fetch(state.position)
-    kept = trace.draws if sampling else jax.tree.map(lambda leaf: leaf[None], position["discriminator"])
-
-    # Leaves are [kept draws, label draws, (games,) networks, ...]: all axes but the label draw's are averaged over.
+    # Leaves are [kept draws, label draws, (games,) networks, ...]; predictions are averages over all but label draws.
     one = jax.eval_shape(lambda: net.init(init_key, 1, 1))
     kept = jax.tree.map(
-        lambda leaf, w: np.moveaxis(leaf, 1, 0).reshape(draws, -1, *w.shape[1:]), kept, one["discriminator"]
-    )
-    classify = lambda params, x: semi_supervised.class_probabilities(net.logits(params, x))  # noqa: E731
-    result = {"errors": [], "nll": []}
-    for draw in range(draws):
-        discriminators = jax.tree.map(lambda leaf, draw=draw: leaf[draw], kept)
-        predictive = evaluation.predict_mean(classify, discriminators, 2 * judged.inputs - 1)
-        result["errors"].append(evaluation.error_rate(predictive, judged.labels).value)
-        result["nll"].append(evaluation.negative_log_likelihood(predictive, judged.labels).value)
+        lambda leaf, like: np.moveaxis(leaf, 1, 0).reshape(draws, -1, *like.shape[1:]).swapaxes(0, 1),
+        kept, one["discriminator"],
+    )  # fmt: skip
+    result: dict[str, Any] = few_labels.score(net, kept, splits.test) | {
+        "images": None, "ms per step": games.timings([trace])["ms per step"],
+    }  # fmt: skip
     if "generator" in position:
         generators = jax.tree.map(
-            lambda leaf, w: leaf[0].reshape(-1, *w.shape[1:]), position["generator"], one["generator"]
+            lambda leaf, like: leaf[0].reshape(-1, *like.shape[1:]), position["generator"], one["generator"]
         )
-        image_key = jax.random.fold_in(stage_key, stage.num_steps + 1)
-        images = jax.jit(functools.partial(game.generate_each, net, num=12))(generators, image_key)
-        parts.save_arrays(run, f"images-{method}-{num_labelled}", images=(images + 1) / 2)
-    return result | game.timings(trace)
+        image_key = jax.random.fold_in(keys[-1], stages[-1].num_steps + 1)
+        images = jax.jit(functools.partial(populations.generate_each, net, num=12))(generators, image_key)
+        result["images"] = (images + 1) / 2
+    return result
+
+
+def differences(results: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict]:
+    """Rows of the error of each method minus that of bayes, paired over label draws."""
+    rows = []
+    for (method, num), result in results.items():
+        if method != "bayes" and ("bayes", num) in results and len(result["errors"]) > 1:
+            estimate = evaluation.mean_estimate(result["errors"] - results["bayes", num]["errors"])
+            rows.append(row("error % minus that of bayes", estimate, method=method, labels=num))
+    return rows
 
 
 def main(config: Config) -> None:
     """Runs every method at every number of labels, then writes the table, the figures and the results."""
-    with common.Experiment("bayesian_gan_semisupervised", config) as run:
-        check(config)
-        dataset = data.load(config.dataset, data_dir=config.data_dir or None)
-        require_images(dataset, config)
-        judged = dataset.test
-        if config.evaluate_on == "validation":
-            dataset, judged = set_aside(dataset, 240)
+    with Run("bayesian_gan_semisupervised", config) as run:
+        splits = few_labels.load(config)
         results = {
-            (method, num): run.cached(f"{method}-{num}", lambda m=method, n=num: run_method(run, dataset, judged, m, n))
+            (method, num): run.part(f"{method}-{num}", functools.partial(play, run, splits, method, num))
             for num in config.num_labelled
             for method in config.methods
         }
-        metrics = {}
-        for num in config.num_labelled:
-            for method in config.methods:
-                errors = 100 * np.array(results[method, num]["errors"])
-                sd = errors.std(ddof=1) if len(errors) > 1 else math.nan
-                spread = {"sd": sd, "stderr": sd / math.sqrt(len(errors)), "errors": errors.tolist()}
-                metrics[f"{method} N_s={num} error %"] = {"value": errors.mean(), **spread}
-                metrics[f"{method} N_s={num} nll"] = {"value": float(np.mean(results[method, num]["nll"]))}
-                metrics[f"{method} N_s={num} ms per step"] = {"value": results[method, num]["ms_per_step"]}
+        last = config.num_labelled[-1]
         for method in config.methods:
-            name = f"images-{method}-{config.num_labelled[-1]}"
-            if (run.out / "parts" / f"{name}.npz").exists():
-                plots.image_grid(
-                    run.out / "figures" / f"samples-{method}.png", parts.load_arrays(run, name)["images"],
-                    title=f"{method}, {config.dataset}, {config.num_labelled[-1]} labels: a row for each generator",
-                )  # fmt: skip
-        if len(config.num_labelled) > 1:
-            errors = {
-                m: 100 * np.array([results[m, n]["errors"] for n in config.num_labelled]).T for m in config.methods
-            }
-            curves = {method: (config.num_labelled, values) for method, values in errors.items()}
-            plots.curves(
-                run.out / "figures" / "errors.png", curves, xlabel="labelled images",
-                ylabel=f"{config.evaluate_on} error (%)", title=config.dataset,
-            )  # fmt: skip
-        path = run.finish(metrics)
-        print(f"{config.evaluate_on} split, {len(judged)} images")
-        print(tables.render(path))
-        print(f"results in {path}, figures in {run.out / 'figures'}")
-
-
-def require_images(dataset: data.Dataset, config: Config) -> None:
-    """Raises ValueError unless the data set has labelled images that the networks can take."""
-    common.require(
-        len(dataset.input_shape) == 3,
-        f"--dataset {dataset.name} must hold images [height, width, channels]; its examples are {dataset.input_shape}",
-    )
-    common.require(dataset.num_classes > 1, f"--dataset {dataset.name} must have labels")
-    for features in (config.generator_features, config.discriminator_features):
-        dcgan.layer_sizes(dataset.input_shape, len(features))
-    for num in config.num_labelled:
-        common.require(
-            dataset.num_classes <= num <= len(dataset.train),
-            f"--num-labelled must lie between {dataset.num_classes} (one of each class) and {len(dataset.train)} (all "
-            f"training images); got {num}",
-        )
-
-
-def set_aside(dataset: data.Dataset, num: int) -> tuple[data.Dataset, data.Split]:
-    """The data set without its last `num` training images, and those as a validation split."""
-    train = dataset.train
-    common.require(
-        num < len(train) // 2, f"--evaluate-on validation needs {2 * num} training images; there are {len(train)}"
-    )
-    rest, judged = (
-        data.Split(train.inputs[:-num], train.labels[:-num]),
-        data.Split(train.inputs[-num:], train.labels[-num:]),
-    )
-    return replace(dataset, train=rest), judged
+            if (images := results[method, last]["images"]) is not None:
+                title = f"{method}, {config.dataset}, {last} labels: a row for each generator"
+                plots.image_grid(run.figure(f"samples-{method}.png"), images, title=title)
+        few_labels.plot_errors(run.figure("errors.png"), results, config.dataset)
+        rows = [
+            each for (method, num), result in results.items() for each in few_labels.score_rows(method, num, result)
+        ]
+        run.finish(rows + differences(results), TABLES)
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

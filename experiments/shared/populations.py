@@ -1,15 +1,16 @@
 """Games of several generators and discriminators, in which every network faces all networks of the other player.
 
+    PopulationConfig        flags of the Bayesian GAN's games
     Networks, networks      generators and discriminators as pure functions of stacked parameters
-    conditionals            the log posteriors of a discriminator and of a generator, each given the other player
     populations             the kernel of a sweep: all discriminators move, then all generators
     unlabelled_batches      data by step
 
-The ways to move a player and the stages of a game are in `games.py`.
+The densities of the weights are in `experiments/bayesian_gan.py`, the ways to move a player in `games.py`.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,37 @@ import numpy as np
 
 from bayesjax import data, kernels, models, posteriors
 from bayesjax.objectives import semi_supervised
-from bayesjax.types import Array, Density, Kernel, Params, Prior, PRNGKey
+from bayesjax.types import Array, Kernel, Params, PRNGKey
+from experiments.harness import Count, require
+from experiments.shared.games import GameConfig
+
+
+@dataclass(frozen=True)
+class PopulationConfig(GameConfig):
+    """Flags of games of several generators and discriminators, whose weights are sampled."""
+
+    kernel: Literal["sghmc", "sgld"] = "sghmc"
+    """Sampler of the Bayesian GAN."""
+    num_generators: Count = 10
+    """J_g, sets of noise in the paper's Monte Carlo average over the generators' noise."""
+    num_discriminators: Count = 1
+    """J_d, the same number for the discriminators."""
+    num_mc_samples: Count = 1
+    """M of the paper: networks for each of the J_g generators and J_d discriminators."""
+    pool: Literal["sum", "mean"] = "sum"
+    """Whether the likelihood is the sum over the other player's networks, as in the paper, or their mean."""
+    thinning: Count = 20
+    """Steps between kept draws."""
+
+    def __post_init__(self) -> None:
+        """Checks that steps remain after the warm-up."""
+        super().__post_init__()
+        require(self.num_warmup < self.num_steps, "--num-warmup must be less than --num-steps")
+
+    @property
+    def num_networks(self) -> tuple[int, int]:
+        """Number of generators and of discriminators that face one another."""
+        return self.num_generators * self.num_mc_samples, self.num_discriminators * self.num_mc_samples
 
 
 class Networks(NamedTuple):
@@ -86,36 +117,6 @@ def flat_prior(params: Params) -> Array:
 def log_prob_label(net: Networks) -> Callable[[Params, Array, Array], Array]:
     """The function `(discriminator_params, images, labels) -> [n]`, log P(label | image, real)."""
     return lambda params, x, labels: semi_supervised.log_prob_label(net.logits(params, x), labels)
-
-
-def conditionals(
-    net: Networks, log_prior: Prior, *, num_data: int, batch_size: int, pool: str = "sum", num_labelled: float = 0
-) -> tuple[Density, Density]:
-    """Log posterior densities of a discriminator and of a generator, each given the other player's networks.
-
-    Args:
-      net: the networks.
-      log_prior: of the weights of either network.
-      num_data: N, the number for which real examples, and the fakes of each generator, count.
-      batch_size: number of fakes of each generator in a step.
-      pool: whether the likelihood is the "sum" or the "mean" over the other player's networks.
-      num_labelled: the number for which labelled images count; 0 for an unsupervised game.
-    """
-
-    def log_prob_real(params: Params, x: Array) -> Array:
-        return semi_supervised.log_prob_real(net.logits(params, x))
-
-    def log_prob_fake(params: Params, x: Array) -> Array:
-        return semi_supervised.log_prob_fake(net.logits(params, x))
-
-    discriminator = posteriors.discriminator_conditional(
-        net.generate, log_prob_real, log_prob_fake, log_prior, num_data=num_data, batch_size=batch_size, pool=pool,
-        log_prob_label=log_prob_label(net) if num_labelled else None, num_labelled=num_labelled,
-    )  # fmt: skip
-    generator = posteriors.generator_conditional(
-        net.generate, log_prob_real, log_prior, num_generated=num_data, batch_size=batch_size, pool=pool
-    )
-    return discriminator, generator
 
 
 def generate_each(net: Networks, generators: Params, rng_key: PRNGKey, num: int) -> Array:

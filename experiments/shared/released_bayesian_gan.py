@@ -1,24 +1,33 @@
-"""What the released code of "Bayesian GAN" minimises, for comparison with what its paper describes.
+"""The losses of the released program of "Bayesian GAN", which differ from the sampler that its paper describes.
 
-Saatci & Wilson (NIPS 2017) describe a sampler: the sum over minibatch terms scaled to the data set, noise at
-temperature 1, draws kept. Their program (bgan.py) differs, and this file follows the program:
+Saatci & Wilson (NIPS 2017) describe a sampler: a sum of minibatch terms scaled to the data set, noise at temperature 1,
+and draws that are kept. This file follows their program (bgan.py), in which
 
 - losses are means over the minibatch, so they are U/N;
-- the prior is sum_tensors mean((w / sd)^2) / N: no 1/2, and a mean where a Gaussian prior has a sum;
-- the noise is sum(w * xi) / N in the loss, xi ~ N(0, 2 alpha eta): at its settings an effective temperature near 4e-13;
-- the networks of the other player are pooled by logsumexp of the losses, which puts the weight on the worst;
-- real images are weighted by the number of generators against one generator's fakes;
-- the generator also matches features under a Huber loss.
+- the prior is sum_tensors mean((w / sd)^2) / N, without the factor 1/2 and with a mean where a normal prior has a sum;
+- the noise is sum(w * xi) / N in the loss, xi ~ N(0, 2 alpha eta): an effective temperature near 4e-13 at its settings;
+- the networks of the other player are pooled by logsumexp of the losses, which gives the largest loss the most weight;
+- real images have the number of generators as their weight, beside the fakes of one generator;
+- the generator also matches features under a Huber loss;
+- the learning rate falls to exp(-3) of its initial value within the first epoch, and stays there.
 
-`posteriors/bayesian_gan.py` has the paper's conditionals.
+`bayesjax/posteriors/bayesian_gan.py` has the conditionals of the paper.
 """
+
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from bayesjax import checks, tree
+from bayesjax import axes, checks, tree
 from bayesjax.objectives import semi_supervised
-from bayesjax.types import Array, Params, PRNGKey
+from bayesjax.types import Array, Density, Given, Params, PRNGKey
+from experiments.shared import populations
+
+DECAY = math.exp(-3)
+"""Ratio of the final to the initial learning rate."""
 
 
 def discriminator_loss(real_logits: Array, fake_logits: Array, label_log_probs: Array | None = None) -> Array:
@@ -48,7 +57,7 @@ def generator_loss(fake_logits: Array, real_features: Array, fake_features: Arra
 
     Args:
       fake_logits: `[num_discriminators, n, K]`.
-      real_features, fake_features: `[num_discriminators, n, F]`, paired as they come.
+      real_features, fake_features: `[num_discriminators, n, F]`, paired in order.
 
     Raises:
       ValueError: if an argument has the wrong number of axes, or the features differ in shape.
@@ -76,3 +85,43 @@ def prior_and_noise(
 def _huber(difference: Array) -> Array:
     size = jnp.abs(difference)
     return jnp.where(size < 1, 0.5 * difference**2, size - 0.5)
+
+
+def losses(
+    net: populations.Networks, batch_size: int, prior_and_noise: Callable[[Params, PRNGKey], Array]
+) -> tuple[Density, Density]:
+    """The losses of a discriminator and of a generator, for `kernels.optimize`.
+
+    Args:
+      net: the networks.
+      batch_size: number of fakes of each generator in a step.
+      prior_and_noise: `(params, rng_key) -> scalar`, added to either loss.
+    """
+
+    def discriminator(params: Params, rng_key: PRNGKey, batch: Given) -> Array:
+        fake_key, noise_key = jax.random.split(rng_key)
+        fakes = populations.generate_each(net, batch.others["generator"], fake_key, batch_size)
+        fake_logits = jax.vmap(net.logits, in_axes=(None, 0))(params, fakes)
+        data, label = batch.data, None
+        if data.labels is not None:
+            label = semi_supervised.log_prob_label(net.logits(params, data.labelled), data.labels)
+        return discriminator_loss(net.logits(params, data.real), fake_logits, label) + prior_and_noise(
+            params, noise_key
+        )
+
+    def generator(params: Params, rng_key: PRNGKey, batch: Given) -> Array:
+        fake_key, noise_key = jax.random.split(rng_key)
+        fakes = net.generate(params, fake_key, batch_size)
+        all_logits, all_features = (jax.vmap(f, in_axes=(0, None)) for f in (net.logits, net.features))
+        others = batch.others["discriminator"]
+        real = axes.gather(batch.data.real, axes.DATA)  # the fakes are paired with the whole batch
+        loss = generator_loss(all_logits(others, fakes), all_features(others, real), all_features(others, fakes))
+        return loss + prior_and_noise(params, noise_key)
+
+    return discriminator, generator
+
+
+def schedule(learning_rate: float, num_data: int, batch_size: int) -> optax.Schedule:
+    """The learning rate by step: exponential decay to DECAY times its initial value within one epoch."""
+    steps_per_epoch = max(num_data // batch_size, 1)
+    return optax.exponential_decay(learning_rate, steps_per_epoch, DECAY, end_value=learning_rate * DECAY)

@@ -23,6 +23,10 @@ CONDITIONAL = (
     *("--kernel-size", "3", "--latent-dim", "3", "--batch-size", "6", "--num-steps", "4", "--num-evaluations", "2"),
     *("--num-judged", "20"),
 )
+GAMES = (
+    *("--num-generators", "4", "--latent-dim", "2", "--batch-size", "8", "--num-steps", "8", "--num-warmup", "4"),
+    *("--thinning", "2"),
+)
 TINY = {
     "acgan": Tiny(
         CONDITIONAL,
@@ -89,6 +93,67 @@ TINY = {
                 "split must lie in 0 .. 19; got 20",
             ),
             (("--num-chains", "5"), "--num-chains must be even; got 5"),
+        ),
+    ),
+    "bayesian_gan": Tiny(
+        (
+            *("--methods", "ml", "ml_independent", "ml_coupled", "bayes", "authors_code"),
+            *("--hidden", "4", "--grid-step", "0.5", *GAMES),
+        ),
+        bad=(
+            (("--methods", "ml", "mll"), "invalid choice 'mll' for argument '--methods'"),
+            (("--methods",), "--methods"),
+            (("--friction", "1"), "--friction must be above 0 and below 1; got 1.0"),
+            (("--temperature", "0"), "--temperature must be above 0; got 0.0"),
+            (("--learning-rate", "-0.1"), "--learning-rate must be above 0; got -0.1"),
+            (("--learning-rate", "nan"), "--learning-rate must be above 0; got nan"),
+            (("--generator-learning-rate", "0"), "--generator-learning-rate must be above 0; got 0.0"),
+            (
+                ("--extra-temperatures", "0.1", "-0.1"),
+                "--extra-temperatures must be a list of numbers that are at least 0",
+            ),
+            (("--num-generators", "0"), "--num-generators must be at least 1; got 0"),
+            (("--num-warmup", "8"), "--num-warmup must be less than --num-steps"),
+            (("--thinning", "5"), "a stage of 4 steps keeps no draw with --thinning 5"),
+            (("--grid-step", "0"), "--grid-step must be above 0; got 0.0"),
+        ),
+    ),
+    "bayesian_gan_semisupervised": Tiny(
+        (
+            *("--methods", "supervised", "w_dcgan", "bayes", "authors_code", "--num-labelled", "10", "20"),
+            *("--num-label-draws", "2", "--labelled-batch-size", "8", "--num-discriminators", "2", "--num-burnin", "0"),
+            *("--generator-features", "4", "--discriminator-features", "4", "--kernel-size", "1", *GAMES),
+        ),
+        bad=(
+            (("--num-labelled", "2000"), "--num-labelled must lie between 10 (one image of each class) and 1437"),
+            (("--num-labelled", "9"), "--num-labelled must lie between 10"),
+            (("--num-labelled",), "--num-labelled"),
+            (("--methods", "baies"), "invalid choice 'baies' for argument '--methods'"),
+            (("--num-burnin", "3"), "no draw is kept: 1 steps remain after warm-up and burn-in, and --thinning is 2"),
+            (("--kernel-size", "0"), "--kernel-size must be at least 1; got 0"),
+            (("--num-validation", "719"), "--num-validation must be at most 718; got 719"),
+            (("--norm", "batch", "--devices", "2"), "--norm batch needs whole batches"),
+        ),
+    ),
+    "bayesian_gan_step_sizes": Tiny(
+        (
+            *("--hidden", "4", "--num-generators", "4", "--num-warmup", "4", "--num-steps", "8"),
+            *("--temperatures", "1", "--frictions", "0.5", "--learning-rates", "1e-4", "1e-3"),
+        ),
+        bad=(
+            (("--frictions", "0.5", "1"), "--frictions must be a list of numbers that are above 0 and below 1"),
+            (("--num-warmup", "8"), "--num-warmup must be less than --num-steps"),
+        ),
+    ),
+    "cyclegan": Tiny(
+        (
+            *("--features", "2", "--num-halvings", "0", "--num-blocks", "0", "--kernel-size", "1"),
+            *("--discriminator-features", "2", "--batch-size", "3", "--num-steps", "8", "--num-evaluations", "2"),
+            *("--num-judged", "6"),
+        ),
+        bad=(
+            (("--task", "invert"), "invalid choice 'invert' for argument '--task'"),
+            (("--kernel-size", "2"), "--kernel-size must be odd; got 2"),
         ),
     ),
     "density_estimation": Tiny(
@@ -178,6 +243,19 @@ TINY = {
             (("--num-warmup", "3"), "--num-warmup must be at least 20; got 3"),
             (("--hmc-shortest-step", "0"), "--hmc-shortest-step must be above 0 and at most 1; got 0.0"),
             (("--num-chains", "1"), "--num-chains must be at least 2; got 1"),
+        ),
+    ),
+    "semi_supervised_gan": Tiny(
+        (
+            *("--generator-features", "2", "--discriminator-features", "2", "--latent-dim", "2", "--batch-size", "6"),
+            *("--labelled-batch-size", "5", "--num-labelled", "20", "--num-label-draws", "2", "--num-steps", "8"),
+            *("--num-evaluations", "2", "--kernel-size", "1"),
+        ),
+        bad=(
+            (("--methods", "gans"), "invalid choice 'gans' for argument '--methods'"),
+            (("--num-labelled", "5"), "--num-labelled must lie between 10"),
+            (("--label-weight", "0"), "--label-weight must be above 0; got 0.0"),
+            (("--dataset", "synthetic/ring"), "must hold images [height, width, channels] with labels of two classes"),
         ),
     ),
     "vae": Tiny(

@@ -1,8 +1,8 @@
 """`python -m tests.migration NAME ...` rewrites the results files of experiments: named metrics become rows.
 
 `tests/migration/NAME.py` holds `row_keys(name, config)`, which returns `method`, `measure` and further keys of the
-metric called `name`. It may hold `new_config(config)`, which returns the configuration with its present flags, and
-`new_row(row)`, which adds fields to a row.
+metric called `name`. It may hold `new_config(config)`, which returns the configuration with its present flags,
+`new_row(row)`, which adds fields to a row, and `more_rows(rows)`, which returns rows that follow from others.
 """
 
 import importlib
@@ -22,10 +22,10 @@ def converted(results: dict, module) -> dict:
         first = {key: keys.pop(key) for key in ("method", "measure") if key in keys}
         assert "measure" in first, name
         fields = {("values" if key in LISTS else key): value for key, value in entry.items()}
-        if fields.get("stderr", 0) is None:
-            del fields["stderr"]
+        fields = {key: value for key, value in fields.items() if value is not None or key not in ("stderr", "sd")}
         assert not set(keys) & set(fields), name
         rows.append(getattr(module, "new_row", dict)(first | keys | fields))
+    rows += getattr(module, "more_rows", lambda rows: [])(rows)
     config = getattr(module, "new_config", dict)(results["config"])
     items = {"config": config, "metrics": rows}
     return {("rows" if key == "metrics" else key): items.get(key, value) for key, value in results.items()}

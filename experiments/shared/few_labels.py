@@ -1,0 +1,173 @@
+"""Learning from few labels with a discriminator of K classes and "fake": data, networks, and the errors of classifiers.
+
+FewLabelsConfig             flags
+load, draw_labelled         the splits of a data set, and repeated draws of the labelled images
+networks                    a DCGAN
+score, score_rows, plot_errors      errors and log-likelihoods of the test images, as rows and as a figure
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from bayesjax import data, evaluation, models, plots
+from bayesjax.models import dcgan
+from bayesjax.objectives import semi_supervised
+from bayesjax.types import Array, Params
+from experiments.harness import Count, Natural, NonEmpty, RunConfig, require, row
+from experiments.shared import populations
+from experiments.shared.populations import Networks
+
+
+@dataclass(frozen=True)
+class FewLabelsConfig(RunConfig):
+    """Flags of games with few labels; the first of the bases of a configuration."""
+
+    dataset: str = "digits"
+    """digits, an image set of TensorFlow Datasets by name, or an .npz file with x_train, y_train, x_test, y_test."""
+    num_labelled: Annotated[tuple[Count, ...], NonEmpty] = (100,)
+    """Numbers of labelled images."""
+    num_label_draws: Count = 1
+    """Independent draws of the labelled images, each with its own networks, trained side by side."""
+    num_validation: Natural = 0
+    """Training images that replace the test set, for choosing settings."""
+    labelled_batch_size: Count = 32
+    """Largest number of labelled images in a step."""
+    generator_features: Annotated[tuple[Count, ...], NonEmpty] = (32, 16)
+    """Channels of the generator's layers, each of which doubles the size of the image."""
+    discriminator_features: Annotated[tuple[Count, ...], NonEmpty] = (16, 32)
+    """Channels of the discriminator's layers, each of which halves the size of the image."""
+    norm: Literal["group", "batch", "none"] = "none"
+    """Normalisation of the layers. With batch norm, the logits of an image depend on its batch."""
+    kernel_size: Count = 3
+    """Width of the convolutions in pixels."""
+
+
+class Splits(NamedTuple):
+    """Labelled images.
+
+    Attributes:
+      train: training images; the labels of most of them are not used.
+      test: the test set, or held-out training images to choose settings by.
+      num_classes: number of labels.
+    """
+
+    train: data.Split
+    test: data.Split
+    num_classes: int
+
+
+def load(config: FewLabelsConfig) -> Splits:
+    """The splits of `config.dataset`; with --num-validation the last training images replace the test set.
+
+    Raises:
+      ValueError: if these are not images with labels that suit the networks and the numbers of the configuration.
+    """
+    dataset = data.load(config.dataset, data_dir=config.data_dir or None)
+    require(
+        len(dataset.input_shape) == 3 and dataset.num_classes > 1,
+        f"--dataset {config.dataset} must hold images [height, width, channels] with labels of two classes or more",
+    )
+    train, test, num = dataset.train, dataset.test, config.num_validation
+    require(num <= len(train) // 2, f"--num-validation must be at most {len(train) // 2}; got {num}")
+    if num:
+        test = data.Split(train.inputs[-num:], train.labels[-num:])
+        train = data.Split(train.inputs[:-num], train.labels[:-num])
+    for features in (config.generator_features, config.discriminator_features):
+        dcgan.layer_sizes(dataset.input_shape, len(features))
+    for num in config.num_labelled:
+        require(
+            dataset.num_classes <= num <= len(train),
+            f"--num-labelled must lie between {dataset.num_classes} (one image of each class) and {len(train)} (all "
+            f"training images); got {num}",
+        )
+    return Splits(train, test, dataset.num_classes)
+
+
+def draw_labelled(config: FewLabelsConfig, splits: Splits, num_labelled: int) -> dict[str, np.ndarray]:
+    """Class-balanced draws of labelled images, "x" in (-1, 1) and "y", both `[num_label_draws, num_labelled, ...]`."""
+    subsets = [
+        data.labelled_subset(splits.train, num_labelled, splits.num_classes, seed=1000 * config.seed + draw)
+        for draw in range(config.num_label_draws)
+    ]
+    return {
+        "x": np.stack([2 * subset.inputs - 1 for subset in subsets]),
+        "y": np.stack([subset.labels for subset in subsets]),
+    }
+
+
+def networks(config: FewLabelsConfig, splits: Splits, latent_dim: int) -> Networks:
+    """A DCGAN sized by the image, each of whose layers halves or doubles the image."""
+    init = models.initializers.fan_in_normal(math.sqrt(2)) if config.norm == "none" else dcgan.DCGAN_INIT
+    shape, options = splits.train.inputs.shape[1:], (config.norm, config.kernel_size, init)
+    generator = dcgan.Generator(shape, config.generator_features, *options)
+    discriminator = dcgan.Discriminator(shape, splits.num_classes, config.discriminator_features, *options)
+    return populations.networks(generator, discriminator, latent_dim, shape)
+
+
+def score(net: Networks, discriminators: Params, test: data.Split) -> dict[str, np.ndarray]:
+    """Error in % and negative log-likelihood of each draw of the labels, predictions averaged over networks.
+
+    Args:
+      net: the networks.
+      discriminators: `[num_networks, draws, ...]`.
+      test: images and labels.
+    """
+
+    def classify(params: Params, x: Array) -> Array:
+        return semi_supervised.class_probabilities(net.logits(params, x))
+
+    scores = {"errors": [], "nll": []}
+    for draw in range(jax.tree.leaves(discriminators)[0].shape[1]):
+        params = jax.tree.map(lambda leaf, draw=draw: leaf[:, draw], discriminators)
+        probabilities = evaluation.predict_mean(classify, params, 2 * test.inputs - 1)
+        scores["errors"].append(100 * float(evaluation.error_rate(probabilities, test.labels).value))
+        scores["nll"].append(float(evaluation.negative_log_likelihood(probabilities, test.labels).value))
+    return {name: np.array(values) for name, values in scores.items()}
+
+
+def score_rows(method: str, num_labelled: int, result: Mapping[str, Any], **published: Any) -> list[dict]:
+    """The rows of one method at one number of labels: "error %", "negative log-likelihood" and "ms per step".
+
+    Args:
+      method: of the rows.
+      num_labelled: the number of labels.
+      result: scores of `score` and the milliseconds.
+      **published: `paper` and `source` of the published error.
+    """
+    errors, num = result["errors"], len(result["errors"])
+    sd = float(errors.std(ddof=1)) if num > 1 else math.nan
+    keys: dict[str, Any] = {"method": method, "labels": num_labelled}
+    return [
+        row(
+            "error %",
+            errors.mean(),
+            sd / math.sqrt(num),
+            **keys,
+            sd=sd if num > 1 else None,
+            values=errors,
+            **published,
+        ),
+        row("negative log-likelihood", result["nll"].mean(), **keys),
+        row("ms per step", result["ms per step"], **keys),
+    ]
+
+
+def plot_errors(path: Path, results: Mapping[tuple[str, int], Mapping[str, Any]], title: str) -> None:
+    """The error against the number of labels, a curve for each method, if there are several numbers.
+
+    Args:
+      path: of the figure.
+      results: scores by method and number of labels.
+      title: of the figure.
+    """
+    methods, numbers = (list(dict.fromkeys(names)) for names in zip(*results, strict=True))
+    if len(numbers) > 1:
+        errors = {method: np.stack([results[method, num]["errors"] for num in numbers], axis=1) for method in methods}
+        curves = {method: (numbers, values) for method, values in errors.items()}
+        plots.curves(path, curves, xlabel="labelled images", ylabel="error (%)", title=title, log_x=True, log_y=True)

@@ -1,0 +1,101 @@
+"""The Bayesian GAN's experiments beyond the contract: what is summarised, every method, and step sizes that diverge."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from bayesjax import posteriors
+from bayesjax.types import Given
+from experiments import bayesian_gan, bayesian_gan_semisupervised
+from tests.experiments.test_devices import assert_same, values
+from tests.experiments.test_devices import call as call_tiny
+from tests.experiments.test_every_experiment import call
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+
+def by_measure(rows):
+    return {row["measure"]: row for row in rows}
+
+
+def test_seeds_are_chains():
+    """Means over seeds have standard errors; draws of several seeds that stay apart have a large R-hat."""
+    random = np.random.default_rng(0)
+
+    def outcome(level):
+        draws = level + 0.01 * random.normal(size=20)
+        return {
+            "js": draws[-1], "js of draws": draws, "logits of draws": random.normal(size=(20, 3)),
+            "ms per step": 1.0, "fraction outside chunks": 0.1,
+        }  # fmt: skip
+
+    outcomes = [outcome(level) for level in (0.1, 0.2, 0.3)]
+    rows = by_measure(bayesian_gan.method_rows("bayes", 0.5, outcomes))
+    assert all((row["method"], row["T"]) == ("bayes", 0.5) for row in rows.values())
+    last = [each["js"] for each in outcomes]
+    assert rows["JS at the end (nats)"]["value"] == pytest.approx(np.mean(last))
+    assert rows["JS at the end (nats)"]["stderr"] == pytest.approx(np.std(last, ddof=1) / math.sqrt(3))
+    means = [each["js of draws"].mean() for each in outcomes]
+    assert rows["JS of the draws (nats)"]["value"] == pytest.approx(np.mean(means))
+    assert rows["R-hat of JS"]["value"] > 5 and rows["ESS of JS"]["value"] < 10
+    assert rows["worst R-hat of D(x)"]["value"] < 1.3
+    optimised = by_measure(bayesian_gan.method_rows("ml", None, outcomes))
+    assert "T" not in optimised["JS at the end (nats)"] and "R-hat of JS" not in optimised
+
+
+def test_densities_count_data_and_labels():
+    """N real examples, N fakes of each of J generators, and the labels: the discriminator's density by hand."""
+    config = bayesian_gan.Config(hidden=3, latent_dim=2, batch_size=5, num_warmup=1)
+    net = bayesian_gan.networks(config, 4)
+    position = net.init(jax.random.key(0), 2, 3)
+    x = jax.random.normal(jax.random.key(1), (5, 4))
+    params = jax.tree.map(lambda leaf: leaf[0], position["discriminator"])
+    given = Given(posteriors.GANBatch(x), {"generator": position["generator"]})
+    density = bayesian_gan.conditionals(config, net, posteriors.gaussian(2.0), 100)["discriminator"]
+    value, aux = density(params, jax.random.key(2), given)
+    squares = sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(params))
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    prior = -0.5 * squares / 4 - size * math.log(2 * math.sqrt(2 * math.pi))
+    expected = prior + 2 * 100 * float(aux["log_prob_real"] + aux["log_prob_fake"])
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_every_method_on_two_devices(tmp_path):
+    """Methods that the cheapest flags leave out, on one device and on two."""
+    flags = ("--methods", "dcgan", "dcgan_10", "ml_coupled", "bayes")
+    expected = call_tiny("bayesian_gan_semisupervised", tmp_path / "one", *flags)
+    assert_same(call_tiny("bayesian_gan_semisupervised", tmp_path / "two", *flags, "--devices", "2"), expected)
+    assert values(tmp_path / "one").keys() == values(tmp_path / "two").keys()
+
+
+def test_differences_are_paired():
+    """The difference from bayes is smaller in its standard error than that of unpaired errors."""
+    errors = np.array([10.0, 20.0, 30.0])
+    results = {("bayes", 20): {"errors": errors}, ("dcgan", 20): {"errors": errors + np.array([1.0, 1.5, 2.0])}}
+    (row,) = bayesian_gan_semisupervised.differences(results)
+    assert (row["method"], row["labels"]) == ("dcgan", 20)
+    assert row["value"] == pytest.approx(1.5) and row["stderr"] == pytest.approx(0.5 / math.sqrt(3))
+
+
+def test_batch_norm_needs_whole_batches():
+    """Divided, each part of a batch would be normalised by itself."""
+    with pytest.raises(ValueError, match="--norm batch needs whole batches"):
+        bayesian_gan_semisupervised.Config(norm="batch", devices=2)
+    bayesian_gan_semisupervised.Config(norm="batch", devices=2, data_devices=1)
+
+
+@pytest.mark.slow
+def test_a_step_size_that_is_too_large_diverges(tmp_path, capsys):
+    """Every setting is measured from one warm-up; a step size a million times too large diverges."""
+    flags = ("--hidden", "8", "--num-generators", "2", "--num-warmup", "10", "--num-steps", "30", "--temperatures", "1")
+    flags = (*flags, "--frictions", "0.5", "--learning-rates", "1e-4", "1e3", "--out", tmp_path)
+    call("bayesian_gan_step_sizes", *flags)
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert len(rows) == 4
+    small, large = ([row["value"] for row in rows if row["learning_rate"] == rate] for rate in (1e-4, 1e3))
+    assert all(0.5 < value < 2 for value in small[1:]) and large == [None, None]
+    assert "diverges" in capsys.readouterr().out

@@ -1,0 +1,112 @@
+"""Learning from few labels: labels that are withheld, scores of draws, and sampled players."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesjax import data
+from bayesjax.posteriors import GANBatch
+from bayesjax.types import Given
+from experiments import semi_supervised_gan
+from experiments.shared import few_labels
+from tests.experiments.test_every_experiment import call
+from tests.experiments.tiny import TINY
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return few_labels.load(semi_supervised_gan.QUICK)
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_unlabelled_images_have_no_labels(splits, draws):
+    """Batches do not depend on the training set's labels; labelled images are those of the subset."""
+    config = replace(semi_supervised_gan.QUICK, batch_size=6, labelled_batch_size=8, num_label_draws=draws)
+    labelled = few_labels.draw_labelled(config, splits, 10)
+    assert (np.sort(labelled["y"], axis=1) == np.arange(10)).all()  # class-balanced
+    without = data.Split(splits.train.inputs, np.zeros_like(splits.train.labels))
+    batches = [
+        semi_supervised_gan.minibatches(config, jax.random.key(0), train, labelled)(3)
+        for train in (splits.train, without)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *batches)
+    shape = (draws,) if draws > 1 else ()
+    assert batches[0].real.shape[:-3] == (*shape, 1, 6) and batches[0].labels.shape == (*shape, 1, 8)
+    for draw in range(draws):
+        seen = {(x.tobytes(), int(y)) for x, y in zip(labelled["x"][draw], labelled["y"][draw], strict=True)}
+        images, labels = (
+            np.asarray(leaf)[draw] if draws > 1 else np.asarray(leaf)
+            for leaf in (batches[0].labelled, batches[0].labels)
+        )
+        for image, label in zip(images[0], labels[0], strict=True):
+            assert (image.tobytes(), int(label)) in seen
+
+
+def test_held_out_images_are_not_trained_on(splits):
+    """--num-validation replaces the test set by the last training images."""
+    held_out = few_labels.load(replace(semi_supervised_gan.QUICK, num_validation=240))
+    whole = data.load("digits").train
+    np.testing.assert_array_equal(held_out.test.inputs, whole.inputs[-240:])
+    np.testing.assert_array_equal(held_out.train.inputs, whole.inputs[:-240])
+    assert len(splits.test) == len(data.load("digits").test)
+
+
+def test_scores_average_predictions(splits):
+    """Two networks of each label draw: the error of their mean prediction, and no other draw's networks."""
+    net = few_labels.networks(semi_supervised_gan.QUICK, splits, 2)
+    params = net.init(jax.random.key(0), 1, 4)["discriminator"]
+    params = jax.tree.map(lambda leaf: 5 * leaf.reshape(2, 2, *leaf.shape[1:]), params)
+    scores = few_labels.score(net, params, splits.test)
+    for draw in range(2):
+        networks = [jax.tree.map(lambda leaf, at=(i, draw): leaf[at], params) for i in range(2)]
+        predictions = [jax.nn.softmax(net.logits(each, 2 * splits.test.inputs - 1)) for each in networks]
+        probabilities = np.mean(predictions, axis=0)
+        wrong = probabilities.argmax(axis=1) != splits.test.labels
+        assert scores["errors"][draw] == pytest.approx(100 * wrong.mean(), abs=1e-4)
+        nll = -np.log(probabilities[np.arange(len(wrong)), splits.test.labels]).mean()
+        assert scores["nll"][draw] == pytest.approx(nll, rel=1e-4)
+    assert scores["nll"][0] != pytest.approx(scores["nll"][1], rel=1e-3)
+
+
+def test_rows_of_scores():
+    """The standard deviation over label draws, its standard error, single errors and the published number."""
+    result = {"errors": np.array([1.0, 2.0, 3.0]), "nll": np.array([0.5, 0.7, 0.6]), "ms per step": None}
+    error, nll, time = few_labels.score_rows("gan", 100, result, paper=7.2, source="Odena 2016")
+    assert (error["value"], error["sd"], error["values"]) == (2.0, 1.0, [1.0, 2.0, 3.0])
+    assert error["stderr"] == pytest.approx(1 / np.sqrt(3)) and error["paper"] == 7.2
+    assert nll["value"] == pytest.approx(0.6) and time["value"] is None
+    single, *_ = few_labels.score_rows("gan", 100, result | {"errors": result["errors"][:1]})
+    assert "sd" not in single and "stderr" not in single
+
+
+@pytest.mark.slow
+def test_classifiers_may_be_sampled(tmp_path):
+    """SGHMC of both players with two label draws side by side: finite scores, which differ between draws of labels."""
+    flags = ("--kernel", "sghmc", "--methods", "gan", "--num-label-draws", "2", "--num-warmup", "4")
+    call("semi_supervised_gan", *TINY["semi_supervised_gan"].flags, *flags, "--out", tmp_path)
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    (error,) = [row for row in rows if row["measure"] == "error %"]
+    (nll,) = [row for row in rows if row["measure"] == "negative log-likelihood"]
+    assert len(error["values"]) == 2 and 0 <= error["value"] <= 100 and np.isfinite(nll["value"])
+
+
+def test_labels_weigh_as_they_should(splits):
+    """Twice the label weight adds the labels' mean cross entropy once more to the discriminator's loss."""
+    config = replace(semi_supervised_gan.QUICK, batch_size=4)
+    net = few_labels.networks(config, splits, config.latent_dim)
+    params = jax.tree.map(lambda leaf: leaf[0], net.init(jax.random.key(0), 1, 1))
+    x, y = jnp.asarray(2 * splits.train.inputs[:4] - 1), jnp.asarray(splits.train.labels[:4])
+    given = Given(GANBatch(x, x, y), {"generator": params["generator"]})
+
+    def loss(weight, method="gan"):
+        losses = semi_supervised_gan.losses(replace(config, label_weight=weight), net, method, 1437)
+        value = losses["discriminator"](params["discriminator"], jax.random.key(1), given)
+        return float(value[0] if isinstance(value, tuple) else value)
+
+    assert loss(2.0) - loss(1.0) == pytest.approx(loss(1.0, "supervised"), rel=1e-4)
