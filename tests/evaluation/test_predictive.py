@@ -24,6 +24,20 @@ def test_predict():
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("draw_chunk_size", [None, 1, 2])
+@pytest.mark.parametrize("chunk_size", [1024, 3])
+def test_predict_mean_averages_the_predictions_of_all_draws(chunk_size, draw_chunk_size):
+    """Each input once and in its place, whatever the chunks of inputs and of draws; `predict` takes the same chunks."""
+    draws, x = {"a": jnp.array([1.0, 3.0, -7.0])}, np.arange(1.0, 8)[:, None]
+    chunks = {"chunk_size": chunk_size, "draw_chunk_size": draw_chunk_size}
+    apply = lambda params, x: params["a"] * x  # noqa: E731
+    each = evaluation.predict(apply, draws, x, **chunks)
+    np.testing.assert_allclose(each, np.array([1, 3, -7])[:, None, None] * x)
+    np.testing.assert_allclose(evaluation.predict_mean(apply, draws, x, **chunks), -x, rtol=1e-6)
+    with pytest.raises(ValueError, match="draw_chunk_size must be at least 1; got 0"):
+        evaluation.predict_mean(apply, draws, x, draw_chunk_size=0)
+
+
 def counted(calls):
     """A function that counts how often it is traced, by the number of its inputs."""
 
@@ -122,7 +136,7 @@ def test_averaging_draws_is_the_posterior_predictive():
     """The mean over axis 0 of `predict` is the mixture: two draws sure of opposite classes make an even bet."""
     draws = {"logit": jnp.array([20.0, -20.0])}
     classify = lambda p, x: jax.nn.softmax(jnp.stack([x * p["logit"], -x * p["logit"]], axis=-1))  # noqa: E731
-    predictive = evaluation.predict(classify, draws, jnp.ones(2)).mean(axis=0)
+    predictive = evaluation.predict_mean(classify, draws, jnp.ones(2))
     np.testing.assert_allclose(predictive, 0.5, atol=1e-6)
     assert evaluation.negative_log_likelihood(predictive, np.array([0, 1])).value == pytest.approx(
         math.log(2), rel=1e-5
