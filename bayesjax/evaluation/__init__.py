@@ -1,4 +1,4 @@
-"""Arrays in, arrays out: what draws predict, how good it is, how far samples are from data, how well chains mix."""
+"""Functions of arrays: predictions of posterior draws, their accuracy and calibration, sample quality, diagnostics."""
 
 from bayesjax.evaluation import agreement, calibration, fidelity, health, likelihood, segmentation, uncertainty
 from bayesjax.evaluation.diagnostics import (

@@ -1,17 +1,16 @@
-"""How near a predictive distribution is to a reference, such as that of long HMC runs.
+"""Agreement of a predictive distribution with a reference, such as the predictive of long HMC runs.
 
-    agreement        share of test points whose most probable class is the same
-    total variation  mean of sum_c |p(c) - q(c)| / 2 over test points; 0 the same, 1 disjoint
-    KL               mean of KL(reference || predictive), in nats
-    calibration      the expected calibration error if labels were drawn from the reference
-    W2               of predictive draws of a number, mean over test points: root mean square of the differences of
-                     their quantiles, in units of the target
+    agreement        fraction of test points whose most probable class is the same
+    total variation  mean over test points of sum_c |p(c) - q(c)| / 2; 0 if p = q, 1 if they are disjoint
+    KL               mean over test points of KL(reference || predictive), in nats
+    calibration      expected calibration error for labels drawn from the reference
+    W2               mean over test points of the 2-Wasserstein distance of predictive draws, in units of the target
 
-Each but the calibration error is a mean over test points and comes with its standard error over them. A reference file
-is text with one row of class probabilities a test point, separated by commas or blanks: the format in which reference
-predictives of HMC are published. Source: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural network
-posteriors really like?", ICML 2021 (agreement and total variation, section 7); Wilson et al., "Evaluating approximate
-inference in Bayesian deep learning", 2022 (W2 for regression).
+All but the calibration error are means over test points and come with a standard error over test points. A reference
+file is a text file with one row of class probabilities for each test point, separated by commas or blanks. Reference
+predictives of HMC are published in this format. Sources: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural
+network posteriors really like?", ICML 2021, section 7 (agreement and total variation); Wilson et al., "Evaluating
+approximate inference in Bayesian deep learning", 2022 (W2 for regression).
 """
 
 from pathlib import Path
@@ -25,11 +24,14 @@ from bayesjax.types import ArrayLike
 
 
 def agreement(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
-    """Share of test points where both have the same most probable class.
+    """Fraction of test points where predictive and reference have the same most probable class.
 
     Args:
-      probabilities: `[num, num_classes]`.
-      reference: the same of the reference.
+      probabilities: class probabilities of the predictive, `[num, num_classes]`.
+      reference: class probabilities of the reference, `[num, num_classes]`.
+
+    Returns:
+      The fraction and its standard error over test points.
 
     Raises:
       ValueError: if the shapes differ, or a row is not a distribution.
@@ -39,15 +41,19 @@ def agreement(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
 
 
 def total_variation(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
-    """Mean over test points of half the sum of absolute differences, in [0, 1]; arguments as of `agreement`."""
+    """Mean total variation distance, sum_c |p(c) - q(c)| / 2, over test points; between 0 and 1.
+
+    Arguments, result and errors are those of `agreement`.
+    """
     p, q = _distributions(probabilities, reference)
     return mean_over_points(np.abs(p - q).sum(axis=1) / 2)
 
 
 def kl_from_reference(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
-    """Mean over test points of KL(reference || predictive) in nats; arguments as of `agreement`.
+    """Mean over test points of KL(reference || predictive), in nats.
 
-    Infinite where the predictive gives no probability to what the reference holds possible.
+    It is infinite if the predictive gives probability 0 to a class to which the reference does not. Arguments, result
+    and errors are those of `agreement`.
     """
     p, q = _distributions(probabilities, reference)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -56,28 +62,38 @@ def kl_from_reference(probabilities: ArrayLike, reference: ArrayLike) -> Estimat
 
 
 def calibration_error(probabilities: ArrayLike, reference: ArrayLike, *, num_bins: int = 15) -> float:
-    """The expected calibration error if the reference were the truth: labels are drawn from its rows.
+    """Expected calibration error for labels drawn from the reference.
 
         sum_b n_b / n |mean_b q(most probable class of p) - mean_b max p|
 
-    over bins of the confidence max p, as `calibration.expected_calibration_error` on as many labels drawn from each row
-    as one likes. 0 if p = q, but also of a p that is right on average wherever it is equally sure.
+    The bins are bins of the confidence max p. This is the limit of `calibration.expected_calibration_error` for many
+    labels drawn from each row of the reference. It is 0 if p = q, and also if p is correct on average at each level of
+    confidence.
 
     Args:
-      probabilities, reference: as of `agreement`.
-      num_bins: of equal width.
+      probabilities: class probabilities of the predictive, `[num, num_classes]`.
+      reference: class probabilities of the reference, `[num, num_classes]`.
+      num_bins: number of bins of equal width.
+
+    Raises:
+      ValueError: if the shapes differ, a row is not a distribution, or `num_bins` is not positive.
     """
     p, q = _distributions(probabilities, reference)
-    right = np.take_along_axis(q, p.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return calibration.bin_confidences(p.max(axis=1), right, num_bins).error
+    correct = np.take_along_axis(q, p.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return calibration.bin_confidences(p.max(axis=1), correct, num_bins).error
 
 
 def wasserstein_distance(draws: ArrayLike, reference: ArrayLike) -> Estimate:
-    """Mean over test points of the 2-Wasserstein distance between two sets of draws of one number.
+    """Mean over test points of the 2-Wasserstein distance between two sets of draws of a scalar target.
+
+        W2^2 = int_0^1 (F^-1(u) - G^-1(u))^2 du,    F, G the empirical distribution functions
 
     Args:
-      draws: of the predictive, `[num_draws, num]`.
-      reference: `[num_reference, num]`; the numbers of draws may differ, quantiles are compared.
+      draws: draws of the predictive, `[num_draws, num]`.
+      reference: draws of the reference, `[num_reference, num]`. The numbers of draws may differ.
+
+    Returns:
+      The mean distance, in units of the target, and its standard error over test points.
 
     Raises:
       ValueError: if a shape is wrong, the numbers of test points differ, or a draw is not finite.
@@ -87,7 +103,7 @@ def wasserstein_distance(draws: ArrayLike, reference: ArrayLike) -> Estimate:
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"draws and reference must be of the same test points; got shapes {x.shape} and {y.shape}")
     x, y = np.sort(x, axis=0), np.sort(y, axis=0)
-    # Both quantile functions are steps: between two neighbouring jumps of either, both are constant.
+    # Both quantile functions are step functions. Between neighbouring jumps of either one, both are constant.
     ends = np.unique(np.concatenate([np.arange(1, len(x) + 1) / len(x), np.arange(1, len(y) + 1) / len(y)]))
     starts = np.concatenate([[0.0], ends[:-1]])
     middle, weight = (starts + ends) / 2, ends - starts
@@ -96,14 +112,17 @@ def wasserstein_distance(draws: ArrayLike, reference: ArrayLike) -> Estimate:
 
 
 def load_reference(path: str | Path, *, num_classes: int | None = None) -> np.ndarray:
-    """Class probabilities `[num, num_classes]` from a file, with a row for each test point.
+    """Reads class probabilities from a file with one row for each test point.
 
     Args:
-      path: a text file of numbers with commas or blanks between them, or an `.npy` file.
-      num_classes: how many columns there should be; None takes what comes.
+      path: a text file of numbers separated by commas or blanks, or an `.npy` file.
+      num_classes: expected number of columns; None accepts any number.
+
+    Returns:
+      Float64 `[num, num_classes]`.
 
     Raises:
-      ValueError: if the file is neither, has no rows, or a row is not a distribution over as many classes.
+      ValueError: if the file has another format or no rows, or a row is not a distribution over `num_classes` classes.
       FileNotFoundError: if there is no such file.
     """
     rows = inputs.probabilities(_read(Path(path)), str(path))
@@ -113,7 +132,18 @@ def load_reference(path: str | Path, *, num_classes: int | None = None) -> np.nd
 
 
 def save_reference(path: str | Path, probabilities: ArrayLike) -> Path:
-    """Writes class probabilities `[num, num_classes]` in the format that `load_reference` reads."""
+    """Writes class probabilities in the text format that `load_reference` reads, with seven digits.
+
+    Args:
+      path: the file to write. Missing parent folders are created.
+      probabilities: `[num, num_classes]`.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: if a row is not a distribution.
+    """
     rows = inputs.probabilities(probabilities)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,12 @@
-"""Whether probabilities mean what they say: of what is predicted with confidence c, a fraction c should be right.
+"""Calibration: of the predictions made with confidence c, a fraction c should be correct.
 
     ECE = sum_b n_b / n |accuracy_b - confidence_b|
 
-over bins of the confidence, the largest probability. Bins are half open, (low, high], and together hold every point,
-those at confidence 0 and 1 included. Float64 numpy. Sources: Naeini, Cooper & Hauskrecht, "Obtaining well calibrated
-probabilities using Bayesian binning", AAAI 2015; Guo et al., "On calibration of modern neural networks", ICML 2017;
-Nixon et al., "Measuring calibration in deep learning", 2019, for bins of equal counts.
+The sum runs over bins of the confidence, which is the largest class probability. Bins are half open, (low, high], and
+confidences of 0 and 1 belong to the first and the last bin. All functions compute in float64 with NumPy. Sources:
+Naeini, Cooper & Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015; Guo et al.,
+"On calibration of modern neural networks", ICML 2017; Nixon et al., "Measuring calibration in deep learning", 2019
+(bins of equal counts).
 """
 
 from typing import NamedTuple
@@ -19,12 +20,12 @@ from bayesjax.types import ArrayLike
 
 
 class Reliability(NamedTuple):
-    """A reliability diagram: what bins of the confidence hold. Empty bins have NaN for their means.
+    """A reliability diagram: counts, mean confidence and accuracy by bin of the confidence.
 
     Attributes:
-      counts: points in each bin, `[num_bins]`; they sum to the number of points.
-      confidence: mean largest probability in each bin.
-      accuracy: fraction that is right in each bin.
+      counts: number of points in each bin, `[num_bins]`.
+      confidence: mean confidence in each bin, `[num_bins]`; NaN in empty bins.
+      accuracy: fraction of correct predictions in each bin, `[num_bins]`; NaN in empty bins.
     """
 
     counts: np.ndarray
@@ -42,14 +43,14 @@ class Reliability(NamedTuple):
 def reliability(
     probabilities: ArrayLike, labels: ArrayLike, *, num_bins: int = 15, equal_counts: bool = False
 ) -> Reliability:
-    """Accuracy by confidence.
+    """Accuracy as a function of the confidence.
 
     Args:
-      probabilities: `[num, num_classes]`, averaged over draws.
+      probabilities: class probabilities averaged over posterior draws, `[num, num_classes]`.
       labels: integers `[num]` in 0 .. num_classes - 1.
-      num_bins: bins.
-      equal_counts: bins of as nearly equal counts as can be ("adaptive"), instead of equal widths. Equal confidences
-        may then fall in two bins.
+      num_bins: number of bins.
+      equal_counts: whether bins hold equal counts ("adaptive" bins) instead of having equal widths. Points of equal
+        confidence may then fall into different bins.
 
     Raises:
       ValueError: if a shape is wrong, a label is not an integer in range, or a row is not a distribution.
@@ -59,16 +60,22 @@ def reliability(
 
 
 def bin_confidences(
-    confidence: np.ndarray, right: np.ndarray, num_bins: int, equal_counts: bool = False
+    confidence: np.ndarray, correct: np.ndarray, num_bins: int, equal_counts: bool = False
 ) -> Reliability:
-    """The diagram of confidences and of how right each is (0 or 1, or a probability), both `[num]`.
+    """The reliability diagram of given confidences.
+
+    Args:
+      confidence: confidence of each prediction, `[num]`.
+      correct: 1 for a correct prediction and 0 for a wrong one, or the probability of being correct, `[num]`.
+      num_bins: number of bins.
+      equal_counts: as in `reliability`.
 
     Raises:
       ValueError: if `num_bins` is not positive, the shapes differ, or a number is not finite.
     """
     checks.count(num_bins=num_bins)
-    confidence, right = inputs.numbers(confidence, "confidence", "[num]"), inputs.numbers(right, "right", "[num]")
-    inputs.same_shape(confidence=confidence, right=right)
+    confidence, correct = inputs.numbers(confidence, "confidence", "[num]"), inputs.numbers(correct, "correct", "[num]")
+    inputs.same_shape(confidence=confidence, correct=correct)
     if equal_counts:
         bins = np.empty(len(confidence), int)
         for i, members in enumerate(np.array_split(np.argsort(confidence, kind="stable"), num_bins)):
@@ -77,23 +84,28 @@ def bin_confidences(
         bins = np.searchsorted(np.arange(1, num_bins) / num_bins, confidence, side="left")
     counts = np.bincount(bins, minlength=num_bins)
     with np.errstate(invalid="ignore"):
-        means = (np.bincount(bins, values, num_bins) / counts for values in (confidence, right))
+        means = (np.bincount(bins, values, num_bins) / counts for values in (confidence, correct))
         return Reliability(counts, *means)
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, num_bins: int = 15) -> float:
-    """ECE over bins of equal width; arguments as of `reliability`. Biased up on few points: say how many there were."""
+    """Expected calibration error over bins of equal width.
+
+    The estimate is biased upwards for few test points, so their number belongs to the result. Arguments and errors are
+    those of `reliability`.
+    """
     return reliability(probabilities, labels, num_bins=num_bins).error
 
 
 def adaptive_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, num_bins: int = 15) -> float:
-    """ECE over bins of equal counts; arguments as of `reliability`."""
+    """Expected calibration error over bins of equal counts; arguments and errors are those of `reliability`."""
     return reliability(probabilities, labels, num_bins=num_bins, equal_counts=True).error
 
 
 def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
-    """Mean of sum_k (p_k - [k = label])^2, from 0 to 2, with its standard error over points; as `reliability`.
+    """Brier score, the mean over test points of sum_k (p_k - [k = label])^2, between 0 and 2.
 
+    It comes with its standard error over test points. Arguments and errors are those of `reliability`.
     Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
     """
     probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
@@ -102,14 +114,15 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
 
 
 def coverage(targets: ArrayLike, low: ArrayLike, high: ArrayLike) -> Estimate:
-    """The fraction of targets in their intervals [low, high], with its binomial standard error.
+    """Fraction of targets inside their intervals [low, high], with its binomial standard error.
 
     Args:
       targets: `[num]`.
-      low, high: the ends of the intervals, `[num]`; they may be infinite.
+      low: lower ends of the intervals, `[num]`; they may be infinite.
+      high: upper ends of the intervals, `[num]`; they may be infinite.
 
     Raises:
-      ValueError: if a shape is wrong, a number is NaN, or a lower end is above the upper one.
+      ValueError: if a shape is wrong, a number is NaN, or a lower end exceeds its upper end.
     """
     targets, low, high = (
         inputs.numbers(values, name, "[num]", allow_infinite=True)

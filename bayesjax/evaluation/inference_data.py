@@ -1,10 +1,10 @@
-"""Draws and diagnostics for ArviZ, whose plots, summaries and files then serve any kernel.
+"""Conversion of draws and diagnostics to ArviZ's InferenceData, for ArviZ's plots, summaries and files.
 
     data = to_inference_data(chains_first(trace.draws), chains_first(trace.info))
     data.to_netcdf("posterior.nc")
 
-A leaf is named by its path, joined by dots, "Dense_0.kernel": netCDF allows no slash in a name. Read `diagnostics.py`
-for the same numbers without ArviZ.
+A leaf is named by its path with dots, such as "Dense_0.kernel", because netCDF does not allow slashes in names. Read
+`diagnostics.py` for the same diagnostics without ArviZ.
 """
 
 from typing import Any
@@ -21,23 +21,26 @@ ARVIZ_NAMES = {
     "num_integration_steps": "n_steps",
     "num_doublings": "tree_depth",
 }
-"""ArviZ's names for fields of a kernel's info, where they differ."""
+"""ArviZ's names for fields of a kernel's info, where they differ from ours."""
 
 
 def to_inference_data(draws: PyTree, info: Any = None) -> Any:
-    """Draws and diagnostics as ArviZ's `InferenceData`, with the groups `posterior` and `sample_stats`.
+    """Converts draws and diagnostics to ArviZ's `InferenceData`, with the groups `posterior` and `sample_stats`.
 
     Args:
-      draws: leaves `[num_chains, num_draws, ...]` (`chains_first`); a leaf is named by its path, "Dense_0.kernel", and
-        "x" if it stands alone. Types that netCDF lacks, such as bfloat16, become float32.
-      info: the info of a kernel (or of `kernels.adapt` around it) at the same draws, leaves `[num_chains, num_draws]`;
-        fields that ArviZ knows get its names (`is_divergent` is "diverging"), the others keep theirs, and what is not
-        one number a draw is left out where others are.
+      draws: leaves `[num_chains, num_draws, ...]`, such as from `chains_first`. A leaf is named by its path, such as
+        "Dense_0.kernel"; a single array is named "x". Types that netCDF lacks, such as bfloat16, become float32.
+      info: the info of a kernel, or of `kernels.adapt` around it, at the same draws, leaves `[num_chains, num_draws]`.
+        Fields that ArviZ knows get its names (`is_divergent` becomes "diverging"); the others keep theirs. Fields that
+        are not one number for each draw are dropped.
+
+    Returns:
+      An `arviz.InferenceData`.
 
     Raises:
       ImportError: if ArviZ is not installed (`pip install 'bayesjax[arviz]'`).
-      ValueError: if the leaves do not agree in chains and draws, no leaf of the info has those of the draws, or two
-        names are equal or reserved ("chain", "draw").
+      ValueError: if leaves differ in chains or draws, no leaf of `info` is `[num_chains, num_draws]`, or two names are
+        equal or reserved ("chain", "draw").
     """
     import arviz
 
@@ -49,8 +52,8 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
     for name, leaf in fields.items():
         if leaf.shape in shapes:
             name = name.removeprefix("inner.")
-            known = ARVIZ_NAMES.get(name, name)
-            stats[known] = leaf > 0 if known == "diverging" else leaf
+            arviz_name = ARVIZ_NAMES.get(name, name)
+            stats[arviz_name] = leaf > 0 if arviz_name == "diverging" else leaf
     if fields and not stats:
         raise ValueError(
             f"info must have leaves [num_chains, num_draws] as the draws, {next(iter(shapes))}; "
@@ -60,7 +63,7 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
 
 
 def _by_name(leaves: PyTree, argument: str) -> dict[str, np.ndarray]:
-    """The leaves by names that netCDF allows."""
+    """The leaves by their names in netCDF."""
     named = {}
     for path, leaf in tree.leaves_by_path(leaves).items():
         name = path.replace("/", ".") or "x"

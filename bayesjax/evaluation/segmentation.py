@@ -1,10 +1,11 @@
-"""How good a labelling of pixels is: counts of pairs of labels, and what is read off them.
+"""Accuracy of semantic segmentation, from a confusion matrix of pixels.
 
     global accuracy = sum_k n_kk / sum n,   class average = mean_k n_kk / sum_j n_kj,
-    mean IoU = mean_k n_kk / (sum_j n_kj + sum_j n_jk - n_kk),          n_kj pixels of label k labelled j
+    mean IoU = mean_k n_kk / (sum_j n_kj + sum_j n_jk - n_kk)
 
-over the whole set, as in Badrinarayanan, Kendall & Cipolla, "SegNet", PAMI 2017. Averages are over the classes that
-occur. Void pixels are not counted: name their label.
+n_kj is the number of pixels of label k that are predicted as j, over the whole data set. Averages are over the classes
+that occur in the labels. Pixels with a void label are not counted. Source: Badrinarayanan, Kendall & Cipolla, "SegNet:
+a deep convolutional encoder-decoder architecture for image segmentation", PAMI 2017.
 """
 
 from typing import NamedTuple
@@ -17,11 +18,11 @@ from bayesjax.types import ArrayLike
 
 
 class Accuracy(NamedTuple):
-    """Fractions in [0, 1].
+    """Accuracies of a segmentation, each between 0 and 1.
 
     Attributes:
-      overall: of all pixels that are right.
-      class_average: of each class's pixels that are right, averaged over the classes.
+      overall: global accuracy, the fraction of correct pixels.
+      class_average: accuracy on the pixels of one class, averaged over the classes.
       mean_iou: intersection over union, averaged over the classes.
     """
 
@@ -33,13 +34,16 @@ class Accuracy(NamedTuple):
 def confusion_matrix(
     predicted: ArrayLike, labels: ArrayLike, num_classes: int, *, void: int | None = None
 ) -> np.ndarray:
-    """Numbers of pixels by label and prediction, `[num_classes, num_classes]`.
+    """Numbers of pixels by label and prediction.
 
     Args:
-      predicted: integers in 0 .. num_classes - 1, of any shape; void pixels have a prediction, too.
+      predicted: integers in 0 .. num_classes - 1, of any shape, also at void pixels.
       labels: integers of the same shape, in 0 .. num_classes - 1 or `void`.
       num_classes: number of classes.
-      void: the label of pixels that are not counted, such as -1, 255 or num_classes; None if there is none.
+      void: label of pixels that are not counted, such as -1, 255 or num_classes; None if there is none.
+
+    Returns:
+      Counts `[num_classes, num_classes]`, labels by predictions.
 
     Raises:
       ValueError: if the shapes differ, a prediction is not a class, or a label is neither a class nor void.
@@ -56,7 +60,10 @@ def confusion_matrix(
 
 
 def accuracy(counts: np.ndarray) -> Accuracy:
-    """The three fractions of counts `[num_classes, num_classes]`, from `confusion_matrix` or a sum of several.
+    """Global accuracy, class average and mean intersection over union of a confusion matrix.
+
+    Args:
+      counts: `[num_classes, num_classes]` from `confusion_matrix`, or a sum of several.
 
     Raises:
       ValueError: if the counts are not square, one is negative, or all are 0.
@@ -67,18 +74,18 @@ def accuracy(counts: np.ndarray) -> Accuracy:
             f"counts must be [num_classes, num_classes], non-negative and not all 0; got shape {counts.shape} and "
             f"values {counts.min():g} .. {counts.max():g}"
         )
-    right, of_label, of_prediction = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    there = of_label > 0
-    union = of_label + of_prediction - right
+    correct, labelled, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    occurs = labelled > 0
+    union = labelled + predicted - correct
     return Accuracy(
-        float(right.sum() / counts.sum()),
-        float((right[there] / of_label[there]).mean()),
-        float((right[there] / union[there]).mean()),
+        float(correct.sum() / counts.sum()),
+        float((correct[occurs] / labelled[occurs]).mean()),
+        float((correct[occurs] / union[occurs]).mean()),
     )
 
 
 def boundaries(labels: ArrayLike) -> np.ndarray:
-    """Marks the pixels whose label differs from that of a neighbour above, below, left or right.
+    """Marks the pixels whose label differs from the label of a pixel above, below, left or right.
 
     Args:
       labels: integers `[..., height, width]`.
@@ -92,10 +99,10 @@ def boundaries(labels: ArrayLike) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim < 2 or labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers [..., height, width]; got {labels.dtype} of shape {labels.shape}")
-    found = np.zeros(labels.shape, bool)
+    is_boundary = np.zeros(labels.shape, bool)
     down, right = labels[..., 1:, :] != labels[..., :-1, :], labels[..., 1:] != labels[..., :-1]
-    found[..., 1:, :] |= down
-    found[..., :-1, :] |= down
-    found[..., 1:] |= right
-    found[..., :-1] |= right
-    return found
+    is_boundary[..., 1:, :] |= down
+    is_boundary[..., :-1, :] |= down
+    is_boundary[..., 1:] |= right
+    is_boundary[..., :-1] |= right
+    return is_boundary

@@ -1,13 +1,14 @@
-"""What a posterior is unsure of, and why: the noise in the data (aleatoric) or the weights (epistemic).
+"""Predictive uncertainty, divided into the noise of the data (aleatoric) and that of the weights (epistemic).
 
-    classification    H(E_s p_s) = E_s H(p_s) + I(y; w)                       predictive = expected + mutual information
-                      Var y      = E_s p_s (1 - p_s) + Var_s p_s              of each class's indicator
+    classification    H(E_s p_s) = E_s H(p_s) + I(y; w)             predictive entropy = expected + mutual information
+                      Var y      = E_s p_s (1 - p_s) + Var_s p_s    of each class's indicator
     regression        Var y      = E_s sigma_s^2 + Var_s f_s
 
-on predictions `[num_draws, num, ...]` of any posterior's draws (`predictive.predict`); the first part is aleatoric, the
-second epistemic, which vanishes as data come in. Two functions measure how useful an uncertainty is: to rank errors
-(`auroc`) and to abstain (`selective_risk`). Float64 NumPy throughout; entropies are in nats. Rows that are not
-distributions, NaN and shapes that differ from the documented ones are refused with ValueError.
+The inputs are predictions `[num_draws, num, ...]` of posterior draws (`predictive.predict`). The first term is the
+aleatoric part. The second is the epistemic part, which vanishes as the number of data grows. Two functions measure the
+use of an uncertainty: `auroc` for ranking errors and `selective_risk` for abstaining. All functions compute in float64
+with NumPy, and entropies are in nats. Rows that are not distributions, NaN, and shapes other than the documented ones
+raise a ValueError.
 
 Sources: Depeweg et al., "Decomposition of uncertainty in Bayesian deep learning", ICML 2018; Kwon et al., "Uncertainty
 quantification using Bayesian neural networks in classification", 2020; Kendall & Gal, NeurIPS 2017, equation 9.
@@ -25,11 +26,11 @@ from bayesjax.types import ArrayLike
 
 
 class VarianceDecomposition(NamedTuple):
-    """The variance of a prediction in its two parts; their sum is the predictive variance.
+    """A predictive variance as the sum of two parts.
 
     Attributes:
-      aleatoric: the mean over the draws of the variance that each predicts.
-      epistemic: the variance over the draws of what each predicts.
+      aleatoric: mean over the draws of the predicted variance.
+      epistemic: variance over the draws of the predicted mean.
     """
 
     aleatoric: np.ndarray
@@ -37,53 +38,86 @@ class VarianceDecomposition(NamedTuple):
 
     @property
     def total(self) -> np.ndarray:
-        """The predictive variance."""
+        """The predictive variance, the sum of both parts."""
         return self.aleatoric + self.epistemic
 
 
 def entropy(probabilities: ArrayLike) -> np.ndarray:
-    """-sum_k p_k log p_k in nats, `[..., num_classes]` to `[...]`; a class of probability 0 adds 0."""
+    """Entropy of categorical distributions, -sum_k p_k log p_k in nats.
+
+    Args:
+      probabilities: `[..., num_classes]`. A class of probability 0 contributes 0.
+
+    Returns:
+      `[...]`.
+
+    Raises:
+      ValueError: if a row is not a distribution.
+    """
     return _entropy(inputs.probabilities(probabilities, axes="[..., num_classes]"))
 
 
 def predictive_entropy(probabilities: ArrayLike) -> np.ndarray:
-    """Entropy of the averaged prediction, `[num_draws, ..., num_classes]` to `[...]`: all uncertainty."""
-    return _entropy(_of_draws(probabilities).mean(axis=0))
+    """Entropy of the averaged prediction in nats, the total uncertainty H(E_s p_s).
+
+    Args:
+      probabilities: class probabilities of each draw, `[num_draws, ..., num_classes]`.
+
+    Returns:
+      `[...]`.
+
+    Raises:
+      ValueError: if a row is not a distribution.
+    """
+    return _entropy(_check_draws(probabilities).mean(axis=0))
 
 
 def expected_entropy(probabilities: ArrayLike) -> np.ndarray:
-    """Average entropy of the draws' predictions, as `predictive_entropy`: the aleatoric part."""
-    return _entropy(_of_draws(probabilities)).mean(axis=0)
+    """Mean entropy of the predictions of the draws in nats, the aleatoric part E_s H(p_s).
+
+    Arguments, result and errors are those of `predictive_entropy`.
+    """
+    return _entropy(_check_draws(probabilities)).mean(axis=0)
 
 
 def mutual_information(probabilities: ArrayLike) -> np.ndarray:
-    """Predictive less expected entropy, I(y; w), as `predictive_entropy`: the epistemic part ("BALD").
+    """Mutual information I(y; w) of the label and the weights in nats, the epistemic part ("BALD").
 
-    Computed as the mean divergence of the draws from their average, which cannot be negative.
+        I(y; w) = H(E_s p_s) - E_s H(p_s) = E_s KL(p_s || E_s p_s)
+
+    It is computed in the second form, which cannot be negative. Arguments, result and errors are those of
+    `predictive_entropy`.
     """
-    values = _of_draws(probabilities)
+    values = _check_draws(probabilities)
     return special.rel_entr(values, values.mean(axis=0)).sum(axis=-1).mean(axis=0)
 
 
 def decompose_class_variance(probabilities: ArrayLike) -> VarianceDecomposition:
-    """The variance of every class's indicator.
+    """Aleatoric and epistemic parts of the variance of each class's indicator.
+
+        Var [y = k] = E_s p_sk (1 - p_sk) + Var_s p_sk
 
     Args:
-      probabilities: `[num_draws, ..., num_classes]`.
+      probabilities: class probabilities of each draw, `[num_draws, ..., num_classes]`.
 
     Returns:
-      Parts `[..., num_classes]`; summed over the classes they are the split of the covariance's trace.
+      Parts `[..., num_classes]`. Their sums over the classes are the parts of the trace of the covariance.
+
+    Raises:
+      ValueError: if a row is not a distribution.
     """
-    values = _of_draws(probabilities)
+    values = _check_draws(probabilities)
     return VarianceDecomposition((values * (1 - values)).mean(axis=0), values.var(axis=0))
 
 
 def decompose_gaussian_variance(means: ArrayLike, variances: ArrayLike | float) -> VarianceDecomposition:
-    """The variance of a Gaussian prediction.
+    """Aleatoric and epistemic parts of the variance of a Gaussian prediction.
+
+        Var y = E_s sigma_s^2 + Var_s f_s
 
     Args:
-      means: `[num_draws, ...]`.
-      variances: the variances of the noise; a number, or `[num_draws, ...]`, where an axis may have length 1.
+      means: predicted means f_s, `[num_draws, ...]`.
+      variances: variances sigma_s^2 of the noise; a number, or `[num_draws, ...]`, where an axis may have length 1.
 
     Returns:
       Parts `[...]`.
@@ -99,15 +133,17 @@ def decompose_gaussian_variance(means: ArrayLike, variances: ArrayLike | float) 
 
 
 def mixture_log_density(targets: ArrayLike, means: ArrayLike, scales: ArrayLike | float) -> np.ndarray:
-    """The log density log 1/S sum_s N(y; mean_s, scale_s^2), of targets under a posterior's draws.
+    """Log density of targets under the mixture of Gaussian predictions of posterior draws.
+
+        log 1/S sum_s N(y; mean_s, scale_s^2)
 
     Args:
       targets: `[num]`.
-      means: `[num_draws, num]`.
+      means: predicted means, `[num_draws, num]`.
       scales: standard deviations of the noise; a number, or `[num_draws, num]`, where an axis may have length 1.
 
     Returns:
-      `[num]`, nats.
+      Log densities in nats, `[num]`.
 
     Raises:
       ValueError: if a shape is wrong, a number is not finite, or a scale is not positive.
@@ -121,40 +157,43 @@ def mixture_log_density(targets: ArrayLike, means: ArrayLike, scales: ArrayLike 
 
 
 def mixture_quantiles(levels: Sequence[float], means: ArrayLike, scales: ArrayLike | float) -> np.ndarray:
-    """Quantiles of 1/S sum_s N(mean_s, scale_s^2), by bisection of its distribution function.
+    """Quantiles of the mixture 1/S sum_s N(mean_s, scale_s^2), by bisection of its distribution function.
 
     Args:
-      levels: in (0, 1), e.g. (0.25, 0.5, 0.75).
-      means: `[num_draws, num]`.
+      levels: levels between 0 and 1, such as (0.25, 0.5, 0.75).
+      means: predicted means, `[num_draws, num]`.
       scales: standard deviations of the noise; a number, or `[num_draws, num]`, where an axis may have length 1.
 
     Returns:
-      `[len(levels), num]`, to 1e-12 of the spread.
+      `[len(levels), num]`, in units of the target, with an error of at most 1e-12 of the spread.
 
     Raises:
       ValueError: if a shape is wrong, a number is not finite, a level is not in (0, 1), or a scale is not positive.
     """
-    wanted = inputs.numbers(levels, "levels", "[num_levels]")[:, None]
-    if not ((wanted > 0) & (wanted < 1)).all():
+    level = inputs.numbers(levels, "levels", "[num_levels]")[:, None]
+    if not ((level > 0) & (level < 1)).all():
         raise ValueError(f"levels must lie in (0, 1); got {tuple(levels)}")
     means, scales = _gaussians(means, scales)
-    # Each component has its quantile between these, and so has the mixture.
-    each = means + scales * special.ndtri(wanted)[:, None]
-    low, high = each.min(axis=1), each.max(axis=1)
+    # The quantile of the mixture lies between the smallest and the largest quantile of its components.
+    quantiles = means + scales * special.ndtri(level)[:, None]
+    low, high = quantiles.min(axis=1), quantiles.max(axis=1)
     for _ in range(60):
         middle = (low + high) / 2
-        below = special.ndtr((middle[:, None] - means) / scales).mean(axis=1) < wanted
+        below = special.ndtr((middle[:, None] - means) / scales).mean(axis=1) < level
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return (low + high) / 2
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> Estimate:
-    """The probability that a positive scores above a negative (ties count half), with DeLong's standard error.
+    """Area under the ROC curve, with DeLong's standard error.
 
-    For out-of-distribution detection, `positive` marks what is outside; for finding errors, what is wrong.
+        P(score of a positive > score of a negative) + P(equal) / 2
+
+    For out-of-distribution detection, `positive` marks the inputs from outside; for error detection, the wrong
+    predictions.
 
     Args:
-      scores: `[num]`, e.g. entropies; they may be infinite.
+      scores: `[num]`, such as entropies; they may be infinite.
       positive: booleans `[num]`.
 
     Raises:
@@ -167,21 +206,22 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> Estimate:
         raise ValueError(f"positive must hold for some but not all; got {positive.sum()} of {len(positive)}")
     ranks = stats.rankdata(scores)
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
-    above = (ranks[positive] - stats.rankdata(scores[positive])) / num_negative  # of negatives, by each positive
+    above = (ranks[positive] - stats.rankdata(scores[positive])) / num_negative  # negatives below each positive
     below = 1 - (ranks[~positive] - stats.rankdata(scores[~positive])) / num_positive
     variance = sum(parts.var(ddof=1) / len(parts) if len(parts) > 1 else np.nan for parts in (above, below))
     return Estimate(float(above.mean()), float(np.sqrt(variance)))
 
 
 def selective_risk(losses: ArrayLike, uncertainty: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """What is lost on the predictions one keeps, if the most uncertain are refused.
+    """Mean loss of the least uncertain predictions, as a function of the fraction that is kept.
 
     Args:
-      losses: `[num]`, e.g. 1 where the prediction is wrong.
-      uncertainty: `[num]`; it may be infinite. Ties are kept or refused together, by their average.
+      losses: loss of each prediction, `[num]`, such as 1 for a wrong one and 0 for a correct one.
+      uncertainty: uncertainty of each prediction, `[num]`; it may be infinite. Predictions of equal uncertainty enter
+        with their mean loss.
 
     Returns:
-      Coverage `[num]`, 1/num to 1, and the mean loss of that part; its mean over coverages is "AURC".
+      Coverages `[num]`, from 1/num to 1, and the mean loss at each. The mean over coverages is known as AURC.
 
     Raises:
       ValueError: if a shape is wrong or a number is NaN.
@@ -197,7 +237,7 @@ def selective_risk(losses: ArrayLike, uncertainty: ArrayLike) -> tuple[np.ndarra
     return kept / len(losses), np.cumsum(expected) / kept
 
 
-def _of_draws(probabilities: ArrayLike) -> np.ndarray:
+def _check_draws(probabilities: ArrayLike) -> np.ndarray:
     return inputs.probabilities(probabilities, axes="[num_draws, ..., num_classes]")
 
 

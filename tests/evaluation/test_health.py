@@ -47,5 +47,5 @@ def test_what_does_not_fit():
         health.diversity(np.zeros((4, 2)), np.zeros((4, 3)))
     with pytest.raises(ValueError, match="must not all be equal"):
         health.diversity(np.zeros((4, 2)), np.zeros((4, 2)))
-    with pytest.raises(ValueError, match=r"samples must be \[num_checks >= 2, num >= 2, dim\]; got \(1, 4, 2\)"):
+    with pytest.raises(ValueError, match=r"samples must be \[num_evaluations >= 2, num >= 2, dim\]; got \(1, 4, 2\)"):
         health.mean_drift(np.zeros((1, 4, 2)))

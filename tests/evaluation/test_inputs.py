@@ -120,7 +120,7 @@ SAME = "must have one shape; got"
         (lambda: calibration.coverage(TARGETS, TARGETS[:1], TARGETS), f"targets and low and high {SAME}"),
         (lambda: calibration.coverage(TARGETS * np.nan, TARGETS, TARGETS), "targets must not be NaN; got 3 of 3"),
         (lambda: calibration.coverage(TARGETS, TARGETS + 1, TARGETS), "low must not exceed high; got 3 of 3"),
-        (lambda: calibration.bin_confidences(TARGETS, COLUMN, 5), r"right must be \[num\]"),
+        (lambda: calibration.bin_confidences(TARGETS, COLUMN, 5), r"correct must be \[num\]"),
         (lambda: calibration.bin_confidences(TARGETS, TARGETS[:1], 5), SAME),
         (lambda: calibration.reliability(PROBABILITIES, LABELS, num_bins=0), "num_bins must be .*at least 1"),
         (lambda: evaluation.mean_over_points(COLUMN), r"values must be \[num\] and not empty; got shape \(3, 1\)"),
