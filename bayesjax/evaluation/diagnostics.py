@@ -1,23 +1,23 @@
-"""Do the chains agree, how many independent draws are they worth, and how wrong may a mean over them be?
+"""Diagnostics of Markov chains: R-hat, effective sample sizes, Monte Carlo standard errors and temperatures.
 
     R-hat = sqrt( (within-chain variance * (n-1)/n + between-chain variance / n) / within-chain variance )
+    ESS   = n / (1 + 2 sum_t autocorrelation_t)
 
-on split chains (each cut in two, so that a drift shows as disagreement). `r_hat` takes it of normal scores of ranks and
-of those of the distances from the median, and returns the larger: neither heavy tails nor a common centre hide a
-difference. The effective sample size is n over the sum of the autocorrelations, cut off where Geyer's sums of
-pairs stop falling. The numbers come from `blackjax.diagnostics`, and are compared with ArviZ's in the tests; added here
-are splitting, layout, Monte Carlo standard errors, correlation between chains and temperatures.
+Chains are split in halves, so that a drift appears as disagreement. `r_hat` is the larger of two values: that of the
+normal scores of ranks, and that of the ranks of distances from the median. It therefore also detects differences in
+heavy tails and in scale. The sum over autocorrelations ends where Geyer's sums of pairs stop decreasing. R-hat and ESS
+come from `blackjax.diagnostics`, and the tests compare them with ArviZ.
 
-All functions take chains first, `[num_chains, num_draws, ...]`: `training.run` of `kernels.particles` keeps draws
-first, and `chains_first` turns them. They compute in float64 and return NumPy arrays, whatever the type of the draws;
-under a transformation of JAX, where draws are traced, they compute in the draws' own type. Sources: Vehtari, Gelman,
-Simpson, Carpenter & Bürkner, "Rank-normalization, folding, and localization", 2021; Gelman et al., "Bayesian data
-analysis", 3rd ed., 11.4; Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016
-(E-BFMI). Read `inference_data.py` for ArviZ, and `agreement.py` next.
+All functions take chains first, `[num_chains, num_draws, ...]`. `training.run` of `kernels.particles` returns draws
+first; `chains_first` swaps the axes. The functions compute in float64 and return NumPy arrays, whatever the type of the
+draws. Inside JAX transformations, where draws are traced, they compute in the type of the draws. Sources: Vehtari,
+Gelman, Simpson, Carpenter & Bürkner, "Rank-normalization, folding, and localization", 2021; Gelman et al., "Bayesian
+data analysis", 3rd ed., 11.4; Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo",
+2016 (E-BFMI). Read `inference_data.py` for ArviZ, and `agreement.py` next.
 
-**Chains have to be independent of one another.** Those that share minibatches share the noise of the gradient. Their
-draws at the same step are then correlated, R-hat stays near 1, effective sample sizes are too large and standard errors
-too small. `cross_chain_correlation` measures the correlation.
+**Chains must be independent of one another.** Chains that share minibatches share the noise of the gradient. Their
+draws at the same step are then correlated, so that R-hat stays near 1, effective sample sizes are too large and
+standard errors too small. `cross_chain_correlation` measures this correlation.
 """
 
 import functools
@@ -34,35 +34,40 @@ from bayesjax.types import Array, ArrayLike, PyTree
 
 
 class ChainCorrelation(NamedTuple):
-    """The mean correlation of two chains at the same step, with its standard error; each `[...]`."""
+    """Mean correlation of two chains at the same step.
+
+    Attributes:
+      value: the correlation, `[...]`.
+      stderr: its standard error, `[...]`.
+    """
 
     value: ArrayLike
     stderr: ArrayLike
 
 
 def chains_first(draws: PyTree) -> PyTree:
-    """Draws of `kernels.particles`, `[num_draws, num_chains, ...]` leaves, as `[num_chains, num_draws, ...]`."""
+    """Swaps the first two axes: leaves `[num_draws, num_chains, ...]` to `[num_chains, num_draws, ...]`."""
     return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), draws)
 
 
 def split_chains(chains: ArrayLike) -> ArrayLike:
-    """Cuts each chain in two halves: `[num_chains, num_draws, ...]` to `[2 num_chains, num_draws // 2, ...]`."""
+    """Splits each chain in halves: `[num_chains, num_draws, ...]` to `[2 num_chains, num_draws // 2, ...]`."""
     half = chains.shape[1] // 2
-    join = jnp.concatenate if isinstance(chains, jax.Array) else np.concatenate  # JAX may cast a NumPy array
-    return join([chains[:, :half], chains[:, half : 2 * half]])
+    concatenate = jnp.concatenate if isinstance(chains, jax.Array) else np.concatenate  # JAX may cast a NumPy array
+    return concatenate([chains[:, :half], chains[:, half : 2 * half]])
 
 
 def r_hat(chains: ArrayLike) -> ArrayLike:
-    """Rank-normalised, folded split R-hat of a scalar or an array of them; 1 at convergence, accepted below 1.01.
+    """Rank-normalised, folded split R-hat, which is 1 at convergence. Values below 1.01 are usually accepted.
 
-    It compares the chains with one another, so it cannot show that they share their noise: `cross_chain_correlation`.
+    It compares the chains with one another, so it cannot detect noise that they share; see `cross_chain_correlation`.
 
     Args:
-      chains: `[num_chains, num_draws >= 4, ...]`, of chains that are independent of one another.
+      chains: independent chains, `[num_chains, num_draws >= 4, ...]`.
 
     Returns:
-      `[...]`; infinite where no chain moves but they differ, NaN where all draws of all chains are equal, which tells
-      nothing.
+      One value for each element of a draw, `[...]`. It is infinite where the chains differ but none of them moves, and
+      NaN where all draws are equal.
 
     Raises:
       ValueError: if there are fewer than four draws.
@@ -72,26 +77,26 @@ def r_hat(chains: ArrayLike) -> ArrayLike:
 
 
 def split_r_hat(chains: ArrayLike) -> ArrayLike:
-    """Split R-hat of the values themselves, as it was before ranks; else as `r_hat`."""
+    """Split R-hat of the values without rank normalisation; arguments, result and errors are those of `r_hat`."""
     _check(chains)
     return _in_float64(_split_r_hat, chains)
 
 
 def effective_sample_size(chains: ArrayLike, kind: str = "mean") -> ArrayLike:
-    """Effective number of independent draws in all chains together, from split chains.
+    """Effective sample size of all chains together, from split chains.
 
-    Read it together with `r_hat`: of one chain that is stuck amid three that mix it may claim more draws than there
-    are, of any kind but "tail"; R-hat shows it. It adds up the chains as if they were independent: if their
-    `cross_chain_correlation` is c, the number for m chains is this one divided by 1 + (m - 1) c.
+    Read it together with `r_hat`. If one of four chains is stuck, all kinds but "tail" may exceed the number of draws,
+    while R-hat shows the problem. The chains are assumed to be independent: if their `cross_chain_correlation` is c,
+    the effective sample size of m chains is this value divided by 1 + (m - 1) c.
 
     Args:
-      chains: `[num_chains, num_draws >= 4, ...]`, of chains that are independent of one another.
-      kind: "mean", for the mean of the values; "sd", for their standard deviation; "bulk", of the normal scores of
-        their ranks: whether the chains mix, however heavy the tails; "tail", the lesser of those for the 5 % and
+      chains: independent chains, `[num_chains, num_draws >= 4, ...]`.
+      kind: "mean" for estimates of the mean; "sd" for estimates of the standard deviation; "bulk" for the normal scores
+        of the ranks, which measures mixing also with heavy tails; "tail" for the smaller of the values for the 5 % and
         the 95 % quantile.
 
     Returns:
-      `[...]`.
+      One value for each element of a draw, `[...]`.
 
     Raises:
       ValueError: if there are fewer than four draws, or the kind is unknown.
@@ -107,17 +112,18 @@ def monte_carlo_standard_error(chains: ArrayLike, kind: str = "mean") -> ArrayLi
 
         sd(x) / sqrt(ESS),    sd((x - mean)^2) / sqrt(ESS of (x - mean)^2) / (2 sd(x))
 
-    If the `cross_chain_correlation` of m chains is c, the mean's true standard error is sqrt(1 + (m - 1) c) times this.
+    If the `cross_chain_correlation` of m chains is c, the true standard error of the mean is sqrt(1 + (m - 1) c) times
+    this value.
 
     Args:
-      chains: `[num_chains, num_draws >= 4, ...]`, of chains that are independent of one another.
-      kind: "mean" or "sd".
+      chains: independent chains, `[num_chains, num_draws >= 4, ...]`.
+      kind: "mean" or "sd", the statistic whose standard error is estimated.
 
     Returns:
-      `[...]`, in units of the values; NaN where no chain moves.
+      One value for each element of a draw, `[...]`, in units of the draws; NaN where no chain moves.
 
     Raises:
-      ValueError: if there are fewer than four draws, or neither is asked for.
+      ValueError: if there are fewer than four draws, or `kind` is unknown.
     """
     if kind not in ("mean", "sd"):
         raise ValueError(f"kind must be mean or sd; got {kind}")
@@ -135,16 +141,17 @@ def cross_chain_correlation(chains: ArrayLike) -> ChainCorrelation:
 
         c = mean over t of  ((sum_i z_it)^2 - sum_i z_it^2) / (m (m - 1)),    z_it = (x_it - mean_i) / sd_i
 
-    Chains that share minibatches, noise or a drift have c > 0. Then the variance of the mean over m chains is
-    1 + (m - 1) c times that of independent chains, if correlations decay between chains as they do within: eight SGHMC
-    chains at learning rate 0.1 with shared minibatches had c = 0.43, and a true standard error twice the estimated one.
+    Chains that share minibatches, noise or a drift have c > 0. The variance of the mean over m chains is then
+    1 + (m - 1) c times that of independent chains, if correlations decay equally fast between and within chains. For
+    example, eight SGHMC chains at learning rate 0.1 with shared minibatches had c = 0.43 and a true standard error
+    twice the estimated one.
 
     Args:
       chains: `[num_chains >= 2, num_draws >= 4, ...]`.
 
     Returns:
-      c `[...]`, and its standard error by the delta method, from the autocorrelation of the products: c of independent
-      chains lies within two of it in about 95 % of cases, if they are long. NaN where a chain does not move.
+      c and its standard error by the delta method, each `[...]`. For long independent chains, c lies within two
+      standard errors of 0 in about 95 % of cases. Both are NaN where a chain does not move.
 
     Raises:
       ValueError: if there are fewer than two chains or four draws.
@@ -157,20 +164,20 @@ def cross_chain_correlation(chains: ArrayLike) -> ChainCorrelation:
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = (values - values.mean(axis=1, keepdims=True)) / values.std(axis=1, keepdims=True)
     products = scores * (scores.sum(axis=0) - scores) / (num * (num - 1))  # of each chain with all others
-    of_chain = products.mean(axis=1, keepdims=True)
-    # What a step adds to the correlation, in first order: the deviations that divide it are estimated, too.
-    influence = (products - of_chain * scores**2).sum(axis=0)
-    return ChainCorrelation(of_chain.sum(axis=(0, 1)), monte_carlo_standard_error(influence[None]))
+    per_chain = products.mean(axis=1, keepdims=True)
+    # First-order influence of a step on the correlation. The second term is due to the estimated standard deviations.
+    influence = (products - per_chain * scores**2).sum(axis=0)
+    return ChainCorrelation(per_chain.sum(axis=(0, 1)), monte_carlo_standard_error(influence[None]))
 
 
 def e_bfmi(energy: ArrayLike) -> ArrayLike:
     """Energy Bayesian fraction of missing information of each chain: sum (E_t - E_t-1)^2 / sum (E_t - mean E)^2.
 
-    How far a fresh momentum moves the energy, over how far the energy has to move; below 0.3 the chain explores its
-    energies, and so the tails, too slowly.
+    It compares the energy changes due to momentum refreshment with the variation of the energy. Below about 0.3 the
+    chain explores energies, and therefore the tails, too slowly.
 
     Args:
-      energy: of the Hamiltonian at the start of each step, `[num_chains, num_draws >= 4]`.
+      energy: value of the Hamiltonian at the start of each step, `[num_chains, num_draws >= 4]`.
 
     Returns:
       `[num_chains]`; NaN where the energy does not change.
@@ -187,32 +194,38 @@ def e_bfmi(energy: ArrayLike) -> ArrayLike:
 
 
 def configurational_temperature(draws: PyTree, gradients: PyTree) -> ArrayLike:
-    """`-<theta, grad log p> / dim` of each draw: its mean is T where draws are of p^(1/T), a density on R^dim.
+    """Configurational temperature of each draw, `-<theta, grad log p> / dim`.
 
-    The kernels' infos report it with the gradient that they stepped with; here any gradient will do, and that of the
-    whole data set at the draws of minibatches shows what their noise has heated. Compare the mean with T in units of
-    `monte_carlo_standard_error`. Source: Wenzel et al., "How good is the Bayes posterior in deep neural networks
-    really?", 2020.
+    Its expectation is T if draws come from p^(1/T), a density on R^dim. The infos of kernels report it with the
+    gradient of their step, which may be that of a minibatch. With gradients of the whole data set, an excess over T
+    measures the heating by minibatch noise. Compare the mean with T in units of `monte_carlo_standard_error`. Source:
+    Wenzel et al., "How good is the Bayes posterior in deep neural networks really?", 2020.
 
     Args:
       draws: theta, leaves `[num_chains, num_draws, ...]`.
-      gradients: of log p at the draws, likewise.
+      gradients: gradients of log p at the draws, of the same shapes.
 
     Returns:
       `[num_chains, num_draws]`.
+
+    Raises:
+      ValueError: if the shapes differ.
     """
     return -_mean_product(draws, gradients)
 
 
 def kinetic_temperature(momenta: PyTree, velocities: PyTree) -> ArrayLike:
-    """`<p, M^-1 p> / dim` of each draw: its mean is T where momenta are of N(0, T M).
+    """Kinetic temperature of each draw, `<p, M^-1 p> / dim`. Its expectation is T if momenta come from N(0, T M).
 
     Args:
       momenta: p, leaves `[num_chains, num_draws, ...]`.
-      velocities: M^-1 p, likewise; of the unit mass the momenta once more.
+      velocities: M^-1 p, of the same shapes. They equal the momenta if the mass is 1.
 
     Returns:
       `[num_chains, num_draws]`.
+
+    Raises:
+      ValueError: if the shapes differ.
     """
     return _mean_product(momenta, velocities)
 
@@ -222,8 +235,8 @@ def _r_hat(chains: Array) -> Array:
     from blackjax.diagnostics import potential_scale_reduction, rhat
 
     value = rhat(_even(chains))
-    # Of two values, with the median in the middle, all distances from it are equal, and of those R-hat is NaN. The
-    # other one, of their ranks, is that of the values: the normal scores of two values are linear in them.
+    # If draws take only two values and the median lies between them, all distances from it are equal and the folded
+    # R-hat is NaN. The other R-hat is that of the values, because normal scores of two values are linear in them.
     value = jnp.where(jnp.isnan(value), potential_scale_reduction(split_chains(chains)), value)
     return _where_constant(chains, value)
 
@@ -249,7 +262,7 @@ def _effective_sample_size(chains: Array, kind: str) -> Array:
 
 
 def _in_float64(function: Callable[[Any], Array], chains: ArrayLike) -> ArrayLike:
-    """A jitted function of the chains: in float64 and returned as NumPy, unless the chains are traced."""
+    """Applies a jitted function in float64 and returns NumPy arrays, unless the chains are traced."""
     with jax.numpy_rank_promotion("allow"):  # BlackJAX broadcasts arrays of different ranks
         if isinstance(chains, Tracer):
             return function(chains)
@@ -258,7 +271,7 @@ def _in_float64(function: Callable[[Any], Array], chains: ArrayLike) -> ArrayLik
 
 
 def _double(values: ArrayLike) -> tuple[Any, Any]:
-    """The values in float64 and the module that computes with them: NumPy, or jax.numpy where they are traced."""
+    """The values in float64 and NumPy, or the values unchanged and jax.numpy if they are traced."""
     return (values, jnp) if isinstance(values, Tracer) else (np.asarray(values, np.float64), np)
 
 
@@ -267,7 +280,7 @@ def _squared_deviations(chains: Any) -> Any:
 
 
 def _mean_product(a: PyTree, b: PyTree) -> ArrayLike:
-    """Mean over the elements of a draw of products, of leaves `[num_chains, num_draws, ...]`."""
+    """Mean of a * b over the elements of each draw, for leaves `[num_chains, num_draws, ...]`."""
     shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(each)] for each in (a, b)]
     if shapes[0] != shapes[1] or len({shape[:2] for shape in shapes[0]}) != 1 or min(map(len, shapes[0])) < 2:
         raise ValueError(
@@ -280,12 +293,15 @@ def _mean_product(a: PyTree, b: PyTree) -> ArrayLike:
 
 
 def _even(chains: Array) -> Array:
-    """The last draw of an odd number left out, as `split_chains` does."""
+    """Drops the last draw of an odd number, as `split_chains` does."""
     return chains[:, : chains.shape[1] // 2 * 2]
 
 
 def _where_constant(chains: Array, value: Array) -> Array:
-    """R-hat, `[...]` again after BlackJAX's squeeze, with what rounding makes of 0 / 0 where no split chain moves."""
+    """R-hat in the shape `[...]`, which BlackJAX squeezes, with exact values where no split chain moves.
+
+    There the variance within chains is 0 and R-hat would be a ratio of rounding errors.
+    """
     halves = split_chains(chains)
     is_constant = (halves == halves[:, :1]).all(axis=(0, 1))
     is_equal = (halves == halves[:1, :1]).all(axis=(0, 1))
@@ -293,7 +309,7 @@ def _where_constant(chains: Array, value: Array) -> Array:
 
 
 def _check(chains: ArrayLike) -> None:
-    import blackjax.diagnostics  # noqa: F401  # now, and not while it is traced: the import makes arrays
+    import blackjax.diagnostics  # noqa: F401  # imported outside of tracing, because the import creates arrays
 
     if jnp.ndim(chains) < 2 or jnp.shape(chains)[1] < 4 or not jnp.shape(chains)[0]:
         raise ValueError(f"chains must be [num_chains, num_draws >= 4, ...]; got shape {jnp.shape(chains)}")

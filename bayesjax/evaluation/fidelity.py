@@ -1,18 +1,18 @@
-"""How near generated samples are to data, by features: of a classifier, of any function, or the samples themselves.
+"""Measures of generated samples against real ones, on features of a classifier, other features, or the samples.
 
-    Fréchet distance        |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2), of two Gaussians fitted to the features
-    kernel distance         unbiased MMD^2 under (x . y / dim + 1)^3
+    Fréchet distance        |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2), of Gaussians fitted to the features
+    kernel distance         unbiased MMD^2 with the kernel (x . y / dim + 1)^3
     inception score         exp E_x KL(p(y | x) || E_x p(y | x)), of a classifier's probabilities
-    precision, recall       share of fakes within reach of data, share of data within reach of fakes
-    density, coverage       the same, robust to outliers: reach is of the data alone
+    precision, recall       fraction of generated samples near real ones, fraction of real samples near generated ones
+    density, coverage       their variants that are robust to outliers, with neighbourhoods of real samples alone
 
-The first two are called Inception distances (FID, KID) only with the features of the Inception network of 2015; with
-others they are to be named by those. All but the kernel distance shrink or grow with the number of samples, so that
-they compare only at equal numbers: results carry them. `two_sample.py` has a test with a p-value; `likelihood.py` has
-Parzen windows. Sources: Heusel et al., "GANs trained by a two time-scale update rule", NIPS 2017; Bińkowski et al.,
-"Demystifying MMD GANs", ICLR 2018; Salimans et al., "Improved techniques for training GANs", NIPS 2016; Kynkäänniemi et
-al., "Improved precision and recall metric", NeurIPS 2019; Naeem et al., "Reliable fidelity and diversity metrics for
-generative models", ICML 2020.
+The distances are called FID and KID only with the features of the Inception network. With other features they need
+another name. The expectation of all measures but the kernel distance depends on the number of samples. Compare values
+only at equal numbers; results contain these numbers. `generation.py` computes all of them at once, `two_sample.py` has
+a test with a p-value, and `likelihood.py` has Parzen windows. Sources: Heusel et al., "GANs trained by a two time-scale
+update rule", NIPS 2017; Bińkowski et al., "Demystifying MMD GANs", ICLR 2018; Salimans et al., "Improved techniques for
+training GANs", NIPS 2016; Kynkäänniemi et al., "Improved precision and recall metric", NeurIPS 2019; Naeem et al.,
+"Reliable fidelity and diversity metrics for generative models", ICML 2020.
 """
 
 from typing import Any, NamedTuple
@@ -25,11 +25,12 @@ from bayesjax.types import ArrayLike
 
 
 class FrechetDistance(NamedTuple):
-    """A distance between two samples, and how many there were.
+    """A Fréchet distance and the numbers of samples.
 
     Attributes:
-      value: the distance.
-      num_real, num_fake: the numbers of samples.
+      value: the squared distance, in squared units of the features.
+      num_real: number of real samples.
+      num_fake: number of generated samples.
     """
 
     value: float
@@ -38,13 +39,14 @@ class FrechetDistance(NamedTuple):
 
 
 class KernelDistance(NamedTuple):
-    """The kernel distance over subsets.
+    """A kernel distance, as a mean over random subsets.
 
     Attributes:
-      value: mean over subsets, without bias.
-      stderr: its standard error over subsets, as if they were independent.
-      num_real, num_fake: the numbers of samples.
-      subset_size: samples of each in a subset.
+      value: mean of the unbiased estimates.
+      stderr: standard error over subsets, as if they were independent.
+      num_real: number of real samples.
+      num_fake: number of generated samples.
+      subset_size: number of samples of each kind in a subset.
     """
 
     value: float
@@ -59,8 +61,8 @@ class InceptionScore(NamedTuple):
 
     Attributes:
       value: mean over splits, between 1 and the number of classes.
-      stddev: standard stddev over the splits, as the literature reports it.
-      num_fake: the number of samples.
+      stddev: standard deviation over splits, which the literature reports.
+      num_fake: number of generated samples.
     """
 
     value: float
@@ -69,14 +71,17 @@ class InceptionScore(NamedTuple):
 
 
 class PrecisionRecall(NamedTuple):
-    """Shares of samples within reach of the other sample.
+    """Precision, recall, density and coverage.
+
+    The ball of a sample reaches to its k-th nearest neighbour of the same kind.
 
     Attributes:
-      precision: share of fakes in the ball of a real sample, up to its k-th nearest real one.
-      recall: share of real samples in the ball of a fake, up to its k-th nearest fake.
-      density: mean number of real balls that a fake is in, over k; may exceed 1.
-      coverage: share of real balls with a fake in them.
-      num_real, num_fake: the numbers of samples.
+      precision: fraction of generated samples inside the ball of some real sample.
+      recall: fraction of real samples inside the ball of some generated sample.
+      density: mean number of real balls that contain a generated sample, divided by k; it may exceed 1.
+      coverage: fraction of real balls that contain a generated sample.
+      num_real: number of real samples.
+      num_fake: number of generated samples.
     """
 
     precision: float
@@ -88,13 +93,14 @@ class PrecisionRecall(NamedTuple):
 
 
 class ModeCoverage(NamedTuple):
-    """What a generator has of a mixture whose components are known.
+    """Modes of a known mixture that a generator covers.
 
     Attributes:
-      num_covered: components with at least one sample near.
-      high_quality: share of samples near a component.
-      divergence: KL in nats from the components' shares among those to equal shares; infinite if there are none.
-      num_fake: the number of samples.
+      num_covered: number of components with at least one sample near their centre.
+      high_quality: fraction of samples near a centre.
+      divergence: KL in nats from the distribution of these samples over components to the uniform one; infinite if no
+        sample is near a centre.
+      num_fake: number of generated samples.
     """
 
     num_covered: int
@@ -104,10 +110,16 @@ class ModeCoverage(NamedTuple):
 
 
 def frechet_distance(real: ArrayLike, fake: ArrayLike) -> FrechetDistance:
-    """The squared Fréchet distance of features `[num, dim]`, in float64, with unbiased covariances.
+    """Squared Fréchet distance of features, in float64, with unbiased covariances.
+
+        |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2)
+
+    Args:
+      real: features of real samples, `[num_real, dim]`.
+      fake: features of generated samples, `[num_fake, dim]`.
 
     Raises:
-      ValueError: if the features do not match, are not finite, or are fewer than two.
+      ValueError: if the features differ in `dim`, are not finite, or are fewer than two.
     """
     real, fake = _features(real, fake)
     moments = [(x.mean(axis=0), np.atleast_2d(np.cov(x.T))) for x in (real, fake)]
@@ -117,13 +129,21 @@ def frechet_distance(real: ArrayLike, fake: ArrayLike) -> FrechetDistance:
 def kernel_distance(
     real: ArrayLike, fake: ArrayLike, *, subset_size: int = 1000, num_subsets: int = 100, seed: int = 0
 ) -> KernelDistance:
-    """The unbiased squared MMD of features `[num, dim]` under the cubic kernel, over random subsets, in float64.
+    """Unbiased squared MMD of features with the kernel (x . y / dim + 1)^3, over random subsets, in float64.
 
-    The standard error is that of the mean over subsets of the samples at hand, NaN if a subset is all of a sample.
-    Fresh samples would differ by more, for subsets share them: by twice as much with 25 subsets of 1000 of 10 000.
+    The standard error describes the choice of subsets from the given samples. New samples would vary more, because
+    subsets overlap: by a factor of two for 25 subsets of 1000 out of 10 000 samples. It is NaN if a subset contains all
+    samples.
+
+    Args:
+      real: features of real samples, `[num_real, dim]`.
+      fake: features of generated samples, `[num_fake, dim]`.
+      subset_size: number of samples of each kind in a subset, at least 2 and at most as many as there are.
+      num_subsets: number of random subsets, at least 2.
+      seed: of the random subsets.
 
     Raises:
-      ValueError: as `frechet_distance`, and if there are fewer than two subsets.
+      ValueError: if features are invalid as in `frechet_distance`, or a number is below 2.
     """
     real, fake = _features(real, fake)
     if num_subsets < 2 or subset_size < 2:
@@ -138,7 +158,7 @@ def kernel_distance(
 
 
 def _cubic_mmd_squared(x: np.ndarray, y: np.ndarray) -> float:
-    """In float64, which `divergences.mmd_squared` has only on request: the terms nearly cancel."""
+    """As `divergences.mmd_squared`, in float64 because the terms nearly cancel."""
     dim, num = x.shape[1], len(x)
     xx, yy, xy = ((a @ b.T / dim + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     within = sum(k.sum() - np.trace(k) for k in (xx, yy)) / (num * (num - 1))
@@ -146,10 +166,16 @@ def _cubic_mmd_squared(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> InceptionScore:
-    """The score of a classifier's probabilities of samples, `[num, num_classes]`.
+    """Inception score of a classifier's probabilities of generated samples.
 
-    It asks for sure predictions of many classes, and knows nothing of the data: one sample of each class will do.
-    Splits are of neighbours: samples that stand class by class are to be shuffled before.
+        exp E_x KL(p(y | x) || E_x p(y | x))
+
+    The score rewards confident predictions of many classes. It does not use real data, and one sample of each class
+    suffices for the maximum. Splits are consecutive, so shuffle samples that are sorted by class.
+
+    Args:
+      probabilities: class probabilities of generated samples, `[num, num_classes]`.
+      num_splits: number of splits.
 
     Raises:
       ValueError: if a row is not a distribution, or there are fewer rows than splits.
@@ -168,29 +194,33 @@ def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> Incept
 def precision_recall(
     real: ArrayLike, fake: ArrayLike, *, num_neighbours: int = 5, chunk_size: int = 1024
 ) -> PrecisionRecall:
-    """Precision, recall, density and coverage of features `[num, dim]`.
+    """Precision, recall, density and coverage of features, by nearest neighbours.
 
     Args:
-      real, fake: features.
-      num_neighbours: k; the papers use 3 for the first two and 5 for the others.
-      chunk_size: rows of the matrices of distances that are in memory at once.
+      real: features of real samples, `[num_real, dim]`.
+      fake: features of generated samples, `[num_fake, dim]`.
+      num_neighbours: k. The papers use 3 for precision and recall, 5 for density and coverage.
+      chunk_size: number of rows of a distance matrix that are in memory at once.
+
+    Returns:
+      The four measures and the numbers of samples.
 
     Raises:
-      ValueError: as `frechet_distance`, and if a sample has no k-th neighbour.
+      ValueError: if features are invalid as in `frechet_distance`, or there are at most `num_neighbours` of a kind.
     """
     real, fake = _features(real, fake)
     if not 1 <= num_neighbours < min(len(real), len(fake)):
         raise ValueError(f"num_neighbours must lie in 1 .. {min(len(real), len(fake)) - 1}; got {num_neighbours}")
-    of_real, of_fake = (_square_radii(x, num_neighbours, chunk_size) for x in (real, fake))
-    in_real = np.zeros(len(fake))  # balls of real samples that each fake is in
+    real_radii, fake_radii = (_square_radii(x, num_neighbours, chunk_size) for x in (real, fake))
+    in_real = np.zeros(len(fake))  # number of real balls that contain each generated sample
     in_fake, is_covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
     for start in range(0, len(real), chunk_size):
         rows = slice(start, start + chunk_size)
         squares = _squares(real[rows], fake)
-        is_in = squares <= of_real[rows, None]
+        is_in = squares <= real_radii[rows, None]
         in_real += is_in.sum(axis=0)
         is_covered[rows] = is_in.any(axis=1)
-        in_fake[rows] = (squares <= of_fake).any(axis=1)
+        in_fake[rows] = (squares <= fake_radii).any(axis=1)
     return PrecisionRecall(
         precision=float((in_real > 0).mean()),
         recall=float(in_fake.mean()),
@@ -202,13 +232,13 @@ def precision_recall(
 
 
 def mode_coverage(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_deviations: float = 3.0) -> ModeCoverage:
-    """How many components of a mixture of equal Gaussians samples reach.
+    """Number of components of a mixture of equal Gaussians that generated samples cover.
 
     Args:
-      samples: `[num, dim]`; one that is not finite is near nothing.
-      centres: of the components, `[num_components, dim]`.
-      scale: their standard stddev.
-      num_deviations: how near a sample has to be to its nearest centre, in standard deviations.
+      samples: generated samples `[num, dim]`. Samples that are not finite are near no centre.
+      centres: centres of the components, `[num_components, dim]`.
+      scale: standard deviation of each component.
+      num_deviations: largest distance of a sample to its nearest centre, in standard deviations, to count as near.
 
     Raises:
       ValueError: if a shape is wrong, there is no sample or no centre, a centre is not finite, or `scale` or
@@ -221,7 +251,7 @@ def mode_coverage(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_d
     if not (scale > 0 and num_deviations > 0):
         raise ValueError(f"scale and num_deviations must be positive; got {scale} and {num_deviations}")
     distances = np.sqrt(_squares(samples, centres))
-    is_near = distances.min(axis=1) <= num_deviations * scale  # no comparison with NaN holds: it is near nothing
+    is_near = distances.min(axis=1) <= num_deviations * scale  # comparisons with NaN are false
     shares = np.bincount(distances.argmin(axis=1)[is_near], minlength=len(centres)) / max(is_near.sum(), 1)
     logs = np.log(np.maximum(shares, 1e-300) * len(centres))
     divergence = float(np.sum(shares * logs)) if is_near.any() else np.inf
@@ -236,16 +266,16 @@ def _features(real: Any, fake: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Squared distances `[len(x), len(y)]`, as `divergences.squared_distances` in float64."""
+    """Squared distances `[len(x), len(y)]` in float64."""
     centre = y.mean(axis=0)
     x, y = x - centre, y - centre
     return np.maximum(np.sum(x**2, axis=1)[:, None] + np.sum(y**2, axis=1) - 2 * x @ y.T, 0.0)
 
 
 def _square_radii(x: np.ndarray, num_neighbours: int, chunk_size: int) -> np.ndarray:
-    """Squared distance of each sample to its k-th nearest other one, `[num]`."""
-    blocks = [
+    """Squared distance of each sample to its k-th nearest neighbour, `[num]`."""
+    parts = [
         np.partition(_squares(x[start : start + chunk_size], x), num_neighbours, axis=1)[:, num_neighbours]
         for start in range(0, len(x), chunk_size)
-    ]  # the nearest of all is the sample itself
-    return np.concatenate(blocks)
+    ]  # the sample itself has distance 0 and index 0
+    return np.concatenate(parts)

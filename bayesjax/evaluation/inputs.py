@@ -1,8 +1,8 @@
-"""Argument checks of evaluation: shapes, types, ranges and NaN, in one place.
+"""Argument checks of the evaluation functions: shapes, types, ranges and NaN.
 
-Every function here returns its argument as a NumPy array (numbers and probabilities in float64, labels in int64), or
-raises a one-line `ValueError` that names the argument, what came and what was expected. Shapes must match exactly:
-`[num]` is never broadcast against `[num, 1]`. The arrays must be concrete, since evaluation runs on the host.
+Every function returns its argument as a NumPy array (numbers and probabilities in float64, labels in int64), or raises
+a one-line `ValueError` that names the argument, its value and the expected one. Shapes must match exactly: `[num]` is
+never broadcast against `[num, 1]`. The arrays must be concrete, because evaluation runs on the host.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from bayesjax.types import ArrayLike
 
 TOLERANCE = 0.01
-"""Largest distance from 1 of a sum of probabilities. A softmax in bfloat16 is off by up to 0.006, logits by more."""
+"""Largest accepted distance of a sum of probabilities from 1. A softmax in bfloat16 is off by at most 0.006."""
 
 
 def numbers(
@@ -24,12 +24,12 @@ def numbers(
     allow_infinite: bool = False,
     allow_nan: bool = False,
 ) -> np.ndarray:
-    """Real numbers of a shape such as "[num]", "[num_draws, num]" or "[num_draws, ..., num_classes]", in float64.
+    """Checks an array of real numbers and converts it to float64. An array without elements is an error.
 
     Args:
       values: the argument.
-      name: its name in the message.
-      axes: the expected axes, "..." for any number of them. An array without elements is refused.
+      name: name of the argument in the error message.
+      axes: the expected axes, such as "[num]" or "[num_draws, ..., num_classes]", with "..." for any number of axes.
       allow_infinite: whether infinite values are accepted.
       allow_nan: whether NaN and infinite values are accepted.
 
@@ -53,7 +53,11 @@ def numbers(
 
 
 def same_shape(**arrays: np.ndarray) -> None:
-    """Raises ValueError unless all arrays have exactly one shape."""
+    """Checks that all arrays have the same shape.
+
+    Raises:
+      ValueError: if two shapes differ; the message names the arrays by their keywords.
+    """
     shapes = [array.shape for array in arrays.values()]
     if len(set(shapes)) > 1:
         names, got = (" and ".join(map(str, part)) for part in (arrays, shapes))
@@ -61,33 +65,41 @@ def same_shape(**arrays: np.ndarray) -> None:
 
 
 def broadcast_to_means(values: ArrayLike | float, name: str, means: np.ndarray, axes: str) -> np.ndarray:
-    """Numbers for every element of `means`: one for all of them, or an array with the same axes, each whole or 1.
+    """Broadcasts a number, or an array with axes as `means` has them or of length 1, to the shape of `means`.
 
     Args:
       values: the argument.
-      name: its name in the message.
+      name: name of the argument in the error message.
       means: the array whose shape the result has.
       axes: the axes of the means, as in `numbers`.
 
     Returns:
-      An array in the shape of `means`.
+      An array of the shape of `means`.
+
+    Raises:
+      ValueError: if the shapes do not fit, or a value is not finite.
     """
     array = _array(values, name)
     fits = array.ndim == means.ndim and all(
-        n in (1, wanted) for n, wanted in zip(array.shape, means.shape, strict=True)
+        n in (1, expected) for n, expected in zip(array.shape, means.shape, strict=True)
     )
     if array.ndim and not fits:
         raise ValueError(
-            f"{name} must be a number, or {axes} as the means, {means.shape}, where an axis may have length 1; "
+            f"{name} must be a number, or {axes} like the means, {means.shape}, where an axis may have length 1; "
             f"got shape {array.shape}"
         )
     return np.broadcast_to(numbers(array.reshape(array.shape or (1,)), name, "[...]"), means.shape)
 
 
 def probabilities(values: ArrayLike, name: str = "probabilities", axes: str = "[num, num_classes]") -> np.ndarray:
-    """Distributions over at least two classes: non-negative, with sum 1 over the last axis within TOLERANCE.
+    """Checks distributions over at least two classes: non-negative, with sum 1 over the last axis within TOLERANCE.
 
-    The rows are returned as they came, not normalised.
+    Rows are not normalised.
+
+    Args:
+      values: the argument.
+      name: name of the argument in the error message.
+      axes: the expected axes, as in `numbers`; the last one is over classes.
 
     Raises:
       ValueError: if the shape is wrong, or a row is not a distribution, such as a row of logits.
@@ -108,10 +120,10 @@ def probabilities(values: ArrayLike, name: str = "probabilities", axes: str = "[
 
 
 def probabilities_and_labels(values: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities `[num, num_classes]` and integer labels `[num]` in 0 .. num_classes - 1.
+    """Checks probabilities `[num, num_classes]` and integer labels `[num]` in 0 .. num_classes - 1.
 
     Raises:
-      ValueError: if a shape, type or value is wrong; the message names one-hot labels.
+      ValueError: if a shape, type or value is wrong. The message mentions one-hot labels where labels have that shape.
     """
     rows, classes = probabilities(values), _array(labels, "labels")
     if classes.shape != rows.shape[:1]:
@@ -123,7 +135,13 @@ def probabilities_and_labels(values: ArrayLike, labels: ArrayLike) -> tuple[np.n
 
 
 def label_map(values: ArrayLike, name: str, num_classes: int, void: int | None = None) -> np.ndarray:
-    """Integers in 0 .. num_classes - 1 of any shape, and the label `void` where one is named.
+    """Checks integer labels of any shape in 0 .. num_classes - 1.
+
+    Args:
+      values: the argument.
+      name: name of the argument in the error message.
+      num_classes: number of classes.
+      void: a further label that is accepted; None if there is none.
 
     Raises:
       ValueError: if a value is not an integer, or is neither a class nor void.
@@ -141,10 +159,10 @@ def label_map(values: ArrayLike, name: str, num_classes: int, void: int | None =
 
 
 def booleans(values: ArrayLike, name: str, axes: str = "[num]") -> np.ndarray:
-    """Booleans, or numbers that are all 0 or 1.
+    """Checks booleans, or numbers that are all 0 or 1.
 
     Raises:
-      ValueError: if the shape is wrong, or a value is neither, such as a class label.
+      ValueError: if the shape is wrong, or a value is neither 0 nor 1.
     """
     array = numbers(values, name, axes)
     if not np.isin(array, (0, 1)).all():

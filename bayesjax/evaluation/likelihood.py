@@ -1,21 +1,19 @@
-"""How probable a latent-variable model holds data to be: log p(x) of a decoder, which no formula gives.
+"""Log-likelihood log p(x) of latent-variable models, which has no closed form, and estimates from samples.
 
-    log p(x) = log E_{z ~ q(z | x)} [ p(x, z) / q(z | x) ]                    importance sampling with the encoder
-    log p(x) = log E [ prod_t p(x | z_t)^(b_{t+1} - b_t) ]                    annealed: no encoder; z_0 ~ p(z), each z_t
-                                                                              by a step that keeps p(z) p(x | z)^b_t
-    log p(x) ~ log 1/n sum_i N(x; y_i, s^2 I),  y_i ~ the model               Parzen window: of samples alone
+    importance sampling   log p(x) = log E_{z ~ q(z | x)} [ p(x, z) / q(z | x) ]          q: the encoder
+    annealed (AIS)        log p(x) = log E [ prod_t p(x | z_t)^(b_{t+1} - b_t) ]          z_0 ~ p(z); no encoder
+    Parzen window         log p(x) ~ log 1/n sum_i N(x; y_i, s^2 I),  y_i ~ the model     samples alone
 
-Averages of unbiased estimates of p(x) under the logarithm, the first two are lower bounds in expectation. The last is
-no bound, and poor in many dimensions (Theis, van den Oord & Bethge, ICLR 2016); it is here because the literature
-reports it. Sources: Burda, Grosse & Salakhutdinov, ICLR 2016; Neal, "Annealed importance sampling", 2001, as Wu et
-al. apply it, "On the quantitative analysis of decoder-based generative models", ICLR 2017; Breuleux, Bengio & Vincent
-2011.
+In AIS each z_t is a Markov transition that leaves p(z) p(x | z)^b_t invariant. The first two estimates are logarithms
+of unbiased estimates of p(x), so in expectation they are lower bounds. The Parzen window is not a bound and is poor in
+many dimensions (Theis, van den Oord & Bethge, ICLR 2016); it is here because the literature reports it. Sources: Burda,
+Grosse & Salakhutdinov, ICLR 2016; Neal, "Annealed importance sampling", 2001; Wu et al., "On the quantitative analysis
+of decoder-based generative models", ICLR 2017; Breuleux, Bengio & Vincent 2011 (Parzen windows).
 """
 
-import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +21,11 @@ import numpy as np
 from jax import lax
 
 from bayesjax import checks, kernels
+from bayesjax.evaluation.chunks import map_in_chunks
 from bayesjax.objectives import elbo
 from bayesjax.types import Array, ArrayLike, Conditional, Distribution, Params, PRNGKey
 
-MIN_PILOT, PILOT_STEPS = 30, 3  # temperatures of the pilot run, and steps at each
+MIN_PILOT, PILOT_STEPS = 30, 3  # fewest temperatures of the pilot run, and its steps at each
 
 
 def importance_sampling(
@@ -41,22 +40,26 @@ def importance_sampling(
     chunk_size: int = 64,
     sample_chunk_size: int = 50,
 ) -> Array:
-    """Log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x), z_i ~ q(z | x), of each example: a lower bound that rises with k.
+    """Importance-sampling estimate of log p(x) for each example, with the encoder as proposal.
+
+        log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x),    z_i ~ q(z | x)
+
+    In expectation it is a lower bound that rises with k.
 
     Args:
-      encode: `(params, x) -> q(z | x)`, of one example.
-      decode: `(params, z) -> p(x | z)`, of one latent vector.
+      encode: `(params, x) -> q(z | x)`, for one example.
+      decode: `(params, z) -> p(x | z)`, for one latent vector.
       prior: p(z).
-      params: of both.
-      rng_key: each example has its own, by its place.
+      params: parameters of encoder and decoder.
+      rng_key: an example's own key is derived from it by the example's index.
       x: examples `[num, ...]`.
-      num_samples: k, the exact number of draws; for k = 1 the mean of the result is the ELBO.
-      chunk_size: examples at once.
-      sample_chunk_size: draws at once; the last chunk has the remainder. Memory is that of
-        `chunk_size * sample_chunk_size` evaluations of the decoder, whatever `num` and `num_samples` are.
+      num_samples: k, the number of draws. For k = 1 the mean of the result estimates the ELBO.
+      chunk_size: number of examples that are evaluated at once.
+      sample_chunk_size: number of draws that are evaluated at once; the last chunk has the remainder. The memory is
+        that of `chunk_size * sample_chunk_size` evaluations of the decoder.
 
     Returns:
-      Nats `[num]`.
+      Log-likelihoods in nats, `[num]`.
 
     Raises:
       ValueError: if a count is not positive, `x` has no examples, or a distribution is not over whole vectors.
@@ -64,9 +67,9 @@ def importance_sampling(
     checks.count(num_samples=num_samples, chunk_size=chunk_size, sample_chunk_size=sample_chunk_size)
     num_chunks, remainder = divmod(num_samples, sample_chunk_size)
 
-    def of_example(params: Params, key: PRNGKey, example: Array) -> Array:
+    def evaluate_example(params: Params, key: PRNGKey, example: Array) -> Array:
         def log_sum(index: Array | int, num: int) -> Array:
-            """The logarithm of the sum of a chunk's `num` weights."""
+            """Logarithm of the sum of the `num` importance weights of a chunk."""
             negative_bound = elbo.negative_iwae_bound(encode, decode, prior, num_samples=num)
             value, _ = negative_bound(params, jax.random.fold_in(key, index), example)
             return math.log(num) - value
@@ -78,16 +81,16 @@ def importance_sampling(
             parts.append(log_sum(num_chunks, remainder)[None])
         return jax.nn.logsumexp(jnp.concatenate(parts)) - math.log(num_samples)
 
-    return _in_batches(of_example, params, rng_key, x, chunk_size)
+    return map_in_chunks(evaluate_example, params, rng_key, x, chunk_size)
 
 
 class AnnealedImportanceSampling(NamedTuple):
-    """What `annealed_importance_sampling` found for each example.
+    """Result of `annealed_importance_sampling` for each example.
 
     Attributes:
-      log_likelihood: nats `[num]`, the logarithm of the mean weight.
-      log_weights: `[num, num_chains]`; their spread tells how far the estimate can be trusted.
-      acceptance_probability: `[num]`, the mean over all transitions.
+      log_likelihood: logarithm of the mean weight, in nats, `[num]`.
+      log_weights: log weights of the chains, `[num, num_chains]`. A wide spread means an unreliable estimate.
+      acceptance_probability: mean over all transitions, `[num]`.
     """
 
     log_likelihood: Array
@@ -110,21 +113,26 @@ def annealed_importance_sampling(
 ) -> AnnealedImportanceSampling:
     """Annealed importance sampling from the prior to the posterior of each example, one HMC step per temperature.
 
-    The inverse temperatures b_0 = 0, ..., b_n = 1 are those of a sigmoid, dense at both ends. The step sizes come from
-    a pilot run with a tenth of the temperatures (at least 30) and three steps at each, which adapts them by example
-    towards an acceptance probability; the run itself takes them as given, so that its weights are unbiased.
+        log 1/m sum_j prod_t p(x | z_jt)^(b_{t+1} - b_t),    z_jt ~ a transition that keeps p(z) p(x | z)^b_t
+
+    The inverse temperatures b_0 = 0, ..., b_n = 1 follow a sigmoid, which is dense at both ends. A pilot run with a
+    tenth of the temperatures (at least 30) and three steps at each adapts the step sizes of each example to the target
+    acceptance probability. The main run uses these fixed step sizes, so that its weights are unbiased.
 
     Args:
-      decode: `(params, z) -> p(x | z)`, of one latent vector.
-      prior: p(z), of `event_shape` `[latent_dim]`.
-      params: the decoder's.
-      rng_key: each example has its own, by its place.
+      decode: `(params, z) -> p(x | z)`, for one latent vector.
+      prior: p(z), with `event_shape` `[latent_dim]`.
+      params: parameters of the decoder.
+      rng_key: an example's own key is derived from it by the example's index.
       x: examples `[num, ...]`.
       num_temperatures: n, at least 10.
-      num_chains: independent chains of an example, whose weights are averaged.
-      num_integration_steps: leapfrog steps of a transition.
-      target_acceptance: of a transition.
-      chunk_size: examples at once.
+      num_chains: m, the number of independent chains of each example.
+      num_integration_steps: number of leapfrog steps of a transition.
+      target_acceptance: acceptance probability that the pilot run adapts to, between 0 and 1.
+      chunk_size: number of examples that are evaluated at once.
+
+    Returns:
+      Log-likelihoods, log weights and acceptance probabilities.
 
     Raises:
       ValueError: if an argument is out of range, `x` has no examples, p(x | z) is not over one, or the prior's density
@@ -136,7 +144,7 @@ def annealed_importance_sampling(
     if not 0 < target_acceptance < 1:
         raise ValueError(f"target_acceptance must lie strictly between 0 and 1; got {target_acceptance}")
 
-    def of_example(params: Params, key: PRNGKey, example: Array) -> AnnealedImportanceSampling:
+    def evaluate_example(params: Params, key: PRNGKey, example: Array) -> AnnealedImportanceSampling:
         def log_likelihood(z: Array) -> Array:
             return elbo.log_likelihood(decode, params, z, example)
 
@@ -146,7 +154,7 @@ def annealed_importance_sampling(
             return log_prior + inverse_temperature * log_likelihood(z)
 
         def move(key: PRNGKey, z: Array, inverse_temperature: Array, step_size: Array) -> tuple[Array, Array]:
-            """All chains a step on, and their mean acceptance probability."""
+            """One transition of all chains, and their mean acceptance probability."""
             kernel = kernels.hmc(tempered, step_size=lambda _: step_size, num_integration_steps=num_integration_steps)
 
             def one(key: PRNGKey, z: Array) -> tuple[Array, Array]:
@@ -160,7 +168,7 @@ def annealed_importance_sampling(
             return jax.vmap(lambda key: prior.sample(seed=key))(jax.random.split(key, num_chains))
 
         def pilot(key: PRNGKey, num: int) -> Array:
-            """A step size for each of `num` temperatures, adapted in a few transitions at each."""
+            """A step size for each of `num` temperatures, adapted over a few transitions at each."""
             start_key, run_key = jax.random.split(key)
             schedule = jnp.repeat(inverse_temperatures(num)[1:], PILOT_STEPS)
 
@@ -198,26 +206,36 @@ def annealed_importance_sampling(
             jax.nn.logsumexp(log_weights) - math.log(num_chains), log_weights, accepted.mean()
         )
 
-    return _in_batches(of_example, params, rng_key, x, chunk_size)
+    return map_in_chunks(evaluate_example, params, rng_key, x, chunk_size)
 
 
 def inverse_temperatures(num: int, steepness: float = 4.0) -> Array:
-    """b_0 = 0, ..., b_num = 1: a sigmoid, evenly from -steepness to steepness, `[num + 1]` (Wu et al. 2017)."""
+    """Inverse temperatures b_0 = 0, ..., b_num = 1 along a sigmoid, as in Wu et al. (2017).
+
+        b_t = (s(x_t) - s(x_0)) / (s(x_num) - s(x_0)),    x_t evenly spaced from -steepness to steepness
+
+    Args:
+      num: number of steps.
+      steepness: half the range of the sigmoid's argument.
+
+    Returns:
+      `[num + 1]`.
+    """
     values = jax.nn.sigmoid(jnp.linspace(-steepness, steepness, num + 1))
     return (values - values[0]) / (values[-1] - values[0])
 
 
 def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float, *, chunk_size: int = 256) -> Array:
-    """Log 1/n sum_i N(x; samples_i, scale^2 I), of each example.
+    """Parzen-window log density of each example, log 1/n sum_i N(x; samples_i, scale^2 I).
 
     Args:
-      samples: of the model, `[n, ...]`.
-      x: examples `[num, ...]`, of the same shape each.
-      scale: the kernel's standard deviation, chosen on other data (`parzen_scale`).
-      chunk_size: examples at once; memory is that of `chunk_size * n` numbers.
+      samples: samples of the model, `[n, ...]`.
+      x: examples `[num, ...]`, each of the shape of a sample.
+      scale: standard deviation of the kernel, chosen on other data by `parzen_scale`.
+      chunk_size: number of examples that are evaluated at once. The memory is that of `chunk_size * n` numbers.
 
     Returns:
-      Nats `[num]`.
+      Log densities in nats, `[num]`.
 
     Raises:
       ValueError: if the shapes differ or the scale is not positive.
@@ -226,32 +244,40 @@ def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float, *, chunk_size:
 
 
 def parzen_scale(samples: ArrayLike, validation: ArrayLike, scales: Sequence[float]) -> float:
-    """Of `scales`, the one under which `validation` is most probable: data that are neither trained nor tested on.
+    """The scale with the largest mean Parzen-window log density of validation data.
+
+    Args:
+      samples: samples of the model, `[n, ...]`.
+      validation: held-out examples that are used neither for training nor for testing, `[num, ...]`.
+      scales: candidate standard deviations.
+
+    Returns:
+      One of `scales`.
 
     Raises:
-      ValueError: if there are no scales or numbers that are not finite, and as `parzen_window`.
+      ValueError: if there are no scales, a number is not finite, or an argument is invalid as in `parzen_window`.
     """
     if not len(scales):
-        raise ValueError("scales is empty: parzen_scale chooses one of them")
+        raise ValueError("scales must not be empty")
     means = np.asarray(_parzen(samples, validation, scales).mean(axis=0))
     if np.isnan(means).any():
-        raise ValueError("samples and validation must be finite: their mean log density is NaN")
+        raise ValueError("samples and validation must be finite; their mean log density is NaN")
     return float(scales[int(np.argmax(means))])
 
 
 def _parzen(samples: ArrayLike, x: ArrayLike, scales: Sequence[float], chunk_size: int = 256) -> Array:
-    """`parzen_window` under every scale, `[num, num_scales]`, from one computation of the distances."""
+    """`parzen_window` for every scale, `[num, num_scales]`, with distances computed once."""
     samples, x = (np.asarray(a, np.float32) for a in (samples, x))
     if samples.shape[1:] != x.shape[1:] or not len(samples):
-        raise ValueError(f"samples must be [n, ...] of x's shape {x.shape[1:]}; got {samples.shape}")
+        raise ValueError(f"samples must be [n, ...] with examples of shape {x.shape[1:]} as x has; got {samples.shape}")
     for scale in scales:
         checks.positive(scale=scale)
-    centre = samples.mean(axis=0)  # smaller numbers, smaller rounding errors
+    centre = samples.mean(axis=0)  # centring reduces rounding errors
     flat = (samples - centre).reshape(len(samples), -1)
     sd = np.asarray(scales, float)
     log_normalisers = math.log(len(flat)) + flat.shape[1] * (np.log(sd) + 0.5 * math.log(2 * math.pi))
 
-    def of_example(given: tuple[Array, Array], key: PRNGKey, example: Array) -> Array:
+    def evaluate_example(given: tuple[Array, Array], key: PRNGKey, example: Array) -> Array:
         del key
         samples, half_precisions = given
         products = jnp.dot(samples, example, precision=lax.Precision.HIGHEST)
@@ -260,7 +286,7 @@ def _parzen(samples: ArrayLike, x: ArrayLike, scales: Sequence[float], chunk_siz
 
     given = jnp.asarray(flat), jnp.asarray(0.5 / sd**2, jnp.float32)
     examples = (x - centre).reshape(len(x), -1)
-    return _in_batches(of_example, given, jax.random.key(0), examples, chunk_size) - log_normalisers[None]
+    return map_in_chunks(evaluate_example, given, jax.random.key(0), examples, chunk_size) - log_normalisers[None]
 
 
 def active_units(
@@ -271,57 +297,41 @@ def active_units(
     threshold: float = 0.01,
     chunk_size: int = 1024,
 ) -> Array:
-    """Which latent dimensions the encoder uses: those whose posterior mean varies over the data by more than
-    `threshold` (variance). Booleans `[latent_dim]`.
+    """Latent dimensions that the encoder uses: Var_x E[z | x] > threshold.
 
     Source: Burda, Grosse & Salakhutdinov, ICLR 2016, section 5.
+
+    Args:
+      encode: `(params, x) -> q(z | x)`, for one example.
+      params: parameters of the encoder.
+      x: examples `[num, ...]`.
+      threshold: smallest variance over examples of the posterior mean.
+      chunk_size: number of examples that are evaluated at once.
+
+    Returns:
+      Booleans `[latent_dim]`.
     """
-    means = _in_batches(
+    means = map_in_chunks(
         lambda params, key, example: encode(params, example).mean(), params, jax.random.key(0), x, chunk_size
     )
     return jnp.var(means, axis=0) > threshold
 
 
 def bits_per_dimension(log_likelihood: ArrayLike, num_dimensions: int, num_levels: int = 256) -> Array:
-    """-log_2 p(x) / dimensions, of nats.
+    """Bits per dimension, -log_2 p(x) / num_dimensions + log_2 num_levels.
 
     Args:
-      log_likelihood: of examples, any shape.
-      num_dimensions: of one example: pixels times channels.
-      num_levels: for a density of values (level + u) / num_levels with u uniform on [0, 1), where the result bounds the
-        code length of the levels (Theis et al. 2016). `data.load` divides bytes by 255 and adds no u: a density of such
-        values bounds nothing. 1 for probabilities of discrete data.
+      log_likelihood: log-likelihoods in nats, of any shape.
+      num_dimensions: number of dimensions of one example, pixels times channels for an image.
+      num_levels: number of levels of data (level + u) / num_levels with u uniform on [0, 1). The result then bounds the
+        code length of the levels (Theis et al. 2016). Data from `data.load` are bytes divided by 255 without u, for
+        which the result is not a bound. Use 1 for probabilities of discrete data.
+
+    Returns:
+      Bits per dimension, of the shape of `log_likelihood`.
+
+    Raises:
+      ValueError: if a number is not positive.
     """
     checks.positive(num_dimensions=num_dimensions, num_levels=num_levels)
     return -jnp.asarray(log_likelihood) / (num_dimensions * math.log(2)) + math.log2(num_levels)
-
-
-# ---- many examples
-
-
-def _in_batches(
-    of_example: Callable[[Any, PRNGKey, Array], Any], params: Any, rng_key: PRNGKey, x: ArrayLike, chunk_size: int
-) -> Any:
-    """`of_example(params, key, example)` of all examples `[num, ...]`, `chunk_size` at once, in one compiled loop."""
-    examples = jnp.asarray(x)
-    num = len(examples) if examples.ndim else 0
-    if num == 0:
-        raise ValueError(f"x must be [num >= 1, ...]; got shape {examples.shape}")
-
-    # Batches of one size, the last filled up: a remainder would be compiled as a program of its own.
-    num_batches = -(-num // chunk_size)
-    size = -(-num // num_batches)
-
-    @jax.jit
-    def loop(params: Any, rng_key: PRNGKey, examples: Array) -> Any:
-        index = jnp.arange(num_batches * size) % num
-        keys = jax.vmap(functools.partial(jax.random.fold_in, rng_key))(index)
-
-        def one_batch(batch: tuple[Array, PRNGKey]) -> Any:
-            places, keys = batch
-            return jax.vmap(functools.partial(of_example, params))(keys, examples[places])
-
-        results = lax.map(one_batch, (index.reshape(num_batches, size), keys.reshape(num_batches, size)))
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num], results)
-
-    return loop(params, rng_key, examples)

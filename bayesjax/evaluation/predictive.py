@@ -1,9 +1,9 @@
-"""The posterior predictive: average what the draws predict.
+"""The posterior predictive: predictions averaged over posterior draws.
 
     p(y | x, D) ~= 1/S sum_s p(y | x, w_s)
 
-Works on stacked draws from any kernel: an ensemble, VI samples, MC dropout masks, SGHMC or HMC draws. Read
-`calibration.py` and `uncertainty.py` next.
+It takes stacked draws from any kernel or family: an ensemble, samples of a variational posterior, keys of MC dropout
+masks, SGHMC or HMC draws. Read `calibration.py` and `uncertainty.py` next.
 """
 
 import functools
@@ -19,11 +19,16 @@ from bayesjax import checks, tree
 from bayesjax.evaluation import inputs
 from bayesjax.types import Array, ArrayLike, Params
 
-MAX_COMPILED = 32  # functions whose compiled form `predict` keeps, with the arrays that they close over
+MAX_COMPILED = 32  # number of functions whose compiled form is cached, with the arrays that they close over
 
 
 class Estimate(NamedTuple):
-    """A number and its standard error."""
+    """An estimate and its standard error.
+
+    Attributes:
+      value: the estimate.
+      stderr: its standard error, in the same unit; NaN if unknown.
+    """
 
     value: float
     stderr: float
@@ -92,7 +97,7 @@ def error_rate(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
     """Fraction of test points whose most probable class is wrong, with its binomial standard error.
 
     Args:
-      probabilities: `[num, num_classes]`, averaged over draws.
+      probabilities: class probabilities averaged over draws, `[num, num_classes]`.
       labels: integers `[num]` in 0 .. num_classes - 1.
 
     Raises:
@@ -104,10 +109,11 @@ def error_rate(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
 
 
 def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
-    """Mean of -log p(label) in nats, with its standard error over test points; arguments as in `error_rate`.
+    """Mean of -log p(label) over test points in nats, with its standard error.
 
-    Infinite, with a standard error of NaN, where a label has probability 0. A softmax in float32 gives 0 to a class
-    whose logit is about 90 below the largest; `scipy.special.softmax` of float64 logits reaches 745.
+    It is infinite, with a standard error of NaN, if a label has probability 0. A softmax in float32 is 0 for a class
+    whose logit is about 90 below the largest one; `scipy.special.softmax` of float64 logits is so at about 745 below.
+    Arguments and errors are those of `error_rate`.
     """
     probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
     with np.errstate(divide="ignore"):
@@ -115,21 +121,35 @@ def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> Esti
 
 
 def mean_over_points(values: ArrayLike) -> Estimate:
-    """Mean over test points `[num]` with its standard error, which is NaN if a value is not finite."""
+    """Mean over test points with its standard error.
+
+    Args:
+      values: one number for each test point, `[num]`.
+
+    Returns:
+      The mean and its standard error, which is NaN if a value is not finite.
+    """
     values = inputs.numbers(values, "values", "[num]", allow_nan=True)
     spread = values.std() if np.isfinite(values).all() else np.nan
     return Estimate(float(values.mean()), float(spread / np.sqrt(len(values))))
 
 
 def mean_estimate(repeats: ArrayLike | Sequence[float]) -> Estimate:
-    """Mean of independent repeats `[num]` (seeds, label draws) with its standard error, which is NaN for one repeat."""
+    """Mean over independent repeats, such as random seeds or splits, with its standard error.
+
+    Args:
+      repeats: one number for each repeat, `[num]`.
+
+    Returns:
+      The mean and its standard error (with num - 1 degrees of freedom), which is NaN for a single repeat.
+    """
     values = inputs.numbers(repeats, "repeats", "[num]", allow_nan=True)
     stderr = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
     return Estimate(float(values.mean()), float(stderr))
 
 
 def _is_constant(apply: Callable) -> bool:
-    """Whether the same object computes the same later: a function, or an object that is hashed by its value."""
+    """Whether a compiled form of `apply` stays valid: for functions, and objects that are hashed by their value."""
     if isinstance(apply, functools.partial):
         return _is_constant(apply.func)
     owner = getattr(apply, "__self__", apply)

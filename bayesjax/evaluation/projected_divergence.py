@@ -1,10 +1,12 @@
-"""How far samples are from data in the plane of the data's two leading principal components.
+"""Jensen-Shannon divergence between samples and data in the plane of the data's two leading principal components.
 
-The measure of the Bayesian GAN's synthetic experiment, as its released code takes it: PCA(2) fitted on the data; a
-Gaussian kernel density (Scott's bandwidth) of the data and of the samples on a grid of step 0.1 that reaches 3 beyond
-the data; the Jensen-Shannon divergence of the two, in nats (0 to ln 2 = 0.693). Here the bandwidth is at least the
-grid's step in every direction, the narrowest kernel whose sum over the grid is 1 (to 1e-8). The released code fails on
-samples that are all equal or on a line, which are those of a collapsed generator.
+    JS(p, q) = 1/2 KL(p || m) + 1/2 KL(q || m),    m = (p + q) / 2,    in nats, between 0 and ln 2 = 0.693
+
+p and q are Gaussian kernel densities of the projected data and samples, with Scott's bandwidth. They are evaluated on a
+grid with spacing 0.1 that extends 3 beyond the data. This is the measure of the synthetic experiment of Saatci &
+Wilson, "Bayesian GAN", NIPS 2017, as their program computes it. One thing differs: the bandwidth here is at least the
+spacing of the grid in every direction. This is the narrowest kernel whose sum over the grid is 1 (to 1e-8). The program
+of the authors fails for samples that are all equal or lie on a line, which a collapsed generator produces.
 """
 
 from functools import partial
@@ -20,12 +22,12 @@ MAX_POINTS = 1_000_000
 
 
 class ProjectedDivergence:
-    """Compares samples with a data set; the data's projection and density are computed once.
+    """Divergence of samples from a fixed data set, whose projection and density are computed once.
 
     Args:
-      data: `[num >= 3, dim >= 2]`.
-      step: spacing of the grid.
-      margin: how far the grid reaches beyond the projected data.
+      data: the data, `[num >= 3, dim >= 2]`.
+      step: spacing of the grid, in units of the data.
+      margin: distance by which the grid extends beyond the projected data, in the same units.
 
     Raises:
       ValueError: if the shape is wrong, a number is not finite, or the grid has too many points.
@@ -50,23 +52,26 @@ class ProjectedDivergence:
         self.data_density = kernel_density(self.projected_data, self.grid, min_bandwidth=step)
 
     def project(self, samples: ArrayLike) -> np.ndarray:
-        """Principal coordinates `[num, 2]` of `[num, dim]`."""
+        """Coordinates of samples `[num, dim]` in the plane of the two principal components, `[num, 2]`."""
         samples = inputs.numbers(samples, "samples", "[num, dim]")
         if samples.shape[1] != len(self.mean):
-            raise ValueError(f"samples must be [num, {len(self.mean)}] as the data; got shape {samples.shape}")
+            raise ValueError(f"samples must be [num, {len(self.mean)}] like the data; got shape {samples.shape}")
         return (samples - self.mean) @ self.components.T
 
     def __call__(self, samples: ArrayLike) -> float:
-        """JS divergence in nats between the densities of the data and of `samples` `[num, dim]`, in the plane."""
+        """Jensen-Shannon divergence, in nats, between the data and samples `[num, dim]`."""
         return self.evaluate_projected(self.project(samples))
 
     def evaluate_projected(self, projected: ArrayLike) -> float:
-        """The same of samples that are projected already, `[num, 2]`.
+        """Jensen-Shannon divergence, in nats, between the data and samples that are already projected.
 
-        Samples that are all equal have a density of standard deviation `step` around their point; samples on a line
-        have that width across it. From 100 normal data their divergences are about 0.63 and 0.49, against 0.04 for
-        samples of the same law. Mass outside the grid is ignored, as in the released code: for samples that all lie
-        outside the value is ln(2)/2.
+        Samples that are all equal get a density with standard deviation `step`; samples on a line get this width across
+        the line. Their divergences from 100 normal data are about 0.63 and 0.49; samples of the same distribution have
+        0.04. Mass outside the grid is ignored, as in the authors' program, so samples that all lie outside it have the
+        value ln(2) / 2.
+
+        Args:
+          projected: coordinates from `project`, `[num, 2]`.
 
         Raises:
           ValueError: if the shape is wrong or a number is not finite.
@@ -80,13 +85,16 @@ class ProjectedDivergence:
 
 
 def kernel_density(samples: ArrayLike, points: ArrayLike, *, min_bandwidth: float = 0.0) -> np.ndarray:
-    """Gaussian kernel density with Scott's bandwidth, equal to `scipy.stats.gaussian_kde` to float32 rounding.
+    """Gaussian kernel density with Scott's bandwidth, equal to `scipy.stats.gaussian_kde` up to float32 rounding.
 
     Args:
       samples: `[num, dim]`.
-      points: `[num_points, dim]` where to evaluate.
-      min_bandwidth: least standard deviation of the kernel along each principal axis of the samples, in their units.
-        With 0, samples whose covariance is singular have no density.
+      points: points at which the density is evaluated, `[num_points, dim]`.
+      min_bandwidth: smallest standard deviation of the kernel along each principal axis of the samples, in their units.
+        With 0, samples with a singular covariance are an error.
+
+    Returns:
+      Densities at the points, float64 `[num_points]`.
 
     Raises:
       ValueError: if a shape is wrong, a number is not finite, or the bandwidth is 0 along an axis.
@@ -96,15 +104,15 @@ def kernel_density(samples: ArrayLike, points: ArrayLike, *, min_bandwidth: floa
     )
     num, dim = samples.shape
     if points.shape[1] != dim:
-        raise ValueError(f"points must be [num_points, {dim}] as the samples; got shape {points.shape}")
+        raise ValueError(f"points must be [num_points, {dim}] like the samples; got shape {points.shape}")
     center = samples.mean(axis=0)
     deviations = samples - center
     covariance = deviations.T @ deviations / max(num - 1, 1) * num ** (-2 / (dim + 4))
     variances, axes = np.linalg.eigh(covariance)
     if min_bandwidth == 0 and variances[0] <= 1e-12 * variances[-1]:
         raise ValueError(
-            f"samples must spread in all {dim} dimensions, or min_bandwidth be positive; "
-            f"got {num} samples whose covariance is singular"
+            f"samples must vary in all {dim} dimensions unless min_bandwidth is positive; "
+            f"got {num} samples with a singular covariance"
         )
     bandwidths = np.sqrt(np.maximum(variances, min_bandwidth**2))
     whiten = axes / bandwidths
@@ -115,15 +123,17 @@ def kernel_density(samples: ArrayLike, points: ArrayLike, *, min_bandwidth: floa
     return np.exp(log_normaliser) * np.asarray(sums, np.float64)
 
 
-@partial(jax.jit, static_argnames="block")
-def _kernel_sums(points: Array, samples: Array, block: int = 512) -> Array:
-    """sum_j exp(-|x_i - y_j|^2 / 2), a block of points at a time, one coordinate after the other (a trailing axis of
-    two would keep the processor's vectors empty)."""
+@partial(jax.jit, static_argnames="chunk_size")
+def _kernel_sums(points: Array, samples: Array, chunk_size: int = 512) -> Array:
+    """sum_j exp(-|x_i - y_j|^2 / 2), for a chunk of points at a time and one coordinate after the other.
+
+    A trailing axis of length two would leave most of the processor's vector units idle.
+    """
 
     def sums(chunk: Array) -> Array:
         squares = [(chunk[:, None, axis] - samples[None, :, axis]) ** 2 for axis in range(samples.shape[1])]
         return jnp.exp(-0.5 * sum(squares)).sum(axis=-1)
 
-    num_blocks = -(-len(points) // block)
-    padded = jnp.pad(points, ((0, num_blocks * block - len(points)), (0, 0)))
-    return jax.lax.map(sums, padded.reshape(num_blocks, block, -1)).reshape(-1)[: len(points)]
+    num_chunks = -(-len(points) // chunk_size)
+    padded = jnp.pad(points, ((0, num_chunks * chunk_size - len(points)), (0, 0)))
+    return jax.lax.map(sums, padded.reshape(num_chunks, chunk_size, -1)).reshape(-1)[: len(points)]

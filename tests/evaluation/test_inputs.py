@@ -135,7 +135,7 @@ SAME = "must have one shape; got"
         (lambda: uncertainty.decompose_gaussian_variance(MEANS * np.nan, 1), "means must be finite"),
         (
             lambda: uncertainty.decompose_gaussian_variance(TARGETS, COLUMN),
-            r"variances .* as the means, \(3,\).*got shape \(3",
+            r"variances .* like the means, \(3,\).*got shape \(3",
         ),
         (lambda: uncertainty.mixture_log_density(COLUMN, MEANS, SCALES), r"targets must be \[num\]"),
         (lambda: uncertainty.mixture_log_density(TARGETS[:1], MEANS, SCALES), r"got \(4, 3\) and \(1,\)"),

@@ -226,7 +226,7 @@ def loose(params, x):
         (lambda: annealed(target_acceptance=1.0), "target_acceptance must lie strictly between 0 and 1; got 1.0"),
         (lambda: likelihood.parzen_window(X, X[:, :2], 1.0), r"samples must be \[n, ...\] of x's shape \(2,\)"),
         (lambda: likelihood.parzen_window(X, X, 0.0), "scale must be positive and finite; got 0.0"),
-        (lambda: likelihood.parzen_scale(X, X, ()), "scales is empty"),
+        (lambda: likelihood.parzen_scale(X, X, ()), "scales must not be empty"),
         (lambda: likelihood.parzen_scale(X, X + np.nan, (1.0, 2.0)), "must be finite: their mean log density is NaN"),
         # As many draws as dimensions: the sum over both would broadcast.
         (

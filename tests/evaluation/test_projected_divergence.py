@@ -147,11 +147,11 @@ def test_data_of_the_wrong_shape(shape):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda plane: plane(DATA[:, :4]), r"samples must be \[num, 5\] as the data; got shape \(300, 4\)"),
+        (lambda plane: plane(DATA[:, :4]), r"samples must be \[num, 5\] like the data; got shape \(300, 4\)"),
         (lambda plane: plane(DATA * np.nan), "samples must be finite; got 1500 of 1500"),
         (lambda plane: plane.evaluate_projected(DATA[0, :2]), r"projected must be \[num, 2\]"),
         (lambda plane: evaluation.ProjectedDivergence(DATA / 0), "data must be finite"),
-        (lambda plane: evaluation.kernel_density(np.ones((5, 2)), plane.grid), "spread in all 2 dimensions"),
+        (lambda plane: evaluation.kernel_density(np.ones((5, 2)), plane.grid), "vary in all 2 dimensions"),
         (lambda plane: evaluation.kernel_density(np.ones((1, 2)), plane.grid), "or min_bandwidth be positive; got 1"),
         (lambda plane: evaluation.kernel_density(DATA, plane.grid), r"points must be \[num_points, 5\]"),
     ],
