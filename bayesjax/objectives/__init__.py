@@ -1,4 +1,4 @@
-"""Scalar functions of one example, to be minimised or sampled: one family a file."""
+"""Losses and log densities of one example, each a scalar to be minimised or sampled. One family for each file."""
 
 from bayesjax.objectives import (
     adversarial,

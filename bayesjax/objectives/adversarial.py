@@ -1,14 +1,13 @@
-"""Two-player objectives of one example, written on logits so that they stay exact where D saturates.
+"""Losses of two-player games for one example, as functions of logits so that they stay exact where D saturates.
 
-With D(x) = sigmoid(logit), the minimax game of Goodfellow et al. ("Generative adversarial nets", NIPS 2014) is
+    min_G max_D  V = E_x log D(x) + E_z log(1 - D(G(z))),    D(x) = sigmoid(logit(x))
 
-    min_G max_D  V = E_x log D(x) + E_z log(1 - D(G(z)))
-
-Its generator loss log(1 - D(G(z))) has no gradient left once D is sure (it saturates); the non-saturating loss
--log D(G(z)) has the same fixed point and is what is trained in practice. `GAMES` has these two and the others that
-differ in the two losses alone; a `Game` with optimisers for kernels is a GAN, with samplers a Bayesian GAN, in which
-minus the loss of N examples stands for the log likelihood. All functions take logits of any shape and return values of
-that shape, to be minimised. `semi_supervised.py` extends them to K classes.
+This is the minimax game of Goodfellow et al., "Generative adversarial nets", NIPS 2014. Its generator loss
+log(1 - D(G(z))) saturates: its gradient vanishes when D is confident. The non-saturating loss -log D(G(z)) has the same
+fixed point and is the one used in practice. `GAMES` contains both games and others that differ only in the two losses.
+With optimisers as kernels a `Game` is a GAN. With samplers it is a Bayesian GAN, in which minus the loss of N examples
+takes the place of the log likelihood. All functions take logits of any shape and return values of the same shape. Read
+`semi_supervised.py` next, which extends them to K classes.
 """
 
 from collections.abc import Callable
@@ -33,35 +32,42 @@ def log_prob_fake(logit: Array) -> Array:
 
 
 def minimax_value(real_logit: Array, fake_logit: Array) -> Array:
-    """V of one real and one fake example; at D = p/(p + q) its expectation is -ln 4 + 2 JS(p, q)."""
+    """The game's value V for one real and one generated example.
+
+    For the best discriminator, D = p/(p + q), its expectation is -ln 4 + 2 JS(p, q).
+
+    Args:
+      real_logit: logits of real examples, of any shape.
+      fake_logit: logits of generated examples, of the same shape.
+    """
     return log_prob_real(real_logit) + log_prob_fake(fake_logit)
 
 
 def discriminator_loss(real_logit: Array, fake_logit: Array) -> Array:
-    """-V: binary cross-entropy of real against fake."""
+    """Discriminator loss -V, the binary cross-entropy of real against generated examples."""
     return -minimax_value(real_logit, fake_logit)
 
 
 def saturating_generator_loss(fake_logit: Array) -> Array:
-    """log(1 - D(G(z))), the generator's part of the minimax value."""
+    """Generator loss log(1 - D(G(z))), its part of the minimax value."""
     return log_prob_fake(fake_logit)
 
 
 def non_saturating_generator_loss(fake_logit: Array) -> Array:
-    """-log D(G(z))."""
+    """Generator loss -log D(G(z))."""
     return -log_prob_real(fake_logit)
 
 
 class Game(NamedTuple):
-    """The two losses of a game, of one example each, to be minimised.
+    """The losses of a game, for one example each, to be minimised.
 
     The discriminator's loss is `real_loss(D(x)) + fake_loss(D(G(z)))`, the generator's is `generator_loss(D(G(z)))`. D
     is a logit, or the critic's output where the game has no probabilities.
 
     Attributes:
-      real_loss: of the discriminator at a real example.
-      fake_loss: of the discriminator at a fake.
-      generator_loss: of the generator at its fake.
+      real_loss: loss of the discriminator at a real example.
+      fake_loss: loss of the discriminator at a generated example.
+      generator_loss: loss of the generator at a generated example.
     """
 
     real_loss: Callable[[Array], Array]
@@ -69,29 +75,43 @@ class Game(NamedTuple):
     generator_loss: Callable[[Array], Array]
 
     def discriminator_loss(self, real_output: Array, fake_output: Array) -> Array:
-        """The discriminator's loss."""
+        """Loss of the discriminator at one real and one generated example."""
         return self.real_loss(real_output) + self.fake_loss(fake_output)
 
 
 def least_squares(fake_target: float = 0.0, real_target: float = 1.0, generator_target: float = 1.0) -> Game:
-    """Real 1/2 (D - b)^2, fake 1/2 (D - a)^2, generator 1/2 (D - c)^2; for b - c = 1, b - a = 2 Pearson's chi^2.
+    """The least-squares game.
 
-    Source: Mao et al., "Least squares generative adversarial networks", ICCV 2017; defaults a = 0, b = c = 1.
+        real 1/2 (D - b)^2,    fake 1/2 (D - a)^2,    generator 1/2 (D - c)^2
+
+    For b - c = 1 and b - a = 2 it minimises Pearson's chi^2 divergence. Source: Mao et al., "Least squares generative
+    adversarial networks", ICCV 2017; the defaults are theirs.
+
+    Args:
+      fake_target: a.
+      real_target: b.
+      generator_target: c.
     """
 
-    def distance(target: float) -> Callable[[Array], Array]:
+    def squared_error(target: float) -> Callable[[Array], Array]:
         return lambda output: 0.5 * (output - target) ** 2
 
-    return Game(distance(real_target), distance(fake_target), distance(generator_target))
+    return Game(squared_error(real_target), squared_error(fake_target), squared_error(generator_target))
 
 
 def smooth_labels(game: Game, target: float = 0.9) -> Game:
-    """The game with one-sided label smoothing: a real example counts as real by `target`, as fake by the rest.
+    """The game with one-sided label smoothing.
 
-    Of a game of probabilities, or of least squares with targets 0 and 1, the best D is then `target` p / (p + q), never
-    sure of a real example. A critic has no best: Wasserstein's smoothed loss has no lower bound. Fakes are not
-    smoothed: that would tell the generator that where q is all there is, it does well (Salimans et al., "Improved
-    techniques for training GANs", NIPS 2016, section 3.4).
+        real_loss <- target * real_loss + (1 - target) * fake_loss
+
+    For a game of probabilities, and for least squares with targets 0 and 1, the best D is then `target` p / (p + q), so
+    D is never certain of a real example. The smoothed Wasserstein loss has no lower bound. Labels of generated examples
+    are not smoothed, because that would reward the generator for samples far from the data. Source: Salimans et al.,
+    "Improved techniques for training GANs", NIPS 2016, section 3.4.
+
+    Args:
+      game: the game to smooth.
+      target: probability of the label "real" for a real example, in (0, 1].
 
     Raises:
       ValueError: if `target` is outside (0, 1].
@@ -104,12 +124,13 @@ def smooth_labels(game: Game, target: float = 0.9) -> Game:
 
 
 MINIMAX = Game(lambda logit: -log_prob_real(logit), lambda logit: -log_prob_fake(logit), saturating_generator_loss)
-"""Goodfellow et al. (2014), the generator's loss as in the game's value."""
+"""The minimax game of Goodfellow et al. (2014)."""
 NON_SATURATING = MINIMAX._replace(generator_loss=non_saturating_generator_loss)
-"""Goodfellow et al. (2014), as trained."""
+"""The game of Goodfellow et al. (2014) with the non-saturating generator loss."""
 WASSERSTEIN = Game(lambda output: -output, lambda output: output, lambda output: -output)
-"""Arjovsky, Chintala & Bottou, "Wasserstein GAN", ICML 2017: a lower bound of the distance if the critic has Lipschitz
-constant 1, which `gradient_penalty` or a spectral norm see to; `kernels.clip_weights` sees to some constant."""
+"""Arjovsky, Chintala & Bottou, "Wasserstein GAN", ICML 2017. Minus the discriminator's loss is a lower bound of the
+Wasserstein distance if the critic has Lipschitz constant 1. `gradient_penalty` and spectral normalisation enforce this;
+`kernels.clip_weights` enforces some other constant."""
 HINGE = Game(lambda output: jax.nn.relu(1 - output), lambda output: jax.nn.relu(1 + output), lambda output: -output)
 """Lim & Ye, "Geometric GAN", 2017; Miyato et al., "Spectral normalization for GANs", ICLR 2018."""
 GAMES = {
@@ -122,15 +143,15 @@ GAMES = {
 
 
 def gradient_penalty(critic: Callable[[Array], Array], x: Array, target: float = 1.0) -> Array:
-    """(|grad_x critic(x)| - target)^2 at one example: 1-Lipschitz by reward, not by construction.
+    """Gradient penalty (|grad_x critic(x)| - target)^2 at one example.
 
-    For the Wasserstein game x is a point between a real and a fake example (`interpolate`), and the penalty counts ten
-    times (Gulrajani et al., "Improved training of Wasserstein GANs", NIPS 2017).
+    For the Wasserstein game, x is a random point between a real and a generated example (`interpolate`), and the
+    penalty has weight 10. Source: Gulrajani et al., "Improved training of Wasserstein GANs", NIPS 2017.
 
     Args:
-      critic: `x -> scalar`, of one example.
+      critic: `x -> scalar`, for one example.
       x: one example.
-      target: the norm that is wanted.
+      target: target of the norm of the gradient.
 
     Raises:
       ValueError: if the critic returns an array with axes.
@@ -139,9 +160,13 @@ def gradient_penalty(critic: Callable[[Array], Array], x: Array, target: float =
 
 
 def r1_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
-    """1/2 |grad_x critic(x)|^2 at one real example, to be counted gamma times.
+    """R1 penalty 1/2 |grad_x critic(x)|^2 at one real example, to be multiplied by the weight gamma.
 
     Source: Mescheder, Geiger & Nowozin, "Which training methods for GANs do actually converge?", ICML 2018.
+
+    Args:
+      critic: `x -> scalar`, for one example.
+      real: one real example.
 
     Raises:
       ValueError: if the critic returns an array with axes.
@@ -150,7 +175,7 @@ def r1_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
 
 
 def interpolate(rng_key: PRNGKey, real: Array, fake: Array) -> Array:
-    """A point drawn uniformly from the line between two examples."""
+    """A point drawn uniformly from the line segment between a real and a generated example of equal shape."""
     chex.assert_equal_shape([real, fake])
     return fake + jax.random.uniform(rng_key) * (real - fake)
 
@@ -160,7 +185,7 @@ def _gradient(critic: Callable[[Array], Array], x: Array) -> Array:
 
 
 def _norm(x: Array) -> Array:
-    """The Euclidean norm, with gradient 0 (not NaN) at 0."""
+    """The Euclidean norm, with gradient 0 instead of NaN at 0."""
     square = jnp.sum(x**2)
     is_zero = square == 0
     return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, square)))

@@ -1,10 +1,10 @@
-"""ACGAN: a discriminator that says besides what class an image is of, and a generator told which to make.
+"""ACGAN: a class-conditional generator, and a discriminator that also classifies images.
 
     L_S = E log P(real | x) + E log P(fake | G(z, c))        L_C = E log P(c | x) + E log P(c | G(z, c))
     D maximises L_S + L_C,  G maximises L_C - L_S
 
-Two heads: a logit for real against fake, and logits of the classes. The generator's -L_S is here the loss of any
-`adversarial.Game`, the non-saturating log P(real | G(z, c)) unless told otherwise. Source: Odena, Olah & Shlens,
+The discriminator has two heads: a logit for real against fake, and logits of the classes. For L_S any
+`adversarial.Game` can be used; the default is the non-saturating one. Source: Odena, Olah & Shlens,
 "Conditional image synthesis with auxiliary classifier GANs", ICML 2017.
 """
 
@@ -17,22 +17,27 @@ def discriminator_loss(
     real: tuple[Array, Array], real_label: Array, fake: tuple[Array, Array], fake_label: Array,
     *, game: Game = NON_SATURATING, weight: float = 1.0,
 ) -> Array:  # fmt: skip
-    """-(L_S + weight L_C) of one real and one fake example.
+    """Discriminator loss -(L_S + weight L_C) of one real and one generated example.
 
     Args:
-      real, fake: what D says: a logit, and logits of the classes `[num_classes]`.
-      real_label, fake_label: integers in [0, num_classes), which is not checked: one outside counts as read with
-        certainty. The fake's is the one it was made for.
-      game: the two losses of the first head.
-      weight: of the second.
+      real: outputs of D for the real example: a logit, and logits of the classes `[num_classes]`.
+      real_label: class of the real example, an integer in [0, num_classes).
+      fake: outputs of D for the generated example.
+      fake_label: class for which the example was generated. Labels are not checked; one outside of the range has log
+        probability 0.
+      game: losses of the first head.
+      weight: weight of the classification loss.
+
+    Returns:
+      A scalar.
     """
-    of_source = game.discriminator_loss(real[0], fake[0])
-    of_class = categorical_log_likelihood(real[1], real_label) + categorical_log_likelihood(fake[1], fake_label)
-    return of_source - weight * of_class
+    source_loss = game.discriminator_loss(real[0], fake[0])
+    class_log_prob = categorical_log_likelihood(real[1], real_label) + categorical_log_likelihood(fake[1], fake_label)
+    return source_loss - weight * class_log_prob
 
 
 def generator_loss(
     fake: tuple[Array, Array], fake_label: Array, *, game: Game = NON_SATURATING, weight: float = 1.0
 ) -> Array:
-    """The generator's loss at one of its images, as `discriminator_loss`."""
+    """Generator loss L_S - weight L_C of one generated example, a scalar; arguments as in `discriminator_loss`."""
     return game.generator_loss(fake[0]) - weight * categorical_log_likelihood(fake[1], fake_label)

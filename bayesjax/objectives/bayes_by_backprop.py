@@ -2,12 +2,13 @@
 
     F(theta) = KL(q(w | theta) || p(w)) / N - 1/n sum_{i in batch} log p(y_i | x_i, w),   w ~ q(w | theta)
 
-One draw of the weights serves the whole batch. A mean per example, so that the KL is weighted 1/N and an epoch counts
-it once. Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, equations 1, 2 and 9.
+One draw of the weights is used for the whole batch. The loss is a mean per example, so the KL has weight 1/N and counts
+once in each epoch. Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, equations 1, 2 and 9.
 
-Gradients of less variance, for the same bound: `num_samples` draws, in antithetic pairs with `reflect`; noise of its
-own for each example with `models.flipout` or `models.local_reparameterisation`, whose `weights` are what `sample`
-returns here. Families and divergences are in `posteriors/mean_field.py` and `posteriors/kl.py`.
+The variance of the gradient can be reduced for the same bound. One way is to average over `num_samples` draws, in
+antithetic pairs with `reflect`. Another is separate noise for each example with `models.flipout` or
+`models.local_reparameterisation`; `sample` then returns their `weights`. Read `posteriors/mean_field.py` and
+`posteriors/kl.py` for variational families and divergences.
 """
 
 from collections.abc import Callable
@@ -30,63 +31,65 @@ def bayes_by_backprop(
     reflect: Callable[[Params, Params], Params] | None = None,
     kl_weight: float | Schedule = 1.0,
 ) -> Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree]]:
-    """The loss of a weight posterior, to be minimised over its variational parameters.
+    """Negative evidence lower bound over weights, to be minimised over variational parameters.
+
+        KL(q(w | theta) || p(w)) / N - 1/n sum_i log p(y_i | x_i, w),    w ~ q(w | theta)
 
     Args:
-      log_likelihood: of one example, `(params, rng_key, example) -> scalar` or `(scalar, aux)`.
-      sample: `(variational, rng_key) -> params`, differentiable in the first argument, e.g.
-        `posteriors.mean_field().sample`; whatever the likelihood takes as its first argument.
-      kl: `(variational, params) -> nats`, exact or an estimate at the weights drawn: `posteriors.kl_to_gaussian`,
-        `kl_sampled` and others.
-      num_data: N, the number of examples in the data set; of words or other terms where an example has many and its
-        likelihood is a mean over them.
-      num_samples: draws of the weights, averaged over.
-      reflect: `(variational, params) -> params`, e.g. `posteriors.mean_field().reflect`: every second draw is then the
-        reflection of the one before, which cancels what is odd in the noise.
-      kl_weight: factor of the divergence: 1 for the bound, less for a tempered ("cold") one; or a function of the step,
-        such as `blundell_kl_weights`, for batches that come as `types.Numbered` (`data.number_batches` makes them).
+      log_likelihood: `(params, rng_key, example) -> scalar` or `(scalar, aux)`, for one example.
+      sample: `(variational, rng_key) -> params`, differentiable in the first argument, such as
+        `posteriors.mean_field().sample`. It returns the first argument of the likelihood.
+      kl: `(variational, params) -> nats`, exact or an estimate at the drawn weights, such as
+        `posteriors.kl_to_gaussian` or `posteriors.kl_sampled`.
+      num_data: N, the number of examples in the data set. If the likelihood of an example is a mean over terms, such as
+        words, N is the number of terms.
+      num_samples: number of draws of the weights to average over.
+      reflect: `(variational, params) -> params`, such as `posteriors.mean_field().reflect`. Every second draw is then
+        the reflection of the previous one, which cancels the terms of the gradient that are odd in the noise.
+      kl_weight: weight of the divergence: 1 for the bound, less for a tempered ("cold") posterior. It may be a function
+        of the step, such as `blundell_kl_weights`, for batches of type `types.Numbered` (see `data.number_batches`).
 
     Returns:
-      `(variational, rng_key, batch) -> (loss, aux)`; aux has what the likelihood returned, and under these names "nll"
-      (per example) and "kl" (of the weights, nats of the whole data set, not weighted).
+      `(variational, rng_key, batch) -> (loss, aux)`. `aux` contains the aux of the likelihood, "nll" (nats per example)
+      and "kl" (nats for the whole data set, without the weight).
 
     Raises:
-      ValueError: if a count is not positive, `num_samples` is odd with `reflect`, or a number for `kl_weight` is
-        negative; by the loss, if the likelihood of one example or the divergence is not a scalar, or `kl_weight` is a
-        function and the batch not `Numbered`.
+      ValueError: if a count is not positive, `num_samples` is odd with `reflect`, or `kl_weight` is negative. From the
+        loss, if the likelihood of one example or the divergence is not a scalar, or `kl_weight` is a function but the
+        batch is not `Numbered`.
     """
     checks.count(num_data=num_data, num_samples=num_samples)
     if reflect is not None and num_samples % 2:
-        raise ValueError(f"num_samples must be even for pairs of draws; got {num_samples}")
+        raise ValueError(f"num_samples must be even if reflect is given; got {num_samples}")
     if not callable(kl_weight):
         checks.non_negative(kl_weight=kl_weight)
     log_likelihoods = batch_mean(log_likelihood)
-    divergence_of = checks.scalar_valued(kl, "kl")
+    scalar_kl = checks.scalar_valued(kl, "kl")
 
-    def at(variational: Params, weights: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, Array, PyTree]:
+    def evaluate(variational: Params, weights: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, Array, PyTree]:
         fit, aux = log_likelihoods(weights, rng_key, batch)
-        return divergence_of(variational, weights), fit, aux
+        return scalar_kl(variational, weights), fit, aux
 
-    def of_one_draw(variational: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, Array, PyTree]:
+    def evaluate_draw(variational: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, Array, PyTree]:
         weights_key, data_key = jax.random.split(rng_key)
-        return at(variational, sample(variational, weights_key), data_key, batch)
+        return evaluate(variational, sample(variational, weights_key), data_key, batch)
 
-    def of_a_pair(variational: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, Array, PyTree]:
+    def evaluate_pair(variational: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, Array, PyTree]:
         weights_key, *data_keys = jax.random.split(rng_key, 3)
         weights = sample(variational, weights_key)
         assert reflect is not None
         draws = weights, reflect(variational, weights)
-        pair = [at(variational, draw, key, batch) for draw, key in zip(draws, data_keys, strict=True)]
+        pair = [evaluate(variational, draw, key, batch) for draw, key in zip(draws, data_keys, strict=True)]
         return jax.tree.map(lambda one, other: (one + other) / 2, *pair)
 
     def loss(variational: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         weight, batch = _kl_weight(kl_weight, batch)
-        of_draws, num = (of_one_draw, num_samples) if reflect is None else (of_a_pair, num_samples // 2)
+        evaluate_one, num = (evaluate_draw, num_samples) if reflect is None else (evaluate_pair, num_samples // 2)
         if num == 1:
-            divergence, fit, aux = of_draws(variational, rng_key, batch)
+            divergence, fit, aux = evaluate_one(variational, rng_key, batch)
         else:
             keys = jax.random.split(rng_key, num)
-            draws = jax.vmap(of_draws, in_axes=(None, 0, None))(variational, keys, batch)
+            draws = jax.vmap(evaluate_one, in_axes=(None, 0, None))(variational, keys, batch)
             divergence, fit, aux = jax.tree.map(lambda leaf: leaf.mean(axis=0), draws)
         return weight * divergence / num_data - fit, {**aux, "nll": -fit, "kl": divergence}
 
@@ -94,15 +97,15 @@ def bayes_by_backprop(
 
 
 def blundell_kl_weights(num_batches: int) -> Schedule:
-    """The weights of the divergence that Blundell et al. recommend: early batches count it, late ones the data.
+    """Weights of the divergence that decrease within an epoch, as Blundell et al. recommend.
 
-        M pi_i,   pi_i = 2^(M - i) / (2^M - 1),   i = 1 .. M the batch's place in its epoch
+        M pi_i,   pi_i = 2^(M - i) / (2^M - 1),   i = 1 .. M: index of the batch in its epoch
 
-    relative to the uniform pi_i = 1/M. They sum to M over an epoch, so that it has the bound for its mean.
-    Source: equation 9 of the same paper.
+    The factor M makes the weights relative to the uniform pi_i = 1/M. Their sum over an epoch is M, so the mean loss of
+    an epoch is the bound. Source: equation 9 of the same paper.
 
     Args:
-      num_batches: M, in an epoch.
+      num_batches: M, the number of batches in an epoch.
 
     Returns:
       `step -> weight`, for `bayes_by_backprop(kl_weight=...)`.
@@ -116,12 +119,12 @@ def blundell_kl_weights(num_batches: int) -> Schedule:
 
 
 def _kl_weight(kl_weight: float | Schedule, batch: PyTree) -> tuple[Array | float, PyTree]:
-    """The factor at this batch, and the batch without its number."""
-    numbered = isinstance(batch, Numbered)
+    """The weight of the divergence at this batch, and the batch without its step."""
+    is_numbered = isinstance(batch, Numbered)
     if callable(kl_weight):
-        if not numbered:
-            raise ValueError("batch must be Numbered for a kl_weight that depends on the step: see data.number_batches")
+        if not is_numbered:
+            raise ValueError("batch must be Numbered if kl_weight is a function of the step; see data.number_batches")
         weight = kl_weight(batch.step[0])
         checks.number(kl_weight=weight)
         return weight, batch.batch
-    return kl_weight, batch.batch if numbered else batch
+    return kl_weight, batch.batch if is_numbered else batch

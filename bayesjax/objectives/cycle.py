@@ -1,13 +1,14 @@
-"""CycleGAN: two translations, X to Y by G and Y to X by F, that undo one another.
+"""CycleGAN: unpaired translation between image domains by G: X to Y and F: Y to X, which should be inverses.
 
     min_{G, F} max_{D_X, D_Y}  V(G, D_Y) + V(F, D_X) + lambda ( E_x |F(G(x)) - x|_1 + E_y |G(F(y)) - y|_1 )
                                + lambda identity ( E_y |G(y) - y|_1 + E_x |F(x) - x|_1 )
 
-with least squares for V, lambda = 10, identity = 0.5 where colours are to stay. (There V is (D - 1)^2 for the
-generators, twice `adversarial.least_squares`: with that, lambda = 5 is the paper's.) Norms are means over pixels, as in
-the authors' program. Discriminators see images from a pool of former fakes, so that they do not forget them. Source:
-Zhu, Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV 2017;
-the pool: Shrivastava et al., "Learning from simulated and unsupervised images", CVPR 2017.
+V is the least-squares game, lambda = 10, and identity = 0.5 where colours should be preserved. The paper's generator
+loss (D - 1)^2 is twice that of `adversarial.least_squares`, so its lambda corresponds to 5 here. Norms are means over
+pixels, as in the authors' program. The discriminators are trained on a pool of earlier generated images, which keeps
+them from forgetting. Sources: Zhu, Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent
+adversarial networks", ICCV 2017; Shrivastava et al., "Learning from simulated and unsupervised images through
+adversarial training", CVPR 2017 (the pool).
 """
 
 from collections.abc import Callable
@@ -24,27 +25,36 @@ Translate = Callable[[Array], Array]
 
 
 def cycle_loss(forward: Translate, backward: Translate, x: Array) -> Array:
-    """|backward(forward(x)) - x|_1, a mean over the pixels of one example or of several."""
+    """Cycle-consistency loss |backward(forward(x)) - x|_1, a mean over the pixels of one or several images.
+
+    Args:
+      forward: translation to the other domain.
+      backward: translation back.
+      x: one image or a batch of images.
+
+    Returns:
+      A scalar.
+    """
     return mean_absolute_error(backward(forward(x)), x)
 
 
 def identity_loss(forward: Translate, y: Array) -> Array:
-    """|forward(y) - y|_1 of an image that is in the target's domain already, a mean over its pixels."""
+    """Identity loss |forward(y) - y|_1 of an image that is already in the target domain, a mean over its pixels."""
     return mean_absolute_error(forward(y), y)
 
 
 def mean_absolute_error(a: Array, b: Array) -> Array:
-    """The mean absolute difference."""
+    """Mean absolute difference of two arrays of equal shape, a scalar."""
     chex.assert_equal_shape([a, b])
     return jnp.abs(a - b).mean()
 
 
 class ImagePool(NamedTuple):
-    """Former fakes.
+    """A pool of earlier generated images.
 
     Attributes:
       images: `[size, ...]`.
-      num: int32 scalar, how many there are.
+      num: number of images in the pool, an int32 scalar.
     """
 
     images: Array
@@ -54,23 +64,31 @@ class ImagePool(NamedTuple):
 def empty_pool(size: int, shape: tuple[int, ...]) -> ImagePool:
     """A pool without images.
 
+    Args:
+      size: capacity, at least 1.
+      shape: shape of one image.
+
     Raises:
-      ValueError: if it has no room.
+      ValueError: if `size` is not positive.
     """
     checks.count(size=size)
     return ImagePool(jnp.zeros((size, *shape)), jnp.zeros((), jnp.int32))
 
 
 def exchange(rng_key: PRNGKey, pool: ImagePool, fakes: Array) -> tuple[ImagePool, Array]:
-    """Puts fakes into the pool; what comes out is for the discriminator.
+    """Adds generated images to the pool and returns images for the discriminator.
 
-    While there is room each fake is kept and also comes out. Then, with probability 1/2, it takes the place of a former
-    one, drawn at random, which comes out instead; or it comes out itself and is not kept.
+    While the pool is not full, each image is added and returned. When it is full, an image replaces a random image of
+    the pool with probability 1/2 and the replaced one is returned. Otherwise the image itself is returned and not
+    added.
 
     Args:
-      rng_key: of the choices.
+      rng_key: key of the random choices.
       pool: the pool.
-      fakes: `[n, ...]`, taken one after another.
+      fakes: generated images `[n, ...]`, processed in order.
+
+    Returns:
+      The new pool, and images `[n, ...]` for the discriminator.
     """
     chex.assert_equal_shape_suffix([pool.images, fakes], fakes.ndim - 1)
     size = len(pool.images)

@@ -1,11 +1,11 @@
-"""MC dropout: the loss under which training with dropout is variational inference over the weights.
+"""MC dropout: the loss for which training with dropout is variational inference over the weights.
 
     F(w) = -1/n sum_i log p(y_i | x_i, dropped w) + 1/N [ sum_layers l^2 / (2 keep) |W|^2 + l^2 / 2 |b|^2 ]
 
-The second part is the divergence from the prior N(0, l^-2) to weights W whose input rows are dropped, up to a constant;
-keep = 1 - rate, and the 1/keep is there because Flax's `nn.Dropout` divides what it keeps by keep. The likelihood's
-noise precision tau, in log N(y; f(x), 1/tau), then fixes the weight decay that practitioners tune, and the reverse
-(`precision`, `weight_decay`). Prediction averages over passes with the dropout on: keys are the draws,
+The second term is, up to a constant, the divergence to the prior N(0, l^-2) of weights W whose input rows are dropped.
+keep = 1 - rate; the factor 1/keep arises because Flax's `nn.Dropout` divides the remaining inputs by keep. The noise
+precision tau of the likelihood log N(y; f(x), 1/tau) determines the weight decay, and the reverse (`precision` and
+`weight_decay`). Predictions average over passes with dropout, for which random keys take the place of draws:
 
     evaluation.predict(lambda rng_key, x: model.apply({"params": params}, x, rngs={"dropout": rng_key}), keys, x)
 
@@ -30,24 +30,26 @@ def mc_dropout(
     length_scale: float = 1.0,
     weights: Callable[[Params], Params] = lambda params: params,
 ) -> Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree]]:
-    """The loss of a network with dropout, to be minimised over its weights.
+    """Negative evidence lower bound of a network with dropout, to be minimised over its weights.
+
+        -1/n sum_i log p(y_i | x_i, dropped w) + 1/N [ sum_layers l^2 / (2 keep) |W|^2 + l^2 / 2 |b|^2 ]
 
     Args:
-      log_likelihood: of one example, `(params, rng_key, example) -> scalar` or `(scalar, aux)`, with the dropout drawn
-        from its key.
+      log_likelihood: `(params, rng_key, example) -> scalar` or `(scalar, aux)`, for one example. It draws the dropout
+        mask from its key.
       num_data: N, the number of examples in the data set.
-      rates: the probability that an input of a layer is dropped: one for all kernels, or by pattern of the kernel's
-        path (`tree.match_paths`). Leaves of one axis (biases) are never dropped.
-      length_scale: l; the prior on the weights is N(0, l^-2).
-      weights: those of the parameters that have the prior, e.g. all but a learned precision of the noise.
+      rates: probability that an input of a layer is dropped, in [0, 1): one number for all kernels, or a mapping from
+        patterns of the kernels' paths to numbers (`tree.match_paths`). Leaves with one axis (biases) are never dropped.
+      length_scale: l, for the prior N(0, l^-2) on the weights.
+      weights: selects the parameters that have the prior, such as all but a learned noise precision.
 
     Returns:
-      `(params, rng_key, batch) -> (loss, aux)`; aux has what the likelihood returned, and under these names "nll" (per
-      example) and "kl" (nats of the whole data set, up to a constant).
+      `(params, rng_key, batch) -> (loss, aux)`. `aux` contains the aux of the likelihood, "nll" (nats per example) and
+      "kl" (nats for the whole data set, up to a constant).
 
     Raises:
-      ValueError: if `num_data` or `length_scale` is not positive, or a rate is not in [0, 1); by the loss, if `rates`
-        do not fit the paths or the likelihood of one example is not a scalar.
+      ValueError: if `num_data` or `length_scale` is not positive, or a rate is not in [0, 1). From the loss, if a
+        kernel matches no pattern of `rates`, or the likelihood of one example is not a scalar.
     """
     checks.count(num_data=num_data)
     checks.positive(length_scale=length_scale)
@@ -75,10 +77,18 @@ def mc_dropout(
 
 
 def precision(weight_decay: float, *, rate: float, length_scale: float, num_data: int) -> float:
-    """The noise's tau = keep l^2 / (2 N lambda), for which a weight decay lambda is the prior's.
+    """Noise precision tau that corresponds to a weight decay lambda.
 
-    For the loss 1/n sum |y - f|^2 / 2 + lambda |W|^2, and dropout that does not divide by keep. Source: Gal &
+        tau = keep l^2 / (2 N lambda)
+
+    It holds for the loss 1/n sum |y - f|^2 / 2 + lambda |W|^2 and dropout that does not divide by keep. Source: Gal &
     Ghahramani (2016), equation 7.
+
+    Args:
+      weight_decay: lambda.
+      rate: dropout rate, 1 - keep, in [0, 1).
+      length_scale: l, for the prior N(0, l^-2).
+      num_data: N, the number of examples in the data set.
 
     Raises:
       ValueError: if an argument is out of range.
@@ -89,7 +99,7 @@ def precision(weight_decay: float, *, rate: float, length_scale: float, num_data
 
 
 def weight_decay(precision: float, *, rate: float, length_scale: float, num_data: int) -> float:
-    """The decay lambda = keep l^2 / (2 N tau): `precision` the other way round."""
+    """Weight decay lambda = keep l^2 / (2 N tau) that corresponds to a noise precision; the inverse of `precision`."""
     _check_rate(rate)
     checks.positive(precision=precision, length_scale=length_scale, num_data=num_data)
     return (1 - rate) * length_scale**2 / (2 * num_data * precision)

@@ -1,21 +1,22 @@
-"""The evidence lower bound of one example, from an encoder, a decoder and a prior that are distrax distributions.
+"""Evidence lower bounds of one example, for an encoder, a decoder and a prior that are distrax distributions.
 
-    log p(x) >= E_q [ log p(x | z) + log p(z) - log q(z | x) ]            SGVB A: every term sampled
+    log p(x) >= E_q [ log p(x | z) + log p(z) - log q(z | x) ]            SGVB A: every term is sampled
               = E_q [ log p(x | z) ] - KL(q(z | x) || p(z))               SGVB B: the divergence in closed form
     log p(x) >= E_q log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x)          importance-weighted; rises with k
 
-The draws z ~ q(z | x) are differentiable in q's parameters (z = mean + scale * noise), and so are the bounds. Where
-draws are not, or to see what that saves, the score function gives the same gradient in the mean, with more variance:
+Draws z ~ q(z | x) are reparameterised, z = mean + scale * noise, so the bounds are differentiable in q's parameters.
+For other families the score function gives a gradient with the same expectation and more variance:
 
     d/dphi E_q [ f(z) ] = E_q [ f(z) d/dphi log q(z | x) ] + E_q [ d/dphi f(z) ]      z held fixed; first derivatives
 
 Sources: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, section 2.2, equations 6 and 7; Burda, Grosse
-& Salakhutdinov, "Importance weighted autoencoders", ICLR 2016. Networks to put in are in `models/vae.py`:
+& Salakhutdinov, "Importance weighted autoencoders", ICLR 2016. `models/vae.py` has encoders and decoders:
 
     loss = objectives.batch_mean(elbo.negative_elbo(encode, decode, prior))
 
-A posterior over the decoder's weights, too (Kingma & Welling, appendix F), is `bayes_by_backprop` on this bound: the
-encoder's parameters in the variational ones, as points; `tests/objectives/test_elbo_estimators.py` composes it.
+For a posterior over the weights of the decoder as well (Kingma & Welling, appendix F), combine this bound with
+`bayes_by_backprop`, as in `tests/objectives/test_elbo_estimators.py`. The encoder's parameters are then part of the
+variational parameters.
 """
 
 import math
@@ -43,25 +44,27 @@ def negative_elbo(
     kl: str = "closed_form",
     gradient: str = "reparameterised",
 ) -> Objective:
-    """-1/L sum_l log p(x | z_l) + beta KL(q(z | x) || p(z)), z_l ~ q(z | x).
+    """Negative evidence lower bound of one example.
+
+        -1/L sum_l log p(x | z_l) + beta KL(q(z | x) || p(z)),    z_l ~ q(z | x)
 
     Args:
       encode: `(params, x) -> q(z | x)`.
-      decode: `(params, z) -> p(x | z)`, of one latent vector.
+      decode: `(params, z) -> p(x | z)`, for one latent vector.
       prior: p(z).
-      num_samples: L.
-      beta: weight of the divergence; 1 for a bound on log p(x), other values as in Higgins et al. ("beta-VAE", ICLR
-        2017).
-      kl: "closed_form" (SGVB B) where distrax has one; "sampled" (SGVB A), 1/L sum_l log q(z_l | x) - log p(z_l), for
-        any pair of distributions.
+      num_samples: L, the number of draws of z.
+      beta: weight of the divergence. The loss is a bound on -log p(x) for 1; for other values see Higgins et al.,
+        "beta-VAE", ICLR 2017.
+      kl: "closed_form" (SGVB B), for pairs that distrax supports; "sampled" (SGVB A), which estimates it by
+        1/L sum_l log q(z_l | x) - log p(z_l) for any pair of distributions.
       gradient: "reparameterised", through the draws; "score_function", for any q whose log density is differentiable.
 
     Returns:
-      `(params, rng_key, x) -> (scalar, aux)`, to be minimised; aux has the two parts, `reconstruction` (the mean of
-      log p(x | z)) and `kl`.
+      `(params, rng_key, x) -> (loss, aux)`, in nats. `aux` has both terms: "reconstruction", the mean of log p(x | z),
+      and "kl".
 
     Raises:
-      ValueError: if an option is out of range or, when evaluated, there is no closed form.
+      ValueError: if an option is invalid; from the loss, if the divergence has no closed form.
     """
     checks.non_negative(beta=beta)
     if kl not in KL:
@@ -75,7 +78,7 @@ def negative_elbo(
         reconstruction = log_likelihoods.mean()
         divergence = _closed_form_kl(posterior, prior) if kl == "closed_form" else log_ratio.mean()
         loss = beta * divergence - reconstruction
-        if gradient == "score_function":  # zero, with the gradient f(z) d log q
+        if gradient == "score_function":  # its value is zero and its gradient f(z) d log q
             sampled = -log_likelihoods if kl == "closed_form" else beta * log_ratio - log_likelihoods
             loss += jnp.mean(lax.stop_gradient(sampled) * (log_q - lax.stop_gradient(log_q)))
         return loss, {"reconstruction": reconstruction, "kl": divergence}
@@ -86,19 +89,21 @@ def negative_elbo(
 def negative_iwae_bound(
     encode: Conditional, decode: Conditional, prior: Distribution, *, num_samples: int
 ) -> Objective:
-    """-log 1/k sum_i w_i, w_i = p(x | z_i) p(z_i) / q(z_i | x), z_i ~ q(z | x): what an IWAE minimises.
+    """Negative importance-weighted bound of one example, the loss of an IWAE.
 
-    For k = 1 it is the negative ELBO of SGVB A; for k -> infinity, -log p(x).
+        -log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x),    z_i ~ q(z | x)
+
+    For k = 1 it is the negative ELBO of SGVB A. For k to infinity it converges to -log p(x).
 
     Args:
       encode: `(params, x) -> q(z | x)`.
-      decode: `(params, z) -> p(x | z)`, of one latent vector.
+      decode: `(params, z) -> p(x | z)`, for one latent vector.
       prior: p(z).
-      num_samples: k.
+      num_samples: k, the number of draws of z.
 
     Returns:
-      `(params, rng_key, x) -> (scalar, aux)`; aux as in `negative_elbo`, so that `reconstruction - kl` is the ELBO of
-      the same draws.
+      `(params, rng_key, x) -> (loss, aux)`, in nats. `aux` is as in `negative_elbo`, so `reconstruction - kl` is the
+      ELBO of the same draws.
 
     Raises:
       ValueError: if `num_samples` is not positive.
@@ -114,17 +119,26 @@ def negative_iwae_bound(
 
 
 def log_likelihood(decode: Conditional, params: Params, z: Array, x: Array) -> Array:
-    """Log p(x | z), a scalar, of one latent vector and one example.
+    """Log p(x | z) of one example and one latent vector.
+
+    Args:
+      decode: `(params, z) -> p(x | z)`, for one latent vector.
+      params: parameters of the decoder.
+      z: latent vector `[latent_dim]`.
+      x: one example.
+
+    Returns:
+      A scalar, in nats.
 
     Raises:
-      ValueError: if p(x | z) is not over examples of that shape, which broadcasting would hide.
+      ValueError: if p(x | z) is not one distribution over examples of the shape of x. Broadcasting would hide this.
     """
     likelihood = decode(params, z)
     event, batch = tuple(likelihood.event_shape), tuple(likelihood.batch_shape)
     if event != x.shape or batch:
         raise ValueError(
-            f"decode must give a distribution over x, of shape {x.shape}; got one over shape {event}, and "
-            f"{batch or 'one'} of them (distrax.Independent makes one of many)"
+            f"decode must give a distribution over x, of shape {x.shape}; got event_shape {event} and batch_shape "
+            f"{batch} (distrax.Independent turns batch axes into event axes)"
         )
     return checks.scalar(likelihood.log_prob(x), "log_prob of decode's distribution")
 
@@ -132,11 +146,9 @@ def log_likelihood(decode: Conditional, params: Params, z: Array, x: Array) -> A
 def _sampled_terms(
     encode: Conditional, decode: Conditional, prior: Distribution, num_samples: int, *, through_draws: bool = True
 ) -> Callable[[Params, PRNGKey, Array], tuple[Distribution, Array, Array, Array]]:
-    """`(params, rng_key, x) -> q(z | x), [log q(z_i | x)], [log p(x | z_i)], [log q(z_i | x) - log p(z_i)]`, of draws
-    z_i ~ q(z | x) that are differentiable or held fixed.
+    """`(params, rng_key, x) -> q(z | x), [log q(z_i | x)], [log p(x | z_i)], [log q(z_i | x) - log p(z_i)]`.
 
-    Raises:
-      ValueError: if `num_samples` is not positive or, when evaluated, a distribution is not over whole vectors.
+    The draws z_i ~ q(z | x) are differentiable if `through_draws`, and constants otherwise.
     """
     checks.count(num_samples=num_samples)
 
@@ -152,13 +164,13 @@ def _sampled_terms(
         def log_prob(z: Array) -> Array:
             return log_likelihood(decode, params, z, x)
 
-        # One draw without an axis of its own, for which XLA would transpose what the decoder passes back.
+        # A single draw has no sample axis, because XLA would transpose the gradients of the decoder for one.
         log_likelihoods = log_prob(z[0])[None] if num_samples == 1 else jax.vmap(log_prob)(z)
         for name, value in (("encode", log_q), ("prior", log_prior)):
             if value.shape != (num_samples,):
                 raise ValueError(
                     f"{name} must give a distribution whose log_prob of one event is a scalar (distrax.Independent "
-                    f"makes one of many); got shape {value.shape[1:]}"
+                    f"turns batch axes into event axes); got shape {value.shape[1:]}"
                 )
         return posterior, log_q, log_likelihoods, log_q - log_prior
 

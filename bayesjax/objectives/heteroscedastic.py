@@ -1,12 +1,13 @@
-"""Aleatoric uncertainty, learned: a network that says how noisy its target is.
+"""Heteroscedastic likelihoods: the network predicts the variance of its target, the aleatoric uncertainty.
 
     regression        log N(y; f(x), exp s(x)) = -1/2 [ exp(-s) (y - f)^2 + s + log 2 pi ]
     classification    log 1/T sum_t softmax(f(x) + exp(s(x) / 2) eps_t)_y,   eps_t ~ N(0, I)
 
-Both are log likelihoods of one example from what the network put out, computed in float32 where that is of half
-precision. s = log variance, so that nothing is divided by 0, and a constant s is the homoscedastic model. Without noise
-on the logits `categorical_log_likelihood` is left. With a posterior over the weights (`bayes_by_backprop`, `dropout`),
-they give both uncertainties; `evaluation/uncertainty.py` splits them.
+Both are log likelihoods of one example as functions of the network's outputs. They are computed in float32 for outputs
+in half precision. s is the log variance, which avoids divisions by 0; a constant s is the homoscedastic model. Without
+noise on the logits, the second reduces to `categorical_log_likelihood`. With a posterior over the weights
+(`bayes_by_backprop`, `dropout`) they give aleatoric and epistemic uncertainty, which `evaluation/uncertainty.py`
+separates.
 Source: Kendall & Gal, "What uncertainties do we need in Bayesian deep learning for computer vision?", NeurIPS 2017,
 equations 8 and 12.
 """
@@ -22,19 +23,22 @@ from bayesjax.types import Array, PRNGKey
 
 
 def gaussian_log_likelihood(mean: Array, log_variance: Array, target: Array) -> Array:
-    """The density log N(target; mean, exp(log_variance)) of one example, summed over its elements.
+    """Log density log N(target; mean, exp(log_variance)) of one example, summed over its elements.
 
     Args:
       mean: `[...]`.
       log_variance: `[...]` or a scalar.
-      target: `[...]`, shaped like the mean.
+      target: `[...]`, of the shape of the mean.
+
+    Returns:
+      A scalar, in nats.
 
     Raises:
-      ValueError: if the shapes do not fit: nothing is broadcast but the variance.
+      ValueError: if the shapes differ. Only a scalar variance is broadcast.
     """
     if jnp.shape(mean) != jnp.shape(target) or jnp.shape(log_variance) not in ((), jnp.shape(mean)):
         raise ValueError(
-            f"mean and target must have one shape, log_variance that or none; got {jnp.shape(mean)}, "
+            f"mean and target must have one shape, log_variance the same or none; got {jnp.shape(mean)}, "
             f"{jnp.shape(target)} and {jnp.shape(log_variance)}"
         )
     mean, log_variance, target = tree.widen((mean, log_variance, target))
@@ -43,14 +47,15 @@ def gaussian_log_likelihood(mean: Array, log_variance: Array, target: Array) -> 
 
 
 def categorical_log_likelihood(logits: Array, label: Array) -> Array:
-    """Log softmax(logits)[label] without a gather, whose gradient is a scatter: slow on accelerators.
+    """Log softmax(logits)[label], without a gather, whose gradient is a scatter and slow on accelerators.
 
     Args:
-      logits: `[..., num_classes]`; -inf is a class that cannot be.
-      label: integer scalar in [0, num_classes), the same for all. One outside cannot be seen under `jit`, and gives 0.
+      logits: `[..., num_classes]`; -inf excludes a class.
+      label: integer scalar in [0, num_classes), the same for all rows. Labels are not checked, because they may be
+        traced; a label outside of the range gives 0.
 
     Returns:
-      `[...]`.
+      Log probabilities in nats, `[...]`.
     """
     chex.assert_rank(label, 0)
     is_label = jnp.broadcast_to(jnp.arange(jnp.shape(logits)[-1]) == label, jnp.shape(logits))
@@ -60,21 +65,26 @@ def categorical_log_likelihood(logits: Array, label: Array) -> Array:
 def noisy_logits_log_likelihood(
     logits: Array, log_variance: Array, label: Array, rng_key: PRNGKey, *, num_samples: int = 10
 ) -> Array:
-    """The likelihood log 1/T sum_t softmax(logits + noise_t)[label] of one example; finite at any logits.
+    """Log likelihood of one label under Gaussian noise on the logits; finite for any finite logits.
+
+        log 1/T sum_t softmax(logits + exp(log_variance / 2) eps_t)[label],    eps_t ~ N(0, I)
 
     Args:
       logits: `[num_classes]`.
-      log_variance: of the noise on each logit, `[num_classes]` or a scalar.
-      label: integer scalar.
-      rng_key: of the noise.
-      num_samples: T.
+      log_variance: log variance of the noise on each logit, `[num_classes]` or a scalar.
+      label: integer scalar in [0, num_classes).
+      rng_key: key of the noise.
+      num_samples: T, the number of draws of the noise.
+
+    Returns:
+      A scalar, in nats.
 
     Raises:
       ValueError: if `num_samples` is not positive.
     """
     checks.count(num_samples=num_samples)
     chex.assert_rank([logits, label], [1, 0])
-    logits, log_variance = tree.widen((logits, log_variance))  # in half precision the noise would have a mean
+    logits, log_variance = tree.widen((logits, log_variance))  # noise drawn in half precision has a non-zero mean
     noise = jax.random.normal(rng_key, (num_samples, *logits.shape), logits.dtype)
     deviation = jnp.broadcast_to(jnp.exp(0.5 * log_variance), logits.shape)
     log_probabilities = categorical_log_likelihood(logits[None] + deviation[None] * noise, label)

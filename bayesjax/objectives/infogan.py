@@ -1,15 +1,15 @@
-"""InfoGAN: a game in which part of the noise, the code c, must be readable from the image.
+"""InfoGAN: a GAN in which part of the noise, the code c, can be predicted from the generated image.
 
     min_{G, Q} max_D  V(D, G) - lambda I_Q,     I_Q = E_{c, z} log Q(c | G(z, c)) + H(c) <= I(c; G(z, c))
 
-Q is a head on the discriminator's features: a categorical distribution for each categorical code, a Gaussian for the
-continuous ones. H(c) does not depend on the networks, but with it I_Q is a bound of the information in nats: 0 if Q
-says the prior whatever it sees, H(c) = ln 10 if it reads a code of ten classes without error, less than 0 if it is
-wrong. Source: Chen et al., "InfoGAN: interpretable representation learning by information maximizing generative
-adversarial nets", NIPS 2016.
+Q(c | x) is a head on the discriminator's features. It is categorical for each categorical code and Gaussian for the
+continuous ones. H(c) does not depend on the networks. It makes I_Q a lower bound of the mutual information in nats: I_Q
+is 0 if Q always equals the prior, H(c) = ln 10 if Q predicts a code of ten classes without error, and negative if Q is
+worse than the prior. Source: Chen et al., "InfoGAN: interpretable representation learning by information maximizing
+generative adversarial nets", NIPS 2016.
 
-I_Q says nothing of which images share a category. What does, without a label, is that an image and the same image a
-little turned or moved are of one: `invariant_information` is what their categories have in common (Ji et al. 2019).
+I_Q does not determine which images share a category. `invariant_information` adds this without labels: it is the mutual
+information between the categories of an image and of the same image slightly rotated or shifted (Ji et al. 2019).
 """
 
 import math
@@ -28,8 +28,8 @@ class Code(NamedTuple):
     """The code of one example.
 
     Attributes:
-      categorical: one integer for each categorical code, from 0 to its number of classes less one, `[num_categorical]`.
-      continuous: uniform on (-1, 1), `[num_continuous]`.
+      categorical: one integer in 0 .. num_classes - 1 for each categorical code, `[num_categorical]`.
+      continuous: numbers in (-1, 1), `[num_continuous]`.
     """
 
     categorical: Array
@@ -37,7 +37,13 @@ class Code(NamedTuple):
 
 
 def sample_code(rng_key: PRNGKey, num_classes: Sequence[int], num_continuous: int) -> Code:
-    """A code from its prior: uniform classes, and uniform numbers in (-1, 1)."""
+    """Draws a code from its prior: uniform classes, and uniform numbers in (-1, 1).
+
+    Args:
+      rng_key: key of the draw.
+      num_classes: number of classes of each categorical code.
+      num_continuous: number of continuous codes.
+    """
     categorical_key, continuous_key = jax.random.split(rng_key)
     return Code(
         jax.random.randint(categorical_key, (len(num_classes),), 0, jnp.asarray(num_classes, int)),
@@ -46,18 +52,26 @@ def sample_code(rng_key: PRNGKey, num_classes: Sequence[int], num_continuous: in
 
 
 def to_generator_input(code: Code, num_classes: Sequence[int]) -> Array:
-    """What the generator gets: one-hot classes and the numbers, `[sum of num_classes + num_continuous]`."""
+    """Encodes a code for the generator: one-hot classes followed by the continuous codes.
+
+    Args:
+      code: a code, also with leading axes.
+      num_classes: number of classes of each categorical code.
+
+    Returns:
+      `[..., sum of num_classes + num_continuous]`.
+    """
     one_hot = [jax.nn.one_hot(code.categorical[..., i], num) for i, num in enumerate(num_classes)]
     return jnp.concatenate([*one_hot, code.continuous], axis=-1)
 
 
 def entropy(num_classes: Sequence[int], num_continuous: int) -> float:
-    """H(c) in nats: sum of ln K over the categorical codes, and ln 2 for each continuous one."""
+    """Entropy H(c) of the prior in nats: ln K for each categorical code of K classes, ln 2 for each continuous one."""
     return sum(map(math.log, num_classes)) + num_continuous * math.log(2)
 
 
 def log_prob(head: CodeHead, code: Code) -> tuple[Array, Array]:
-    """Log Q(c | x) of the categorical and of the continuous codes, two scalars in nats."""
+    """Log Q(c | x) of one image, as two scalars in nats: for the categorical and for the continuous codes."""
     chex.assert_equal_shape([head.mean, head.log_scale, code.continuous])
     chex.assert_shape(code.categorical, (len(head.logits),))
     categorical = [categorical_log_likelihood(logits, code.categorical[i]) for i, logits in enumerate(head.logits)]
@@ -66,31 +80,46 @@ def log_prob(head: CodeHead, code: Code) -> tuple[Array, Array]:
 
 
 def information_bound(head: CodeHead, code: Code) -> Array:
-    """I_Q of one example: log Q(c | x) + H(c), a scalar; minus it, lambda times, is added to G's and Q's loss."""
+    """Lower bound I_Q = log Q(c | x) + H(c) of one generated image.
+
+    The losses of G and Q contain minus lambda times this value.
+
+    Args:
+      head: parameters of Q(c | x) for the generated image.
+      code: the code from which the image was generated.
+
+    Returns:
+      A scalar, in nats.
+    """
     num_classes = [logits.shape[-1] for logits in head.logits]
     categorical, continuous = log_prob(head, code)
     return categorical + continuous + entropy(num_classes, code.continuous.shape[-1])
 
 
-def invariant_information(one: Array, other: Array) -> Array:
-    """I(c; c') in nats of the categories c of images and c' of what must be of the same category, a scalar.
+def invariant_information(logits: Array, paired_logits: Array) -> Array:
+    """Mutual information I(c; c') between the predicted categories of paired images.
 
-    P(c, c') is the mean of Q(c | x) Q(c' | x') over the batch, made symmetric. Information is H(c) - H(c | c'): at most
-    ln K, where all categories are used alike and each image of a pair tells that of the other; 0 if all are of one
-    category, or Q says the same of all. A small batch overstates it, by about K (K - 1) / (4 num) nats where Q is sure
-    and pairs are unrelated.
-    Source: Ji, Henriques & Vedaldi, "Invariant information clustering for unsupervised image classification and
-    segmentation", ICCV 2019, equation 3.
+        I(c; c') = sum_{c, c'} P(c, c') log P(c, c') / (P(c) P(c')),    P(c, c') = mean of Q(c | x) Q(c' | x')
+
+    P is made symmetric. The value is at most ln K. It reaches ln K if all categories are equally frequent and both
+    images of a pair always have the same category. It is 0 if Q is the same for all images. For a confident Q and
+    unrelated pairs, a batch of `num` pairs overestimates it by about K (K - 1) / (4 num) nats. Source: Ji, Henriques &
+    Vedaldi, "Invariant information clustering for unsupervised image classification and segmentation", ICCV 2019,
+    equation 3.
 
     Args:
-      one, other: logits of pairs, `[num, K]` each.
+      logits: logits of Q for the images, `[num, K]`.
+      paired_logits: logits of Q for their partners, such as rotated or shifted copies, `[num, K]`.
+
+    Returns:
+      A scalar, in nats.
     """
-    chex.assert_rank([one, other], 2)
-    chex.assert_equal_shape([one, other])
-    joint = jax.nn.softmax(one).T @ jax.nn.softmax(other) / len(one)
+    chex.assert_rank([logits, paired_logits], 2)
+    chex.assert_equal_shape([logits, paired_logits])
+    joint = jax.nn.softmax(logits).T @ jax.nn.softmax(paired_logits) / len(logits)
     joint = (joint + joint.T) / 2
-    of_one = joint.sum(axis=1)  # and, being symmetric, of the other
-    # Not `divergences.kl_categorical` of the table and its margins' product: that underflows if a category is unused.
+    marginal = joint.sum(axis=1)  # of both, because the joint distribution is symmetric
+    # `divergences.kl_categorical` of the joint and the product of marginals would underflow if a category is unused.
     tiny = jnp.finfo(joint.dtype).tiny
     log = lambda p: jnp.log(jnp.maximum(p, tiny))  # noqa: E731
-    return jnp.sum(joint * (log(joint) - log(of_one)[:, None] - log(of_one)[None]))
+    return jnp.sum(joint * (log(joint) - log(marginal)[:, None] - log(marginal)[None]))

@@ -1,11 +1,11 @@
-"""Generative moment matching: a generator whose samples cannot be told from data by any moment of a kernel.
+"""Generative moment matching networks: training a generator by the maximum mean discrepancy (MMD) to the data.
 
     loss(theta) = sqrt(MMD^2(data, G(z; theta))),   k(x, y) = sum_s exp(-|x - y|^2 / (2 s^2))
 
-No discriminator and no game: the best witness function is known in closed form. The square root makes the gradient
-large where the samples are nearly right. The loss is of whole batches, large ones: it compares samples, not examples.
-In the code space of an auto-encoder it is GMMN+AE. Source: Li, Swersky & Zemel, "Generative moment matching
-networks", ICML 2015. `divergences.py` has the kernels and MMD itself.
+There is no discriminator, because the best witness function is known in closed form. The square root keeps the gradient
+large near the optimum. The loss compares two large batches and is not a mean over examples. In the code space of an
+auto-encoder the method is called GMMN+AE. Source: Li, Swersky & Zemel, "Generative moment matching networks", ICML
+2015. Read `divergences.py` for the kernels and the MMD.
 """
 
 import math
@@ -16,23 +16,27 @@ from bayesjax.divergences import PairKernel, gaussian_kernel, mmd_squared
 from bayesjax.types import Array
 
 SCALES = tuple(math.sqrt(variance) for variance in (2, 5, 10, 20, 40, 80))
-"""Of the kernel, for images with 784 pixels in [0, 1]. The authors' program names these six numbers sigma and divides
-squared distances by 2 sigma: they are variances."""
+"""Scales s of the kernel for images with 784 pixels in [0, 1]. The authors' program calls the six squares sigma and
+divides squared distances by 2 sigma, so they are variances."""
 
 
 def moment_matching_loss(
     real: Array, fake: Array, kernel: PairKernel | None = None, *, is_unbiased: bool = False, chunk_size: int = 1024
 ) -> Array:
-    """The square root of the squared MMD, a scalar to be minimised over what made `fake`.
+    """Square root of the squared MMD between real and generated samples, to be minimised over the generator.
 
     Args:
-      real, fake: `[n, dim]` and `[m, dim]`.
-      kernel: `divergences.gaussian_kernel(SCALES)` if None.
-      is_unbiased: minimises the unbiased MMD^2 itself, which may be negative and has no root.
-      chunk_size: rows of the kernel matrix in memory at once.
+      real: real samples `[n, dim]`.
+      fake: generated samples `[m, dim]`.
+      kernel: kernel of the MMD; `divergences.gaussian_kernel(SCALES)` by default.
+      is_unbiased: whether the loss is the unbiased estimate of MMD^2 itself. It may be negative, so it has no root.
+      chunk_size: number of rows of the kernel matrix that are in memory at once.
+
+    Returns:
+      A scalar.
     """
     squared = mmd_squared(real, fake, kernel or gaussian_kernel(SCALES), is_unbiased=is_unbiased, chunk_size=chunk_size)
     if is_unbiased:
         return squared
-    is_positive = squared > 0  # rounding may leave 0 or less, where the root has no gradient
+    is_positive = squared > 0  # after rounding it may be 0 or less, where the root has no gradient
     return jnp.where(is_positive, jnp.sqrt(jnp.where(is_positive, squared, 1.0)), 0.0)

@@ -1,15 +1,15 @@
-"""A discriminator of K classes and "fake", in K logits: the classes' m_1 .. m_K, and 0 for fake.
+"""Semi-supervised GAN: a discriminator over K classes and "fake", with logits m_1 .. m_K and 0 for fake.
 
 With S = sum_k exp m_k and l = log S,
 
     P(fake | x) = 1 / (1 + S)        log P(fake) = -softplus(l)
     P(real | x) = S / (1 + S)        log P(real) = -softplus(-l)
-    P(y = k | x, real) = exp m_k / S         the conditional reading: softmax over the real classes
-    P(y = k | x) = exp m_k / (1 + S)         the joint reading: softmax over K + 1 classes
+    P(y = k | x, real) = exp m_k / S         "conditional": softmax over the real classes
+    P(y = k | x) = exp m_k / (1 + S)         "joint": softmax over K + 1 classes
 
-For K = 1 this is the plain GAN with logit m_1. Source: Salimans et al., "Improved techniques for training GANs", NIPS
-2016, and Saatci & Wilson, "Bayesian GAN", NIPS 2017, who use the conditional reading. The former's generator does not
-play against the logits but has the discriminator's features match in the mean: `feature_matching`.
+For K = 1 this is the ordinary GAN with logit m_1. Sources: Salimans et al., "Improved techniques for training GANs",
+NIPS 2016; Saatci & Wilson, "Bayesian GAN", NIPS 2017, who use the conditional probabilities. The generator of Salimans
+et al. is trained by `feature_matching` instead of the logits.
 """
 
 import chex
@@ -34,21 +34,24 @@ def log_prob_label(logits: Array, label: Array, reading: str = "conditional") ->
 
     Args:
       logits: `[..., K]`.
-      label: `[...]` integers in 0 .. K - 1. A label outside gives NaN, which stops a run, rather than a wrong class.
-      reading: "conditional" or "joint".
+      label: integers in 0 .. K - 1, `[...]`. A label outside of the range gives NaN, which stops a run.
+      reading: "conditional" or "joint", as defined at the top of this module.
+
+    Returns:
+      Log probabilities in nats, `[...]`.
 
     Raises:
-      ValueError: if `reading` is neither, or the shapes do not match.
+      ValueError: if `reading` is unknown, or the shapes do not match.
     """
     if reading not in ("conditional", "joint"):
         raise ValueError(f"reading must be 'conditional' or 'joint'; got {reading!r}")
     if logits.shape[:-1] != jnp.shape(label):
         raise ValueError(
-            f"label must have the shape of logits less the last axis, {logits.shape[:-1]}; got {jnp.shape(label)}"
+            f"label must have the shape of logits without the last axis, {logits.shape[:-1]}; got {jnp.shape(label)}"
         )
     chex.assert_type(label, int)
     in_range = (label >= 0) & (label < logits.shape[-1])
-    # A comparison, not a gather: the gradient of a gather is a scatter, which TPUs run one example after the other.
+    # A comparison instead of a gather, because the gradient of a gather is a scatter, which is sequential on TPUs.
     is_label = jax.nn.one_hot(label, logits.shape[-1], dtype=bool)
     logit = jnp.sum(jnp.where(is_label, logits, 0), axis=-1)
     log_normaliser = jax.nn.logsumexp(logits, axis=-1)
@@ -58,14 +61,21 @@ def log_prob_label(logits: Array, label: Array, reading: str = "conditional") ->
 
 
 def class_probabilities(logits: Array) -> Array:
-    """P(y | x, real): softmax over the K real classes, `[..., K]`."""
+    """P(y | x, real), the softmax over the K real classes: logits `[..., K]` to probabilities `[..., K]`."""
     return jax.nn.softmax(logits, axis=-1)
 
 
 def feature_matching(real_features: Array, fake_features: Array) -> Array:
-    """|E f(x) - E f(G(z))|^2 / F: of two batches of features `[n, F]`, not of one example.
+    """Feature-matching loss |E f(x) - E f(G(z))|^2 / F of two batches.
 
-    Source: Salimans et al. (2016), section 3.1; the mean over features is that of their program for MNIST.
+    Source: Salimans et al. (2016), section 3.1. The mean over features is that of their program for MNIST.
+
+    Args:
+      real_features: discriminator features of real examples, `[n, F]`.
+      fake_features: discriminator features of generated examples, `[m, F]`.
+
+    Returns:
+      A scalar.
     """
     chex.assert_rank([real_features, fake_features], 2)
     chex.assert_equal_shape_suffix([real_features, fake_features], 1)

@@ -72,5 +72,5 @@ def test_equal_points_and_nan():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="two samples of each and a permutation; got 1, 5, 999"):
+    with pytest.raises(ValueError, match="at least two rows and num_permutations be at least 1; got 1, 5, 999"):
         evaluation.mmd_test(jax.random.key(0), jnp.ones((1, 2)), jnp.ones((5, 2)))

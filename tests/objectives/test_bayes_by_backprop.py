@@ -165,7 +165,7 @@ def test_the_weight_of_the_divergence(kl_weight, expected):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_samples": 3, "reflect": lambda v, w: w}, "num_samples must be even for pairs of draws; got 3"),
+        ({"num_samples": 3, "reflect": lambda v, w: w}, "num_samples must be even if reflect is given; got 3"),
         ({"kl_weight": -1.0}, "kl_weight must be non-negative and finite; got -1.0"),
     ],
 )
