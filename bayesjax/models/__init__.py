@@ -1,4 +1,4 @@
-"""Flax Linen modules: pure functions `apply({"params": params}, x)` of their parameters."""
+"""Networks as Flax Linen modules, pure functions `apply({"params": params}, x)` of their parameters."""
 
 import importlib
 from typing import Any
@@ -41,6 +41,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("flows", "vae"):  # on first use: distrax takes seconds to load
+    if name in ("flows", "vae"):  # loaded on first use, because importing distrax takes seconds
         return importlib.import_module(f"bayesjax.models.{name}")
     raise AttributeError(f"module 'bayesjax.models' has no attribute {name!r}")

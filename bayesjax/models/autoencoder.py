@@ -1,10 +1,10 @@
-"""Auto-encoder: dense layers down to a code and back, sigmoids throughout; the code space of GMMN+AE.
+"""Auto-encoder of dense layers with sigmoid activations, whose code space is that of GMMN+AE.
 
     code = encode(x) in (0, 1)^k,    x ~ decode(code) in (0, 1)^d,    trained by the cross-entropy of d Bernoulli pixels
 
-Li, Swersky & Zemel, "Generative moment matching networks", ICML 2015: 784-1024-32-1024-784 for MNIST, with dropout in
-the encoder alone (at 0.2 of the image and 0.5 of the hidden layer in the authors' program), which makes the code
-smooth; a generator that ends in a sigmoid, too, then makes codes (`objectives/moment_matching.py`).
+Li, Swersky & Zemel, "Generative moment matching networks", ICML 2015, use 784-1024-32-1024-784 for MNIST. Dropout in
+the encoder alone makes the code smooth; the authors' program uses rates 0.2 for the image and 0.5 for the hidden layer.
+A generator of codes, which also ends in a sigmoid, is trained with `objectives/moment_matching.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ from bayesjax.types import Array
 
 
 class AutoEncoder(nn.Module):
-    """`[..., num_inputs]` to numbers in (0, 1) of that shape.
+    """Auto-encoder from `[..., num_inputs]` to reconstructions in (0, 1) of the same shape.
 
     Attributes:
-      num_inputs: d, such as the pixels of a flat image.
-      features: widths from the first hidden layer to the code; the decoder has them backwards.
-      activation: after every layer but the decoder's last, which has a sigmoid.
-      dropout_rates: of the inputs of each encoder layer, with the rng "dropout", where a call is not `deterministic`;
-        none if empty.
-      kernel_init: Flax initialiser.
+      num_inputs: d, such as the number of pixels of a flat image.
+      features: widths from the first hidden layer to the code. The decoder has them in reverse order.
+      activation: activation after every layer but the decoder's last, which has a sigmoid.
+      dropout_rates: dropout rates of the inputs of the encoder's layers; empty for no dropout. Dropout is active if a
+        call is not `deterministic`, and uses the rng "dropout".
+      kernel_init: initialiser of kernels.
     """
 
     num_inputs: int = 784
@@ -34,7 +34,7 @@ class AutoEncoder(nn.Module):
     kernel_init: Initializer = fan_in_normal()
 
     def setup(self) -> None:
-        """Layers."""
+        """Creates the layers."""
         if not self.features or min(self.features) < 1:
             raise ValueError(f"features must name at least one positive width; got {tuple(self.features)}")
         if len(self.dropout_rates) not in (0, len(self.features)):
@@ -48,11 +48,11 @@ class AutoEncoder(nn.Module):
         self.dropouts = [nn.Dropout(rate) for rate in self.dropout_rates or [0.0] * len(self.features)]
 
     def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
-        """The input as its code has it, in (0, 1)."""
+        """Reconstruction of the input, in (0, 1)."""
         return self.decode(self.encode(x, deterministic=deterministic))
 
     def encode(self, x: Array, *, deterministic: bool = True) -> Array:
-        """The code, `[..., features[-1]]`."""
+        """Code of the input, `[..., features[-1]]`."""
         if x.shape[-1] != self.num_inputs:
             raise ValueError(f"x must be [..., num_inputs = {self.num_inputs}]; got shape {x.shape}")
         for layer, dropout in zip(self.encoder, self.dropouts, strict=True):
@@ -60,15 +60,15 @@ class AutoEncoder(nn.Module):
         return x
 
     def decode(self, code: Array) -> Array:
-        """What the code stands for, in (0, 1)."""
+        """Reconstruction from a code, in (0, 1)."""
         return nn.sigmoid(self.decode_logits(code))
 
     def decode_logits(self, code: Array) -> Array:
-        """Bernoulli logits of what the code stands for: for the cross-entropy, stable."""
+        """Bernoulli logits of the reconstruction from a code, for a numerically stable cross-entropy."""
         for layer in self.decoder[:-1]:
             code = self.activation(layer(code))
         return self.decoder[-1](code)
 
     def reconstruct_logits(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Bernoulli logits of the input as its code has it."""
+        """Bernoulli logits of the reconstruction of the input."""
         return self.decode_logits(self.encode(x, deterministic=deterministic))

@@ -1,10 +1,12 @@
-"""A small convolutional classifier that also gives its last hidden layer: the features that images are judged by.
+"""A small convolutional classifier that returns its last hidden layer, as features for measures of generated images.
 
-A convolution of 5 x 5 and stride 2 (or, for small images, one of 3 x 3 and pooling), then stages of a 3 x 3 convolution
-and pooling, a dense layer of features and a linear one of logits: a LeNet of another width. With `is_residual`, for
-images that ask for more, every convolution is normalised by groups of channels, and all stages but the first end with
-two more convolutions whose result is added to their input, as in He et al., "Deep residual learning for image
-recognition", CVPR 2016. No mutable collections. `experiments/judge.py` trains it and reads it.
+    features = relu(dense(stages(x))),    logits = linear(features)
+
+The first stage is a 5 x 5 convolution of stride 2 or, for small images, a 3 x 3 convolution and pooling. The others are
+3 x 3 convolutions and pooling, as in LeNet. With `is_residual`, convolutions are followed by group normalisation, and
+all stages but the first end with two more convolutions whose result is added to their input, as in He et al., "Deep
+residual learning for image recognition", CVPR 2016. The module has no mutable collections. Read
+`evaluation/generation.py` for the measures.
 """
 
 import math
@@ -22,11 +24,11 @@ class Classifier(nn.Module):
     """Images `[..., height, width, channels]` in [0, 1] to features `[..., num_features]`, logits `[..., num_classes]`.
 
     Attributes:
-      num_classes: length of the logits.
-      channels: of the stages, each of which halves height and width, rounding up.
-      num_features: of the last hidden layer, behind its ReLU.
-      is_strided: whether the first stage is a convolution of stride 2, which costs a fifth of one and pooling.
-      is_residual: whether convolutions are normalised and stages have a residual pair.
+      num_classes: number of classes.
+      channels: numbers of channels of the stages, each of which halves height and width, rounding up.
+      num_features: width of the last hidden layer, whose activations after the ReLU are the features.
+      is_strided: whether the first stage is a convolution of stride 2. It costs a fifth of a convolution and pooling.
+      is_residual: whether convolutions are normalised and stages have a residual pair of convolutions.
     """
 
     num_classes: int
@@ -51,7 +53,7 @@ class Classifier(nn.Module):
         return features, nn.Dense(self.num_classes, kernel_init=fan_in_normal())(features)
 
     def _layer(self, x: Array, channels: int, size: tuple[int, int] = (3, 3), stride: int = 1) -> Array:
-        """Convolution, normalisation of each image, ReLU."""
+        """Convolution, group normalisation if residual, and ReLU."""
         x = Conv(channels, size, stride, use_bias=not self.is_residual, kernel_init=fan_in_normal(2**0.5))(x)
         if self.is_residual:
             x = nn.GroupNorm(num_groups=math.gcd(8, channels), reduction_axes=(-3, -2, -1))(x)

@@ -1,17 +1,18 @@
-"""Translators of images, and the discriminator that judges patches: the networks of pix2pix and CycleGAN.
+"""The networks of pix2pix and CycleGAN: two generators that translate images, and a discriminator of patches.
 
-`ResNetGenerator` is Johnson's: c7s1-64, d128, d256, R256 n times, u128, u64, c7s1-3, where c7s1-k is a 7 x 7
-convolution to k channels, dk one of 3 x 3 and stride 2, uk its transpose, Rk a residual block of two 3 x 3
-convolutions, each but the last followed by an instance norm and ReLU; images are reflected at their edges where no
-stride is taken. `UNetGenerator` halves the image down to a pixel and doubles it back, and hands each size across.
-`PatchDiscriminator` is C64-C128-C256-C512 of 4 x 4 kernels: a logit for each of many overlapping patches, 70 pixels
-wide (34 and 16 with one and two layers less).
+    ResNetGenerator       c7s1-64, d128, d256, R256 n times, u128, u64, c7s1-3
+    UNetGenerator         an encoder down to one pixel and a decoder, with skip connections at each size
+    PatchDiscriminator    C64-C128-C256-C512, a logit for each patch of 70 x 70 pixels
 
-All are convolutions throughout; generators take images of any size, the discriminator those that its last layers, each
-of which takes a pixel away, leave something of. Sizes that are not divisible round up on the way down and are cropped
-on the way back; kernels of the ResNet have odd sizes. Paddings are those of the authors' program. The
-dropout by which pix2pix makes noise is left out: CycleGAN has none. Instance norm is a pure function of one image, so
-that all of these can be sampled.
+c7s1-k is a 7 x 7 convolution to k channels, dk a 3 x 3 convolution of stride 2, uk its transpose, and Rk a residual
+block of two 3 x 3 convolutions. Instance normalisation and ReLU follow each but the last. Images are reflected at their
+edges where the stride is 1. Ck is a 4 x 4 convolution; patches have 34 and 16 pixels with one and two layers fewer.
+
+All networks are fully convolutional. Generators take images of any size. The last two layers of the discriminator
+reduce height and width by one pixel each, so it needs larger images. Sizes that are not divisible by two are rounded up
+by the encoder and cropped by the decoder. Kernels of the ResNet have odd sizes, and paddings are those of the authors'
+program. The dropout that pix2pix uses as noise is omitted, because CycleGAN has none. Instance normalisation is a pure
+function of one image, so weights of all these networks can be sampled.
 
 Sources: Isola, Zhu, Zhou & Efros, "Image-to-image translation with conditional adversarial networks", CVPR 2017; Zhu,
 Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV 2017.
@@ -33,7 +34,11 @@ NORMS = ("instance", *dcgan.NORMS)
 
 
 def make_norm(norm: str, channels: int) -> Callable[[Array], Array]:
-    """The normalisation of that name: "instance" (each channel of each image, without weights), or one of DCGAN's.
+    """A normalisation layer by name.
+
+    Args:
+      norm: "instance" (each channel of each image, without weights), or one of `dcgan.NORMS`.
+      channels: number of channels of the input.
 
     Raises:
       ValueError: for any other name.
@@ -46,16 +51,17 @@ def make_norm(norm: str, channels: int) -> Callable[[Array], Array]:
 
 
 class ResNetGenerator(nn.Module):
-    """Images `[batch, h, w, in]` to images `[batch, h, w, num_channels]` in (-1, 1).
+    """Generator with residual blocks, images `[batch, h, w, in]` to images `[batch, h, w, num_channels]` in (-1, 1).
 
     Attributes:
-      num_channels: of the images made.
-      features: channels of the first layer; each halving doubles them.
-      num_downsamplings: 2 in the papers; height and width must be 2^num_downsamplings at least.
-      num_blocks: 9 in the paper for 256 pixels, 6 for 128.
+      num_channels: number of channels of the generated images.
+      features: number of channels of the first layer; each downsampling doubles it.
+      num_downsamplings: number of layers of stride 2; 2 in the papers. Height and width must be at least
+        2^num_downsamplings.
+      num_blocks: number of residual blocks; 9 in the paper for 256 pixels, 6 for 128.
       norm: "instance", "group", "batch" or "none".
-      kernel_size: of the first and the last convolution, an odd number; images of few pixels are better off with less.
-      kernel_init: Flax initialiser.
+      kernel_size: size of the first and the last kernel, an odd number. Smaller images need smaller kernels.
+      kernel_init: initialiser of kernels.
     """
 
     num_channels: int = 3
@@ -68,7 +74,7 @@ class ResNetGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """The images translated."""
+        """The translated images."""
         sizes = _sizes(x, self.num_downsamplings)
         widths = [self.features * 2**depth for depth in range(self.num_downsamplings + 1)]
         x = self._layer(self._reflected(x, self.features, self.kernel_size))
@@ -83,7 +89,7 @@ class ResNetGenerator(nn.Module):
         return jnp.tanh(self._reflected(x, self.num_channels, self.kernel_size))
 
     def _reflected(self, x: Array, features: int, size: int) -> Array:
-        """A convolution that keeps the image's size, of the image reflected at its edges."""
+        """A convolution that keeps the size of the image, which is reflected at its edges."""
         pad = size // 2
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
         return Conv(features, size, padding="VALID", kernel_init=self.kernel_init)(x)
@@ -93,14 +99,15 @@ class ResNetGenerator(nn.Module):
 
 
 class UNetGenerator(nn.Module):
-    """Images `[batch, h, w, in]` to images `[batch, h, w, num_channels]` in (-1, 1).
+    """U-Net generator, images `[batch, h, w, in]` to images `[batch, h, w, num_channels]` in (-1, 1).
 
     Attributes:
-      num_channels: of the images made.
-      features: channels at each halving, which are as many; height and width must be 2^len(features) at least. The
-        papers' at 256 pixels are the default; at 32 pixels up to five remain, such as (64, 128, 256, 512, 512).
-      norm: "instance", "group", "batch" or "none"; the first and the last layer down have none.
-      kernel_init: Flax initialiser.
+      num_channels: number of channels of the generated images.
+      features: numbers of channels of the encoder's layers, each of stride 2. Height and width must be at least
+        2^len(features). The default is that of the papers for 256 pixels. Images of 32 pixels allow up to five layers,
+        such as (64, 128, 256, 512, 512).
+      norm: "instance", "group", "batch" or "none". The first and the last layer of the encoder have no normalisation.
+      kernel_init: initialiser of kernels.
     """
 
     num_channels: int = 3
@@ -110,33 +117,33 @@ class UNetGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """The images translated."""
+        """The translated images."""
         depth = len(self.features)
         sizes = _sizes(x, depth)
-        across = []
+        skips = []
         for level, width in enumerate(self.features):
-            padding = [(1, 1 + size % 2) for size in sizes[level]]  # an odd size rounds up
+            padding = [(1, 1 + size % 2) for size in sizes[level]]  # odd sizes are rounded up
             x = Conv(width, 4, 2, padding, kernel_init=self.kernel_init)(x if level == 0 else nn.leaky_relu(x, 0.2))
             if 0 < level < depth - 1:
                 x = make_norm(self.norm, width)(x)
-            across.append(x)
+            skips.append(x)
         for level in reversed(range(depth)):
             width = self.features[level - 1] if level else self.num_channels
             height, length = sizes[level]
             x = ConvTranspose(width, 4, 2, ((2, 2), (2, 2)), kernel_init=self.kernel_init)(nn.relu(x))
             x = x[:, :height, :length]
             if level:
-                x = jnp.concatenate([across[level - 1], make_norm(self.norm, width)(x)], axis=-1)
+                x = jnp.concatenate([skips[level - 1], make_norm(self.norm, width)(x)], axis=-1)
         return jnp.tanh(x)
 
 
 class PatchDiscriminator(nn.Module):
-    """Images `[batch, h, w, in]` to logits `[batch, h', w']`, one for each patch.
+    """Discriminator of patches, images `[batch, h, w, in]` to logits `[batch, h', w']`, one for each patch.
 
     Attributes:
-      features: channels of each layer; all but the last have stride 2.
-      norm: "instance", "group", "batch" or "none"; the first layer has none.
-      kernel_init: Flax initialiser.
+      features: numbers of channels of the layers. All but the last layer have stride 2.
+      norm: "instance", "group", "batch" or "none". The first layer has no normalisation.
+      kernel_init: initialiser of kernels.
     """
 
     features: Sequence[int] = (64, 128, 256, 512)
@@ -145,7 +152,7 @@ class PatchDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Logits; their mean is the image's."""
+        """Logits of the patches; their mean is the logit of the image."""
         _sizes(x, 0)
         for layer, width in enumerate(self.features):
             stride = 2 if layer < len(self.features) - 1 else 1
@@ -155,7 +162,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def _sizes(x: Array, num_downsamplings: int) -> list[tuple[int, int]]:
-    """Heights and widths of the images `x` on the way down."""
+    """Heights and widths of the images `x` after each downsampling."""
     if x.ndim != 4:
         raise ValueError(f"x must be [batch, height, width, channels]; got shape {x.shape}")
     return layer_sizes(x.shape[1:], num_downsamplings)

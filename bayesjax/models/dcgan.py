@@ -1,13 +1,13 @@
-"""DCGAN: a stack of strided convolutions that judges images and its mirror image that makes them.
+"""DCGAN: a discriminator of strided convolutions and a generator of transposed convolutions that mirrors it.
 
-Radford, Metz & Chintala, "Unsupervised representation learning with deep convolutional GANs", ICLR 2016, and its
-guidelines: strides instead of pooling, no hidden dense layers but the generator's first, ReLU and tanh in the
-generator, leaky ReLU in the discriminator, normalisation everywhere but the generator's output and the discriminator's
+Radford, Metz & Chintala, "Unsupervised representation learning with deep convolutional GANs", ICLR 2016, with its
+guidelines: strides instead of pooling; no hidden dense layers but the generator's first; ReLU and tanh in the
+generator, leaky ReLU in the discriminator; normalisation except for the generator's output and the discriminator's
 input.
 
-The stack is sized by the image: each layer halves height and width, rounding up (28, 14, 7, 4), and the generator goes
-the same sizes backwards. The discriminator gives one logit per real class (K = 1: real or fake); see
-`objectives/semi_supervised.py`. All convolutions come from `convolution.py`.
+Each layer of the discriminator halves height and width, rounding up (28, 14, 7, 4). The generator has the same sizes in
+reverse order. The discriminator returns one logit for each real class; with one class the logit is that of real against
+fake. Read `objectives/semi_supervised.py` for the losses. All convolutions come from `convolution.py`.
 """
 
 import math
@@ -25,10 +25,14 @@ DCGAN_INIT = normal(0.02)
 
 
 def layer_sizes(image_shape: Sequence[int], num_layers: int) -> list[tuple[int, int]]:
-    """Heights and widths from the image down: `[(28, 28), (14, 14), (7, 7)]` for two layers.
+    """Heights and widths after each layer of stride 2, such as `[(28, 28), (14, 14), (7, 7)]` for two layers.
+
+    Args:
+      image_shape: (height, width, channels).
+      num_layers: number of layers of stride 2.
 
     Raises:
-      ValueError: if the image is not (height, width, channels) or too small for so many halvings.
+      ValueError: if the shape is not (height, width, channels), or the image is too small for so many layers.
     """
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"image_shape must be (height, width, channels), all positive; got {tuple(image_shape)}")
@@ -45,18 +49,24 @@ def layer_sizes(image_shape: Sequence[int], num_layers: int) -> list[tuple[int, 
 
 
 class BatchStatistics(nn.Module):
-    """Batch norm by the statistics of the batch at hand, as the Bayesian GAN's authors use it: no scale, no offset, no
-    running averages, and so a pure function without state."""
+    """Batch normalisation by the statistics of the current batch, as in the Bayesian GAN.
+
+    It has no scale, no offset and no running averages, so it is a pure function without state.
+    """
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """`x` with mean 0 and variance 1 in each channel."""
+        """Normalises each channel of `x` to mean 0 and variance 1."""
         axes = tuple(range(x.ndim - 1))
         return (x - x.mean(axes)) / jnp.sqrt(x.var(axes) + 1e-5)
 
 
 def make_norm(norm: str, channels: int) -> Callable[[Array], Array]:
-    """The normalisation of that name: "group" (8 groups or fewer), "batch" or "none".
+    """A normalisation layer by name.
+
+    Args:
+      norm: "group" (8 groups or fewer), "batch" (`BatchStatistics`) or "none".
+      channels: number of channels of the input.
 
     Raises:
       ValueError: for any other name.
@@ -71,16 +81,16 @@ def make_norm(norm: str, channels: int) -> Callable[[Array], Array]:
 
 
 class Generator(nn.Module):
-    """Noise `[batch, z_dim]` to images `[batch, *image_shape]`, in (-1, 1) unless `output` is another.
+    """Generator, noise `[batch, z_dim]` to images `[batch, *image_shape]`.
 
     Attributes:
       image_shape: (height, width, channels).
-      features: channels from the noise up, e.g. (128, 64, 32): one layer of stride 2 for each.
+      features: numbers of channels before each transposed convolution of stride 2, such as (128, 64, 32).
       norm: "group", "batch" or "none".
-      kernel_size: of the convolutions.
-      kernel_init: Flax initialiser.
-      output: applied to the last layer.
-      hidden: widths of dense layers before the first image; DCGAN has none, InfoGAN's generator of MNIST one of 1024.
+      kernel_size: size of the kernels.
+      kernel_init: initialiser of kernels.
+      output: activation of the last layer; the default maps to (-1, 1).
+      hidden: widths of dense layers before the first image. DCGAN has none; InfoGAN for MNIST has one of 1024.
     """
 
     image_shape: Sequence[int]
@@ -93,7 +103,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """Images made from the noise `z`."""
+        """Images generated from the noise `z`."""
         sizes = layer_sizes(self.image_shape, len(self.features))[::-1]
         (height, width), channels = sizes[0], self.features[0]
         for layer, units in enumerate(self.hidden):
@@ -111,16 +121,16 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images `[batch, *image_shape]` in (-1, 1) to logits `[batch, num_outputs]`.
+    """Discriminator, images `[batch, *image_shape]` in (-1, 1) to logits `[batch, num_outputs]`.
 
     Attributes:
       image_shape: (height, width, channels).
       num_outputs: K, the number of real classes; 1 for real against fake.
-      features: channels from the image down, e.g. (32, 64, 128): one layer of stride 2 for each.
-      norm: "group", "batch" or "none"; the first layer has none.
-      kernel_size: of the convolutions.
-      kernel_init: Flax initialiser.
-      hidden: widths of dense layers before the logits; DCGAN has none, InfoGAN's discriminator of MNIST one of 1024.
+      features: numbers of channels of the convolutions of stride 2, such as (32, 64, 128).
+      norm: "group", "batch" or "none". The first layer has no normalisation.
+      kernel_size: size of the kernels.
+      kernel_init: initialiser of kernels.
+      hidden: widths of dense layers before the logits. DCGAN has none; InfoGAN for MNIST has one of 1024.
     """
 
     image_shape: Sequence[int]
@@ -132,7 +142,7 @@ class Discriminator(nn.Module):
     hidden: Sequence[int] = ()
 
     def setup(self) -> None:
-        """Layers, by the image's size."""
+        """Creates the layers."""
         layer_sizes(self.image_shape, len(self.features))
         self.convolutions = [
             Conv(channels, (self.kernel_size, self.kernel_size), strides=(2, 2), kernel_init=self.kernel_init)

@@ -1,13 +1,13 @@
-"""Coupling flows: densities made by invertible networks whose Jacobian is triangular.
+"""Coupling flows: densities defined by invertible networks with a triangular Jacobian.
 
     x = f_1(... f_K(z)),  z ~ N(0, I)            log p(x) = log N(z; 0, I) - sum_k log |det df_k|
-    coupling:  y = (g(x_b; network(x_a)), x_a)               a, b: two halves of x, which change places every time
+    coupling:  y = (g(x_b; network(x_a)), x_a)               a, b: two halves of x, exchanged in every layer
     affine     g(x) = x exp(s) + t                                                       RealNVP
-    spline     g(x) = monotone rational-quadratic, linear beyond [-bound, bound]         neural spline flows
+    spline     g(x) = monotone rational-quadratic, linear outside [-bound, bound]        neural spline flows
 
-Each coordinate of b moves by itself, so that the determinant is a product and the inverse costs as much as the map.
+g acts on each coordinate of b separately, so the determinant is a product and the inverse costs as much as the map.
 Sources: Dinh, Sohl-Dickstein & Bengio, "Density estimation using Real NVP", ICLR 2017; Durkan et al., "Neural spline
-flows", NeurIPS 2019. Maximum likelihood is one line:
+flows", NeurIPS 2019. Maximum likelihood:
 
     density = flows.density(flows.Flow(dim=2))
     loss = objectives.batch_mean(lambda params, rng_key, x: -density(params).log_prob(x))
@@ -27,27 +27,26 @@ from bayesjax.models.mlp import MLP
 from bayesjax.types import Array, Distribution, Params, PRNGKey, PyTree
 
 BIJECTORS = ("affine", "spline")
-MIN_BIN_FRACTION = (
-    1e-3  # width and height of a spline's piece, as a share of the whole, and its slope: float32 must invert it
-)
+MIN_BIN_FRACTION = 1e-3
+"""Smallest width and height of a spline's bin, relative to the whole, and smallest slope; float32 must invert it."""
 
 
 class Flow(nn.Module):
-    """A density of vectors `[dim]`, of data of about unit scale.
+    """A density of vectors `[dim]`, for data of about unit scale.
 
-    It begins as N(0, I): what the networks say is multiplied by gates that begin at 0. The parameters of all layers are
-    stacked, so that the layers are one loop and compile as one.
+    The initial density is N(0, I), because the outputs of the networks are multiplied by gates that are initially 0.
+    The parameters of all layers are stacked, so the layers form one loop and are compiled once.
 
     Attributes:
       dim: length of a vector, at least 2.
-      num_layers: K; two of them move all coordinates.
-      hidden: widths of the hidden layers of each layer's network.
+      num_layers: K, the number of coupling layers. Two layers change all coordinates.
+      hidden: widths of the hidden layers of each coupling network.
       bijector: "affine" or "spline".
-      activation: of the hidden layers.
-      bias_scale: standard deviation of the first biases, which spread the units' steps over the input.
-      max_log_scale: |s| of an affine layer stays below it, by tanh.
-      num_bins: pieces of a spline.
-      bound: a spline lives on [-bound, bound] and goes on in straight lines, whose slopes it learns.
+      activation: activation of the hidden layers.
+      bias_scale: standard deviation of the initial biases, which distributes the units' transitions over the input.
+      max_log_scale: bound on |s| of an affine layer, imposed by tanh.
+      num_bins: number of bins of a spline.
+      bound: the spline acts on [-bound, bound] and continues linearly with learned slopes.
     """
 
     dim: int
@@ -61,7 +60,7 @@ class Flow(nn.Module):
     bound: float = 4.0
 
     def setup(self) -> None:
-        """Networks and gates."""
+        """Creates the networks and gates."""
         if self.bijector not in BIJECTORS:
             raise ValueError(f"bijector must be one of {', '.join(BIJECTORS)}; got {self.bijector!r}")
         if self.dim < 2 or self.num_layers < 1 or self.num_bins < 1:
@@ -72,38 +71,38 @@ class Flow(nn.Module):
         if not (self.max_log_scale > 0 and self.bound > 0):
             raise ValueError(f"max_log_scale and bound must be positive; got {self.max_log_scale} and {self.bound}")
         num = 2 if self.bijector == "affine" else 3 * self.num_bins + 1  # widths, heights and slopes
-        num_stay = self.dim // 2
-        widths = (*self.hidden, (self.dim - num_stay) * num)
+        num_fixed = self.dim // 2
+        widths = (*self.hidden, (self.dim - num_fixed) * num)
         network = MLP(widths, self.activation, bias_init=normal(self.bias_scale), parent=None)
 
         def init(rng_key: PRNGKey) -> Params:
             keys = jax.random.split(rng_key, self.num_layers)
-            return jax.vmap(lambda key: network.init(key, jnp.zeros(num_stay))["params"])(keys)
+            return jax.vmap(lambda key: network.init(key, jnp.zeros(num_fixed))["params"])(keys)
 
         self.networks = self.param("networks", init)
         self.gates = self.param("gates", nn.initializers.zeros, (self.num_layers, num))
-        self.say = lambda params, x: network.apply({"params": params}, x)
+        self.apply_network = lambda params, x: network.apply({"params": params}, x)
 
     def __call__(self, x: Array) -> Array:
-        """Log p(x), `[..., dim]` to `[...]`."""
+        """Log density log p(x) in nats, `[..., dim]` to `[...]`."""
         return self.distribution().log_prob(x)
 
     def distribution(self) -> Distribution:
-        """The density as a distrax distribution, whose `bijector` is the map from z to x."""
+        """The density as a distrax distribution; its `bijector` is the map from z to x."""
         base = distrax.MultivariateNormalDiag(jnp.zeros(self.dim), jnp.ones(self.dim))
         return distrax.Transformed(base, ScannedChain(self._layer, (self.networks, self.gates)))
 
     def _layer(self, layer: PyTree) -> distrax.Bijector:
         params, gates = layer
 
-        def conditioner(stays: Any) -> Array:
-            said: Any = self.say(params, stays)
-            return gates * said.reshape(*stays.shape[:-1], -1, len(gates))
+        def conditioner(fixed: Any) -> Array:
+            output: Any = self.apply_network(params, fixed)
+            return gates * output.reshape(*fixed.shape[:-1], -1, len(gates))
 
-        coupling = distrax.SplitCoupling(self.dim // 2, 1, conditioner, self._of_a_coordinate)
+        coupling = distrax.SplitCoupling(self.dim // 2, 1, conditioner, self._scalar_bijector)
         return distrax.Chain([Roll(self.dim // 2), coupling])
 
-    def _of_a_coordinate(self, values: Array) -> distrax.Bijector:
+    def _scalar_bijector(self, values: Array) -> distrax.Bijector:
         if self.bijector == "spline":
             return distrax.RationalQuadraticSpline(
                 values,
@@ -117,50 +116,62 @@ class Flow(nn.Module):
 
 
 class Roll(distrax.Bijector):
-    """Turns vectors by `shift` places: the last become the first. Repeated, every coordinate comes to every place."""
+    """Cyclic shift of the coordinates of a vector, which exchanges the two halves between coupling layers.
+
+    Args:
+      shift: number of places by which coordinates move towards the end.
+    """
 
     def __init__(self, shift: int):
         super().__init__(event_ndims_in=1, is_constant_jacobian=True)
         self._shift = shift
 
     def forward_and_log_det(self, x: Any) -> tuple[Array, Array]:
-        """Turned, and 0."""
+        """The shifted vectors, and log determinants 0."""
         return jnp.roll(x, self._shift, axis=-1), jnp.zeros(x.shape[:-1], x.dtype)
 
     def inverse_and_log_det(self, y: Any) -> tuple[Array, Array]:
-        """Turned back, and 0."""
+        """The vectors shifted back, and log determinants 0."""
         return jnp.roll(y, -self._shift, axis=-1), jnp.zeros(y.shape[:-1], y.dtype)
 
 
 class ScannedChain(distrax.Bijector):
-    """`distrax.Chain` of bijectors that differ in their parameters alone, as a loop: the last is applied first.
+    """`distrax.Chain` of bijectors that differ only in their parameters, computed by a loop. The last is applied first.
 
     Args:
-      bijector: `layer -> bijector` of vectors.
-      layers: what it is given, leaves `[num_layers, ...]`.
+      bijector: `layer_params -> bijector` of vectors.
+      layers: stacked parameters of the layers, leaves `[num_layers, ...]`.
     """
 
     def __init__(self, bijector: Callable[[PyTree], distrax.Bijector], layers: PyTree):
         super().__init__(event_ndims_in=1)
-        self._of_layer, self._layers = bijector, layers
+        self._bijector, self._layers = bijector, layers
 
     def forward_and_log_det(self, x: Any) -> tuple[Array, Array]:
-        """The image of `[..., dim]`, and log |det| `[...]`."""
-        return self._loop(x, lambda layer, x: self._of_layer(layer).forward_and_log_det(x), reverse=True)
+        """The mapped vectors `[..., dim]`, and log |det| `[...]`."""
+        return self._loop(x, lambda layer, x: self._bijector(layer).forward_and_log_det(x), reverse=True)
 
     def inverse_and_log_det(self, y: Any) -> tuple[Array, Array]:
-        """The origin of `[..., dim]`, and log |det| of the inverse `[...]`."""
-        return self._loop(y, lambda layer, y: self._of_layer(layer).inverse_and_log_det(y), reverse=False)
+        """The vectors `[..., dim]` mapped back, and log |det| of the inverse `[...]`."""
+        return self._loop(y, lambda layer, y: self._bijector(layer).inverse_and_log_det(y), reverse=False)
 
     def _loop(self, x: Array, apply: Callable, *, reverse: bool) -> tuple[Array, Array]:
         def step(carry: tuple[Array, Array], layer: PyTree) -> tuple[tuple[Array, Array], None]:
             moved, log_det = apply(layer, carry[0])
             return (moved, carry[1] + log_det), None
 
-        found, _ = lax.scan(step, (x, jnp.zeros(x.shape[:-1], x.dtype)), self._layers, reverse=reverse)
-        return found
+        result, _ = lax.scan(step, (x, jnp.zeros(x.shape[:-1], x.dtype)), self._layers, reverse=reverse)
+        return result
 
 
 def density(model: Flow) -> Callable[[Params], Distribution]:
-    """`(params) -> p`, with `p.log_prob(x)`, `p.sample(seed=rng_key, sample_shape=...)` and `p.bijector`."""
+    """The density as a function of its parameters.
+
+    Args:
+      model: the flow.
+
+    Returns:
+      `params -> distribution`, a distrax distribution with `log_prob(x)`, `sample(seed=rng_key, sample_shape=...)` and
+      `bijector`.
+    """
     return lambda params: model.bind({"params": params}).distribution()

@@ -152,7 +152,7 @@ def test_data_of_the_wrong_shape(shape):
         (lambda plane: plane.evaluate_projected(DATA[0, :2]), r"projected must be \[num, 2\]"),
         (lambda plane: evaluation.ProjectedDivergence(DATA / 0), "data must be finite"),
         (lambda plane: evaluation.kernel_density(np.ones((5, 2)), plane.grid), "vary in all 2 dimensions"),
-        (lambda plane: evaluation.kernel_density(np.ones((1, 2)), plane.grid), "unless min_bandwidth is positive; got 1"),
+        (lambda plane: evaluation.kernel_density(np.ones((1, 2)), plane.grid), "min_bandwidth is positive; got 1"),
         (lambda plane: evaluation.kernel_density(DATA, plane.grid), r"points must be \[num_points, 5\]"),
     ],
 )  # fmt: skip
