@@ -9,7 +9,9 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-LONGEST = "test_readme.py", "test_parallel.py", "test_contract.py", "test_processes.py", "test_resume.py"
+LONGEST = (
+    "test_docs.py", "test_readme.py", "test_parallel.py", "test_contract.py", "test_processes.py", "test_resume.py"
+)  # fmt: skip
 jax.config.update("jax_num_cpu_devices", 8)  # for tests/training/test_parallel.py; all other tests use the first
 
 

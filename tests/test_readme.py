@@ -29,7 +29,7 @@ def test_anchors_are_headings():
         assert anchor in slugs
 
 
-def test_example_runs_and_ends_in_a_figure(tmp_path, monkeypatch):
+def test_example_runs_and_ends_in_a_figure(compile_fully, tmp_path, monkeypatch):
     """The posterior is uncertain in the gap of the data, and the point estimate is not."""
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -40,4 +40,4 @@ def test_example_runs_and_ends_in_a_figure(tmp_path, monkeypatch):
     assert (tmp_path / "posterior.png").stat().st_size > 10_000
     gap = np.abs(namespace["grid"] - 0.1) < 0.2
     width = {name: float((bands[2] - bands[0])[gap].mean()) for name, bands in namespace["quantiles"].items()}
-    assert width["hmc"] > 0.2 > 5 * width["optimize"]
+    assert width["hmc"] > 0.3 and width["hmc"] > 3 * width["optimize"], width
