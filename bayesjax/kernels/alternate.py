@@ -1,11 +1,11 @@
-"""Several players, one game: each moves given where the others stand now, a sweep through all of them.
+"""Games of several players: in each sweep every player takes a step, given the current positions of the others.
 
     for each player p in turn:   theta_p <- step_p(theta_p ; data, {theta_q : q != p})
 
-With `optimize` kernels this is GAN training; with `sghmc` kernels on conditional log densities it is the Gibbs-like
-sampler of the Bayesian GAN (Saatci & Wilson 2017, algorithm 1); with `hmc`, Metropolis-within-Gibbs. A player's loss or
-log density receives `types.Given(data, others)` as its batch, so a player can face all particles of another. The
-conditionals live in `posteriors/bayesian_gan.py`.
+With `optimize` kernels this is GAN training. With `sghmc` kernels of conditional log densities it is the Gibbs-like
+sampler of the Bayesian GAN (Saatci & Wilson 2017, algorithm 1). With `hmc` it is Metropolis-within-Gibbs. The loss or
+log density of a player receives `types.Given(data, others)` as its batch, so it can depend on all particles of another
+player. Read `posteriors/bayesian_gan.py` next: it has the conditional log densities of the Bayesian GAN.
 """
 
 import functools
@@ -21,7 +21,7 @@ from bayesjax.types import Array, Given, Kernel, Players, PRNGKey, PyTree, Struc
 
 
 class AlternateState(NamedTuple):
-    """Carried by `alternate`.
+    """State of `alternate`.
 
     Attributes:
       players: the state of each player, by name.
@@ -46,17 +46,19 @@ class AlternateInfo(NamedTuple):
 
 
 def alternate(**players: Kernel) -> StructuredKernel:
-    """A sweep over players in the order given, each facing the others' current positions.
+    """A sweep over the players in the order given; each step sees the current positions of the other players.
 
     Args:
-      **players: a kernel for each name, e.g. `alternate(discriminator=sghmc(d), generator=particles(sghmc(g), 10))`.
-        For k inner steps of a player wrap its kernel in `repeat`.
+      **players: the kernel of each player, for example
+        `alternate(discriminator=sghmc(d), generator=particles(sghmc(g), 10))`. For k inner steps of a player, wrap its
+        kernel in `repeat`.
 
     Returns:
-      A kernel whose position is a dict by player's name.
+      A kernel whose position is a dict with one entry for each player. Its state is an `AlternateState` and its info an
+      `AlternateInfo`.
 
     Raises:
-      ValueError: if no player is given; from `init`, if the position's names are not the players'.
+      ValueError: if no player is given; from `init`, if the keys of the position are not the names of the players.
     """
     if not players:
         raise ValueError("players is empty: alternate needs at least one named kernel")
@@ -86,7 +88,7 @@ def alternate(**players: Kernel) -> StructuredKernel:
 
 
 def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], PyTree] | None = None) -> Kernel:
-    """Several inner steps of `kernel` as one, with a fresh key each; the info is that of the last.
+    """Several steps of `kernel` as one step, each with its own key; the info is that of the last.
 
     Args:
       kernel: any kernel.
@@ -106,14 +108,14 @@ def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], Py
         return kernel
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
-        def one(state: Any, keyed: tuple[PRNGKey, Array]) -> tuple[Any, Any]:
-            key, i = keyed
+        def inner_step(state: Any, key_and_index: tuple[PRNGKey, Array]) -> tuple[Any, Any]:
+            key, i = key_and_index
             return kernel.step(key, state, batch if part is None else part(batch, i))
 
         if part is not None:
             checks.varies_with_step(functools.partial(part, batch), "part")
         keys = jax.random.split(rng_key, num_steps)
-        state, infos = jax.lax.scan(one, state, (keys, jnp.arange(num_steps)))
+        state, infos = jax.lax.scan(inner_step, state, (keys, jnp.arange(num_steps)))
         return state, jax.tree.map(lambda leaf: leaf[-1], infos)
 
     return kernel._replace(step=step)  # which keeps the structure of particles and players

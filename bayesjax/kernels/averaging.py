@@ -1,10 +1,11 @@
-"""The exponential moving average of a position, kept beside the kernel that moves it.
+"""An exponential moving average of the positions of a kernel.
 
     average <- d average + (1 - d) theta,   d = min(decay, (1 + t) / (10 + t)) at step t
 
-What a GAN generates with: its generator circles where its average stands still. The kernel itself moves as if nobody
-watched. The ramp of d lets the first steps, near the initial weights, be forgotten. Sources: Yazıcı et al., "The
-unusual effectiveness of averaging in GAN training", ICLR 2019; the ramp is that of TensorFlow's moving averages.
+GANs generate images with the average of the generator: the generator itself oscillates around an equilibrium, and its
+average converges. The average does not influence the kernel. The ramp of d gives the first steps, near the initial
+weights, little weight. Sources: Yazıcı et al., "The unusual effectiveness of averaging in GAN training", ICLR 2019; the
+ramp is that of TensorFlow's moving averages.
 """
 
 from typing import Any, NamedTuple
@@ -17,12 +18,13 @@ from bayesjax.types import Array, Kernel, Params, PRNGKey, PyTree
 
 
 class AveragingState(NamedTuple):
-    """Carried by `averaging`.
+    """State of `averaging`.
 
     Attributes:
       step: int32 scalar, the number of steps taken.
-      inner: the kernel's own state.
-      average: like the position, in float32 or wider types: half precision would not hold a running mean.
+      inner: the state of the kernel.
+      average: the moving average, shaped like the position, in float32 or wider types. Half precision is too coarse for
+        a running mean.
     """
 
     step: Array
@@ -31,7 +33,7 @@ class AveragingState(NamedTuple):
 
     @property
     def position(self) -> Params:
-        """The inner kernel's position: what other players face."""
+        """The position of the kernel, which is also what the other players of a game see."""
         return self.inner.position
 
 
@@ -39,11 +41,11 @@ def averaging(kernel: Kernel, decay: float = 0.999) -> Kernel:
     """Keeps a moving average of a kernel's positions.
 
     Args:
-      kernel: any kernel but particles, of which each has its own average: `particles(averaging(kernel), num)`.
-      decay: of the average in a step, in [0, 1); it remembers about 1 / (1 - decay) steps.
+      kernel: any kernel of one position. For particles, average inside: `particles(averaging(kernel), num)`.
+      decay: decay of the average in one step, in [0, 1); its time scale is about 1 / (1 - decay) steps.
 
     Returns:
-      A kernel whose state is an `AveragingState`, and whose info is the kernel's own.
+      A kernel whose state is an `AveragingState` and whose info is that of `kernel`.
 
     Raises:
       ValueError: if `decay` is outside its range.
@@ -56,9 +58,9 @@ def averaging(kernel: Kernel, decay: float = 0.999) -> Kernel:
 
     def step(rng_key: PRNGKey, state: AveragingState, batch: PyTree) -> tuple[AveragingState, Any]:
         inner, info = kernel.step(rng_key, state.inner, batch)
-        kept = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+        current_decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
         average = jax.tree.map(
-            lambda old, new: (new + kept * (old - new)).astype(old.dtype), state.average, inner.position
+            lambda old, new: (new + current_decay * (old - new)).astype(old.dtype), state.average, inner.position
         )
         return AveragingState(state.step + 1, inner, average), info
 

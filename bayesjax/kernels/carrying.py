@@ -1,10 +1,10 @@
-"""A kernel that remembers: what the loss saw at the end of one batch comes back with the next one.
+"""A kernel that passes an auxiliary output of its loss on to the next step, such as the state of a recurrent network.
 
-    step(rng_key, (inner, carry), batch) = inner.step(rng_key, inner, Carried(batch, carry)),   carry <- aux["carry"]
+    inner, info = kernel.step(rng_key, inner, Carried(batch, carry)),   carry <- info.aux["carry"]
 
-Truncated back-propagation through time is this with a recurrent network's state for a carry: values go on from window
-to window, gradients do not. Source: Williams & Peng, "An efficient gradient-based algorithm for on-line training of
-recurrent network trajectories", 1990.
+With the state of a recurrent network as the carry, this is truncated back-propagation through time: values pass from
+window to window, gradients do not. Source: Williams & Peng, "An efficient gradient-based algorithm for on-line training
+of recurrent network trajectories", 1990.
 """
 
 from typing import Any, NamedTuple
@@ -16,11 +16,11 @@ from bayesjax.types import Carried, Kernel, Params, PRNGKey, PyTree
 
 
 class CarryingState(NamedTuple):
-    """Carried by `carrying`.
+    """State of `carrying`.
 
     Attributes:
-      inner: the kernel's own state.
-      carry: what its loss sees beside the next batch.
+      inner: the state of the kernel.
+      carry: the value that the loss receives together with the next batch.
     """
 
     inner: Any
@@ -36,13 +36,16 @@ def carrying(kernel: Kernel, carry: PyTree) -> Kernel:
     """Passes `aux["carry"]` of a kernel's loss on to its next step.
 
     Args:
-      kernel: whose density takes a `types.Carried` for its batch, and returns an `aux` with the key "carry", shaped
-        like `carry`; no gradient goes through it.
-      carry: what the first step sees.
+      kernel: a kernel whose density takes a `types.Carried` as its batch and returns an `aux` with the key "carry",
+        shaped like `carry`. No gradient passes through the carry.
+      carry: the carry that the first step receives.
 
     Returns:
-      A kernel whose state is a `CarryingState` and whose info is the inner one's, less the carry. Not for a batch in
-      parts: on several devices of a `data` axis aux is averaged, and so would the carry be.
+      A kernel whose state is a `CarryingState` and whose info is that of `kernel`, without the carry in its aux.
+
+    Raises:
+      ValueError: from `step`, if `aux` has no key "carry", or the batch is divided over several devices of a `data`
+        axis, where aux, and so the carry, would be averaged.
     """
 
     def init(position: Params, rng_key: PRNGKey) -> CarryingState:

@@ -1,6 +1,6 @@
-"""Value, auxiliary output and gradient of a density, whichever of its two return forms it uses.
+"""Value, auxiliary output and gradient of a density that returns a scalar or a pair of scalar and aux.
 
-Here, and nowhere else, gradients are reduced over devices (`axes.py`).
+Gradients are averaged over devices in this file and in no other (`axes.py`).
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ Evaluate = Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree, Params]]
 
 
 def value_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
-    """`(params, rng_key, batch) -> (value, aux, gradient)`; `aux` is an empty dict if the density returns a scalar.
+    """Returns `(params, rng_key, batch) -> (value, aux, gradient)`; without auxiliary output, `aux` is an empty dict.
 
-    Where a `data` axis is bound, each device has its part of the batch and all three are means over the devices.
+    Where a `data` axis is bound, each device has its part of the batch, and all three are means over the devices.
 
     Args:
-      density: returns a scalar, or a scalar and aux.
-      name: its name in error messages: "logdensity" or "loss".
+      density: a loss or log density, which returns a scalar or `(scalar, aux)`.
+      name: name of the density in error messages: "logdensity" or "loss".
 
     Raises:
       ValueError: if the density cannot be called with three arguments; from the evaluation, if it returns an array.
@@ -32,7 +32,7 @@ def value_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
 
 
 def terms_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
-    """As `value_and_grad` for a density that may return its terms `[num_terms]`, which are then the value, not summed.
+    """Like `value_and_grad`, for a density that may return its terms: the value is then `[num_terms]`, not their sum.
 
     Raises:
       ValueError: as `value_and_grad`; from the evaluation, if the density returns an array of two axes or more.
@@ -64,9 +64,10 @@ def _evaluate(density: Density, name: str, checked: Callable[[Array], Array]) ->
 
 
 def value_of(evaluate: Evaluate) -> Callable[[Params, PRNGKey, PyTree], Array]:
-    """The value of an evaluation, as a function whose derivative by the parameters is the evaluation's gradient.
+    """The value of an evaluation, as a function whose derivative is the gradient of the evaluation.
 
-    JAX's own derivative of a mean over devices would be each device's part of it. Line searches differentiate this.
+    JAX's own derivative of a mean over devices would be the part of each device. Line searches differentiate this
+    function.
     """
 
     @jax.custom_jvp
@@ -82,9 +83,9 @@ def value_of(evaluate: Evaluate) -> Callable[[Params, PRNGKey, PyTree], Array]:
 
 
 def grad_of_mean(value: Callable[[Params], Array]) -> Callable[[Params], Params]:
-    """The gradient of a scalar that is made of what `value_and_grad` returns, and so is alike on all devices.
+    """The gradient of a scalar that is computed from the results of `value_and_grad`, the same on all devices.
 
-    What each device differentiates is its own part of the mean: they are averaged once more.
+    Each device differentiates its own part of the mean, so the gradients are averaged over devices once more.
     """
     return lambda params: axes.mean(jax.grad(value)(params), axes.DATA)
 
@@ -113,28 +114,28 @@ def as_schedule(step_size: float | Array | Schedule) -> Schedule:
       ValueError: if a number is not positive and finite, or an array with axes; from the schedule, if its value has
         axes.
     """
-    return _as_schedule(checks.positive, step_size=step_size)
+    return _as_schedule("step_size", step_size, checks.positive)
 
 
 def as_temperature(temperature: float | Array | Schedule, *, is_zero_allowed: bool = False) -> Schedule:
-    """As `as_schedule`, for a temperature, which may be 0 if so allowed.
+    """Like `as_schedule`, for a temperature, which may be 0 if `is_zero_allowed`.
 
     Raises:
       ValueError: if a number is negative, not finite, or 0 and that is not allowed, or an array with axes; from the
         schedule, if its value has axes.
     """
-    return _as_schedule(checks.non_negative if is_zero_allowed else checks.positive, temperature=temperature)
+    check = checks.non_negative if is_zero_allowed else checks.positive
+    return _as_schedule("temperature", temperature, check)
 
 
-def _as_schedule(check: Callable[..., None], **argument: float | Array | Schedule) -> Schedule:
-    ((name, value),) = argument.items()
-    if callable(value):
+def _as_schedule(name: str, value: float | Array | Schedule, check: Callable[..., None]) -> Schedule:
+    if not callable(value):
+        check(**{name: value})
+        return lambda step: value
 
-        def schedule(step: Array) -> Array | float:
-            now = value(step)
-            checks.number(**{name: now})
-            return now
+    def schedule(step: Array) -> Array | float:
+        current = value(step)
+        checks.number(**{name: current})
+        return current
 
-        return schedule
-    check(**argument)
-    return lambda step: value
+    return schedule

@@ -1,14 +1,15 @@
-"""Leapfrog: Hamiltonian dynamics in steps that can be taken back, and that keep volume.
+"""The leapfrog integrator of Hamiltonian dynamics, which is reversible and preserves volume.
 
 With H = U + K, U = -log p and K = p' M^-1 p / 2, L steps of size eps are
 
-    p     <- p - eps/2 grad U(theta)       # half a kick, in which M has no part
-    theta <- theta + eps M^-1 p            # L drifts, and between them
-    p     <- p - eps grad U(theta)         # L - 1 whole kicks
-    p     <- p - eps/2 grad U(theta)       # half a kick
+    p     <- p - eps/2 grad U(theta)       half a kick
+    theta <- theta + eps M^-1 p            L drifts, separated by
+    p     <- p - eps grad U(theta)         L - 1 whole kicks
+    p     <- p - eps/2 grad U(theta)       half a kick
 
-H changes by O(eps^2), however long the trajectory. Turn the momentum at its end and the same steps lead back; the
-determinant of the map is 1. Source: Neal, "MCMC using Hamiltonian dynamics", 2011. Read `hmc.py` next.
+The error of H is O(eps^2), however long the trajectory. After the momentum at the end is negated, the same steps lead
+back to the start. The determinant of the map is 1. Source: Neal, "MCMC using Hamiltonian dynamics", 2011. Read `hmc.py`
+next.
 """
 
 from collections.abc import Callable
@@ -23,18 +24,18 @@ from bayesjax.kernels.mass import InverseMass, mass
 from bayesjax.types import Array, Params, PyTree
 
 Evaluate = Callable[[Params], tuple[Array, PyTree, Params]]
-"""Value (or terms whose sum it is), auxiliary output and gradient of a log density at a position."""
+"""`position -> (value, aux, gradient)` of a log density; the value is a scalar, or terms that sum to it."""
 
 
 class Point(NamedTuple):
-    """A point of a trajectory: where it is in phase space, and the log density there.
+    """A point of a trajectory in phase space, with the log density at its position.
 
     Attributes:
       position: theta.
       momentum: p.
-      logdensity: a scalar, or an array of terms whose sum it is.
-      aux: what the density returned beside it.
-      gradient: of the log density.
+      logdensity: a scalar, or an array of terms that sum to it.
+      aux: the auxiliary output of the log density.
+      gradient: the gradient of the log density.
     """
 
     position: Params
@@ -51,24 +52,25 @@ def leapfrog(
     velocity: Callable[[Params], Params],
     num_steps: int,
 ) -> Point:
-    """The end of a trajectory of `num_steps` >= 1 steps: as many evaluations of the density.
+    """The end of a trajectory of L steps, after L evaluations of the density.
 
     Args:
-      density: value, auxiliary output and gradient at a position.
-      start: with the gradient at its position.
+      density: returns value, auxiliary output and gradient at a position.
+      start: the first point, with the gradient at its position.
       step_size: eps.
-      velocity: of a momentum, M^-1 p (`mass.Mass`).
-      num_steps: L.
+      velocity: maps a momentum p to M^-1 p (`mass.Mass`).
+      num_steps: L, at least 1.
     """
 
-    def kick_and_drift(_: Array, moving: tuple[Params, Params]) -> tuple[Params, Params]:
-        position, momentum = moving
+    def kick_and_drift(_: Array, point: tuple[Params, Params]) -> tuple[Params, Params]:
+        position, momentum = point
         momentum = tree.add_scaled(momentum, density(position)[2], step_size)
         return tree.add_scaled(position, velocity(momentum), step_size), momentum
 
     momentum = tree.add_scaled(start.momentum, start.gradient, step_size / 2)
-    moving = tree.add_scaled(start.position, velocity(momentum), step_size), momentum
-    position, momentum = lax.fori_loop(0, num_steps - 1, kick_and_drift, moving)  # carries no more than it must
+    # The loop carries position and momentum only, which saves the memory of a gradient.
+    first = tree.add_scaled(start.position, velocity(momentum), step_size), momentum
+    position, momentum = lax.fori_loop(0, num_steps - 1, kick_and_drift, first)
     value, aux, gradient = density(position)
     return Point(position, tree.add_scaled(momentum, gradient, step_size / 2), value, aux, gradient)
 
@@ -80,7 +82,7 @@ def path(
     velocity: Callable[[Params], Params],
     num_steps: int,
 ) -> Point:
-    """Every point of the trajectory of `leapfrog`, the start included, leaves `[num_steps + 1, ...]`."""
+    """Every point of the trajectory of `leapfrog`, including the start, with leaves `[num_steps + 1, ...]`."""
 
     def one_step(point: Point, _: None) -> tuple[Point, Point]:
         point = leapfrog(density, point, step_size, velocity, 1)
@@ -99,21 +101,21 @@ def trajectory(
     num_integration_steps: int,
     inverse_mass_matrix: InverseMass = 1.0,
 ) -> Point:
-    """Every point of a trajectory, its start included: to look at, not to sample with.
+    """Every point of a leapfrog trajectory, including the start, for plots.
 
     Args:
       logdensity: `position -> scalar`.
-      position: theta.
-      momentum: p.
+      position: theta at the start.
+      momentum: p at the start, shaped like the position.
       step_size: eps.
       num_integration_steps: L, at least 1.
-      inverse_mass_matrix: M^-1 in any form of `mass.mass`.
+      inverse_mass_matrix: M^-1, in any form that `hmc` accepts.
 
     Returns:
-      A `Point` with leaves `[L + 1, ...]`; minus `logdensity` is U of each.
+      A `Point` with leaves `[L + 1, ...]`. The potential energy U of each point is minus its `logdensity`.
 
     Raises:
-      ValueError: if there is no step, or the mass does not fit the position.
+      ValueError: if `num_integration_steps` is less than 1, or the mass does not fit the position.
     """
     checks.count(num_integration_steps=num_integration_steps)
     velocity = mass(inverse_mass_matrix, position).velocity
@@ -134,10 +136,10 @@ def kinetic_energy(momentum: Params, velocity: Callable[[Params], Params]) -> Ar
 
 
 def energy_change(start: Point, end: Point, velocity: Callable[[Params], Params]) -> Array:
-    """H(end) - H(start), subtracted element by element and term by term before anything is added up.
+    """H(end) - H(start), subtracted element by element and term by term before any sum is taken.
 
-    Sums over ten thousand weights or examples are as large as 1e5, where float32 has steps of 0.01; the changes along a
-    trajectory are not.
+    Sums over ten thousand weights or examples are as large as 1e5, where the resolution of float32 is 0.01. The changes
+    along a trajectory are small and keep their precision.
     """
     doubled = jax.tree.map(
         lambda p, v, p0, v0: jnp.sum(p * v - p0 * v0),

@@ -1,9 +1,10 @@
-"""The mass matrix M of Hamiltonian dynamics: what a momentum is drawn with, and how fast it moves a position.
+"""The mass matrix M of Hamiltonian dynamics: the covariance of the momentum, and the inverse of its mobility.
 
     p ~ N(0, M),    d theta / dt = M^-1 p,    K(p) = p' M^-1 p / 2
 
-Given by its inverse, which is best near the covariance of the target: a chain then sees a target whose deviations are
-all 1. Of a matrix, M^-1 = L L', the momentum is L'^-1 xi. `leapfrog.py` moves by it, `adaptation.py` estimates it.
+It is given by its inverse. If M^-1 is the covariance of the target, the dynamics are those of a target with unit
+covariance. For a full matrix M^-1 = L L', the momentum is L'^-1 xi with xi ~ N(0, I). `leapfrog.py` integrates with M,
+and `adaptation.py` estimates it.
 """
 
 from collections.abc import Callable
@@ -25,11 +26,11 @@ InverseMass = float | Array | Params
 
 
 class Mass(NamedTuple):
-    """What the algorithms need of M.
+    """The two functions of M that the samplers need.
 
     Attributes:
-      momentum: standard normal noise like the position, to p ~ N(0, M).
-      velocity: of a momentum, M^-1 p.
+      momentum: maps standard normal noise, shaped like the position, to p ~ N(0, M).
+      velocity: maps a momentum p to M^-1 p.
     """
 
     momentum: Callable[[Params], Params]
@@ -37,13 +38,17 @@ class Mass(NamedTuple):
 
 
 def mass(inverse_mass_matrix: InverseMass, position: Params) -> Mass:
-    """M of positions like this one.
+    """The functions of M for positions of one structure.
+
+    Args:
+      inverse_mass_matrix: M^-1, in any form of `InverseMass`.
+      position: a pytree; only its structure, shapes and types are used.
 
     Raises:
       ValueError: if the inverse does not fit the position, or is known and not positive.
     """
     if is_matrix(inverse_mass_matrix, position):
-        return _of_matrix(jax.tree.leaves(inverse_mass_matrix)[0], position)
+        return _dense_mass(jax.tree.leaves(inverse_mass_matrix)[0], position)
     inverse = diagonal(inverse_mass_matrix, position)
     return Mass(
         lambda noise: jax.tree.map(lambda xi, m: (xi / jnp.sqrt(m)).astype(xi.dtype), noise, inverse),
@@ -52,7 +57,7 @@ def mass(inverse_mass_matrix: InverseMass, position: Params) -> Mass:
 
 
 def is_matrix(inverse_mass_matrix: InverseMass, position: Params) -> bool:
-    """Whether this is all of M^-1, `[dim, dim]`."""
+    """Whether the inverse is a full matrix `[dim, dim]`."""
     dim = tree.num_elements(position)
     return isinstance(inverse_mass_matrix, (jax.Array, np.ndarray)) and inverse_mass_matrix.shape == (dim, dim)
 
@@ -63,21 +68,24 @@ def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
     Raises:
       ValueError: if it does not fit the position, or is known and not positive.
     """
-    if (known := broadcast(inverse_mass_matrix, position)) is not None:
-        if _may_be_matrix(inverse_mass_matrix):  # and was not checked, but is an array like the position
+    if (values := broadcast(inverse_mass_matrix, position)) is not None:
+        if _may_be_matrix(inverse_mass_matrix):  # `check` skips two axes, which here are those of the position
             _check_positive(inverse_mass_matrix, "inverse_mass_matrix")
-        return known
+        return values
     dim = tree.num_elements(position)
     if isinstance(inverse_mass_matrix, (jax.Array, np.ndarray)) and inverse_mass_matrix.shape == (dim,):
         return unravel(jnp.asarray(inverse_mass_matrix, tree.float_type(position)), position)
     raise ValueError(
         f"inverse_mass_matrix must be a number, a tree like the position, or a vector or a square matrix of its "
-        f"{dim} elements; got {described(inverse_mass_matrix)}"
+        f"{dim} elements; got {describe(inverse_mass_matrix)}"
     )
 
 
 def broadcast(values: float | Params, position: Params) -> Params | None:
-    """A number for all leaves, or a number or an array for each, as a tree like the position; None if it is neither."""
+    """The values as a tree like the position, from one number for all leaves or a number or array for each leaf.
+
+    Returns None if the values are neither.
+    """
     leaves, structure = jax.tree.flatten(values)
     shapes = [jnp.shape(leaf) for leaf in leaves]
     if jax.tree_util.treedef_is_leaf(structure) and shapes == [()]:
@@ -89,8 +97,8 @@ def broadcast(values: float | Params, position: Params) -> Params | None:
     return None
 
 
-def described(values: Params) -> str:
-    """Structure and shapes, for a message."""
+def describe(values: Params) -> str:
+    """Structure and shapes of a pytree, for an error message."""
     return f"{jax.tree.structure(values)} with shapes {[jnp.shape(leaf) for leaf in jax.tree.leaves(values)]}"
 
 
@@ -103,15 +111,15 @@ def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> A
     if is_matrix(inverse_mass_matrix, position):
         _check_matrix(inverse_mass_matrix)
         return jnp.asarray(inverse_mass_matrix).astype(tree.float_type(position))
-    known, dtype = diagonal(inverse_mass_matrix, position), tree.float_type(position)
-    full = jax.tree.map(lambda x, m: jnp.broadcast_to(jnp.asarray(m, dtype), jnp.shape(x)), position, known)
+    values, dtype = diagonal(inverse_mass_matrix, position), tree.float_type(position)
+    full = jax.tree.map(lambda x, m: jnp.broadcast_to(jnp.asarray(m, dtype), jnp.shape(x)), position, values)
     return ravel_pytree(full)[0]
 
 
 def unravel(vector: Array, like: Params) -> Params:
-    """A vector `[dim]` in the order of `ravel_pytree` as a tree of these shapes, in the vector's type.
+    """Turns a vector `[dim]` in the order of `ravel_pytree` into a tree with the shapes of `like`, in its own type.
 
-    The function that `ravel_pytree` returns casts to the types of the leaves, in which a mass would be rounded.
+    The function that `ravel_pytree` returns would cast to the types of the leaves and round the mass.
     """
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([jnp.size(leaf) for leaf in leaves])[:-1]
@@ -120,9 +128,10 @@ def unravel(vector: Array, like: Params) -> Params:
 
 
 def check(inverse_mass_matrix: InverseMass, name: str = "inverse_mass_matrix") -> None:
-    """Raises ValueError unless the numbers that can be read while tracing are positive.
+    """Raises ValueError if a value that is not traced is not positive.
 
-    Whether two axes are a matrix only the position tells: `mass` and `diagonal` check those.
+    Arrays of two axes are skipped, since they may be a matrix or the values of one leaf. `mass` and `diagonal`, which
+    know the position, check those.
     """
     if not _may_be_matrix(inverse_mass_matrix):
         _check_positive(inverse_mass_matrix, name)
@@ -140,18 +149,18 @@ def _check_positive(values: InverseMass, name: str) -> None:
 def _check_matrix(inverse: InverseMass) -> None:
     if isinstance(inverse, Tracer):
         return
-    known = np.asarray(inverse, float)
-    is_symmetric = np.allclose(known, known.T, rtol=1e-4, atol=1e-6 * np.abs(known).max())
-    if not is_symmetric or not (np.linalg.eigvalsh(known) > 0).all():
-        raise ValueError("inverse_mass_matrix must be positive: symmetric, with a positive spectrum; it is not")
+    matrix = np.asarray(inverse, float)
+    is_symmetric = np.allclose(matrix, matrix.T, rtol=1e-4, atol=1e-6 * np.abs(matrix).max())
+    if not is_symmetric or not (np.linalg.eigvalsh(matrix) > 0).all():
+        raise ValueError("inverse_mass_matrix must be positive definite and symmetric; it is not")
 
 
-def _of_matrix(inverse: ArrayLike, position: Params) -> Mass:
+def _dense_mass(inverse: ArrayLike, position: Params) -> Mass:
     dtype = tree.float_type(position)
     _check_matrix(inverse)
     if isinstance(inverse, Tracer):
         factor = jnp.linalg.cholesky(inverse.astype(dtype))
-    else:  # once, and not in every step
+    else:  # factorise once, outside the compiled step
         factor = jnp.asarray(np.asarray(scipy.linalg.cholesky(np.asarray(inverse, float), lower=True), dtype))
     inverse = jnp.asarray(inverse).astype(dtype)
 

@@ -1,15 +1,18 @@
 """The No-U-Turn sampler: HMC whose trajectory grows, forwards and backwards, until it turns back on itself.
 
-A step draws a momentum as `hmc` does, doubles the trajectory in a random direction until its two ends approach one
-another (or it has 2^max_num_doublings steps, or diverges), and draws the next position from all its points with
-probability exp(-H / T): the law is exact as HMC's is, and there is no number of steps to choose. The cost is up to
-twice the trajectory that is of use, and differs from chain to chain: under `vmap` all wait for the longest.
+A step draws a momentum as `hmc` does and doubles the trajectory in a random direction. It stops when the two ends
+approach one another, after 2^max_num_doublings steps, or when the energy diverges. The next position is drawn from all
+points with
 
-The algorithm is BlackJAX's (`blackjax.nuts` 1.7.1: multinomial sampling, generalised U-turn criterion). What is added
-is the contract: it gets the gradient that is averaged over devices, by way of a density that is linear in what it may
-differentiate; what is kept of the density from step to step holds only while the density stays the same
-(`gradient.may_change`). Sources: Hoffman & Gelman, "The No-U-Turn sampler", 2014; Betancourt, "A conceptual
-introduction to Hamiltonian Monte Carlo", 2017.
+    P(theta_i, p_i) proportional to exp(-H(theta_i, p_i) / T)
+
+The law is exact like that of HMC, and there is no number of steps to choose. The cost is up to twice the useful length
+of the trajectory and differs from chain to chain: under `vmap` every chain waits for the longest.
+
+The algorithm is BlackJAX's (`blackjax.nuts` 1.7.1: multinomial sampling, generalised U-turn criterion). This file adds
+gradients that are averaged over devices, a temperature, and log densities that change from step to step (`full_batch`).
+Sources: Hoffman & Gelman, "The No-U-Turn sampler", 2014; Betancourt, "A conceptual introduction to Hamiltonian Monte
+Carlo", 2017. Read `adaptation.py` next.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +22,7 @@ import jax.numpy as jnp
 
 from bayesjax import checks, tree
 from bayesjax.kernels.gradient import as_schedule, as_temperature, terms_and_grad
-from bayesjax.kernels.hmc import HMCState, begin, check_threshold, density_is_fixed, evaluated_at, start_of
+from bayesjax.kernels.hmc import HMCState, begin, check_threshold, density_is_fixed, evaluated_at, initial_state
 from bayesjax.kernels.leapfrog import Point
 from bayesjax.kernels.mass import InverseMass, as_vector_or_matrix, check
 from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Schedule
@@ -29,19 +32,20 @@ class NUTSInfo(NamedTuple):
     """Diagnostics of one step.
 
     Attributes:
-      logdensity: scalar, at the position after the step.
+      logdensity: scalar, the log density at the position after the step.
       acceptance_probability: mean over the points of the trajectory of min(1, exp((H(start) - H) / T)).
-      is_divergent: whether the energy error exceeded the threshold on the way.
-      is_turning: whether the trajectory ended because it turned.
+      is_divergent: whether the energy error exceeded the threshold at a point of the trajectory.
+      is_turning: whether the trajectory ended because it made a U-turn.
       energy: H of the position after the step, with its momentum.
-      num_integration_steps: leapfrog steps taken, and gradients.
-      num_doublings: of the trajectory.
-      kinetic_temperature: `p' M^-1 p / dim` of the momentum that was drawn with the position after the step, read from
-        the energy: of a scalar log density it is known to the rounding of that, times 2 / dim.
-      configurational_temperature: `-<theta, grad log p> / dim` there; the stationary means are as of `hmc.HMCInfo`.
-      trajectory: its two ends, the earlier first, a `leapfrog.Point` with leaves `[2, ...]`, if they were asked for; or
-        else (). `kernels.trajectory` from the first, `num_integration_steps` steps of the same size, visits all points.
-      aux: what the log density returned beside the scalar, evaluated once more at the position after the step.
+      num_integration_steps: number of leapfrog steps taken, and of gradients.
+      num_doublings: number of times the trajectory was doubled.
+      kinetic_temperature: `p' M^-1 p / dim` of the momentum that belongs to the position after the step. It is computed
+        from the energy, so its rounding error is 2 / dim times that of the log density.
+      configurational_temperature: `-<theta, grad log p> / dim` at the position after the step. Both temperatures have
+        the stationary means described in `hmc.HMCInfo`.
+      trajectory: the two ends of the trajectory if `keep_trajectory` is true, the earlier first, as a `leapfrog.Point`
+        with leaves `[2, ...]`; otherwise (). `kernels.trajectory` computes the points between them.
+      aux: the auxiliary output of the log density, evaluated once more at the position after the step.
     """
 
     logdensity: Array
@@ -72,24 +76,24 @@ def nuts(
 
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set. If it uses its
-        key or a batch that changes, each step is exact for that of its own key and batch, and the chain for none. In
-        place of the scalar it may return the terms of that sum, as to `hmc`: they are subtracted one by one.
+        key or a batch that changes, each step is exact for the density of its own key and batch, but the chain is exact
+        for none of them. It may return the terms of the sum, as for `hmc`, which are then subtracted one by one.
       step_size: eps > 0, or a schedule of the step count.
-      inverse_mass_matrix: M^-1, as of `hmc`.
+      inverse_mass_matrix: M^-1, in any form that `hmc` accepts.
       temperature: T > 0, or a schedule of the step count.
-      max_num_doublings: a trajectory has at most 2 to this power steps; at least 1.
-      divergence_threshold: the energy error > 0, in units of T, from which on a step is divergent.
+      max_num_doublings: at least 1; a trajectory has at most 2^max_num_doublings steps.
+      divergence_threshold: positive energy error, in units of T, above which a step is reported as divergent.
       full_batch: whether every step is given the same batch and the log density ignores its key, so that the last
         gradient of a step serves as the first of the next. None, the default, is true where the batch holds no arrays
         (the data are closed over) and the key is not used. A promise that is broken for the batch is not detected.
-      keep_trajectory: whether the info holds the ends of the trajectory, to look at.
+      keep_trajectory: whether the info holds the ends of the trajectory, for plots.
 
     Returns:
       A kernel whose state is an `HMCState` and whose info is a `NUTSInfo`.
 
     Raises:
-      ValueError: if an argument is outside its range; from `step`, if the mass does not fit the position, or if the
-        kernel is a player of a game and was promised one batch.
+      ValueError: if an argument is outside its range; from `step`, if the mass does not fit the position, or if
+        `full_batch` is true and the kernel is a player of a game or the log density uses its key.
     """
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
     check(inverse_mass_matrix)
@@ -105,17 +109,17 @@ def nuts(
         density_key, step_key = jax.random.split(rng_key)
         is_fixed = density_is_fixed(logdensity, state.position, density_key, batch, full_batch=full_batch)
         density, (terms, _, gradient) = begin(evaluate, state, density_key, batch, is_fixed=is_fixed)
-        dtype = jnp.result_type(float)  # BlackJAX computes in this type, because its branches must agree in their types
+        dtype = jnp.result_type(float)  # BlackJAX needs one type in all of its branches
 
         def widen(values: Params) -> Params:
             return jax.tree.map(lambda leaf: leaf.astype(dtype), values)
 
-        # Only differences count, and those of terms are taken before they are added up: of 60 000 the sum is known to
-        # 0.01 in float32. A scalar stays as it is: difference and level, added up again, are rounded as the start is.
+        # Only differences of the log density matter. The terms at the start are subtracted before the sum is taken,
+        # because float32 resolves a sum of 60 000 terms to 0.01 only. A scalar log density is used as it is.
         origin = jnp.where(jnp.isfinite(terms), terms, 0.0) if terms.ndim else jnp.zeros_like(terms)
 
         def tempered(position: Params) -> Array:
-            """The log density over T, with our gradient for its derivative: the value plus a term that is 0."""
+            """The log density over T. A term of value 0 makes its derivative the gradient averaged over devices."""
             terms, _, gradient = density(jax.lax.stop_gradient(position))
             moved = jax.tree.map(lambda x: x - jax.lax.stop_gradient(x), position)
             return (jnp.sum(terms - origin) + tree.dot(jax.lax.stop_gradient(widen(gradient)), moved)) / temperature
@@ -123,10 +127,10 @@ def nuts(
         scaled = jax.tree.map(lambda g: g / temperature, widen(gradient))
         here: Any = jnp.sum(terms - origin) / temperature
         start: Any = blackjax_hmc.HMCState(widen(state.position), here, scaled)  # pyright: ignore
-        build: Any = blackjax_nuts.build_kernel  # whose annotations are narrower than what it takes
+        build: Any = blackjax_nuts.build_kernel  # its annotations are narrower than the arguments that it accepts
         kernel = build(divergence_threshold=divergence_threshold)
         inverse = as_vector_or_matrix(inverse_mass_matrix, state.position).astype(dtype)
-        # U / T with momenta N(0, M) runs sqrt(T) times as fast
+        # BlackJAX simulates U / T with momenta N(0, M), in which time runs sqrt(T) times as fast.
         eps = jnp.asarray(step_size_at(state.step) * jnp.sqrt(temperature), dtype)
         end, info = kernel(step_key, start, tempered, eps, inverse, max_num_doublings)
         relative, level = end.logdensity * temperature, jnp.sum(origin)
@@ -150,11 +154,11 @@ def nuts(
             aux=density(position)[1],
         )
 
-    return Kernel(start_of, step)
+    return Kernel(initial_state, step)
 
 
 def _points(ends: tuple[Any, Any], temperature: float | Array, level: Array) -> Point:
-    """BlackJAX's states, of U / T with momenta N(0, M), as points of U with momenta N(0, T M)."""
+    """Turns BlackJAX's states, for U / T and momenta N(0, M), into points for U and momenta N(0, T M)."""
 
     def point(end: Any) -> Point:
         momentum = jax.tree.map(lambda p: p * jnp.sqrt(temperature), end.momentum)

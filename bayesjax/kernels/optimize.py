@@ -1,4 +1,4 @@
-"""Gradient descent as a kernel: any Optax optimiser moves the position down a loss.
+"""Optimisation as a kernel: any Optax optimiser minimises a loss.
 
     theta <- theta + update(grad loss(theta), optimiser state)
 
@@ -6,8 +6,8 @@ Optimisers that need more than the gradient (line searches, Polyak's step size, 
 plateau) receive the value, the gradient and the loss as a function of the parameters with the key and the batch of the
 step, all three averaged over devices.
 
-This is the point estimate's kernel. A GAN is `alternate(discriminator=optimize(...), generator=optimize(...))`; put
-`sghmc` where `optimize` stands and it is a Bayesian GAN. Read `sghmc.py` next.
+This kernel computes point estimates. A GAN is `alternate(discriminator=optimize(...), generator=optimize(...))`. With
+`sghmc` in place of `optimize`, it is a Bayesian GAN. Read `sghmc.py` next.
 """
 
 from typing import NamedTuple
@@ -22,12 +22,12 @@ from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree
 
 
 class OptimizeState(NamedTuple):
-    """Carried by `optimize`.
+    """State of `optimize`.
 
     Attributes:
       step: int32 scalar, the number of steps taken.
       position: the parameters.
-      optimizer_state: Optax's state.
+      optimizer_state: the state of the Optax optimiser.
     """
 
     step: Array
@@ -41,7 +41,7 @@ class OptimizeInfo(NamedTuple):
     Attributes:
       loss: scalar.
       gradient_norm: Euclidean norm of the gradient.
-      aux: what the loss returned beside the scalar.
+      aux: the auxiliary output of the loss.
     """
 
     loss: Array
@@ -54,15 +54,15 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
 
     Args:
       loss: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, a mean per example.
-      optimizer: e.g. `optax.adam(1e-3)`, with its own learning-rate schedule. Its `update` is also given Optax's extra
-        arguments `value`, `grad` and `value_fn`, as `optax.lbfgs()`, `optax.polyak_sgd()` and
+      optimizer: an Optax optimiser, such as `optax.adam(1e-3)`, with its own learning-rate schedule. Its `update` also
+        receives Optax's extra arguments `value`, `grad` and `value_fn`, which `optax.lbfgs()`, `optax.polyak_sgd()` and
         `optax.contrib.reduce_on_plateau()` require.
 
     Returns:
       A kernel whose state is an `OptimizeState` and whose info is an `OptimizeInfo`.
 
     Raises:
-      ValueError: from `step`, if the loss is not a scalar, or the update has other shapes than the position.
+      ValueError: from `step`, if the loss is not a scalar, or the update does not have the shapes of the position.
     """
     evaluate = value_and_grad(loss, "loss")
     value_at, optimizer = value_of(evaluate), optax.with_extra_args_support(optimizer)
@@ -76,13 +76,14 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
         value, aux, gradient = evaluate(state.position, rng_key, batch)
         updates, optimizer_state = optimizer.update(
             gradient, state.optimizer_state, state.position, value=value, grad=gradient,
-            value_fn=lambda params: value_at(params, jax.random.clone(rng_key), batch),  # the same noise, knowingly
+            value_fn=lambda params: value_at(params, jax.random.clone(rng_key), batch),  # with the noise of this step
         )  # fmt: skip
         position = optax.apply_updates(state.position, updates)
         shapes, expected = (jax.tree.map(jnp.shape, each) for each in (position, state.position))
         if shapes != expected:
             raise ValueError(f"optimizer must keep the shapes of the position, {expected}; got {shapes}")
-        # Apart from the optimiser's own squares: XLA stores what two share, and a CPU passes over memory twice more.
+        # The barrier separates this norm from squares that the optimiser computes. XLA would store the shared squares,
+        # which costs two more passes over memory on a CPU.
         info = OptimizeInfo(value, tree.norm(jax.lax.optimization_barrier(gradient)), aux)
         return OptimizeState(state.step + 1, position, optimizer_state), info
 
@@ -90,9 +91,13 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
 
 
 def clip_weights(bound: float) -> optax.GradientTransformation:
-    """Keeps every weight in [-bound, bound] after the update: the last link of a Wasserstein critic's `optax.chain`.
+    """Clips every weight to [-bound, bound] after the update, for a Wasserstein critic.
 
-    Source: Arjovsky, Chintala & Bottou, "Wasserstein GAN", 2017, algorithm 1.
+    Make it the last transformation of an `optax.chain`. Source: Arjovsky, Chintala & Bottou, "Wasserstein GAN", 2017,
+    algorithm 1.
+
+    Args:
+      bound: largest absolute value of a weight, positive.
 
     Raises:
       ValueError: if `bound` is not positive and finite.

@@ -1,15 +1,15 @@
-"""Independent copies of a kernel as one vmapped kernel: chains, ensembles, the J x M networks of a Bayesian GAN.
+"""Independent copies of a kernel as one vmapped kernel: chains, ensembles, the networks of a Bayesian GAN.
 
     step(key, [s_1 .. s_n], batch) = [step(key_1, s_1, batch) .. step(key_n, s_n, batch)]
 
 Every leaf of position, state and info gains a leading particle axis. Each particle has its own key. All particles see
-the same batch, or with `batch_axis=0` each its own (chains, folds, label draws, seeds). Particles that share a
-minibatch share the noise of its gradient, so they are correlated and not independent chains:
-`data.independent_minibatches` gives each chain its own batches. A full batch has no such noise and can be shared. There
-is no Python loop over particles: n networks cost one set of batched products. With `chunk_size` a device moves so many
-of them at once and then the next: what a step needs for itself is then held for these alone, in memory that is short or
-in a cache that is small (chains of HMC whose trajectories are long: see `experiments/hmc_regression.py`). Read
-`alternate.py` next.
+the same batch, or, with `batch_axis=0`, each its own (chains, folds, label draws, seeds). Particles that share a
+minibatch share the noise of its gradient, so they are correlated and not independent chains. Use
+`data.independent_minibatches` to give each chain its own batches. A full batch has no such noise and can be shared.
+
+The particles are vmapped, so n networks are computed as one set of batched matrix products. With `chunk_size`, a device
+moves only that many particles at once, one chunk after the other. This saves memory, and is faster where the
+intermediate values of all particles exceed the cache, as in `experiments/hmc_regression.py`. Read `alternate.py` next.
 """
 
 import functools
@@ -31,14 +31,14 @@ def particles(
     Args:
       kernel: any kernel.
       num: number of particles, at least 1.
-      batch_axis: axis of every leaf of the batch that runs over particles; None if they share the batch, in which case
-        samplers with minibatches are not independent chains.
-      chunk_size: how many a device moves at once, at least 1; None for all.
+      batch_axis: axis of every leaf of the batch that runs over particles; None if they share the batch. Samplers that
+        share minibatches are not independent chains.
+      chunk_size: number of particles that a device moves at once, at least 1; None means all.
 
     Returns:
-      A kernel whose `init` takes a stacked position: `[num, ...]` leaves, from `jax.vmap(model.init)` or `tree.stack`.
-      Where a `particle` axis is bound and the state holds this device's part of the particles, `step` moves these, each
-      with the key of its place; a state that holds all of them (particles inside particles) moves whole.
+      A kernel whose `init` takes a stacked position with leaves `[num, ...]`, from `jax.vmap(model.init)` or
+      `tree.stack`. Where a `particle` axis is bound and the state holds only the particles of this device, `step` moves
+      those, with the same keys as on one device. A state that holds all particles is moved as a whole.
 
     Raises:
       ValueError: if `num` or `chunk_size` is not positive; from `init`, if the position is not `num` stacked trees.
@@ -48,41 +48,43 @@ def particles(
         checks.count(chunk_size=chunk_size)
 
     def init(position: Params, rng_key: PRNGKey) -> Any:
-        found = tree.leading_axis(position, "position")
-        if found != num:
-            raise ValueError(f"position must stack {num} particles on its leading axis; its leading axis is {found}")
+        length = tree.leading_axis(position, "position")
+        if length != num:
+            raise ValueError(f"position must stack {num} particles on its leading axis; its leading axis is {length}")
         return jax.vmap(kernel.init)(position, jax.random.split(rng_key, num))
 
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
         keys = jax.random.split(rng_key, num)
-        if _held(state) < num:
+        if _num_local(state) < num:
             keys = axes.local_part(keys, axes.PARTICLE)
         if chunk_size is None:
             return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(keys, state, batch)
         if batch_axis is None:
-            return _in_turns(lambda own: kernel.step(*own, batch), (keys, state), chunk_size)
-        own = jax.tree.map(functools.partial(jnp.moveaxis, source=batch_axis, destination=0), batch)
-        return _in_turns(lambda own: kernel.step(*own), (keys, state, own), chunk_size)
+            return _map_in_chunks(lambda one: kernel.step(*one, batch), (keys, state), chunk_size)
+        batches = jax.tree.map(functools.partial(jnp.moveaxis, source=batch_axis, destination=0), batch)
+        return _map_in_chunks(lambda one: kernel.step(*one), (keys, state, batches), chunk_size)
 
     return StructuredKernel(init, step, ParticleAxis(num, batch_axis))
 
 
 def all_particles(kernel: Kernel, position: PyTree) -> PyTree:
-    """The position of every particle, gathered where each device of a `particle` axis holds its own."""
+    """The positions of all particles, gathered from the devices of a `particle` axis if they are divided over it."""
     structure = kernel.structure
-    is_part = isinstance(structure, ParticleAxis) and _held(position) < structure.num
+    is_part = isinstance(structure, ParticleAxis) and _num_local(position) < structure.num
     return axes.gather(position, axes.PARTICLE) if is_part else position
 
 
-def _in_turns(step: Callable[[Any], Any], own: PyTree, chunk_size: int) -> Any:
-    """`step` of each particle's own, so many at once. `jax.lax.map` leaves out what is beyond the first leaf's length,
-    and vmaps a batch of one for nothing."""
-    num = jax.tree.leaves(own)[0].shape[0]
-    if wrong := {leaf.shape[0] for leaf in jax.tree.leaves(own)} - {num}:
+def _map_in_chunks(step: Callable[[Any], Any], arguments: PyTree, chunk_size: int) -> Any:
+    """Maps `step` over the leading axis of its arguments, a chunk at a time.
+
+    The lengths are checked because `jax.lax.map` would drop elements beyond the length of the first leaf.
+    """
+    num = jax.tree.leaves(arguments)[0].shape[0]
+    if wrong := {leaf.shape[0] for leaf in jax.tree.leaves(arguments)} - {num}:
         raise ValueError(f"state and batch must hold {num} particles each; got leading axes of {sorted(wrong)}")
-    return jax.lax.map(step, own, batch_size=chunk_size if chunk_size > 1 else None)
+    return jax.lax.map(step, arguments, batch_size=chunk_size if chunk_size > 1 else None)  # no vmap over one particle
 
 
-def _held(state: PyTree) -> int:
+def _num_local(state: PyTree) -> int:
     """The number of particles on this device."""
     return jax.tree.leaves(state)[0].shape[0]

@@ -1,16 +1,15 @@
-"""Stochastic gradient Langevin dynamics: gradient ascent on a log density with noise of the matching size.
+"""Stochastic gradient Langevin dynamics: gradient ascent on a log density with injected noise.
 
     theta <- theta + eta * grad log p(theta) + sqrt(2 eta T) xi,     xi ~ N(0, I)
 
-with a step size for each weight if it has a preconditioner (`preconditioning.py`). On N(0, 1) with exact gradients the
-stationary variance is T / (1 - eta/2): the bias is first order in the step size. Source: Welling & Teh, "Bayesian
+A preconditioner gives each weight its own step size (`preconditioning.py`). On N(0, 1) with exact gradients the
+stationary variance is T / (1 - eta/2), so the bias is of first order in the step size. Source: Welling & Teh, "Bayesian
 learning via stochastic gradient Langevin dynamics", ICML 2011 (who write eta/2 for our eta). BlackJAX's `sgld` has the
-same update and was checked to be right; it carries neither state nor diagnostics, so the step is written here. Read
-`sghmc.py` next: momentum makes the same gradients go further.
+same update, but neither a state nor diagnostics. Read `sghmc.py` next: it adds a momentum.
 
-A step of leaves in half precision is computed in float32 and rounded once. An update far below the distance of
-neighbouring numbers (2^-8 of a weight in bfloat16) is then lost at temperature 0. At others the injected noise decides
-on which side it falls, so that means stay right as long as the noise is not smaller than that distance.
+A step of leaves in half precision is computed in float32 and rounded once. At temperature 0, an update far smaller than
+the distance between neighbouring numbers (2^-8 of a weight in bfloat16) is lost. At other temperatures the injected
+noise randomises the rounding, and means are correct as long as the noise is not smaller than that distance.
 """
 
 from typing import NamedTuple
@@ -26,12 +25,12 @@ from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Sche
 
 
 class SGLDState(NamedTuple):
-    """Carried by `sgld`.
+    """State of `sgld`.
 
     Attributes:
       step: int32 scalar, the number of steps taken.
       position: the parameters.
-      preconditioner: what the preconditioner carries.
+      preconditioner: the state of the preconditioner.
     """
 
     step: Array
@@ -45,9 +44,9 @@ class SGLDInfo(NamedTuple):
     Attributes:
       logdensity: scalar, the minibatch estimate of the log density.
       gradient_norm: Euclidean norm of the gradient.
-      configurational_temperature: `-<theta, grad log p> / dim`; its stationary mean tends to T with the step size,
-        for a target on R^dim.
-      aux: what the log density returned beside the scalar.
+      configurational_temperature: `-<theta, grad log p> / dim`; its stationary mean tends to T as eta -> 0, if the
+        target is a density on R^dim.
+      aux: the auxiliary output of the log density.
     """
 
     logdensity: Array
@@ -69,18 +68,22 @@ def sgld(
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set, or its
         unbiased minibatch estimate (`posteriors.log_posterior`).
-      step_size: eta > 0, or a schedule of the step count. Learning rate of the mean loss = `step_size * num_data`.
+      step_size: eta > 0, or a schedule of the step count. The learning rate of the mean loss is
+        `step_size * num_data`.
       temperature: T >= 0, or a schedule; T = 0 is gradient ascent.
-      preconditioner: G, of `kernels.preconditioning`; None is 1.
+      preconditioner: G, of `kernels.preconditioning`; None means 1.
       noise: the law of the injected noise. "sixteen_bit" takes about three quarters of the time of "normal" to draw. It
-        has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are then as right as
+        has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are as accurate as
         with "normal" at ordinary step sizes, but the noise of one step has another law.
 
+    Returns:
+      A kernel whose state is an `SGLDState` and whose info is an `SGLDInfo`.
+
     Raises:
-      ValueError: if `step_size` is not positive or `temperature` is negative, or there is no such `noise`.
+      ValueError: if `step_size` is not positive, `temperature` is negative, or `noise` is unknown.
     """
     normal_law(noise)
-    schedule, temperature_of = as_schedule(step_size), as_temperature(temperature, is_zero_allowed=True)
+    step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature, is_zero_allowed=True)
     preconditioner = preconditioner or fixed_preconditioner(1.0)
     evaluate = value_and_grad(logdensity)
 
@@ -92,19 +95,19 @@ def sgld(
     def step(rng_key: PRNGKey, state: SGLDState, batch: PyTree) -> tuple[SGLDState, SGLDInfo]:
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
-        gradient = tree.widen(gradient)  # and the noise: a sum in half precision would be rounded at every term
-        known = preconditioner.update(state.preconditioner, gradient)
-        sizes = step_sizes(schedule(state.step), preconditioner.diagonal(known), state.position)
-        now = temperature_of(state.step)
-        position = jax.tree.map(
-            lambda theta, grad, xi, eta: (theta + eta * grad + jnp.sqrt(2 * eta * now) * xi).astype(theta.dtype),
-            state.position,
-            gradient,
-            tree.normal_like(noise_key, gradient, law=noise),
-            sizes,
-        )
+        gradient = tree.widen(gradient)  # the step is computed in float32 and rounded once
+        preconditioner_state = preconditioner.update(state.preconditioner, gradient)
+        diagonal = preconditioner.diagonal(preconditioner_state)
+        sizes = step_sizes(step_size_at(state.step), diagonal, state.position)
+        current_temperature = temperature_at(state.step)
+
+        def move(theta: Array, g: Array, xi: Array, eta: Array) -> Array:
+            return (theta + eta * g + jnp.sqrt(2 * eta * current_temperature) * xi).astype(theta.dtype)
+
+        xi = tree.normal_like(noise_key, gradient, law=noise)
+        position = jax.tree.map(move, state.position, gradient, xi, sizes)
         dim = tree.num_elements(state.position)
         info = SGLDInfo(value, tree.norm(gradient), -tree.dot(state.position, gradient) / dim, aux)
-        return SGLDState(state.step + 1, position, known), info
+        return SGLDState(state.step + 1, position, preconditioner_state), info
 
     return Kernel(init, step)

@@ -1,17 +1,17 @@
-"""The stochastic gradient Nose-Hoover thermostat: SGHMC whose friction finds out how noisy the gradients are.
+"""The stochastic gradient Nose-Hoover thermostat: SGHMC whose friction adapts to the noise of the gradients.
 
-SGHMC has to be told what noise the minibatch brings (`noise_estimate`), or it runs too hot. Here the friction xi is a
-variable, driven by the kinetic energy until that is right: noise of the gradient, if it is the same in all directions
-and independent from step to step, then leaves the law of theta as it is. Batches of an epoch are not independent: their
-noise adds up to nothing, theta feels less of it than the momentum does, and gets too cold. Draw them with replacement
+SGHMC needs an estimate of the minibatch noise (`noise_estimate`); without one, its temperature is too high. Here the
+friction xi is a variable that changes until the kinetic energy is right. Gradient noise then does not change the law of
+theta, if it is the same in all directions and independent from step to step. The batches of an epoch are not
+independent: their noise cancels over the epoch, and the temperature of theta is too low. Draw batches with replacement
 (`data.Minibatches(with_replacement=True)`).
 
     d theta = p dt
     d p     = grad log p dt - xi p dt + sqrt(2 A T) dW
     d xi    = (p'p / dim - T) / mu dt
 
-in the letters of `sghmc` (step size eta = h^2, unit mass, alpha = A h), by the splitting BADODAB with its two half
-kicks at one position joined into one. With a = xi h, the friction of a step,
+The step size is eta = h^2, the mass is 1 and alpha = A h. The integrator is the BADODAB splitting, whose two half
+kicks at one position are joined into one. With the friction of a step, a = xi h, it is
 
     p     <- p + h g                                                 B
     theta <- theta + h/2 p                                           A
@@ -20,7 +20,7 @@ kicks at one position joined into one. With a = xi h, the friction of a step,
     a     <- a + eta/2 (p'p / dim - T) / mu                          D
     theta <- theta + h/2 p                                           A
 
-which is of second order in h. Sources: Ding et al., "Bayesian sampling using stochastic gradient thermostats", NIPS
+and it is of second order in h. Sources: Ding et al., "Bayesian sampling using stochastic gradient thermostats", NIPS
 2014; Leimkuhler & Shang, "Adaptive thermostats for noisy gradient systems", 2016 (BADODAB).
 """
 
@@ -36,13 +36,13 @@ from bayesjax.types import Array, Density, Kernel, Params, PRNGKey, PyTree, Sche
 
 
 class SGNHTState(NamedTuple):
-    """Carried by `sgnht`.
+    """State of `sgnht`.
 
     Attributes:
       step: int32 scalar, the number of steps taken.
       position: theta.
-      momentum: p, of unit mass, like the position.
-      friction: a, scalar, in the units of SGHMC's; a schedule of the step size leaves it as it is.
+      momentum: p, shaped like the position, with unit mass.
+      friction: a, scalar, in the units of SGHMC's alpha. A change of the step size leaves it as it is.
     """
 
     step: Array
@@ -56,13 +56,13 @@ class SGNHTInfo(NamedTuple):
 
     Attributes:
       logdensity: scalar, the minibatch estimate at the position before the step.
-      gradient_norm: Euclidean norm of the stochastic gradient there.
-      friction: a after the step, in the units of SGHMC's. Its mean is the friction asked for plus
-        `eta / (2 T)` times the variance of a coordinate of the stochastic gradient.
+      gradient_norm: Euclidean norm of the stochastic gradient at the position before the step.
+      friction: a after the step, in the units of SGHMC's alpha. Its mean is the argument `friction` plus `eta / (2 T)`
+        times the variance of one coordinate of the stochastic gradient.
       kinetic_temperature: `<p, p> / dim` after the step.
       configurational_temperature: `-<theta, g> / dim` before the step; its stationary mean tends to T with
         the step size.
-      aux: what the log density returned beside the scalar.
+      aux: the auxiliary output of the log density.
     """
 
     logdensity: Array
@@ -87,19 +87,20 @@ def sgnht(
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set, or its
         unbiased minibatch estimate (`posteriors.log_posterior`).
-      step_size: eta = h^2, or a schedule of the step count; as `sghmc`'s, `learning rate / num_data`.
-      friction: alpha = A h > 0: what the injected noise answers to, and where the friction begins.
+      step_size: eta = h^2, or a schedule of the step count. The learning rate of the mean loss is
+        `step_size * num_data`, as for `sghmc`.
+      friction: alpha = A h > 0. It sets the size of the injected noise and the initial friction.
       temperature: T > 0, or a schedule; at T = 0 the thermostat would have no kinetic energy to measure.
-      thermal_mass: mu > 0; the friction follows the kinetic energy more slowly the larger it is.
+      thermal_mass: mu > 0. The larger it is, the more slowly the friction follows the kinetic energy.
       noise: the law of the injected noise. "sixteen_bit" takes about three quarters of the time of "normal" to draw. It
-        has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are then as right as
+        has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are as accurate as
         with "normal" at ordinary step sizes, but the noise of one step has another law.
 
     Returns:
       A kernel whose state is an `SGNHTState` and whose info is an `SGNHTInfo`.
 
     Raises:
-      ValueError: if an argument is not positive, or there is no such `noise`.
+      ValueError: if an argument is not positive, or `noise` is unknown.
     """
     normal_law(noise)
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
@@ -118,7 +119,7 @@ def sgnht(
     def step(rng_key: PRNGKey, state: SGNHTState, batch: PyTree) -> tuple[SGNHTState, SGNHTInfo]:
         density_key, noise_key = jax.random.split(rng_key)
         value, aux, gradient = evaluate(state.position, density_key, batch)
-        before = tree.widen(state)  # half precision is for what the state holds
+        before = tree.widen(state)  # half precision is for storage only
         eta = jnp.asarray(step_size_at(state.step), tree.float_type(state.position))
         target = temperature_at(state.step)
         h, dim = jnp.sqrt(eta), tree.num_elements(state.position)
@@ -130,7 +131,7 @@ def sgnht(
         momentum = tree.add_scaled(before.momentum, gradient, h)
         position = tree.add_scaled(before.position, momentum, h / 2)
         a = thermostat(state.friction, momentum)
-        decay, sd = jnp.exp(-a), jnp.sqrt(friction * target * _spread(a))
+        decay, sd = jnp.exp(-a), jnp.sqrt(friction * target * _refreshed_fraction(a))
         xi = tree.normal_like(noise_key, momentum, law=noise)
         momentum = jax.tree.map(lambda p, n: (decay * p + sd * n).astype(p.dtype), momentum, xi)
         a = thermostat(a, momentum)
@@ -148,8 +149,8 @@ def sgnht(
     return Kernel(init, step)
 
 
-def _spread(a: Array) -> Array:
-    """(1 - exp(-2 a)) / a, also where the friction is 0 or negative."""
+def _refreshed_fraction(a: Array) -> Array:
+    """(1 - exp(-2 a)) / a, also where the friction a is 0 or negative."""
     is_small = jnp.abs(a) < 1e-4
     safe = jnp.where(is_small, 1.0, a)
     return jnp.where(is_small, 2 - 2 * a, -jnp.expm1(-2 * safe) / safe)

@@ -208,5 +208,5 @@ def test_any_floating_point_type_can_be_adapted(method, mass, dtype, x64):
 
 
 def test_an_unknown_mass_is_refused():
-    with pytest.raises(ValueError, match="mass must be diagonal, dense or fixed; got full"):
+    with pytest.raises(ValueError, match="mass must be 'diagonal', 'dense' or 'fixed'; got 'full'"):
         kernels.adapt(make("hmc"), num_steps=100, mass="full")

@@ -65,5 +65,5 @@ def test_two_axes_are_checked_once_the_position_tells_what_they_are(method):
     for inverse in (-np.ones((2, 2)), jnp.array([[1.0, jnp.inf], [1.0, 1.0]])):
         with pytest.raises(ValueError, match="inverse_mass_matrix must be positive and finite"):
             step_of(method, square, inverse)
-    with pytest.raises(ValueError, match="inverse_mass_matrix must be positive: symmetric"):
+    with pytest.raises(ValueError, match="inverse_mass_matrix must be positive definite and symmetric"):
         step_of(method, jnp.ones(3), -np.eye(3))
