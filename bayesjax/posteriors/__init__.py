@@ -1,5 +1,8 @@
-"""Log densities over weights: priors, the log posterior of a network, the conditionals of the Bayesian GAN; the
-mean-field family, its divergences from a prior, and pruning by it."""
+"""Log densities over weights, and variational posteriors.
+
+Priors, the log posterior of a network and the conditionals of the Bayesian GAN; the mean-field family, its divergences
+from a prior and pruning by it; the last-layer Laplace approximation.
+"""
 
 from bayesjax.posteriors import kl, priors
 from bayesjax.posteriors.bayesian_gan import GANBatch, discriminator_conditional, generator_conditional

@@ -4,19 +4,21 @@
     log p(th_d | z, X, Y, th_g)    = log p(th_d) + sum_j [ sum_x log P(real | x) + sum_z log P(fake | G(z; th_gj)) ]
                                      + sum_s log P(y_s | x_s)
 
-j runs over the generators and k over the discriminators (the particles of the other player). The noise z is
-marginalised by drawing it afresh, each chain its own, at every evaluation: the paper's Monte Carlo average over noise
-sets. The generator's likelihood is the non-saturating one.
+j runs over the generators and k over the discriminators, which are the particles of the other player. The noise z is
+marginalised by a fresh draw at every evaluation, a different one for each chain: the paper's Monte Carlo average over
+noise sets. The likelihood of the generator is the non-saturating one.
 
-Two scales are a choice, and both are arguments here:
-- Real images count as the N data they are (N/n per minibatch image). Fakes are not data; they count as
-  `num_generated` of them, N unless told otherwise, which balances real and fake and is what the released code does.
-- The other player's particles: "sum" counts the likelihood once for each of them, as the paper's algorithm 1 does;
-  "mean" counts it once in all, so that adding particles does not sharpen the posterior.
+Two scales are arguments:
+- The N real images count as N data (N/n for each image of a minibatch). Generated images are not data. They count as
+  `num_generated` images, N by default, which balances real and generated images as in the released code.
+- Particles of the other player: with "sum" the likelihood counts once for each of them, as in the paper's algorithm 1.
+  With "mean" it counts once in total, so that adding particles does not sharpen the posterior.
+
+Read `kernels/alternate.py` next.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,18 +28,20 @@ from bayesjax.posteriors.log_posterior import data_sum
 from bayesjax.types import Array, Density, Given, Params, Prior, PRNGKey, PyTree
 
 Generate = Callable[[Params, PRNGKey, int], Array]
-"""`(generator_params, rng_key, num) -> images [num, ...]`; draws its own noise."""
+"""`(generator_params, rng_key, num) -> images [num, ...]`, which draws the noise of the images."""
 LogProb = Callable[[Params, Array], Array]
-"""`(discriminator_params, images [n, ...]) -> log probabilities [n]`, one scalar for each image."""
+"""`(discriminator_params, images [n, ...]) -> log probabilities [n]`, one for each image."""
+Pool = Literal["sum", "mean"]
+"""How the likelihood of several particles of the other player is combined."""
 
 
 class GANBatch(NamedTuple):
-    """The data that both players see.
+    """A minibatch for both players.
 
     Attributes:
       real: unlabelled images `[n_d, ...]`.
       labelled: labelled images `[n_s, ...]`, or None.
-      labels: integers `[n_s]`, or None.
+      labels: integer labels `[n_s]`, or None.
     """
 
     real: Array
@@ -52,35 +56,37 @@ def generator_conditional(
     *,
     num_generated: float,
     batch_size: int = 64,
-    pool: str = "sum",
+    pool: Pool = "sum",
 ) -> Density:
     """Log p(th_g | z, th_d) given stacked discriminators in `batch.others["discriminator"]`.
 
     Args:
-      generate: makes images from noise.
-      log_prob_real: log P(real | image) by one discriminator.
-      log_prior: over the generator's weights.
-      num_generated: how many fakes the likelihood counts.
-      batch_size: n_g, noise vectors drawn per evaluation, by all devices of a `data` axis together.
+      generate: generates images from noise.
+      log_prob_real: log P(real | image) under one discriminator.
+      log_prior: log prior of the generator's weights.
+      num_generated: number of images that the generated ones count as in the likelihood.
+      batch_size: n_g, number of noise vectors drawn at each evaluation, by all devices of a `data` axis together.
       pool: "sum" or "mean" over discriminators.
 
     Returns:
-      `(params, rng_key, Given) -> (log density, {"log_prob_real": mean over fakes and discriminators})`.
+      `(params, rng_key, Given) -> (log density, aux)`; aux has "log_prob_real", the mean over images and
+      discriminators.
 
     Raises:
-      ValueError: if a number is not positive or `pool` is unknown; by the density, if `log_prob_real` does not return
-        `[n]` or the prior no scalar.
+      ValueError: if a number is not positive or `pool` is unknown; from the density, if `log_prob_real` does not return
+        `[n]` or the prior does not return a scalar.
     """
     factor = _pool_factor(pool)
     checks.positive(num_generated=num_generated, batch_size=batch_size)
-    of_prior, of_real = checks.scalar_valued(log_prior, "log_prior"), _one_each(log_prob_real, "log_prob_real")
+    log_prior = checks.scalar_valued(log_prior, "log_prior")
+    log_prob_real = _one_per_image(log_prob_real, "log_prob_real")
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: Given) -> tuple[Array, PyTree]:
-        fakes = generate(params, rng_key, axes.local_size(batch_size, axes.DATA))
+        images = generate(params, rng_key, axes.local_size(batch_size, axes.DATA))
         discriminators = batch.others["discriminator"]
-        values = jax.vmap(of_real, in_axes=(0, None))(discriminators, fakes)
+        values = jax.vmap(log_prob_real, in_axes=(0, None))(discriminators, images)
         likelihood = data_sum(values.ravel(), num_generated * factor(values.shape[0]))
-        return of_prior(params) + likelihood, {"log_prob_real": values.mean()}
+        return log_prior(params) + likelihood, {"log_prob_real": values.mean()}
 
     return logdensity
 
@@ -94,52 +100,55 @@ def discriminator_conditional(
     num_data: int,
     num_generated: float | None = None,
     batch_size: int = 64,
-    pool: str = "sum",
+    pool: Pool = "sum",
     log_prob_label: Callable[[Params, Array, Array], Array] | None = None,
     num_labelled: float = 0,
 ) -> Density:
     """Log p(th_d | z, X, Y, th_g) given a `GANBatch` and stacked generators in `batch.others["generator"]`.
 
     Args:
-      generate: makes images from noise.
-      log_prob_real, log_prob_fake: log P(real | image) and log P(fake | image).
-      log_prior: over the discriminator's weights.
-      num_data: N, unlabelled images in the data set.
-      num_generated: how many fakes of each generator the likelihood counts; N if None.
-      batch_size: n_g, noise vectors drawn per generator and evaluation, by all devices of a `data` axis together.
-      pool: "sum" or "mean" over generators, of the real and fake terms alike.
+      generate: generates images from noise.
+      log_prob_real, log_prob_fake: log P(real | image) and log P(fake | image) under one discriminator.
+      log_prior: log prior of the discriminator's weights.
+      num_data: N, number of unlabelled images in the data set.
+      num_generated: number of images that those of each generator count as in the likelihood; None means N.
+      batch_size: n_g, number of noise vectors drawn for each generator at each evaluation, by all devices of a `data`
+        axis together.
+      pool: "sum" or "mean" over generators, for the terms of real and of generated images.
       log_prob_label: `(params, images, labels) -> [n]`, or None for an unsupervised game.
-      num_labelled: N_s, how many the labelled images count as: their number, unless labels are to weigh more.
+      num_labelled: N_s, number of images that the labelled ones count as. Use more than their number to give labels
+        more weight.
 
     Returns:
       `(params, rng_key, Given) -> (log density, aux)`; aux has the mean log probability of each kind of image.
 
     Raises:
-      ValueError: if a number is not positive or `pool` is unknown; by the density, if a log probability is not `[n]` or
-        the prior no scalar.
+      ValueError: if a number is not positive or `pool` is unknown; from the density, if a log probability is not `[n]`
+        or the prior does not return a scalar.
     """
     factor = _pool_factor(pool)
     num_generated = num_data if num_generated is None else num_generated
     checks.positive(num_data=num_data, num_generated=num_generated, batch_size=batch_size)
     if log_prob_label is not None:
         checks.positive(num_labelled=num_labelled)
-        of_label = _one_each(log_prob_label, "log_prob_label")
-    of_prior = checks.scalar_valued(log_prior, "log_prior")
-    of_real, of_fake = _one_each(log_prob_real, "log_prob_real"), _one_each(log_prob_fake, "log_prob_fake")
+        log_prob_label = _one_per_image(log_prob_label, "log_prob_label")
+    log_prior = checks.scalar_valued(log_prior, "log_prior")
+    log_prob_real = _one_per_image(log_prob_real, "log_prob_real")
+    log_prob_fake = _one_per_image(log_prob_fake, "log_prob_fake")
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: Given) -> tuple[Array, PyTree]:
         generators = batch.others["generator"]
         num_generators = jax.tree.leaves(generators)[0].shape[0]
         keys = jax.random.split(rng_key, num_generators)
         num = axes.local_size(batch_size, axes.DATA)
-        fakes = jax.vmap(generate, in_axes=(0, 0, None))(generators, keys, num)
-        fake = of_fake(params, fakes.reshape(-1, *fakes.shape[2:]))
-        real = of_real(params, batch.data.real)
+        images = jax.vmap(generate, in_axes=(0, 0, None))(generators, keys, num)
+        fake = log_prob_fake(params, images.reshape(-1, *images.shape[2:]))
+        real = log_prob_real(params, batch.data.real)
         scale = factor(num_generators)
-        value = of_prior(params) + data_sum(real, num_data * scale) + data_sum(fake, num_generated * scale)
+        value = log_prior(params) + data_sum(real, num_data * scale) + data_sum(fake, num_generated * scale)
         aux = {"log_prob_real": real.mean(), "log_prob_fake": fake.mean()}
         if log_prob_label is not None:
-            label = of_label(params, batch.data.labelled, batch.data.labels)
+            label = log_prob_label(params, batch.data.labelled, batch.data.labels)
             value += data_sum(label, num_labelled)
             aux["log_prob_label"] = label.mean()
         return value, aux
@@ -147,8 +156,8 @@ def discriminator_conditional(
     return logdensity
 
 
-def _one_each(log_prob: Callable[..., Array], name: str) -> Callable[..., Array]:
-    """Wraps `(params, images [n, ...], ...) -> [n]` so that every call checks the shape of the result."""
+def _one_per_image(log_prob: Callable[..., Array], name: str) -> Callable[..., Array]:
+    """Wraps `(params, images [n, ...], ...) -> [n]` with a check of the shape of its result."""
 
     def checked(params: Params, images: Array, *labels: Array) -> Array:
         values = log_prob(params, images, *labels)
@@ -161,7 +170,8 @@ def _one_each(log_prob: Callable[..., Array], name: str) -> Callable[..., Array]
     return checked
 
 
-def _pool_factor(pool: str) -> Callable[[int], float]:
+def _pool_factor(pool: Pool) -> Callable[[int], float]:
+    """The weight of the pooled likelihood as a function of the number of particles."""
     if pool not in ("sum", "mean"):
         raise ValueError(f"pool must be 'sum' or 'mean'; got {pool!r}")
     return lambda num: num if pool == "sum" else 1

@@ -1,16 +1,15 @@
-"""Control variates for the gradient of a minibatch: what the batch says of a fixed point is replaced by the truth.
+"""Control variates for minibatch gradients: a correction at a fixed anchor that reduces their variance.
 
     g(theta) = grad log p_batch(theta) - grad log p_batch(anchor) + grad log p(anchor)
 
-With the anchor near the mode the two batch gradients nearly cancel, and the variance of g falls from that of a
-gradient to that of a difference over |theta - anchor|: far from the anchor it may be larger than without. It is
-unbiased at any anchor. As a density,
+g is unbiased at any anchor. If the anchor is near the mode, the two batch gradients nearly cancel, and the variance of
+g is that of their difference, which grows with |theta - anchor|. Far from the anchor it may exceed the variance of the
+plain gradient. The log density
 
     log p_batch(theta) + <grad log p(anchor) - grad log p_batch(anchor), theta - anchor>
 
-has this gradient, so that every kernel that takes a log density takes this one. Source: Baker, Fearnhead, Fox & Nemeth,
-"Control variates for stochastic gradient MCMC", 2019; Nagapetyan et al., "The true cost of stochastic gradient Langevin
-dynamics", 2017.
+has this gradient, so it can be passed to every kernel. Sources: Baker, Fearnhead, Fox & Nemeth, "Control variates for
+stochastic gradient MCMC", 2019; Nagapetyan et al., "The true cost of stochastic gradient Langevin dynamics", 2017.
 """
 
 import jax
@@ -21,21 +20,21 @@ from bayesjax.types import Array, Density, Params, PRNGKey, PyTree
 
 
 def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> Density:
-    """The log density whose minibatch gradient is corrected by what is known of it at the anchor.
+    """The log density whose minibatch gradient is g(theta), the gradient with a control variate.
 
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, such as `posteriors.log_posterior`. It is
-        evaluated twice, at the parameters and at the anchor, with the same key. It returns a scalar, not the terms of
+        evaluated at the parameters and at the anchor, with the same key. It must return a scalar, not the terms of
         `log_posterior(as_terms=True)`.
-      anchor: a point near the mode.
-      gradient: of the log density of the whole data set at the anchor: `full_gradient`.
+      anchor: parameters near the mode.
+      gradient: gradient of the log density of the whole data set at the anchor, from `full_gradient`.
 
     Returns:
       A density of the same form.
 
     Raises:
-      ValueError: if anchor and gradient differ in structure or shapes; by the density, if `logdensity` is an array with
-        axes.
+      ValueError: if anchor and gradient differ in structure or shapes; from the density, if `logdensity` returns an
+        array with axes.
     """
     if jax.tree.structure(anchor) != jax.tree.structure(gradient):
         raise ValueError(
@@ -43,42 +42,45 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
             f"got {jax.tree.structure(gradient)}"
         )
     shapes, got = (
-        {name: jnp.shape(leaf) for name, leaf in tree.leaves_by_path(of).items()} for of in (anchor, gradient)
+        {name: jnp.shape(leaf) for name, leaf in tree.leaves_by_path(params).items()} for params in (anchor, gradient)
     )
     if shapes != got:
         raise ValueError(f"gradient must have the shapes of the anchor, {shapes}; got {got}")
 
     logdensity = checks.scalar_valued(logdensity, "logdensity")
-    evaluate = _gradient(logdensity)
+    batch_gradient = _gradient(logdensity)
 
     def corrected(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array | tuple[Array, PyTree]:
         out = logdensity(params, rng_key, batch)
-        of_batch = evaluate(anchor, jax.random.clone(rng_key), batch)  # the same noise, knowingly
-        moved = jax.tree.map(jnp.subtract, tree.widen(params), tree.widen(anchor))
-        correction = jax.tree.map(jnp.subtract, tree.widen(gradient), tree.widen(of_batch))
-        value = tree.value_and_aux(out)[0] + tree.dot(correction, moved)
+        at_anchor = batch_gradient(anchor, jax.random.clone(rng_key), batch)  # with the noise of the first evaluation
+        displacement = jax.tree.map(jnp.subtract, tree.widen(params), tree.widen(anchor))
+        correction = jax.tree.map(jnp.subtract, tree.widen(gradient), tree.widen(at_anchor))
+        value = tree.value_and_aux(out)[0] + tree.dot(correction, displacement)
         return (value, out[1]) if isinstance(out, tuple) else value
 
     return corrected
 
 
 def full_gradient(logdensity: Density, anchor: Params, rng_key: PRNGKey, batches: PyTree) -> Params:
-    """The gradient of the log density of the whole data set: the mean over batches of one size that make it up.
+    """The gradient of the log density of the whole data set, as the mean of the gradients of its batches.
 
     Args:
-      logdensity: as of `control_variates`; its batch gradients are unbiased estimates.
-      anchor: where.
-      rng_key: consumed; each batch has its own.
-      batches: leaves `[num_batches, batch_size, ...]`, every example in one of them.
+      logdensity: as for `control_variates`; its minibatch gradients are unbiased estimates.
+      anchor: parameters at which the gradient is taken.
+      rng_key: consumed; each batch gets its own key.
+      batches: leaves `[num_batches, batch_size, ...]`, with every example in exactly one batch.
+
+    Returns:
+      The gradient, shaped like `anchor`.
 
     Raises:
-      ValueError: if the leaves of `batches` differ in their leading axis, or `logdensity` is an array with axes.
+      ValueError: if the leaves of `batches` differ in their leading axis, or `logdensity` returns an array with axes.
     """
-    evaluate = _gradient(checks.scalar_valued(logdensity, "logdensity"))
+    batch_gradient = _gradient(checks.scalar_valued(logdensity, "logdensity"))
     keys = jax.random.split(rng_key, tree.leading_axis(batches, "batches"))
 
-    def add(total: Params, own: tuple[PRNGKey, PyTree]) -> tuple[Params, None]:
-        return jax.tree.map(jnp.add, total, tree.widen(evaluate(anchor, *own))), None
+    def add(total: Params, key_and_batch: tuple[PRNGKey, PyTree]) -> tuple[Params, None]:
+        return jax.tree.map(jnp.add, total, tree.widen(batch_gradient(anchor, *key_and_batch))), None
 
     total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, tree.widen(anchor)), (keys, batches))
     return jax.tree.map(lambda leaf: leaf / len(keys), total)

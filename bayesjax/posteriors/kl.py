@@ -1,12 +1,12 @@
-"""KL(q || p) from the mean-field family to a prior over weights: exact where it has a closed form, sampled elsewhere.
+"""KL(q || p) from the mean-field family to a prior over weights, in closed form or estimated from a draw.
 
     KL(N(mu, sigma^2) || N(0, s^2))        = log(s / sigma) + (sigma^2 + mu^2) / (2 s^2) - 1/2
     KL(N(mu, sigma^2) || Laplace(0, b))    = log(2 b) - 1/2 log(2 pi e sigma^2) + E|w| / b,
                                       E|w| = sigma sqrt(2 / pi) exp(-mu^2 / (2 sigma^2)) + mu (1 - 2 Phi(-mu / sigma))
-    KL(q || p)                             = -H(q) - E_q log p(w)                  at a draw, for any p
+    KL(q || p)                             = -H(q) - E_q log p(w)                  estimated from one draw, for any p
 
-Each function returns `(variational, weights) -> nats`, which is what `objectives.bayes_by_backprop` asks for; the exact
-ones do not use the weights. `by_path` gives layers priors of their own.
+Each function returns a divergence `(variational, weights) -> nats`, the form that `objectives.bayes_by_backprop` takes.
+Closed forms ignore the weights. `by_path` combines different divergences for different layers.
 """
 
 import math
@@ -17,14 +17,21 @@ import jax.numpy as jnp
 
 from bayesjax import checks, tree
 from bayesjax.posteriors.mean_field import MeanFieldParams, Moments, Perturbed, entropy, scales
-from bayesjax.posteriors.priors import fan_in_scales
+from bayesjax.posteriors.priors import fan_in_scales, log_of_scale
 from bayesjax.types import Array, Params, Prior
 
 Divergence = Callable[[MeanFieldParams, Params], Array]
+"""`(variational, weights) -> KL(q || p)` in nats; `weights` is a draw of q, a `Perturbed` or `Moments`."""
 
 
 def kl_to_gaussian(scale: float = 1.0) -> Divergence:
-    """KL(q || N(0, scale^2 I)) in closed form, the prior `priors.gaussian(scale)`.
+    """KL(q || N(0, scale^2 I)) in closed form, for the prior `priors.gaussian(scale)`.
+
+    Args:
+      scale: standard deviation of the prior.
+
+    Returns:
+      A divergence `(variational, weights) -> nats`.
 
     Raises:
       ValueError: if `scale` is not positive and finite.
@@ -37,11 +44,14 @@ def kl_to_fan_in_gaussian(scale: float = 1.0, *, out_axis: int | None = None) ->
     """KL(q || p) in closed form for the prior `priors.fan_in_gaussian(scale, out_axis=out_axis)`.
 
     Args:
-      scale: the prior's standard deviation where the fan-in is 1.
+      scale: standard deviation of the prior where the fan-in is 1.
       out_axis: as in `priors.fan_in_scales`; 0 for PyTorch's and Equinox's `[out, in, ...]`.
 
+    Returns:
+      A divergence `(variational, weights) -> nats`.
+
     Raises:
-      ValueError: if `scale` is not positive and finite; by the function returned, as `priors.fan_in_scales`.
+      ValueError: if `scale` is not positive and finite; from the divergence, as in `priors.fan_in_scales`.
     """
     checks.positive(scale=scale)
     return _to_gaussians(lambda params: fan_in_scales(params, scale, out_axis=out_axis))
@@ -52,7 +62,7 @@ def _to_gaussians(prior_scales: Callable[[Params], Params]) -> Divergence:
         del weights
 
         def leaf(mu: Array, sd: Array, scale: float) -> Array:
-            return jnp.sum(0.5 * (sd**2 + mu**2) / scale**2 - jnp.log(sd)) + mu.size * (math.log(scale) - 0.5)
+            return jnp.sum(0.5 * (sd**2 + mu**2) / scale**2 - jnp.log(sd)) + mu.size * (log_of_scale(scale) - 0.5)
 
         wide = tree.widen(variational)
         return tree.sum_leaves(jax.tree.map(leaf, wide.mean, scales(wide), prior_scales(wide.mean)))
@@ -61,14 +71,18 @@ def _to_gaussians(prior_scales: Callable[[Params], Params]) -> Divergence:
 
 
 def apply_to_entry(divergence: Divergence, name: str) -> Callable[[Params, Params], Array]:
-    """The divergence of one entry of a dictionary: beside `mean_field.apply_to_entry`."""
+    """Applies a divergence to one entry of a dictionary, as `mean_field.apply_to_entry` does for the family."""
     return lambda variational, weights: divergence(variational[name], weights[name])
 
 
 def kl_to_laplace(scale: float = 1.0) -> Divergence:
     """KL(q || p) in closed form for the prior `priors.laplace_prior(scale)`.
 
-    Its density is exp(-|w| / scale) / (2 scale) for each weight.
+    Args:
+      scale: b, of the density exp(-|w| / b) / (2 b) of each weight.
+
+    Returns:
+      A divergence `(variational, weights) -> nats`.
 
     Raises:
       ValueError: if `scale` is not positive and finite.
@@ -82,7 +96,7 @@ def kl_to_laplace(scale: float = 1.0) -> Divergence:
             ratio = mu / sd
             distance = sd * math.sqrt(2 / math.pi) * jnp.exp(-0.5 * ratio**2) + mu * jax.lax.erf(ratio / math.sqrt(2))
             return jnp.sum(distance / scale - jnp.log(sd)) + mu.size * (
-                math.log(2 * scale) - 0.5 * (1 + math.log(2 * math.pi))
+                log_of_scale(2 * scale) - 0.5 * (1 + math.log(2 * math.pi))
             )
 
         wide = tree.widen(variational)
@@ -92,41 +106,49 @@ def kl_to_laplace(scale: float = 1.0) -> Divergence:
 
 
 def kl_sampled(log_prior: Prior) -> Divergence:
-    """An unbiased estimate of KL(q || p) for any prior: -H(q) - log p(w) at the weights drawn.
+    """An unbiased estimate of KL(q || p) for any prior: -H(q) - log p(w) at a draw w of q.
 
-    The entropy is exact, where Blundell et al. have log q(w) at the same weights: what is random is log p alone.
+    The entropy is exact. Blundell et al. estimate it by -log q(w) at the same draw, which has a larger variance.
+
+    Args:
+      log_prior: `weights -> scalar`.
+
+    Returns:
+      A divergence `(variational, weights) -> nats`.
 
     Raises:
-      ValueError: by the function returned, if there are no weights but their `Moments`, or the prior is an array with
-        axes.
+      ValueError: from the divergence, if the weights are `Moments` rather than a draw, or the prior returns an array
+        with axes.
     """
-
-    of_prior = checks.scalar_valued(log_prior, "log_prior")
+    log_prior = checks.scalar_valued(log_prior, "log_prior")
 
     def divergence(variational: MeanFieldParams, weights: Params | Perturbed) -> Array:
         if isinstance(weights, Moments):
             raise ValueError(
-                "weights must be a draw; got Moments, of which only a divergence in closed form can be had"
+                "weights must be a draw; got Moments, for which only divergences in closed form are defined"
             )
         if isinstance(weights, Perturbed):
             weights = jax.tree.map(jnp.add, weights.mean, weights.noise)
-        return -entropy(variational) - of_prior(weights)
+        return -entropy(variational) - log_prior(weights)
 
     return divergence
 
 
 def by_path(divergences: Mapping[str, Divergence]) -> Divergence:
-    """A divergence for each part of the network: the sum of what each gives on the leaves that it is named for.
+    """The sum of different divergences for different parts of the network.
 
-    A leaf belongs to the first pattern that its path matches (`tree.match_paths`), e.g.
+    A leaf belongs to the first pattern that its path matches (`tree.match_paths`). For example:
 
         by_path({"Dense_0/*": kl_to_laplace(0.1), "*/bias": kl_to_gaussian(10.0), "*": kl_sampled(scale_mixture())})
 
     Args:
-      divergences: by pattern of the path, its names joined by "/".
+      divergences: a divergence for each pattern of paths, whose keys are joined by "/".
+
+    Returns:
+      A divergence `(variational, weights) -> nats`.
 
     Raises:
-      ValueError: by the function returned, if a leaf matches no pattern or a pattern no leaf.
+      ValueError: from the divergence, if a leaf matches no pattern or a pattern matches no leaf.
     """
 
     def divergence(variational: MeanFieldParams, weights: Params) -> Array:
@@ -135,7 +157,7 @@ def by_path(divergences: Mapping[str, Divergence]) -> Divergence:
 
         def part(name: str, values: Params) -> dict[str, Array]:
             leaves = zip(paths, jax.tree.leaves(values), chosen, strict=True)
-            return {path: leaf for path, leaf, of in leaves if of == name}
+            return {path: leaf for path, leaf, pattern in leaves if pattern == name}
 
         def part_of_draw(name: str) -> Params:
             if isinstance(weights, (Perturbed, Moments)):
@@ -143,9 +165,9 @@ def by_path(divergences: Mapping[str, Divergence]) -> Divergence:
             return part(name, weights)
 
         total = jnp.zeros(())
-        for name, one in divergences.items():
-            of_part = MeanFieldParams(part(name, variational.mean), part(name, variational.rho))
-            total += checks.scalar(one(of_part, part_of_draw(name)), f"the divergence of {name}")
+        for name, divergence_of_part in divergences.items():
+            params = MeanFieldParams(part(name, variational.mean), part(name, variational.rho))
+            total += checks.scalar(divergence_of_part(params, part_of_draw(name)), f"the divergence of {name}")
         return total
 
     return divergence

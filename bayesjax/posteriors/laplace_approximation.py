@@ -1,14 +1,14 @@
-"""A Gaussian around a mode, in the last layer of a network: the cheapest posterior there is after training.
+"""The Laplace approximation of the last layer: a Gaussian posterior around a trained network.
 
-With the features phi(x) of the layers before, logits f = phi W + b and a log likelihood log p(y | f), the negative
-Hessian of the log posterior in the last layer is, by the generalised Gauss-Newton approximation,
+With the features phi(x) of the previous layers, logits f = phi W + b and a log likelihood log p(y | f), the generalised
+Gauss-Newton approximation of the negative Hessian of the log posterior in the last layer is
 
     P = sum_i (phi_i, 1)(phi_i, 1)' x L_i + prior precision,    L_i = -d^2 log p(y_i | f_i) / df df'
 
-and the posterior N(mode, P^-1), all other layers staying at the mode. For a softmax L = diag(p) - p p', for a Gaussian
-of variance s^2 it is 1 / s^2; in both cases P is exact. Sources: MacKay, "A practical Bayesian framework for
-backpropagation networks", 1992; Kristiadi, Hein & Hennig, "Being Bayesian, even just a bit, fixes overconfidence in
-ReLU networks", ICML 2020; Daxberger et al., "Laplace redux", 2021.
+and the posterior is N(mode, P^-1), with all other layers fixed at the mode. L is diag(p) - p p' for a softmax and
+1 / s^2 for a Gaussian of variance s^2; in both cases P is the exact Hessian. Sources: MacKay, "A practical Bayesian
+framework for backpropagation networks", 1992; Kristiadi, Hein & Hennig, "Being Bayesian, even just a bit, fixes
+overconfidence in ReLU networks", ICML 2020; Daxberger et al., "Laplace redux", 2021.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,13 @@ from bayesjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 
 class LastLayerPosterior(NamedTuple):
-    """A Gaussian posterior over a last layer.
+    """A Gaussian posterior over the weights of a last layer.
 
     Attributes:
-      kernel: the mode's, `[features, outputs]`.
-      bias: the mode's, `[outputs]`.
-      factor: lower Cholesky factor of P, `[(features + 1) outputs] * 2`, kernel rows first and the bias last.
+      kernel: kernel at the mode, `[features, outputs]`.
+      bias: bias at the mode, `[outputs]`.
+      factor: lower Cholesky factor of P, `[dim, dim]` with dim = (features + 1) outputs, kernel rows first and the bias
+        last.
     """
 
     kernel: Array
@@ -45,16 +46,19 @@ def last_layer_laplace(
     *,
     chunk_size: int = 256,
 ) -> LastLayerPosterior:
-    """The Gaussian at a mode.
+    """The Gaussian approximation N(mode, P^-1) of the posterior of a last layer.
 
     Args:
-      log_likelihood: `(outputs [outputs], target) -> scalar`, of one example without a batch axis.
-      kernel: of the last layer at the mode, `[features, outputs]`.
-      bias: likewise, `[outputs]`.
-      features: what the last layer sees of the training data, `[num, features]`.
-      targets: leaves `[num, ...]`.
-      prior_precision: of the kernel's elements and of the bias's.
-      chunk_size: examples at once.
+      log_likelihood: `(outputs [outputs], target) -> scalar`, for one example without a batch axis.
+      kernel: kernel of the last layer at the mode, `[features, outputs]`.
+      bias: bias of the last layer at the mode, `[outputs]`.
+      features: inputs of the last layer for the training data, `[num, features]`.
+      targets: targets of the training data, leaves `[num, ...]`.
+      prior_precision: prior precisions of the elements of the kernel and of the bias.
+      chunk_size: number of examples whose Hessians are computed at once.
+
+    Returns:
+      The posterior, for `sample_last_layer`.
 
     Raises:
       ValueError: if the shapes do not fit, a precision is not positive, or the likelihood of one example is an array
@@ -66,8 +70,8 @@ def last_layer_laplace(
             f"features must be [num, {num_features}] and bias [{num_outputs}] for a kernel {kernel.shape}; "
             f"got {features.shape} and {bias.shape}"
         )
-    of_kernel, of_bias = prior_precision
-    for precision in (of_kernel, of_bias):
+    kernel_precision, bias_precision = prior_precision
+    for precision in prior_precision:
         checks.positive(prior_precision=precision)
     if tree.leading_axis(targets, "targets") != len(features):
         raise ValueError(f"targets must have one entry for each of {len(features)} rows of features")
@@ -77,18 +81,25 @@ def last_layer_laplace(
     hessian = jax.hessian(checks.scalar_valued(log_likelihood, "log_likelihood of one example"))
     for start in range(0, len(features), chunk_size):
         part = jnp.asarray(features[start : start + chunk_size])
-        of_targets = jax.tree.map(lambda leaf, start=start: jnp.asarray(leaf[start : start + chunk_size]), targets)
-        curvature = -jax.vmap(hessian)(part @ kernel + bias[None], of_targets)
+        chunk_targets = jax.tree.map(lambda leaf, start=start: jnp.asarray(leaf[start : start + chunk_size]), targets)
+        curvature = -jax.vmap(hessian)(part @ kernel + bias[None], chunk_targets)
         extended = jnp.concatenate([part, jnp.ones((len(part), 1), part.dtype)], axis=1)
         total += jnp.einsum("na,nb,nkl->akbl", extended, extended, curvature, optimize=True)
-    prior = jnp.concatenate([jnp.full(num_features * num_outputs, of_kernel), jnp.full(num_outputs, of_bias)])
+    prior = jnp.concatenate(
+        [jnp.full(num_features * num_outputs, kernel_precision), jnp.full(num_outputs, bias_precision)]
+    )
     return LastLayerPosterior(kernel, bias, jnp.linalg.cholesky(total.reshape(dim, dim) + jnp.diag(prior)))
 
 
 def sample_last_layer(posterior: LastLayerPosterior, rng_key: PRNGKey) -> tuple[Array, Array]:
-    """A draw of the kernel `[features, outputs]` and the bias `[outputs]`."""
+    """A posterior draw of the kernel `[features, outputs]` and the bias `[outputs]` of a last layer.
+
+    Args:
+      posterior: from `last_layer_laplace`.
+      rng_key: consumed.
+    """
     num_features, num_outputs = posterior.kernel.shape
     noise = jax.random.normal(rng_key, (len(posterior.factor),))
-    moved = jax.scipy.linalg.solve_triangular(posterior.factor, noise, trans="T", lower=True)
-    moved = moved.reshape(num_features + 1, num_outputs)
-    return posterior.kernel + moved[:-1], posterior.bias + moved[-1]
+    deviation = jax.scipy.linalg.solve_triangular(posterior.factor, noise, trans="T", lower=True)
+    deviation = deviation.reshape(num_features + 1, num_outputs)
+    return posterior.kernel + deviation[:-1], posterior.bias + deviation[-1]

@@ -1,11 +1,12 @@
-"""The log posterior of a network's weights, and the one place that knows the factor N/n.
+"""The log posterior of a network's weights, estimated on minibatches with the factor N/n.
 
     log p(w | D) = log p(w) + N/n sum_{i in batch} log p(y_i | x_i, w) + const
 
-The minibatch sum is scaled up to the whole data set, so that the value does not depend on the batch size n and the
-density can be sampled at temperature 1. The prior is counted once. `from_loss` does the same for what comes as a loss,
-and `as_loss` turns it back. The log likelihood of one example, a log prior and a loss are scalars: a ValueError refuses
-an array, because its mean over output axes would temper the posterior.
+The sum over the n examples of a minibatch is scaled up to the N examples of the data set. The scale of the log density
+then does not depend on the batch size, and it can be sampled at temperature 1. The prior counts once. `from_loss` turns
+a loss into a log density, and `as_loss` does the reverse. The log likelihood of one example, a log prior and a loss
+must be scalars. Arrays raise a ValueError, because a mean over output axes would temper the posterior. Read
+`kernels/sghmc.py` next.
 """
 
 from collections.abc import Callable
@@ -18,14 +19,14 @@ from bayesjax.types import Array, Density, Params, Prior, PRNGKey, PyTree
 
 
 def data_sum(values: Array, num_data: float) -> Array:
-    """N/n times the sum of a batch's n values: an unbiased estimate of the sum over N data.
+    """N/n times the sum of the n values of a batch: an unbiased estimate of the sum over all N examples.
 
     Args:
       values: one scalar for each example, `[n]`.
       num_data: N.
 
     Raises:
-      ValueError: if `values` does not have one axis, since the mean over outputs would change the scale.
+      ValueError: if `values` does not have exactly one axis, since a mean over outputs would change the scale.
     """
     checks.rank("[n], one scalar for each example", 1, values=values)
     return num_data * tree.widen(values).mean()
@@ -39,91 +40,98 @@ def log_posterior(
     chunk_size: int | None = None,
     as_terms: bool = False,
 ) -> Density:
-    """Log posterior density up to a constant, estimated on a minibatch.
+    """The log posterior density up to a constant, estimated on a minibatch.
 
     Args:
       log_likelihood: the log likelihood of one example without a batch axis, `(params, rng_key, example) -> scalar` or
-        `(scalar, aux)`, summed over the outputs of a model that has several.
+        `(scalar, aux)`. For a model with several outputs it is the sum over them.
       log_prior: `params -> scalar`.
       num_data: N, the number of examples in the data set.
-      chunk_size: examples seen at once, for batches whose activations do not fit into memory: the value and, in a
-        second pass over each chunk, its gradient are added up chunk by chunk. None sees all at once.
-      as_terms: whether the value is returned as its terms `[1 + n]`, the prior and N/n times each example's: samplers
-        with a decision then subtract term by term, which matters where the sum is beyond 1e5 (`kernels.hmc`).
+      chunk_size: number of examples processed at once, for batches whose activations do not fit into memory. Value and
+        gradient are summed chunk by chunk, and each chunk is computed a second time for the gradient. None processes
+        the whole batch at once.
+      as_terms: whether to return the terms of the sum, `[1 + n]`: the log prior and N/n times the log likelihood of
+        each example. HMC and NUTS then subtract term by term, which keeps precision where the sum exceeds 1e5.
 
     Returns:
-      `(params, rng_key, batch) -> (scalar or terms, aux)`, `aux` averaged over the batch; every leaf of `batch` has a
-      leading batch axis.
+      `(params, rng_key, batch) -> (scalar or terms, aux)`, with `aux` averaged over the batch. Every leaf of `batch`
+      has a leading batch axis.
 
     Raises:
-      ValueError: if `num_data` or `chunk_size` is no integer of at least 1; by the density, if the likelihood of one
-        example or the prior is an array with axes, or the leaves of `batch` differ in their leading axis.
+      ValueError: if `num_data` or `chunk_size` is not an integer of at least 1; from the density, if the likelihood of
+        one example or the prior is an array with axes, or the leaves of `batch` differ in their leading axis.
     """
     checks.count(num_data=num_data)
     if chunk_size is not None:
         checks.count(chunk_size=chunk_size)
-    of_one = checks.scalar_valued(log_likelihood, "log_likelihood of one example")
-    of_prior = checks.scalar_valued(log_prior, "log_prior")
+    checked_likelihood = checks.scalar_valued(log_likelihood, "log_likelihood of one example")
+    log_prior = checks.scalar_valued(log_prior, "log_prior")
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
         keys = axes.local_keys(rng_key, tree.leading_axis(batch, "batch"), axes.DATA)
         if chunk_size is None:
-            out = jax.vmap(of_one, in_axes=(None, 0, 0))(params, keys, batch)
+            out = jax.vmap(checked_likelihood, in_axes=(None, 0, 0))(params, keys, batch)
         else:
-            again = jax.checkpoint(lambda example: of_one(params, *example))
-            out = jax.lax.map(again, (keys, batch), batch_size=chunk_size)
+            of_example = jax.checkpoint(lambda key_and_example: checked_likelihood(params, *key_and_example))
+            out = jax.lax.map(of_example, (keys, batch), batch_size=chunk_size)
         values, aux = tree.value_and_aux(out)
         if as_terms:
-            value = jnp.concatenate([jnp.reshape(of_prior(params), 1), num_data / values.size * tree.widen(values)])
+            value = jnp.concatenate([jnp.reshape(log_prior(params), 1), num_data / values.size * tree.widen(values)])
         else:
-            value = of_prior(params) + data_sum(values, num_data)
+            value = log_prior(params) + data_sum(values, num_data)
         return value, jax.tree.map(lambda leaf: leaf.mean(axis=0), aux)
 
     return logdensity
 
 
 def from_loss(loss: Density, log_prior: Prior, num_data: float) -> Density:
-    """The log density of which a loss is the data's part: what makes any optimised objective a sampled one.
+    """The log density that corresponds to a loss, so that any optimised objective can be sampled.
 
         log p(w) = log prior(w) - N loss(w)
 
-    For a cross entropy it is the log posterior; for the losses of a game (`objectives.adversarial.GAMES`) it is a
-    player's conditional in the Bayesian GAN, with exp(-loss) for the likelihood of one example.
+    For a cross entropy this is the log posterior. For the losses of a game (`objectives.adversarial.GAMES`) it is the
+    conditional of a player in the Bayesian GAN, with exp(-loss) as the likelihood of one example.
 
     Args:
       loss: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, a mean per example.
       log_prior: `params -> scalar`.
-      num_data: N, how many examples the loss counts for.
+      num_data: N, the number of examples that the loss counts as.
+
+    Returns:
+      `(params, rng_key, batch) -> (scalar, aux)`.
 
     Raises:
-      ValueError: if `num_data` is not positive; by the density, if the loss or the prior is an array with axes.
+      ValueError: if `num_data` is not positive; from the density, if the loss or the prior is an array with axes.
     """
     checks.positive(num_data=num_data)
-    of_data, of_prior = checks.scalar_valued(loss, "loss"), checks.scalar_valued(log_prior, "log_prior")
+    loss, log_prior = checks.scalar_valued(loss, "loss"), checks.scalar_valued(log_prior, "log_prior")
 
     def logdensity(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
-        value, aux = tree.value_and_aux(of_data(params, rng_key, batch))
-        return of_prior(params) - num_data * tree.widen(value), aux
+        value, aux = tree.value_and_aux(loss(params, rng_key, batch))
+        return log_prior(params) - num_data * tree.widen(value), aux
 
     return logdensity
 
 
 def as_loss(logdensity: Density, num_data: float) -> Density:
-    """Minus a log density per example, for an optimiser that is to find its mode: undoes `from_loss`.
+    """The loss -log p(w) / N, for an optimiser that searches the mode of a log density.
 
     Args:
-      logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; not the terms of `log_posterior(as_terms=
-        True)`.
-      num_data: N, how many examples it counts.
+      logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, not the terms of
+        `log_posterior(as_terms=True)`.
+      num_data: N, the number of examples that the log density counts.
+
+    Returns:
+      `(params, rng_key, batch) -> (scalar, aux)`.
 
     Raises:
-      ValueError: if `num_data` is not positive; by the loss, if the log density is an array with axes.
+      ValueError: if `num_data` is not positive; from the loss, if the log density is an array with axes.
     """
     checks.positive(num_data=num_data)
-    evaluate = checks.scalar_valued(logdensity, "logdensity")
+    logdensity = checks.scalar_valued(logdensity, "logdensity")
 
     def loss(params: Params, rng_key: PRNGKey, batch: PyTree) -> tuple[Array, PyTree]:
-        value, aux = tree.value_and_aux(evaluate(params, rng_key, batch))
+        value, aux = tree.value_and_aux(logdensity(params, rng_key, batch))
         return -value / num_data, aux
 
     return loss

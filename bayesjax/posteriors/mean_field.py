@@ -1,11 +1,11 @@
-"""A normal of its own for every weight: the variational posterior of Bayes by Backprop, for any network.
+"""Mean-field normals over weights: the variational posterior of Bayes by Backprop, for any network.
 
     q(w | mu, rho) = prod_j N(w_j; mu_j, sigma_j^2),   sigma_j = log(1 + exp rho_j)
     w = mu + sigma eps,   eps ~ N(0, I)                                              (not mu + sigma^2 eps)
 
-Weights are a pytree and the family is one over pytrees, so that a Bayesian MLP, CNN or RNN is the plain Flax module,
-applied to a draw. Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, section 3.2. Divergences
-from a prior are in `kl.py`, the objective is in `objectives/bayes_by_backprop.py`.
+The family is defined over pytrees of weights, so a Bayesian MLP, CNN or RNN is the plain Flax module applied to a draw.
+Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, section 3.2. Read `kl.py` next, which has
+the divergences from a prior, and then `objectives/bayes_by_backprop.py`.
 """
 
 import math
@@ -21,11 +21,11 @@ from bayesjax.types import Array, Params, PRNGKey
 
 
 class MeanFieldParams(NamedTuple):
-    """What is optimised.
+    """The variational parameters.
 
     Attributes:
       mean: mu, shaped like the weights.
-      rho: sigma = softplus(rho), shaped like the weights.
+      rho: rho, shaped like the weights; the standard deviations are sigma = softplus(rho).
     """
 
     mean: Params
@@ -33,11 +33,11 @@ class MeanFieldParams(NamedTuple):
 
 
 class Perturbed(NamedTuple):
-    """A draw with its two parts apart, for `models.flipout`.
+    """A draw of the weights as its mean and its noise, for `models.flipout`.
 
     Attributes:
       mean: mu.
-      noise: sigma eps; the weights drawn are mean + noise.
+      noise: sigma eps; the weights are mean + noise.
     """
 
     mean: Params
@@ -45,7 +45,7 @@ class Perturbed(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """The law of the weights, for `models.local_reparameterisation`, which draws none.
+    """The mean and scale of the weights, for `models.local_reparameterisation`, which samples activations instead.
 
     Attributes:
       mean: mu.
@@ -57,15 +57,14 @@ class Moments(NamedTuple):
 
 
 class MeanField(NamedTuple):
-    """The family, as functions; of `apply_to_entry`, of dictionaries with an entry of these.
+    """The functions of a mean-field family. With `apply_to_entry`, they act on one entry of a dictionary.
 
     Attributes:
-      init: `params -> MeanFieldParams`, with those weights as means.
+      init: `params -> MeanFieldParams`, with these weights as means.
       sample: `(variational, rng_key) -> params`, one draw of all weights.
-      log_prob: `(variational, params) -> scalar`, log q of weights.
-      reflect: `(variational, params) -> params`, 2 mu - w: the other half of an antithetic pair, of a `sample` or of a
-        `Perturbed`.
-      perturb: `(variational, rng_key) -> Perturbed`, a draw as its mean and its noise.
+      log_prob: `(variational, params) -> scalar`, log q(w) in nats.
+      reflect: `(variational, params) -> params`, the antithetic draw 2 mu - w of a draw w or of a `Perturbed`.
+      perturb: `(variational, rng_key) -> Perturbed`, one draw as its mean and its noise.
       moments: `(variational, rng_key) -> Moments`; the key is not used.
     """
 
@@ -78,7 +77,13 @@ class MeanField(NamedTuple):
 
 
 def mean_field(scale: float = 0.05) -> MeanField:
-    """Independent normals whose standard deviations start at `scale`.
+    """The family of independent normals over all weights.
+
+    Args:
+      scale: initial standard deviation of every weight, positive.
+
+    Returns:
+      The functions of the family.
 
     Raises:
       ValueError: if `scale` is not positive and finite.
@@ -101,7 +106,7 @@ def mean_field(scale: float = 0.05) -> MeanField:
 
     def reflect(variational: MeanFieldParams, params: Params) -> Params:
         if isinstance(params, Moments):
-            raise ValueError("params must be a draw to be reflected; got Moments")
+            raise ValueError("params must be a draw; got Moments, which cannot be reflected")
         if isinstance(params, Perturbed):
             return Perturbed(params.mean, jax.tree.map(jnp.negative, params.noise))
         return jax.tree.map(lambda mu, w: 2 * mu - w, variational.mean, params)
@@ -118,30 +123,38 @@ def mean_field(scale: float = 0.05) -> MeanField:
 
 
 def apply_to_entry(family: MeanField, name: str) -> MeanField:
-    """The family of one entry of a dictionary, such as a network's weights; the other entries are points beside it.
+    """Applies a family to one entry of a dictionary, such as a network's weights.
 
-    A point, such as the precision of the noise, is part of what is optimised and of every draw, and has no noise.
+    The other entries, such as the precision of the noise, are point estimates. They are optimised, and are the same in
+    every draw.
+
+    Args:
+      family: the family of the entry.
+      name: key of the entry.
+
+    Returns:
+      A family over dictionaries.
     """
 
-    def beside(draw: Callable) -> Callable:
+    def draw_entry(draw: Callable) -> Callable:
         return lambda variational, rng_key: {**variational, name: draw(variational[name], rng_key)}
 
     return MeanField(
         init=lambda params: {**params, name: family.init(params[name])},
-        sample=beside(family.sample),
+        sample=draw_entry(family.sample),
         log_prob=lambda variational, params: family.log_prob(variational[name], params[name]),
         reflect=lambda variational, params: {**params, name: family.reflect(variational[name], params[name])},
-        perturb=beside(family.perturb),
-        moments=beside(family.moments),
+        perturb=draw_entry(family.perturb),
+        moments=draw_entry(family.moments),
     )
 
 
 def scales(variational: MeanFieldParams) -> Params:
-    """The standard deviation of every weight."""
+    """The standard deviation of every weight, shaped like the weights."""
     return jax.tree.map(softplus, variational.rho)
 
 
 def entropy(variational: MeanFieldParams) -> Array:
-    """-E log q(w) in nats: sum_j log sigma_j + (1 + log 2 pi) / 2."""
+    """The entropy -E log q(w) in nats, sum_j [log sigma_j + (1 + log 2 pi) / 2]."""
     logs = tree.sum_leaves(jax.tree.map(lambda sd: jnp.sum(jnp.log(sd)), scales(tree.widen(variational))))
     return logs + tree.num_elements(variational.mean) * 0.5 * (1 + math.log(2 * math.pi))

@@ -2,8 +2,9 @@
 
     log p(w) = sum_j log N(w_j; 0, sd^2)
 
-Each function returns a normalised log prior `params -> scalar`. Draws of `gaussian` come from `sample_gaussian`, those
-of `fan_in_gaussian` from `models.initializers.fan_in_normal`.
+Each function returns a normalised log prior `params -> scalar`. Scales may be traced values, for example to optimise
+or sample them. Draw from `gaussian` with `sample_gaussian`, and from `fan_in_gaussian` with
+`models.initializers.fan_in_normal`. Read `log_posterior.py` next.
 """
 
 import math
@@ -13,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from bayesjax import checks, tree
 from bayesjax.posteriors.softplus import softplus
@@ -20,42 +22,52 @@ from bayesjax.types import Array, Params, Prior, PRNGKey
 
 
 def gaussian(scale: float = 1.0) -> Prior:
-    """Independent N(0, scale^2) on every weight and bias.
+    """Independent N(0, scale^2) priors on every weight and bias.
+
+    Args:
+      scale: standard deviation.
 
     Raises:
-      ValueError: if `scale` is not positive, or beyond 1e-15 or 1e15.
+      ValueError: if `scale` is known and not between 1e-15 and 1e15.
     """
     _check_scale(scale)
     return lambda params: _gaussian_log_prob(params, jax.tree.map(lambda _: scale, params))
 
 
 def fan_in_gaussian(scale: float = 1.0, *, out_axis: int | None = None) -> Prior:
-    """N(0, scale^2 / fan_in) on weights of two axes or more, N(0, scale^2) on the rest (biases, norm scales).
+    """N(0, scale^2 / fan_in) priors on weights of two axes or more, N(0, scale^2) on biases and normalisation scales.
 
-    Each unit's input then has a prior variance that does not grow with the width (Neal, "Bayesian learning for neural
+    The prior variance of a unit's input then does not grow with the width (Neal, "Bayesian learning for neural
     networks", 1996).
 
     Args:
-      scale: the standard deviation where the fan-in is 1.
+      scale: standard deviation where the fan-in is 1.
       out_axis: as in `fan_in_scales`; 0 for PyTorch's and Equinox's `[out, in, ...]`.
 
     Raises:
-      ValueError: if `scale` is not positive, or beyond 1e-15 or 1e15; by the prior, as `fan_in_scales`.
+      ValueError: if `scale` is known and not between 1e-15 and 1e15; from the prior, as in `fan_in_scales`.
     """
     _check_scale(scale)
     return lambda params: _gaussian_log_prob(params, fan_in_scales(params, scale, out_axis=out_axis))
 
 
 def scale_mixture(weight: float = 0.5, scales: tuple[float, float] = (1.0, math.exp(-6))) -> Prior:
-    """A mixture of two normals for every weight: log sum_j [weight N(w_j; 0, scales[0]^2) + (1 - weight) N(...)].
+    """A mixture of two normals as the prior of every weight.
 
-    A spike that pulls most weights to 0 and a slab for the rest. The mixture is of each weight, not of a row of them,
-    and its gradient is finite at any distance.
-    Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, equation 7.
+        log p(w) = sum_j log [weight N(w_j; 0, scales[0]^2) + (1 - weight) N(w_j; 0, scales[1]^2)]
+
+    The narrow component pulls most weights to 0, and the wide one allows large weights. The gradient is finite
+    everywhere. Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, equation 7.
+
+    Args:
+      weight: weight of the first component, strictly between 0 and 1.
+      scales: standard deviations of the two components. Unlike other scales, these must not be traced.
 
     Raises:
-      ValueError: if `weight` is not strictly between 0 and 1, or a scale is not positive, or beyond 1e-15 or 1e15.
+      ValueError: if `weight` is not strictly between 0 and 1, or a scale is traced or not between 1e-15 and 1e15.
     """
+    if isinstance(weight, Tracer) or any(isinstance(scale, Tracer) for scale in scales):
+        raise ValueError("weight and scales of a scale_mixture must be numbers; got a traced value")
     if not 0 < weight < 1:
         raise ValueError(f"weight must lie strictly between 0 and 1; got {weight}")
     for scale in scales:
@@ -70,7 +82,7 @@ def scale_mixture(weight: float = 0.5, scales: tuple[float, float] = (1.0, math.
         square = tree.widen(w) ** 2
         lead = (offsets[1] - offsets[0]) - (half_precisions[1] - half_precisions[0]) * square
         values = softplus(lead) - half_precisions[0] * square
-        if values.dtype == jnp.float32:  # rounds nothing: XLA's CPU backend adds slowly what it computes as it adds
+        if values.dtype == jnp.float32:  # no rounding: on a CPU, XLA sums slowly when it fuses this loop into the sum
             values = jax.lax.reduce_precision(values, exponent_bits=8, mantissa_bits=23)
         return jnp.sum(values) + w.size * offsets[0]
 
@@ -78,28 +90,34 @@ def scale_mixture(weight: float = 0.5, scales: tuple[float, float] = (1.0, math.
 
 
 def laplace_prior(scale: float = 1.0) -> Prior:
-    """Independent Laplace densities exp(-|w| / scale) / (2 scale) on every weight and bias: an L1 penalty.
+    """Independent Laplace priors exp(-|w| / scale) / (2 scale) on every weight and bias: an L1 penalty.
+
+    Args:
+      scale: mean absolute value.
 
     Raises:
-      ValueError: if `scale` is not positive, or beyond 1e-15 or 1e15.
+      ValueError: if `scale` is known and not between 1e-15 and 1e15.
     """
     _check_scale(scale)
 
     def log_prob(w: Array) -> Array:
-        return -jnp.sum(jnp.abs(tree.widen(w))) / scale - w.size * math.log(2 * scale)
+        return -jnp.sum(jnp.abs(tree.widen(w))) / scale - w.size * log_of_scale(2 * scale)
 
     return lambda params: tree.sum_leaves(jax.tree.map(log_prob, params))
 
 
 def by_path(priors: Mapping[str, Prior]) -> Prior:
-    """A prior for each part of the network, by pattern of the path: a leaf has the first that matches.
+    """Different priors for different parts of the network; a leaf has the prior of the first pattern that it matches.
 
     For example `{"Dense_0/*": laplace_prior(0.1), "*/bias": gaussian(10.0), "*": scale_mixture()}`. Patterns are those
     of `tree.match_paths`.
 
+    Args:
+      priors: a prior for each pattern of paths, whose keys are joined by "/".
+
     Raises:
-      ValueError: by the prior returned, if a leaf matches no pattern, a pattern is the first of no leaf, or a part's
-        prior is an array with axes.
+      ValueError: from the prior, if a leaf matches no pattern, a pattern is the first match of no leaf, or the prior of
+        a part returns an array with axes.
     """
 
     def log_prior(params: Params) -> Array:
@@ -107,7 +125,7 @@ def by_path(priors: Mapping[str, Prior]) -> Prior:
         chosen = tree.match_paths(leaves, tuple(priors), "priors")
         total = jnp.zeros(())
         for name, prior in priors.items():
-            part = {path: leaf for (path, leaf), of in zip(leaves.items(), chosen, strict=True) if of == name}
+            part = {path: leaf for (path, leaf), pattern in zip(leaves.items(), chosen, strict=True) if pattern == name}
             total += checks.scalar(prior(part), f"the prior of {name}")
         return total
 
@@ -117,16 +135,17 @@ def by_path(priors: Mapping[str, Prior]) -> Prior:
 def fan_in_scales(params: Params, scale: float = 1.0, *, out_axis: int | None = None) -> Params:
     """The standard deviation of each leaf under `fan_in_gaussian`, as a pytree of floats.
 
-        scale / sqrt(fan_in) for leaves of two axes or more, with the product of all axes but `out_axis` for fan_in
+        scale / sqrt(fan_in) for leaves of two axes or more, where fan_in is the product of all axes but `out_axis`
+        scale for other leaves
 
-    This is the one rule for the fan-in of a weight: the prior and `posteriors.kl_to_fan_in_gaussian` both use it.
+    Both the prior and `posteriors.kl_to_fan_in_gaussian` use this rule.
 
     Args:
       params: weights, or their shapes.
-      scale: the standard deviation where the fan-in is 1.
-      out_axis: the axis of the outputs, of all weights with two axes or more: -1 for `[..., in, out]` (Flax, Haiku), 0
-        for `[out, in, ...]` (PyTorch, Equinox). None is -1 and refuses leaves that are named "weight" or, in
-        part, "weight_ih": PyTorch's and Equinox's names for `[out, in, ...]`.
+      scale: standard deviation where the fan-in is 1.
+      out_axis: axis of the outputs in weights of two axes or more: -1 for `[..., in, out]` (Flax, Haiku), 0 for
+        `[out, in, ...]` (PyTorch, Equinox). None means -1, and refuses leaves with the names that PyTorch and Equinox
+        use for `[out, in, ...]`: "weight", or names that contain it, such as "weight_ih".
 
     Raises:
       ValueError: if `out_axis` is None and a leaf of two axes or more has such a name, or a leaf has no such axis.
@@ -151,18 +170,23 @@ def fan_in_scales(params: Params, scale: float = 1.0, *, out_axis: int | None = 
 
 
 def sample_gaussian(rng_key: PRNGKey, params: Params, scale: float = 1.0) -> Params:
-    """A draw from `gaussian(scale)` in the shape of `params`."""
+    """A draw from `gaussian(scale)`, shaped like `params`."""
     return jax.tree.map(lambda xi: scale * xi, tree.normal_like(rng_key, params))
 
 
 def _gaussian_log_prob(params: Params, scales: Params) -> Array:
     def leaf_log_prob(w: Array, sd: float) -> Array:
-        return -0.5 * jnp.sum(tree.widen(w) ** 2) / sd**2 - w.size * (math.log(sd) + 0.5 * math.log(2 * math.pi))
+        return -0.5 * jnp.sum(tree.widen(w) ** 2) / sd**2 - w.size * (log_of_scale(sd) + 0.5 * math.log(2 * math.pi))
 
     return tree.sum_leaves(jax.tree.map(leaf_log_prob, params, scales))
 
 
 def _check_scale(scale: float) -> None:
     checks.number(scale=scale)
-    if not 1e-15 <= scale <= 1e15:
-        raise ValueError(f"scale must lie between 1e-15 and 1e15 (float32 holds its square); got {scale}")
+    if not isinstance(scale, Tracer) and not 1e-15 <= scale <= 1e15:
+        raise ValueError(f"scale must lie between 1e-15 and 1e15, so that float32 holds its square; got {scale}")
+
+
+def log_of_scale(scale: float | Array) -> float | Array:
+    """The logarithm of a scale: a Python float, or an array if the scale is traced."""
+    return jnp.log(scale) if isinstance(scale, Tracer) else math.log(scale)

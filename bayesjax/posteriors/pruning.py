@@ -1,8 +1,8 @@
-"""Pruning by signal-to-noise: remove the weights whose posterior cannot tell them from 0.
+"""Pruning by signal-to-noise ratio: remove the weights whose posterior is compatible with 0.
 
-    |mu_j| / sigma_j,   the lowest of them first, across all layers
+    |mu_j| / sigma_j,   lowest first, across all layers
 
-A removed weight is 0 with no noise, in every draw. Source: Blundell et al., "Weight uncertainty in neural networks",
+A removed weight is exactly 0 in every draw. Source: Blundell et al., "Weight uncertainty in neural networks",
 ICML 2015, section 5.3, after Graves, "Practical variational inference for neural networks", NeurIPS 2011.
 """
 
@@ -14,20 +14,20 @@ from bayesjax.types import Params
 
 
 def signal_to_noise(variational: MeanFieldParams) -> Params:
-    """|mu| / sigma of every weight, as a ratio (20 log10 of it is in decibel)."""
+    """The signal-to-noise ratio |mu| / sigma of every weight; 20 log10 of it is in decibels."""
     return jax.tree.map(lambda mu, sd: jnp.abs(mu) / sd, variational.mean, scales(variational))
 
 
 def prune(variational: MeanFieldParams, fraction: float) -> tuple[MeanFieldParams, Params]:
-    """Removes that fraction of all weights, those of the lowest signal-to-noise.
+    """Removes the given fraction of all weights, those with the lowest signal-to-noise ratio.
 
     Args:
       variational: the posterior.
-      fraction: of the number of weights, rounded down to a whole number of them; in [0, 1].
+      fraction: fraction of the weights to remove, in [0, 1]; their number is rounded down.
 
     Returns:
-      The posterior with the removed weights at exactly 0 in every draw (their sigma is 0, so that entropy and KL are
-      infinite: it is to predict with), and what is left as a pytree of booleans.
+      The pruned posterior, and a pytree of booleans that is true for the weights that remain. Removed weights have mean
+      and sigma 0, so entropy and KL of the pruned posterior are infinite: use it for prediction only.
 
     Raises:
       ValueError: if `fraction` is not in [0, 1].
@@ -36,7 +36,7 @@ def prune(variational: MeanFieldParams, fraction: float) -> tuple[MeanFieldParam
         raise ValueError(f"fraction must lie in [0, 1]; got {fraction}")
     leaves, structure = jax.tree.flatten(signal_to_noise(variational))
     ratios = jnp.concatenate([leaf.ravel() for leaf in leaves])
-    num_removed = int(fraction * ratios.size + 1e-9)  # 0.29 of 100 is 29, in floats, too
+    num_removed = int(fraction * ratios.size + 1e-9)  # 0.29 * 100 is slightly less than 29 in floats
     kept = jnp.ones(ratios.size, bool).at[jnp.argsort(ratios)[:num_removed]].set(False)
     pieces = jnp.split(kept, jnp.cumsum(jnp.array([leaf.size for leaf in leaves]))[:-1].tolist())
     mask = structure.unflatten([piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)])

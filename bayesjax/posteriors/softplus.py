@@ -1,10 +1,10 @@
-"""log(1 + exp x) in a few passes of plain arithmetic, to float32 rounding at both ends.
+"""A fast softplus, log(1 + exp x), accurate to float32 rounding everywhere.
 
     softplus(x) = max(x, 0) - log(1 - p),   p = min(d, 1 - d),   d = 1 / (1 + exp -x) = softplus'(x)
 
-A variational posterior takes it of every weight at every step, and XLA's CPU backend takes ten times as long over
-`log1p`. Here p is at most 1/2, where p times a polynomial is -log(1 - p). Only the derivative d has to go through
-memory: the value is made of it again wherever it is needed, and the gradient is a product with it.
+A variational posterior evaluates it for every weight at every step, and `log1p` takes ten times as long with XLA's CPU
+backend. Here p is at most 1/2, and -log(1 - p) is p times a polynomial. Only the derivative d is stored in memory: the
+value is computed from it where it is needed, and the gradient is a product with it.
 """
 
 import functools
@@ -24,7 +24,7 @@ _RATIO = (
 
 @jax.custom_jvp
 def softplus(x: Array) -> Array:
-    """log(1 + exp x), elementwise; the standard deviation of a weight whose rho is x."""
+    """log(1 + exp x), elementwise: the standard deviation of a weight from its rho."""
     return _value_and_derivative(x)[0]
 
 

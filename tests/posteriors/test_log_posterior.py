@@ -156,6 +156,37 @@ def test_fan_in_of_weights_whose_first_axis_is_the_output():
             call()
 
 
+def variational():
+    return posteriors.mean_field(0.3).init(PARAMS)
+
+
+TRACED = {
+    "gaussian": lambda scale: posteriors.gaussian(scale)(PARAMS),
+    "fan_in_gaussian": lambda scale: posteriors.fan_in_gaussian(scale)({"w": PARAMS["w"].reshape(2, 1)}),
+    "laplace_prior": lambda scale: posteriors.laplace_prior(scale)(PARAMS),
+    "kl_to_gaussian": lambda scale: posteriors.kl_to_gaussian(scale)(variational(), PARAMS),
+    "kl_to_fan_in_gaussian": lambda scale: posteriors.kl_to_fan_in_gaussian(scale)(variational(), PARAMS),
+    "kl_to_laplace": lambda scale: posteriors.kl_to_laplace(scale)(variational(), PARAMS),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_scales_may_be_traced(name):
+    """The derivative by a traced scale is the difference quotient of the values at known scales."""
+    value, scale, step = TRACED[name], 0.8, 1e-5
+    with jax.enable_x64(True):
+        traced, derivative = jax.jit(jax.value_and_grad(value))(scale)
+        np.testing.assert_allclose(traced, value(scale), rtol=1e-12)
+        quotient = (value(scale + step) - value(scale - step)) / (2 * step)
+        np.testing.assert_allclose(derivative, quotient, rtol=1e-6)
+    assert abs(derivative) > 0.1
+
+
+def test_a_traced_mixture_is_refused():
+    with pytest.raises(ValueError, match="weight and scales of a scale_mixture must be numbers; got a traced value"):
+        jax.jit(lambda scale: posteriors.scale_mixture(0.5, (scale, 0.1))(PARAMS))(1.0)
+
+
 @pytest.mark.parametrize(("scale", "dtype"), [(1e-15, jnp.float32), (1e15, jnp.float32), (10.0, jnp.float16)])
 def test_gaussian_prior_at_the_ends_of_a_type(scale, dtype):
     """1000 weights of one standard deviation: quadratic term -500, gradient -1/sd; float16 cannot hold w^2's sum."""
