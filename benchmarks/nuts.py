@@ -3,7 +3,7 @@
     python -m benchmarks.nuts                          ten minutes on two cores
     python -m benchmarks.nuts --num-groups 3           a look
 
-Targets are those of `experiments/shared/targets.py`, in float32. Every library starts from the same points, warms up
+Targets are those of `bayesjax.evaluation.targets`, in float32. Every library starts from the same points, warms up
 for as many steps, adapts a step size towards an acceptance of 0.8 and a diagonal mass, and keeps as many draws; each of
 the --num-groups groups of --num-chains chains is judged by itself, so that there is a standard error. What counts is
 the least bulk effective sample size over the quantities of a target, per 1000 gradients of the draws kept; gradients of
@@ -25,8 +25,8 @@ import jax
 import numpy as np
 
 from bayesjax import evaluation, kernels, tree
+from bayesjax.evaluation.targets import TARGETS, Target
 from benchmarks import measure
-from experiments.shared.targets import TARGETS, Target
 
 
 @dataclass(frozen=True)

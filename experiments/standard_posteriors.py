@@ -1,8 +1,8 @@
 """NUTS and HMC on standard posteriors, against long runs and exact answers.
 
-Targets (`shared/targets.py`): eight schools, centred and non-centred; a Gaussian of 100 correlated variables; logistic
-regression; Neal's funnel; a Bayesian neural network of 50 hidden units. The protocol is that of posteriordb and of
-Stan's tests. A reference run has --num-reference draws per chain (or is the exact answer). The means of a run of
+Targets (`bayesjax.evaluation.targets`): eight schools, centred and non-centred; a Gaussian of 100 correlated variables;
+logistic regression; Neal's funnel; a Bayesian neural network of 50 hidden units. The protocol is that of posteriordb
+and of Stan's tests. A reference run has --num-reference draws per chain (or is the exact answer). The means of a run of
 --num-draws must lie within 4 standard errors of the reference and its standard deviations within 5 %, without
 divergences after the warm-up.
 
@@ -23,9 +23,9 @@ import jax
 import numpy as np
 
 from bayesjax import evaluation, kernels, training
+from bayesjax.evaluation.targets import TARGETS, Target
 from bayesjax.types import Kernel
 from experiments.harness import Column, Count, Range, Run, RunConfig, Table, cli, row
-from experiments.shared.targets import TARGETS, Target
 
 LongEnough = Annotated[int, Range(least=20)]
 Share = Annotated[float, Range(above=0, most=1)]

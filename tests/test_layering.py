@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "bayesjax").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 MAX_LINES = 350
+LAUNCHER = "bayesjax.training.launch"
+"""It tells the processes that it starts who they are through their environment, as JAX expects."""
 
 MIDDLE = ("models", "objectives", "posteriors", "kernels")
 TOP = ("training", "evaluation", "data", "plots")
@@ -31,7 +33,7 @@ HOMES = {
     "orbax": (),
     "tensorflow_datasets": ("bayesjax.data",),
     "matplotlib": ("bayesjax.plots",),
-    "tyro": ("experiments",),
+    "tyro": ("experiments.harness",),
 }
 """Dependency: the modules, and everything below them, that may import it."""
 
@@ -87,7 +89,8 @@ def violations(source: str, module: str) -> list[str]:
         if "_src" in chain.split("."):
             found.append(f"{module} uses the private {chain}")
         is_set = isinstance(getattr(node, "ctx", None), ast.Store) and chain.startswith("jax.config.")
-        if is_within(module, "bayesjax") and (is_set or chain in ("jax.config.update", "os.environ")):
+        reads_environment = chain == "os.environ" and module != LAUNCHER
+        if is_within(module, "bayesjax") and (is_set or chain == "jax.config.update" or reads_environment):
             found.append(f"{module} touches the global {chain}")
     if is_within(module, "bayesjax") and any(is_within(name, "jax.config") for name in names):
         found.append(f"{module} imports jax.config, which may be read but not set")
@@ -158,7 +161,7 @@ def test_subpackages_form_no_cycle():
         ("bayesjax.kernels.hmc", "from .. import models"),
         ("bayesjax.posteriors.priors", "def f():\n    from bayesjax.models import MLP"),
         ("bayesjax.models.mlp", "if TYPE_CHECKING:\n    from bayesjax.training import run"),
-        ("bayesjax.training.run", "from experiments import common"),
+        ("bayesjax.training.run", "from experiments import gan"),
         ("bayesjax.objectives.elbo", "import flax.linen as nn"),
         ("bayesjax.evaluation.predictive", "def f():\n    import blackjax"),
         ("bayesjax.training.run", "import optax"),
@@ -187,7 +190,7 @@ def test_planted_violations_are_caught(module, source):
         ("bayesjax.evaluation.diagnostics", "from blackjax.diagnostics import potential_scale_reduction"),
         ("bayesjax.training.run", "from bayesjax.training.checkpoint import Checkpointer\nfrom bayesjax import data"),
         ("bayesjax.tree", "import jax\nif jax.config.jax_debug_key_reuse: pass"),
-        ("experiments.common", "import tyro\nfrom bayesjax import kernels\nimport jax\njax.config.update('a', 1)"),
+        ("experiments.harness.cli", "import tyro\nfrom bayesjax import kernels\nimport jax\njax.config.update('a', 1)"),
     ],
 )
 def test_what_is_allowed_passes(module, source):
@@ -195,11 +198,11 @@ def test_what_is_allowed_passes(module, source):
     assert violations(source, module) == []
 
 
-@pytest.mark.parametrize("folder", ["experiments", "benchmarks", "tests"])
-def test_scripts_and_tests_stay_short(folder):
-    """At most 350 lines a file here, too."""
+@pytest.mark.parametrize(("folder", "most"), [("experiments", 550), ("benchmarks", MAX_LINES), ("tests", MAX_LINES)])
+def test_scripts_and_tests_stay_short(folder, most):
+    """An experiment tells a whole paper in one file; all other files have the limit of the library."""
     lengths = {str(path): len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
-    assert lengths and {path: length for path, length in lengths.items() if length > MAX_LINES} == {}
+    assert lengths and {path: length for path, length in lengths.items() if length > most} == {}
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=module_name)

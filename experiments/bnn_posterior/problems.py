@@ -17,12 +17,12 @@ from scipy import special
 from bayesjax import data, evaluation, models, posteriors
 from bayesjax.data.regression import RegressionDataset
 from bayesjax.evaluation import agreement, calibration
+from bayesjax.evaluation.targets import NOISE, curve_with_a_gap
 from bayesjax.objectives.heteroscedastic import categorical_log_likelihood, gaussian_log_likelihood
 from bayesjax.types import Density
 from experiments.harness import require
 from experiments.shared.classification import load_images
 from experiments.shared.regression import LOG_PRECISION, measure, noise_scales, noise_unit
-from experiments.shared.targets import NOISE, curve_with_a_gap
 
 
 class Points(NamedTuple):

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesjax.evaluation.targets import Target
 from benchmarks import nuts, report
-from experiments.shared.targets import Target
 
 
 def drawn(spread=1.0, centre=0.0, seed=0, gradients=10_000.0):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.shared.targets import EFFECTS, ERRORS, TARGETS, eight_schools
+from bayesjax.evaluation.targets import EFFECTS, ERRORS, TARGETS, eight_schools
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 

@@ -1,8 +1,13 @@
-"""Standard posteriors for comparing samplers, written as log densities on R^d.
+"""Standard posteriors for evaluating samplers, written as log densities on R^d.
 
-Each has named quantities in the units of its paper, and their exact moments where these are known. Sources: Rubin,
-"Estimation in parallel randomized experiments", 1981, with the priors of posteriordb (eight schools); Neal, "Slice
-sampling", 2003 (the funnel); the Wisconsin breast cancer data that scikit-learn ships (logistic regression).
+    target = TARGETS["funnel"]()
+    kernel = kernels.hmc(target.density, step_size=0.1, num_integration_steps=10)
+    state = kernel.init(target.start(jax.random.key(0)), jax.random.key(1))
+
+Each target has named quantities in the units of its paper, and their exact moments where these are known. Sources:
+Rubin, "Estimation in parallel randomized experiments", 1981, with the priors of posteriordb (eight schools); Neal,
+"Slice sampling", 2003 (the funnel); the Wisconsin breast cancer data that scikit-learn ships (logistic regression).
+`experiments/standard_posteriors.py` samples all of them.
 """
 
 from collections.abc import Callable
@@ -175,3 +180,4 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "funnel": funnel,
     "network": small_network,
 }
+"""Functions that return a target, by name."""
