@@ -8,7 +8,6 @@ experiment.
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -19,19 +18,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.experiments.test_every_experiment import rows
+
 ROOT = Path(__file__).resolve().parents[2]
 NUM_KILLS = int(os.environ.get("NUM_KILLS", "17"))
 COMMANDS = {
     "bayesian_gan": (
         "--methods", "bayes", "--num-generators", "2", "--hidden", "4", "--latent-dim", "2", "--batch-size", "8",
-        "--num-steps", "200", "--warmup", "100", "--thinning", "5", "--grid-step", "0.5",
+        "--num-steps", "200", "--num-warmup", "100", "--thinning", "5", "--grid-step", "0.5",
     ),
-    "gan": ("--num-steps", "400", "--num-seeds", "2", "--hidden", "16", "--num-judged", "200", "--num-checks", "5"),
+    "gan": (
+        "--num-steps", "400", "--num-seeds", "2", "--hidden", "16", "--num-judged", "200", "--num-evaluations", "5",
+    ),
     "standard_posteriors": (
         "--targets", "schools_noncentred", "--num-warmup", "60", "--num-draws", "300", "--num-reference", "300",
     ),
 }  # fmt: skip
-TIMINGS = re.compile(r"(\b|_)ms(\b|_)|seconds|outside_chunks")
 
 
 def start(name, out, *flags, cache=None):
@@ -46,10 +48,11 @@ def start(name, out, *flags, cache=None):
 
 
 def results(out):
-    """results.json less what depends on time."""
-    found = json.loads((out / "results.json").read_text())
-    metrics = {name: entry for name, entry in found["metrics"].items() if not TIMINGS.search(name)}
-    return {name: value for name, value in found.items() if name not in ("seconds", "command")} | {"metrics": metrics}
+    """results.json without what depends on time."""
+    contents = json.loads((out / "results.json").read_text())
+    return {name: value for name, value in contents.items() if name not in ("seconds", "command", "rows")} | {
+        "rows": rows(out)
+    }
 
 
 def draws(out):
