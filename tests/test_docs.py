@@ -171,6 +171,21 @@ def test_every_result_has_a_table():
         assert files - shown <= {"judge_images-quick-digits", "convolutions_xeon"}
 
 
+def test_relative_distances_from_hmc_are_those_of_the_results():
+    """The summary of docs/results/samplers.md, written by hand."""
+    results = {"paper-digits": "total variation", "mnist-mnist": "total variation"}
+    results["uci-uci_wine-quality-red"] = "distance of f"
+    text = (ROOT / "docs" / "results" / "samplers.md").read_text()
+    summary = re.findall(r"^\| ([\w -]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
+    assert len(summary) == 11
+    for column, (name, measure) in enumerate(results.items(), start=1):
+        (run,) = overview.results(f"bnn_posterior-{name}")
+        value = {row["method"]: row["value"] for row in run["rows"] if row["measure"] == measure}
+        for line in summary:
+            method = {"last-layer Laplace": "laplace"}.get(line[0], line[0])
+            assert line[column] == f"{value[method] / value['hmc']:.1f}", (name, method)
+
+
 # Code
 
 
