@@ -11,34 +11,12 @@ An experiment imports these names from here. Read `run.py` next.
 
 from experiments.harness import cli
 from experiments.harness.cli import (
-    Count,
-    MayBeEmpty,
-    Natural,
-    NonEmpty,
-    NonNegative,
-    Positive,
-    Probability,
-    Range,
-    RunConfig,
-    require,
-)
+    Count, MayBeEmpty, Natural, NonEmpty, NonNegative, Positive, Probability, Range, RunConfig, require,
+)  # fmt: skip
 from experiments.harness.report import Column, Table
 from experiments.harness.run import Run, row
 
 __all__ = [
-    "Column",
-    "Count",
-    "MayBeEmpty",
-    "Natural",
-    "NonEmpty",
-    "NonNegative",
-    "Positive",
-    "Probability",
-    "Range",
-    "Run",
-    "RunConfig",
-    "Table",
-    "cli",
-    "require",
-    "row",
-]
+    "Column", "Count", "MayBeEmpty", "Natural", "NonEmpty", "NonNegative", "Positive", "Probability", "Range", "Run",
+    "RunConfig", "Table", "cli", "require", "row",
+]  # fmt: skip
