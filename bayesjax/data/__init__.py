@@ -1,4 +1,4 @@
-"""Data: named data sets as arrays, and minibatches as a function of the step."""
+"""Data sets by name as arrays, and minibatches as a function of the step."""
 
 from bayesjax.data.batches import (
     Binarised,

@@ -1,9 +1,10 @@
-"""Minibatches as a pure function of (seed, step), so that a resumed run sees what an unbroken one would have seen.
+"""Minibatches as a pure function of the seed and the step, so that a resumed run sees the same batches.
 
-    batch = batches(step)       any step, in any order, on any device; nothing is carried from batch to batch
+    batch = batches(step)       for any step, in any order, on any device; no state passes from batch to batch
 
-An epoch is a fresh permutation of the data; it is never stored: element i of permutation e is computed when asked for,
-by a small block cipher keyed by e (a Feistel network walked until it lands inside the data).
+Every epoch is a new permutation of the data. Permutations are not stored. Element i of the permutation of epoch e is
+computed on demand by a small block cipher with a key derived from e: a Feistel network, applied until the result is an
+index of the data. Read `kernels/particles.py` next for chains with separate minibatches.
 """
 
 import functools
@@ -20,23 +21,24 @@ from bayesjax.types import Array, PRNGKey, PyTree
 
 @jax.tree_util.register_pytree_node_class
 class Minibatches:
-    """Shuffled minibatches of arrays: a callable `step -> batch`, and a pytree, so that jit takes it as an argument.
+    """Shuffled minibatches: a function `step -> batch` that is also a pytree, so that it can be an argument of jit.
 
-    Every epoch visits each example once, in an order of its own; a batch may straddle two epochs. The gradients of an
-    epoch's batches then add up to that of all data: good for optimisers, and SGHMC stays cooler for it. Batches drawn
-    with replacement are independent, as the theory of samplers with noisy gradients has it, and `kernels.sgnht` needs.
+    Every epoch visits each example once, in a new order. A batch may contain the end of one epoch and the start of the
+    next. The gradients of the batches of an epoch add up to the gradient on all data, which helps optimisers and lowers
+    the temperature of SGHMC. Batches drawn with replacement are independent of each other. The theory of samplers with
+    noisy gradients assumes that independence, and `kernels.sgnht` requires it.
     """
 
     def __init__(self, rng_key: PRNGKey, arrays: PyTree, batch_size: int, *, with_replacement: bool = False):
         """
         Args:
-          rng_key: consumed; the seed of the order.
-          arrays: a pytree whose leaves are `[num, ...]`.
-          batch_size: examples per batch; may exceed num (examples then repeat within a batch).
-          with_replacement: whether every example of every batch is drawn by itself, and there are no epochs.
+          rng_key: consumed; it determines the order of the examples.
+          arrays: a pytree with leaves `[num, ...]`.
+          batch_size: examples per batch. It may exceed num; a batch then contains examples more than once.
+          with_replacement: whether the examples of a batch are drawn independently, instead of in epochs.
 
         Raises:
-          ValueError: if the leaves disagree in length, or hold 2^31 examples or more, or `batch_size` is not positive.
+          ValueError: if the leaves differ in length or have 2^31 examples or more, or if `batch_size` is not positive.
         """
         self.num = tree.leading_axis(arrays, "arrays")
         if batch_size < 1 or self.num < 1:
@@ -47,24 +49,24 @@ class Minibatches:
         self.arrays = jax.tree.map(jnp.asarray, arrays)
 
     def __call__(self, step: Array | int) -> PyTree:
-        """The batch of that step, which lies in 0 .. 2^32 - 1: leaves `[batch_size, ...]`.
+        """Returns the batch of a step in 0 .. 2^32 - 1: leaves `[batch_size, ...]`.
 
-        Orders repeat after 2^32 epochs.
+        The orders repeat after 2^32 epochs.
         """
-        index = self._independent(step) if self.with_replacement else self._of_epochs(step)
+        index = self._independent_indices(step) if self.with_replacement else self._epoch_indices(step)
         return jax.tree.map(lambda leaf: leaf[index], self.arrays)
 
-    def _independent(self, step: Array | int) -> Array:
+    def _independent_indices(self, step: Array | int) -> Array:
         return jax.random.randint(jax.random.fold_in(self.rng_key, step), (self.batch_size,), 0, self.num)
 
-    def _of_epochs(self, step: Array | int) -> Array:
-        first_epoch, first_place = _product_divided(step, self.batch_size, self.num)
+    def _epoch_indices(self, step: Array | int) -> Array:
+        first_epoch, first_place = _divmod_product(step, self.batch_size, self.num)
         epochs_on, offset = np.divmod(np.arange(self.batch_size), self.num)
         place = first_place + jnp.asarray(offset, jnp.uint32)  # below 2 num, which is below 2^32
         is_next = place >= self.num
         place -= jnp.where(is_next, jnp.uint32(self.num), jnp.uint32(0))
         epochs_on = jnp.asarray(epochs_on, jnp.uint32) + is_next.astype(jnp.uint32)
-        num_epochs = (self.batch_size + self.num - 2) // self.num + 1  # that a batch can have a part of
+        num_epochs = (self.batch_size + self.num - 2) // self.num + 1  # at most, in one batch
         epoch_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
             self.rng_key, first_epoch + jnp.arange(num_epochs, dtype=jnp.uint32)
         )
@@ -86,31 +88,31 @@ class Minibatches:
 
 @jax.tree_util.register_pytree_node_class
 class Binarised:
-    """Batches of grey images as binary ones, drawn anew at every step: x ~ Bernoulli(grey value).
+    """Binary images, drawn anew from grey images at every step: x ~ Bernoulli(grey value).
 
-    "Resampled" or "dynamic" binarisation, as in Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR
-    2016. Likelihoods differ by some nats from those of grey values or of a set binarised once: say which it was.
+    This is the dynamic binarisation of Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
+    Its likelihoods differ by several nats from those of grey values and of fixed binarisation: state which was used.
     """
 
     def __init__(self, rng_key: PRNGKey, batches: Callable[[Array | int], Array]):
         """
         Args:
-          rng_key: consumed; the seed of the draws.
-          batches: `step -> array` of values in [0, 1], floating-point numbers or booleans, such as `Minibatches` of one
-            array.
+          rng_key: consumed; it determines the draws.
+          batches: `step -> array` of floating-point numbers in [0, 1] or booleans, such as `Minibatches` of one array.
 
         Raises:
           ValueError: if `batches` returns the same batch at every step, or values that are integers, NaN or outside
-            [0, 1]. All values of `Minibatches` are checked, and of other sources those of the first batch.
+            [0, 1]. All values of a `Minibatches` are checked; for other functions only the batch of step 0.
         """
         checks.varies_with_step(batches, "batches")
         values = batches.arrays if isinstance(batches, Minibatches) else batches(0)
-        for leaf in jax.tree.leaves(values):  # here, since a training loop traces the values
+        # The values are checked here, because they are traced in a training loop.
+        for leaf in jax.tree.leaves(values):
             checks.probability(batches=leaf)
         self.rng_key, self.batches = rng_key, batches
 
     def __call__(self, step: Array | int) -> Array:
-        """The batch of that step: 0s and 1s in float32."""
+        """Returns the batch of a step: zeros and ones in float32."""
         return noise.bernoulli(jax.random.fold_in(self.rng_key, step), self.batches(step))
 
     def tree_flatten(self) -> tuple[tuple, None]:
@@ -126,10 +128,13 @@ class Binarised:
 
 
 def number_batches(batches: Callable[[Array | int], PyTree]) -> Callable[[Array | int], types.Numbered]:
-    """Batches with the number of their step, for losses whose weights change during an epoch.
+    """Attaches the number of the step to every batch, for losses whose weights change from step to step.
 
     Args:
       batches: `step -> batch`, such as `Minibatches`.
+
+    Returns:
+      A function `step -> Numbered(step [batch_size], batch)`, which is also a pytree, like `Minibatches`.
 
     Raises:
       ValueError: if `batches` returns the same batch at every step.
@@ -146,19 +151,20 @@ def _with_number(batches: Callable[[Array | int], PyTree], step: Array | int) ->
 def stacked_minibatches(
     rng_keys: PRNGKey, arrays: PyTree, batch_size: int, *, shared: bool = False, with_replacement: bool = False
 ) -> Callable[[Array | int], PyTree]:
-    """Minibatches of several data sets, or of one data set in several orders.
+    """Minibatches of several data sets, or of one data set in several orders, stacked on a leading axis.
 
-    Element i of a batch is the batch of `Minibatches(rng_keys[i], ...)` at that step.
+    Element i of a batch is the batch of `Minibatches(rng_keys[i], ...)` at the same step.
 
     Args:
-      rng_keys: one key for each data set or order, `[sets]`; consumed.
-      arrays: leaves `[sets, num, ...]`; `[num, ...]` if `shared`.
-      batch_size: examples from each set in a batch.
-      shared: whether all sets are the same data set, given once.
+      rng_keys: one key for each data set or order, `[num_sets]`; consumed.
+      arrays: leaves `[num_sets, num, ...]`, or `[num, ...]` if `shared`.
+      batch_size: examples from each data set per batch.
+      shared: whether one data set, given once, is used in all orders.
       with_replacement: as in `Minibatches`.
 
     Returns:
-      A function `step -> batch`, which is also a pytree, like `Minibatches`; the leaves are `[sets, batch_size, ...]`.
+      A function `step -> batch`, which is also a pytree, like `Minibatches`; the leaves are
+      `[num_sets, batch_size, ...]`.
 
     Raises:
       ValueError: as `Minibatches`, or if the number of sets is not the number of keys.
@@ -170,7 +176,7 @@ def stacked_minibatches(
     batches = jax.tree_util.Partial(
         functools.partial(_stacked_batch, batch_size, shared, with_replacement), rng_keys, arrays
     )
-    jax.eval_shape(batches, 0)  # raises here what would otherwise be raised at the first step
+    jax.eval_shape(batches, 0)  # raises errors here instead of at the first step
     return batches
 
 
@@ -182,15 +188,15 @@ def independent_minibatches(
         kernel = kernels.particles(kernel, num_chains, batch_axis=0)
         batches = data.independent_minibatches(rng_key, arrays, batch_size, num_chains)
 
-    Chains that see the same minibatches share the noise of the gradients, so their draws are correlated. R-hat, the
-    effective sample size and standard errors over chains assume independent chains: from shared minibatches they are
-    too good. Chain i sees the batches of `Minibatches(jax.random.split(rng_key, num_chains)[i], arrays, batch_size)`.
+    Chains on the same minibatches share the noise of the gradients, so their draws are correlated. R-hat, the effective
+    sample size and standard errors over chains assume independent chains and are too optimistic for shared minibatches.
+    Chain i receives the batches of `Minibatches(jax.random.split(rng_key, num_chains)[i], arrays, batch_size)`.
 
     Args:
-      rng_key: consumed; the seed of all orders.
-      arrays: a pytree whose leaves are `[num, ...]`.
-      batch_size: examples per batch and chain.
-      num_chains: the number of chains, at least 1.
+      rng_key: consumed; it determines the orders of all chains.
+      arrays: a pytree with leaves `[num, ...]`.
+      batch_size: examples per batch of each chain.
+      num_chains: number of chains, at least 1.
       with_replacement: as in `Minibatches`.
 
     Returns:
@@ -215,23 +221,28 @@ def _stacked_batch(
 
 
 def permute_index(rng_key: PRNGKey, index: Array, num: int) -> Array:
-    """The element at `index` of a random permutation of 0 .. num - 1 fixed by the key; O(1), nothing is stored.
+    """The element at `index` of the random permutation of 0 .. num - 1 that belongs to the key, in time O(1).
 
-    Six Feistel rounds permute the smallest square power of two >= num; a value outside is permuted again until it falls
-    inside (Black & Rogaway, "Ciphers with arbitrary finite domains", 2002), at most four times on average.
+    Six rounds of a Feistel network permute the integers below the smallest power of four that is at least num. A
+    result of num or more is permuted again until it is below num: at most four permutations on average.
 
     Args:
       rng_key: consumed; equal keys give the same permutation.
       index: integer scalar in 0 .. num - 1.
       num: length of the permutation.
+
+    Returns:
+      An int32 scalar.
+
+    Source: Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.
     """
     return _permute(_round_keys(rng_key), index, num)
 
 
-def _product_divided(step: Array | int, batch_size: int, num: int) -> tuple[Array, Array]:
-    """Quotient (modulo 2^32) and remainder of step * batch_size over num, exact although the product may exceed 2^32.
+def _divmod_product(step: Array | int, batch_size: int, num: int) -> tuple[Array, Array]:
+    """Quotient modulo 2^32 and remainder of step * batch_size divided by num, exact even if the product exceeds 2^32.
 
-    Long division: digits of the step are so short that a digit times a remainder fits into 32 bits.
+    The method is long division. The digits of the step are short enough that a digit times a remainder fits in 32 bits.
 
         step = sum_i digit_i 2^(k i),   batch_size 2^(k i) = whole_i num + part_i,   k = 32 - bits of num
     """
@@ -267,7 +278,7 @@ def _permute(round_keys: Array, place: Array, num: int) -> Array:
 
 
 def _mix(x: Array) -> Array:
-    """A 32-bit integer hash (the finaliser of MurmurHash3): every input bit affects every output bit."""
+    """The finaliser of MurmurHash3, a hash of 32-bit integers in which every input bit affects every output bit."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

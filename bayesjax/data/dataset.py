@@ -1,14 +1,14 @@
-"""`load(name) -> Dataset`: named data as plain arrays.
+"""`load(name) -> Dataset`: data sets by name as plain arrays.
 
-    digits              1797 grey 8 x 8 images of handwritten digits, shipped inside scikit-learn: needs no network
-    synthetic/...       made on the spot (`synthetic.py`)
-    path/to/file.npz    your own arrays: x_train, y_train, x_test, y_test (as Keras has them), or no labels at all
+    digits              1797 grey 8 x 8 images of handwritten digits, which are part of scikit-learn (no download)
+    synthetic/...       data that are generated on the fly (`synthetic.py`)
+    path/to/file.npz    own arrays named x_train, y_train, x_test, y_test, as in Keras; both y may be absent
     path/to/file.npy    one array without labels, such as the Frey faces; a tenth of it is the test split
-    anything else       an image data set of TensorFlow Datasets by its name, already prepared in `data_dir`
+    any other name      an image data set of TensorFlow Datasets that is already prepared in `data_dir`
 
-Images are float32 `[num, height, width, channels]` in [0, 1]. In files they may be uint8, which is divided by 255
-(unless all arrays hold 0 and 1 alone), and may lack the axis of a single channel; channels come last. Labels are
-integers that count the classes from 0. `files.py` says how files are read; read `batches.py` next for minibatches.
+Images are float32 `[num, height, width, channels]` in [0, 1]. In files they may be uint8; they are then divided by 255,
+unless all arrays contain only 0 and 1. Files may omit the axis of a single channel. Labels are integers that count the
+classes from 0. `files.py` reads the files. Read `batches.py` next for minibatches.
 """
 
 import difflib
@@ -25,20 +25,20 @@ from bayesjax.data import files, synthetic
 
 
 class UnknownDataset(ValueError):
-    """No data set of that name; the message lists the nearest names."""
+    """There is no data set of that name; the message lists similar names."""
 
 
 class DataUnavailable(RuntimeError):
-    """The data set exists but is not on this machine; the message says what to set or run."""
+    """The data set exists but is not on this machine; the message names the variable to set or the command to run."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of one split.
+    """The examples of one split.
 
     Attributes:
-      inputs: float32 `[num, ...]`; images in [0, 1].
-      labels: int32 `[num]` in 0 .. num_classes - 1; `[0]` if there are none.
+      inputs: float32 `[num, ...]`; images are in [0, 1].
+      labels: int32 `[num]` in 0 .. num_classes - 1, or `[0]` if the data set has no labels.
     """
 
     inputs: np.ndarray
@@ -51,12 +51,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set.
+    """A data set with a training and a test split.
 
     Attributes:
       name: as given to `load`.
-      train, test: its splits; synthetic sets have an empty test split.
-      num_classes: number of labels, or 0.
+      train, test: the splits; the test split of a synthetic data set is empty.
+      num_classes: number of classes, or 0 without labels.
     """
 
     name: str
@@ -89,18 +89,23 @@ def load(
     """Loads a data set by name.
 
     Args:
-      name: see the top of this file.
-      data_dir: where TensorFlow Datasets keeps prepared sets; else `TFDS_DATA_DIR`, else its own default.
-      num_classes: the number of classes of an .npz file with labels, some of which may have no example. If None, the
+      name: "digits", "synthetic/...", the path of an .npz or .npy file, or a name of TensorFlow Datasets; see
+        `bayesjax/data/dataset.py`.
+      data_dir: folder of the prepared data sets of TensorFlow Datasets; by default `TFDS_DATA_DIR`, or else the default
+        folder of TensorFlow Datasets.
+      num_classes: number of classes of an .npz file with labels; a class may then have no example. If None, it is the
         largest training label plus 1, and every class must have a training example.
-      max_bytes: limit on the size of the arrays that an .npz or .npy file declares; uint8 takes four times as much
-        once it is float32.
+      max_bytes: limit on the size of the arrays that an .npz or .npy file declares. Arrays of uint8 take four
+        times that space as float32.
+
+    Returns:
+      The data set, with float32 inputs and int32 labels.
 
     Raises:
       UnknownDataset: if there is no data set of that name.
-      DataUnavailable: if it is not prepared on this machine and cannot be.
-      ValueError: if a file is unreadable or lacks an array, or its arrays do not fit each other or their description
-        above; or if `num_classes` is given for a set that has its own.
+      DataUnavailable: if the data set is not prepared on this machine.
+      ValueError: if a file is unreadable or lacks an array, if its arrays have the wrong shape, type or range, or if
+        `num_classes` is given for a data set with a fixed number of classes.
       FileNotFoundError: if a file does not exist.
     """
     if num_classes is not None:
@@ -120,7 +125,7 @@ def load(
 
 
 def _load_digits() -> Dataset:
-    """1437 training and 360 test images: a stratified split with a fixed seed."""
+    """Splits the digits into 1437 training and 360 test images, stratified by class, with a fixed seed."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -132,16 +137,21 @@ def _load_digits() -> Dataset:
 
 
 def data_folder(name: str, data_dir: str | None, contents: str) -> Path:
-    """`data_dir`, else `BAYESJAX_DATA_DIR`; DataUnavailable if neither is set.
+    """Returns `data_dir` or, if that is None, the folder named by `BAYESJAX_DATA_DIR`.
 
     Args:
-      name: of the set that is asked for.
-      data_dir: the folder, if one is given.
-      contents: what the folder has, for the message.
+      name: name of the data set, for the message.
+      data_dir: a folder, or None.
+      contents: the expected contents of the folder, for the message.
+
+    Raises:
+      DataUnavailable: if both are unset.
     """
     if root := data_dir or os.getenv("BAYESJAX_DATA_DIR"):
         return Path(root)
-    raise DataUnavailable(f"data set {name!r}: set BAYESJAX_DATA_DIR (or --data-dir) to the folder that has {contents}")
+    raise DataUnavailable(
+        f"data set {name!r}: set BAYESJAX_DATA_DIR (or --data-dir) to the folder that contains {contents}"
+    )
 
 
 def _load_npz(path: Path, num_classes: int | None, max_bytes: int) -> Dataset:
@@ -153,7 +163,7 @@ def _load_npz(path: Path, num_classes: int | None, max_bytes: int) -> Dataset:
     if missing:
         raise ValueError(
             f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(names) or 'none'}, and "
-            f"{', '.join(NPZ_ARRAYS)} are expected (the y together or not at all)"
+            f"{', '.join(NPZ_ARRAYS)} are expected (both y or neither)"
         )
     arrays = files.read_npz(path, names=NPZ_ARRAYS, max_bytes=max_bytes)
     x_train, x_test = normalise_images({f"{path}: {key}": arrays[key] for key in ("x_train", "x_test")})
@@ -183,9 +193,9 @@ def _load_npy(path: Path, max_bytes: int) -> Dataset:
 
 
 def _test_runs(num: int) -> np.ndarray:
-    """Which tenth of `num` examples is the test split: runs of neighbours, in five places.
+    """A mask of the test split: a tenth of `num` examples, as five runs of consecutive examples.
 
-    Were it drawn one by one, each frame of a video would be tested on a model that has seen the frame before.
+    The runs keep neighbouring frames of a video in one split; test frames drawn singly would resemble training frames.
     """
     num_test, is_test = max(1, num // 10), np.zeros(num, bool)
     places = np.array_split(np.arange(num), min(5, num_test))
@@ -196,14 +206,17 @@ def _test_runs(num: int) -> np.ndarray:
 
 
 def normalise_images(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """All arrays of a data set, in float32 and with an axis of channels.
+    """Converts all arrays of a data set to float32 and adds an axis of channels to grey images.
 
-    Arrays of uint8 are divided by 255, unless none of them exceeds 1: whether they are images of 0 and 1 is decided for
-    all arrays together, since a split that happens to have no bright pixel is on the scale of the others.
+    Arrays of uint8 are divided by 255, unless no array of the data set exceeds 1. This is decided for all arrays
+    together, because a split without bright pixels has the same scale as the others.
 
     Args:
-      arrays: the arrays by the names used in error messages; images `[num, height, width(, channels)]`, or vectors
+      arrays: the arrays by their names in error messages; images `[num, height, width(, channels)]` or vectors
         `[num, dim]`.
+
+    Returns:
+      The converted arrays, in the same order.
 
     Raises:
       ValueError: if an array is empty, has an element that is not a finite real number, or holds images with more than
@@ -240,12 +253,12 @@ def _labels(y: np.ndarray, num: int, num_classes: int, name: str) -> np.ndarray:
 
 
 def check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
-    """Raises ValueError if a class below the largest label has no example: labels from 1 on make an empty class 0.
+    """Raises ValueError if a class below the largest label has no example, as class 0 in labels that start at 1.
 
     Args:
-      labels: integers in 0 .. num_classes - 1 of the training split.
-      num_classes: the largest label plus 1, since no number of classes was given.
-      name: the name of the array in the message.
+      labels: training labels, integers in 0 .. num_classes - 1.
+      num_classes: the largest label plus 1.
+      name: name of the array, for the message.
     """
     present = np.unique(labels)
     if len(present) < num_classes:
@@ -263,22 +276,22 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
     num_classes = features["label"].num_classes if "label" in features else 0
     images, all_labels = {}, []
     for split, examples in zip(("train", "test"), sources, strict=True):
-        found, labels = _decode(examples, f"{name} {split}")
+        decoded, labels = _decode(examples, f"{name} {split}")
         if num_classes:
-            labels = _labels(labels, len(found), num_classes, f"{name} {split} labels")
-        images[f"{name} {split} images"] = found
+            labels = _labels(labels, len(decoded), num_classes, f"{name} {split} labels")
+        images[f"{name} {split} images"] = decoded
         all_labels.append(labels)
     splits = [Split(*pair) for pair in zip(normalise_images(images), all_labels, strict=True)]
     return Dataset(name, splits[0], splits[1], num_classes)
 
 
 def load_builder(name: str, data_dir: str | None) -> Any:
-    """The builder of a set of images of TensorFlow Datasets that is prepared on this machine.
+    """Returns the builder of an image data set of TensorFlow Datasets that is prepared on this machine.
 
     Raises:
       UnknownDataset: if there is no data set of that name.
-      DataUnavailable: if it is not prepared.
-      ValueError: if its examples are no images.
+      DataUnavailable: if the data set is not prepared.
+      ValueError: if its examples are not images.
     """
     import tensorflow_datasets as tfds
 
@@ -287,14 +300,14 @@ def load_builder(name: str, data_dir: str | None) -> Any:
         if name.partition("/")[0].partition(":")[0] not in known:
             raise ValueError(name)
         builder: Any = tfds.builder(name, data_dir=data_dir)
-    except (ValueError, AssertionError):  # the latter for a version that does not exist
+    except (ValueError, AssertionError):  # AssertionError if the version does not exist
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"the nearest names are {', '.join(near)}" if near else "try digits, mnist, or a path ending in .npz"
         raise UnknownDataset(f"unknown data set {name!r}: {hint}") from None
     if not builder.data_path.exists():
         raise DataUnavailable(
             f"data set {name!r} is not prepared in {builder.data_dir}: set TFDS_DATA_DIR (or --data-dir) to a folder "
-            f"that has it, or prepare it where there is a network: tfds build {name} --file_format=array_record"
+            f"that contains it, or prepare it on a machine with a network: tfds build {name} --file_format=array_record"
         )
     features = builder.info.features
     if features is None or "image" not in features:
@@ -303,22 +316,22 @@ def load_builder(name: str, data_dir: str | None) -> Any:
 
 
 def data_source(builder: Any, name: str, split: str) -> Any:
-    """A split as a sequence of examples.
+    """Returns a split as a sequence of examples.
 
     Raises:
-      DataUnavailable: if it is stored in a format that has no random access.
+      DataUnavailable: if the format in which it is stored has no random access.
     """
     try:
         return builder.as_data_source(split=split)
     except NotImplementedError as error:
         raise DataUnavailable(
-            f"data set {name!r} in {builder.data_dir} cannot be read at random: prepare it with "
+            f"data set {name!r} in {builder.data_dir} is stored without random access: prepare it with "
             f"tfds build {name} --file_format=array_record ({str(error).splitlines()[0]})"
         ) from None
 
 
 def _decode(source: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """All images and labels of a random-access source: decoding takes half a minute for MNIST, so it shows progress."""
+    """Decodes all images and labels of a split; a progress bar is shown, because MNIST takes half a minute."""
     from tqdm import tqdm
 
     images, labels = None, []

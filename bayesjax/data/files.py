@@ -1,15 +1,15 @@
-"""Reading of untrusted files: .npz, .npy and text. Declared sizes are checked before the contents are read.
+"""Readers of untrusted .npz, .npy and text files, which check the declared sizes before they read the contents.
 
     arrays = read_npz(path)         {"x_train": ..., "y_train": ...}
     array = read_npy(path)
     text = read_text(path)
     table = read_numbers(path)
 
-An .npy file is a header of about a hundred bytes (element type, shape, order) and the elements; an .npz file is a zip
-archive of such files (`numpy.lib.format`). A header can declare a terabyte, and a deflated member can be a thousand
-times as long as its part of the archive. Declared sizes are therefore added up first and compared with `max_bytes`, and
-no more is read than was declared. Arrays of Python objects are refused, because loading them can run code from the
-file. Any error in the contents raises a one-line ValueError that names the file. Read `dataset.py` next.
+An .npy file consists of a header of about a hundred bytes (element type, shape, order) and the elements. An .npz file
+is a zip archive of such files (`numpy.lib.format`). A header can declare a terabyte, and a compressed member can be a
+thousand times larger than its part of the archive. Declared sizes are therefore summed and compared with `max_bytes`
+first, and no more is read than was declared. Arrays of Python objects are refused, because loading them can run code
+from the file. Any error in the contents raises a one-line ValueError that names the file. Read `dataset.py` next.
 """
 
 import ast
@@ -35,7 +35,7 @@ MALFORMED = (
     zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, OSError, RuntimeError, OverflowError,
     MemoryError,
 )  # fmt: skip
-"""The exceptions of `zipfile`, `zlib` and NumPy for contents that are damaged, cut off or hostile."""
+"""The exceptions of `zipfile`, `zlib` and NumPy for damaged, truncated or malicious contents."""
 
 
 class _Header(NamedTuple):
@@ -50,7 +50,7 @@ class _Header(NamedTuple):
 
     @property
     def declared(self) -> int:
-        """`num_bytes` with axes of length 0 counted as 1, since NumPy limits the other axes of an empty array, too."""
+        """`num_bytes` with axes of length 0 counted as 1, since NumPy also limits the other axes of an empty array."""
         return math.prod(max(length, 1) for length in self.shape) * self.dtype.itemsize
 
 
@@ -61,13 +61,16 @@ def read_npz(
     names: Collection[str] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; other members are ignored.
+    """Reads the arrays of an .npz file; members that are not arrays are ignored.
 
     Args:
       path: the file.
-      contents: the bytes of the file, if they are already in memory; `path` is then used only in error messages.
-      names: the arrays to read; names that the file lacks are ignored. None reads all arrays.
-      max_bytes: limit on the size of these arrays together.
+      contents: the bytes of the file, if they are already in memory; `path` then occurs only in error messages.
+      names: names of the arrays to read; names that are not in the file are ignored. None reads all arrays.
+      max_bytes: limit on the total size of these arrays.
+
+    Returns:
+      The arrays by name.
 
     Raises:
       ValueError: if the file is not a readable archive of plain arrays, or they are larger than `max_bytes`.
@@ -89,7 +92,7 @@ def read_npz(
 
 
 def npz_names(path: str | Path) -> tuple[str, ...]:
-    """The names of the arrays of an .npz file, without reading the arrays.
+    """Reads the names of the arrays of an .npz file without reading the arrays.
 
     Raises:
       ValueError: if the file is not a readable archive.
@@ -100,7 +103,7 @@ def npz_names(path: str | Path) -> tuple[str, ...]:
 
 
 def read_npy(path: str | Path, *, max_bytes: int = MAX_BYTES) -> np.ndarray:
-    """The array of an .npy file.
+    """Reads the array of an .npy file.
 
     Args:
       path: the file.
@@ -120,7 +123,7 @@ def read_npy(path: str | Path, *, max_bytes: int = MAX_BYTES) -> np.ndarray:
 
 
 def read_text(path: str | Path) -> str:
-    """The contents of a text file in UTF-8.
+    """Reads a text file in UTF-8.
 
     Raises:
       ValueError: if the file is in another encoding.
@@ -133,34 +136,37 @@ def read_text(path: str | Path) -> str:
 
 
 def read_numbers(path: str | Path, *, ndim: Literal[1, 2] = 2) -> np.ndarray:
-    """The numbers of a text file, with commas or blanks between them; comments begin with #.
+    """Reads a table of numbers from a text file, separated by commas or blanks; comments begin with #.
 
     Args:
       path: the file.
-      ndim: the least number of axes of the result, rows first.
+      ndim: minimum number of axes of the result; rows come first.
+
+    Returns:
+      A float64 array.
 
     Raises:
-      ValueError: if the file is not text in UTF-8, or its rows are not numbers, of one length.
+      ValueError: if the file is not text in UTF-8, or its rows are not numbers or differ in length.
       OSError: if the file cannot be opened.
     """
     lines = [line for line in read_text(path).splitlines() if line.split("#")[0].strip()]
-    if not lines:  # NumPy warns of no lines
+    if not lines:  # NumPy would warn
         return np.empty((0,) * ndim)
     try:
         return np.loadtxt(lines, delimiter="," if "," in lines[0] else None, ndmin=ndim)
     except ValueError as error:
-        raise ValueError(f"{path} is not a table of numbers: {str(error).partition(';')[0]}") from None  # no advice
+        raise ValueError(f"{path} is not a table of numbers: {str(error).partition(';')[0]}") from None
 
 
 def check_real(array: np.ndarray, name: str) -> None:
-    """Raises ValueError unless the elements are real numbers or booleans; a cast to floats would change other types."""
+    """Raises ValueError unless the elements are real numbers or booleans; casting other types would change them."""
     if array.dtype.kind not in "buif":
         raise ValueError(f"{name} must hold real numbers; got elements of type {array.dtype}")
 
 
 @contextlib.contextmanager
 def _named(path: str | Path, kind: str) -> Iterator[None]:
-    """Turns any error in the contents of a file into a one-line ValueError that names the file."""
+    """Converts any error in the contents of a file to a one-line ValueError that names the file."""
     try:
         yield
     except MALFORMED as error:
@@ -169,7 +175,7 @@ def _named(path: str | Path, kind: str) -> Iterator[None]:
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The members that are arrays, by the names of the arrays."""
+    """The members of the archive that are arrays, by name."""
     members = {}
     for info in archive.infolist():
         if not info.filename.endswith(".npy"):
@@ -191,17 +197,17 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _header(stream: IO[bytes], size: int, name: str) -> _Header:
-    """The header of an array; `size` is that of header and elements."""
+    """Reads the header of an array; `size` is the size of the header and the elements."""
     head = stream.read(min(size, MAX_HEADER))
     if not head.startswith(MAGIC):
-        raise ValueError(f"{name} does not begin as an .npy array does")
+        raise ValueError(f"{name} does not start with the signature of an .npy file")
     version = tuple(head[6:8])
     if version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError(f"{name} is of an unknown version of the .npy format: {version}")
+        raise ValueError(f"{name} has an unknown version of the .npy format: {version}")
     start = 10 if version == (1, 0) else 12
     length = start + int.from_bytes(head[8:start], "little")
     if length > len(head):
-        raise ValueError(f"{name} has a header that is cut off, or longer than {MAX_HEADER} bytes")
+        raise ValueError(f"{name} has a header that is truncated or longer than {MAX_HEADER} bytes")
     try:
         # NumPy under Python 2 wrote long integers, such as 60000L.
         text = re.sub(r"(?<=\d)L\b", "", head[start:length].decode("utf-8" if version == (3, 0) else "latin1"))
@@ -231,14 +237,14 @@ def _check_size(headers: dict[str, _Header], max_bytes: int) -> None:
     declared = sum(header.declared for header in headers.values())
     if declared > max_bytes:
         largest = max(headers, key=lambda name: headers[name].declared)
-        # In GiB, cut at 2^63 bytes: a hostile number may have thousands of digits.
+        # In GiB, capped at 2^63 bytes, because a malicious number may have thousands of digits.
         sizes = [f"{min(size, 2**63) / 2**30:.6g} GiB" for size in (declared, max_bytes)]
         detail = f", most of them {largest!r}" if len(headers) > 1 else ""
         raise ValueError(f"it declares {sizes[0]} of elements{detail}; the limit, max_bytes, is {sizes[1]}")
 
 
 def _array(stream: IO[bytes], header: _Header, size: int, name: str) -> np.ndarray:
-    """Reads a header again and then the elements, straight into their array."""
+    """Skips the header and reads the elements directly into the array."""
     if size - header.length != header.num_bytes:
         raise ValueError(f"{name} declares {header.num_bytes} bytes of elements and has {size - header.length}")
     stream.read(header.length)

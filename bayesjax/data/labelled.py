@@ -1,4 +1,4 @@
-"""Few labels: a class-balanced labelled subset, all other labels withheld."""
+"""Class-balanced labelled subsets for semi-supervised learning."""
 
 import numpy as np
 
@@ -6,16 +6,19 @@ from bayesjax.data.dataset import Split
 
 
 def labelled_subset(split: Split, num_labelled: int, num_classes: int, seed: int) -> Split:
-    """Draws `num_labelled` examples, as many of each class as of any other (to within one).
+    """Draws a class-balanced subset of a split; the class counts differ by at most one.
 
     Args:
       split: the training split, with labels.
-      num_labelled: N_s.
-      num_classes: K.
-      seed: fixes the draw.
+      num_labelled: number of examples to draw, N_s.
+      num_classes: number of classes, K.
+      seed: random seed of the draw.
+
+    Returns:
+      The chosen examples with their labels, in random order.
 
     Raises:
-      ValueError: if the split has no labels, or fewer examples than asked for, in total or of a class.
+      ValueError: if the split has no labels, or too few examples in total or of one class.
     """
     if len(split.labels) != len(split):
         raise ValueError("split has no labels to draw from")
@@ -29,11 +32,11 @@ def labelled_subset(split: Split, num_labelled: int, num_classes: int, seed: int
     counts[rng.permutation(num_classes)[: num_labelled % num_classes]] += 1
     chosen = []
     for label, count in enumerate(counts):
-        of_class = np.flatnonzero(split.labels == label)
-        if len(of_class) < count:
+        members = np.flatnonzero(split.labels == label)
+        if len(members) < count:
             raise ValueError(
-                f"num_labelled {num_labelled} needs {count} examples of class {label}; there are {len(of_class)}"
+                f"num_labelled {num_labelled} needs {count} examples of class {label}; there are {len(members)}"
             )
-        chosen.append(rng.choice(of_class, count, replace=False))
+        chosen.append(rng.choice(members, count, replace=False))
     index = rng.permutation(np.concatenate(chosen))
     return Split(split.inputs[index], split.labels[index])

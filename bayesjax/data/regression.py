@@ -1,11 +1,11 @@
 """`load_regression(name) -> RegressionDataset`: real-valued targets, with the train/test splits of the literature.
 
-    diabetes        442 patients, 10 features, shipped inside scikit-learn; 20 splits of 90 % drawn with a fixed seed
-    uci/NAME        a folder NAME of text files in `uci/` of the data folder, in the format of Hernandez-Lobato & Adams
-                    (2015): data.txt (a row an example), index_features.txt and index_target.txt (its columns),
-                    index_train_I.txt and index_test_I.txt (its rows, for I = 0, 1, ...)
+    diabetes        442 patients with 10 features, part of scikit-learn; 20 random splits of 90 % and 10 %, fixed seed
+    uci/NAME        the folder uci/NAME of the data folder, in the format of Hernandez-Lobato & Adams (2015): data.txt
+                    with one example per row; index_features.txt and index_target.txt with columns; index_train_I.txt
+                    and index_test_I.txt with the rows of split I = 0, 1, ...
 
-Numbers come as they are in the file; `standardise` scales a split by its own training part.
+Inputs and targets have the units of the file. `RegressionDataset.standardise` scales a split by its training part.
 """
 
 import difflib
@@ -20,12 +20,12 @@ from bayesjax.data.dataset import UnknownDataset, data_folder
 
 
 class StandardisedSplit(NamedTuple):
-    """One split in units of its training part.
+    """One split, standardised by the mean and standard deviation of its training part.
 
     Attributes:
-      x, y: float32 training inputs `[num, features]` and targets `[num]`, of mean 0 and variance 1.
+      x, y: float32 training inputs `[num, num_features]` and targets `[num]`, with mean 0 and variance 1.
       x_test, y_test: the test part in the same units.
-      target_mean, target_scale: what undoes them, scalars: target = target_mean + target_scale * y.
+      target_mean, target_scale: scalars that restore the units: target = target_mean + target_scale * y.
     """
 
     x: np.ndarray
@@ -38,13 +38,13 @@ class StandardisedSplit(NamedTuple):
 
 @dataclass(frozen=True)
 class RegressionDataset:
-    """A regression set with its splits.
+    """A regression data set with its train/test splits.
 
     Attributes:
       name: as given to `load_regression`.
-      inputs: float64 `[num, features]`.
+      inputs: float64 `[num, num_features]`.
       targets: float64 `[num]`.
-      splits: (training rows, test rows) of each split, integers.
+      splits: (training rows, test rows) of each split, as integer arrays.
     """
 
     name: str
@@ -53,7 +53,7 @@ class RegressionDataset:
     splits: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     def rows(self, split: int) -> tuple[np.ndarray, np.ndarray]:
-        """Training rows and test rows of a split by number.
+        """Returns the training rows and the test rows of a split.
 
         Raises:
           ValueError: if there is no such split.
@@ -63,7 +63,7 @@ class RegressionDataset:
         return self.splits[split]
 
     def standardise(self, split: int) -> StandardisedSplit:
-        """A split by number; a column that is constant over the training rows becomes 0 there.
+        """Standardises a split; a column that is constant over the training rows becomes 0.
 
         Raises:
           ValueError: if there is no such split.
@@ -73,36 +73,37 @@ class RegressionDataset:
         scale, target_scale = (np.where(np.ptp(part, axis=0) > 0, part.std(axis=0), 1.0) for part in (x, y))
 
         def scaled(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            inputs, targets = (
-                (self.inputs[rows] - x.mean(axis=0)) / scale,
-                (self.targets[rows] - y.mean()) / target_scale,
-            )
+            inputs = (self.inputs[rows] - x.mean(axis=0)) / scale
+            targets = (self.targets[rows] - y.mean()) / target_scale
             return inputs.astype(np.float32), targets.astype(np.float32)
 
         return StandardisedSplit(*scaled(train), *scaled(test), y.mean(), target_scale)
 
 
 def load_regression(name: str, *, data_dir: str | None = None) -> RegressionDataset:
-    """Loads a regression set by name.
+    """Loads a regression data set by name.
 
     Args:
-      name: see the top of this file.
-      data_dir: the folder that has `uci/`; else `BAYESJAX_DATA_DIR`.
+      name: "diabetes", or "uci/NAME" for a folder in the format that `bayesjax/data/regression.py` describes.
+      data_dir: the folder that contains `uci/`; the default is `BAYESJAX_DATA_DIR`.
+
+    Returns:
+      The data set with its splits.
 
     Raises:
-      UnknownDataset: if there is no set of that name.
-      DataUnavailable: if no data folder is named.
-      ValueError: if a file cannot be read, or its numbers do not fit.
+      UnknownDataset: if there is no data set of that name.
+      DataUnavailable: if no data folder is given.
+      ValueError: if a file cannot be read, or if its numbers are not finite or its indices are out of range.
     """
     if name == "diabetes":
         return _diabetes()
     if not name.startswith("uci/"):
-        raise UnknownDataset(f"unknown regression set {name!r}: expected diabetes or uci/NAME")
+        raise UnknownDataset(f"unknown regression data set {name!r}: expected diabetes or uci/NAME")
     folder = data_folder(name, data_dir, "uci/") / name
     if not (folder / "data.txt").is_file():
-        there = sorted(path.parent.name for path in folder.parent.glob("*/data.txt"))
-        near = difflib.get_close_matches(folder.name, there, n=3, cutoff=0.3) or there
-        hint = f"there are {', '.join(near)}" if near else f"there is nothing in {folder.parent}"
+        names = sorted(path.parent.name for path in folder.parent.glob("*/data.txt"))
+        near = difflib.get_close_matches(folder.name, names, n=3, cutoff=0.3) or names
+        hint = f"available: {', '.join(near)}" if near else f"{folder.parent} contains no data set"
         raise UnknownDataset(f"unknown data set {name!r}: no file {folder / 'data.txt'}; {hint}")
     table = _numbers(folder / "data.txt", 2)
     columns = _rows(folder / "index_features.txt", table.shape[1], "columns")
@@ -113,7 +114,7 @@ def load_regression(name: str, *, data_dir: str | None = None) -> RegressionData
     while (folder / f"index_train_{len(splits)}.txt").is_file():
         pair = [_rows(folder / f"index_{part}_{len(splits)}.txt", len(table), "rows") for part in ("train", "test")]
         if shared := np.intersect1d(pair[0], pair[1]).size:
-            raise ValueError(f"{folder}: split {len(splits)} has {shared} rows in both its parts")
+            raise ValueError(f"{folder}: split {len(splits)} has {shared} rows in both parts")
         splits.append((pair[0], pair[1]))
     if not splits:
         raise ValueError(f"{folder} has no splits: expected index_train_0.txt, index_test_0.txt and so on")
@@ -143,7 +144,7 @@ def _numbers(path: Path, rank: Literal[1, 2]) -> np.ndarray:
 
 
 def _rows(path: Path, num: int, what: str) -> np.ndarray:
-    """Indices in 0 .. num - 1, none twice."""
+    """Reads distinct indices in 0 .. num - 1; `what` names what they count."""
     values = _numbers(path, 1)
     if not (values == np.floor(values)).all() or values.min() < 0 or values.max() >= num:
         raise ValueError(

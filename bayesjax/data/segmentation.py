@@ -1,11 +1,11 @@
-"""`load_segmentation(name) -> SegmentationDataset`: images whose every pixel has a label.
+"""`load_segmentation(name) -> SegmentationDataset`: images with a label for every pixel.
 
-    synthetic/shapes        bright and dark discs and squares on a grey ground, 32 x 32, made on the spot; 4 labels
-    FOLDER                  in the data folder, or a path: train.npz, val.npz and test.npz, each with `label`
-                            `[num, height, width]` and `image` `[num, height, width, channels]`, or, in its place,
-                            `jpeg` (all files joined, uint8) and `offset` `[num + 1]`
+    synthetic/shapes        bright and dark discs and squares on a grey background, 32 x 32, generated; 4 classes
+    FOLDER                  a folder in the data folder, or a path, with train.npz, val.npz and test.npz. Each contains
+                            `label` `[num, height, width]` and `image` `[num, height, width, channels]`. Instead of
+                            `image` it may contain `jpeg` (all JPEG files joined, uint8) and `offset` `[num + 1]`
 
-Images are uint8, or floats in [0, 1]. Labels from `num_classes` on count for nothing.
+Images are uint8, or floats in [0, 1]. Pixels with a label of `num_classes` or more are ignored.
 """
 
 import io
@@ -22,11 +22,11 @@ from bayesjax.data.files import MAX_BYTES, npz_names, read_npz
 
 
 class SegmentationSplit(NamedTuple):
-    """Images of one split.
+    """The images and labels of one split.
 
     Attributes:
       images: float32 `[num, height, width, channels]` in [0, 1].
-      labels: int32 `[num, height, width]`; `num_classes` where a pixel counts for nothing.
+      labels: int32 `[num, height, width]`; the value `num_classes` marks pixels that are ignored.
     """
 
     images: np.ndarray
@@ -35,12 +35,12 @@ class SegmentationSplit(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentationDataset:
-    """A segmentation set.
+    """A segmentation data set.
 
     Attributes:
       name: as given to `load_segmentation`.
-      train, validation, test: its splits.
-      num_classes: labels that count.
+      train, validation, test: the splits.
+      num_classes: number of classes.
     """
 
     name: str
@@ -53,24 +53,29 @@ class SegmentationDataset:
 def load_segmentation(
     name: str, *, num_classes: int | None = None, data_dir: str | None = None, max_bytes: int = MAX_BYTES
 ) -> SegmentationDataset:
-    """Loads a segmentation set.
+    """Loads a segmentation data set.
 
     Args:
-      name: see the top of this file.
-      num_classes: labels 0 .. num_classes - 1 count, and no others; all that there are if None, in which case each
-        label up to the largest must be in the training part.
-      data_dir: the folder that has FOLDER; else `BAYESJAX_DATA_DIR`, else the current one.
+      name: "synthetic/shapes" or a folder in the format that `bayesjax/data/segmentation.py` describes.
+      num_classes: number of classes; larger labels are ignored. If None, it is the largest label plus 1, and every
+        class must occur in the training split.
+      data_dir: the folder that contains FOLDER; the default is `BAYESJAX_DATA_DIR`, or else the working directory.
       max_bytes: limit on the size of the arrays that a file declares, and of its decoded images.
 
+    Returns:
+      The data set with its three splits.
+
     Raises:
-      UnknownDataset: if there is no such set or folder.
-      ValueError: if a file lacks an array, or its arrays do not fit.
+      UnknownDataset: if there is no such data set or folder.
+      ValueError: if a file lacks an array, or its arrays have the wrong shape, type or range.
     """
     if name == "synthetic/shapes":
         return _shapes()
     folder = Path(data_dir or os.getenv("BAYESJAX_DATA_DIR") or "") / name
     if not folder.is_dir():
-        raise UnknownDataset(f"unknown segmentation set {name!r}: expected synthetic/shapes or a folder; got {folder}")
+        raise UnknownDataset(
+            f"unknown segmentation data set {name!r}: expected synthetic/shapes or a folder; got {folder}"
+        )
     paths = [folder / f"{part}.npz" for part in ("train", "val", "test")]
     read = [_read(path, max_bytes) for path in paths]
     images = normalise_images({f"{path}: image": image for path, (image, _) in zip(paths, read, strict=True)})
@@ -82,7 +87,9 @@ def load_segmentation(
     num_classes = max(int(each.max()) for each in labels) + 1 if num_classes is None else num_classes
     least = min(int(each.min()) for each in labels)
     if least < 0 or num_classes < 2:
-        raise ValueError(f"{folder}: labels must not be negative, of two classes or more; got {least}, {num_classes}")
+        raise ValueError(
+            f"{folder}: labels must be at least 0, and num_classes at least 2; got {least} and {num_classes}"
+        )
     if is_dense:
         check_classes(labels[0], num_classes, f"{paths[0]}: label")
     labels = [np.where(each < num_classes, each.astype(np.int32), np.int32(num_classes)) for each in labels]
@@ -91,12 +98,14 @@ def load_segmentation(
 
 
 def _read(path: Path, max_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels as they are in the file."""
+    """Reads images and labels in the types of the file."""
     if not path.is_file():
         raise ValueError(f"no file {path}: expected train.npz, val.npz and test.npz")
     names = npz_names(path)
     if "label" not in names or not ("image" in names or {"jpeg", "offset"} <= set(names)):
-        raise ValueError(f"{path} must have label, and image or jpeg and offset; it has {', '.join(names) or 'none'}")
+        raise ValueError(
+            f"{path} must contain label, and either image or jpeg and offset; it contains {', '.join(names) or 'none'}"
+        )
     arrays = read_npz(path, names=("label", "image", "jpeg", "offset"), max_bytes=max_bytes)
     labels = arrays["label"]
     images = arrays["image"] if "image" in arrays else _decoded(arrays["jpeg"], arrays["offset"], path, max_bytes)
@@ -119,37 +128,38 @@ def _decoded(joined: np.ndarray, offset: np.ndarray, path: Path, max_bytes: int)
     try:
         pairs = itertools.pairwise(int(place) for place in offset)
         images = [Image.open(io.BytesIO(joined[start:stop].tobytes())) for start, stop in pairs]
-        size = sum(image.width * image.height * len(image.getbands()) for image in images)  # nothing is decoded yet
+        # The images are not decoded yet.
+        size = sum(image.width * image.height * len(image.getbands()) for image in images)
         if size > max_bytes:
             raise ValueError(f"it declares {size} bytes of pixels; the limit, max_bytes, is {max_bytes}")
         return np.stack([np.asarray(image) for image in images])
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # damaged or hostile files
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # damaged or malicious files
         raise ValueError(f"{path}: jpeg cannot be read at its offsets: {error}") from None
 
 
 def _shapes(size: int = 32, counts: tuple[int, int, int] = (200, 50, 100)) -> SegmentationDataset:
-    """Ground 0, bright discs 1, dark discs 2, squares of either brightness 3; and noise."""
+    """Generates noisy images of shapes: background 0, bright discs 1, dark discs 2, squares of either brightness 3."""
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[:size, :size]
 
-    def one() -> tuple[np.ndarray, np.ndarray]:
+    def draw_image() -> tuple[np.ndarray, np.ndarray]:
         image, label = np.full((size, size), 0.5), np.zeros((size, size), np.int32)
         for _ in range(random.integers(2, 5)):
-            row, column, reach = random.uniform(4, size - 4), random.uniform(4, size - 4), random.uniform(3, 7)
+            row, column, radius = random.uniform(4, size - 4), random.uniform(4, size - 4), random.uniform(3, 7)
             is_disc, is_bright = random.random(2) < 0.5
             distance = (
                 np.hypot(rows - row, columns - column)
                 if is_disc
                 else np.maximum(abs(rows - row), abs(columns - column))
             )
-            inside = distance < reach
+            inside = distance < radius
             image[inside] = 0.8 if is_bright else 0.2
             label[inside] = (1 if is_bright else 2) if is_disc else 3
         noisy = np.clip(image + 0.1 * random.normal(size=image.shape), 0, 1)
         return noisy[..., None].astype(np.float32), label
 
     splits = [
-        SegmentationSplit(*(np.stack(parts) for parts in zip(*(one() for _ in range(num)), strict=True)))
+        SegmentationSplit(*(np.stack(parts) for parts in zip(*(draw_image() for _ in range(num)), strict=True)))
         for num in counts
     ]
     return SegmentationDataset("synthetic/shapes", splits[0], splits[1], splits[2], 4)

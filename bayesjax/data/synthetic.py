@@ -1,10 +1,10 @@
-"""Made-up data with a known answer, for experiments and tests.
+"""Synthetic data with a known distribution, for experiments and tests.
 
-    ten_clusters      the mixture on which the Bayesian GAN's authors show mode collapse and its cure
-    single_gaussian   the data that the paper's text describes: one Gaussian, so it has one mode and cannot collapse
-    ring, grid        eight and 25 narrow Gaussians in the plane, on which GANs lose modes
+    ten_clusters      the mixture on which the authors of the Bayesian GAN show mode collapse and its cure
+    single_gaussian   the data that the text of the paper describes: a single Gaussian, on which modes cannot collapse
+    ring, grid        8 and 25 narrow Gaussians in the plane, a standard test of mode collapse
 
-The seed is fixed: the data are the same on every machine.
+The random seeds are fixed, so the data are the same on every machine. `dataset.py` loads them by name.
 """
 
 from typing import NamedTuple
@@ -13,11 +13,11 @@ import numpy as np
 
 
 class Mixture(NamedTuple):
-    """Equal Gaussians in the plane.
+    """A mixture of isotropic Gaussians in the plane with equal weights.
 
     Attributes:
-      centres: `[num_components, 2]`.
-      scale: their standard deviation.
+      centres: the means, `[num_components, 2]`.
+      scale: the standard deviation of each component.
     """
 
     centres: np.ndarray
@@ -37,7 +37,11 @@ MIXTURES = {
 
 
 def mixture(name: str, num_data: int = 10000) -> np.ndarray:
-    """Draws of the ring or of the grid, as many of each component, shuffled; fixed by numpy's seed 1234.
+    """Draws from the ring or the grid in random order, equally many from each component, with NumPy's seed 1234.
+
+    Args:
+      name: "ring" or "grid".
+      num_data: number of draws.
 
     Returns:
       float32 `[num_data, 2]`.
@@ -49,10 +53,18 @@ def mixture(name: str, num_data: int = 10000) -> np.ndarray:
 
 
 def ten_clusters(num_data: int = 10000, dim: int = 100, latent_dim: int = 2, num_clusters: int = 10) -> np.ndarray:
-    """Ten Gaussian clusters, each on a random plane of its own, standardised per column; fixed by numpy's seed 1234.
+    """Gaussian clusters on separate random planes, standardised by column, with NumPy's seed 1234.
 
-    Cluster c: x = A_c z with A_c = 5 N(0, 1)^{dim x latent_dim}, z ~ N(m_c, I), m_c ~ 5 N(0, I). The released code of
-    Saatci & Wilson 2017 makes its data this way (not as the paper's text says; see `single_gaussian`).
+    Cluster c: x = A_c z with A_c = 5 N(0, 1)^{dim x latent_dim}, z ~ N(m_c, I), m_c ~ 5 N(0, I).
+
+    Source: the program released with Saatci & Wilson, "Bayesian GAN", NIPS 2017. The text of the paper describes other
+    data; see `single_gaussian`.
+
+    Args:
+      num_data: number of draws.
+      dim: dimension of x.
+      latent_dim: dimension of z.
+      num_clusters: number of clusters.
 
     Returns:
       float32 `[num_data, dim]`, shuffled.
@@ -71,9 +83,14 @@ def ten_clusters(num_data: int = 10000, dim: int = 100, latent_dim: int = 2, num
 
 
 def single_gaussian(num_data: int = 10000, dim: int = 100, latent_dim: int = 2) -> np.ndarray:
-    """Draws of x = A z + e, z ~ N(0, 10 I), A ~ N(0, 1)^{dim x latent_dim}, e ~ N(0, 0.01 I), standardised per column.
+    """Draws of x = A z + e, z ~ N(0, 10 I), A ~ N(0, 1)^{dim x latent_dim}, e ~ N(0, 0.01 I), standardised by column.
 
-    Unimodal: x is one Gaussian, N(0, 10 A A^T + 0.01 I).
+    x has a single Gaussian distribution, N(0, 10 A A^T + 0.01 I), so it has one mode. NumPy's seed is 1234.
+
+    Args:
+      num_data: number of draws.
+      dim: dimension of x.
+      latent_dim: dimension of z.
 
     Returns:
       float32 `[num_data, dim]`.

@@ -1,9 +1,9 @@
 """`load_text(name) -> TextDataset`: words as numbers, and windows of parallel streams for truncated back-propagation.
 
-synthetic/chain         a Markov chain over 20 words whose entropy is known; made on the spot
-ptb                     ptb.train.txt, ptb.valid.txt and ptb.test.txt in `ptb/` of the data folder: words between
-                        spaces, one end-of-sentence word a line
-path/to/file.txt        characters; the last tenth is the test set, the tenth before it the validation set
+synthetic/chain         a generated Markov chain over 20 words with a known entropy rate
+ptb                     ptb.train.txt, ptb.valid.txt and ptb.test.txt in `ptb/` of the data folder: words separated by
+                        spaces, with an end-of-sentence word after each line
+path/to/file.txt        characters; the last tenth is the test split, and the tenth before it the validation split
 """
 
 import io
@@ -22,12 +22,12 @@ END = "<eos>"
 
 @dataclass(frozen=True)
 class TextDataset:
-    """A corpus.
+    """A text as a sequence of word numbers.
 
     Attributes:
       name: as given to `load_text`.
-      train, validation, test: int32 word numbers `[num]`.
-      words: the vocabulary, by number.
+      train, validation, test: word numbers of each split, int32 `[num]`.
+      words: the vocabulary; words[i] is word number i.
     """
 
     name: str
@@ -38,16 +38,20 @@ class TextDataset:
 
 
 def load_text(name: str, *, data_dir: str | None = None) -> TextDataset:
-    """Loads a corpus by name.
+    """Loads a text by name.
 
     Args:
-      name: see the top of this file.
-      data_dir: the folder that has `ptb/`; else `BAYESJAX_DATA_DIR`.
+      name: "synthetic/chain", "ptb" or the path of a .txt file, whose characters are then the words.
+      data_dir: the folder that contains `ptb/`; the default is `BAYESJAX_DATA_DIR`.
+
+    Returns:
+      The text with its vocabulary. Words are numbered by decreasing frequency in the training split.
 
     Raises:
-      UnknownDataset: if there is no corpus of that name.
-      DataUnavailable: if no data folder is named, or it lacks the corpus.
-      ValueError: if a file is not in UTF-8, or a part is empty, or has words that the training part has not.
+      UnknownDataset: if there is no text of that name.
+      DataUnavailable: if no data folder is given, or the text is not in it.
+      FileNotFoundError: if the .txt file does not exist.
+      ValueError: if a file is not in UTF-8, if a split is empty, or if a split has words that do not occur in training.
     """
     if name == "synthetic/chain":
         return _chain()
@@ -59,23 +63,26 @@ def load_text(name: str, *, data_dir: str | None = None) -> TextDataset:
     parts = [root / "ptb" / f"ptb.{part}.txt" for part in ("train", "valid", "test")]
     if absent := [path for path in parts if not path.is_file()]:
         raise DataUnavailable(f"corpus {name!r}: no file {absent[0]}")
-    return _numbered(name, *(_words_of_lines(read_text(path)) for path in parts))
+    return _numbered(name, *(_split_lines(read_text(path)) for path in parts))
 
 
-def _words_of_lines(text: str) -> list[str]:
+def _split_lines(text: str) -> list[str]:
     return [word for line in io.StringIO(text) for word in (*line.split(), END)]
 
 
 def text_windows(words: np.ndarray, num_streams: int, length: int) -> np.ndarray:
-    """A long text as parallel streams, cut into windows that follow each other; what is left over is dropped.
+    """Cuts a text into parallel streams and each stream into consecutive windows, for truncated back-propagation.
+
+    Words after the last whole window are dropped.
 
     Args:
-      words: `[num]`.
-      num_streams: parts of the text that are read side by side.
-      length: words of a window that are predicted.
+      words: word numbers, `[num]`.
+      num_streams: number of parts of the text that are read in parallel.
+      length: number of predicted words per window.
 
     Returns:
-      `[num_windows, length + 1, num_streams]`: inputs are all but the last time, targets all but the first.
+      `[num_windows, length + 1, num_streams]`. In each window the inputs are all words but the last, and the
+      targets all words but the first.
 
     Raises:
       ValueError: if the text is too short for one window, or a count is below 1.
@@ -92,12 +99,12 @@ def text_windows(words: np.ndarray, num_streams: int, length: int) -> np.ndarray
 
 
 def chain_transition_matrix() -> np.ndarray:
-    """Transition probabilities `[from, to]` of `synthetic/chain`: each word has a few likely successors."""
+    """Transition probabilities `[from, to]` of `synthetic/chain`; each word has a few likely successors."""
     return np.random.default_rng(0).dirichlet(np.full(20, 0.1), size=20) * 0.98 + 0.001
 
 
 def chain_entropy_rate() -> float:
-    """Nats a word of `synthetic/chain`: what no model can go below."""
+    """Entropy rate of `synthetic/chain` in nats per word, the lower bound of the loss of any model."""
     matrix = chain_transition_matrix()
     values, vectors = np.linalg.eig(matrix.T)
     stationary = np.real(vectors[:, np.argmax(np.real(values))])
@@ -107,10 +114,10 @@ def chain_entropy_rate() -> float:
 
 def _chain(num: int = 60_000) -> TextDataset:
     cumulative, random = chain_transition_matrix().cumsum(axis=1), np.random.default_rng(1)
-    words, at = np.empty(num, np.int32), 0
+    words, word = np.empty(num, np.int32), 0
     for i, u in enumerate(random.random(num)):
-        at = min(int(np.searchsorted(cumulative[at], u)), 19)
-        words[i] = at
+        word = min(int(np.searchsorted(cumulative[word], u)), 19)
+        words[i] = word
     names = tuple(chr(ord("a") + i) for i in range(20))
     return TextDataset(
         "synthetic/chain", words[: num // 3 * 2], words[num // 3 * 2 : num // 6 * 5], words[num // 6 * 5 :], names
@@ -119,7 +126,7 @@ def _chain(num: int = 60_000) -> TextDataset:
 
 def _characters(path: Path) -> TextDataset:
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: expected a text")
+        raise FileNotFoundError(f"no file {path}: expected a text file")
     text = list(read_text(path))
     tenth = len(text) // 10
     return _numbered(
@@ -131,15 +138,17 @@ def _characters(path: Path) -> TextDataset:
 
 
 def _numbered(name: str, train: list[str], validation: list[str], test: list[str]) -> TextDataset:
-    """Numbers by falling frequency in the training part."""
+    """Numbers the words by decreasing frequency in the training split."""
     counts = Counter(train)
     words = tuple(sorted(counts, key=lambda word: (-counts[word], word)))
     number = {word: i for i, word in enumerate(words)}
     parts = {"train": train, "validation": validation, "test": test}
     for part, values in parts.items():
         if not values:
-            raise ValueError(f"corpus {name!r}: the {part} part is empty")
+            raise ValueError(f"corpus {name!r}: the {part} split is empty")
         if unseen := [word for word in values if word not in number]:
-            raise ValueError(f"corpus {name!r}: the {part} part has the word {unseen[0]!r}, which training has not")
+            raise ValueError(
+                f"corpus {name!r}: the {part} split has the word {unseen[0]!r}, which does not occur in training"
+            )
     arrays = [np.array([number[word] for word in values], np.int32) for values in parts.values()]
     return TextDataset(name, arrays[0], arrays[1], arrays[2], words)

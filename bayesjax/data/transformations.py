@@ -1,7 +1,10 @@
-"""Small transformations of images that leave what they show as it is, as pure functions of a key.
+"""Data augmentation: small rotations, scalings and shifts of an image, as pure functions.
 
-transform_image(image, angle, log_scale, shift)      one image, turned, scaled and shifted by bilinear interpolation
-randomly_transform_image(rng_key, image, ...)        likewise, by random amounts
+    transform_image(image, angle, log_scale, shift)      a given rotation, scaling and shift
+    randomly_transform_image(rng_key, image, ...)        random amounts
+
+A pixel of the result is interpolated bilinearly at x = c + exp(-log_scale) R(-angle) (x' - c - shift), where x' is its
+place and c the centre of the image.
 """
 
 import chex
@@ -13,12 +16,12 @@ from bayesjax.types import Array, ArrayLike, PRNGKey
 
 
 def transform_image(image: Array, angle: ArrayLike, log_scale: ArrayLike, shift: ArrayLike) -> Array:
-    """An image turned about its centre, scaled, and then shifted; beyond the border its edge goes on.
+    """Rotates an image about its centre, scales it, and then shifts it; the border repeats the pixels at the edge.
 
     Args:
       image: `[height, width, channels]`.
-      angle: in radians, counter-clockwise as the image is seen.
-      log_scale: the image grows by exp(log_scale).
+      angle: rotation in radians, counter-clockwise as displayed.
+      log_scale: logarithm of the magnification.
       shift: (down, right) in pixels, `[2]`.
 
     Returns:
@@ -28,34 +31,36 @@ def transform_image(image: Array, angle: ArrayLike, log_scale: ArrayLike, shift:
     height, width, _ = image.shape
     centre = (jnp.array([height, width]) - 1) / 2
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    # From where a pixel lands back to its own place.
-    back = jnp.exp(-jnp.asarray(log_scale)) * jnp.array([[cos, sin], [-sin, cos]])
+    inverse = jnp.exp(-jnp.asarray(log_scale)) * jnp.array([[cos, sin], [-sin, cos]])
     places = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"))
     offset = places - (centre + jnp.asarray(shift))[:, None, None]
-    rows, columns = jnp.tensordot(back, offset, 1) + centre[:, None, None]
-    of_channel = lambda channel: jax.scipy.ndimage.map_coordinates(channel, [rows, columns], 1, "nearest")  # noqa: E731
-    return jax.vmap(of_channel, in_axes=-1, out_axes=-1)(image)
+    rows, columns = jnp.tensordot(inverse, offset, 1) + centre[:, None, None]
+
+    def interpolate(channel: Array) -> Array:
+        return jax.scipy.ndimage.map_coordinates(channel, [rows, columns], 1, "nearest")
+
+    return jax.vmap(interpolate, in_axes=-1, out_axes=-1)(image)
 
 
 def randomly_transform_image(
     rng_key: PRNGKey, image: Array, *, max_angle: float = 0.35, max_log_scale: float = 0.2, max_shift: float = 0.07
 ) -> Array:
-    """An image moved by amounts that are uniform between minus and plus their largest.
+    """Transforms an image by an angle, a scale and a shift that are uniform between minus and plus their maximum.
 
-    The defaults, 20 degrees, a fifth and two of 28 pixels, are about how much handwriting of one digit varies.
+    The defaults are 20 degrees, a factor of 1.2 and 2 of 28 pixels, which is about the variation of handwritten digits.
 
     Args:
       rng_key: consumed.
       image: `[height, width, channels]`.
-      max_angle: in radians.
-      max_log_scale: of the logarithm of the scale.
-      max_shift: as a share of the side along each axis.
+      max_angle: largest rotation in radians.
+      max_log_scale: largest logarithm of the magnification.
+      max_shift: largest shift along each axis, as a fraction of the image's side.
 
     Returns:
       `[height, width, channels]`.
 
     Raises:
-      ValueError: if an amount is negative or not finite.
+      ValueError: if a maximum is negative or not finite.
     """
     checks.non_negative(max_angle=max_angle, max_log_scale=max_log_scale, max_shift=max_shift)
     angle, log_scale, *shift = jax.random.uniform(rng_key, (4,), minval=-1.0, maxval=1.0)

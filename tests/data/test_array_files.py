@@ -79,13 +79,13 @@ HEADERS = {
     "code": (npy(fields="__import__('os').system('x')"), "no header with descr"),
     "deep": (npy(fields="-" * 4000 + "1"), "no header with descr"),
     "open": (npy(fields="(" * 4000), "no header with descr"),
-    "long": (npy(fields=" " * 5000), "cut off, or longer than 4096 bytes"),
+    "long": (npy(fields=" " * 5000), "truncated or longer than 4096 bytes"),
     "version 7": (npy(version=7), "unknown version of the .npy format: .7, 0"),
-    "cut in its header": (npy()[:30], "cut off"),
-    "cut in its length": (npy()[:9], "cut off"),
+    "cut in its header": (npy()[:30], "truncated"),
+    "cut in its length": (npy()[:9], "truncated"),
     "cut in its elements": (npy()[:-1], "declares 48 bytes of elements and has 47"),
-    "empty": (b"", "does not begin as an .npy array does"),
-    "text": (b"x = 1", "does not begin as an .npy array does"),
+    "empty": (b"", "does not start with the signature of an .npy file"),
+    "text": (b"x = 1", "does not start with the signature of an .npy file"),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from bayesjax import data, kernels, posteriors, training
-from bayesjax.data.batches import _product_divided
+from bayesjax.data.batches import _divmod_product
 
 visit = jax.jit(lambda batches, steps: jax.vmap(batches)(steps))
 
@@ -70,7 +70,7 @@ def test_epoch_and_place_are_exact_at_every_step(enable_x64):
     """Against Python's integers, up to the last step that fits, where step x batch_size exceeds 2^32 and 2^53."""
     steps = np.array([0, 1, 77, 2**16, 2**25 - 1, 2**25, 2**30 + 3, 2**31 - 2, 2**31 - 1, 2**32 - 1], np.uint32)
     with jax.enable_x64(enable_x64):
-        divided = jax.jit(lambda steps: [_product_divided(steps, size, num) for num, size in LATE])
+        divided = jax.jit(lambda steps: [_divmod_product(steps, size, num) for num, size in LATE])
         for (num, size), (epoch, place) in zip(LATE, divided(jnp.asarray(steps)), strict=True):
             assert epoch.dtype == place.dtype == jnp.uint32
             exact = [divmod(int(step) * size, num) for step in steps]

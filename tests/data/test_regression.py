@@ -53,7 +53,7 @@ def test_diabetes_needs_no_network_and_its_splits_stay():
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"index_test_0": [0]}, "split 0 has 1 rows in both its parts"),
+        ({"index_test_0": [0]}, "split 0 has 1 rows in both parts"),
         ({"index_train_0": [0, 7]}, r"whole numbers in 0 \.\. 4, of rows; got 0 \.\. 7"),
         ({"index_train_0": [0, 0, 1]}, "names 1 rows twice"),
         ({"index_target": [1, 2]}, "must name one column; got 2"),
@@ -71,7 +71,7 @@ def test_names(tmp_path, monkeypatch):
     monkeypatch.delenv("BAYESJAX_DATA_DIR", raising=False)
     with pytest.raises(data.DataUnavailable, match="set BAYESJAX_DATA_DIR"):
         data.load_regression("uci/mine")
-    with pytest.raises(data.UnknownDataset, match="there are mine"):
+    with pytest.raises(data.UnknownDataset, match="available: mine"):
         data.load_regression("uci/mime", data_dir=write(tmp_path))
     with pytest.raises(data.UnknownDataset, match="expected diabetes or uci/NAME"):
         data.load_regression("boston")

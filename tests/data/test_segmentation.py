@@ -66,7 +66,7 @@ def test_shapes_are_made_on_the_spot():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"label": None}, "must have label, and image or jpeg"),
+        ({"label": None}, "must contain label, and either image or jpeg"),
         ({"label": np.zeros((2, 8, 11), int)}, r"label must be integers \[num, height, width\]"),
         ({"image": None, "jpeg": np.zeros(10, np.uint8), "offset": np.array([0, 5, 10])}, "jpeg cannot be read"),
         ({"image": None, "jpeg": np.zeros(10, np.uint8), "offset": np.array([0.0, 5.0])}, "offset integers"),
@@ -87,7 +87,7 @@ def test_names_and_labels(tmp_path):
         load_segmentation("nowhere")
     with pytest.raises(ValueError, match=r"no file .*train\.npz"):
         load_segmentation(str(tmp_path))
-    with pytest.raises(ValueError, match="labels must not be negative, of two classes or more; got 0, 1"):
+    with pytest.raises(ValueError, match="labels must be at least 0, and num_classes at least 2; got 0 and 1"):
         load_segmentation(write(tmp_path), num_classes=1)
     (tmp_path / "train.npz").write_text("no archive")
     with pytest.raises(ValueError, match=r"train\.npz is not a readable \.npz file"):

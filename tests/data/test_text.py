@@ -54,7 +54,7 @@ def test_characters_of_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("parts", "message"),
-    [({"valid": ""}, "the validation part is empty"), ({"test": "a bird\n"}, "the test part has the word 'a'")],
+    [({"valid": ""}, "the validation split is empty"), ({"test": "a bird\n"}, "the test split has the word 'a'")],
 )
 def test_corpora_that_do_not_fit_are_named(tmp_path, parts, message):
     with pytest.raises(ValueError, match=message):

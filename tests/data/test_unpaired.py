@@ -50,7 +50,7 @@ def test_grey_beside_colours(npz):
 def test_files_that_do_not_fit(npz, tmp_path):
     with pytest.raises(ValueError, match="lacks the arrays testB"):
         data.load_unpaired(npz(testB=None)[0])
-    with pytest.raises(ValueError, match="must all have one shape"):
+    with pytest.raises(ValueError, match="must have the same shape"):
         data.load_unpaired(npz(testA=np.zeros((2, 5, 5, 3), np.uint8))[0])
     with pytest.raises(ValueError, match=r"testA must be \[num, height, width\(, channels\)\]; got \(2, 5\)"):
         data.load_unpaired(npz(testA=np.zeros((2, 5)))[0])
@@ -81,7 +81,7 @@ def test_data_source(monkeypatch, tmp_path):
     found = data.load_unpaired("cycle_gan/horse2zebra", 8)
     assert [len(part) for part in found] == [5, 3, 2, 4] and found.x_train.shape[1:] == (8, 8, 3)
     np.testing.assert_allclose(found.x_train[:, 0, 0, 0], np.arange(5) * 10 / 255, atol=1e-5)
-    with pytest.raises(ValueError, match="must hold images of one shape, or be brought to one size"):
+    with pytest.raises(ValueError, match="must hold images of one shape, or be resized to one size"):
         data.load_unpaired("cycle_gan/horse2zebra")
     with pytest.raises(data.UnknownDataset, match="nearest"):
         data.load_unpaired("cycle_gam/horse2zebra")
