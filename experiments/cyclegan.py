@@ -1,8 +1,8 @@
-"""CycleGAN: two translations that undo one another, learnt from two sets of images of which none are pairs.
+"""CycleGAN: two translations that undo one another, learnt from two sets of images without pairs.
 
 Paper: Zhu, Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV
-2017. What X and Y are is in `cyclegan_domains.py`, the objective in `bayesjax/objectives/cycle.py`, the networks (a
-ResNet for each translation, a discriminator of patches for each domain) in `bayesjax/models/cyclegan.py`.
+2017. The networks, a ResNet for each translation and a discriminator of patches for each domain, are those of
+`bayesjax/models/cyclegan.py`; the objective is explained in `bayesjax/objectives/cycle.py`.
 
     python -m experiments.cyclegan                                  quick: digits to inverted digits, under a minute
     python -m experiments.cyclegan --preset mnist                   MNIST at 32 pixels (mnist_sghmc: Bayesian)
@@ -10,102 +10,262 @@ ResNet for each translation, a discriminator of patches for each domain) in `bay
     python -m experiments.cyclegan --preset horse2zebra             any cycle_gan/NAME of TensorFlow Datasets; a GPU
     python -m experiments.cyclegan --dataset mine.npz               arrays trainA, trainB, testA, testB
 
-Of digits the truth is known: images of X and Y come from disjoint halves of the training images, but each test image is
-there in both domains. The table has the share of translations in which the judge (`judge.py`) reads the label that the
-digit has, and beside it the share in which it reads it in the true image; the distance to the truth, a mean over pixels
-of values in [0, 1], and beside it that of the image as it was; and what is left of an image after both translations.
+X and Y of labelled grey images are disjoint halves of the training images, and each test image is known in both
+domains. An image of Y is inverted, or coloured between PAPER and INK, or it has the edges: the largest value of the
+3 x 3 pixels around a pixel minus its own value. The table has the fraction of translations in which a judge
+(`shared/judge.py`) reads the right label, the L1 distance to the true image (a mean over pixels of values in [0, 1]),
+both beside those of the true and of the untranslated images, and the distance after both translations.
 
-With --kernel sghmc or sgld both translators are one player and both discriminators the other, as with Adam, and what
-translates is the mean over all kept draws. The pool of former fakes is part of the state of the discriminators' kernel,
-so that a resumed run has it; sampled discriminators have none, since the conditional posterior of the weights is given
-where the translators are now, not where they were. Counted as so many data, the distance after both translations is the
-log density of a Laplace distribution of the image's mean pixel.
+With --kernel sghmc or sgld both translators are one player and both discriminators the other, as with Adam, and images
+are translated by the mean over all kept draws. The pool of earlier fakes is part of the state of Adam's discriminators;
+sampled ones have no pool, because their conditional posterior depends on the current translators. As a log likelihood,
+the distance after both translations is that of a Laplace distribution of the image's mean pixel.
 
-Translators of digits are small: one residual block at full size, which sees 5 pixels across. Nothing in the objective
-says where a stroke is to be: on held-out images translators that halved the image and doubled it again came back to
-within 0.02 a pixel and had lost half of the classes, strokes moved aside and back (steps and rates differed as well).
+Translators of digits are small: one residual block at full size, which sees 5 pixels across. The objective does not fix
+the position of a stroke. On held-out images, translators that halved the image and doubled it again returned to within
+0.02 per pixel and lost half of the classes, because strokes moved and moved back (steps and rates differed as well).
 
-The paper's lambda of 10 is --cycle-weight 5 here, and its identity of 0.5 is --identity-weight 2.5, since the least
-squares of `objectives/adversarial.py` are halved. Identity is left out by default: the images are to change.
+The paper's lambda of 10 is --cycle-weight 5 here, and its identity weight of 0.5 is --identity-weight 2.5, because the
+least squares of `objectives/adversarial.py` are halved. The identity loss is off by default: the images are to change.
 
-Expected: at least 95 % of digits kept in both directions, and a distance after both translations that falls.
+Expected (quick, mnist): at least 95 % of digits keep their class in both directions, and the distance after both
+translations falls by a factor of ten.
 """
-
-import dataclasses
-from dataclasses import dataclass
-
-from experiments import common, gan_flags
-
-
-@dataclass(frozen=True)
-class Config(gan_flags.PlayerFlags):
-    """Flags of experiments.cyclegan."""
-
-    dataset: str = "digits"
-    """digits, mnist or another set of grey images with labels; cycle_gan/NAME; or an .npz file of either kind."""
-    task: str = "inverted"
-    """What Y is, of images with labels: inverted, coloured or edges."""
-    image_size: int = 0
-    """Pixels: digits are given a margin, other images are resized; 0 leaves them as they are."""
-    num_validation: int = 0
-    """Training images that stand in for the test set, to choose settings by."""
-    num_judged: int = 1000
-    """Test images that are translated and judged."""
-    features: int = 8
-    """Channels of the translators' first layer; each halving doubles them."""
-    num_halvings: int = 0
-    """Of the image, in the translators; 2 in the paper."""
-    num_blocks: int = 1
-    """Residual blocks of the translators."""
-    kernel_size: int = 1
-    """Of the translators' first and last convolution, an odd number; 7 in the paper, at 128 pixels and more."""
-    discriminator_features: tuple[int, ...] = (16, 32)
-    """Channels of the discriminators' layers; all but the last halve the image."""
-    norm: str = "instance"
-    """Of all networks: instance, group, batch or none."""
-    cycle_weight: float = 5.0
-    """Of the distance after both translations: half of the paper's lambda."""
-    identity_weight: float = 0.0
-    """Of how far a translator moves images that are in its target domain."""
-    pool_size: int = 50
-    """Former fakes of each domain that Adam's discriminators see; 0: they see those of the step."""
-
-
-QUICK = Config(num_steps=400, batch_size=8, average=0.99, decay_from=0.5, generator_learning_rate=2e-3,
-               discriminator_learning_rate=5e-4, num_judged=360)  # fmt: skip
-MNIST = dataclasses.replace(QUICK, preset="mnist", dataset="mnist", image_size=32, num_steps=600, num_judged=1000)
-SEEN = Config(preset="horse2zebra", dataset="cycle_gan/horse2zebra", image_size=128, features=64, num_halvings=2,
-              num_blocks=6, kernel_size=7, discriminator_features=(64, 128, 256, 512), identity_weight=2.5,
-              batch_size=1, num_steps=200_000, decay_from=0.5, num_checks=100, num_judged=100)  # fmt: skip
-PRESETS = {
-    preset.preset: preset
-    for plain in (QUICK, MNIST)
-    for preset in (plain, dataclasses.replace(plain, preset=f"{plain.preset}_sghmc", kernel="sghmc"))
-} | {"horse2zebra": SEEN}
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import ndimage
 
-from bayesjax import evaluation, plots
+from bayesjax import data, evaluation, plots
 from bayesjax.models import cyclegan as models
 from bayesjax.objectives import adversarial, cycle
 from bayesjax.types import Array, Carried, Density, Given, Params, PRNGKey
-from experiments import cyclegan_domains as domains
-from experiments import gan_players, parts, tables
+from experiments.harness import Column, Count, Natural, NonEmpty, NonNegative, Range, Run, Table, cli, require, row
+from experiments.shared import games
+from experiments.shared import judge as judges
 
-AT_A_TIME = 100  # images in a pass through the translators
-NUM_LOOKED_AT = 32  # images of a check
+CHUNK_SIZE = 100  # images in one pass through the translators
+NUM_EVALUATED = 32  # images of an evaluation during training
 NUM_SHOWN = 10
 GAME = adversarial.least_squares()
-WAYS = {"X to Y": ("forward", "backward"), "Y to X": ("backward", "forward")}
+DIRECTIONS = {"X to Y": ("forward", "backward"), "Y to X": ("backward", "forward")}
+PAPER = np.array([0.10, 0.15, 0.45], np.float32)
+INK = np.array([1.00, 0.75, 0.20], np.float32)
+
+
+@dataclass(frozen=True)
+class Config(games.PairConfig):
+    """Flags of experiments.cyclegan."""
+
+    dataset: str = "digits"
+    """digits, mnist or another set of grey images with labels; cycle_gan/NAME; or an .npz file of either kind."""
+    task: Literal["inverted", "coloured", "edges"] = "inverted"
+    """Domain Y of images with labels."""
+    image_size: Natural = 0
+    """Image size in pixels: digits get a margin, other images are resized; 0 keeps their size."""
+    num_validation: Natural = 0
+    """Training images that replace the test set, for choosing settings."""
+    num_judged: Annotated[int, Range(least=2)] = 1000
+    """Number of test images that are translated and judged."""
+    features: Count = 8
+    """Channels of the translators' first layer; each halving doubles them."""
+    num_halvings: Natural = 0
+    """Number of times that the translators halve the image; 2 in the paper."""
+    num_blocks: Natural = 1
+    """Number of residual blocks of the translators."""
+    kernel_size: Count = 1
+    """Odd width of the translators' first and last convolution in pixels; 7 in the paper, at 128 pixels and more."""
+    discriminator_features: Annotated[tuple[Count, ...], NonEmpty] = (16, 32)
+    """Channels of the discriminators' layers, all but the last of which halve the image."""
+    norm: Literal["instance", "group", "batch", "none"] = "instance"
+    """Normalisation in all networks."""
+    cycle_weight: NonNegative = 5.0
+    """Weight of the distance after both translations: half of the paper's lambda."""
+    identity_weight: NonNegative = 0.0
+    """Weight of the change that a translator makes to images of its target domain."""
+    pool_size: Natural = 50
+    """Number of earlier fakes of each domain that Adam's discriminators see; 0 shows them those of the step."""
+
+    def __post_init__(self) -> None:
+        """Checks the width of the convolutions."""
+        super().__post_init__()
+        require(self.kernel_size % 2 == 1, f"--kernel-size must be odd; got {self.kernel_size}")
+
+
+QUICK = Config(
+    num_steps=400, num_warmup=200, batch_size=8, average=0.99, decay_from=0.5, generator_learning_rate=2e-3,
+    discriminator_learning_rate=5e-4, num_judged=360,
+)  # fmt: skip
+MNIST = replace(QUICK, dataset="mnist", image_size=32, num_steps=600, num_warmup=300, num_judged=1000)
+PRESETS = {
+    "quick": QUICK,
+    "quick_sghmc": replace(QUICK, kernel="sghmc"),
+    "mnist": MNIST,
+    "mnist_sghmc": replace(MNIST, kernel="sghmc"),
+    "horse2zebra": Config(
+        dataset="cycle_gan/horse2zebra", image_size=128, features=64, num_halvings=2, num_blocks=6, kernel_size=7,
+        discriminator_features=(64, 128, 256, 512), identity_weight=2.5, batch_size=1, num_steps=200_000,
+        num_warmup=100_000, decay_from=0.5, num_evaluations=100, num_judged=100,
+    ),
+}  # fmt: skip
+TABLES = [
+    Table(
+        {"task": "task", "kernel": "kernel", "direction": "direction"},
+        [
+            Column("correct class %", digits=1),
+            Column("correct class of true images %", digits=1),
+            Column("L1 to the true image", digits=4),
+            Column("L1 of the untranslated image", digits=4),
+            Column("L1 after both translations", digits=4),
+            Column("correct class after both translations %", digits=1),
+            Column("sd over draws", digits=4),
+            Column("correlation of sd and error"),
+        ],
+        where={"moment": None},
+        note=lambda config: f"{games.describe_steps(config)}, batches of {config['batch_size']}.",
+    ),
+    Table(
+        {"task": "task", "kernel": "kernel", "moment": "moment"},
+        [
+            Column("L1 after both translations", digits=3),
+            Column("L1 to the true image", digits=3),
+            Column("ms per step", digits=0),
+        ],
+        where={"direction": None},
+        note=f"During training: means over both directions and the first {NUM_EVALUATED} test images.",
+    ),
+]
+HEADLINE = "cyclegan-mnist-mnist", {"measure": "correct class %", "direction": "X to Y"}
+
+# ---- the two domains
+
+
+class Task(NamedTuple):
+    """A translation of grey images `[num, height, width, 1]` in [0, 1].
+
+    Attributes:
+      translate: from a grey image to the image in Y.
+      invert: from the image in Y to the grey image; None if that is no function of single pixels.
+      num_channels: of the images of both domains; grey images are repeated.
+    """
+
+    translate: Callable[[np.ndarray], np.ndarray]
+    invert: Callable[[np.ndarray], np.ndarray] | None
+    num_channels: int
+
+
+def colour(grey: np.ndarray) -> np.ndarray:
+    """Colours between PAPER and INK."""
+    return PAPER + grey * (INK - PAPER)
+
+
+def uncolour(images: np.ndarray) -> np.ndarray:
+    """The grey value whose colour is nearest."""
+    direction = INK - PAPER
+    return np.clip(((images - PAPER) @ direction / (direction @ direction))[..., None], 0, 1)
+
+
+def outline(grey: np.ndarray) -> np.ndarray:
+    """The largest value around a pixel minus its own."""
+    return ndimage.grey_dilation(grey, size=(1, 3, 3, 1), mode="nearest") - grey
+
+
+TASKS = {
+    "inverted": Task(lambda grey: 1 - grey, lambda images: 1 - images, 1),
+    "coloured": Task(colour, uncolour, 3),
+    "edges": Task(outline, None, 1),
+}
+
+
+class Truth(NamedTuple):
+    """The same test images in both domains, in [0, 1], their labels, and how a judge reads classes in each domain."""
+
+    x: np.ndarray
+    y: np.ndarray
+    labels: np.ndarray
+    read_x: Callable[[np.ndarray], np.ndarray]
+    read_y: Callable[[np.ndarray], np.ndarray]
+
+
+class Domains(NamedTuple):
+    """Images of both domains in (-1, 1), for training and for testing; `truth` is None if it is not known."""
+
+    x: np.ndarray
+    y: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    truth: Truth | None
+
+
+def load_domains(run: Run) -> Domains:
+    """Loads both domains, and the judges if the true translation is known."""
+    config, task = run.config, TASKS[run.config.task]
+    data_dir, held_out = config.data_dir or None, config.num_validation
+    if config.dataset.startswith("cycle_gan/") or data.is_unpaired_file(config.dataset):
+        require(not held_out, "--num-validation is for data sets whose true translation is known")
+        images = data.load_unpaired(config.dataset, config.image_size, data_dir=data_dir)
+        return Domains(*(2 * each - 1 for each in images), truth=None)
+    dataset = data.load(config.dataset, data_dir=data_dir)
+    judges.require_labelled_images(dataset)
+    height, width, channels = dataset.input_shape
+    require(channels == 1, f"--dataset {config.dataset} must have grey images; got {channels} channels")
+    size = config.image_size or max(height, width)
+    require(
+        size >= max(height, width) and (size - height) % 2 == (size - width) % 2 == 0,
+        f"--image-size must be 0, or at least {max(height, width)} and leave two equal edges of {height} x {width}; "
+        f"got {config.image_size}",
+    )
+    train, test, most = dataset.train, dataset.test, len(dataset.train) // 2
+    require(held_out <= most, f"--num-validation must be at most {most}, half of the training images; got {held_out}")
+    if held_out:
+        test = data.Split(train.inputs[-held_out:], train.labels[-held_out:])
+        train = data.Split(train.inputs[:-held_out], train.labels[:-held_out])
+    rows, columns = (size - height) // 2, (size - width) // 2
+
+    def pad(grey: np.ndarray) -> np.ndarray:
+        return np.pad(grey, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+
+    def in_x(grey: np.ndarray) -> np.ndarray:
+        return np.repeat(pad(grey), task.num_channels, axis=-1)
+
+    def in_y(grey: np.ndarray) -> np.ndarray:
+        return task.translate(pad(grey))
+
+    judge = judges.load(config.dataset, data_dir=data_dir)
+
+    def read_grey(grey: np.ndarray) -> np.ndarray:
+        return judge.classes(np.clip(grey[:, rows : size - rows, columns : size - columns], 0, 1))
+
+    def read_x(images: np.ndarray) -> np.ndarray:
+        return read_grey(images.mean(axis=-1, keepdims=True))
+
+    if task.invert is None:
+        judge_y = train_judge(run, data.Split(in_y(train.inputs), train.labels), dataset.num_classes)
+        read_y = lambda images: judge_y.classes(np.clip(images, 0, 1))  # noqa: E731
+    else:
+        read_y = lambda images: read_grey(task.invert(images))  # noqa: E731
+    order = np.random.default_rng(config.seed).permutation(len(train))
+    first, second = np.array_split(train.inputs[order], 2)
+    chosen = test.inputs[: config.num_judged]
+    truth = Truth(in_x(chosen), in_y(chosen), test.labels[: config.num_judged], read_x, read_y)
+    return Domains(2 * in_x(first) - 1, 2 * in_y(second) - 1, 2 * truth.x - 1, 2 * truth.y - 1, truth)
+
+
+def train_judge(run: Run, images: data.Split, num_classes: int) -> judges.Judge:
+    """A judge of images in Y."""
+    recipe = judges.Recipe()
+    params = judges.train(images, num_classes, recipe, stage=functools.partial(run.stage, "judge"))
+    name = f"{run.config.dataset}-{run.config.task}"
+    return judges.unpack(judges.pack(params), name, images.inputs.shape[1:], recipe)
+
+
+# ---- networks and losses
 
 
 class Networks(NamedTuple):
@@ -123,55 +283,50 @@ class Networks(NamedTuple):
 
 
 def networks(config: Config, shape: tuple[int, ...]) -> Networks:
-    """The translators and the discriminators, for images of a shape."""
-    translator = models.ResNetGenerator(
+    """The translators and the discriminators of images of a shape."""
+    translator: Any = models.ResNetGenerator(
         shape[-1], config.features, config.num_halvings, config.num_blocks, config.norm, config.kernel_size
     )
-    discriminator = models.PatchDiscriminator(config.discriminator_features, config.norm)
-    example = jnp.zeros((1, *shape))
+    discriminator: Any = models.PatchDiscriminator(config.discriminator_features, config.norm)
 
     def init(rng_key: PRNGKey) -> dict[str, dict[str, Params]]:
-        keys = jax.random.split(rng_key, 4)
-        return {
-            "generator": {
-                name: translator.init(key, example)["params"]
-                for name, key in zip(("forward", "backward"), keys[:2], strict=True)
-            },
-            "discriminator": {
-                name: discriminator.init(key, example)["params"] for name, key in zip("xy", keys[2:], strict=True)
-            },
-        }
+        keys, example = jax.random.split(rng_key, 4), jnp.zeros((1, *shape))
+        forward, backward = (translator.init(key, example)["params"] for key in keys[:2])
+        x, y = (discriminator.init(key, example)["params"] for key in keys[2:])
+        return {"generator": {"forward": forward, "backward": backward}, "discriminator": {"x": x, "y": y}}
 
-    def translate(params: Params, images: Array) -> Array:
-        return translator.apply({"params": params}, images)  # pyright: ignore[reportReturnType]
-
-    def rate(params: Params, images: Array) -> Array:
-        return discriminator.apply({"params": params}, images)  # pyright: ignore[reportReturnType]
-
-    return Networks(init, translate, rate)
+    return Networks(
+        init,
+        translate=lambda params, images: translator.apply({"params": params}, images),
+        rate=lambda params, images: discriminator.apply({"params": params}, images),
+    )
 
 
-def around(net: Networks, params: Params, x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """Both ways: the fakes (in X, in Y), and the mean distance of a pixel after both translations, summed over ways."""
-    there, back = (functools.partial(net.translate, params[name]) for name in ("forward", "backward"))
-    fake_x, fake_y = back(y), there(x)
-    return fake_x, fake_y, cycle.mean_absolute_error(back(fake_y), x) + cycle.mean_absolute_error(there(fake_x), y)
+def translate_both(net: Networks, params: Params, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """The fakes in X and in Y, and the mean distance of a pixel after both translations, summed over directions."""
+    forward, backward = (functools.partial(net.translate, params[name]) for name in ("forward", "backward"))
+    fake_x, fake_y = backward(y), forward(x)
+    return (
+        fake_x,
+        fake_y,
+        cycle.mean_absolute_error(backward(fake_y), x) + cycle.mean_absolute_error(forward(fake_x), y),
+    )
 
 
 def losses(config: Config, net: Networks) -> dict[str, Density]:
-    """Of both players, means per example."""
+    """The losses of both players, means per example."""
 
     def generator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
-        x, y = (given.data[name][-1] for name in "xy")  # of the discriminators' last step
+        x, y = (given.data[name][-1] for name in "xy")  # images of the discriminators' last step
         raters = given.others["discriminator"]
-        fake_x, fake_y, distance = around(net, params, x, y)
-        rated = [net.rate(raters["x"], fake_x), net.rate(raters["y"], fake_y)]
-        fooled = 2 * GAME.generator_loss(jnp.stack(rated)).mean()  # a sum over domains
-        value = fooled + config.cycle_weight * distance
+        fake_x, fake_y, distance = translate_both(net, params, x, y)
+        ratings = [net.rate(raters["x"], fake_x), net.rate(raters["y"], fake_y)]
+        adversarial_loss = 2 * GAME.generator_loss(jnp.stack(ratings)).mean()  # a sum over domains
+        value = adversarial_loss + config.cycle_weight * distance
         if config.identity_weight:
-            there, back = (functools.partial(net.translate, params[name]) for name in ("forward", "backward"))
-            value += config.identity_weight * (cycle.identity_loss(there, y) + cycle.identity_loss(back, x))
-        return value, {"fooled": fooled, "around": distance}
+            forward, backward = (functools.partial(net.translate, params[name]) for name in ("forward", "backward"))
+            value += config.identity_weight * (cycle.identity_loss(forward, y) + cycle.identity_loss(backward, x))
+        return value, {"adversarial": adversarial_loss, "cycle": distance}
 
     def discriminator(params: Params, rng_key: PRNGKey, batch: Given | Carried) -> tuple[Array, dict]:
         given, pools = (batch.batch, dict(batch.carry)) if isinstance(batch, Carried) else (batch, {})
@@ -187,150 +342,135 @@ def losses(config: Config, net: Networks) -> dict[str, Density]:
     return {"discriminator": discriminator, "generator": generator}
 
 
-def batches(config: Config, rng_key: PRNGKey, about: domains.Subject) -> Callable[[Array], dict[str, Array]]:
-    """Images of both domains by step, each in an order of its own."""
-    of_each = {
-        name: gan_players.batches(config, key, images)
-        for name, key, images in zip("xy", jax.random.split(rng_key), (about.x, about.y), strict=True)
-    }
-    return jax.tree_util.Partial(_of_both, of_each["x"], of_each["y"])
+# ---- the experiment
 
 
-def _of_both(x: Callable[[Array], Array], y: Callable[[Array], Array], step: Array) -> dict[str, Array]:
-    return {"x": x(step), "y": y(step)}
+def minibatches(config: Config, rng_key: PRNGKey, domains: Domains) -> Callable[[Array], dict[str, Array]]:
+    """Images of both domains by step, each in its own order."""
+    x, y = (
+        games.minibatches(config, key, images)
+        for key, images in zip(jax.random.split(rng_key), (domains.x, domains.y), strict=True)
+    )
+    return jax.tree_util.Partial(lambda x, y, step: {"x": x(step), "y": y(step)}, x, y)
 
 
-def translations(net: Networks, generators: Params, way: str, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Images in [0, 1] by all draws: `there`, `and back` (means over draws), and `sd`, of `there` over draws."""
-    first, second = WAYS[way]
+def translate(net: Networks, generators: Params, direction: str, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Images in [0, 1] by all draws: "there" and "back" are means over draws, "sd" is that of "there" over draws."""
+    first, second = DIRECTIONS[direction]
 
     @jax.jit
-    def passes(x: Array) -> dict[str, Array]:
-        def one(params: Params) -> tuple[Array, Array]:
+    def translate_chunk(x: Array) -> dict[str, Array]:
+        def by_draw(params: Params) -> tuple[Array, Array]:
             there = net.translate(params[first], x)
             return there, net.translate(params[second], there)
 
-        there, back = ((each + 1) / 2 for each in jax.lax.map(one, generators))
-        return {"there": there.mean(axis=0), "and back": back.mean(axis=0), "sd": there.std(axis=0)}
+        there, back = ((each + 1) / 2 for each in jax.lax.map(by_draw, generators))
+        return {"there": there.mean(axis=0), "back": back.mean(axis=0), "sd": there.std(axis=0)}
 
-    batches = [passes(images[start : start + AT_A_TIME]) for start in range(0, len(images), AT_A_TIME)]
-    return {name: np.concatenate([np.asarray(part[name]) for part in batches]) for name in batches[0]}
-
-
-def mean_of_images(values: np.ndarray) -> dict[str, float]:
-    """The mean over images of a number for each, and its standard error."""
-    return evaluation.mean_estimate(values)._asdict()
+    chunks = [translate_chunk(images[start : start + CHUNK_SIZE]) for start in range(0, len(images), CHUNK_SIZE)]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
 
 
-def judged(about: domains.Subject, way: str, made: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """What translations of the test images are worth, by measure."""
-    given = (about.x_test if way == "X to Y" else about.y_test) / 2 + 0.5
-    per_image = lambda a, b: np.abs(a - b).mean(axis=(1, 2, 3))  # noqa: E731
-    found = {"L1 after both": mean_of_images(per_image(made["and back"], given))}
-    if (truth := about.truth) is not None:
-        read_there, read_back = (truth.read_y, truth.read_x)[:: 1 if way == "X to Y" else -1]
-        target = truth.y if way == "X to Y" else truth.x
-        right = lambda read, images: mean_of_images(100.0 * (read(images) == truth.labels))  # noqa: E731
-        found |= {
-            "class kept %": right(read_there, made["there"]),
-            "class in the truth %": right(read_there, target),
-            "class kept after both %": right(read_back, made["and back"]),
-            "L1 to the truth": mean_of_images(per_image(made["there"], target)),
-            "L1 untranslated": mean_of_images(per_image(given, target)),
+def judge_rows(config: Config, domains: Domains, direction: str, made: dict[str, np.ndarray]) -> list[dict]:
+    """The measures of the translations of the test images, means over images."""
+    is_forward, truth = direction == "X to Y", domains.truth
+    given = (domains.x_test if is_forward else domains.y_test)[: len(made["there"])] / 2 + 0.5
+
+    def l1(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.abs(a - b).mean(axis=(1, 2, 3))
+
+    per_image = {"L1 after both translations": l1(made["back"], given)}
+    if truth is not None:
+        target, read_target, read_source = (
+            (truth.y, truth.read_y, truth.read_x) if is_forward else (truth.x, truth.read_x, truth.read_y)
+        )
+        per_image |= {
+            "correct class %": 100.0 * (read_target(made["there"]) == truth.labels),
+            "correct class of true images %": 100.0 * (read_target(target) == truth.labels),
+            "correct class after both translations %": 100.0 * (read_source(made["back"]) == truth.labels),
+            "L1 to the true image": l1(made["there"], target),
+            "L1 of the untranslated image": l1(given, target),
         }
-        if made["sd"].max() > 0:
-            found["correlation of sd and error"] = {
-                "value": float(np.corrcoef(made["sd"].ravel(), np.abs(made["there"] - target).ravel())[0, 1])
-            }
-    if made["sd"].max() > 0:
-        found["sd over draws"] = mean_of_images(made["sd"].mean(axis=(1, 2, 3)))
-    return found
+    if config.kernel != "adam":
+        per_image["sd over draws"] = made["sd"].mean(axis=(1, 2, 3))
+    keys: dict[str, Any] = {"direction": direction} | ({} if truth is not None else {"task": "unknown"})
+    rows = [row(measure, evaluation.mean_estimate(values), **keys) for measure, values in per_image.items()]
+    if truth is not None and config.kernel != "adam":
+        error = np.abs(made["there"] - target)
+        rows.append(row("correlation of sd and error", np.corrcoef(made["sd"].ravel(), error.ravel())[0, 1], **keys))
+    return rows
 
 
-def play(run: common.Experiment, about: domains.Subject) -> dict[str, Any]:
-    """The game; what its translations are worth, and what became of them along the way."""
-    config, shape = run.config, about.x.shape[1:]
+def play(run: Run, domains: Domains) -> dict[str, Any]:
+    """Plays the game: distances along the way, and the translations of the test images."""
+    config, shape = run.config, domains.x.shape[1:]
     net = networks(config, shape)
     data_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
     position = jax.jit(net.init)(init_key)
-    x, y = (jnp.asarray(images[:NUM_LOOKED_AT]) for images in (about.x_test, about.y_test))
+    x, y = (jnp.asarray(images[:NUM_EVALUATED]) for images in (domains.x_test, domains.y_test))
 
-    def look(params: Params) -> dict[str, Array]:
-        fake_x, fake_y, distance = around(net, params, x, y)
-        seen = {"after both": distance / 4}  # a mean over ways, and pixels lie in (-1, 1)
-        if about.truth is not None:  # the test images of both domains are the same
-            seen["to the truth"] = (cycle.mean_absolute_error(fake_y, y) + cycle.mean_absolute_error(fake_x, x)) / 4
-        return seen
+    def evaluate(params: Params) -> dict[str, Array]:
+        fake_x, fake_y, distance = translate_both(net, params, x, y)
+        values = {"L1 after both translations": distance / 4}  # a mean over directions, and pixels lie in (-1, 1)
+        if domains.truth is not None:  # the test images of both domains are the same
+            values["L1 to the true image"] = (
+                cycle.mean_absolute_error(fake_y, y) + cycle.mean_absolute_error(fake_x, x)
+            ) / 4
+        return values
 
-    pooled = config.pool_size and config.kernel == "adam"
-    plan = gan_players.stages(
-        config, losses(config, net), min(len(about.x), len(about.y)),
-        carry={name: cycle.empty_pool(config.pool_size, shape) for name in "xy"} if pooled else None,
+    has_pool = config.pool_size and config.kernel == "adam"
+    stages = games.pair_stages(
+        config, losses(config, net), min(len(domains.x), len(domains.y)),
+        carry={name: cycle.empty_pool(config.pool_size, shape) for name in "xy"} if has_pool else None,
     )  # fmt: skip
-    at_start = jax.jit(look)(position["generator"])
-    played = gan_players.play(
-        run, config.kernel, plan, position, batches(config, data_key, about), rng_key=run_key, observe=look
+    start = jax.jit(evaluate)(position["generator"])
+    played = games.play_pair(
+        run, config.kernel, stages, position, minibatches(config, data_key, domains), rng_key=run_key, evaluate=evaluate
     )
-    result: dict[str, Any] = {
+    return {
         "ms per step": played.milliseconds,
-        "steps": [0, *played.steps.tolist()],
-        "along": {name: [float(at_start[name]), *values.tolist()] for name, values in played.checks.items()},
-        "judged": {},
+        "steps": np.concatenate([[0], played.steps]),
+        "distances": {name: np.concatenate([[start[name]], each]) for name, each in played.evaluations.items()},
+        "translations": {
+            direction: translate(net, played.generators, direction, given[: config.num_judged])
+            for direction, given in (("X to Y", domains.x_test), ("Y to X", domains.y_test))
+        },
     }
-    shown, num = {}, min(NUM_SHOWN, len(about.x_test), len(about.y_test), config.num_judged)
-    for way, given in (("X to Y", about.x_test), ("Y to X", about.y_test)):
-        given = given[: config.num_judged]
-        made = translations(net, played.generators, way, given)
-        result["judged"][way] = judged(about, way, made)
-        shown |= {f"{way}: {name}": made[name][:num] for name in ("there", "and back")}
-        shown[f"{way}: given"] = given[:num] / 2 + 0.5
-    parts.save_arrays(run, "shown", **shown)
-    return result
 
 
-def figures(run: common.Experiment, about: domains.Subject, result: dict[str, Any]) -> None:
-    """X -> Y -> X and Y -> X -> Y, and what became of them along the way."""
-    folder = run.out / "figures"
-    shown, rows = parts.load_arrays(run, "shown"), {}
-    for way, names in (("X to Y", ("x", "G(x)", "F(G(x))")), ("Y to X", ("y", "F(y)", "G(F(y))"))):
-        rows |= {
-            name: shown[f"{way}: {part}"] for name, part in zip(names, ("given", "there", "and back"), strict=True)
-        }
-        if about.truth is not None:
-            rows[f"true {names[1]}"] = (about.truth.y if way == "X to Y" else about.truth.x)[:NUM_SHOWN]
-    plots.image_grid(folder / "panels.png", np.stack(list(rows.values())), row_names=list(rows))
-    curves = {name: (result["steps"], np.array(values)) for name, values in result["along"].items()}
-    plots.curves(folder / "distances.png", curves, xlabel="steps", ylabel="mean distance of a pixel", log_y=True)
-
-
-def check(config: Config) -> None:
-    """Raises ValueError for the first setting that makes no sense."""
-    gan_flags.check(config)
-    common.require_choice(config, "task", tuple(domains.TASKS))
-    common.require_choice(config, "norm", models.NORMS)
-    common.require_at_least(config, 0, "image_size", "num_validation", "num_halvings", "num_blocks", "pool_size")
-    common.require_at_least(config, 0, "cycle_weight", "identity_weight")
-    common.require_at_least(config, 1, "features")
-    common.require_at_least(config, 2, "num_judged")
-    common.require_all_positive(config, "discriminator_features")
-    common.require(config.kernel_size % 2 == 1, f"--kernel-size must be odd; got {config.kernel_size}")
+def plot(run: Run, domains: Domains, result: dict[str, Any]) -> None:
+    """X to Y to X and Y to X to Y, and the distances along the way."""
+    num = min(NUM_SHOWN, len(domains.x_test), len(domains.y_test), run.config.num_judged)
+    panels = {}
+    for direction, given, names in (
+        ("X to Y", domains.x_test, ("x", "G(x)", "F(G(x))")),
+        ("Y to X", domains.y_test, ("y", "F(y)", "G(F(y))")),
+    ):
+        made = result["translations"][direction]
+        panels |= dict(zip(names, (given / 2 + 0.5, made["there"], made["back"]), strict=True))
+        if domains.truth is not None:
+            panels[f"true {names[1]}"] = domains.truth.y if direction == "X to Y" else domains.truth.x
+    images = np.stack([images[:num] for images in panels.values()])
+    plots.image_grid(run.figure("panels.png"), images, row_names=list(panels))
+    curves = {name: (result["steps"], values) for name, values in result["distances"].items()}
+    plots.curves(run.figure("distances.png"), curves, xlabel="steps", ylabel="mean distance of a pixel", log_y=True)
 
 
 def main(config: Config) -> None:
     """Plays the game; writes the table, the figures and the results."""
-    with common.Experiment("cyclegan", config) as run:
-        check(config)
-        about = domains.subject(run)
-        result = run.cached("game", lambda: play(run, about))
-        metrics = {f"{way} {name}": entry for way, found in result["judged"].items() for name, entry in found.items()}
-        for name, values in result["along"].items():
-            metrics |= {f"{name} at the start": {"value": values[0]}, f"{name} at the end": {"value": values[-1]}}
-        metrics["ms per step"] = {"value": result["ms per step"]}
-        figures(run, about, result)
-        path = run.finish(metrics)
-        print(tables.render(path))
-        print(f"results in {path}, figures in {run.out / 'figures'}")
+    with Run("cyclegan", config, one_device=True) as run:
+        domains = load_domains(run)
+        result = run.part("game", lambda: play(run, domains))
+        rows = [
+            each for direction, made in result["translations"].items()
+            for each in judge_rows(config, domains, direction, made)
+        ]  # fmt: skip
+        for name, values in result["distances"].items():
+            rows += [row(name, values[0], moment="at the start"), row(name, values[-1], moment="at the end")]
+        rows.append(row("ms per step", result["ms per step"]))
+        plot(run, domains, result)
+        run.finish(rows, TABLES)
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

@@ -48,7 +48,7 @@ def test_seeds_are_chains():
 
 def test_densities_count_data_and_labels():
     """N real examples, N fakes of each of J generators, and the labels: the discriminator's density by hand."""
-    config = bayesian_gan.Config(hidden=3, latent_dim=2, batch_size=5, num_warmup=1)
+    config = bayesian_gan.Config(hidden=3, latent_dim=2, batch_size=5)
     net = bayesian_gan.networks(config, 4)
     position = net.init(jax.random.key(0), 2, 3)
     x = jax.random.normal(jax.random.key(1), (5, 4))

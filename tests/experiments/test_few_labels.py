@@ -61,7 +61,7 @@ def test_scores_average_predictions(splits):
     """Two networks of each label draw: the error of their mean prediction, and no other draw's networks."""
     net = few_labels.networks(semi_supervised_gan.QUICK, splits, 2)
     params = net.init(jax.random.key(0), 1, 4)["discriminator"]
-    params = jax.tree.map(lambda leaf: 5 * leaf.reshape(2, 2, *leaf.shape[1:]), params)
+    params = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), params)
     scores = few_labels.score(net, params, splits.test)
     for draw in range(2):
         networks = [jax.tree.map(lambda leaf, at=(i, draw): leaf[at], params) for i in range(2)]
