@@ -34,6 +34,7 @@ EXTERNAL = re.compile(
     r'<(?:script|img|iframe|source)[^>]*\ssrc="(https?:[^"]+)"|<link[^>]*rel="stylesheet"[^>]*href="(https?:[^"]+)"'
 )
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+BADGE = re.compile(r"\[!\[([^\]]*)\]\(https?://[^)]*\)\]\((https?://[^)]*)\)")  # a linked image of another host
 MAX_TEXT = 4000  # characters of one text output of a notebook
 
 
@@ -85,7 +86,8 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
     blocks, images = [], {}
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
         if cell.cell_type == "markdown":
-            blocks.append(cell.source.replace("$$\n$$", "$$\n\n$$"))  # an equation is a paragraph
+            source = cell.source.replace("$$\n$$", "$$\n\n$$")  # an equation is a paragraph
+            blocks.append(BADGE.sub(r"[\1](\2)", source))
         if cell.cell_type != "code":
             continue
         blocks.append(f"```python\n{cell.source}\n```")
@@ -96,8 +98,8 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
                 images[name] = base64.b64decode(data["image/png"])
                 blocks.append(f"![Figure made by the cell above]({name})")
             elif output.get("name") != "stderr":
-                text = output.get("text", data.get("text/plain", ""))
-                blocks.append(f"```{{ .text .output }}\n{text.rstrip()[:MAX_TEXT]}\n```")
+                text = output.get("text", data.get("text/plain", "")).rstrip()
+                blocks += [f"```{{ .text .output }}\n{text[:MAX_TEXT]}\n```"] if text else []
     return "\n\n".join(blocks) + "\n", images
 
 

@@ -128,6 +128,7 @@ def test_every_published_figure_is_shown():
 def test_notebooks_become_pages_with_their_outputs():
     text, images = hooks.notebook_page(ROOT / "notebooks" / "bayesian_gan.ipynb")
     assert text.startswith("# The Bayesian GAN") and "```python" in text
+    assert hooks.BADGE.sub(r"[\1](\2)", "[![Colab](https://a/b.svg)](https://c/d)") == "[Colab](https://c/d)"
     assert images and all(name in text and content.startswith(b"\x89PNG") for name, content in images.items())
 
 

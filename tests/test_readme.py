@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments import __main__ as overview
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -12,6 +14,11 @@ README = (ROOT / "README.md").read_text()
 def test_is_one_page():
     assert len(README.splitlines()) <= 220
     assert set(re.findall(r"<!-- (\w+)", README)) <= {"headline", "end"}, "other tables belong to docs/"
+
+
+def test_headline_numbers_are_those_of_the_results_files():
+    assert "<!-- headline: " in README
+    assert overview.updated(README, ROOT / "README.md") == README, "run `make tables`"
 
 
 def test_links_lead_to_files():
