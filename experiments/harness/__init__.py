@@ -11,8 +11,17 @@ An experiment imports these names from here. Read `run.py` next.
 
 from experiments.harness import cli
 from experiments.harness.cli import (
-    Count, MayBeEmpty, Natural, NonEmpty, NonNegative, Positive, Probability, Range, RunConfig, require,
-)  # fmt: skip
+    Count,
+    MayBeEmpty,
+    Natural,
+    NonEmpty,
+    NonNegative,
+    Positive,
+    Probability,
+    Range,
+    RunConfig,
+    require,
+)
 from experiments.harness.report import Column, Table
 from experiments.harness.run import Run, row
 
