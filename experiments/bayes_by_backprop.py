@@ -336,13 +336,8 @@ def main(config: Config) -> None:
                 for fraction, results in run.part(f"{method}-pruned", compute).items():
                     is_published = is_paper and width == 1200 and method == "bbb_mixture"
                     published = PUBLISHED_PRUNING.get(float(fraction)) if is_published else None
-                    keys = {
-                        "method": method,
-                        "width": width,
-                        "is_pruned": True,
-                        "removed_percent": 100 * float(fraction),
-                    }
-                    pruned_rows += rows_of(results, published, 2, **keys)
+                    keys = {"is_pruned": True, "removed_percent": 100 * float(fraction)}
+                    pruned_rows += rows_of(results, published, 2, method=method, width=width, **keys)
                 variational = posteriors.MeanFieldParams(**params)
                 params = posteriors.mean_field().sample(variational, jax.random.fold_in(jax.random.key(seeds[0]), 2))
                 ratios[method] = 20 * np.log10(np.maximum(flatten(posteriors.signal_to_noise(variational)), 1e-6))
@@ -351,12 +346,10 @@ def main(config: Config) -> None:
         plots.curves(
             run.figure("errors.png"), curves, xlabel="epoch", ylabel="test error of the mean weights (%)", log_y=True
         )
-        title = f"{widest} units"
+        title, xlabel = f"{widest} units", "signal-to-noise ratio (dB)"
         plots.distributions(run.figure("weights.png"), weights, xlabel="weight", title=title, log_y=True)
         if ratios:
-            plots.distributions(
-                run.figure("signal_to_noise.png"), ratios, xlabel="signal-to-noise ratio (dB)", title=title
-            )
+            plots.distributions(run.figure("signal_to_noise.png"), ratios, xlabel=xlabel, title=title)
         run.finish([*rows, *pruned_rows], TABLES)
 
 

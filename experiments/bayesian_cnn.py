@@ -91,8 +91,6 @@ TABLES = [
         "its mean is over all coverages.",
     )
 ]
-CHUNK_SIZE = 500
-"""Images of which predictions are computed at once."""
 
 
 class Method(NamedTuple):
@@ -159,15 +157,11 @@ def train(run: Run, how: Method, method: str, train_set: Images) -> Any:
 def predict(config: Config, how: Method, method: str, position: Any, x: np.ndarray) -> np.ndarray:
     """Probabilities of each draw, mask or member, `[num_draws, num, num_classes]`."""
     keys = jax.random.split(jax.random.key(config.seed + 1), 1 if method == "point" else config.num_draws)
-
-    @jax.jit
-    def probabilities(position: Any, x: jax.Array) -> jax.Array:
-        if method == "ensemble":
-            return jax.lax.map(lambda member: jax.nn.softmax(how.logits(member, keys[0], x)), position)
-        return jax.lax.map(lambda key: jax.nn.softmax(how.logits(position, key, x)), keys)
-
-    chunks = [probabilities(position, x[start : start + CHUNK_SIZE]) for start in range(0, len(x), CHUNK_SIZE)]
-    return np.concatenate(chunks, axis=1)
+    if method == "ensemble":
+        apply, draws = lambda member, x: jax.nn.softmax(how.logits(member, keys[0], x)), position
+    else:
+        apply, draws = lambda key, x: jax.nn.softmax(how.logits(position, key, x)), keys
+    return np.asarray(evaluation.predict(apply, draws, x, chunk_size=500, draw_chunk_size=1))
 
 
 def load_outside(config: Config, test_set: Images) -> np.ndarray:
@@ -185,14 +179,7 @@ def load_outside(config: Config, test_set: Images) -> np.ndarray:
 
 
 def evaluate(inside: np.ndarray, outside: np.ndarray, labels: np.ndarray, method: str) -> dict[str, Any]:
-    """The rows of a method, and the curves of its figures.
-
-    Args:
-      inside: probabilities of the test images, `[num_draws, num_test, num_classes]`.
-      outside: probabilities of the outside images.
-      labels: of the test images.
-      method: name of the method.
-    """
+    """The rows of a method and the curves of its figures, from probabilities `[num_draws, num, num_classes]`."""
     mean = inside.mean(axis=0)
     error = evaluation.error_rate(mean, labels)
     rows = [

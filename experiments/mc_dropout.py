@@ -222,22 +222,10 @@ def train(run: Run, splits: StandardisedSplit, method: str, setting: float, stag
 
 
 def log_likelihoods(splits: StandardisedSplit, predictions: Predictions, factor: float | np.ndarray) -> np.ndarray:
-    """Mean log density of each split's test targets, in their own units, `[num_splits]`.
-
-    Args:
-      splits: the data.
-      predictions: of their test rows.
-      factor: of the learned precision, for all splits or for each, `[num_splits]`.
-    """
+    """Mean log density `[num_splits]` of the test targets, in their own units; `factor` multiplies the precision."""
     scales = (predictions.precision * factor) ** -0.5
-    return np.array(
-        [
-            uncertainty.mixture_log_density(y, means, scale).mean() - np.log(target_scale)
-            for y, means, scale, target_scale in zip(
-                splits.y_test, predictions.means, scales, splits.target_scale, strict=True
-            )
-        ]
-    )
+    each = zip(splits.y_test, predictions.means, scales, splits.target_scale, strict=True)
+    return np.array([uncertainty.mixture_log_density(y, m, s).mean() - np.log(unit) for y, m, s, unit in each])
 
 
 def choose(run: Run, splits: StandardisedSplit, settings: tuple[float, ...], method: str) -> dict[str, np.ndarray]:
@@ -251,17 +239,10 @@ def choose(run: Run, splits: StandardisedSplit, settings: tuple[float, ...], met
     return {"setting": setting, "factor": factor}
 
 
-def evaluate(
-    run: Run, splits: StandardisedSplit, method: str, setting: float, factors: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Trains splits with a setting, on all their training rows: test RMSE and log-likelihood of each split.
+def evaluate(run: Run, splits: StandardisedSplit, method: str, setting: float, factors: np.ndarray) -> dict[str, Any]:
+    """Test RMSE and log-likelihood `[num_splits]` of splits that are trained on all their training rows.
 
-    Args:
-      run: the run.
-      splits: those that have chosen the setting.
-      method: name of the method.
-      setting: dropout rate or prior scale.
-      factors: of the learned precision, `[num_splits]`.
+    All splits have the same setting (dropout rate or prior scale), and each has its own factor of the precision.
     """
     predictions = train(run, splits, method, setting, f"{method}-{setting:g}")
     squares = ((splits.y_test - predictions.means.mean(axis=1)) ** 2).mean(axis=1)
@@ -296,17 +277,11 @@ def compare_on_splits(run: Run) -> list[dict]:
         measures["dropout rate" if method == "dropout" else "prior scale"] = np.array(settings)[chosen]
         for (measure, values), paper in zip(measures.items(), (*published, None), strict=True):
             source = None if paper is None else SOURCE[method]
-            rows.append(
-                row(
-                    measure, evaluation.mean_estimate(values), method=method, n=len(values), paper=paper, source=source,
-                    values=values,
-                )
-            )  # fmt: skip
+            keys = {"method": method, "n": len(values), "paper": paper, "source": source, "values": values}
+            rows.append(row(measure, evaluation.mean_estimate(values), **keys))
         curves[method] = np.arange(len(chosen)), measures["log-likelihood"]
-    plots.curves(
-        run.figure("splits.png"), curves, xlabel="split", ylabel="test log-likelihood (nats per row)",
-        title=config.dataset,
-    )  # fmt: skip
+    ylabel = "test log-likelihood (nats per row)"
+    plots.curves(run.figure("splits.png"), curves, xlabel="split", ylabel=ylabel, title=config.dataset)
     return rows
 
 
@@ -339,8 +314,7 @@ def rotate_digit(run: Run) -> list[dict]:
     )  # fmt: skip
     params = training.fetch(state.position)
     plain = jax.jit(lambda x: model.apply({"params": params}, x))
-    predictions = np.concatenate([plain(chunk) for chunk in np.array_split(test.inputs, 10)])
-    error = evaluation.error_rate(predictions, test.labels)
+    error = evaluation.error_rate(np.concatenate(list(map(plain, np.array_split(test.inputs, 10)))), test.labels)
 
     upright = test.inputs[candidates[0], ..., 0]
     rotated = np.stack([scipy.ndimage.rotate(upright, -angle, reshape=False, order=1) for angle in ANGLES])
@@ -358,14 +332,10 @@ def rotate_digit(run: Run) -> list[dict]:
         "expected entropy": uncertainty.expected_entropy(probabilities),
         "mutual information": uncertainty.mutual_information(probabilities),
     }
-    return [
-        row("error %", 100 * error.value, 100 * error.stderr),
-        *(
-            row(measure, value, angle=angle)
-            for measure, values in measures.items()
-            for angle, value in zip(ANGLES, values, strict=True)
-        ),
-    ]
+    rows = [row("error %", 100 * error.value, 100 * error.stderr)]
+    for measure, values in measures.items():
+        rows += [row(measure, value, angle=angle) for angle, value in zip(ANGLES, values, strict=True)]
+    return rows
 
 
 def plot_passes(path: Path, images: np.ndarray, panels: dict[str, np.ndarray], classes: np.ndarray) -> None:

@@ -25,7 +25,7 @@ def test_measures_of_two_splits():
         **{field: empty for field in StandardisedSplit._fields} | {"y_test": y, "target_scale": scale}
     )
     measures = hmc_regression.evaluate(splits, draws.astype(np.float32))
-    assert measures["largest R-hat"][0] < 1.02 and measures["largest R-hat"][1] > 2
+    assert measures["largest R-hat"][0] < 1.02 and measures["largest R-hat"][1] > 1.4
     assert measures["least bulk ESS"][0] > 400 > measures["least bulk ESS"][1]
     for split in range(2):
         flat = draws[:, split].reshape(-1, 4)
