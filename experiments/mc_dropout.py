@@ -313,8 +313,9 @@ def rotate_digit(run: Run) -> list[dict]:
         keep=lambda state: (), **options,
     )  # fmt: skip
     params = training.fetch(state.position)
-    plain = jax.jit(lambda x: model.apply({"params": params}, x))
-    error = evaluation.error_rate(np.concatenate(list(map(plain, np.array_split(test.inputs, 10)))), test.labels)
+    plain: Any = jax.jit(lambda x: model.apply({"params": params}, x))
+    outputs = np.concatenate([plain(chunk) for chunk in np.array_split(test.inputs, 10)])
+    error = evaluation.error_rate(jax.nn.softmax(outputs), test.labels)
 
     upright = test.inputs[candidates[0], ..., 0]
     rotated = np.stack([scipy.ndimage.rotate(upright, -angle, reshape=False, order=1) for angle in ANGLES])
