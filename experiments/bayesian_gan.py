@@ -87,15 +87,12 @@ TABLES = [
     Table(
         {"method": "method", "T": "T"},
         [
-            Column("JS at the end (nats)", digits=3),
-            Column("JS of the draws (nats)", digits=3),
-            Column("R-hat of JS"),
-            Column("ESS of JS", digits=0),
-            Column("worst R-hat of D(x)"),
+            Column("JS at the end (nats)", digits=3), Column("JS of the draws (nats)", digits=3),
+            Column("R-hat of JS"), Column("ESS of JS", digits=0), Column("worst R-hat of D(x)"),
             Column("ms per step", digits=1),
         ],
     )
-]
+]  # fmt: skip
 HEADLINE = (
     "bayesian_gan-paper-synthetic_ten_clusters",
     {"measure": "JS at the end (nats)", "method": "bayes", "T": 1.0},
@@ -117,15 +114,17 @@ def networks(config: Config, dim: int) -> Networks:
 
 
 def conditionals(
-    config: populations.PopulationConfig, net: Networks, prior: Prior, num_data: int, num_labelled: int = 0
-) -> dict[str, Density]:
+    net: Networks, prior: Prior, num_data: int, *, batch_size: int, pool: Literal["sum", "mean"] = "sum",
+    num_labelled: float = 0,
+) -> dict[str, Density]:  # fmt: skip
     """The log posterior densities of a discriminator and of a generator, each given the other player's networks.
 
     Args:
-      config: the batch size, and whether the likelihood is a sum or a mean over the other player's networks.
       net: the networks.
       prior: log density of the weights of either network.
       num_data: N, the number for which real examples, and the fakes of each generator, count.
+      batch_size: number of fakes of each generator in a step.
+      pool: whether the likelihood is the "sum" or the "mean" over the other player's networks.
       num_labelled: the number for which labelled images count; 0 for an unsupervised game.
     """
 
@@ -135,53 +134,61 @@ def conditionals(
     def log_prob_fake(params: Params, x: Array) -> Array:
         return semi_supervised.log_prob_fake(net.logits(params, x))
 
-    options: Any = {"batch_size": config.batch_size, "pool": config.pool}
     return {
         "discriminator": posteriors.discriminator_conditional(
-            net.generate, log_prob_real, log_prob_fake, prior, num_data=num_data, num_labelled=num_labelled,
-            log_prob_label=populations.log_prob_label(net) if num_labelled else None, **options,
+            net.generate, log_prob_real, log_prob_fake, prior, num_data=num_data, batch_size=batch_size, pool=pool,
+            log_prob_label=populations.log_prob_label(net) if num_labelled else None, num_labelled=num_labelled,
         ),
         "generator": posteriors.generator_conditional(
-            net.generate, log_prob_real, prior, num_generated=num_data, **options
+            net.generate, log_prob_real, prior, num_generated=num_data, batch_size=batch_size, pool=pool
         ),
     }  # fmt: skip
 
 
-# ---- the kernels of each method
+# ---- kernels
+
+
+def optimised(
+    config: populations.PopulationConfig, net: Networks, prior: Prior, num_data: int, num_steps: int, **options: Any
+) -> list[Kernel]:
+    """Adam on the negative log posterior per datum, for a discriminator and a generator."""
+    densities = conditionals(net, prior, num_data, batch_size=config.batch_size, pool=config.pool, **options)
+    return [
+        games.adam(config, player, posteriors.as_loss(density, num_data), num_steps)
+        for player, density in densities.items()
+    ]
+
+
+def sampled(
+    config: populations.PopulationConfig, net: Networks, num_data: int, temperature: float, **options: Any
+) -> list[Kernel]:
+    """The sampler of the posterior, for a discriminator and a generator."""
+    prior = games.prior(config)
+    densities = conditionals(net, prior, num_data, batch_size=config.batch_size, pool=config.pool, **options)
+    return [games.sampler(config, density, num_data, temperature) for density in densities.values()]
 
 
 def method_stages(
     config: Config, net: Networks, num_data: int, method: Method, temperature: float
 ) -> list[games.Stage]:
     """The stages of a method: one of optimisation, or a warm-up and a sampler."""
-
-    def optimised(prior: Prior, num_steps: int) -> list[Kernel]:
-        return [
-            games.adam(config, player, posteriors.as_loss(density, num_data), num_steps)
-            for player, density in conditionals(config, net, prior, num_data).items()
-        ]
-
-    def released() -> list[Kernel]:
-        """Adam with the released program's learning rate, which decays within one epoch."""
-        prior_and_noise = functools.partial(
-            released_bayesian_gan.prior_and_noise,
-            num_data=num_data, prior_scale=config.prior_scale, friction=1e-3, learning_rate=1.0,
-        )  # fmt: skip
-        adam = optax.adam(released_bayesian_gan.schedule(1e-2, num_data, config.batch_size), b1=0.5)
-        losses = released_bayesian_gan.losses(net, config.batch_size, prior_and_noise)
-        return [kernels.optimize(loss, adam) for loss in losses]
-
     num, num_steps, num_warmup = config.num_networks, config.num_steps, config.num_warmup
     stage = functools.partial(games.Stage, thinning=config.thinning)
     if method == "bayes":
-        warmup = populations.populations(optimised(games.prior(config), num_warmup), *num)
-        densities = conditionals(config, net, games.prior(config), num_data)
-        moves = [games.sampler(config, density, num_data, temperature) for density in densities.values()]
+        warmup = optimised(config, net, games.prior(config), num_data, num_warmup)
+        sampler = sampled(config, net, num_data, temperature)
         return [
-            stage("bayes-warmup", warmup, num_warmup),
-            stage(f"bayes-T{temperature:g}", populations.populations(moves, *num), num_steps - num_warmup),
+            stage("bayes-warmup", populations.populations(warmup, *num), num_warmup),
+            stage(f"bayes-T{temperature:g}", populations.populations(sampler, *num), num_steps - num_warmup),
         ]
-    moves = released() if method == "authors_code" else optimised(populations.flat_prior, num_steps)
+    if method == "authors_code":
+        adam = optax.adam(released_bayesian_gan.schedule(1e-2, num_data, config.batch_size), b1=0.5)
+        moves = released_bayesian_gan.players(
+            net, adam, batch_size=config.batch_size, num_data=num_data, prior_scale=config.prior_scale,
+            friction=1e-3, learning_rate=1.0,
+        )  # fmt: skip
+    else:
+        moves = optimised(config, net, populations.flat_prior, num_data, num_steps)
     if method in ("ml", "ml_independent"):
         one = populations.populations(moves, 1, 1)
         return [stage(method, one if method == "ml" else kernels.particles(one, num[0]), num_steps)]
@@ -249,12 +256,10 @@ def play(
 
 def method_rows(method: Method, temperature: float | None, outcomes: list[dict[str, Any]]) -> list[dict]:
     """Means over seeds with their standard errors; R-hat and ESS with the seeds as chains."""
+    names = {"JS at the end (nats)": "js", "ms per step": "ms per step"}
+    names["fraction outside chunks"] = "fraction outside chunks"
     values: dict[str, Any] = {
-        "JS at the end (nats)": evaluation.mean_estimate([outcome["js"] for outcome in outcomes]),
-        "ms per step": evaluation.mean_estimate([outcome["ms per step"] for outcome in outcomes]),
-        "fraction outside chunks": evaluation.mean_estimate(
-            [outcome["fraction outside chunks"] for outcome in outcomes]
-        ),
+        measure: evaluation.mean_estimate([outcome[name] for outcome in outcomes]) for measure, name in names.items()
     }
     if method == "bayes":
         draws, logits = (np.stack([outcome[f"{name} of draws"] for outcome in outcomes]) for name in ("js", "logits"))

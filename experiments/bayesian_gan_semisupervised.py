@@ -41,7 +41,7 @@ import numpy as np
 import optax
 
 from bayesjax import data, evaluation, kernels, plots, posteriors, training
-from bayesjax.types import Array, Density, Given, Kernel, Params, Prior, PRNGKey
+from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey
 from experiments import bayesian_gan
 from experiments.harness import Column, Natural, Positive, Run, Table, cli, require, row
 from experiments.shared import few_labels, games, populations, released_bayesian_gan
@@ -92,18 +92,13 @@ TABLES = [
     Table(
         {"labels": "labels", "method": "method"},
         [
-            Column("error %", digits=1),
-            Column("error %", "sd over label draws", 1, field="sd"),
+            Column("error %", digits=1), Column("error %", "sd over label draws", 1, field="sd"),
             Column("error % minus that of bayes", "paired difference from bayes", 1),
-            Column("negative log-likelihood"),
-            Column("ms per step", digits=1),
+            Column("negative log-likelihood"), Column("ms per step", digits=1),
         ],
     )
-]
-HEADLINE = (
-    "bayesian_gan_semisupervised-paper-digits",
-    {"measure": "error %", "method": "bayes", "labels": 50},
-)
+]  # fmt: skip
+HEADLINE = "bayesian_gan_semisupervised-paper-digits", {"measure": "error %", "method": "bayes", "labels": 50}
 
 # ---- losses of the baselines; the densities of the Bayesian GAN are in `bayesian_gan.py`
 
@@ -142,24 +137,14 @@ def num_networks(config: Config, method: Method) -> tuple[int, int]:
 def method_stages(config: Config, net: Networks, num_data: int, num_labelled: int, method: Method) -> list[games.Stage]:
     """The stages of a method on one labelled set: one of optimisation, or a warm-up and a sampler."""
     num, num_steps, num_warmup = num_networks(config, method), config.num_steps, config.num_warmup
-    after_warmup = num_steps - num_warmup
     label_count = num_data if config.labels_count_as == "unlabelled" else num_labelled
 
-    def optimised(prior: Prior, num_steps: int) -> Kernel:
-        densities = bayesian_gan.conditionals(config, net, prior, num_data, label_count)
-        moves = [
-            games.adam(config, player, posteriors.as_loss(density, num_data), num_steps)
-            for player, density in densities.items()
-        ]
-        return populations.populations(moves, *num)
-
     def released(optimizer: optax.GradientTransformation) -> Kernel:
-        prior_and_noise = functools.partial(
-            released_bayesian_gan.prior_and_noise,
-            num_data=num_data, prior_scale=1.0, friction=0.01, learning_rate=2e-4,
+        moves = released_bayesian_gan.players(
+            net, optimizer, batch_size=config.batch_size, num_data=num_data, prior_scale=1.0, friction=0.01,
+            learning_rate=2e-4,
         )  # fmt: skip
-        losses = released_bayesian_gan.losses(net, config.batch_size, prior_and_noise)
-        return populations.populations((kernels.optimize(loss, optimizer) for loss in losses), *num)
+        return populations.populations(moves, *num)
 
     match method:
         case "supervised":
@@ -171,21 +156,25 @@ def method_stages(config: Config, net: Networks, num_data: int, num_labelled: in
             generator = games.adam(config, "generator", losses["generator"], num_steps)
             return [games.Stage(method, populations.populations((critic, generator), *num), num_steps)]
         case "dcgan" | "ml_coupled" | "dcgan_10":
-            players = optimised(populations.flat_prior, num_steps)
-            players = kernels.particles(players, 10) if method == "dcgan_10" else players
-            return [games.Stage(method, players, num_steps)]
+            moves = bayesian_gan.optimised(
+                config, net, populations.flat_prior, num_data, num_steps, num_labelled=label_count
+            )
+            players = populations.populations(moves, *num)
+            return [games.Stage(method, kernels.particles(players, 10) if method == "dcgan_10" else players, num_steps)]
         case "authors_code":
             warmup = released(optax.adam(released_bayesian_gan.schedule(5e-3, num_data, config.batch_size), b1=0.5))
             then = released(optax.sgd(5e-3 * released_bayesian_gan.DECAY, momentum=0.5))
-            return [games.Stage("authors_code-warmup", warmup, num_warmup), games.Stage(method, then, after_warmup)]
+            last = games.Stage(method, then, num_steps - num_warmup)
         case "bayes":
-            densities = bayesian_gan.conditionals(config, net, games.prior(config), num_data, label_count)
-            moves = [games.sampler(config, density, num_data) for density in densities.values()]
-            sampler = populations.populations(moves, *num)
-            return [
-                games.Stage("bayes-warmup", optimised(games.prior(config), num_warmup), num_warmup),
-                games.Stage(method, sampler, after_warmup, config.thinning, config.num_burnin, is_sampler=True),
-            ]
+            prior = games.prior(config)
+            moves = bayesian_gan.optimised(config, net, prior, num_data, num_warmup, num_labelled=label_count)
+            warmup = populations.populations(moves, *num)
+            moves = bayesian_gan.sampled(config, net, num_data, config.temperature, num_labelled=label_count)
+            then = populations.populations(moves, *num)
+            last = games.Stage(
+                method, then, num_steps - num_warmup, config.thinning, config.num_burnin, is_sampler=True
+            )
+    return [games.Stage(f"{method}-warmup", warmup, num_warmup), last]
 
 
 # ---- the experiment

@@ -21,7 +21,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from bayesjax import kernels, posteriors, training, tree
+from bayesjax import kernels, training, tree
 from experiments import bayesian_gan
 from experiments.harness import (
     Count,
@@ -89,11 +89,7 @@ def main(config: Config) -> None:
         net = bayesian_gan.networks(game, inputs.shape[1])
         data_key, init_key, warmup_key, sample_key = jax.random.split(jax.random.key(config.seed), 4)
         batches = populations.unlabelled_batches(data_key, inputs, game.batch_size)
-        densities = bayesian_gan.conditionals(game, net, games.prior(game), num_data)
-        moves = [
-            games.adam(game, player, posteriors.as_loss(density, num_data), config.num_warmup)
-            for player, density in densities.items()
-        ]
+        moves = bayesian_gan.optimised(game, net, games.prior(game), num_data, config.num_warmup)
         adam, options = run.stage("warmup", populations.populations(moves, *game.num_networks))
         state = jax.jit(lambda key: adam.init(net.init(key, *game.num_networks), jax.random.fold_in(key, 0)))(init_key)
         state, _ = training.run(
@@ -104,6 +100,7 @@ def main(config: Config) -> None:
         @jax.jit
         def sample(position, batches, rng_key, temperature, friction, learning_rate):
             """Kinetic temperatures of both players after every step, and whether the run is finite."""
+            densities = bayesian_gan.conditionals(net, games.prior(game), num_data, batch_size=game.batch_size)
             moves = [
                 kernels.sghmc(density, step_size=learning_rate / num_data, friction=friction, temperature=temperature)
                 for density in densities.values()

@@ -39,6 +39,7 @@ import numpy as np
 from bayesjax import data, plots, posteriors
 from bayesjax.objectives import semi_supervised
 from bayesjax.types import Array, Density, Given, Params, PRNGKey
+from experiments import bayesian_gan
 from experiments.harness import Column, Positive, Run, Table, cli, row
 from experiments.harness.provenance import RESULTS
 from experiments.shared import few_labels, games, populations
@@ -91,12 +92,9 @@ TABLES = [
     Table(
         {"labels": "labels", "method": "method", "kernel": "kernel"},
         [
-            Column("error %"),
-            Column("error %", "sd over label draws", field="sd"),
-            Column("negative log-likelihood", digits=3),
-            Column("error %", "published error %", field="paper"),
-            Column("error %", "source", field="source"),
-            Column("ms per step", digits=1),
+            Column("error %"), Column("error %", "sd over label draws", field="sd"),
+            Column("negative log-likelihood", digits=3), Column("error %", "published error %", field="paper"),
+            Column("error %", "source", field="source"), Column("ms per step", digits=1),
         ],
         where={"experiment": None},
         note=describe_run,
@@ -108,7 +106,7 @@ TABLES = [
         note="For comparison, from experiments.bayesian_gan_semisupervised: other networks and ten label draws, of "
         "which those above are the first.",
     ),
-]
+]  # fmt: skip
 HEADLINE = "semi_supervised_gan-mnist-mnist", {"measure": "error %", "method": "gan", "labels": 100}
 
 # ---- losses
@@ -116,26 +114,21 @@ HEADLINE = "semi_supervised_gan-mnist-mnist", {"measure": "error %", "method": "
 
 def losses(config: Config, net: populations.Networks, method: Method, num_data: int) -> dict[str, Density]:
     """The losses of both players, means per unlabelled image."""
+    conditionals = bayesian_gan.conditionals(
+        net, populations.flat_prior, num_data, batch_size=config.batch_size, num_labelled=config.label_weight * num_data
+    )
 
-    def log_prob_real(params: Params, x: Array) -> Array:
-        return semi_supervised.log_prob_real(net.logits(params, x))
+    def loss(player: str) -> Density:
+        """The loss of a conditional density, which expects stacked networks of the other player."""
 
-    def log_prob_fake(params: Params, x: Array) -> Array:
-        return semi_supervised.log_prob_fake(net.logits(params, x))
+        def density(params: Params, rng_key: PRNGKey, given: Given) -> Any:
+            others = jax.tree.map(lambda leaf: leaf[None], given.others)
+            return conditionals[player](params, rng_key, given._replace(others=others))
 
-    def log_prob_label(params: Params, x: Array, labels: Array) -> Array:
-        return semi_supervised.log_prob_label(net.logits(params, x), labels)
-
-    def loss(density: Density) -> Density:
-        """The loss of a density that expects stacked networks of the other player."""
-
-        def of_one_each(params: Params, rng_key: PRNGKey, given: Given) -> Any:
-            return density(params, rng_key, given._replace(others=jax.tree.map(lambda leaf: leaf[None], given.others)))
-
-        return posteriors.as_loss(of_one_each, num_data)
+        return posteriors.as_loss(density, num_data)
 
     def classification(params: Params, rng_key: PRNGKey, given: Given) -> Array:
-        return -log_prob_label(params, given.data.labelled, given.data.labels).mean()
+        return -populations.log_prob_label(net)(params, given.data.labelled, given.data.labels).mean()
 
     def feature_matching(params: Params, rng_key: PRNGKey, given: Given) -> Array:
         discriminator, fakes = given.others["discriminator"], net.generate(params, rng_key, config.batch_size)
@@ -144,17 +137,8 @@ def losses(config: Config, net: populations.Networks, method: Method, num_data: 
 
     if method == "supervised":  # the generator does not move
         return {"discriminator": classification, "generator": lambda params, rng_key, given: jnp.zeros(())}
-    discriminator = posteriors.discriminator_conditional(
-        net.generate, log_prob_real, log_prob_fake, populations.flat_prior, num_data=num_data,
-        batch_size=config.batch_size, log_prob_label=log_prob_label, num_labelled=config.label_weight * num_data,
-    )  # fmt: skip
-    generator = posteriors.generator_conditional(
-        net.generate, log_prob_real, populations.flat_prior, num_generated=num_data, batch_size=config.batch_size
-    )
-    return {
-        "discriminator": loss(discriminator),
-        "generator": feature_matching if method == "feature_matching" else loss(generator),
-    }
+    generator = feature_matching if method == "feature_matching" else loss("generator")
+    return {"discriminator": loss("discriminator"), "generator": generator}
 
 
 # ---- the experiment

@@ -15,15 +15,14 @@ and draws that are kept. This file follows their program (bgan.py), in which
 """
 
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from bayesjax import axes, checks, tree
+from bayesjax import axes, checks, kernels, tree
 from bayesjax.objectives import semi_supervised
-from bayesjax.types import Array, Density, Given, Params, PRNGKey
+from bayesjax.types import Array, Given, Kernel, Params, PRNGKey
 from experiments.shared import populations
 
 DECAY = math.exp(-3)
@@ -87,16 +86,15 @@ def _huber(difference: Array) -> Array:
     return jnp.where(size < 1, 0.5 * difference**2, size - 0.5)
 
 
-def losses(
-    net: populations.Networks, batch_size: int, prior_and_noise: Callable[[Params, PRNGKey], Array]
-) -> tuple[Density, Density]:
-    """The losses of a discriminator and of a generator, for `kernels.optimize`.
+def players(
+    net: populations.Networks, optimizer: optax.GradientTransformation, *,
+    batch_size: int, num_data: int, prior_scale: float, friction: float, learning_rate: float,
+) -> list[Kernel]:  # fmt: skip
+    """The kernels of a discriminator and of a generator, with `batch_size` fakes of each generator in a step.
 
-    Args:
-      net: the networks.
-      batch_size: number of fakes of each generator in a step.
-      prior_and_noise: `(params, rng_key) -> scalar`, added to either loss.
+    The other arguments are those of `prior_and_noise`, which is added to either loss.
     """
+    options = {"num_data": num_data, "prior_scale": prior_scale, "friction": friction, "learning_rate": learning_rate}
 
     def discriminator(params: Params, rng_key: PRNGKey, batch: Given) -> Array:
         fake_key, noise_key = jax.random.split(rng_key)
@@ -104,10 +102,9 @@ def losses(
         fake_logits = jax.vmap(net.logits, in_axes=(None, 0))(params, fakes)
         data, label = batch.data, None
         if data.labels is not None:
-            label = semi_supervised.log_prob_label(net.logits(params, data.labelled), data.labels)
-        return discriminator_loss(net.logits(params, data.real), fake_logits, label) + prior_and_noise(
-            params, noise_key
-        )
+            label = populations.log_prob_label(net)(params, data.labelled, data.labels)
+        loss = discriminator_loss(net.logits(params, data.real), fake_logits, label)
+        return loss + prior_and_noise(params, noise_key, **options)
 
     def generator(params: Params, rng_key: PRNGKey, batch: Given) -> Array:
         fake_key, noise_key = jax.random.split(rng_key)
@@ -116,9 +113,9 @@ def losses(
         others = batch.others["discriminator"]
         real = axes.gather(batch.data.real, axes.DATA)  # the fakes are paired with the whole batch
         loss = generator_loss(all_logits(others, fakes), all_features(others, real), all_features(others, fakes))
-        return loss + prior_and_noise(params, noise_key)
+        return loss + prior_and_noise(params, noise_key, **options)
 
-    return discriminator, generator
+    return [kernels.optimize(loss, optimizer) for loss in (discriminator, generator)]
 
 
 def schedule(learning_rate: float, num_data: int, batch_size: int) -> optax.Schedule:
