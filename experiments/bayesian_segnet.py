@@ -1,74 +1,26 @@
-"""Bayesian SegNet: labels of pixels and where they are not to be trusted, by many passes with dropout.
+"""Bayesian SegNet: segmentation of images with uncertainty from repeated passes with dropout.
 
 Papers: Kendall, Badrinarayanan & Cipolla, "Bayesian SegNet", BMVC 2017 (tables 1 and 2, figures 1 and 4);
 Badrinarayanan, Kendall & Cipolla, "SegNet", PAMI 2017.
 
-    python -m experiments.bayesian_segnet                                       quick: synthetic shapes, under a minute
-    python -m experiments.bayesian_segnet --preset paper                        CamVid: the folder camvid in --data-dir
+    python -m experiments.bayesian_segnet                       quick: synthetic shapes, under a minute
+    python -m experiments.bayesian_segnet --preset paper        CamVid at 120 x 160 in the folder camvid: 15 minutes
+    python -m experiments.bayesian_segnet --preset full         the widths of VGG-16, for a GPU
 
-One network, three ways to use it: a single pass with dropout; weight averaging (one pass without); the mean of
---num-draws passes, "Monte Carlo". Uncertainty is the entropy of that mean, and the part of it that passes disagree
-about (mutual information). Pixels are
-weighted by the median frequency of the classes over their own, as in the papers. Settings are chosen with --judge
-validation; the test images are looked at once.
+One network is used in three ways: a single pass with dropout, weight averaging (one pass without dropout), and the mean
+of --num-draws passes with dropout (Monte Carlo). Uncertainty is the entropy of the prediction; for a mean of passes,
+also the mutual information, which is the part of the entropy that stems from disagreement between passes. In the
+training loss a class's weight is the median frequency of all classes over its own, as in the papers. To choose
+settings, --judge validation evaluates on the validation images.
 
-Expected (360 x 480, VGG-16 widths): class average 71.20 for SegNet and 76.3 for Bayesian SegNet, mean IoU 60.1 and
-63.1. The images here are of 120 x 160 and the network is small, so that its numbers are not to be compared with those;
-what should hold is their order, and that uncertainty is high at boundaries and where the labels are wrong.
+Expected (papers, 360 x 480, VGG-16 widths): class average 71.20 % for SegNet and 76.3 % for Bayesian SegNet, mean IoU
+60.1 % and 63.1 %. The paper preset has a ninth of the pixels and a small network, so that its numbers are lower. The
+order of the three ways should be the same, and uncertainty should be high at boundaries and at errors.
 """
 
-import dataclasses
-from dataclasses import dataclass
-
-from experiments import common
-
-
-@dataclass(frozen=True)
-class Config(common.RunFlags):
-    """Flags of experiments.bayesian_segnet."""
-
-    dataset: str = "synthetic/shapes"
-    """synthetic/shapes, or a folder in --data-dir (or BAYESJAX_DATA_DIR) with train.npz, val.npz and test.npz."""
-    num_classes: int = 4
-    """Labels that count; others, such as void, do not."""
-    widths: tuple[int, ...] = (16, 32)
-    """Channels of each encoder stage."""
-    convolutions: tuple[int, ...] = (1, 1)
-    """Convolutions of each stage; VGG-16 has 2 2 3 3 3 of 64 128 256 512 512."""
-    dropout_rate: float = 0.5
-    """After the deepest half of the stages."""
-    num_epochs: int = 12
-    """Epochs of training."""
-    batch_size: int = 8
-    """Images a step."""
-    learning_rate: float = 3e-3
-    """Adam's; it falls to 0 along a cosine."""
-    flip: bool = True
-    """Whether half of the training images are mirrored, anew at every step."""
-    num_draws: int = 50
-    """Passes with dropout."""
-    judge: str = "test"
-    """test or validation: the images that numbers and figures are of."""
-    num_shown: int = 4
-    """Images in the figure."""
-
-
-QUICK = Config()
-PAPER = dataclasses.replace(
-    QUICK, preset="paper", dataset="camvid", num_classes=11, widths=(32, 48, 64, 64), convolutions=(1, 1, 1, 1),
-    num_epochs=60, learning_rate=2e-3,
-)  # fmt: skip
-FULL = dataclasses.replace(
-    PAPER, preset="full", widths=(64, 128, 256, 512, 512), convolutions=(2, 2, 3, 3, 3), num_epochs=200,
-    learning_rate=1e-3,
-)  # fmt: skip
-PRESETS = {preset.preset: preset for preset in (QUICK, PAPER, FULL)}
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
-
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,23 +30,88 @@ import optax
 from bayesjax import data, kernels, models, objectives, plots, training
 from bayesjax.data.segmentation import SegmentationDataset, SegmentationSplit, load_segmentation
 from bayesjax.evaluation import segmentation, uncertainty
-from bayesjax.training.progress import Progress
-from experiments import tables
+from experiments.harness import Column, Count, NonEmpty, Positive, Range, Run, RunConfig, Table, cli, require, row
 
-AT_A_TIME = 4  # test images
+
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """Flags of experiments.bayesian_segnet."""
+
+    dataset: str = "synthetic/shapes"
+    """Images: synthetic/shapes, or a folder in --data-dir (or BAYESJAX_DATA_DIR) with train.npz, val.npz, test.npz."""
+    num_classes: Annotated[int, Range(least=2)] = 4
+    """Number of classes; pixels with other labels, such as void, are ignored."""
+    widths: Annotated[tuple[Count, ...], NonEmpty] = (16, 32)
+    """Channels of each stage of the encoder."""
+    convolutions: Annotated[tuple[Count, ...], NonEmpty] = (1, 1)
+    """Convolutions in each stage; VGG-16 has 2 2 3 3 3 of widths 64 128 256 512 512."""
+    dropout_rate: Annotated[float, Range(above=0, below=1)] = 0.5
+    """Dropout rate after the deepest half of the stages."""
+    num_epochs: Count = 12
+    """Epochs of training."""
+    batch_size: Count = 8
+    """Images per step."""
+    learning_rate: Positive = 3e-3
+    """Initial learning rate of Adam; it decays to 0 along a cosine."""
+    flip: bool = True
+    """Mirror each training image with probability 1/2 at every step."""
+    num_draws: Annotated[int, Range(least=2)] = 50
+    """Number of passes with dropout."""
+    judge: Literal["test", "validation"] = "test"
+    """Images on which the network is evaluated."""
+    num_shown: Count = 4
+    """Number of images in the figure."""
+
+    def __post_init__(self) -> None:
+        """Checks that each stage has a width and a number of convolutions."""
+        super().__post_init__()
+        require(
+            len(self.widths) == len(self.convolutions),
+            f"--widths and --convolutions must have the same length; got {self.widths} and {self.convolutions}",
+        )
+
+
+PAPER = Config(
+    dataset="camvid", num_classes=11, widths=(32, 48, 64, 64), convolutions=(1, 1, 1, 1), num_epochs=60,
+    learning_rate=2e-3,
+)  # fmt: skip
+PRESETS = {
+    "quick": Config(),
+    "paper": PAPER,
+    "full": replace(
+        PAPER, widths=(64, 128, 256, 512, 512), convolutions=(2, 2, 3, 3, 3), num_epochs=200, learning_rate=1e-3
+    ),
+}
+TABLES = [
+    Table(
+        {"method": "prediction"},
+        [Column("pixel accuracy", digits=3), Column("class-average accuracy", "class average", 3),
+         Column("mean IoU", digits=3)],
+        note=lambda config: f"Fractions of the {config['judge']} images' labelled pixels.",
+    ),
+    Table(
+        {"method": "prediction", "score": "uncertainty"},
+        [Column("AUROC for errors", digits=3), Column("mean at boundaries / elsewhere", digits=3)],
+    ),
+]  # fmt: skip
+HEADLINE = "bayesian_segnet-paper-camvid", {"measure": "class-average accuracy", "method": "50 passes"}
+
+CHUNK_SIZE = 4  # images that are segmented at once
+
+# ---- network, loss and training
 
 
 def class_weights(split: SegmentationSplit, num_classes: int) -> np.ndarray:
-    """Median frequency balancing: the median of the classes' frequencies over each one's, in images that have it."""
+    """The median of the classes' frequencies over each one's; a frequency is over the images that have the class."""
     present = np.stack([(split.labels == k).any(axis=(1, 2)) for k in range(num_classes)])
     pixels = np.array([(split.labels == k).sum() for k in range(num_classes)], float)
-    counted = np.array([(split.labels[images] < num_classes).sum() for images in present], float)
-    frequency = np.where(pixels > 0, pixels / np.maximum(counted, 1), np.nan)
+    labelled = np.array([(split.labels[images] < num_classes).sum() for images in present], float)
+    frequency = np.where(pixels > 0, pixels / np.maximum(labelled, 1), np.nan)
     return np.nan_to_num(np.nanmedian(frequency) / frequency, nan=0.0)
 
 
-def network(config: Config, num_classes: int) -> tuple[Any, Callable]:
-    """The module, and `(params, rng_key or None, x) -> logits`."""
+def network(config: Config, num_classes: int) -> tuple[models.SegNet, Callable]:
+    """The Flax module, and `(params, rng_key, x) -> logits`; without dropout if the key is None."""
     stages = tuple((width,) * num for width, num in zip(config.widths, config.convolutions, strict=True))
     model = models.SegNet(num_classes, stages=stages, dropout_rate=config.dropout_rate)
 
@@ -105,43 +122,43 @@ def network(config: Config, num_classes: int) -> tuple[Any, Callable]:
     return model, apply
 
 
-def train(run: common.Experiment, found: SegmentationDataset) -> Any:
+def train(run: Run, dataset: SegmentationDataset) -> Any:
     """The trained parameters."""
-    config = run.config
-    model, apply = network(config, found.num_classes)
-    weights = jnp.asarray(class_weights(found.train, found.num_classes), jnp.float32)
+    config, num_classes = run.config, dataset.num_classes
+    model, apply = network(config, num_classes)
+    weights = jnp.asarray(class_weights(dataset.train, num_classes), jnp.float32)
 
     def loss(params: Any, rng_key: jax.Array, image: SegmentationSplit) -> jax.Array:
-        """Weighted cross-entropy of an image's pixels; those that count for nothing have no class."""
+        """Weighted cross-entropy of an image, averaged over its pixels; the one-hot code of a void pixel is zero."""
         flip_key, dropout_key = jax.random.split(rng_key)
         mirrored = jax.random.bernoulli(flip_key) if config.flip else jnp.bool_(False)
         x, y = (jnp.where(mirrored, jnp.flip(part, 1), part) for part in image)
-        each = jax.nn.one_hot(y, found.num_classes) * weights * jax.nn.log_softmax(apply(params, dropout_key, x))
-        return -each.sum() / y.size
+        log_p = jax.nn.log_softmax(apply(params, dropout_key, x))
+        return -(jax.nn.one_hot(y, num_classes) * weights * log_p).sum() / y.size
 
-    steps = max(1, len(found.train.images) // config.batch_size)
+    num_steps = max(1, len(dataset.train.images) // config.batch_size) * config.num_epochs
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 4)
-    falling = optax.cosine_decay_schedule(config.learning_rate, steps * config.num_epochs)
-    kernel = run.spread(kernels.optimize(objectives.batch_mean(loss), optax.adam(falling)))
-    params = jax.jit(model.init)(init_key, found.train.images[:1])["params"]
-    batches = data.Minibatches(data_key, found.train, config.batch_size)
+    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps))
+    kernel, options = run.stage("segnet", kernels.optimize(objectives.batch_mean(loss), optimizer))
+    params = jax.jit(model.init)(init_key, dataset.train.images[:1])["params"]
+    batches = data.Minibatches(data_key, dataset.train, config.batch_size)
     state, _ = training.run(
-        run_key, kernel, jax.jit(kernel.init)(params, start_key), batches, num_steps=steps * config.num_epochs,
-        keep=lambda state: (), **run.stage("segnet"),
+        run_key, kernel, jax.jit(kernel.init)(params, start_key), batches, num_steps=num_steps,
+        keep=lambda state: (), **options,
     )  # fmt: skip
     return training.fetch(state.position)
 
 
-# ---- three ways to use it
+# ---- prediction
 
 
 class Maps(NamedTuple):
-    """What is said of pixels, `[num, height, width]` each.
+    """Predictions of pixels, `[num, height, width]` each.
 
     Attributes:
       labels: the most probable class.
-      entropy: of the prediction.
-      mutual_information: the part of it that passes disagree about; 0 of a single pass.
+      entropy: of the predicted probabilities, in nats.
+      mutual_information: between the class and the dropout mask, in nats; 0 for a single pass.
     """
 
     labels: Any
@@ -149,103 +166,92 @@ class Maps(NamedTuple):
     mutual_information: Any
 
 
-def maps(apply: Callable) -> Callable[[Any, jax.Array | None, Any], Maps]:
-    """`(params, rng_keys, x [num, height, width, channels]) -> Maps` of the mean of passes, one after another.
+def mean_prediction(apply: Callable) -> Callable[[Any, jax.Array | None, Any], Maps]:
+    """`(params, rng_keys, x [num, height, width, channels]) -> Maps` of the mean of sequential passes.
 
-    Of one pass without dropout if there are no keys.
+    There is a pass for each key, or a single pass without dropout if the keys are None.
     """
 
-    def one(params: Any, rng_key: jax.Array | None, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Probabilities and their entropy."""
+    def probabilities_and_entropy(params: Any, rng_key: jax.Array | None, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         log_p = jax.nn.log_softmax(apply(params, rng_key, x))
         return jnp.exp(log_p), -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
     @jax.jit
-    def of_mean(params: Any, rng_keys: jax.Array | None, x: jax.Array) -> Maps:
+    def predict(params: Any, rng_keys: jax.Array | None, x: jax.Array) -> Maps:
         if rng_keys is None:
-            mean, expected = one(params, None, x)
+            mean, expected_entropy = probabilities_and_entropy(params, None, x)
         else:
 
             def add(sums: tuple, rng_key: jax.Array) -> tuple[tuple, None]:
-                return jax.tree.map(jnp.add, sums, one(params, rng_key, x)), None
+                return jax.tree.map(jnp.add, sums, probabilities_and_entropy(params, rng_key, x)), None
 
-            total, _ = jax.lax.scan(add, one(params, rng_keys[0], x), rng_keys[1:])
-            mean, expected = jax.tree.map(lambda part: part / len(rng_keys), total)
+            total, _ = jax.lax.scan(add, probabilities_and_entropy(params, rng_keys[0], x), rng_keys[1:])
+            mean, expected_entropy = jax.tree.map(lambda part: part / len(rng_keys), total)
         entropy = -jnp.sum(jax.scipy.special.xlogy(mean, mean), axis=-1)
-        return Maps(mean.argmax(axis=-1), entropy, entropy - expected)
+        return Maps(mean.argmax(axis=-1), entropy, entropy - expected_entropy)
 
-    return of_mean
-
-
-def label(run: common.Experiment, apply: Callable, params: Any, images: np.ndarray, name: str, num: int) -> Maps:
-    """The maps of all images by `num` passes; 0 for one without dropout."""
-    of_passes, draws_key = maps(apply), jax.random.key(run.config.seed + 1)
-    bar, parts = Progress(name, len(images), 0), []
-    for start in range(0, len(images), AT_A_TIME):
-        keys = jax.random.split(jax.random.fold_in(draws_key, start), num) if num else None
-        parts.append(jax.tree.map(np.asarray, of_passes(params, keys, images[start : start + AT_A_TIME])))
-        bar.update(min(start + AT_A_TIME, len(images)), {})
-    bar.close()
-    return Maps(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    return predict
 
 
-def judge(
-    found: SegmentationDataset, split: SegmentationSplit, name: str, said: Maps, *, is_mean: bool
-) -> dict[str, dict]:
-    """Accuracies of one of the three, and what its uncertainty is worth."""
-    counted, edge = split.labels < found.num_classes, segmentation.boundaries(split.labels)
-    counts = segmentation.confusion_matrix(said.labels, split.labels, found.num_classes, void=found.num_classes)
-    metrics = {
-        f"{name} {measure}": {"value": value} for measure, value in segmentation.accuracy(counts)._asdict().items()
-    }
-    wrong = (said.labels != split.labels)[counted]
+def segment(run: Run, apply: Callable, params: Any, images: np.ndarray, name: str, num_passes: int) -> Maps:
+    """Maps of all images by a number of passes with dropout, or by one pass without dropout for 0."""
+    predict, draws_key = mean_prediction(apply), jax.random.key(run.config.seed + 1)
+
+    def segment_chunk(start: int, stop: int) -> dict[str, Any]:
+        keys = jax.random.split(jax.random.fold_in(draws_key, start), num_passes) if num_passes else None
+        return predict(params, keys, images[start:stop])._asdict()
+
+    return Maps(**run.part_in_chunks(name.replace(" ", "-"), segment_chunk, len(images), CHUNK_SIZE))
+
+
+# ---- evaluation
+
+
+def judge(dataset: SegmentationDataset, split: SegmentationSplit, name: str, maps: Maps) -> list[dict]:
+    """Rows of one way to predict: accuracies, and how uncertainty relates to errors and boundaries."""
+    num_classes = dataset.num_classes
+    labelled, boundary = split.labels < num_classes, segmentation.boundaries(split.labels)
+    counts = segmentation.confusion_matrix(maps.labels, split.labels, num_classes, void=num_classes)
+    accuracy = segmentation.accuracy(counts)
+    rows = [
+        row("pixel accuracy", accuracy.overall, method=name),
+        row("class-average accuracy", accuracy.class_average, method=name),
+        row("mean IoU", accuracy.mean_iou, method=name),
+    ]
+    wrong = (maps.labels != split.labels)[labelled]
     if not 0 < wrong.mean() < 1:
-        return metrics
-    for measure in ("entropy", "mutual_information") if is_mean else ("entropy",):
-        values = getattr(said, measure)
-        area = uncertainty.auroc(values[counted], wrong)
-        ratio = values[counted & edge].mean() / values[counted & ~edge].mean()
-        # without its standard error: pixels of an image are not independent
-        metrics[f"{name} AUROC of {measure} for errors"] = {"value": area.value}
-        metrics[f"{name} {measure} at boundaries over elsewhere"] = {"value": float(ratio)}
-    return metrics
-
-
-# ---- the run
+        return rows
+    scores = {"entropy": maps.entropy, "mutual information": maps.mutual_information}
+    for score, values in scores.items():
+        if score == "entropy" or name.endswith("passes"):
+            # AUROC's standard error is left out: the pixels of an image are not independent.
+            area = uncertainty.auroc(values[labelled], wrong).value
+            ratio = values[labelled & boundary].mean() / values[labelled & ~boundary].mean()
+            rows.append(row("AUROC for errors", area, method=name, score=score))
+            rows.append(row("mean at boundaries / elsewhere", float(ratio), method=name, score=score))
+    return rows
 
 
 def main(config: Config) -> None:
-    """Trains, labels in three ways, draws; writes table, figures and results."""
-    with common.Experiment("bayesian_segnet", config) as run:
-        common.require_choice(config, "judge", ("test", "validation"))
-        common.require_all_positive(config, "widths", "convolutions")
-        common.require(
-            len(config.widths) == len(config.convolutions),
-            f"--widths and --convolutions must have as many numbers; got {config.widths} and {config.convolutions}",
-        )
-        common.require(0 < config.dropout_rate < 1, f"--dropout-rate must lie in (0, 1); got {config.dropout_rate}")
-        common.require_positive(config, "learning_rate")
-        common.require_at_least(config, 1, "num_epochs", "batch_size", "num_shown")
-        common.require_at_least(config, 2, "num_draws")
-        found = load_segmentation(config.dataset, num_classes=config.num_classes, data_dir=config.data_dir or None)
-        split = found.test if config.judge == "test" else found.validation
-        params, shown = train(run, found), slice(config.num_shown)
-        _, apply = network(config, found.num_classes)
+    """Trains, predicts in three ways and draws maps; writes the figure and the results."""
+    with Run("bayesian_segnet", config) as run:
+        dataset = load_segmentation(config.dataset, num_classes=config.num_classes, data_dir=config.data_dir or None)
+        split = dataset.test if config.judge == "test" else dataset.validation
+        params = run.part("network", lambda: train(run, dataset))
+        _, apply = network(config, dataset.num_classes)
         many = f"{config.num_draws} passes"
-        metrics: dict[str, dict] = {}
-        for name, num in (("one pass", 1), ("weight averaging", 0), (many, config.num_draws)):
-            said = label(run, apply, params, split.images, name, num)
-            metrics |= judge(found, split, name, said, is_mean=num > 1)
+        ways = {"one pass": 1, "weight averaging": 0, many: config.num_draws}
+        maps = {name: segment(run, apply, params, split.images, name, num) for name, num in ways.items()}
+        rows = [each for name in ways for each in judge(dataset, split, name, maps[name])]
+        shown = slice(config.num_shown)
+        labels = np.where(split.labels < dataset.num_classes, split.labels, -1)
         plots.segmentation_maps(
-            run.out / "figures" / "maps.png", split.images[shown],
-            {"labels": np.where(split.labels < found.num_classes, split.labels, -1)[shown], many: said.labels[shown]},
-            {"entropy (nats)": said.entropy[shown], "mutual information": said.mutual_information[shown]},
-            num_classes=found.num_classes,
+            run.figure("maps.png"), split.images[shown], {"labels": labels[shown], many: maps[many].labels[shown]},
+            {"entropy (nats)": maps[many].entropy[shown], "mutual information": maps[many].mutual_information[shown]},
+            num_classes=dataset.num_classes,
         )  # fmt: skip
-        path = run.finish(metrics)
-        print(tables.render(path))
-        print(f"results in {path}, figures in {run.out / 'figures'}")
+        run.finish(rows, TABLES)
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

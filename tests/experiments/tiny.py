@@ -276,4 +276,20 @@ TINY = {
             (("--dataset", "synthetic/ten_clusters"), "must have at least 2 test examples"),
         ),
     ),
+    "uncertainty": Tiny(
+        ("--num-data", "20", "40", "--hidden", "4", "--num-steps", "4", "--num-draws", "5", "--batch-size", "20"),
+        bad=(
+            (("--num-data", "100", "50"), "--num-data must be two or more ascending numbers; got (100, 50)"),
+            (("--num-data", "1", "50"), "--num-data must be a list of numbers that are at least 2"),
+            (("--prior-scale", "0"), "--prior-scale must be above 0; got 0.0"),
+        ),
+    ),
+    "bayesian_segnet": Tiny(
+        ("--widths", "4", "4", "--num-epochs", "1", "--batch-size", "100", "--num-draws", "2"),
+        bad=(
+            (("--convolutions", "1"), "--widths and --convolutions must have the same length; got (4, 4) and (1,)"),
+            (("--dropout-rate", "1"), "--dropout-rate must be above 0 and below 1; got 1.0"),
+            (("--dataset", "nowhere"), "unknown segmentation set 'nowhere'"),
+        ),
+    ),
 }
