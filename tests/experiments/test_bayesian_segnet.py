@@ -36,7 +36,7 @@ def test_mean_of_passes(num_passes):
     x = jnp.linspace(-1, 1, 6).reshape(1, 2, 3)
     keys = jax.random.split(jax.random.key(0), num_passes) if num_passes else None
     maps = mean_prediction(apply)(None, keys, x)
-    passes = np.stack([jax.nn.softmax(apply(None, key, x)) for key in (keys if num_passes else [None])])
+    passes = np.stack([jax.nn.softmax(apply(None, key, x)) for key in ([None] if keys is None else keys)])
     mean = passes.mean(axis=0)
     entropy = -(mean * np.log(mean)).sum(axis=-1)
     expected = -(passes * np.log(passes)).sum(axis=-1).mean(axis=0)

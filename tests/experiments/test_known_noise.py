@@ -9,7 +9,7 @@ from experiments.uncertainty import METHODS, judge_classification, judge_regress
 
 
 def test_the_true_regression_has_no_error():
-    """Draws that all equal the truth have no epistemic variance, the true noise, and 90 % of the targets in the band."""
+    """Draws that all equal the truth have no epistemic variance, the true noise, and a band of 90 % coverage."""
     test = METHODS["heteroscedastic"].sample(np.random.default_rng(0), 2000)
     x = test.x[:, 0]
     scale = uncertainty.noise_scale(x)
