@@ -1,7 +1,8 @@
 """bayesjax: Bayesian deep learning and deep generative models as pure functions in JAX.
 
 Every method is a scalar function of a parameter pytree (`objectives`, `posteriors`) plus a way to move the parameters
-(`kernels`), run by one loop (`training.run`) and judged on stacked draws (`evaluation`). Subpackages load on first use.
+(`kernels`). One loop runs all of them (`training.run`), and their results are evaluated as stacked draws
+(`evaluation`). Subpackages load on first use.
 """
 
 import importlib

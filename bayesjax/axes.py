@@ -1,14 +1,14 @@
-"""The two axes that a computation can be spread over, `data` and `particle`, and the three things done along them.
+"""The two axes that devices can divide, `data` and `particle`, and the operations along them.
 
-`training.parallel` binds them with `shard_map` or `pmap`; a `vmap(axis_name=...)` does as well. Code that follows works
-on any number of devices, and on one it does nothing:
+`training.parallel` binds them with `shard_map` or `pmap`; `vmap(axis_name=...)` binds them as well. Where an axis is
+not bound, a device has all examples or particles.
 
-    the noise of an example or a particle is that of its place in the whole     local_keys(rng_key, num, axis)
-    a mean over examples is a mean of the devices' means                        mean(value, DATA)
-    a player that faces all particles of another gathers them                   gather(position, PARTICLE)
+    local_keys(rng_key, num, axis)     keys of this device's examples or particles, the same on any number of devices
+    mean(value, DATA)                  the mean over all examples, from the means of the devices
+    gather(position, PARTICLE)         all particles of a player, for the players that depend on them
 
-The one reduction of gradients is in `kernels/gradient.py`. A log density is log prior + N/n sum over the n examples at
-hand, so the mean over devices counts the prior once, however many devices there are.
+Gradients are reduced in `kernels/gradient.py` only. A device computes log prior + N/n sum over its n examples, so the
+mean over devices counts the prior once, however many devices there are.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ DATA, PARTICLE = "data", "particle"
 
 
 def size(axis: str) -> int:
-    """The number of devices along the axis; 1 where it is not bound."""
+    """The number of devices along the axis; 1 if the axis is not bound."""
     try:
         return lax.axis_size(axis)
     except NameError:
@@ -30,7 +30,7 @@ def size(axis: str) -> int:
 
 
 def local_part(values: Any, axis: str) -> Any:
-    """This device's part of arrays that every device computes alike: its block of the leading axis.
+    """This device's block of the leading axis, of arrays that are the same on every device.
 
     Raises:
       ValueError: if the leading axis cannot be divided evenly.
@@ -47,12 +47,12 @@ def local_part(values: Any, axis: str) -> Any:
 
 
 def local_keys(rng_key: PRNGKey, num: int, axis: str) -> PRNGKey:
-    """A key for each of this device's `num` examples or particles, that of its place in the whole."""
+    """Keys for this device's `num` examples or particles: its block of the keys of all devices."""
     return local_part(jax.random.split(rng_key, num * size(axis)), axis)
 
 
 def local_size(total: int, axis: str) -> int:
-    """How many of `total` examples or particles this device has.
+    """The number of examples or particles on this device, out of `total`.
 
     Raises:
       ValueError: if they cannot be divided evenly.
@@ -68,5 +68,5 @@ def mean(values: Any, axis: str) -> Any:
 
 
 def gather(values: Any, axis: str) -> Any:
-    """The blocks of all devices of the axis, put together again on the leading axis."""
+    """The blocks of all devices of the axis, concatenated along the leading axis."""
     return lax.all_gather(values, axis, tiled=True) if size(axis) > 1 else values

@@ -1,7 +1,7 @@
-"""What numbers given as arguments have to be. Those that are traced cannot be read, and pass.
+"""Argument validation. Traced values cannot be inspected and are accepted.
 
-Each check raises ValueError, in one line, for the first argument that is wrong or no number: its name, what it has to
-be, and what came.
+Each check raises a ValueError of one line for the first invalid argument. It gives the name of the argument, what was
+expected and what came.
 """
 
 import inspect
@@ -19,26 +19,26 @@ from bayesjax.types import Array, PyTree
 
 
 def non_negative(**arguments: float | Array) -> None:
-    """Raises ValueError naming the first argument that is known and negative or not finite, or has axes (`number`)."""
+    """Raises ValueError for the first argument that is negative, not finite, or an array with axes."""
     satisfies("non-negative and finite", lambda value: (value >= 0) & (value < np.inf), **arguments)
     number(**arguments)
 
 
 def positive(**arguments: float | Array) -> None:
-    """Raises ValueError naming the first argument that is known and not positive and finite, or has axes (`number`)."""
+    """Raises ValueError for the first argument that is not positive, not finite, or an array with axes."""
     all_positive(**arguments)
     number(**arguments)
 
 
 def all_positive(**arguments: float | Array) -> None:
-    """Raises ValueError naming the first number or array that is known and not positive and finite everywhere."""
+    """Raises ValueError for the first number or array with an element that is not positive and finite."""
     satisfies("positive and finite", lambda value: (value > 0) & (value < np.inf), **arguments)
 
 
 def probability(**arguments: Array) -> None:
-    """Raises ValueError naming the first argument that is not a probability: integers, or known values outside [0, 1].
+    """Raises ValueError for the first argument that is not a probability: integers, or values outside [0, 1].
 
-    Booleans are probabilities of 0 and 1. Integers are refused because grey values of 0 to 255 are the likely mistake.
+    Booleans are probabilities of 0 and 1. Integers are refused because they are probably grey values from 0 to 255.
     """
     for name, value in arguments.items():
         dtype = jnp.result_type(value)
@@ -48,15 +48,15 @@ def probability(**arguments: Array) -> None:
 
 
 def count(**arguments: int | Array) -> None:
-    """Raises ValueError naming the first argument that is no integer, or known and below 1."""
+    """Raises ValueError for the first argument that is not an integer of at least 1."""
     for name, value in arguments.items():
         if not _is_number(value) or jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-            raise ValueError(f"{name} must be an integer, and at least 1; got {_shown(value)}")
+            raise ValueError(f"{name} must be an integer, and at least 1; got {_format(value)}")
         satisfies("at least 1", lambda value: value >= 1, **{name: value})
 
 
 def scalar(value: Array, name: str) -> Array:
-    """Returns what a loss or a log density returned, if it is a scalar.
+    """Returns the value of a loss or a log density if it is a scalar.
 
     Averaging or summing an array here would silently change the scale of a likelihood: the mean over three outputs is
     a third of their log likelihood.
@@ -76,8 +76,8 @@ def scalar(value: Array, name: str) -> Array:
 def scalar_valued(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Wraps a function so that every call checks that it returns a scalar, alone or in `(scalar, aux)`.
 
-    This is the one rule for what a user's function of one example, log prior, divergence or loss may return. A function
-    of one example is wrapped before `vmap`, so that the message has the shape of one example's value and `[n, 1]` is
+    All functions that users pass for one example, log priors, divergences and losses are wrapped with it. A function of
+    one example is wrapped before `vmap`, so that the message has the shape of one example's value and `[n, 1]` is
     refused like any other array.
 
     Args:
@@ -85,10 +85,10 @@ def scalar_valued(function: Callable[..., Any], name: str) -> Callable[..., Any]
       name: the name of the function in the message.
 
     Returns:
-      A function of the same arguments that returns what `function` returns.
+      A function with the same arguments and results.
 
     Raises:
-      ValueError: by the function returned, as `scalar`.
+      ValueError: from the returned function, if its value is an array with axes.
     """
 
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -100,7 +100,7 @@ def scalar_valued(function: Callable[..., Any], name: str) -> Callable[..., Any]
 
 
 def rank(expected: str, ndim: int, **arguments: Array) -> None:
-    """Raises ValueError naming the first array that does not have `ndim` axes, which are written `expected`."""
+    """Raises ValueError for the first array that does not have `ndim` axes; `expected` describes its shape."""
     for name, value in arguments.items():
         if jnp.ndim(value) != ndim:
             raise ValueError(f"{name} must be {expected}; got an array of shape {jnp.shape(value)}")
@@ -109,12 +109,12 @@ def rank(expected: str, ndim: int, **arguments: Array) -> None:
 def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
     """Raises ValueError if a function `step -> batch` returns the same batch at every step.
 
-    A function is called once, while a run is traced: `lambda step: next(iterator)` would train on its first batch for
-    ever. The function is traced here, and some leaf of its result must be computed from `step`. A result without
-    leaves passes, and so does one that is read by a callback at every step.
+    A function is called once, while a run is traced, so `lambda step: next(iterator)` would return its first batch at
+    every step. The function is traced here, and at least one leaf of its result must depend on `step`. A result without
+    leaves is accepted, and so is one that a callback reads at every step.
 
     Args:
-      source: the function; one that is a pytree is traced with its leaves as arguments.
+      source: the function. If it is a pytree, its leaves are traced as arguments.
       name: the name of the argument in the message.
     """
     step = jnp.int32(0)
@@ -131,7 +131,7 @@ def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
 
 def arrays(tree: PyTree, name: str) -> None:
     """Raises ValueError unless every leaf is an array or a number; the message has the path and the type."""
-    if isinstance(tree, Iterator):  # which JAX warns of before it looks
+    if isinstance(tree, Iterator):  # checked first because JAX warns about iterators
         raise ValueError(f"{name} must hold arrays; got {type(tree).__name__}")
     for path, leaf in jax.tree.leaves_with_path(tree):
         if not isinstance(leaf, (numbers.Number, jax.Array, np.ndarray, np.generic)):
@@ -140,9 +140,9 @@ def arrays(tree: PyTree, name: str) -> None:
 
 
 def number(**arguments: float | Array) -> None:
-    """Raises ValueError naming the first argument that is an array with axes, traced or not.
+    """Raises ValueError for the first argument that is an array with axes, traced or not.
 
-    A hyper-parameter with axes would broadcast a position into another shape.
+    A hyper-parameter with axes would broadcast the position to another shape.
     """
     for name, value in arguments.items():
         if jnp.shape(value) != ():
@@ -150,7 +150,7 @@ def number(**arguments: float | Array) -> None:
 
 
 def floating(tree: PyTree, name: str) -> PyTree:
-    """Returns the tree with its leaves as JAX arrays, if they are real floating-point numbers.
+    """Returns the tree with its leaves as JAX arrays if they are real floating-point arrays.
 
     Raises:
       ValueError: if a leaf is not; the message has its path and type.
@@ -164,12 +164,12 @@ def floating(tree: PyTree, name: str) -> PyTree:
 
 
 def density(function: Callable[..., Any], name: str) -> None:
-    """Raises ValueError if the signature does not admit a call with `(params, rng_key, batch)`."""
+    """Raises ValueError if the function cannot be called with `(params, rng_key, batch)`."""
     if not callable(function):
         raise ValueError(f"{name} must be a function (params, rng_key, batch); got {type(function).__name__}")
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a builtin
+    except (TypeError, ValueError):  # builtins have no signature
         return
     try:
         signature.bind(None, None, None)
@@ -182,18 +182,25 @@ def density(function: Callable[..., Any], name: str) -> None:
 
 
 def satisfies(expected: str, is_right: Callable[[Any], Any], **arguments: float | Array) -> None:
-    """Raises ValueError naming the first argument that is wrong among the numbers that can be read while tracing."""
+    """Raises ValueError for the first argument that is not a number or does not satisfy a condition.
+
+    Args:
+      expected: description of the condition in the message.
+      is_right: the condition, elementwise for arrays.
+      **arguments: numbers or arrays by name; traced values are accepted.
+    """
     for name, value in arguments.items():
         if isinstance(value, Tracer):
             continue
-        with np.errstate(invalid="ignore"):  # NaN in bfloat16
-            is_bad = not _is_number(value) or not np.all(is_right(np.asarray(value)))  # a jax.Array would be traced
-        if is_bad:
-            raise ValueError(f"{name} must be {expected}; got {_shown(value)}")
+        with np.errstate(invalid="ignore"):  # comparisons with NaN in bfloat16 warn
+            # A NumPy array, because operations on a jax.Array would be traced.
+            is_valid = _is_number(value) and np.all(is_right(np.asarray(value)))
+        if not is_valid:
+            raise ValueError(f"{name} must be {expected}; got {_format(value)}")
 
 
 def _varying_outputs(jaxpr: Jaxpr, is_varying: list[bool]) -> list[bool]:
-    """Which outputs depend on the varying inputs or on a side effect, such as a callback that reads a batch."""
+    """Whether each output depends on a varying input or on a side effect, such as a callback that reads a batch."""
     varying = {var for var, varies in zip(jaxpr.invars, is_varying, strict=True) if varies}
 
     def varies(var: Any) -> bool:
@@ -213,8 +220,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (numbers.Real, jax.Array, np.ndarray))
 
 
-def _shown(value: Any) -> str:
-    """In one line."""
+def _format(value: Any) -> str:
+    """The value in one line, for an error message."""
     array = np.asarray(value)
     if array.size <= 8:
         return " ".join(f"{value}".split())

@@ -1,7 +1,4 @@
-"""Arithmetic on pytrees of arrays: what a sampler does to one vector, done to a whole network.
-
-Read `kernels/sghmc.py` next to see these at work.
-"""
+"""Arithmetic on pytrees of arrays, such as the weights of a network. `kernels/sghmc.py` shows its use."""
 
 import fnmatch
 import functools
@@ -16,43 +13,43 @@ from bayesjax.types import Array, PRNGKey, PyTree
 
 
 def num_elements(tree: PyTree) -> int:
-    """Total number of array elements over all leaves."""
+    """The total number of array elements over all leaves."""
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
 
 
 def sum_leaves(tree: PyTree) -> Array:
-    """The sum of leaves of one shape, such as what each leaf of another tree adds to a density."""
+    """The sum of all leaves, which have one shape, such as the terms of a log density."""
     return sum(jax.tree.leaves(tree), start=jnp.zeros(()))
 
 
 def widen(tree: PyTree) -> PyTree:
-    """The tree with leaves of float16, bfloat16 and narrower types in float32: the types to compute and to sum in."""
+    """Casts leaves of float16, bfloat16 and narrower types to float32, the narrowest type for computation."""
 
-    def leaf_of(leaf: Array) -> Array:
+    def widen_leaf(leaf: Array) -> Array:
         dtype = jnp.result_type(leaf)
         is_narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
         return jnp.asarray(leaf, jnp.float32) if is_narrow else leaf
 
-    return jax.tree.map(leaf_of, tree)
+    return jax.tree.map(widen_leaf, tree)
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
-    """The tree in the types of another of its structure: undoes `widen` at the end of a computation."""
+    """Casts the leaves to the types of another tree, which undoes `widen` at the end of a computation."""
     return jax.tree.map(lambda leaf, other: leaf.astype(other.dtype), tree, like)
 
 
 def dot(a: PyTree, b: PyTree) -> Array:
-    """Inner product, the sum over all elements of all leaves, computed and returned in float32 or a wider type."""
+    """The inner product over all elements of all leaves, in float32 or a wider type."""
     return sum_leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), widen(a), widen(b)))
 
 
 def float_type(tree: PyTree) -> jnp.dtype:
-    """The type in which scalars of a tree are computed: that of its widest leaf, and at least float32."""
+    """The type for scalars that are computed with a tree: that of its widest leaf, and at least float32."""
     return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
 
 
 def norm(tree: PyTree) -> Array:
-    """Euclidean norm over all elements of all leaves."""
+    """The Euclidean norm over all elements of all leaves, in float32 or a wider type."""
     return jnp.sqrt(dot(tree, tree))
 
 
@@ -62,22 +59,22 @@ def add_scaled(x: PyTree, y: PyTree, size: float | Array) -> PyTree:
 
 
 def value_and_aux(out: Array | tuple[Array, PyTree]) -> tuple[Array, PyTree]:
-    """Both of a density's two return forms as a pair; `aux` is an empty dict if there is none."""
+    """Turns either return form of a density into a pair `(value, aux)`; without aux, `aux` is an empty dict."""
     return out if isinstance(out, tuple) else (out, {})
 
 
 def all_finite(tree: PyTree) -> Array:
-    """True where no element of any floating-point leaf is NaN or infinite."""
+    """Whether all elements of all floating-point leaves are finite."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves] or [True]))
 
 
 def fingerprint(tree: PyTree) -> Array:
-    """A uint32 hash of the bits of all elements: trees that differ in one element always differ in it.
+    """A uint32 hash of the bits of all elements.
 
-    Other trees have the same hash by chance, with probability 2^-32. Sums of integers are exact in any order, so it is
-    the same on every device and under `vmap`. Each word is hashed with its place by the finaliser of MurmurHash3
-    (Appleby, 2011), a bijection of words.
+    Trees that differ in exactly one element have different hashes; other pairs collide with probability 2^-32. Sums of
+    integers are exact in any order, so the hash is the same on every device and under `vmap`. Each word is hashed
+    together with its index by the finaliser of MurmurHash3 (Appleby, 2011), which is a bijection.
     """
     total, start = jnp.zeros((), jnp.uint32), 0
     for leaf in jax.tree.leaves(tree):
@@ -94,14 +91,18 @@ def fingerprint(tree: PyTree) -> Array:
 
 
 def stack(trees: Sequence[PyTree]) -> PyTree:
-    """Joins equal-shaped trees into one with a new leading axis: draws, particles, seeds."""
+    """Joins trees of equal shapes into one with a new leading axis, such as draws or particles.
+
+    Raises:
+      ValueError: if there is no tree.
+    """
     if not trees:
         raise ValueError("trees is empty: stack needs at least one tree")
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def unstack(tree: PyTree) -> list[PyTree]:
-    """Undoes `stack`."""
+    """Splits a tree along its leading axis into a list of trees; the inverse of `stack`."""
     return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(leading_axis(tree))]
 
 
@@ -110,36 +111,37 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
 
     Args:
       tree: a pytree of arrays, `[num, ...]` each.
-      name: what to call it in the error.
+      name: name of the tree in the error message.
 
     Raises:
       ValueError: if a leaf is a scalar or two leaves disagree.
     """
     lengths = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else -1 for leaf in jax.tree.leaves(tree)}
     if len(lengths) != 1 or -1 in lengths:
-        found = ["a scalar" if n < 0 else str(n) for n in sorted(lengths)] or ["no arrays"]
-        raise ValueError(
-            f"{name} must have one leading axis of the same length in every leaf; found {', '.join(found)}"
-        )
+        got = ["a scalar" if n < 0 else str(n) for n in sorted(lengths)] or ["no arrays"]
+        raise ValueError(f"{name} must have one leading axis of the same length in every leaf; got {', '.join(got)}")
     return lengths.pop()
 
 
 def leaves_by_path(tree: PyTree) -> dict[str, Array]:
-    """The leaves by their paths, the keys on the way joined by "/", in the order of `jax.tree.leaves`."""
+    """The leaves by path, the keys joined by "/", in the order of `jax.tree.leaves`."""
     name = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
     return {name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def match_paths(paths: Iterable[str], patterns: Sequence[str], name: str) -> list[str]:
-    """For each path, the first pattern that it matches, as `fnmatch` has it: "Dense_0/*", "*/bias", "*".
+    """For each path, the first pattern that it matches.
 
     Args:
-      paths: of leaves, such as the keys of `leaves_by_path`.
-      patterns: in the order in which they are tried.
-      name: what to call them in the error.
+      paths: paths of leaves, such as the keys of `leaves_by_path`.
+      patterns: patterns in the syntax of `fnmatch`, such as "Dense_0/*", "*/bias" and "*", in order of precedence.
+      name: name of the patterns in error messages.
+
+    Returns:
+      One pattern for each path.
 
     Raises:
-      ValueError: if a path matches no pattern, or a pattern is the first of no path.
+      ValueError: if a path matches no pattern, or a pattern is the first match of no path.
     """
     paths, chosen = list(paths), []
     for path in paths:
@@ -153,19 +155,19 @@ def match_paths(paths: Iterable[str], patterns: Sequence[str], name: str) -> lis
 
 
 def normal_like(rng_key: PRNGKey, tree: PyTree, *, law: noise.NormalLaw = "normal") -> PyTree:
-    """Independent standard normal noise in the shape of `tree`, with the types of its leaves.
+    """Independent standard normal noise with the shapes and types of the leaves of `tree`.
 
-    All leaves come out of one draw, since many small draws cost more than a large one. It is of float32, and cast to
-    narrower types at the end: `jax.random.normal` has 128 values in bfloat16, and a mean of -0.012.
+    All leaves come from one draw, since many small draws cost more than a large one. It is drawn in float32 and cast to
+    narrower types at the end: `jax.random.normal` in bfloat16 has only 128 values, and a mean of -0.012.
 
     Args:
       rng_key: consumed.
       tree: a pytree of floating-point arrays.
-      law: "normal", or the cheaper "sixteen_bit" (`noise.sixteen_bit_normal`), whose values are the same 188 in every
-        type. With "normal", a tree with a leaf wider than float32 gets noise of `jax.random.normal` in that type.
+      law: "normal", or the cheaper "sixteen_bit" (`noise.sixteen_bit_normal`), which has the same 188 values in every
+        type. With "normal", a tree with a leaf wider than float32 gets noise from `jax.random.normal` in that type.
 
     Raises:
-      ValueError: if there is no such law, or a leaf is of integers.
+      ValueError: if `law` is unknown, or a leaf holds integers.
     """
     draw, leaves, structure = noise.normal_law(law), *jax.tree.flatten(tree)
     for leaf in leaves:

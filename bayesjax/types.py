@@ -1,4 +1,4 @@
-"""The few types that every part of bayesjax shares: what a density is, what a kernel is.
+"""Types that every part of bayesjax shares: densities, kernels, and the batches of special kernels.
 
     model      apply(params, x)                                  a Flax Linen module's pure function
     objective  f(params, rng_key, example) -> scalar             one example without a batch axis, one scalar;
@@ -7,10 +7,10 @@
                                                                  (sum over the whole data set, sampled at temperature 1)
     kernel     init(position, rng_key), step(rng_key, state, batch)
 
-An objective or a density may return `(scalar, aux)` in place of the scalar; `aux` is a pytree of arrays to show. The
-scalar that a user's function returns has no axes. An array, `[1]` included, raises a ValueError that gives its shape
+An objective or a density may return `(scalar, aux)` in place of the scalar, where `aux` is a pytree of arrays for
+display. The scalar must have no axes. An array, even of shape `[1]`, raises a ValueError that gives its shape
 (`checks.scalar_valued`), because a mean over outputs would silently divide a log likelihood by their number. Read
-`kernels/sghmc.py` next to see a kernel, and `training/run.py` for the only loop there is.
+`kernels/sghmc.py` next for an example of a kernel, and `training/run.py` for the training loop.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,57 +21,58 @@ import numpy as np
 
 Array = jax.Array
 ArrayLike = jax.Array | np.ndarray
-"""Where a host array will do: evaluation, plots, data."""
+"""An array on the device or the host, for evaluation, plots and data."""
 PRNGKey = jax.Array
-"""A typed key from `jax.random.key`. Whoever receives a key consumes it: pass it once, split or fold before."""
+"""A typed key from `jax.random.key`. A function that receives a key consumes it: split or fold a key before reuse."""
 PyTree = Any
 Params = PyTree
-"""A pytree of floating-point arrays: what is differentiated, optimised or sampled."""
+"""A pytree of floating-point arrays that is differentiated, optimised or sampled."""
 Distribution = Any
-"""A distrax distribution over one event: `sample`, `log_prob`, `kl_divergence`. Naming it would load distrax."""
+"""A distrax distribution over one event, with `sample`, `log_prob` and `kl_divergence`.
+
+It is not annotated as such because that would load distrax on import."""
 Conditional = Callable[[Params, Array], Distribution]
 """`(params, x) -> q(z | x)` of an encoder, `(params, z) -> p(x | z)` of a decoder, for one x or z."""
 Schedule = Callable[[Array], Array | float]
-"""A step size as a function of the number of steps taken so far (an int32 scalar)."""
+"""A step size or temperature as a function of the number of steps taken so far (an int32 scalar)."""
 
 
 class Density(Protocol):
-    """A loss or a log density; `aux` (any pytree of arrays) may accompany the scalar.
+    """A loss or a log density, which returns a scalar or a pair `(scalar, aux)` with a pytree of arrays.
 
-    The value is a scalar: kernels refuse an array. Only `kernels.hmc` and `kernels.nuts` also accept the terms of a
-    log density, an array `[num_terms]` whose sum it is, such as the `[1 + n]` terms of
-    `posteriors.log_posterior(as_terms=True)`.
+    Kernels refuse an array in place of the scalar. Only `kernels.hmc` and `kernels.nuts` also accept an array
+    `[num_terms]` of terms that sum to the log density, such as `posteriors.log_posterior(as_terms=True)` returns.
     """
 
     def __call__(self, params: Params, rng_key: PRNGKey, batch: PyTree, /) -> Array | tuple[Array, PyTree]:
-        """Value at `params`, and perhaps `aux`."""
+        """The value at `params`, alone or with auxiliary output."""
         ...
 
 
 class Prior(Protocol):
-    """A log prior over weights: `log p(params)`, a scalar, normalised."""
+    """A normalised log prior over weights, `params -> scalar`."""
 
     def __call__(self, params: Params, /) -> Array:
-        """Log density at `params`."""
+        """The log density at `params`."""
         ...
 
 
 class State(Protocol):
-    """What a kernel carries from step to step: a NamedTuple of arrays with at least a `position`."""
+    """The state of a kernel: a NamedTuple of arrays with at least a `position`."""
 
     @property
     def position(self) -> Any:
-        """What moves."""
+        """The parameters that the kernel moves."""
         ...
 
 
 class Kernel(NamedTuple):
-    """A way to move a position: an optimiser step or a Markov transition.
+    """An optimiser or a Markov chain, as a pair of functions that move a position.
 
     Attributes:
       init: `init(position, rng_key) -> state`.
-      step: `step(rng_key, state, batch) -> (state, info)`, pure, and so open to jit, vmap, scan, pmap and shard_map.
-        `state` and `info` are NamedTuples whose every leaf is an array; `state.position` is the position.
+      step: `step(rng_key, state, batch) -> (state, info)`, a pure function that works under jit, vmap, scan, pmap and
+        shard_map. `state` and `info` are NamedTuples whose leaves are arrays; `state.position` is the position.
     """
 
     init: Callable[..., Any]
@@ -142,11 +143,11 @@ class Numbered(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """The batch that a kernel of `kernels.carrying` sees: the data and what the batch before left behind.
+    """The batch of a kernel of `kernels.carrying`: the data and the carry of the previous step.
 
     Attributes:
       batch: the data.
-      carry: where the batch before ended, such as the state of a recurrent network.
+      carry: the carry of the previous step, such as the state of a recurrent network.
     """
 
     batch: PyTree
@@ -171,11 +172,11 @@ class CodeHead(NamedTuple):
 
 
 class Given(NamedTuple):
-    """The batch that one player of a game (`kernels.alternate`, `game_descent`) sees: data, and where the others stand.
+    """The batch of one player of a game (`kernels.alternate`, `game_descent`): the data, given the other players.
 
     Attributes:
       data: the batch of the whole game.
-      others: the current position of every other player, by name; a player made of particles has a leading axis.
+      others: the current position of every other player, by name. A player made of particles has a leading axis.
     """
 
     data: PyTree
