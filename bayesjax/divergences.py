@@ -1,4 +1,4 @@
-"""Divergences between distributions, in nats where they have a unit.
+"""Divergences between distributions; entropies and KL divergences are in nats.
 
     H(p, q) = -sum_i p_i log q_i = H(p) + KL(p || q)
     KL(p || q) = sum_i p_i log(p_i / q_i) >= 0, asymmetric
@@ -6,9 +6,9 @@
     MMD^2(p, q) = E k(x, x') + E k(y, y') - 2 E k(x, y) >= 0, 0 only at p = q for the Gaussian kernel
     W_2^2(N_0, N_1) = |m_0 - m_1|^2 + tr(S_0 + S_1 - 2 (S_0^1/2 S_1 S_0^1/2)^1/2)
 
-Closed forms for discrete and Gaussian distributions, and the estimators of MMD from samples. (The notes print JS once
-without its factors 1/2.) Sources: Gretton et al., "A kernel two-sample test", 2012; Dowson & Landau, "The Fréchet
-distance between multivariate normal distributions", 1982.
+There are closed forms for discrete and Gaussian distributions, and estimators of MMD from samples. Sources: Gretton et
+al., "A kernel two-sample test", 2012; Dowson & Landau, "The Fréchet distance between multivariate normal
+distributions", 1982. Read `evaluation/fidelity.py` next, which applies them to generated images.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,34 +24,41 @@ from bayesjax import tree
 from bayesjax.types import Array
 
 PairKernel = Callable[[Array, Array], Array]
-"""`(x [n, dim], y [m, dim]) -> [n, m]`, positive definite."""
+"""A positive definite kernel `(x [n, dim], y [m, dim]) -> [n, m]`."""
 
 
 def kl_categorical(p: Array, q: Array) -> Array:
-    """KL(p || q) of probabilities on the last axis, `[..., n]` to `[...]`; infinite where q = 0 < p."""
+    """KL(p || q) of probabilities `[..., n]` over the last axis, `[...]`; infinite where q = 0 < p."""
     chex.assert_equal_shape([p, q])
     return rel_entr(p, q).sum(axis=-1)
 
 
 def js_categorical(p: Array, q: Array) -> Array:
-    """Jensen-Shannon divergence of probabilities on the last axis, `[..., n]` to `[...]`."""
+    """The Jensen-Shannon divergence of probabilities `[..., n]` over the last axis, `[...]`."""
     m = (p + q) / 2
     return (kl_categorical(p, m) + kl_categorical(q, m)) / 2
 
 
 def entropy_categorical(p: Array) -> Array:
-    """Entropy of probabilities on the last axis, `[..., n]` to `[...]`."""
+    """The entropy of probabilities `[..., n]` over the last axis, `[...]`."""
     return jax.scipy.special.entr(p).sum(axis=-1)
 
 
 def cross_entropy_categorical(p: Array, q: Array) -> Array:
-    """H(p, q) of probabilities on the last axis, `[..., n]` to `[...]`; infinite where q = 0 < p."""
+    """The cross entropy H(p, q) of probabilities `[..., n]` over the last axis, `[...]`; infinite where q = 0 < p."""
     chex.assert_equal_shape([p, q])
     return -xlogy(p, q).sum(axis=-1)
 
 
 def kl_diagonal_gaussian(mean0: Array, scale0: Array, mean1: Array | float = 0.0, scale1: Array | float = 1.0) -> Array:
-    """KL(N(mean0, diag scale0^2) || N(mean1, diag scale1^2)), summed over the last axis: `[..., n]` to `[...]`.
+    """KL(N(mean0, diag scale0^2) || N(mean1, diag scale1^2)), summed over the last axis.
+
+    Args:
+      mean0, mean1: means, `[..., n]` or a number.
+      scale0, scale1: standard deviations, `[..., n]` or a number.
+
+    Returns:
+      The divergence in nats, `[...]`.
 
     Raises:
       ValueError: if two arguments that are not numbers differ in the length of the last axis.
@@ -62,29 +69,34 @@ def kl_diagonal_gaussian(mean0: Array, scale0: Array, mean1: Array | float = 0.0
     mean0, scale0, mean1, scale1 = _aligned(mean0, scale0, mean1, scale1)
     ratio = scale0 / scale1
     squared_distance = ((mean0 - mean1) / scale1) ** 2
-    return 0.5 * jnp.sum(ratio**2 + squared_distance - 1 - 2 * jnp.log(ratio), axis=-1)  # no square, which underflows
+    return 0.5 * jnp.sum(ratio**2 + squared_distance - 1 - 2 * jnp.log(ratio), axis=-1)  # log(ratio**2) would underflow
 
 
 def kl_gaussian(mean0: Array, covariance0: Array, mean1: Array, covariance1: Array) -> Array:
-    """KL(N(mean0, covariance0) || N(mean1, covariance1)): `[dim]` and `[dim, dim]` to a scalar; NaN if singular."""
+    """KL(N(mean0, covariance0) || N(mean1, covariance1)) in nats; NaN if a covariance is singular.
+
+    Args:
+      mean0, mean1: `[dim]`.
+      covariance0, covariance1: `[dim, dim]`, symmetric and positive definite.
+    """
     chex.assert_equal_shape([mean0, mean1])
     chex.assert_equal_shape([covariance0, covariance1])
     factor0, factor1 = jnp.linalg.cholesky(covariance0), jnp.linalg.cholesky(covariance1)
-    of_scales = jax.scipy.linalg.solve_triangular(factor1, factor0, lower=True)
-    of_means = jax.scipy.linalg.solve_triangular(factor1, mean1 - mean0, lower=True)
+    whitened_factor = jax.scipy.linalg.solve_triangular(factor1, factor0, lower=True)
+    whitened_mean = jax.scipy.linalg.solve_triangular(factor1, mean1 - mean0, lower=True)
     log_ratio = jnp.log(jnp.diagonal(factor1)).sum() - jnp.log(jnp.diagonal(factor0)).sum()
-    return 0.5 * (jnp.sum(of_scales**2) + jnp.sum(of_means**2) - len(mean0)) + log_ratio
+    return 0.5 * (jnp.sum(whitened_factor**2) + jnp.sum(whitened_mean**2) - len(mean0)) + log_ratio
 
 
 def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any) -> float:
     """The squared Fréchet (2-Wasserstein) distance of two Gaussians, in squared units of the variable.
 
-    In float64, by eigenvalues of symmetric matrices, so that singular covariances (of fewer samples than dimensions)
-    are as good as any: the general matrix square root gives them imaginary parts.
+    It is computed in float64 from eigenvalues of symmetric matrices, which is accurate for singular covariances, as of
+    fewer samples than dimensions. A general matrix square root would have imaginary parts there.
 
     Args:
       mean0, mean1: `[dim]`.
-      covariance0, covariance1: `[dim, dim]`, symmetric, not negative.
+      covariance0, covariance1: `[dim, dim]`, symmetric and positive semi-definite.
     """
     arrays = [np.asarray(array, np.float64) for array in (mean0, mean1, covariance0, covariance1)]
     chex.assert_equal_shape(arrays[:2])
@@ -97,16 +109,20 @@ def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any)
 
 
 def squared_distances(x: Array, y: Array) -> Array:
-    """|x_i - y_j|^2 of `[n, dim]` and `[m, dim]`, `[n, m]`, in float32 or a wider type."""
+    """The squared distances |x_i - y_j|^2 between `[n, dim]` and `[m, dim]`, as `[n, m]` in float32 or a wider type."""
     x, y = tree.widen((x, y))
-    centre = jax.lax.stop_gradient(y.mean(axis=0, keepdims=True))  # distances do not change, and less of them cancels
+    centre = jax.lax.stop_gradient(y.mean(axis=0, keepdims=True))  # smaller numbers, less cancellation
     x, y = x - centre, y - centre
-    products = jnp.matmul(x, y.T, precision="highest")  # a difference of large numbers, which TPUs would round
+    products = jnp.matmul(x, y.T, precision="highest")  # TPUs would round the products, whose differences are small
     return jnp.maximum(jnp.sum(x**2, axis=-1)[:, None] + jnp.sum(y**2, axis=-1)[None] - 2 * products, 0.0)
 
 
 def gaussian_kernel(scales: Sequence[float | Array]) -> PairKernel:
-    """k(x, y) = sum_s exp(-|x - y|^2 / (2 s^2)), over scales s > 0 in units of x."""
+    """The Gaussian kernel k(x, y) = sum_s exp(-|x - y|^2 / (2 s^2)).
+
+    Args:
+      scales: s > 0, in units of x.
+    """
 
     def kernel(x: Array, y: Array) -> Array:
         squares = squared_distances(x, y)
@@ -116,10 +132,13 @@ def gaussian_kernel(scales: Sequence[float | Array]) -> PairKernel:
 
 
 def polynomial_kernel(degree: int = 3, offset: float = 1.0) -> PairKernel:
-    """k(x, y) = (x . y / dim + offset)^degree: with these defaults that of the kernel Inception distance."""
+    """The polynomial kernel k(x, y) = (x . y / dim + offset)^degree.
+
+    With the default arguments it is the kernel of the kernel Inception distance.
+    """
 
     def kernel(x: Array, y: Array) -> Array:
-        x, y = tree.widen((x, y))  # halves overflow, and cancel
+        x, y = tree.widen((x, y))  # half precision overflows and cancels
         return (jnp.matmul(x, y.T, precision="highest") / x.shape[-1] + offset) ** degree
 
     return kernel
@@ -129,17 +148,18 @@ def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = F
     """The squared maximum mean discrepancy of two samples.
 
     Args:
-      x, y: `[n, dim]` and `[m, dim]`.
-      kernel: such as `gaussian_kernel([1.0])`.
-      is_unbiased: leaves out the pairs of a point with itself. Without them the mean is MMD^2 and the value may be
-        negative; with them it is at least 0 and on average too large by about (E k(x, x) - E k(x, x')) (1/n + 1/m).
-      chunk_size: rows whose kernel is in memory at once, in the gradient too.
+      x, y: samples, `[n, dim]` and `[m, dim]`.
+      kernel: a positive definite kernel, such as `gaussian_kernel([1.0])`.
+      is_unbiased: whether to leave out the pairs of a point with itself. The estimate is then unbiased and may be
+        negative. Otherwise it is at least 0, and its mean is too large by about
+        (E k(x, x) - E k(x, x')) (1/n + 1/m).
+      chunk_size: number of rows of the kernel matrix that are in memory at once, also for the gradient.
 
     Raises:
-      ValueError: if the shapes do not fit, there are too few points, or blocks have no row.
+      ValueError: if the shapes do not fit, there are too few points, or `chunk_size` is less than 1.
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not (len(x) and len(y)):
-        raise ValueError(f"x and y must be [num >= 1, dim] of one dim; got {x.shape} and {y.shape}")
+        raise ValueError(f"x and y must be [num >= 1, dim] with the same dim; got {x.shape} and {y.shape}")
     if is_unbiased and min(len(x), len(y)) < 2:
         raise ValueError(f"is_unbiased needs two points of each sample; got {len(x)} and {len(y)}")
     if chunk_size < 1:
@@ -149,10 +169,10 @@ def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = F
 
 
 def _mean_of_pairs(x: Array, y: Array, kernel: PairKernel, chunk_size: int, skips_diagonal: bool) -> Array:
-    """The mean of k(x_i, y_j), over i != j if told so, a block of rows at a time."""
+    """The mean of k(x_i, y_j), over i != j if `skips_diagonal`, a chunk of rows at a time."""
 
-    @jax.checkpoint  # the gradient computes a block's kernel again rather than keep them all
-    def of_rows(block: tuple[Array, Array]) -> Array:
+    @jax.checkpoint  # the gradient computes the kernel of a chunk again, so that it is not stored
+    def sum_of_rows(block: tuple[Array, Array]) -> Array:
         rows, first = block
         values = kernel(rows, y)
         if skips_diagonal:
@@ -162,13 +182,16 @@ def _mean_of_pairs(x: Array, y: Array, kernel: PairKernel, chunk_size: int, skip
     num_blocks = len(x) // chunk_size
     whole = num_blocks * chunk_size
     blocks = x[:whole].reshape(num_blocks, chunk_size, x.shape[1]), chunk_size * jnp.arange(num_blocks)
-    total = jax.lax.map(of_rows, blocks).sum() if num_blocks else jnp.zeros(())
+    total = jax.lax.map(sum_of_rows, blocks).sum() if num_blocks else jnp.zeros(())
     if whole < len(x):
-        total += of_rows((x[whole:], jnp.asarray(whole)))
+        total += sum_of_rows((x[whole:], jnp.asarray(whole)))
     return total / (len(x) * (len(y) - skips_diagonal))
 
 
 def _aligned(*arrays: Array | float) -> list[Array]:
-    """The arrays with leading axes of length 1 up to one number of axes, as `jax_numpy_rank_promotion="raise"` asks."""
+    """Adds leading axes of length 1 so that all arrays have the same number of axes.
+
+    This makes broadcasting explicit, for `jax_numpy_rank_promotion="raise"`.
+    """
     ndim = max(jnp.ndim(array) for array in arrays)
     return [jnp.reshape(array, (1,) * (ndim - jnp.ndim(array)) + jnp.shape(array)) for array in arrays]

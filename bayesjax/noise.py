@@ -1,9 +1,13 @@
-"""Random numbers at the cost of a few passes over memory, where `jax.random` would be much of a step on a CPU.
+"""Fast random numbers: each law costs a few passes over memory, where `jax.random` would dominate a step on a CPU.
 
-All laws are made of the words of Threefry-2x32, JAX's own generator, or of `jax.random.bits` if the key is of another
-kind. `normal` is the default wherever the library draws normal noise (`tree.normal_like`), `sixteen_bit_normal` a
-cheaper law that the SG-MCMC kernels offer by name, `uniform` what generators are fed (`models.latent_noise`), and
-`bernoulli` makes grey images binary (`data.Binarised`). All are float32 in either of JAX's precisions.
+All laws use the random words of Threefry-2x32, JAX's own generator, or `jax.random.bits` for keys of another kind.
+
+    normal               the default wherever the library draws normal noise (`tree.normal_like`)
+    sixteen_bit_normal   a cheaper approximation, which the SG-MCMC kernels offer by name
+    uniform              the latent noise of generators (`models.latent_noise`)
+    bernoulli            binarises grey images (`data.Binarised`)
+
+All results are float32, whether or not JAX's 64-bit mode is on.
 """
 
 import functools
@@ -21,55 +25,66 @@ from bayesjax.types import Array, PRNGKey
 NormalLaw = Literal["normal", "sixteen_bit"]
 """The laws of normal noise by name: `normal` and `sixteen_bit_normal`."""
 
-# Minimax polynomials, constants first: ln(1 + t) / t to 2e-7 where 1 + t is in [1/sqrt(2), sqrt(2)]; in powers of t^2,
-# sin(pi t / 2) / t to 1e-8 and cos(pi t / 2) to 5e-8 where t is in [-1, 1].
+# Coefficients of minimax polynomials, constant first: ln(1 + t) / t with error 2e-7 for 1 + t in [1/sqrt(2), sqrt(2)];
+# and, in powers of t^2 for t in [-1, 1], sin(pi t / 2) / t with error 1e-8 and cos(pi t / 2) with error 5e-8.
 _LOG = (0.99999992, -0.50000344, 0.33335608, -0.2497156, 0.19884236, -0.17212428, 0.16338144, -0.10378708)
 _SINE = (1.57079632, -0.645963761, 0.0796899272, -0.00467415799, 0.00015167875)
 _COSINE = (0.999999954, -1.23369822, 0.253650747, -0.0208106309, 0.000858192137)
-# Odd coefficients of x and y mod 2^32 in the two angles of `normal`: of 400 random choices the best in the spectral
-# test (Knuth, "The art of computer programming", 3.3.4) of the points (x, y, first angle, second angle), nu_4 = 65000,
-# and of any three of their coordinates, nu_3 >= 2.2e6.
+# Odd coefficients of x and y mod 2^32 in the two angles of `normal`. They are the best of 400 random choices in the
+# spectral test (Knuth, "The art of computer programming", 3.3.4) of the points (x, y, first angle, second angle), with
+# nu_4 = 65000, and of any three of their coordinates, with nu_3 >= 2.2e6.
 _ANGLES = ((0x07D11B6B, 0xDA0DBC79), (0xE63EA3D7, 0xDE518343))
 
-# Coefficients of s, s^3, ..., s^9, solved for the moments of all 2^16 values and, those met, for the least distance
-# from the normal quantiles; tests/test_noise.py enumerates the values.
+# Coefficients of s, s^3, ..., s^9: they give all 2^16 values the moments of N(0, 1) and, subject to that, the smallest
+# distance from the normal quantiles. tests/test_noise.py enumerates the values.
 _QUANTILE = (2.83687246, 0.45358742, 0.59465766, -2.69241749, 3.48256243)
 
 
 def uniform(rng_key: PRNGKey, size: int) -> Array:
-    """Uniform float32 noise `[size]` on (-1, 1): the 2^23 odd multiples of 2^-23, so that the mean is 0 exactly."""
+    """Uniform float32 noise `[size]` on (-1, 1).
+
+    Its values are the 2^23 odd multiples of 2^-23, so its mean is exactly 0.
+
+    Args:
+      rng_key: consumed.
+      size: number of values.
+    """
     blocks = _random_words(rng_key, size, 2)
     words = jnp.concatenate([word for pair in blocks for word in pair]).reshape(-1)[:size]
     odd = 2 * (words >> 9).astype(jnp.int32) + 1
     return odd.astype(jnp.float32) * jnp.float32(2**-23) - 1
 
 
-@functools.partial(jax.jit, static_argnums=1)  # compiled once for all calls of one size, 80 operations each
+@functools.partial(jax.jit, static_argnums=1)  # traced once for all calls of one size
 def normal(rng_key: PRNGKey, size: int) -> Array:
-    """Standard normal float32 noise `[size]`, |z| < 6.8, from 16 random bits a number.
+    """Standard normal float32 noise `[size]` with |z| < 6.8, from 16 random bits for each number.
 
         z = (r sin a, r cos a),    r = sqrt(-2 ln u),    u uniform in (0, 1), a in (-pi, pi)
 
-    Two independent words x and y of 32 bits give four numbers. The radii are those of u = x and u = y, in units of
-    2^32; the angles are the sums A x + B y and C x + D y mod 2^32, with odd coefficients. A radius and its angle are
-    then independent, and uniform over 2^32 values each, so that z is of N(0, I) to float32's resolution. The four
-    numbers of two words are a lattice rule of 2^64 points for the normal law in four dimensions. Source: Box & Muller,
-    "A note on the generation of random normal deviates", 1958.
+    Two independent words x and y of 32 bits give four numbers. The two radii use u = x / 2^32 and u = y / 2^32. The two
+    angles are A x + B y and C x + D y mod 2^32, with odd coefficients. A radius and its angle are then independent and
+    uniform over 2^32 values each, so z has the law N(0, I) up to float32's resolution. The four numbers of two words
+    form a lattice rule of 2^64 points for the normal law in four dimensions. Source: Box & Muller, "A note on the
+    generation of random normal deviates", 1958.
+
+    Args:
+      rng_key: consumed.
+      size: number of values.
     """
     return _four_normals(*_words_in_memory(_random_words(rng_key, size, 4))).reshape(-1)[:size]
 
 
 def bernoulli(rng_key: PRNGKey, probability: Array) -> Array:
-    """Independent 0s and 1s, float32 in the shape of `probability`, from 16 random bits a number.
+    """Independent Bernoulli draws, float32 in the shape of `probability`, from 16 random bits for each.
 
     The probability of a 1 is `probability` rounded to a multiple of 2^-16; 0 and 1 are exact.
 
     Args:
       rng_key: consumed.
-      probability: in [0, 1], of any floating-point type, or booleans.
+      probability: probabilities in [0, 1], of any floating-point type, or booleans.
 
     Raises:
-      ValueError: if `probability` is of integers, or is known and has NaN or values outside [0, 1].
+      ValueError: if `probability` holds integers, or is known and has NaN or values outside [0, 1].
     """
     checks.probability(probability=probability)
     probability = jnp.asarray(probability)
@@ -81,15 +96,19 @@ def bernoulli(rng_key: PRNGKey, probability: Array) -> Array:
 
 
 def sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:
-    """Standard normal float32 noise `[size]` from 16 random bits a number.
+    """Approximately standard normal float32 noise `[size]` from 16 random bits for each number.
 
-    Its odd moments are 0, its moments 2, 4, 6 and 8 those of N(0, 1) (1, 3, 15, 105), its distribution function is
-    within 0.001 of Phi midway through each of its 188 steps, and |z| < 4.22. A weak scheme for a stochastic
-    differential equation asks no more of its noise than the moments (Kloeden & Platen 1992, chapter 14).
+    It has 188 values with |z| < 4.22. The odd moments are 0, and the moments 2, 4, 6 and 8 are those of N(0, 1): 1, 3,
+    15 and 105. The distribution function is within 0.001 of Phi at the middle of each of its 188 steps. Weak schemes
+    for stochastic differential equations require only these moments (Kloeden & Platen 1992, chapter 14).
 
-    The sum s of three uniforms (5, 5 and 6 bits) is nearly normal already; an odd polynomial of s does the rest, with
-    neither logarithm nor table. The sums go through memory as bytes, four to a word: XLA repeats a hash in every loop
-    that reads it, unless it is the operand of a concatenation.
+    The sum s of three uniforms (5, 5 and 6 bits) is nearly normal, and an odd polynomial of s corrects the rest without
+    logarithms or tables. Four sums are stored in each word of memory, as bytes. They are the operands of a
+    concatenation, because XLA would otherwise repeat the hash in every loop that reads it.
+
+    Args:
+      rng_key: consumed.
+      size: number of values.
     """
 
     def sum_of_uniforms(half: Array) -> Array:
@@ -106,10 +125,10 @@ def sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:
 
 
 def normal_law(name: NormalLaw) -> Callable[[PRNGKey, int], Array]:
-    """The function of that name, `(rng_key, size) -> [size]`.
+    """The function `(rng_key, size) -> [size]` of a law of normal noise.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if the name is unknown.
     """
     laws = {"normal": normal, "sixteen_bit": sixteen_bit_normal}
     if name not in laws:
@@ -118,17 +137,17 @@ def normal_law(name: NormalLaw) -> Callable[[PRNGKey, int], Array]:
 
 
 def _four_normals(x: Array, y: Array) -> Array:
-    """The numbers of words `[n, ...]`, `[4 n, ...]`: the sines' of x and of y, and the cosines'."""
+    """Four normal numbers for each pair of words `[n, ...]`, as `[4 n, ...]`: r sin a of x and y, then r cos a."""
     radius = jnp.concatenate([_radius(x), _radius(y)])
-    angle = jnp.concatenate([jnp.uint32(of_x) * x + jnp.uint32(of_y) * y for of_x, of_y in _ANGLES])
+    angle = jnp.concatenate([jnp.uint32(factor_x) * x + jnp.uint32(factor_y) * y for factor_x, factor_y in _ANGLES])
     sine, cosine = _sine_and_cosine(angle)
     return jnp.concatenate([radius * sine, radius * cosine])
 
 
 def _radius(word: Array) -> Array:
-    """sqrt(-2 ln u) of u = (word + 1/2) / 2^32, relative error 3e-7: ln of the exponent, and of the mantissa."""
+    """sqrt(-2 ln u) for u = (word + 1/2) / 2^32, from the exponent and mantissa of u, with relative error 3e-7."""
     bits = jax.lax.bitcast_convert_type(word.astype(jnp.float32) + 0.5, jnp.int32)
-    exponent = (bits - 0x3F3504F3) >> 23  # of a mantissa between 1/sqrt(2) and sqrt(2)
+    exponent = (bits - 0x3F3504F3) >> 23  # such that the mantissa is in [1/sqrt(2), sqrt(2)]
     t = jax.lax.bitcast_convert_type(bits - (exponent << 23), jnp.float32) - 1
     doubled_log = jnp.float32(2 * math.log(2)) * (32 - exponent).astype(jnp.float32) - 2 * t * _polynomial(_LOG, t)
     return jnp.sqrt(doubled_log)
@@ -137,7 +156,7 @@ def _radius(word: Array) -> Array:
 def _sine_and_cosine(angle: Array) -> tuple[Array, Array]:
     """Sine and cosine of an angle in units of 2 pi / 2^32, up to a fixed permutation of the angles.
 
-    The lower 31 bits, as an odd number, are an angle t pi / 2 in the half circle where the cosine is positive, and the
+    The lower 31 bits, as an odd number, give an angle t pi / 2 in the half circle where the cosine is positive. The
     top bit is the sign of the cosine.
     """
     t = jax.lax.bitcast_convert_type((angle << 1) | 1, jnp.int32).astype(jnp.float32) * jnp.float32(2**-31)
@@ -152,11 +171,11 @@ def _polynomial(coefficients: Sequence[float], x: Array) -> Array:
 
 
 def _words_in_memory(blocks: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """The first words of all blocks, and the second, `[16, n]` each, written to memory once.
+    """The first and the second words of all blocks, `[16, n]` each, written to memory once.
 
-    XLA repeats a hash in every loop that reads it, unless it is the operand of a concatenation, and on a CPU for each
-    operand. There the two words of a hash go into one operand, as the two parts of a complex number; no arithmetic is
-    done with these, so that their bits stay what they are.
+    XLA repeats a hash in every loop that reads it, unless it is the operand of a concatenation. On a CPU it repeats the
+    hash for each operand, so there the two words of a hash form one operand, as the parts of a complex number. No
+    arithmetic is done with complex numbers, so the bits do not change.
     """
 
     def as_complex(*words: Array) -> tuple[Array, Array]:
@@ -165,17 +184,22 @@ def _words_in_memory(blocks: list[tuple[Array, Array]]) -> tuple[Array, Array]:
         first, second = (jax.lax.bitcast_convert_type(part, jnp.uint32) for part in (both.real, both.imag))
         return first, second
 
-    def as_they_are(*words: Array) -> tuple[Array, Array]:
+    def unchanged(*words: Array) -> tuple[Array, Array]:
         return jnp.concatenate(words[::2]), jnp.concatenate(words[1::2])
 
-    return jax.lax.platform_dependent(*(w for pair in blocks for w in pair), cpu=as_complex, default=as_they_are)
+    return jax.lax.platform_dependent(*(w for pair in blocks for w in pair), cpu=as_complex, default=unchanged)
 
 
 def _random_words(rng_key: PRNGKey, size: int, per_pair: int) -> list[tuple[Array, Array]]:
-    """Pairs of 32-bit words for `size` numbers, in two blocks `[8, n]`: XLA runs rows in parallel, not columns.
+    """Pairs of random 32-bit words for `size` numbers, in two blocks `[8, n]`, whose rows XLA computes in parallel.
 
-    Threefry with its rounds written out is one loop over the data; `jax.random.bits` loops over the rounds on a CPU,
-    and goes through memory in each.
+    Threefry with its rounds written out is one loop over the data. On a CPU, `jax.random.bits` loops over the rounds
+    instead and passes over memory in each.
+
+    Args:
+      rng_key: one key.
+      size: number of values to generate.
+      per_pair: number of values that each pair of words gives.
 
     Raises:
       ValueError: if there is more than one key, or `size` is negative.
@@ -194,9 +218,9 @@ def _random_words(rng_key: PRNGKey, size: int, per_pair: int) -> list[tuple[Arra
     return [_threefry(jax.random.key_data(rng_key), block, jnp.zeros_like(block)) for block in counts]
 
 
-@jax.jit  # traced and lowered once for all calls of one shape in a program, 200 operations each
+@jax.jit  # its 200 operations are traced and lowered once for all calls of one shape in a program
 def _threefry(key: Array, x: Array, y: Array) -> tuple[Array, Array]:
-    """Threefry-2x32 with 20 rounds of two counters (Salmon et al., "Parallel random numbers", 2011)."""
+    """Threefry-2x32 with 20 rounds, of the counters x and y (Salmon et al., "Parallel random numbers", 2011)."""
     schedule = key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA)
     x, y = x + schedule[0], y + schedule[1]
     for group in range(5):

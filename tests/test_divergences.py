@@ -211,7 +211,7 @@ def test_square_distances_of_half_precision(dtype):
 def test_mmd_squared_says_what_does_not_fit():
     kernel, x = divergences.gaussian_kernel([1.0]), jnp.zeros((4, 2))
     for y in (jnp.zeros((4, 3)), jnp.zeros((0, 2)), jnp.zeros(4)):
-        with pytest.raises(ValueError, match=r"x and y must be \[num >= 1, dim\] of one dim; got \(4, 2\) and "):
+        with pytest.raises(ValueError, match=r"x and y must be \[num >= 1, dim\] with the same dim; got \(4, 2\) and "):
             divergences.mmd_squared(x, y, kernel)
     with pytest.raises(ValueError, match="chunk_size must be at least 1; got 0"):
         divergences.mmd_squared(x, x, kernel, chunk_size=0)
