@@ -84,7 +84,7 @@ def bernoulli(rng_key: PRNGKey, probability: Array) -> Array:
       probability: probabilities in [0, 1], of any floating-point type, or booleans.
 
     Raises:
-      ValueError: if `probability` holds integers, or is known and has NaN or values outside [0, 1].
+      ValueError: if `probability` holds integers, or has NaN or values outside [0, 1].
     """
     checks.probability(probability=probability)
     probability = jnp.asarray(probability)

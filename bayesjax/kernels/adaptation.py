@@ -224,9 +224,9 @@ def _updated_averaging(averaging: Averaging, error: Array) -> Averaging:
     num = averaging.num + 1
     share = 1 / (num + DELAY)
     mean = (1 - share) * averaging.error + share * error
-    moved = Averaging(num, averaging.centre, mean, averaging.log_average)
+    updated = Averaging(num, averaging.centre, mean, averaging.log_average)
     weight = num**-FORGETTING
-    return moved._replace(log_average=weight * _log_step_size(moved) + (1 - weight) * averaging.log_average)
+    return updated._replace(log_average=weight * _log_step_size(updated) + (1 - weight) * averaging.log_average)
 
 
 def _log_step_size(averaging: Averaging) -> Array:

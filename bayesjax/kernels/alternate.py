@@ -80,8 +80,8 @@ def alternate(**players: Kernel) -> StructuredKernel:
                 for other, position in state.position.items()
                 if other != name
             }
-            moved, infos[name] = kernel.step(key, state.players[name], Given(batch, others))
-            state = AlternateState({**state.players, name: moved})
+            player, infos[name] = kernel.step(key, state.players[name], Given(batch, others))
+            state = AlternateState({**state.players, name: player})
         return state, AlternateInfo(infos)
 
     return StructuredKernel(init, step, Players({name: kernel.structure for name, kernel in players.items()}))

@@ -145,10 +145,10 @@ def hmc(
         is_fixed = density_is_fixed(logdensity, state.position, density_key, batch, full_batch=full_batch)
         density, first = begin(evaluate, state, density_key, batch, is_fixed=is_fixed)
         temperature = temperature_at(state.step)
-        momentum_of, velocity = mass(inverse_mass_matrix, state.position)
+        to_momentum, velocity = mass(inverse_mass_matrix, state.position)
         wide = tree.widen(state.position)
-        drawn = momentum_of(tree.normal_like(momentum_key, wide))
-        momentum = jax.tree.map(lambda p: (jnp.sqrt(temperature) * p).astype(p.dtype), drawn)
+        unit_momentum = to_momentum(tree.normal_like(momentum_key, wide))
+        momentum = jax.tree.map(lambda p: (jnp.sqrt(temperature) * p).astype(p.dtype), unit_momentum)
         start = Point(wide, momentum, *first)
         travel = path if keep_trajectory else leapfrog
         points = travel(density, start, step_size_at(state.step), velocity, num_integration_steps)

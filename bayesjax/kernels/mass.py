@@ -45,7 +45,7 @@ def mass(inverse_mass_matrix: InverseMass, position: Params) -> Mass:
       position: a pytree; only its structure, shapes and types are used.
 
     Raises:
-      ValueError: if the inverse does not fit the position, or is known and not positive.
+      ValueError: if the inverse does not fit the position, or a value is not positive.
     """
     if is_matrix(inverse_mass_matrix, position):
         return _dense_mass(jax.tree.leaves(inverse_mass_matrix)[0], position)
@@ -66,7 +66,7 @@ def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
     """The diagonal of M^-1 as a tree like the position, of numbers or arrays.
 
     Raises:
-      ValueError: if it does not fit the position, or is known and not positive.
+      ValueError: if it does not fit the position, or a value is not positive.
     """
     if (values := broadcast(inverse_mass_matrix, position)) is not None:
         if _may_be_matrix(inverse_mass_matrix):  # `check` skips two axes, which here are those of the position

@@ -121,8 +121,8 @@ def nuts(
         def tempered(position: Params) -> Array:
             """The log density over T. A term of value 0 makes its derivative the gradient averaged over devices."""
             terms, _, gradient = density(jax.lax.stop_gradient(position))
-            moved = jax.tree.map(lambda x: x - jax.lax.stop_gradient(x), position)
-            return (jnp.sum(terms - origin) + tree.dot(jax.lax.stop_gradient(widen(gradient)), moved)) / temperature
+            zero = jax.tree.map(lambda x: x - jax.lax.stop_gradient(x), position)
+            return (jnp.sum(terms - origin) + tree.dot(jax.lax.stop_gradient(widen(gradient)), zero)) / temperature
 
         scaled = jax.tree.map(lambda g: g / temperature, widen(gradient))
         here: Any = jnp.sum(terms - origin) / temperature

@@ -65,7 +65,7 @@ def fixed_preconditioner(diagonal: float | Params) -> Preconditioner:
       diagonal: G, a number or a tree like the position. The variances of the target are a good choice.
 
     Raises:
-      ValueError: if a known value is not positive; from the kernel, if G does not fit the position.
+      ValueError: if a value is not positive; from the kernel, if G does not fit the position.
     """
     check(diagonal, "diagonal")
 

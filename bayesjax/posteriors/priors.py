@@ -28,7 +28,7 @@ def gaussian(scale: float = 1.0) -> Prior:
       scale: standard deviation.
 
     Raises:
-      ValueError: if `scale` is known and not between 1e-15 and 1e15.
+      ValueError: if `scale` is not between 1e-15 and 1e15.
     """
     _check_scale(scale)
     return lambda params: _gaussian_log_prob(params, jax.tree.map(lambda _: scale, params))
@@ -45,7 +45,7 @@ def fan_in_gaussian(scale: float = 1.0, *, out_axis: int | None = None) -> Prior
       out_axis: as in `fan_in_scales`; 0 for PyTorch's and Equinox's `[out, in, ...]`.
 
     Raises:
-      ValueError: if `scale` is known and not between 1e-15 and 1e15; from the prior, as in `fan_in_scales`.
+      ValueError: if `scale` is not between 1e-15 and 1e15; from the prior, as in `fan_in_scales`.
     """
     _check_scale(scale)
     return lambda params: _gaussian_log_prob(params, fan_in_scales(params, scale, out_axis=out_axis))
@@ -96,7 +96,7 @@ def laplace_prior(scale: float = 1.0) -> Prior:
       scale: mean absolute value.
 
     Raises:
-      ValueError: if `scale` is known and not between 1e-15 and 1e15.
+      ValueError: if `scale` is not between 1e-15 and 1e15.
     """
     _check_scale(scale)
 

@@ -37,8 +37,8 @@ def prune(variational: MeanFieldParams, fraction: float) -> tuple[MeanFieldParam
     leaves, structure = jax.tree.flatten(signal_to_noise(variational))
     ratios = jnp.concatenate([leaf.ravel() for leaf in leaves])
     num_removed = int(fraction * ratios.size + 1e-9)  # 0.29 * 100 is slightly less than 29 in floats
-    kept = jnp.ones(ratios.size, bool).at[jnp.argsort(ratios)[:num_removed]].set(False)
-    pieces = jnp.split(kept, jnp.cumsum(jnp.array([leaf.size for leaf in leaves]))[:-1].tolist())
+    is_kept = jnp.ones(ratios.size, bool).at[jnp.argsort(ratios)[:num_removed]].set(False)
+    pieces = jnp.split(is_kept, jnp.cumsum(jnp.array([leaf.size for leaf in leaves]))[:-1].tolist())
     mask = structure.unflatten([piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)])
     mean = jax.tree.map(lambda keep, mu: jnp.where(keep, mu, 0), mask, variational.mean)
     rho = jax.tree.map(lambda keep, value: jnp.where(keep, value, -jnp.inf), mask, variational.rho)
