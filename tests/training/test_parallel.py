@@ -126,7 +126,7 @@ def test_the_comparison_catches_wrong_reductions(on_one_device, monkeypatch):
     on all devices or drawn from each device's own key are all refused."""
     wrong = {
         "mean": [jax.lax.psum, lambda values, axis: values],
-        "own": [
+        "local_part": [
             lambda values, axis: values[: len(values) // axes.size(axis)],
             lambda keys, axis: jax.vmap(jax.random.fold_in, (0, None))(
                 keys[: len(keys) // axes.size(axis)], jax.lax.axis_index(axis)
