@@ -50,7 +50,7 @@ format: install-dev
 	$(VENV)/bin/ruff format .
 
 tables: install
-	$(RUN) -m experiments --write
+	$(RUN) -m docs.tables
 
 docs: install-docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet

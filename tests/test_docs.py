@@ -15,7 +15,7 @@ import pytest
 from mkdocs.exceptions import PluginError
 
 import bayesjax
-from experiments import __main__ as overview
+from docs import tables as overview
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import __main__ as overview
+from docs import tables as overview
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

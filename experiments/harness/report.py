@@ -2,7 +2,7 @@
 
     TABLES = [Table({"loss": "loss"}, [Column("modes", digits=1), Column("high quality %", digits=1)])]
 
-An experiment keeps its `TABLES` beside its code. `python -m experiments --write` fills the documentation.
+An experiment keeps its `TABLES` beside its code. `python -m docs.tables` fills the documentation.
 """
 
 import dataclasses

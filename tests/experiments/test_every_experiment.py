@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bayesjax import training
-from experiments import __main__ as overview
+from docs import tables as overview
 from experiments.harness import cli, report
 from tests.experiments.tiny import TINY
 

@@ -20,7 +20,7 @@ SMALL = (
 
 def published(name):
     """The rows of a committed results file."""
-    return importlib.import_module("experiments.__main__").results(name)[0]["rows"]
+    return importlib.import_module("docs.tables").results(name)[0]["rows"]
 
 
 @pytest.fixture(scope="module")
