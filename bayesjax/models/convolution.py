@@ -1,12 +1,14 @@
-"""The one home of convolutions: Flax's `Conv` and `ConvTranspose`, same parameters and numbers, fast everywhere.
+"""Convolutions: Flax's `Conv` and `ConvTranspose`, with the same parameters and values, in a fast form per platform.
 
-A convolution, its gradient in the image (which is the transposed convolution) and its gradient in the kernel are one
-trilinear sum with one array left out (`convolution_forms.py` writes it down). Here they are one differentiable
-operation, `contract`: the derivative of each is another of the three, to any order, forwards and backwards, and a
-`vmap` over images alone or kernels alone is folded into a larger convolution. Which form computes it is chosen for the
-platform that a program is compiled for, in `convolution_forms.py`.
+    y[o] = sum_i x[stride o + i - low] kernel[i]
 
-Layout is NHWC; kernels are `[height, width, in, out]`; padding as in Flax.
+A convolution, its gradient with respect to the image (the transposed convolution) and that with respect to the kernel
+are the same trilinear sum, each with another array left out. Here they are one differentiable operation, `contract`.
+The derivative of each is another of the three, to any order and in both modes. A `vmap` over images alone or kernels
+alone becomes one larger convolution. Read `convolution_forms.py` next: it has the forms that compute the operation,
+which are chosen for the platform of the compiled program.
+
+The layout is NHWC, kernels are `[height, width, in, out]`, and padding is as in Flax.
 """
 
 import functools
@@ -33,31 +35,36 @@ contract_p = Primitive("contract")
 
 
 def contract(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """The one of image, kernel and output that is missing, from the other two in that order.
+    """Computes one of image, kernel and output from the other two.
 
     Args:
-      missing: "output" for the convolution, "image" or "kernel" for its gradient in them.
-      first, second: the two given, of `image [batch, h, w, a]`, `kernel [kh, kw, a, b]`,
+      missing: the array to compute: "output" for the convolution, "image" or "kernel" for the gradient with respect to
+        these.
+      first: the first of the given arrays, in the order `image [batch, h, w, a]`, `kernel [kh, kw, a, b]`,
         `output [batch, oh, ow, b]`.
-      geometry: where the kernel goes.
+      second: the second of the given arrays.
+      geometry: strides, padding and sizes.
+
+    Returns:
+      The missing array, in the promoted type of the given ones.
     """
     dtype = jnp.promote_types(first.dtype, second.dtype)
     return contract_p.bind(first.astype(dtype), second.astype(dtype), missing=missing, geometry=geometry)
 
 
 def _abstract(first: Any, second: Any, *, missing: str, geometry: Geometry) -> Any:
-    """Shape and type; inside `shard_map`, both must vary over the same axes, or the result's would be wrong."""
+    """Shape and type of the result. Inside `shard_map` both arrays must vary over the same axes, as the result does."""
     varying = [getattr(array, "manual_axis_type", None) or getattr(array, "vma", None) for array in (first, second)]
     if varying[0] != varying[1]:
         raise ValueError(
-            f"a convolution inside shard_map needs both arrays to vary over the same axes; got {varying[0]} and "
+            f"both arrays of a convolution inside shard_map must vary over the same axes; got {varying[0]} and "
             f"{varying[1]}: pass check_vma=False to shard_map, or jax.lax.pcast one of them"
         )
     return first.update(shape=forms.shape_of(missing, first.shape, second.shape, geometry))
 
 
 def _transposed(at: int) -> Callable[..., Array]:
-    """The transpose in one argument: the trilinear sum with that argument left out."""
+    """Transpose rule for one argument: the trilinear sum with this argument left out."""
 
     def rule(cotangent: Array, first: Array, second: Array, *, missing: str, geometry: Geometry) -> Array:
         names = [name for name in forms.ARRAYS if name != missing]
@@ -68,15 +75,15 @@ def _transposed(at: int) -> Callable[..., Array]:
     return rule
 
 
-# For each missing array, the axes of the two given ones that are also axes of the result, and those axes there. Arrays
-# that a vmap makes of only one of the two given can be laid side by side along it.
+# For each missing array, the axes of the two given ones that are also axes of the result, and the corresponding axes of
+# the result. If a vmap maps only one of the given arrays, its mapped axis can be merged into this axis.
 FREE_AXES = {"output": ((0, 0), (3, 3)), "image": ((2, 3), (0, 0)), "kernel": ((3, 2), (3, 3))}
 
 
 def _batched(
     arrays: tuple[Array, Array], axes: tuple[int | None, int | None], *, missing: str, geometry: Geometry
 ) -> tuple[Array, int]:
-    """Under `vmap`: one larger convolution if only one array is mapped, otherwise a leading axis of networks."""
+    """Batching rule: one larger convolution if only one array is mapped, otherwise a leading axis of networks."""
     ranks = [array.ndim - (axis is not None) for array, axis in zip(arrays, axes, strict=True)]
     if ranks == [4, 4] and None in axes:
         at = 1 - axes.index(None)
@@ -100,8 +107,8 @@ def _batched(
     return result.reshape(*networks, *result.shape[1:]), 0
 
 
-def _computed(one: forms.Form, several: forms.Form) -> Callable[..., Array]:
-    """By `one`, or by `several` of arrays with a leading axis of networks."""
+def _implementation(one: forms.Form, several: forms.Form) -> Callable[..., Array]:
+    """Computes by `one`, or by `several` for arrays with a leading axis of networks."""
 
     def compute(first: Array, second: Array, *, missing: str, geometry: Geometry) -> Array:
         return (one if first.ndim == 4 else several)(missing, first, second, geometry)
@@ -109,18 +116,19 @@ def _computed(one: forms.Form, several: forms.Form) -> Callable[..., Array]:
     return compute
 
 
-ON = {  # by platform; on a GPU and a TPU it is XLA's own convolution, and how several are best done is not measured
-    "cpu": _computed(forms.in_float32(forms.fast_on_cpu), forms.in_float32(forms.several_on_cpu)),
-    "gpu": _computed(forms.native, functools.partial(forms.one_by_one, forms.native)),
-    None: _computed(forms.native, functools.partial(forms.together, forms.native)),
+# By platform. GPUs and TPUs use XLA's own convolution; the fastest form for several networks has not been measured
+# there.
+IMPLEMENTATIONS = {
+    "cpu": _implementation(forms.in_float32(forms.fast_on_cpu), forms.in_float32(forms.several_on_cpu)),
+    "gpu": _implementation(forms.native, functools.partial(forms.one_by_one, forms.native)),
+    None: _implementation(forms.native, functools.partial(forms.together, forms.native)),
 }
 
 
 @functools.partial(jax.jit, static_argnames=("missing", "geometry"))
 def _eagerly(first: Array, second: Array, *, missing: str, geometry: Geometry) -> Array:
-    """Outside a program. Of JAX's own operations, so that it runs without `jit`, too: under `disable_jit`, and when
-    `debug_nans` looks for the operation that made a NaN."""
-    compute = ON.get(jax.default_backend(), ON[None])
+    """Evaluation outside of `jit`, in operations of JAX, so that it also works under `disable_jit` and `debug_nans`."""
+    compute = IMPLEMENTATIONS.get(jax.default_backend(), IMPLEMENTATIONS[None])
     return compute(first, second, missing=missing, geometry=geometry)
 
 
@@ -128,33 +136,33 @@ contract_p.def_impl(_eagerly)
 contract_p.def_abstract_eval(_abstract)
 ad.defbilinear(contract_p, _transposed(0), _transposed(1))
 batching.primitive_batchers[contract_p] = _batched
-for platform, compute in ON.items():
+for platform, compute in IMPLEMENTATIONS.items():
     mlir.register_lowering(contract_p, mlir.lower_fun(compute, multiple_results=False), platform=platform)
 
 
 def _twice(value: Any) -> tuple[int, int]:
-    """A whole number for both, or two of them; TypeError or ValueError for anything else."""
+    """Two integers, from one for both or one for each; TypeError or ValueError for anything else."""
     first, second = value if isinstance(value, Sequence | np.ndarray) else (value, value)
     return operator.index(first), operator.index(second)
 
 
 def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """A number for both axes, or one for each.
+    """Two positive integers, from one for both axes or one for each.
 
     Raises:
-      ValueError: unless they are whole numbers from 1 on.
+      ValueError: if a value is not an integer of at least 1.
     """
     try:
         pair = _twice(value)
     except (TypeError, ValueError):
         pair = (0, 0)
     if min(pair) < 1:
-        raise ValueError(f"{name} must be one or two whole numbers, at least 1; got {value!r}")
+        raise ValueError(f"{name} must be one or two integers of at least 1; got {value!r}")
     return pair
 
 
 def _pads(padding: Padding) -> list[tuple[int, int]] | None:
-    """Flax's padding: None for a name, or (before, after) on each axis."""
+    """Padding as (before, after) on each axis, or None for "SAME" and "VALID"."""
     if isinstance(padding, str) and padding in ("SAME", "VALID"):
         return None
     try:
@@ -162,33 +170,46 @@ def _pads(padding: Padding) -> list[tuple[int, int]] | None:
         return [_twice(vertical), _twice(horizontal)]
     except (TypeError, ValueError):
         raise ValueError(
-            f"padding must be SAME, VALID, a number, or a number or (before, after) an axis; got {padding!r}"
+            f"padding must be SAME, VALID, a number, or a number or (before, after) for each axis; got {padding!r}"
         ) from None
 
 
 def _images(x: Array, kernel: Array) -> Array:
-    """`x` with one leading axis, or a line that says what does not fit."""
+    """`x` with exactly one leading axis.
+
+    Raises:
+      ValueError: if image and kernel do not fit.
+    """
     if x.ndim < 3 or kernel.ndim != 4 or x.shape[-1] != kernel.shape[2] or 0 in kernel.shape[:2]:
         raise ValueError(
-            "a convolution takes x [..., h, w, in] and kernel [kh, kw, in, out] with as many inputs; got "
-            f"{x.shape} and {kernel.shape}"
+            "a convolution takes x [..., h, w, in] and kernel [kh, kw, in, out] with equal numbers of input channels; "
+            f"got {x.shape} and {kernel.shape}"
         )
     return x.reshape(-1, *x.shape[-3:])
 
 
 def _checked(output: list[int], x: Array, kernel: Array, padding: Padding) -> tuple[int, int]:
-    """The output's height and width."""
+    """Height and width of the output, which must be positive."""
     if min(output) < 1:
-        raise ValueError(f"no output is left of x {x.shape} under a kernel {kernel.shape} with padding {padding}")
+        raise ValueError(f"the output is empty for x {x.shape}, kernel {kernel.shape} and padding {padding}")
     return output[0], output[1]
 
 
 def convolve(x: Array, kernel: Array, strides: int | Sequence[int] = 1, padding: Padding = "SAME") -> Array:
-    """Convolution of `x` `[..., h, w, in]` with `kernel` `[kh, kw, in, out]`, as `flax.linen.Conv` has it.
+    """Convolution, equal to `flax.linen.Conv` without a bias.
+
+    Args:
+      x: images `[..., h, w, in]`.
+      kernel: `[kh, kw, in, out]`.
+      strides: vertical and horizontal stride, or one number for both.
+      padding: "SAME", "VALID", a number of pixels, or (before, after) for each axis.
+
+    Returns:
+      `[..., oh, ow, out]`.
 
     Raises:
-      ValueError: if the arrays do not fit, the strides are no strides or the padding no padding, or the kernel is
-        larger than the padded image.
+      ValueError: if the arrays do not fit, strides or padding are invalid, or the kernel is larger than the padded
+        image.
     """
     images, steps, pads = _images(x, kernel), _pair(strides, "strides"), _pads(padding)
     image, size = (x.shape[-3], x.shape[-2]), (kernel.shape[0], kernel.shape[1])
@@ -202,13 +223,22 @@ def convolve(x: Array, kernel: Array, strides: int | Sequence[int] = 1, padding:
 
 
 def convolve_transpose(x: Array, kernel: Array, strides: int | Sequence[int] = 1, padding: Padding = "SAME") -> Array:
-    """Transposed convolution of `x` `[..., h, w, in]` with `kernel` `[kh, kw, in, out]`, as `flax.linen.ConvTranspose`.
+    """Transposed convolution, equal to `flax.linen.ConvTranspose` without a bias.
 
-    It spreads `x` out, `stride - 1` zeros between its pixels, and convolves that with the kernel: the gradient, in its
-    image, of a convolution with the kernel turned round. With "SAME" the output has `h * stride` rows.
+    It convolves `x`, with `stride - 1` zeros between its pixels, with the kernel. This is the gradient, with respect to
+    the image, of a convolution with the flipped kernel.
+
+    Args:
+      x: images `[..., h, w, in]`.
+      kernel: `[kh, kw, in, out]`.
+      strides: vertical and horizontal stride, or one number for both.
+      padding: as in `convolve`.
+
+    Returns:
+      `[..., oh, ow, out]`, with `oh = h * stride` for "SAME".
 
     Raises:
-      ValueError: as `convolve`.
+      ValueError: as in `convolve`.
     """
     images, steps, pads = _images(x, kernel), _pair(strides, "strides"), _pads(padding)
     output, low = [], []
@@ -225,20 +255,23 @@ def convolve_transpose(x: Array, kernel: Array, strides: int | Sequence[int] = 1
         low.append(taps - 1 - before)
     size = (kernel.shape[0], kernel.shape[1])
     geometry = Geometry(steps, (low[0], low[1]), _checked(output, x, kernel, padding), size, images.shape[1:3])
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return contract("image", turned, images, geometry).reshape(*x.shape[:-3], *output, kernel.shape[-1])
+    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    return contract("image", flipped, images, geometry).reshape(*x.shape[:-3], *output, kernel.shape[-1])
 
 
 class Conv(nn.Module):
-    """`flax.linen.Conv`: `[..., h, w, in]` to `[..., ceil(h / stride), ceil(w / stride), features]` if "SAME".
+    """Convolution layer as `flax.linen.Conv`, `[..., h, w, in]` to `[..., oh, ow, features]`.
+
+    With padding "SAME", oh and ow are h / stride and w / stride, rounded up.
 
     Attributes:
       features: number of output channels.
       kernel_size: height and width of the kernel.
       strides: vertical and horizontal stride, or one number for both.
       padding: "SAME", "VALID", a number of pixels, or (before, after) for each axis.
-      use_bias: whether to add a bias per channel.
-      kernel_init, bias_init: Flax initialisers.
+      use_bias: whether to add a bias for each channel.
+      kernel_init: initialiser of the kernel.
+      bias_init: initialiser of the bias.
     """
 
     features: int
@@ -259,9 +292,18 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """`flax.linen.ConvTranspose`: `[..., h, w, in]` to `[..., h * stride, w * stride, features]` if "SAME".
+    """Transposed convolution layer as `flax.linen.ConvTranspose`, `[..., h, w, in]` to `[..., oh, ow, features]`.
 
-    Attributes: as `Conv`.
+    With padding "SAME", oh and ow are h * stride and w * stride.
+
+    Attributes:
+      features: number of output channels.
+      kernel_size: height and width of the kernel.
+      strides: vertical and horizontal stride, or one number for both.
+      padding: "SAME", "VALID", a number of pixels, or (before, after) for each axis.
+      use_bias: whether to add a bias for each channel.
+      kernel_init: initialiser of the kernel.
+      bias_init: initialiser of the bias.
     """
 
     features: int

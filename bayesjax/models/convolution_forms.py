@@ -1,24 +1,27 @@
-"""How a convolution is computed: several equal forms, and which one XLA's CPU compiler runs fastest for a shape.
+"""Forms of a convolution: equivalent computations, and a choice of the fastest one on a CPU for each shape.
 
-A convolution joins three arrays: the image x `[batch, h, w, a]`, the kernel `[kh, kw, a, b]` and the output y
-`[batch, oh, ow, b]`, in one trilinear sum,
+A convolution combines the image x `[batch, h, w, a]`, the kernel `[kh, kw, a, b]` and the output y `[batch, oh, ow, b]`
+in one trilinear sum,
 
     sum over o, i of  x[stride o + i - low] kernel[i] y[o].
 
-Leaving one array out gives the three maps that a network needs, each the gradient of the others: `output` (the
-convolution), `image` (its gradient in x, which is the transposed convolution) and `kernel` (its gradient in the
-kernel). `convolution.py` makes one differentiable operation of them; here they are only computed.
+Leaving out one array gives the three maps that a network needs, which are gradients of one another: `output` (the
+convolution), `image` (its gradient with respect to x, the transposed convolution) and `kernel` (its gradient with
+respect to the kernel). `convolution.py` combines them into one differentiable operation.
 
-What was measured (jaxlib 0.10, two cores; `benchmarks/convolutions.py` measures it again, shape by shape):
+The choices rest on measurements with jaxlib 0.10 on two cores, which `benchmarks/convolutions.py` repeats:
 
-* XLA runs a convolution at the speed of its matrix products only if it is in the layout below, not dilated at the
-  input, and not wider than the image. Otherwise it is a plain loop, 10 to 60 times slower.
-* XLA rewrites convolutions to that layout only at the top level of a program. In a `scan`, as all training is, the
-  kernel gradient that JAX writes is such a plain loop: here it is written in that layout to begin with.
-* A strided gradient in the image is stride^2 convolutions without dilation, one for each phase of its pixels.
-* A convolution runs on one core, whatever its size: `training.spread` gives each core its part of the work.
-* Over a batch of kernels, XLA's grouped convolution is slow, and a batched product of patches runs at half the rate of
-  single ones and leaves the cache; a few networks are fastest one after the other.
+* XLA computes a convolution at the speed of its matrix products only in the layout below, without dilation of the
+input,
+  and with a kernel no wider than the image. Otherwise it uses a plain loop that is 10 to 60 times slower.
+* XLA converts convolutions to this layout only at the top level of a program. Training runs inside a `scan`, where the
+  kernel gradient of JAX becomes a plain loop. Here it is written in this layout.
+* A strided gradient with respect to the image is computed as stride^2 convolutions without dilation, one for each phase
+  of its pixels.
+* XLA runs a convolution on one core, whatever its size. `training.spread` divides the work between cores.
+* For a batch of kernels, XLA's grouped convolution is slow. A batched product of patches runs at half the rate of
+single
+  products and exceeds the cache. A few networks are fastest one after the other.
 """
 
 import functools
@@ -32,19 +35,19 @@ from jax import lax
 
 from bayesjax.types import Array
 
-ARRAYS = ("image", "kernel", "output")  # the order in which any two of them are given
+ARRAYS = ("image", "kernel", "output")  # the order in which two of them are given
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-UNROLLED = 16  # networks in one program, one after another; in a loop over them XLA runs a third slower
-LARGE = 2**22  # numbers in patches that leave the cache, 16 MiB
-SMALL = 2**25  # multiply-adds of a network above which it pays to compute it by itself
+UNROLLED = 16  # largest number of networks that are unrolled; in a loop over networks XLA is a third slower
+LARGE = 2**22  # size of patches, in numbers, that exceeds the cache (16 MiB)
+SMALL = 2**25  # multiply-adds of a network above which it is faster to compute it separately
 
 
 class Geometry(NamedTuple):
-    """Where the kernel goes: `y[o]` sees `x[stride o + i - low]` for `i` in the kernel, on each of the two axes.
+    """Strides, padding and sizes of a convolution: `y[o]` depends on `x[stride o + i - low]` for `i` in the kernel.
 
     Attributes:
       strides: (vertical, horizontal).
-      low: padding before the image; what is needed after it follows from the sizes, and may be negative.
+      low: padding before the image on each axis. The padding after it follows from the sizes and may be negative.
       image: (h, w) of x.
       kernel: (kh, kw).
       output: (oh, ow) of y.
@@ -58,7 +61,7 @@ class Geometry(NamedTuple):
 
     @property
     def padding(self) -> list[tuple[int, int]]:
-        """(before, after) on each axis."""
+        """Padding as (before, after) on each axis."""
         return [
             (low, stride * (output - 1) + kernel - image - low)
             for stride, low, image, kernel, output in zip(*self, strict=True)
@@ -69,7 +72,7 @@ Form = Callable[[str, Array, Array, Geometry], Array]
 
 
 def shape_of(missing: str, first: tuple[int, ...], second: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
-    """The shape of the missing array, from those of the two given ones in the order image, kernel, output."""
+    """Shape of the missing array, from the shapes of the two given ones in the order image, kernel, output."""
     if missing == "output":
         return (*first[:-3], *geometry.output, second[-1])
     if missing == "kernel":
@@ -78,7 +81,7 @@ def shape_of(missing: str, first: tuple[int, ...], second: tuple[int, ...], geom
 
 
 def native(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """XLA's own convolution and its transposes: what a GPU or a TPU computes."""
+    """XLA's own convolution and its transposes, the form for GPUs and TPUs."""
     if missing == "output":
         return _native_output(first, second, geometry)
     like = jax.ShapeDtypeStruct(shape_of(missing, first.shape, second.shape, geometry), first.dtype)
@@ -88,13 +91,13 @@ def native(missing: str, first: Array, second: Array, geometry: Geometry) -> Arr
 
 
 def fast_on_cpu(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """One network, in the fastest form for the shape."""
+    """The form that is fastest on a CPU for the shape, for one network."""
     forms = {"output": _output, "image": _image, "kernel": _kernel}
     return forms[missing](first, second, geometry)
 
 
 def in_float32(form: Form) -> Form:
-    """`form`, with sums of shorter numbers in float32: rounded once, at the end."""
+    """`form` with sums in float32 for types of lower precision, rounded once at the end."""
 
     def wide(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
         dtype = first.dtype
@@ -105,13 +108,13 @@ def in_float32(form: Form) -> Form:
 
 
 def products(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """One network as a product over patches, which `vmap` turns into a batched product."""
+    """A matrix product of patches for one network, which `vmap` turns into a batched product."""
     forms = {"output": _output_by_patches, "image": _image_by_patches, "kernel": _kernel_by_patches}
     return forms[missing](first, second, geometry)
 
 
 def several_on_cpu(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """Networks along a leading axis: small ones in one batched product, others one after the other."""
+    """Networks along a leading axis on a CPU: small ones in one batched product, others one after the other."""
     shapes = dict(zip([name for name in ARRAYS if name != missing], (first.shape, second.shape), strict=True))
     shapes[missing] = shape_of(missing, first.shape, second.shape, geometry)
     if math.prod(shapes["output"][-4:]) * math.prod(shapes["kernel"][-4:-1]) > SMALL:
@@ -124,10 +127,11 @@ def _native_output(image: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def _output(image: Array, kernel: Array, geometry: Geometry) -> Array:
-    """The convolution itself.
+    """The convolution.
 
-    A kernel matrix with more columns than there are output pixels costs XLA more to arrange than to use; one wider than
-    the image makes it a plain loop, which only few output channels can afford.
+    If a kernel has more output channels than there are output pixels, XLA spends more time on rearranging it than on
+    the product. For a kernel wider than the image, XLA uses a plain loop, which is acceptable only for few output
+    channels.
     """
     if _share_patches(kernel.shape[-2], kernel.shape[-1], geometry):
         return _patches(image, geometry) @ kernel.reshape(-1, kernel.shape[-1])
@@ -144,16 +148,16 @@ def _output(image: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def _share_patches(inputs: int, outputs: int, geometry: Geometry) -> bool:
-    """Whether the convolution and its gradient in the kernel are products with one array of patches, made once."""
+    """Whether the convolution and its kernel gradient are products with the same array of patches."""
     everything_is_small = inputs * math.prod(geometry.output) <= 64 and inputs <= outputs
     return _large_products(inputs, outputs, geometry) or (math.prod(geometry.kernel) <= 9 and everything_is_small)
 
 
 def _large_products(inputs: int, outputs: int, geometry: Geometry) -> bool:
-    """Whether patches are little larger than the image for the size of the products.
+    """Whether the matrix products are large compared with the cost of extracting patches.
 
-    A kernel of 4 x 4 and stride 2 makes four equal phases, which are faster; one of 5 x 5 does not. With as many pixels
-    as 16 x 16 the patches leave the cache, which only more channels on one side are worth.
+    A 4 x 4 kernel of stride 2 gives four equal phases, which are faster than patches; a 5 x 5 kernel does not. From
+    16 x 16 output pixels on, the patches exceed the cache, which pays only with many channels on one side.
     """
     channels, taps, fits = min(inputs, outputs), math.prod(geometry.kernel), math.prod(geometry.output) < 256
     small_kernel = taps <= 9 and channels >= 64 and (fits or max(inputs, outputs) >= 256)
@@ -161,14 +165,14 @@ def _large_products(inputs: int, outputs: int, geometry: Geometry) -> bool:
 
 
 def _is_tiny(inputs: int, geometry: Geometry) -> bool:
-    """Whether there is too little to do for more than one operation: XLA's own, even as a plain loop."""
+    """Whether the convolution is so small that XLA's own single operation is fastest, even as a plain loop."""
     return inputs == 1 and math.prod(geometry.output) <= 4 and math.prod(geometry.kernel) > 9
 
 
 def _output_by_patches(image: Array, kernel: Array, geometry: Geometry) -> Array:
-    """A product; with one input channel a sum of scaled slices, which XLA fuses into one loop.
+    """A matrix product of patches; for one input channel, a sum of scaled slices, which XLA fuses into one loop.
 
-    It would run that loop again in everything that reads the sum, were the sum not put together from two parts.
+    The sum is concatenated from two parts. Otherwise XLA would repeat the loop in every consumer of the sum.
     """
     rows = kernel.reshape(-1, kernel.shape[-1])
     if image.shape[-1] > 1:
@@ -182,10 +186,11 @@ def _output_by_patches(image: Array, kernel: Array, geometry: Geometry) -> Array
 
 
 def _image(kernel: Array, output: Array, geometry: Geometry) -> Array:
-    """The gradient in the image: the output spread out again.
+    """The gradient with respect to the image.
 
-    Into few channels a product and kernel-sized many shifted sums; so for small kernels and many channels. Otherwise
-    one convolution for each phase, the pixels `t = stride q + phase` that see the same rows of the kernel.
+    For few input channels, and for small kernels with many channels, it is a product followed by one shifted sum for
+    each kernel position. Otherwise it is one convolution for each phase, the pixels `t = stride q + phase` that use the
+    same rows of the kernel.
     """
     (inputs, outputs), taps = kernel.shape[2:], math.prod(geometry.kernel)
     is_strided = min(geometry.strides) > 1
@@ -212,14 +217,14 @@ def _image(kernel: Array, output: Array, geometry: Geometry) -> Array:
 
 
 def _image_by_patches(kernel: Array, output: Array, geometry: Geometry) -> Array:
-    """A product, and the sum of its parts in their places: the transpose of making patches."""
+    """A matrix product followed by the transpose of patch extraction, which adds shifted parts."""
     like = jax.ShapeDtypeStruct((output.shape[0], *geometry.image, kernel.shape[2]), output.dtype)
     patches = output @ kernel.reshape(-1, kernel.shape[3]).T
     return jax.linear_transpose(lambda image: _patches(image, geometry), like)(patches)[0]
 
 
 def _phase(kernel: Array, output: Array, phase: tuple[int, ...], grid: tuple[int, ...], geometry: Geometry) -> Array:
-    """Pixels `stride q + phase` of the image: the sum over d of output q + d by kernel row `phase + low - stride d`."""
+    """Pixels `stride q + phase` of the image gradient: sum_d output[q + d] kernel[phase + low - stride d]."""
     strides = geometry.strides
     shifts = [(at + low) // stride for at, low, stride in zip(phase, geometry.low, strides, strict=True)]
     firsts = [(at + low) % stride for at, low, stride in zip(phase, geometry.low, strides, strict=True)]
@@ -232,10 +237,10 @@ def _phase(kernel: Array, output: Array, phase: tuple[int, ...], grid: tuple[int
 
 
 def _kernel(image: Array, output: Array, geometry: Geometry) -> Array:
-    """The gradient in the kernel, a convolution whose batch is the channels and whose channels are the batch.
+    """The gradient with respect to the kernel, a convolution in which batch and channels are exchanged.
 
-    Patches are worth their memory where few input channels make them small or many output channels share them, and
-    where the channels do not fill XLA's vectors; but not where they leave the cache.
+    Patches are faster if few input channels make them small, if many output channels share them, or if the number of
+    channels does not fill XLA's vectors. They are slower if they exceed the cache.
     """
     inputs, outputs, pixels = image.shape[-1], output.shape[-1], math.prod(geometry.output)
     if _share_patches(inputs, outputs, geometry):
@@ -264,15 +269,14 @@ def _kernel(image: Array, output: Array, geometry: Geometry) -> Array:
 
 
 def _kernel_by_patches(image: Array, output: Array, geometry: Geometry) -> Array:
-    """A product of what each output pixel sees with its gradient; the pixels come last, so that nothing is transposed
-    but the image."""
+    """A matrix product of patches and output gradients. Pixels are the last axis, so only the image is transposed."""
     inputs, outputs = image.shape[-1], output.shape[-1]
     patches = jnp.concatenate([part.transpose(3, 0, 1, 2) for part in _slices(image, geometry)])
     return (patches.reshape(len(patches), -1) @ output.reshape(-1, outputs)).reshape(*geometry.kernel, inputs, outputs)
 
 
 def _slices(image: Array, geometry: Geometry) -> list[Array]:
-    """What each kernel position sees: `[batch, oh, ow, channels]` for each, row by row."""
+    """The strided slice of the image for each kernel position, row by row, `[batch, oh, ow, channels]` each."""
     (stride_h, stride_w), (rows, columns) = geometry.strides, geometry.output
     pads = [(0, 0, 0), *((*pad, 0) for pad in geometry.padding), (0, 0, 0)]
     image = lax.pad(image, jnp.zeros((), image.dtype), pads)
@@ -284,12 +288,12 @@ def _slices(image: Array, geometry: Geometry) -> list[Array]:
 
 
 def _patches(image: Array, geometry: Geometry) -> Array:
-    """All that each output pixel sees: `[batch, oh, ow, kh * kw * channels]`."""
+    """The patch of the image for each output pixel, `[batch, oh, ow, kh * kw * channels]`."""
     return jnp.concatenate(_slices(image, geometry), axis=-1)
 
 
 def one_by_one(form: Form, missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """`form` of each network along a leading axis, a number of them in one loop body."""
+    """`form` for each network along a leading axis, in a loop that is unrolled up to `UNROLLED` times."""
 
     def body(_: None, pair: tuple[Array, Array]) -> tuple[None, Array]:
         return None, form(missing, *pair, geometry)
@@ -298,5 +302,5 @@ def one_by_one(form: Form, missing: str, first: Array, second: Array, geometry: 
 
 
 def together(form: Form, missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """`form` under `vmap`: XLA's grouped convolution of `native`, the batched product of `products`."""
+    """`form` under `vmap`: a grouped convolution for `native`, a batched product for `products`."""
     return jax.vmap(lambda first, second: form(missing, first, second, geometry))(first, second)

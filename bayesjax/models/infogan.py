@@ -1,10 +1,10 @@
-"""Discriminators that say more than real or fake: a second head on the features of the first.
+"""Discriminators with a second head on the same features, for ACGAN and InfoGAN.
 
     logit = a' h(x),    outputs = head(h(x)),    h = the trunk's `embed`
 
 `TwoHeadDiscriminator` is the discriminator of ACGAN if its outputs are class logits. `CodeDiscriminator` splits the
-outputs into the parameters of InfoGAN's Q(c | x). The trunk is any module with an `embed`, such as those of `dcgan.py`,
-`sngan.py` and `mlp.py`; its own last layer is not used and gets no parameters.
+outputs into the parameters of InfoGAN's Q(c | x). The trunk is any module with a method `embed`, such as those of
+`dcgan.py`, `sngan.py` and `mlp.py`. Its last layer is not used and has no parameters.
 
 Sources: Chen et al., "InfoGAN: interpretable representation learning by information maximizing generative adversarial
 nets", NIPS 2016, appendix C; Odena, Olah & Shlens, "Conditional image synthesis with auxiliary classifier GANs", ICML
@@ -24,14 +24,14 @@ from bayesjax.types import Array, CodeHead
 
 
 class TwoHeadDiscriminator(nn.Module):
-    """Inputs of the trunk, `[batch, ...]`, to a logit `[batch]` and outputs `[batch, num_outputs]`.
+    """Discriminator with two heads: inputs `[batch, ...]` to a logit `[batch]` and outputs `[batch, num_outputs]`.
 
     Attributes:
       trunk: a module with `embed(x) -> [batch, num_features]`.
-      num_outputs: of the second head; the number of classes for ACGAN.
-      hidden: widths of the second head's hidden layers; ACGAN has none.
-      norm: of the hidden layers: "group", "batch" or "none".
-      kernel_init: Flax initialiser.
+      num_outputs: number of outputs of the second head; the number of classes for ACGAN.
+      hidden: widths of the hidden layers of the second head; ACGAN has none.
+      norm: normalisation of the hidden layers: "group", "batch" or "none".
+      kernel_init: initialiser of kernels.
     """
 
     trunk: Any
@@ -42,7 +42,7 @@ class TwoHeadDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        """The logit of real against fake, and the outputs."""
+        """The logit of real against fake, and the outputs of the second head."""
         features = self.trunk.embed(x)
         logit = nn.Dense(1, kernel_init=self.kernel_init, name="logit")(features)[..., 0]
         for layer, width in enumerate(self.hidden):
@@ -52,17 +52,17 @@ class TwoHeadDiscriminator(nn.Module):
 
 
 class CodeDiscriminator(nn.Module):
-    """InfoGAN's D and Q: inputs of the trunk to a logit `[batch]` and a `CodeHead`.
+    """InfoGAN's D and Q: inputs `[batch, ...]` to a logit `[batch]` and a `CodeHead` with a leading batch axis.
 
     Attributes:
-      trunk: as `TwoHeadDiscriminator`.
-      num_classes: of each categorical code.
-      num_continuous: continuous codes.
-      hidden: widths of Q's own hidden layers.
-      norm: of the hidden layers: "group", "batch" or "none".
-      is_scale_fixed: whether Q's scale is 1 whatever the image, as in the authors' program for MNIST; continuous codes
-        are then compared by their squared error.
-      kernel_init: Flax initialiser.
+      trunk: a module with `embed(x) -> [batch, num_features]`.
+      num_classes: number of classes of each categorical code.
+      num_continuous: number of continuous codes.
+      hidden: widths of the hidden layers of Q.
+      norm: normalisation of the hidden layers: "group", "batch" or "none".
+      is_scale_fixed: whether the scale of Q is always 1, as in the authors' program for MNIST. The log likelihood of
+        continuous codes is then minus half their squared error, up to a constant.
+      kernel_init: initialiser of kernels.
     """
 
     trunk: Any
@@ -75,7 +75,7 @@ class CodeDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, CodeHead]:
-        """The logit of real against fake, and what Q says."""
+        """The logit of real against fake, and the parameters of Q(c | x)."""
         sizes = [*self.num_classes, self.num_continuous, *([] if self.is_scale_fixed else [self.num_continuous])]
         heads = TwoHeadDiscriminator(self.trunk, sum(sizes), self.hidden, self.norm, self.kernel_init, name="heads")
         logit, outputs = heads(x)

@@ -1,7 +1,7 @@
-"""Initial weights, in Flax's form `(rng_key, shape, dtype) -> array`.
+"""Initialisers of weights, in Flax's form `(rng_key, shape, dtype) -> array`.
 
-Drawn flat and then folded into shape: XLA's CPU compiler takes six times longer over a draw of several axes, and a
-small network spends more on compiling its initialisation than on its training.
+Weights are drawn as a vector and reshaped, because XLA's CPU compiler takes six times longer for a draw with several
+axes. Small networks spend more time on compiling their initialisation than on training.
 """
 
 import math
@@ -17,20 +17,35 @@ Initializer = Callable[..., Array]
 
 
 def normal(scale: float) -> Initializer:
-    """N(0, scale^2) for every weight; 0.02 is DCGAN's."""
+    """Normal initialiser, N(0, scale^2) for every weight. DCGAN uses scale 0.02.
+
+    Args:
+      scale: standard deviation.
+
+    Returns:
+      `(rng_key, shape, dtype) -> array`.
+    """
 
     def init(rng_key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-        wide = jnp.promote_types(dtype, jnp.float32)  # half precision has 128 normals, and their mean is not 0
+        wide = jnp.promote_types(
+            dtype, jnp.float32
+        )  # normal draws in half precision take few values, whose mean is not 0
         return (scale * jax.random.normal(rng_key, (math.prod(shape),), wide)).reshape(shape).astype(dtype)
 
     return init
 
 
 def fan_in_normal(scale: float = 1.0) -> Initializer:
-    """N(0, scale^2 / fan_in), the fan-in of `[..., in, out]` being the product of all axes but the last.
+    """Normal initialiser N(0, scale^2 / fan_in), with the product of all axes but the last as fan-in.
 
-    Scale 1 keeps the variance of linear units (LeCun), sqrt(2) that of ReLU units (He). A draw from
-    `posteriors.fan_in_gaussian(scale)`.
+    Scale 1 keeps the variance of linear units (LeCun), sqrt(2) that of ReLU units (He). The weights are draws from the
+    prior `posteriors.fan_in_gaussian(scale)`.
+
+    Args:
+      scale: standard deviation for fan-in 1.
+
+    Returns:
+      `(rng_key, shape, dtype) -> array`.
     """
 
     def init(rng_key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:

@@ -1,4 +1,4 @@
-"""What a generator is fed."""
+"""Latent noise, the input of a generator: z ~ U(-1, 1) or z ~ N(0, 1) for each coordinate."""
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,22 @@ NOISE_KINDS = ("uniform", "normal")
 
 
 def latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str = "uniform") -> Array:
-    """Independent noise vectors `[num, dim]`: uniform on (-1, 1), or standard normal.
+    """Draws independent noise vectors.
 
-    Where a `data` axis is bound, this device's part of one larger draw: the devices together have the vectors that one
-    device would have.
+    If a `data` axis is bound, the result is this device's part of one larger draw. Together the devices have the
+    vectors that a single device would draw.
+
+    Args:
+      rng_key: key of the draw.
+      num: number of vectors on this device.
+      dim: length of a vector.
+      kind: "uniform" on (-1, 1), or "normal" for the standard normal distribution.
+
+    Returns:
+      `[num, dim]`.
 
     Raises:
-      ValueError: for another kind.
+      ValueError: if `kind` is unknown.
     """
     return axes.local_part(_latent_noise(rng_key, num * axes.size(axes.DATA), dim, kind), axes.DATA)
 
@@ -26,6 +35,6 @@ def _latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str) -> Array:
         if jnp.result_type(float) == jnp.float64:
             return jax.random.uniform(rng_key, (num, dim), minval=-1, maxval=1)
         return noise.uniform(rng_key, num * dim).reshape(num, dim)
-    if kind == "normal":  # drawn flat: XLA's CPU compiler takes six times longer over a draw of two axes
+    if kind == "normal":  # drawn as a vector, see initializers.py
         return jax.random.normal(rng_key, (num * dim,)).reshape(num, dim)
     raise ValueError(f"kind must be one of {', '.join(NOISE_KINDS)}; got {kind!r}")

@@ -1,9 +1,9 @@
-"""LeNet: two convolutions with pooling, a hidden layer, a linear one; the convolutional network of the dropout papers.
+"""LeNet: two convolutions with pooling, a hidden layer and a linear layer; the network of the dropout papers.
 
-Widths as in Caffe's version of LeCun et al., "Gradient-based learning applied to document recognition", 1998: 20 and 50
-kernels of 5 x 5, 500 units. Dropout as in Gal & Ghahramani, "Bayesian convolutional neural networks with Bernoulli
-approximate variational inference", 2015: on the hidden layer ("LeNet-ip"), or after the convolutions as well
-("LeNet-all").
+The widths are those of Caffe's version of LeCun et al., "Gradient-based learning applied to document recognition",
+1998: 20 and 50 kernels of 5 x 5, and 500 hidden units. Dropout is as in Gal & Ghahramani, "Bayesian convolutional
+neural networks with Bernoulli approximate variational inference", 2015: on the hidden layer ("LeNet-ip"), or after the
+convolutions as well ("LeNet-all").
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,17 @@ from bayesjax.types import Array
 
 
 class LeNet(nn.Module):
-    """Images `[..., height, width, channels]` to logits `[..., num_classes]`.
+    """LeNet, images `[..., height, width, channels]` to logits `[..., num_classes]`.
+
+    Dropout is active if a call is not `deterministic`, and uses the rng "dropout".
 
     Attributes:
-      num_classes: length of the output.
-      channels: of the convolutions, each followed by pooling and so half the size.
-      hidden: units of the dense layer.
-      padding: of the convolutions, "SAME" for images of any size, "VALID" as in the original.
-      dropout_rate: of the hidden units, with the rng "dropout", where a call is not `deterministic`.
-      convolution_dropout_rate: of what the convolutions put out, likewise.
+      num_classes: number of classes.
+      channels: numbers of channels of the convolutions, each followed by 2 x 2 pooling.
+      hidden: width of the dense layer.
+      padding: padding of the convolutions: "SAME" for images of any size, "VALID" as in the original.
+      dropout_rate: dropout rate of the hidden units.
+      convolution_dropout_rate: dropout rate of the outputs of each convolution and pooling.
     """
 
     num_classes: int
@@ -36,7 +38,7 @@ class LeNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Logits."""
+        """Logits of the classes."""
         for features in self.channels:
             x = max_pool(Conv(features, (5, 5), padding=self.padding)(x))
             x = nn.Dropout(self.convolution_dropout_rate)(x, deterministic=deterministic)

@@ -1,6 +1,7 @@
-"""Multi-layer perceptron: `h <- activation(W h + b)` for each hidden layer, then a linear layer.
+"""Multi-layer perceptron: h <- activation(W h + b) for each hidden layer, followed by a linear layer.
 
-The networks of the Bayesian GAN's synthetic experiment, of Blundell's and Gal's tables, and the head of larger models.
+It is the network of the Bayesian GAN's synthetic experiment and of the papers of Blundell et al. and Gal & Ghahramani.
+Larger models use it as a head.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +13,17 @@ from bayesjax.types import Array
 
 
 class MLP(nn.Module):
-    """`[..., in]` to `[..., features[-1]]`.
+    """Multi-layer perceptron, `[..., in]` to `[..., features[-1]]`.
+
+    Dropout is active if a call is not `deterministic`, and uses the rng "dropout".
 
     Attributes:
-      features: width of each layer; the last is the output.
-      activation: applied after every layer but the last.
-      kernel_init, bias_init: Flax initialisers.
-      dropout_rate: of hidden units, with the rng "dropout", where a call is not `deterministic`.
-      input_dropout_rate: of inputs, likewise.
+      features: width of each layer; the last is that of the output.
+      activation: activation after every layer but the last.
+      kernel_init: initialiser of kernels.
+      bias_init: initialiser of biases.
+      dropout_rate: dropout rate of the hidden units.
+      input_dropout_rate: dropout rate of the inputs.
     """
 
     features: Sequence[int]
@@ -30,7 +34,7 @@ class MLP(nn.Module):
     input_dropout_rate: float = 0.0
 
     def setup(self) -> None:
-        """Layers."""
+        """Creates the layers."""
         if not self.features or min(self.features) < 1:
             raise ValueError(f"features must name at least one positive width; got {tuple(self.features)}")
         self.layers = [
@@ -40,11 +44,11 @@ class MLP(nn.Module):
         self.dropouts = [nn.Dropout(rate) for rate in (self.input_dropout_rate, *hidden)]
 
     def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Output of the last layer, no activation."""
+        """Output of the last layer, without activation."""
         return self.layers[-1](self.embed(x, deterministic=deterministic))
 
     def embed(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Activations before the last layer: features to match or to judge by."""
+        """Activations before the last layer, such as features for `semi_supervised.feature_matching`."""
         x = self.dropouts[0](x, deterministic=deterministic)
         for layer, dropout in zip(self.layers[:-1], self.dropouts[1:], strict=True):
             x = dropout(self.activation(layer(x)), deterministic=deterministic)

@@ -1,10 +1,11 @@
-"""Pooling over 2 x 2 blocks, and its undoing, without gathers or scatters: XLA's own max-pool gradient is a scatter.
+"""Max-pooling over 2 x 2 blocks and unpooling by pooling indices, without gathers or scatters.
 
-    pool(x)[i, j] = max of the block,   where(x) = 1 at the first place of the block that has it,
-    unpool(y, where(x))[block] = y[i, j] where(x)
+    pool(x)[i, j] = max of block (i, j),    index(x)[i, j] = position of the maximum in its block
+    unpool(y, index)[block (i, j)] = y[i, j] at the position index[i, j], and 0 elsewhere
 
-Layout `[..., height, width, channels]`; heights and widths are even, or are filled up with what no maximum is.
-Source of unpooling by remembered places: Badrinarayanan, Kendall & Cipolla, "SegNet", PAMI 2017, section 3.
+The gradient of XLA's max-pooling is a scatter, which is slow. The layout is `[..., height, width, channels]`. Odd
+heights and widths are padded with -inf. Source of unpooling: Badrinarayanan, Kendall & Cipolla, "SegNet: a deep
+convolutional encoder-decoder architecture for image segmentation", PAMI 2017, section 3.
 """
 
 import jax
@@ -14,25 +15,32 @@ from bayesjax.types import Array
 
 
 def max_pool(x: Array) -> Array:
-    """`[..., h, w, c]` to `[..., ceil(h / 2), ceil(w / 2), c]`: the maximum of each block."""
+    """Maximum of each 2 x 2 block, `[..., h, w, c]` to `[..., ceil(h / 2), ceil(w / 2), c]`."""
     return _blocks(x).max(axis=-2)
 
 
 def max_pool_with_indices(x: Array) -> tuple[Array, Array]:
-    """`max_pool`, and where in its block each maximum was: integers 0 .. 3, row by row, shaped like the maxima."""
+    """`max_pool`, and the pooling indices: the position of each maximum in its block.
+
+    Returns:
+      Maxima and indices, each `[..., ceil(h / 2), ceil(w / 2), c]`. Indices are integers 0 .. 3, row by row.
+    """
     blocks = _blocks(x)
     return blocks.max(axis=-2), blocks.argmax(axis=-2)
 
 
-def max_unpool(y: Array, places: Array, size: tuple[int, int]) -> Array:
-    """Each number in its remembered place of its block, 0 in the other three.
+def max_unpool(y: Array, indices: Array, size: tuple[int, int]) -> Array:
+    """Puts each number at its pooling index in its 2 x 2 block, and 0 at the other three positions.
 
     Args:
-      y: `[..., h, w, c]`, any number of channels that fits the places.
-      places: as `max_pool_with_indices` gave them.
+      y: `[..., h, w, c]`.
+      indices: pooling indices from `max_pool_with_indices`, `[..., h, w, c]`.
       size: (height, width) of the result, at most (2 h, 2 w).
+
+    Returns:
+      `[..., *size, c]`.
     """
-    blocks = y[..., None, :] * jax.nn.one_hot(places, 4, axis=-2, dtype=y.dtype)
+    blocks = y[..., None, :] * jax.nn.one_hot(indices, 4, axis=-2, dtype=y.dtype)
     *batch, height, width, _, channels = blocks.shape
     blocks = blocks.reshape(*batch, height, width, 2, 2, channels)
     image = jnp.moveaxis(blocks, -3, -4).reshape(*batch, 2 * height, 2 * width, channels)
@@ -40,7 +48,7 @@ def max_unpool(y: Array, places: Array, size: tuple[int, int]) -> Array:
 
 
 def _blocks(x: Array) -> Array:
-    """`[..., h / 2, w / 2, 4, c]`."""
+    """The 2 x 2 blocks of x, `[..., ceil(h / 2), ceil(w / 2), 4, c]`."""
     *batch, height, width, channels = x.shape
     if height % 2 or width % 2:
         pads = [(0, 0)] * len(batch) + [(0, height % 2), (0, width % 2), (0, 0)]

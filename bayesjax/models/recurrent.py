@@ -1,13 +1,13 @@
-"""A language model: words embedded, layers of LSTM, a softmax over the vocabulary; it goes on where it left off.
+"""LSTM language model: an embedding of words, layers of LSTM, and a softmax over the vocabulary.
 
     i, f, g, o = x W + h U + b;   c <- sigmoid(f) c + sigmoid(i) tanh(g);   h <- sigmoid(o) tanh(c)
 
-The input's products are taken for all times at once, outside the loop over time, and so is the gradient of U: the loop
-back puts out da, the gradient at x W + h U + b, and dU = sum_t h_{t-1}' da_t is one product. Dropout is on the
-connections that do not recur. Sources: Hochreiter & Schmidhuber, "Long short-term memory", 1997; Zaremba, Sutskever &
-Vinyals, "Recurrent neural network regularization", 2014, for sizes, dropout and initial values. A posterior over its
-weights, one draw for a whole window of words, is `objectives.bayes_by_backprop` (Fortunato, Blundell & Vinyals,
-"Bayesian recurrent neural networks", 2017); `kernels.carrying` keeps the state from window to window.
+The products x W are computed for all times at once, outside of the loop over time. So is the gradient of U: the
+backward loop returns the gradients a_t at x W + h U + b, and dU = sum_t h_{t-1}' a_t is one product. Dropout acts on
+the non-recurrent connections. Sources: Hochreiter & Schmidhuber, "Long short-term memory", 1997; Zaremba, Sutskever &
+Vinyals, "Recurrent neural network regularization", 2014 (sizes, dropout and initial values). For a posterior over the
+weights, with one draw for each window of words, use `objectives.bayes_by_backprop` (Fortunato, Blundell & Vinyals,
+"Bayesian recurrent neural networks", 2017). `kernels.carrying` passes the state from window to window.
 """
 
 from typing import NamedTuple
@@ -21,11 +21,11 @@ from bayesjax.types import Array
 
 
 class Carry(NamedTuple):
-    """Where the layers of an LSTM stand.
+    """State of the layers of an LSTM.
 
     Attributes:
-      h: outputs `[num_layers, ..., features]`.
-      c: cells `[num_layers, ..., features]`.
+      h: outputs, `[num_layers, ..., features]`.
+      c: cell states, `[num_layers, ..., features]`.
     """
 
     h: Array
@@ -33,13 +33,13 @@ class Carry(NamedTuple):
 
 
 class LSTM(nn.Module):
-    """One layer: `[time, ..., in]` and the state before it to `[time, ..., features]` and the state after it.
+    """One LSTM layer: `[time, ..., in]` and the initial state to `[time, ..., features]` and the final state.
 
     Attributes:
       features: width of the state.
-      kernel_init: of both kernels.
-      unroll: times written out in one turn of the loop. On a GPU, where a turn costs more than its products, as many as
-        there are; compilation takes longer for it.
+      kernel_init: initialiser of both kernels.
+      unroll: number of time steps in one iteration of the compiled loop. On a GPU an iteration costs more than its
+        products, so unrolling all steps is fastest; compilation then takes longer.
     """
 
     features: int
@@ -48,7 +48,7 @@ class LSTM(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
-        """Outputs of all times, and the last h and c."""
+        """Outputs at all times, and the final h and c."""
         gates = nn.Dense(4 * self.features, kernel_init=self.kernel_init, name="input")(x)
         recurrent = self.param("recurrent", self.kernel_init, (self.features, 4 * self.features))
         outputs, c = lstm_over_time(gates, recurrent, h, c, self.unroll)
@@ -56,24 +56,34 @@ class LSTM(nn.Module):
 
 
 def lstm_cell(gates: Array, c: Array) -> tuple[Array, Array]:
-    """The elementwise part of one time: i, f, g, o `[..., 4 features]` and c `[..., features]` to the new h and c."""
+    """The elementwise part of one LSTM step.
+
+        c <- sigmoid(f) c + sigmoid(i) tanh(g);   h <- sigmoid(o) tanh(c)
+
+    Args:
+      gates: i, f, g, o before their activations, `[..., 4 features]`.
+      c: cell states, `[..., features]`.
+
+    Returns:
+      The new h and c, each `[..., features]`.
+    """
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
 def lstm_over_time(gates: Array, recurrent: Array, h: Array, c: Array, unroll: int = 1) -> tuple[Array, Array]:
-    """The loop over time.
+    """The loop over time, with a custom gradient.
 
     Args:
       gates: x W + b, `[time, ..., 4 features]`.
       recurrent: U, `[features, 4 features]`.
-      h: outputs before it, `[..., features]`.
-      c: cells before it, `[..., features]`.
-      unroll: times in one turn of the loop.
+      h: initial outputs, `[..., features]`.
+      c: initial cell states, `[..., features]`.
+      unroll: number of time steps in one iteration of the compiled loop.
 
     Returns:
-      Outputs of all times, `[time, ..., features]`, and the last c.
+      Outputs at all times, `[time, ..., features]`, and the final cell states, `[..., features]`.
     """
     return _loop(gates, recurrent, h, c, unroll)
 
@@ -94,7 +104,7 @@ def _forward(gates: Array, recurrent: Array, h: Array, c: Array, unroll: int) ->
 def _backward(unroll: int, saved: tuple, cotangents: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:
     gates, recurrent, h, outputs, cells = saved
     befores = jnp.concatenate([h[None], outputs[:-1]])
-    sums = gates + befores @ recurrent  # for all times at once: cheaper than storing them
+    sums = gates + befores @ recurrent  # for all times at once, which is cheaper than storing them
 
     def step(carry: tuple[Array, Array], at: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], Array]:
         gates, c, d_output = at
@@ -113,16 +123,16 @@ _loop.defvjp(_forward, _backward)
 
 
 class LanguageModel(nn.Module):
-    """Words `[time, ...]` and a `Carry` to logits of the next word `[time, ..., vocabulary]` and the next `Carry`.
+    """Words `[time, ...]` and a `Carry` to logits of the next words `[time, ..., vocabulary]` and the next `Carry`.
 
     Attributes:
       vocabulary: number of words.
       features: width of the embedding and of every layer.
-      num_layers: of LSTM.
-      dropout_rate: of what enters each layer and the softmax, with the rng "dropout", where a call is not
-        `deterministic`.
-      initial_scale: weights begin uniform on (-initial_scale, initial_scale).
-      unroll: of each `LSTM`.
+      num_layers: number of LSTM layers.
+      dropout_rate: dropout rate of the inputs of each layer and of the softmax. Dropout is active if a call is not
+        `deterministic`, and uses the rng "dropout".
+      initial_scale: initial weights are uniform on (-initial_scale, initial_scale).
+      unroll: number of time steps in one iteration of the compiled loop, as in `LSTM`.
     """
 
     vocabulary: int
@@ -134,7 +144,7 @@ class LanguageModel(nn.Module):
 
     @nn.compact
     def __call__(self, words: Array, carry: Carry, *, deterministic: bool = True) -> tuple[Array, Carry]:
-        """Logits, and where the layers stand after the last word."""
+        """Logits, and the state of the layers after the last word."""
         uniform = _uniform(self.initial_scale)
         x = nn.Embed(self.vocabulary, self.features, embedding_init=uniform)(words)
         ends = []
@@ -147,7 +157,7 @@ class LanguageModel(nn.Module):
         return logits, Carry(*(jnp.stack(parts) for parts in zip(*ends, strict=True)))
 
     def initial_carry(self, batch_shape: tuple[int, ...]) -> Carry:
-        """The state before the first word: zeros, `[num_layers, *batch_shape, features]`."""
+        """The state before the first word: zeros of shape `[num_layers, *batch_shape, features]`."""
         zeros = jnp.zeros((self.num_layers, *batch_shape, self.features))
         return Carry(zeros, zeros)
 

@@ -1,10 +1,11 @@
-"""SegNet: an encoder that remembers where each maximum was, and a decoder that puts features back there.
+"""SegNet: semantic segmentation by an encoder with max-pooling and a decoder that reuses the pooling indices.
 
-Badrinarayanan, Kendall & Cipolla, "SegNet", PAMI 2017: stages of 3 x 3 convolutions as in VGG-16, each ended by 2 x 2
-max-pooling; the decoder mirrors them, with unpooling by the remembered places in front of each stage. Dropout as in
-Kendall, Badrinarayanan & Cipolla, "Bayesian SegNet", BMVC 2017: on the deepest half of the stages, at rate 0.5; many
-passes with it are the posterior's draws. Normalisation is by groups of channels and not over the batch, so that the
-network is a function of its parameters alone.
+The encoder has stages of 3 x 3 convolutions as in VGG-16, each followed by 2 x 2 max-pooling. The decoder mirrors them
+and begins each stage by unpooling with the indices of the encoder (`pooling.py`). Dropout with rate 0.5 on the deepest
+half of the stages makes it a Bayesian SegNet, whose posterior draws are passes with dropout. Group normalisation
+instead of batch normalisation makes the network a function of its parameters alone. Sources: Badrinarayanan, Kendall &
+Cipolla, "SegNet: a deep convolutional encoder-decoder architecture for image segmentation", PAMI 2017; Kendall,
+Badrinarayanan & Cipolla, "Bayesian SegNet", BMVC 2017.
 """
 
 from collections.abc import Sequence
@@ -17,20 +18,20 @@ from bayesjax.models.pooling import max_pool_with_indices, max_unpool
 from bayesjax.types import Array
 
 VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""VGG-16's stages."""
+"""The stages of VGG-16, as in the paper."""
 SMALL_STAGES = ((32,), (48,), (64,), (64,))
-"""Four stages of one convolution, for two cores."""
+"""Four stages of one convolution each, for training on two CPU cores."""
 
 
 class SegNet(nn.Module):
-    """Images `[..., height, width, channels]` to logits `[..., height, width, num_classes]`.
+    """SegNet, images `[..., height, width, channels]` to logits `[..., height, width, num_classes]`.
 
     Attributes:
-      num_classes: labels of a pixel.
-      stages: channels of the convolutions of each encoder stage; the decoder has the same backwards.
-      dropout_rate: after the deepest half of the encoder's stages and of the decoder's, with the rng "dropout", where a
-        call is not `deterministic`.
-      group_size: channels that are normalised together.
+      num_classes: number of classes of a pixel.
+      stages: numbers of channels of the convolutions of each encoder stage. The decoder has them in reverse order.
+      dropout_rate: dropout rate after the deepest half of the stages of encoder and decoder. Dropout is active if a
+        call is not `deterministic`, and uses the rng "dropout".
+      group_size: number of channels in a group of the normalisation.
     """
 
     num_classes: int
@@ -42,17 +43,17 @@ class SegNet(nn.Module):
     def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
         """Logits of every pixel."""
         shallow = len(self.stages) // 2
-        places, sizes = [], []
+        indices, sizes = [], []
         for depth, stage in enumerate(self.stages):
             for features in stage:
                 x = self._layer(x, features)
             sizes.append((x.shape[-3], x.shape[-2]))
-            x, where = max_pool_with_indices(x)
-            places.append(where)
+            x, index = max_pool_with_indices(x)
+            indices.append(index)
             if depth >= shallow:
                 x = nn.Dropout(self.dropout_rate)(x, deterministic=deterministic)
         for depth in reversed(range(len(self.stages))):
-            x = max_unpool(x, places[depth], sizes[depth])
+            x = max_unpool(x, indices[depth], sizes[depth])
             before = self.stages[depth - 1][-1] if depth else self.stages[0][0]
             for features in (*reversed(self.stages[depth][:-1]), before):
                 x = self._layer(x, features)
@@ -61,7 +62,7 @@ class SegNet(nn.Module):
         return nn.Dense(self.num_classes)(x)
 
     def _layer(self, x: Array, features: int) -> Array:
-        """Convolution, normalisation of each image by groups of channels, ReLU."""
+        """Convolution, group normalisation and ReLU."""
         x = Conv(features, (3, 3), use_bias=False, kernel_init=fan_in_normal(2**0.5))(x)
         return nn.relu(
             nn.GroupNorm(num_groups=None, group_size=min(self.group_size, features), reduction_axes=(-3, -2, -1))(x)

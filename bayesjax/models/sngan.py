@@ -1,13 +1,14 @@
-"""SNGAN: a generator and a discriminator of residual blocks, the latter made for spectral normalisation.
+"""SNGAN: a generator and a discriminator of residual blocks; the discriminator is used with spectral normalisation.
 
     x -> skip(x) + conv(relu(norm(conv(resample(relu(norm(x)))))))
 
-A generator's block doubles the image by nearest neighbours before its convolutions, a discriminator's halves it by
-means of 2 x 2 pixels after them, and has no norm; the shortcut is a 1 x 1 convolution where the block resamples or
-changes the width, else the identity. Miyato, Kataoka, Koyama & Yoshida, "Spectral normalization for generative
-adversarial networks", ICLR 2018, table 4, for CIFAR-10: 256 channels and three blocks up, 128 channels and two blocks
-down and two more; noise of 128 normal numbers; the hinge game. Gulrajani et al., "Improved training of Wasserstein
-GANs", NIPS 2017, have the blocks first. `spectral_norm.py` makes the discriminator 1-Lipschitz layer by layer:
+Blocks of the generator double the image by nearest neighbours before their convolutions. Blocks of the discriminator
+halve it by means of 2 x 2 pixels after them and have no normalisation. The skip connection is a 1 x 1 convolution where
+the block resamples or changes the width, and the identity otherwise. Sources: Miyato, Kataoka, Koyama & Yoshida,
+"Spectral normalization for generative adversarial networks", ICLR 2018, table 4; Gulrajani et al., "Improved training
+of Wasserstein GANs", NIPS 2017 (the blocks). For CIFAR-10 the former use 256 channels and three blocks in the
+generator, 128 channels, two blocks of stride 2 and two more in the discriminator, 128 normal numbers as noise, and the
+hinge game. `spectral_norm.py` makes each layer of the discriminator 1-Lipschitz:
 
     apply = models.spectrally_normalised(models.sngan.Discriminator((32, 32, 3)).apply)
 """
@@ -27,7 +28,14 @@ from bayesjax.types import Array, PRNGKey
 
 
 def glorot_uniform(scale: float = 1.0) -> Initializer:
-    """Uniform with variance 2 scale^2 / (fan_in + fan_out), as the authors have it: sqrt(2) for 3 x 3 kernels."""
+    """Glorot's uniform initialiser, with variance 2 scale^2 / (fan_in + fan_out). 3 x 3 kernels have scale sqrt(2).
+
+    Args:
+      scale: factor of the standard deviation.
+
+    Returns:
+      `(rng_key, shape, dtype) -> array`, for kernels `[height, width, in, out]` or `[in, out]`.
+    """
 
     def init(rng_key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         bound = scale * math.sqrt(6 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1])))
@@ -37,14 +45,17 @@ def glorot_uniform(scale: float = 1.0) -> Initializer:
 
 
 def upsample(x: Array) -> Array:
-    """`[batch, h, w, c]` to `[batch, 2 h, 2 w, c]`: each pixel four times."""
+    """Nearest-neighbour upsampling, `[batch, h, w, c]` to `[batch, 2 h, 2 w, c]`."""
     batch, height, width, channels = x.shape
     blocks = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
     return blocks.reshape(batch, 2 * height, 2 * width, channels)
 
 
 def mean_pool(x: Array) -> Array:
-    """`[batch, h, w, c]` to `[batch, ceil(h / 2), ceil(w / 2), c]`: the mean of each 2 x 2 block, or of what it has."""
+    """Mean-pooling over 2 x 2 blocks, `[batch, h, w, c]` to `[batch, ceil(h / 2), ceil(w / 2), c]`.
+
+    For odd sizes, the blocks at the edge are means of the pixels that they contain.
+    """
     batch, height, width, channels = x.shape
     if height % 2 or width % 2:
         x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -55,10 +66,10 @@ class Block(nn.Module):
     """A residual block, `[batch, h, w, in]` to `[batch, h', w', features]`.
 
     Attributes:
-      features: channels of both convolutions.
+      features: number of channels of both convolutions.
       resample: "up", "down", or "none".
       norm: "group", "batch" or "none".
-      is_first: whether the input is an image, which no ReLU is to cut.
+      is_first: whether the input is an image, to which no ReLU is applied.
     """
 
     features: int
@@ -68,7 +79,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, size: tuple[int, int] | None = None) -> Array:
-        """The block's output; if it doubles, cropped to `size`."""
+        """Output of the block, cropped to `size` if it upsamples."""
         height, width = size or (2 * x.shape[1], 2 * x.shape[2])
         kernel_init = glorot_uniform(math.sqrt(2))
         branch = x if self.is_first else nn.relu(make_norm(self.norm, x.shape[-1])(x))
@@ -79,7 +90,7 @@ class Block(nn.Module):
         branch = Conv(self.features, 3, kernel_init=kernel_init)(branch)
         if self.resample == "down":
             branch, x = mean_pool(branch), mean_pool(x)
-        # A 1 x 1 convolution commutes with both kinds of resampling: it is done where there are fewer pixels.
+        # A 1 x 1 convolution commutes with both kinds of resampling, so it is applied to the smaller image.
         if self.resample != "none" or x.shape[-1] != self.features:
             x = Conv(self.features, 1, kernel_init=glorot_uniform())(x)
         if self.resample == "up":
@@ -88,12 +99,12 @@ class Block(nn.Module):
 
 
 class Generator(nn.Module):
-    """Noise `[batch, z_dim]` to images `[batch, *image_shape]` in (-1, 1).
+    """Generator, noise `[batch, z_dim]` to images `[batch, *image_shape]` in (-1, 1).
 
     Attributes:
       image_shape: (height, width, channels).
-      width: channels of every block.
-      num_blocks: how often the image doubles: 3 for 28 and 32 pixels, 4 for 64, 1 for 8.
+      width: number of channels of every block.
+      num_blocks: number of blocks, each of which doubles the image: 3 for 28 and 32 pixels, 4 for 64, 1 for 8.
       norm: "group", "batch" or "none".
     """
 
@@ -104,7 +115,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """Images made from the noise `z`."""
+        """Images generated from the noise `z`."""
         sizes = layer_sizes(self.image_shape, self.num_blocks)[::-1]
         height, width = sizes[0]
         x = nn.Dense(height * width * self.width, kernel_init=glorot_uniform())(z)
@@ -116,14 +127,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images `[batch, *image_shape]` in (-1, 1) to logits `[batch, num_outputs]`.
+    """Discriminator, images `[batch, *image_shape]` in (-1, 1) to logits `[batch, num_outputs]`.
 
     Attributes:
       image_shape: (height, width, channels).
-      num_outputs: 1 for real against fake, or K real classes as in `objectives/semi_supervised.py`.
-      width: channels of every block.
-      num_downsamplings: blocks that halve the image, the first ones: 2 for 28 and 32 pixels, 3 for 64, 1 for 8.
-      num_blocks: all blocks.
+      num_outputs: 1 for real against fake, or the number K of real classes as in `objectives/semi_supervised.py`.
+      width: number of channels of every block.
+      num_downsamplings: number of blocks that halve the image, which come first: 2 for 28 and 32 pixels, 3 for 64, 1
+        for 8.
+      num_blocks: number of all blocks.
     """
 
     image_shape: Sequence[int]
@@ -133,7 +145,7 @@ class Discriminator(nn.Module):
     num_blocks: int = 4
 
     def setup(self) -> None:
-        """Blocks."""
+        """Creates the blocks."""
         layer_sizes(self.image_shape, self.num_downsamplings)
         if not 1 <= self.num_blocks >= self.num_downsamplings:
             raise ValueError(
@@ -146,11 +158,11 @@ class Discriminator(nn.Module):
         self.logits = nn.Dense(self.num_outputs, use_bias=False, kernel_init=glorot_uniform())
 
     def __call__(self, x: Array) -> Array:
-        """Logits."""
+        """Logits of the real classes."""
         return self.logits(self.embed(x))
 
     def embed(self, x: Array) -> Array:
-        """Activations of the last block summed over its pixels, `[batch, width]`."""
+        """Activations of the last block, summed over pixels, `[batch, width]`."""
         if x.shape[1:] != tuple(self.image_shape):
             raise ValueError(f"x must be [batch, {', '.join(map(str, self.image_shape))}]; got {x.shape}")
         for block in self.blocks:

@@ -1,13 +1,13 @@
-"""The two networks of a variational auto-encoder, as conditional distributions.
+"""Encoder and decoder of a variational auto-encoder, as conditional distributions.
 
     encode: x -> q(z | x) = N(mean(x), diag variance(x))
     decode: z -> p(x | z) = Bernoulli(sigmoid(logits(z)))  or  N(mean(z), diag variance(z))  or  N(mean(z), variance)
     prior:       p(z) = N(0, I)
 
-Networks that mirror each other: multi-layer perceptrons, of which 784-500-20-500-784 with tanh is the classic for
-MNIST, or DCGAN's stacks of strided convolutions. Source: Kingma & Welling, "Auto-encoding variational Bayes", ICLR
-2014, appendix C; one learned variance for all pixels is the "sigma-VAE" of Rybkin, Daniilidis & Levine, ICML 2021.
-`objectives/elbo.py` is what trains them:
+The two networks mirror each other. They are multi-layer perceptrons, such as 784-500-20-500-784 with tanh for MNIST, or
+DCGAN's strided convolutions. Sources: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, appendix C;
+Rybkin, Daniilidis & Levine, "Simple and effective VAE training with calibrated decoders", ICML 2021 (one learned
+variance for all pixels). They are trained with `objectives/elbo.py`:
 
     model = vae.VAE(latent_dim=20, data_shape=(28, 28, 1))
     encode, decode = vae.conditionals(model)
@@ -33,23 +33,23 @@ ARCHITECTURES = ("mlp", "convolutional")
 
 
 class VAE(nn.Module):
-    """Encoder and decoder; both take any leading axes.
+    """Encoder and decoder. Both accept any leading axes.
 
     Attributes:
       latent_dim: length of z.
-      data_shape: shape of one example x, e.g. (784,) or (28, 28, 1).
-      hidden: widths of the encoder's hidden layers, or channels of its convolutions, each of stride 2; the decoder's
-        are the same backwards.
-      activation: of the hidden layers of a perceptron; `nn.tanh` as in the paper, or `nn.relu`.
-      likelihood: "bernoulli"; "gaussian", with a mean and a variance for each pixel from z; "gaussian_shared", with a
+      data_shape: shape of one example x, such as (784,) or (28, 28, 1).
+      hidden: widths of the encoder's hidden layers, or numbers of channels of its convolutions of stride 2. The decoder
+        has them in reverse order.
+      activation: activation of the hidden layers of a perceptron; `nn.tanh` as in the paper, or `nn.relu`.
+      likelihood: "bernoulli"; "gaussian", whose mean and variance of each pixel depend on z; "gaussian_shared", with a
         mean for each pixel and one learned variance.
-      mean_activation: of a Gaussian's mean; `nn.sigmoid` keeps it between 0 and 1, as the paper has it for Frey faces.
-        Without it grey images begin with a mean of 0 at every z, and z comes to say how bright all of them are.
-      min_scale: least standard deviation of a Gaussian p(x | z). Without it the likelihood of a pixel that is the same
-        in all data has no upper bound. The default is that of rounding to 8 bits, 1/(256 sqrt 12).
-      kernel_init: Flax initialiser.
-      architecture: "mlp"; "convolutional", for data of shape (height, width, channels), with kernels of 5 x 5, leaky
-        ReLU in the encoder and ReLU in the decoder, without normalisation.
+      mean_activation: activation of the mean of a Gaussian. `nn.sigmoid` keeps it between 0 and 1, as in the paper for
+        Frey faces. Without it the initial mean is 0 for all z, and z encodes the common brightness of the images.
+      min_scale: smallest standard deviation of a Gaussian p(x | z). Without it, pixels that are constant in the data
+        have an unbounded likelihood. The default is that of rounding to 8 bits, 1/(256 sqrt 12).
+      kernel_init: initialiser of kernels.
+      architecture: "mlp", or "convolutional" for data of shape (height, width, channels). The latter has 5 x 5 kernels,
+        leaky ReLU in the encoder, ReLU in the decoder, and no normalisation.
     """
 
     latent_dim: int
@@ -63,7 +63,7 @@ class VAE(nn.Module):
     architecture: str = "mlp"
 
     def setup(self) -> None:
-        """Layers."""
+        """Creates the layers."""
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {self.likelihood!r}")
         if min(self.latent_dim, *self.data_shape) < 1:
@@ -86,7 +86,7 @@ class VAE(nn.Module):
             self.log_variance = self.param("log_variance", nn.initializers.zeros, ())
 
     def encode(self, x: Array) -> distrax.Distribution:
-        """q(z | x): `x [..., *data_shape]` to a distribution of `[latent_dim]`."""
+        """The encoder q(z | x): `x [..., *data_shape]` to a distribution over `[latent_dim]`."""
         ndim = len(self.data_shape)
         if x.shape[x.ndim - ndim :] != tuple(self.data_shape):
             raise ValueError(f"x must be [..., {', '.join(map(str, self.data_shape))}]; got {x.shape}")
@@ -99,7 +99,7 @@ class VAE(nn.Module):
         return distrax.Independent(distrax.Normal(mean, jnp.exp(log_variance / 2)), 1)
 
     def decode(self, z: Array) -> distrax.Distribution:
-        """p(x | z): `z [..., latent_dim]` to a distribution of `data_shape`."""
+        """The decoder p(x | z): `z [..., latent_dim]` to a distribution over `data_shape`."""
         shape = *z.shape[:-1], *self.data_shape
         outputs = self.decoder(z) if self.architecture == "mlp" else self.decoder(z.reshape(-1, self.latent_dim))
         if self.likelihood == "bernoulli":
@@ -114,11 +114,11 @@ class VAE(nn.Module):
         return Pixels(pixels, len(self.data_shape))
 
     def prior(self) -> distrax.Distribution:
-        """p(z) = N(0, I)."""
+        """The prior p(z) = N(0, I)."""
         return distrax.Independent(distrax.Normal(jnp.zeros(self.latent_dim), jnp.ones(self.latent_dim)), 1)
 
     def __call__(self, x: Array) -> distrax.Distribution:
-        """p(x | z) at the mean of q(z | x): the reconstruction."""
+        """The reconstruction p(x | z), with the mean of q(z | x) as z."""
         return self.decode(self.encode(x).mean())
 
     def _scale(self, log_variance: Array) -> Array:
@@ -126,7 +126,14 @@ class VAE(nn.Module):
 
 
 def conditionals(model: VAE) -> tuple[Conditional, Conditional]:
-    """`encode(params, x)` and `decode(params, z)` as functions of the parameters, which the objectives ask for."""
+    """Encoder and decoder as functions of the parameters, the arguments of `objectives.elbo`.
+
+    Args:
+      model: the module.
+
+    Returns:
+      `encode(params, x) -> q(z | x)` and `decode(params, z) -> p(x | z)`.
+    """
 
     def encode(params: Params, x: Array) -> Any:
         return model.apply({"params": params}, x, method="encode")
@@ -138,47 +145,60 @@ def conditionals(model: VAE) -> tuple[Conditional, Conditional]:
 
 
 def set_output_bias(model: VAE, params: Params, bias: Array) -> Params:
-    """Parameters whose decoder begins at `bias`, shaped like the data: that of logits, or of a Gaussian's means.
+    """Sets the bias of the decoder's outputs, such as to the mean of the data.
 
-    From the data's mean, z need not say what all the data have in common, and they come to fill the prior.
-    Source: the code of Burda, Grosse & Salakhutdinov, ICLR 2016.
+    With the mean of the data as bias, z need not encode what all examples have in common. Source: the program of Burda,
+    Grosse & Salakhutdinov, ICLR 2016.
+
+    Args:
+      model: the module, with architecture "mlp".
+      params: its parameters.
+      bias: bias of the logits, or of the means of a Gaussian, of the shape of the data.
+
+    Returns:
+      Parameters with the new bias.
 
     Raises:
-      ValueError: if the model is no perceptron, or the bias has another shape.
+      ValueError: if the model has another architecture, or the bias another shape.
     """
     if model.architecture != "mlp" or bias.shape != tuple(model.data_shape):
         raise ValueError(
-            f"the bias must be of a perceptron's outputs {tuple(model.data_shape)}; got {bias.shape} for architecture "
-            f"{model.architecture}"
+            f"bias must have the shape {tuple(model.data_shape)} of the outputs, and architecture be 'mlp'; got "
+            f"{bias.shape} and {model.architecture!r}"
         )
     last = f"layers_{len(model.hidden)}"
     layer = params["decoder"][last]
-    layer = {**layer, "bias": layer["bias"].at[: bias.size].set(jnp.ravel(bias))}  # the variances' biases come after
+    layer = {
+        **layer,
+        "bias": layer["bias"].at[: bias.size].set(jnp.ravel(bias)),
+    }  # followed by the biases of the variances
     return {**params, "decoder": {**params["decoder"], last: layer}}
 
 
 class Bernoulli(distrax.Bernoulli):
-    """distrax's, with log p(x) = x l - log(1 + e^l) = (x - 1/2) l - |l|/2 - log(1 + e^-|l|) of logits l, x in [0, 1].
+    """Bernoulli distribution with a faster log probability than distrax's, for x in [0, 1].
 
-    distrax sums two terms with a softplus each: three times the work, in what is the dearest part of a step beside the
-    matrix products.
+        log p(x) = x l - log(1 + e^l) = (x - 1/2) l - |l|/2 - log(1 + e^-|l|),    l: logits
+
+    distrax evaluates two softplus functions, which takes three times as long. After the matrix products this is the
+    most expensive part of a training step.
     """
 
     def log_prob(self, value: Array) -> Array:
-        """Log probability, finite at any finite logit."""
+        """Log probability in nats, finite for any finite logits."""
         logits, size = self.logits, jnp.abs(self.logits)
         return (value - 0.5) * logits - 0.5 * size - jnp.log1p(jnp.exp(-size))
 
 
 class Pixels(distrax.Independent):
-    """`distrax.Independent`, of a distribution whose parameters all have the shape `[..., *event_shape]`.
+    """`distrax.Independent` for a distribution whose parameters all have the shape `[..., *event_shape]`.
 
-    Its density is computed along one axis: XLA's CPU compiler vectorises a loop over 784 numbers and not one over
+    The density is computed along one flat axis. XLA's CPU compiler vectorises a loop over 784 numbers, but not one over
     (28, 28, 1), which takes five times as long.
     """
 
     def log_prob(self, value: Array) -> Array:
-        """Of values `[..., *event_shape]`."""
+        """Log density of values `[..., *event_shape]`, `[...]`."""
         ndim = len(self.event_shape)
 
         def flat(array: Array) -> Array:

@@ -1,17 +1,17 @@
-"""Weight noise of its own for every example, in the Flax module that you have: no Bayesian layers.
+"""Separate weight noise for each example: local reparameterisation and Flipout, for any Flax module.
 
-One draw of Gaussian weights for a whole batch gives all its examples the same noise, which averaging over the batch
-does not reduce. For a layer y = x W, with W ~ N(mean, scale^2) elementwise, there are two cures:
+With one draw of the weights for a batch, all examples share the same noise, and averaging over the batch does not
+reduce its variance. For a layer y = x W with independent W ~ N(mean, scale^2) there are two remedies:
 
-    local reparameterisation   y ~ N(x mean, x^2 scale^2)                   draws outputs, not weights
+    local reparameterisation   y ~ N(x mean, x^2 scale^2)                   draws outputs instead of weights
     Flipout                    y = x mean + ((x r) noise) s,  r, s = +-1    one noise ~ N(0, scale^2), signs by example
 
-Both leave the law of y, and so of one example's objective, as it is with weights drawn for that example alone; the
-gradients of a batch keep their mean, and their variance falls with the batch.
+For one example, both have the same distribution of y as weights that are drawn for this example alone. The gradient of
+a batch therefore has the same expectation, and its variance decreases with the size of the batch.
 
-The layers (Dense, Conv, ConvTranspose; Flax's and those of `convolution.py`) are intercepted as the module calls them.
-Weights of any other layer are drawn as such: for each example in the first, once for all in the second. The mean and
-scale come from `posteriors.mean_field`, whose `moments` and `perturb` make what is called `weights` here:
+Linear layers (Dense, Conv and ConvTranspose of Flax and of `convolution.py`) are intercepted when the module calls
+them. Weights of other layers are drawn explicitly: for each example in the first method, once for all examples in the
+second. The argument `weights` below comes from `moments` or `perturb` of `posteriors.mean_field`:
 
     apply = models.flipout(module)
     log_likelihood = lambda weights, rng_key, example: log_prob(apply(weights, rng_key, example["x"]), example["y"])
@@ -33,92 +33,102 @@ from bayesjax import tree
 from bayesjax.models.convolution import Conv, ConvTranspose
 from bayesjax.types import Array, Params, PRNGKey
 
-LINEAR = (nn.Dense, nn.Conv, nn.ConvTranspose, Conv, ConvTranspose)  # in x, in the kernel, and plus a bias
-MEAN, SPREAD = "weight_mean", "weight_spread"  # collections that carry the two halves to where the layers are
+LINEAR = (nn.Dense, nn.Conv, nn.ConvTranspose, Conv, ConvTranspose)  # linear in x and in the kernel, plus a bias
+MEAN, SPREAD = "weight_mean", "weight_spread"  # collections that pass the two parts of the weights to the layers
 
 Apply = Callable[..., Any]
 
 
 def local_reparameterisation(module: nn.Module) -> Apply:
-    """The module's `apply` with outputs of linear layers drawn from their normal distribution, for *one* example.
+    """Local reparameterisation: the module's `apply` with outputs of linear layers drawn at random, for one example.
 
-    Exact where a layer sees one vector an example. Where it sees several (a convolution's positions, a sequence), each
-    gets noise of its own, as in the literature on convolutions, although weights that all share would correlate it.
+        y ~ N(x mean, x^2 scale^2)
+
+    It is exact if a layer is applied to one vector for each example. If there are several, such as the positions of a
+    convolution or a sequence, each gets independent noise, as in the literature. Shared weights would correlate them.
+
+    Args:
+      module: any Flax module.
 
     Returns:
-      `((mean, scale), rng_key, *args, **kwargs) -> outputs`, with `mean` and `scale` pytrees like the module's
-      parameters, and the rest passed to `module.apply`; map it over a batch with a key for each example.
+      `((mean, scale), rng_key, *args, **kwargs) -> outputs`. `mean` and `scale` are pytrees like the module's
+      parameters; the other arguments are passed to `module.apply`. Map it over a batch with a key for each example.
     """
 
     def layer_output(layer: Any, x: Array, mean: Params, scale: Params, rng_key: PRNGKey) -> Array:
         square = jax.tree.map(jnp.square, scale)
         variance = _linear(layer, square["kernel"], jnp.square(x))
-        located = _linear(layer, mean["kernel"], x)
+        mean_output = _linear(layer, mean["kernel"], x)
         if "bias" in mean:
-            located, variance = _plus(located, mean["bias"]), _plus(variance, square["bias"])
-        # A variance of 0 (an input of zeros, without a bias) has no finite gradient of its root, and needs none.
+            mean_output, variance = _plus(mean_output, mean["bias"]), _plus(variance, square["bias"])
+        # The root has no finite gradient at a variance of 0, which arises for an input of zeros without a bias.
         deviation = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
-        return located + deviation * tree.normal_like(rng_key, deviation)
+        return mean_output + deviation * tree.normal_like(rng_key, deviation)
 
-    def drawn(mean: Params, scale: Params, rng_key: PRNGKey) -> Params:
-        """Weights for this example alone; those of intercepted layers are not used, and so never computed under jit."""
+    def draw_weights(mean: Params, scale: Params, rng_key: PRNGKey) -> Params:
+        """Weights for this example. Those of intercepted layers are unused, and `jit` removes their computation."""
         leaves, structure = jax.tree.flatten(mean)
         keys = jax.tree.unflatten(structure, list(jax.random.split(rng_key, len(leaves))))
         return jax.tree.map(lambda mu, sd, key: mu + sd * tree.normal_like(key, mu), mean, scale, keys)
 
-    return _intercepted(module, layer_output, drawn)
+    return _intercept(module, layer_output, draw_weights)
 
 
 def flipout(module: nn.Module) -> Apply:
-    """The module's `apply` with the noise of linear layers' kernels multiplied by random signs, for *one* example.
+    """Flipout: the module's `apply` with the noise of kernels multiplied by random signs, for one example.
 
-    Exact for kernels whose noise is symmetric and independent from weight to weight, at all positions of a convolution
-    or a sequence, which share an example's signs.
+        y = x mean + ((x r) noise) s,    r, s = +-1
+
+    It is exact for noise that is symmetric and independent between weights, also for convolutions and sequences, whose
+    positions share the signs of an example.
+
+    Args:
+      module: any Flax module.
 
     Returns:
-      `((mean, noise), rng_key, *args, **kwargs) -> outputs`, with the weights' mean and one draw of their noise as
-      pytrees like the module's parameters, and the rest passed to `module.apply`; map it over a batch with one noise
-      and a key for each example.
+      `((mean, noise), rng_key, *args, **kwargs) -> outputs`. `mean` and `noise` are the mean of the weights and one
+      draw of their noise, pytrees like the module's parameters; the other arguments are passed to `module.apply`. Map
+      it over a batch with one noise and a key for each example.
     """
 
     def layer_output(layer: Any, x: Array, mean: Params, noise: Params, rng_key: PRNGKey) -> Array:
         in_key, out_key = jax.random.split(rng_key)
-        located = _linear(layer, mean["kernel"], x)
+        mean_output = _linear(layer, mean["kernel"], x)
         signs = jax.random.rademacher(in_key, x.shape[-1:], x.dtype)
-        out_signs = jax.random.rademacher(out_key, located.shape[-1:], located.dtype)
-        output = located + _times(_linear(layer, noise["kernel"], _times(x, signs)), out_signs)
+        out_signs = jax.random.rademacher(out_key, mean_output.shape[-1:], mean_output.dtype)
+        output = mean_output + _times(_linear(layer, noise["kernel"], _times(x, signs)), out_signs)
         return _plus(_plus(output, mean["bias"]), noise["bias"] * out_signs) if "bias" in mean else output
 
-    def perturbed(mean: Params, noise: Params, rng_key: PRNGKey) -> Params:
+    def add_noise(mean: Params, noise: Params, rng_key: PRNGKey) -> Params:
         del rng_key
         return jax.tree.map(jnp.add, mean, noise)
 
-    return _intercepted(module, layer_output, perturbed)
+    return _intercept(module, layer_output, add_noise)
 
 
-def _intercepted(module: nn.Module, layer_output: Callable[..., Array], whole: Callable) -> Apply:
+def _intercept(module: nn.Module, layer_output: Callable[..., Array], combine: Callable) -> Apply:
     """`module.apply` with `layer_output` in place of its linear layers.
 
-    All others see the parameters that `whole` makes of the two halves.
+    The other layers use the parameters `combine(mean, spread, rng_key)`.
     """
 
     def apply(weights: tuple[Params, Params], rng_key: PRNGKey, *args: Any, **kwargs: Any) -> Any:
         mean, spread = weights
         weights_key, layers_key = jax.random.split(rng_key)
-        params = whole(mean, spread, weights_key)
+        params = combine(mean, spread, weights_key)
 
         def intercept(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
             layer = context.module
-            # A layer inside a lifted transform (a scan over time) does not see the collections: its weights are drawn.
+            # Layers inside a lifted transform, such as a scan over time, cannot read the collections; they use params.
             if (
                 context.method_name != "__call__"
                 or not isinstance(layer, LINEAR)
                 or not layer.has_variable(SPREAD, "kernel")
             ):
                 return next_function(*args, **kwargs)
-            halves = layer.variables[MEAN], layer.variables[SPREAD]
+            parts = layer.variables[MEAN], layer.variables[SPREAD]
             key = jax.random.fold_in(layers_key, zlib.crc32("/".join(layer.path).encode()))
-            return layer_output(layer, args[0] if args else next(iter(kwargs.values())), *halves, key)
+            return layer_output(layer, args[0] if args else next(iter(kwargs.values())), *parts, key)
 
         with nn.intercept_methods(intercept):
             return module.apply({"params": params, MEAN: mean, SPREAD: spread}, *args, **kwargs)
@@ -127,7 +137,7 @@ def _intercepted(module: nn.Module, layer_output: Callable[..., Array], whole: C
 
 
 def _linear(layer: Any, kernel: Array, x: Array) -> Array:
-    """The layer's product alone: no bias, no interception (a detached copy has no spread)."""
+    """The product of the layer without its bias. The detached copy is not intercepted, because it has no spread."""
     return layer.clone(parent=None, name=None, use_bias=False).apply({"params": {"kernel": kernel}}, x)
 
 

@@ -200,12 +200,12 @@ def test_leading_axes_are_all_batch():
     ("arguments", "message"),
     [
         ((np.zeros((7, 10)), np.zeros((3, 3, 2, 3))), r"x \[..., h, w, in\].*got \(7, 10\) and \(3, 3, 2, 3\)"),
-        ((np.zeros((1, 7, 10, 5)), np.zeros((3, 3, 2, 3))), r"as many inputs; got \(1, 7, 10, 5\) and \(3, 3, 2, 3\)"),
+        ((np.zeros((1, 7, 10, 5)), np.zeros((3, 3, 2, 3))), r"equal numbers of input channels; got \(1, 7, 10, 5\)"),
         ((np.zeros((1, 7, 7, 2)), np.zeros((3, 0, 2, 3))), r"got \(1, 7, 7, 2\) and \(3, 0, 2, 3\)"),
         *(
             (
                 (X77, K33, strides),
-                f"strides must be one or two whole numbers, at least 1; got {re.escape(repr(strides))}",
+                f"strides must be one or two integers of at least 1; got {re.escape(repr(strides))}",
             )
             for strides in (0, (2, -1), 1.5, (1.5, 2), (1, 2, 3), None, "SAME")
         ),
@@ -222,7 +222,7 @@ def test_wrong_arguments_are_refused(function, arguments, message):
 
 
 def test_a_kernel_larger_than_the_image_is_refused():
-    with pytest.raises(ValueError, match=r"no output is left of x .* padding VALID"):
+    with pytest.raises(ValueError, match=r"the output is empty for x .* padding VALID"):
         convolve(np.zeros((1, 2, 2, 2)), K33, 1, "VALID")
 
 
@@ -235,7 +235,7 @@ def test_defaults_are_those_of_flax(name):
     assert_close(ours.apply(params, x), flax.apply(params, x))
     same = MODULES[name][0](3, np.int64(3), strides=np.array([1, 1]), padding="SAME")
     assert_close(same.apply(params, x), flax.apply(params, x))
-    with pytest.raises(ValueError, match=r"kernel_size must be one or two whole numbers, at least 1; got \(3, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"kernel_size must be one or two integers of at least 1; got \(3, 3, 3\)"):
         MODULES[name][0](3, (3, 3, 3)).init(jax.random.key(0), x)
 
 

@@ -219,7 +219,7 @@ def test_wrong_arguments_are_named():
         (cyclegan.ResNetGenerator(), (1, 3, 3, 1), r"image_shape \(3, 3, 1\) is too small for 2 layers"),
         (cyclegan.UNetGenerator(), (1, 32, 32, 1), r"image_shape \(32, 32, 1\) is too small for 8 layers"),
         (cyclegan.PatchDiscriminator(norm="layer"), (1, 32, 32, 1), "norm must be one of instance, group, batch, none"),
-        (cyclegan.PatchDiscriminator(), (1, 8, 8, 1), "no output is left"),
+        (cyclegan.PatchDiscriminator(), (1, 8, 8, 1), "the output is empty"),
     ):
         with pytest.raises(ValueError, match=message):
             shapes(model, jnp.zeros(shape))

@@ -97,7 +97,7 @@ def test_decoder_may_begin_at_the_mean_of_the_data(likelihood):
     np.testing.assert_allclose(p.mean(), mean, rtol=1e-5)
     if likelihood == "gaussian":
         np.testing.assert_array_equal(p.distribution.scale, before.distribution.scale)
-    with pytest.raises(ValueError, match=r"the bias must be of a perceptron's outputs .* got \(3,\)"):
+    with pytest.raises(ValueError, match=r"bias must have the shape .* of the outputs.* got \(3,\)"):
         vae.set_output_bias(model, params, jnp.zeros(3))
 
 
