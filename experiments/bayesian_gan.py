@@ -93,10 +93,7 @@ TABLES = [
         ],
     )
 ]  # fmt: skip
-HEADLINE = (
-    "bayesian_gan-paper-synthetic_ten_clusters",
-    {"measure": "JS at the end (nats)", "method": "bayes", "T": 1.0},
-)
+HEADLINE = "bayesian_gan-paper-synthetic_ten_clusters", {"measure": "JS at the end (nats)", "method": "bayes", "T": 1.0}
 
 # ---- networks and the densities of their weights
 
@@ -178,8 +175,8 @@ def method_stages(
         warmup = optimised(config, net, games.prior(config), num_data, num_warmup)
         sampler = sampled(config, net, num_data, temperature)
         return [
-            stage("bayes-warmup", populations.populations(warmup, *num), num_warmup),
-            stage(f"bayes-T{temperature:g}", populations.populations(sampler, *num), num_steps - num_warmup),
+            stage("bayes-warmup", populations.sweep(warmup, *num), num_warmup),
+            stage(f"bayes-T{temperature:g}", populations.sweep(sampler, *num), num_steps - num_warmup),
         ]
     if method == "authors_code":
         adam = optax.adam(released_bayesian_gan.schedule(1e-2, num_data, config.batch_size), b1=0.5)
@@ -189,10 +186,8 @@ def method_stages(
         )  # fmt: skip
     else:
         moves = optimised(config, net, populations.flat_prior, num_data, num_steps)
-    if method in ("ml", "ml_independent"):
-        one = populations.populations(moves, 1, 1)
-        return [stage(method, one if method == "ml" else kernels.particles(one, num[0]), num_steps)]
-    return [stage(method, populations.populations(moves, *num), num_steps)]
+    game = populations.sweep(moves, *((1, 1) if method in ("ml", "ml_independent") else num))
+    return [stage(method, kernels.particles(game, num[0]) if method == "ml_independent" else game, num_steps)]
 
 
 # ---- the experiment
@@ -244,7 +239,7 @@ def play(
     samples = trace.draws["samples"]
     outcome = {
         "steps": np.array(steps), "values": np.array(values),
-        "samples": samples[-1], "js": divergence(samples[-1]),
+        "samples": samples[-1], "JS at the end (nats)": divergence(samples[-1]),
         **{name: math.nan if value is None else value for name, value in games.timings([trace]).items()},
     }  # fmt: skip
     if method == "bayes":
@@ -256,10 +251,9 @@ def play(
 
 def method_rows(method: Method, temperature: float | None, outcomes: list[dict[str, Any]]) -> list[dict]:
     """Means over seeds with their standard errors; R-hat and ESS with the seeds as chains."""
-    names = {"JS at the end (nats)": "js", "ms per step": "ms per step"}
-    names["fraction outside chunks"] = "fraction outside chunks"
+    measures = ("JS at the end (nats)", "ms per step", "fraction outside chunks")
     values: dict[str, Any] = {
-        measure: evaluation.mean_estimate([outcome[name] for outcome in outcomes]) for measure, name in names.items()
+        measure: evaluation.mean_estimate([outcome[measure] for outcome in outcomes]) for measure in measures
     }
     if method == "bayes":
         draws, logits = (np.stack([outcome[f"{name} of draws"] for outcome in outcomes]) for name in ("js", "logits"))

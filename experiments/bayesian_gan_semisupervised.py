@@ -144,7 +144,7 @@ def method_stages(config: Config, net: Networks, num_data: int, num_labelled: in
             net, optimizer, batch_size=config.batch_size, num_data=num_data, prior_scale=1.0, friction=0.01,
             learning_rate=2e-4,
         )  # fmt: skip
-        return populations.populations(moves, *num)
+        return populations.sweep(moves, *num)
 
     match method:
         case "supervised":
@@ -154,12 +154,12 @@ def method_stages(config: Config, net: Networks, num_data: int, num_labelled: in
             losses, clip = wasserstein_losses(config, net), kernels.clip_weights(config.clip)
             critic = games.adam(config, "discriminator", losses["discriminator"], num_steps, clip)
             generator = games.adam(config, "generator", losses["generator"], num_steps)
-            return [games.Stage(method, populations.populations((critic, generator), *num), num_steps)]
+            return [games.Stage(method, populations.sweep((critic, generator), *num), num_steps)]
         case "dcgan" | "ml_coupled" | "dcgan_10":
             moves = bayesian_gan.optimised(
                 config, net, populations.flat_prior, num_data, num_steps, num_labelled=label_count
             )
-            players = populations.populations(moves, *num)
+            players = populations.sweep(moves, *num)
             return [games.Stage(method, kernels.particles(players, 10) if method == "dcgan_10" else players, num_steps)]
         case "authors_code":
             warmup = released(optax.adam(released_bayesian_gan.schedule(5e-3, num_data, config.batch_size), b1=0.5))
@@ -168,9 +168,9 @@ def method_stages(config: Config, net: Networks, num_data: int, num_labelled: in
         case "bayes":
             prior = games.prior(config)
             moves = bayesian_gan.optimised(config, net, prior, num_data, num_warmup, num_labelled=label_count)
-            warmup = populations.populations(moves, *num)
+            warmup = populations.sweep(moves, *num)
             moves = bayesian_gan.sampled(config, net, num_data, config.temperature, num_labelled=label_count)
-            then = populations.populations(moves, *num)
+            then = populations.sweep(moves, *num)
             last = games.Stage(
                 method, then, num_steps - num_warmup, config.thinning, config.num_burnin, is_sampler=True
             )

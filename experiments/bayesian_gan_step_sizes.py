@@ -90,7 +90,7 @@ def main(config: Config) -> None:
         data_key, init_key, warmup_key, sample_key = jax.random.split(jax.random.key(config.seed), 4)
         batches = populations.unlabelled_batches(data_key, inputs, game.batch_size)
         moves = bayesian_gan.optimised(game, net, games.prior(game), num_data, config.num_warmup)
-        adam, options = run.stage("warmup", populations.populations(moves, *game.num_networks))
+        adam, options = run.stage("warmup", populations.sweep(moves, *game.num_networks))
         state = jax.jit(lambda key: adam.init(net.init(key, *game.num_networks), jax.random.fold_in(key, 0)))(init_key)
         state, _ = training.run(
             warmup_key, adam, state, batches, num_steps=config.num_warmup, keep=lambda state: (), **options
@@ -105,7 +105,7 @@ def main(config: Config) -> None:
                 kernels.sghmc(density, step_size=learning_rate / num_data, friction=friction, temperature=temperature)
                 for density in densities.values()
             ]
-            kernel = launch.spread(config, populations.populations(moves, *game.num_networks))
+            kernel = launch.spread(config, populations.sweep(moves, *game.num_networks))
             start_key, rng_key = jax.random.split(rng_key)
             keys = jax.random.split(rng_key, num_sampled)
 

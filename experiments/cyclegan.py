@@ -118,14 +118,10 @@ TABLES = [
     Table(
         {"task": "task", "kernel": "kernel", "direction": "direction"},
         [
-            Column("correct class %", digits=1),
-            Column("correct class of true images %", digits=1),
-            Column("L1 to the true image", digits=4),
-            Column("L1 of the untranslated image", digits=4),
-            Column("L1 after both translations", digits=4),
-            Column("correct class after both translations %", digits=1),
-            Column("sd over draws", digits=4),
-            Column("correlation of sd and error"),
+            Column("correct class %", digits=1), Column("correct class of true images %", digits=1),
+            Column("L1 to the true image", digits=4), Column("L1 of the untranslated image", digits=4),
+            Column("L1 after both translations", digits=4), Column("correct class after both translations %", digits=1),
+            Column("sd over draws", digits=4), Column("correlation of sd and error"),
         ],
         where={"moment": None},
         note=lambda config: f"{games.describe_steps(config)}, batches of {config['batch_size']}.",
@@ -133,14 +129,13 @@ TABLES = [
     Table(
         {"task": "task", "kernel": "kernel", "moment": "moment"},
         [
-            Column("L1 after both translations", digits=3),
-            Column("L1 to the true image", digits=3),
+            Column("L1 after both translations", digits=3), Column("L1 to the true image", digits=3),
             Column("ms per step", digits=0),
         ],
         where={"direction": None},
         note=f"During training: means over both directions and the first {NUM_EVALUATED} test images.",
     ),
-]
+]  # fmt: skip
 HEADLINE = "cyclegan-mnist-mnist", {"measure": "correct class %", "direction": "X to Y"}
 
 # ---- the two domains
@@ -228,41 +223,29 @@ def load_domains(run: Run) -> Domains:
         train = data.Split(train.inputs[:-held_out], train.labels[:-held_out])
     rows, columns = (size - height) // 2, (size - width) // 2
 
-    def pad(grey: np.ndarray) -> np.ndarray:
-        return np.pad(grey, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
-
-    def in_x(grey: np.ndarray) -> np.ndarray:
-        return np.repeat(pad(grey), task.num_channels, axis=-1)
-
-    def in_y(grey: np.ndarray) -> np.ndarray:
-        return task.translate(pad(grey))
+    def in_both(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        padded = np.pad(images, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+        return np.repeat(padded, task.num_channels, axis=-1), task.translate(padded)
 
     judge = judges.load(config.dataset, data_dir=data_dir)
 
-    def read_grey(grey: np.ndarray) -> np.ndarray:
-        return judge.classes(np.clip(grey[:, rows : size - rows, columns : size - columns], 0, 1))
+    def read_grey(images: np.ndarray) -> np.ndarray:
+        return judge.classes(np.clip(images[:, rows : size - rows, columns : size - columns], 0, 1))
 
-    def read_x(images: np.ndarray) -> np.ndarray:
-        return read_grey(images.mean(axis=-1, keepdims=True))
-
-    if task.invert is None:
-        judge_y = train_judge(run, data.Split(in_y(train.inputs), train.labels), dataset.num_classes)
-        read_y = lambda images: judge_y.classes(np.clip(images, 0, 1))  # noqa: E731
-    else:
-        read_y = lambda images: read_grey(task.invert(images))  # noqa: E731
+    if task.invert is None:  # a judge of images in Y is trained
+        images, recipe = in_both(train.inputs)[1], judges.Recipe()
+        split, stage = data.Split(images, train.labels), functools.partial(run.stage, "judge")
+        packed = judges.pack(judges.train(split, dataset.num_classes, recipe, stage=stage))
+        judge_y = judges.unpack(packed, f"{config.dataset}-{config.task}", images.shape[1:], recipe)
     order = np.random.default_rng(config.seed).permutation(len(train))
     first, second = np.array_split(train.inputs[order], 2)
-    chosen = test.inputs[: config.num_judged]
-    truth = Truth(in_x(chosen), in_y(chosen), test.labels[: config.num_judged], read_x, read_y)
-    return Domains(2 * in_x(first) - 1, 2 * in_y(second) - 1, 2 * truth.x - 1, 2 * truth.y - 1, truth)
-
-
-def train_judge(run: Run, images: data.Split, num_classes: int) -> judges.Judge:
-    """A judge of images in Y."""
-    recipe = judges.Recipe()
-    params = judges.train(images, num_classes, recipe, stage=functools.partial(run.stage, "judge"))
-    name = f"{run.config.dataset}-{run.config.task}"
-    return judges.unpack(judges.pack(params), name, images.inputs.shape[1:], recipe)
+    x_test, y_test = in_both(test.inputs[: config.num_judged])
+    truth = Truth(
+        x_test, y_test, test.labels[: config.num_judged],
+        read_x=lambda images: read_grey(images.mean(axis=-1, keepdims=True)),
+        read_y=lambda images: read_grey(task.invert(images)) if task.invert else judge_y.classes(np.clip(images, 0, 1)),
+    )  # fmt: skip
+    return Domains(2 * in_both(first)[0] - 1, 2 * in_both(second)[1] - 1, 2 * x_test - 1, 2 * y_test - 1, truth)
 
 
 # ---- networks and losses
@@ -368,7 +351,7 @@ def translate(net: Networks, generators: Params, direction: str, images: np.ndar
         return {"there": there.mean(axis=0), "back": back.mean(axis=0), "sd": there.std(axis=0)}
 
     chunks = [translate_chunk(images[start : start + CHUNK_SIZE]) for start in range(0, len(images), CHUNK_SIZE)]
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
 
 
 def judge_rows(config: Config, domains: Domains, direction: str, made: dict[str, np.ndarray]) -> list[dict]:

@@ -203,18 +203,16 @@ def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int)
 
 def bayesian_rows(config: Config) -> list[dict]:
     """Errors of a point estimate and of the posterior of larger games, from the results of the same label draws."""
-    path = RESULTS / "bayesian_gan_semisupervised-paper-digits.json"
+    path, kernels = RESULTS / "bayesian_gan_semisupervised-paper-digits.json", {"dcgan": "adam", "bayes": "sghmc"}
     if config.dataset != "digits" or config.num_validation or not path.exists():
         return []
     return [
         row(
-            "error %", each["value"], method=each["method"], labels=each["labels"], kernel=kernel,
+            "error %", each["value"], method=each["method"], labels=each["labels"], kernel=kernels[each["method"]],
             experiment="bayesian_gan_semisupervised", source=path.name, sd=each["sd"],
         )
-        for num in config.num_labelled
-        for method, kernel in (("dcgan", "adam"), ("bayes", "sghmc"))
         for each in json.loads(path.read_text())["rows"]
-        if (each["measure"], each["method"], each["labels"]) == ("error %", method, num)
+        if each["measure"] == "error %" and each["labels"] in config.num_labelled and each["method"] in kernels
     ]  # fmt: skip
 
 

@@ -1,9 +1,11 @@
 """Learning from few labels with a discriminator of K classes and "fake": data, networks, and the errors of classifiers.
 
-FewLabelsConfig             flags
-load, draw_labelled         the splits of a data set, and repeated draws of the labelled images
-networks                    a DCGAN
-score, score_rows, plot_errors      errors and log-likelihoods of the test images, as rows and as a figure
+    FewLabelsConfig                     flags
+    load, draw_labelled                 the splits of a data set, and repeated draws of the labelled images
+    networks                            a DCGAN
+    score, score_rows, plot_errors      errors and log-likelihoods of the test images, as rows and as a figure
+
+The discriminator's probabilities are in `bayesjax/objectives/semi_supervised.py`.
 """
 
 import math
@@ -49,13 +51,7 @@ class FewLabelsConfig(RunConfig):
 
 
 class Splits(NamedTuple):
-    """Labelled images.
-
-    Attributes:
-      train: training images; the labels of most of them are not used.
-      test: the test set, or held-out training images to choose settings by.
-      num_classes: number of labels.
-    """
+    """Training images, whose labels are mostly not used, test images or held-out ones, and the number of classes."""
 
     train: data.Split
     test: data.Split
@@ -132,40 +128,26 @@ def score(net: Networks, discriminators: Params, test: data.Split) -> dict[str, 
 
 
 def score_rows(method: str, num_labelled: int, result: Mapping[str, Any], **published: Any) -> list[dict]:
-    """The rows of one method at one number of labels: "error %", "negative log-likelihood" and "ms per step".
+    """The rows of one method at one number of labels, from the result of `score` and the "ms per step".
 
-    Args:
-      method: of the rows.
-      num_labelled: the number of labels.
-      result: scores of `score` and the milliseconds.
-      **published: `paper` and `source` of the published error.
+    `published` may hold the `paper` and the `source` of the error.
     """
     errors, num = result["errors"], len(result["errors"])
-    sd = float(errors.std(ddof=1)) if num > 1 else math.nan
     keys: dict[str, Any] = {"method": method, "labels": num_labelled}
+    spread: dict[str, Any] = {"values": errors}
+    if num > 1:
+        sd = errors.std(ddof=1)
+        spread |= {"sd": sd, "stderr": sd / math.sqrt(num)}
     return [
-        row(
-            "error %",
-            errors.mean(),
-            sd / math.sqrt(num),
-            **keys,
-            sd=sd if num > 1 else None,
-            values=errors,
-            **published,
-        ),
+        row("error %", errors.mean(), **keys, **spread, **published),
         row("negative log-likelihood", result["nll"].mean(), **keys),
         row("ms per step", result["ms per step"], **keys),
     ]
 
 
 def plot_errors(path: Path, results: Mapping[tuple[str, int], Mapping[str, Any]], title: str) -> None:
-    """The error against the number of labels, a curve for each method, if there are several numbers.
-
-    Args:
-      path: of the figure.
-      results: scores by method and number of labels.
-      title: of the figure.
-    """
+    """The error against the number of labels, if there are several: a curve for each method of the results, which are
+    scores by method and number of labels."""
     methods, numbers = (list(dict.fromkeys(names)) for names in zip(*results, strict=True))
     if len(numbers) > 1:
         errors = {method: np.stack([results[method, num]["errors"] for num in numbers], axis=1) for method in methods}

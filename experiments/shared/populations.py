@@ -2,7 +2,7 @@
 
     PopulationConfig        flags of the Bayesian GAN's games
     Networks, networks      generators and discriminators as pure functions of stacked parameters
-    populations             the kernel of a sweep: all discriminators move, then all generators
+    sweep                   the kernel of a game: all discriminators move, then all generators
     unlabelled_batches      data by step
 
 The densities of the weights are in `experiments/bayesian_gan.py`, the ways to move a player in `games.py`.
@@ -94,14 +94,8 @@ def networks(generator: Any, discriminator: Any, latent_dim: int, shape: tuple[i
     return Networks(init, generate, logits, features)
 
 
-def populations(moves: Iterable[Kernel], num_generators: int, num_discriminators: int) -> Kernel:
-    """A sweep of a game of several networks: all discriminators move, then all generators.
-
-    Args:
-      moves: kernels of one discriminator and of one generator.
-      num_generators: number of generators.
-      num_discriminators: number of discriminators.
-    """
+def sweep(moves: Iterable[Kernel], num_generators: int, num_discriminators: int) -> Kernel:
+    """All discriminators move, then all generators; `moves` are the kernels of one of either."""
     discriminator, generator = moves
     return kernels.alternate(
         discriminator=kernels.particles(discriminator, num_discriminators),

@@ -28,14 +28,14 @@ def test_seeds_are_chains():
     def outcome(level):
         draws = level + 0.01 * random.normal(size=20)
         return {
-            "js": draws[-1], "js of draws": draws, "logits of draws": random.normal(size=(20, 3)),
+            "JS at the end (nats)": draws[-1], "js of draws": draws, "logits of draws": random.normal(size=(20, 3)),
             "ms per step": 1.0, "fraction outside chunks": 0.1,
         }  # fmt: skip
 
     outcomes = [outcome(level) for level in (0.1, 0.2, 0.3)]
     rows = by_measure(bayesian_gan.method_rows("bayes", 0.5, outcomes))
     assert all((row["method"], row["T"]) == ("bayes", 0.5) for row in rows.values())
-    last = [each["js"] for each in outcomes]
+    last = [each["JS at the end (nats)"] for each in outcomes]
     assert rows["JS at the end (nats)"]["value"] == pytest.approx(np.mean(last))
     assert rows["JS at the end (nats)"]["stderr"] == pytest.approx(np.std(last, ddof=1) / math.sqrt(3))
     means = [each["js of draws"].mean() for each in outcomes]
