@@ -1,4 +1,4 @@
-"""The loop, its checkpoints and what it shows."""
+"""The training loop, its checkpoints, its progress display, and kernels spread over devices and processes."""
 
 from bayesjax.training.checkpoint import Checkpointer, CheckpointError, CheckpointMismatch
 from bayesjax.training.parallel import data_parallel, particle_parallel, spread

@@ -1,14 +1,14 @@
-"""Checkpoints: save a run as it goes, resume it bit for bit.
+"""Checkpoints: periodic saves of a run, from which it resumes bit for bit.
 
     DIR/step_00000500/   state.npz    the leaves of the kernel's state
-                         run.json     step, seed, configuration, the identity of the run and its metrics so far
-    DIR/record/00000500.npz           draws and infos kept since the save before
-    DIR/.lock                         of the process that is writing (`guards.py`)
+                         run.json     step, seed, configuration, identity of the run, and its metrics so far
+    DIR/record/00000500.npz           draws and infos kept since the previous save
+    DIR/.lock                         lock of the process that writes in the folder (`guards.py`)
 
-A save becomes visible by a rename, after all its files are on the disk, so that a process killed at any moment leaves
-the last complete save intact; Ctrl-C waits for the rename. Only the newest state is kept; the records together are the
-draws of the whole run. A save is resumed only by the same run (`identity.py`). Of several processes the first writes
-and all read, so they must share the folder; their number may change between runs.
+A save becomes visible by a rename, after all its files are on the disk. A process that is killed at any time therefore
+leaves the last complete save intact, and Ctrl-C is delayed until after the rename. Only the newest state is kept. The
+records together are the draws of the whole run. Only the same run can resume a save (`identity.py`). With several
+processes, process 0 writes and all read, so they must share the folder. Their number may change between runs.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ from bayesjax.training import files, guards, identity, processes
 from bayesjax.types import PRNGKey, PyTree
 
 FORMAT = 2
-NOT_FINITE = ("nan", "inf", "-inf")  # JSON has no such numbers; the metrics have, and come back as they were
+NOT_FINITE = ("nan", "inf", "-inf")  # how run.json stores these values of metrics; JSON has no such numbers
 
 
 class CheckpointMismatch(ValueError):
-    """The checkpoint belongs to another run; the message names the first difference."""
+    """The checkpoint belongs to a different run; the message names the first difference."""
 
 
 class CheckpointError(OSError):
@@ -43,32 +43,32 @@ class CheckpointError(OSError):
 
 
 class Record:
-    """Draws, infos and metrics of a run so far: host arrays in pieces, one a chunk."""
+    """The draws, infos and metrics of a run so far, as a list of host arrays with one piece for each chunk."""
 
     def __init__(self) -> None:
-        self.structure: PyTree = None  # of (draws, info, burnin_info); set by the first piece, or by `run`
+        self.structure: PyTree = None  # structure of (draws, info, burnin_info); set by the first piece or by `run`
         self.pieces: list[list[np.ndarray]] = []
         self.metrics: list[dict[str, float]] = []
         self.num_saved = 0
         self.files: list[str] = []
 
     def add(self, draws: PyTree, info: PyTree, burnin_info: PyTree, metrics: dict[str, float]) -> None:
-        """Adds what a chunk leaves: draws and their infos `[num, ...]`, those of the burn-in, a line of metrics."""
+        """Adds the results of a chunk: draws and their infos `[num, ...]`, infos of the burn-in, and metrics."""
         leaves, self.structure = jax.tree.flatten((draws, info, burnin_info))
         self.pieces.append([np.asarray(leaf) for leaf in leaves])
         self.metrics.append(metrics)
 
     @property
     def length(self) -> tuple[int, int]:
-        """Number of pieces and of lines of metrics; a restored piece is that of a save, which may hold many chunks."""
+        """Number of pieces and of rows of metrics. A restored piece is that of a save and may cover many chunks."""
         return len(self.pieces), len(self.metrics)
 
     def truncate(self, length: tuple[int, int]) -> None:
-        """Drops what was added since `length` was read."""
+        """Removes everything that was added after `length` was read."""
         del self.pieces[length[0] :], self.metrics[length[1] :]
 
     def stacked(self) -> tuple[PyTree, PyTree, PyTree]:
-        """Draws, their infos and those of the burn-in, each stacked on the leading axis; None for what is empty."""
+        """Draws, their infos and the infos of the burn-in, each stacked on the leading axis; None if there are none."""
         if not self.pieces:
             return None, None, None
         parts = jax.tree.unflatten(self.structure, _concatenate(self.pieces))
@@ -84,13 +84,13 @@ class Checkpointer:
     """Saves a run in a folder and resumes it from there.
 
     Args:
-      directory: the folder; made when a run begins.
-      config: what the run is, as JSON-serialisable values; a checkpoint of another configuration is refused.
-      resume: whether to go on from a checkpoint in the folder. If False, the folder must not hold one.
-      interval: seconds between saves; 0 saves after every chunk, infinity at the end alone.
-      check_program: whether a checkpoint of another program is refused: another kernel, `keep` or data, or another
-        number in them. Programs are compared under the same JAX, backend and devices alone. The structures of state,
-        draws and infos, burn-in, thinning and chunk size are compared always.
+      directory: the folder; it is created when a run starts.
+      config: configuration of the run, as JSON-serialisable values; one with another configuration is refused.
+      resume: whether to resume from a checkpoint in the folder. If False, the folder must not contain a checkpoint.
+      interval: seconds between saves; 0 saves after every chunk, and infinity only at the end.
+      check_program: whether to refuse a checkpoint of a different program, that is, of another kernel, `keep` or data,
+        or of other constants in them. Programs are compared only under the same version of JAX, backend and devices.
+        The structures of state, draws and infos, the burn-in, the thinning and the chunk size are always compared.
 
     Raises:
       ValueError: if `interval` is negative or not a number.
@@ -119,7 +119,7 @@ class Checkpointer:
         return time.monotonic() - self._last_save >= self.interval
 
     def latest(self) -> Path | None:
-        """Folder of the newest complete save, or None."""
+        """The folder of the newest complete save, or None."""
         return max(self._saves(), key=_step_of, default=None)
 
     def _saves(self) -> list[Path]:
@@ -127,10 +127,10 @@ class Checkpointer:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Keeps other processes from writing in the folder, until the block ends.
+        """Prevents other processes from writing in the folder until the block ends.
 
         Raises:
-          CheckpointError: if another process is writing there; the message names it.
+          CheckpointError: if another process is writing in the folder; the message names the process.
         """
         if self._is_held:
             yield
@@ -148,18 +148,20 @@ class Checkpointer:
     def restore(
         self, example: Any, rng_key: PRNGKey, describe: Callable[[], dict] | None = None
     ) -> tuple[int, Any, Record]:
-        """Step, state and record of the newest save; `(0, example, empty)` if there is none.
+        """Reads the newest save.
 
         Args:
-          example: a state of the same structure, shapes and types.
-          rng_key: the run's key, which must be that of the checkpoint.
-          describe: returns the identity of this run (`identity.py`), which is compared too, once the state is
-            known to be the same; `training.run` gives it.
+          example: a state with the structure, shapes and types of the saved state.
+          rng_key: the key of the run, which must equal that of the checkpoint.
+          describe: returns the identity of the present run (`identity.py`). It is called and compared after the states
+            have been found to have the same structure.
+
+        Returns:
+          The step, the state and the record of the save, or `(0, example, Record())` if there is no save.
 
         Raises:
-          CheckpointMismatch: if the checkpoint is of another configuration, seed, state or run.
-          CheckpointError: if it cannot be read; or if there is one and `resume` is False: nothing written is ever
-            thrown away.
+          CheckpointMismatch: if the checkpoint has another configuration, seed or state structure or is of another run.
+          CheckpointError: if the checkpoint cannot be read, or if there is one and `resume` is False.
         """
         self._rng_key = np.asarray(jax.random.key_data(rng_key)).tolist()
         name = processes.broadcast_from_first(lambda: getattr(self.latest(), "name", None))
@@ -168,7 +170,9 @@ class Checkpointer:
             return 0, example, Record()
         saved = self.directory / name
         if not saved.exists():
-            raise CheckpointError(f"process {jax.process_index()} does not see {saved}: all processes must share it")
+            raise CheckpointError(
+                f"process {jax.process_index()} does not find {saved}: all processes must share the folder"
+            )
         if not self.resume:
             raise CheckpointError(f"{saved} already holds a run: resume it, or choose another folder")
         try:
@@ -179,7 +183,7 @@ class Checkpointer:
             leaves, structure = jax.tree.flatten(example)
             restored = files.read_arrays(saved / "state.npz")
             if list(identity.shapes(restored).values()) != list(run["identity"]["state"].values()):
-                raise OSError(f"cannot read {saved / 'state.npz'}: it holds other arrays than run.json names")
+                raise OSError(f"cannot read {saved / 'state.npz'}: its arrays are not those that run.json lists")
             record = self._restore_record(run)
         except OSError as error:
             raise CheckpointError(f"cannot read the checkpoint {saved}: {files.cause(error)}") from error
@@ -187,10 +191,10 @@ class Checkpointer:
         return run["step"], jax.tree.unflatten(structure, placed), record
 
     def _check_same(self, saved: Path, run: dict, described: dict) -> None:
-        """Raises CheckpointMismatch at the first difference between the save and the described part of this run."""
+        """Raises CheckpointMismatch at the first difference between the save and the described part of the run."""
         if run["config"] != self.config:
             difference = identity.first_difference(run["config"], self.config)
-            raise CheckpointMismatch(f"{saved} is of another configuration: {difference}")
+            raise CheckpointMismatch(f"{saved} has another configuration: {difference}")
         if run["rng_key"] != self._rng_key:
             raise CheckpointMismatch(
                 f"{saved} is of another run: its rng_key is {run['rng_key']}, this one's {self._rng_key}"
@@ -200,12 +204,13 @@ class Checkpointer:
             raise CheckpointMismatch(f"{saved} {difference}")
 
     def save(self, step: int, state: Any, record: Record) -> None:
-        """Saves the run after `step` steps; nothing if that is saved already, or by another process than the first.
+        """Saves the run after `step` steps, unless that step is already saved. Only process 0 writes.
 
-        On several processes the leaves of `state` must be host arrays (`processes.fetch`). Ctrl-C waits for the end.
+        With several processes the leaves of `state` must be host arrays (`processes.fetch`). Ctrl-C is delayed until
+        the save is complete.
 
         Raises:
-          CheckpointError: if the folder cannot be written; the save before stays complete.
+          CheckpointError: if the folder cannot be written; the previous save remains complete.
         """
         self._last_save = time.monotonic()
         with guards.uninterrupted(), self.writing():
@@ -252,7 +257,7 @@ class Checkpointer:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _clean(self, names: list[str]) -> None:
-        """Deletes the files of unfinished saves, of this process or of one that was killed."""
+        """Deletes the files of unfinished saves of this process and of killed processes."""
         files.remove_unfinished(self.directory)
         files.remove_unfinished(self.directory / "record")
         for path in (self.directory / "record").glob("*.npz"):
@@ -260,7 +265,7 @@ class Checkpointer:
                 path.unlink(missing_ok=True)
 
     def _restore_record(self, run: dict) -> Record:
-        """The pieces that the save names; a stray one, of a process killed in the middle of a save, is not read."""
+        """Reads the pieces that the save lists. Pieces of unfinished saves are ignored."""
         record = Record()
         record.metrics = [{key: _restored(value) for key, value in row.items()} for row in run["metrics"]]
         record.files = run["record"]
@@ -271,7 +276,7 @@ class Checkpointer:
             types = [shape.partition("[")[0] for part in parts for shape in part.values()]
             for name, piece in zip(record.files, record.pieces, strict=True):
                 if [leaf.dtype.name for leaf in piece] != types:
-                    raise OSError(f"{self.directory / 'record' / name} holds other arrays than run.json names")
+                    raise OSError(f"the arrays of {self.directory / 'record' / name} are not those that run.json lists")
         return record
 
 
@@ -279,7 +284,7 @@ def _read_run(path: Path) -> dict:
     """Reads the run.json of a save and checks the types of its entries.
 
     Raises:
-      OSError: in one line with the name of the file, if it cannot be read or was not written by a save.
+      OSError: in one line with the name of the file, if it cannot be read or has the wrong entries.
     """
     run = files.read_json(path)
     if "format" not in run and "step" in run:
@@ -302,8 +307,8 @@ def _step_of(save: Path) -> int:
 
 
 def _exact(value: Any) -> Any:
-    is_odd = isinstance(value, (float, np.floating)) and not math.isfinite(value)
-    return repr(float(value)) if is_odd else value
+    is_finite = not isinstance(value, (float, np.floating)) or math.isfinite(value)
+    return value if is_finite else repr(float(value))
 
 
 def _restored(value: Any) -> Any:

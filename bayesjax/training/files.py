@@ -1,10 +1,9 @@
 """Atomic writing of files, valid JSON, and arrays of every JAX type.
 
-    with replacing(path) as temporary: ...      `path` is the old file or the new one, never half of it
+    with replacing(path) as temporary: ...      `path` is always the complete old file or the complete new one
 
-A file is written under a temporary name, flushed to the disk and renamed. The files that a killed process leaves behind
-end in UNFINISHED, and `remove_unfinished` deletes them. Every error is one line that names the file. Read `guards.py`
-next.
+A file is written under a temporary name, flushed to the disk and renamed. Files of a killed process end in UNFINISHED,
+and `remove_unfinished` deletes them. Every error is one line that names the file. Read `guards.py` next.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ UNFINISHED = ".unfinished"
 
 
 def cause(error: BaseException) -> str:
-    """The first line of what an error says."""
+    """The first line of the message of an error."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -39,7 +38,7 @@ def cause(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path that replaces `path` at the end of the block; if the block fails, `path` is unchanged.
+    """Yields a temporary path that replaces `path` at the end of the block. If the block fails, `path` is unchanged.
 
     Raises:
       OSError: in one line with the name of `path`, if it cannot be written.
@@ -68,7 +67,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def append(path: Path, line: str) -> None:
-    """Appends a line to a text file; a line that could be written only in part is removed again.
+    """Appends a line to a text file. A line that could be written only in part is removed.
 
     Raises:
       OSError: in one line with the name of `path`, if it cannot be written.
@@ -87,7 +86,7 @@ def append(path: Path, line: str) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Deletes unfinished files and folders that killed processes have left in a folder."""
+    """Deletes unfinished files and folders of killed processes in a folder."""
     with contextlib.suppress(OSError):
         for path in list(folder.glob(f"*{UNFINISHED}")):
             if path.is_dir():
@@ -100,7 +99,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def dumps(value: Any, **options: Any) -> str:
-    """JSON of dicts, lists, strings, numbers and arrays; a number that is not finite becomes null, as JSON has none."""
+    """JSON of dicts, lists, strings, numbers and arrays. Numbers that are not finite become null, as JSON has none."""
     return json.dumps(_plain(value), allow_nan=False, **options)
 
 
@@ -125,14 +124,14 @@ def read_json(path: Path) -> dict:
     """Reads a JSON object.
 
     Raises:
-      OSError: in one line with the name of the file, if it is missing, is not JSON in UTF-8, or is no object.
+      OSError: in one line with the name of the file, if it is missing, is not JSON in UTF-8, or is not an object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise OSError(f"cannot read {path}: {cause(error)}") from error
     if not isinstance(value, dict):
-        raise OSError(f"cannot read {path}: it holds no JSON object")
+        raise OSError(f"cannot read {path}: it does not contain a JSON object")
     return value
 
 
@@ -140,7 +139,10 @@ def read_json(path: Path) -> dict:
 
 
 def write_arrays(path: Path, leaves: Sequence[Any]) -> None:
-    """Writes arrays of any JAX type to an `.npz` file, with the types by name: NumPy stores bfloat16 as raw bytes."""
+    """Writes arrays of any JAX type to an `.npz` file, with the names of the types.
+
+    The names are needed because NumPy stores bfloat16 as raw bytes.
+    """
     types, arrays = [], []
     for leaf in leaves:
         is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -152,7 +154,7 @@ def write_arrays(path: Path, leaves: Sequence[Any]) -> None:
 
 
 def read_arrays(path: Path) -> list[Any]:
-    """Reads what `write_arrays` has written.
+    """Reads the arrays that `write_arrays` has written.
 
     Raises:
       OSError: in one line with the name of the file, if it is missing or damaged.
@@ -165,7 +167,7 @@ def read_arrays(path: Path) -> list[Any]:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Reads all arrays of an `.npz` file that a run has written; the size is limited by that of the file alone.
+    """Reads all arrays of an `.npz` file that a run has written. Only the size of the file limits their size.
 
     Raises:
       OSError: in one line with the name of the file, if it is missing or damaged.

@@ -1,7 +1,7 @@
-"""A lock on a folder, so that one process writes in it, and a block that Ctrl-C cannot interrupt.
+"""A lock on a folder, so that only one process writes in it, and a block that Ctrl-C cannot interrupt.
 
-with Lock(folder): ...           another process that asks for the folder is refused
-with uninterrupted(): ...        Ctrl-C waits until the block is done
+Lock(folder).acquire()           raises Busy if another process holds the lock
+with uninterrupted(): ...        Ctrl-C is delayed until the end of the block
 """
 
 import contextlib
@@ -29,8 +29,9 @@ class Busy(OSError):
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Delays a Ctrl-C that arrives during the block until its end. Only the main thread receives signals, so the block
-    has no effect in other threads.
+    """Delays Ctrl-C during the block until its end.
+
+    Only the main thread receives signals, so the block has no effect in other threads.
     """
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or previous is None:
@@ -49,8 +50,8 @@ def uninterrupted() -> Iterator[None]:
 class Lock:
     """An exclusive lock on a folder, held through a file `.lock` in it.
 
-    The kernel holds the lock and releases it when the process ends, however it ends. On a file system without locks
-    the file names the holder, and a holder of this machine that no longer runs does not count.
+    The operating system holds the lock and releases it when the process ends in any way. On a file system without locks
+    the file names the holder. A holder on this machine that no longer runs is ignored.
     """
 
     def __init__(self, folder: Path):
@@ -58,7 +59,7 @@ class Lock:
         self._file: Any = None
 
     def acquire(self) -> None:
-        """Acquires the lock. A folder that cannot be written is not locked; writing to it fails with its own message.
+        """Acquires the lock. A folder that cannot be written is not locked; a later write then raises its own error.
 
         Raises:
           Busy: if another holder has it; the message names the process and its host.

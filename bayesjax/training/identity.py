@@ -1,10 +1,11 @@
-"""The identity of a run: everything that shapes its trace, as JSON. A run resumes only a save of the same identity.
+"""The identity of a run: everything that determines its trace, as JSON. A run resumes only saves of the same identity.
 
     identity = {num_burnin, thinning, chunk_size, state, kept, info, program}
 
-The structures are shapes and types of leaves by path. The program stands for what structures cannot show, such as a
-step size: digests of `keep`, of the data, and of the kernel's step as JAX traces it, with their constants. A trace
-depends on JAX's version, the backend and the devices, so digests are compared only where those are the same.
+`state`, `kept` and `info` are the shapes and types of their leaves, by path. `program` covers what these do not show,
+such as a step size. It consists of digests of `keep`, of the data, and of the kernel's step as traced by JAX, including
+their constants. A trace depends on the version of JAX, the backend and the devices, so digests are compared only if
+those are equal. Read `checkpoint.py` next.
 """
 
 import hashlib
@@ -21,48 +22,48 @@ from bayesjax.types import PyTree
 
 ARGUMENTS = ("num_burnin", "thinning", "chunk_size")
 STRUCTURES = {"state": "holds another state", "kept": "keeps other draws", "info": "records another info"}
-PROGRAM = {"keep": "the function `keep`", "data": "the data", "kernel": "the kernel, or a constant in it,"}
+PROGRAM = {"keep": "the function `keep`", "data": "the data", "kernel": "the kernel or a constant in it"}
 
 
 def shapes(tree: PyTree) -> dict[str, str]:
-    """Shape and type of every leaf, by its path, in the order of the leaves."""
+    """The shape and type of every leaf by its path, in the order of the leaves."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): f"{_dtype(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves}
 
 
-def like(tree: PyTree) -> PyTree:
-    """The tree with a `jax.ShapeDtypeStruct` in place of each leaf."""
+def abstract(tree: PyTree) -> PyTree:
+    """Replaces each leaf by a `jax.ShapeDtypeStruct`."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), _dtype(leaf)), tree)
 
 
-def program(traced: Any, keep: Callable, data: PyTree, example: PyTree) -> dict[str, Any]:
-    """Digests of `keep`, the data and the traced step of a run.
+def program_digests(traced: Any, keep: Callable, data: PyTree, example: PyTree) -> dict[str, Any]:
+    """Digests of `keep`, the data and the traced step of a run, and the environment in which they are comparable.
 
     Args:
-      traced: a draw, as `jax.jit(...).trace` returns it.
+      traced: the program of one draw, as returned by `jax.jit(...).trace`.
       keep: `state -> kept`.
-      data: as `training.run` takes it.
+      data: as in `training.run`.
       example: a state.
     """
     if callable(data):
         arrays = [] if jax.tree_util.all_leaves([data]) else jax.tree.leaves(data)
-        of_data = [*_parts(jax.make_jaxpr(data)(jnp.int32(0))), *arrays]
+        data_parts = [*_parts(jax.make_jaxpr(data)(jnp.int32(0))), *arrays]
     else:
-        of_data = [str(shapes(data)), *jax.tree.leaves(data)]
+        data_parts = [str(shapes(data)), *jax.tree.leaves(data)]
     meshes = {str(dict(leaf.sharding.mesh.shape)) for leaf in jax.tree.leaves(example) if _has_mesh(leaf)}
     return {
         "environment": {"jax": jax.__version__, "platform": jax.default_backend(), "devices": sorted(meshes)},
-        "keep": _digest(_parts(jax.make_jaxpr(keep)(like(example)))),
-        "data": _digest(of_data),
+        "keep": _digest(_parts(jax.make_jaxpr(keep)(abstract(example)))),
+        "data": _digest(data_parts),
         "kernel": _digest(_parts(traced.jaxpr)),
     }
 
 
 def difference(saved: dict, given: dict, *, with_program: bool = True) -> str:
-    """The first difference between a saved run and the present one, in words; empty if there is none.
+    """Describes the first difference between a saved run and the present one; empty if there is none.
 
     Args:
-      saved: the identity that was written.
+      saved: the identity in the checkpoint.
       given: the identity of the present run.
       with_program: whether to compare the digests of the programs.
     """
@@ -78,13 +79,13 @@ def difference(saved: dict, given: dict, *, with_program: bool = True) -> str:
             if was.get(name) != now.get(name):
                 return (
                     f"is of another run: {words} has changed. Start in another folder; if the change does not matter, "
-                    "Checkpointer(check_program=False) goes on"
+                    "Checkpointer(check_program=False) resumes the run"
                 )
     return ""
 
 
 def first_difference(saved: dict, given: dict) -> str:
-    """The first entry in which two dictionaries differ, in words."""
+    """Describes the first entry in which two dictionaries differ."""
     for name in [*saved, *given]:
         if saved.get(name) != given.get(name):
             return f"{name} was {saved.get(name, 'absent')} and is now {given.get(name, 'absent')}"
@@ -92,13 +93,13 @@ def first_difference(saved: dict, given: dict) -> str:
 
 
 def canonical(leaf: Any) -> Any:
-    """Converts a leaf to a NumPy array of the type that JAX would give it; keys are returned unchanged."""
+    """Converts a leaf to a NumPy array with the type that JAX gives it; keys are returned unchanged."""
     dtype = _dtype(leaf)
     return leaf if jnp.issubdtype(dtype, jax.dtypes.prng_key) else np.asarray(leaf, dtype)
 
 
 def _dtype(leaf: Any) -> Any:
-    """The type that JAX would give a leaf, which for keys is the key type."""
+    """The type that JAX gives a leaf; for keys it is the key type."""
     is_key = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf.dtype if is_key else jnp.result_type(getattr(leaf, "dtype", leaf))
 
@@ -108,7 +109,7 @@ def _has_mesh(leaf: Any) -> bool:
 
 
 def _digest(parts: Any) -> str:
-    """A digest of texts and arrays. An array that spans processes enters by its shape and type alone."""
+    """A digest of texts and arrays. Of an array that spans processes it includes only the shape and type."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         if not isinstance(part, str):
@@ -123,7 +124,7 @@ def _digest(parts: Any) -> str:
 
 
 def _parts(jaxpr: ClosedJaxpr) -> Iterator[Any]:
-    """The text of a program, without addresses of Python objects, and the arrays in it."""
+    """Yields the text of a program, without addresses of Python objects, and the arrays in it."""
     yield re.sub(r"0x[0-9a-f]+", "0x", str(jaxpr.jaxpr))
     yield from _constants(jaxpr)
 

@@ -1,16 +1,16 @@
-"""A kernel spread over devices: the batch along an axis `data`, the particles along an axis `particle`, or both.
+"""Kernels spread over devices: the batch along an axis `data`, the particles along an axis `particle`, or both.
 
     kernel = spread(kernel, data=4, particle=2)       the same init, step and numbers, on eight devices
 
-The step that is spread is the kernel's own: each device runs it on its part of the batch and of the particles, with the
-axes bound, and `axes.py` says what is done along them: one mean of the gradients over `data`; players made of particles
-gathered over `particle` for those that face them. Every random number is that of its example's or particle's place in
-the whole, so a run on any number of devices is the run on one, up to the rounding of sums in another order. The devices
-may be those of several processes (`processes.py`).
+Each device runs the kernel's own step on its part of the batch and of the particles, with the axes bound. `axes.py`
+defines the communication along the axes: the gradients are averaged over `data`, and the particles of a player are
+gathered over `particle` for the other players. Random numbers depend on the index of an example or particle in the
+whole batch or set of particles. A run on any number of devices therefore equals the run on one device, up to the
+rounding of sums in another order. The devices may belong to several processes (`processes.py`).
 
-`transform` is the transform that binds the axes: "shard_map", which JAX advises, or "pmap", of one axis. Both trace the
-same function. `check_vma=False`: with the check, JAX differentiates a replicated parameter that meets sharded data
-into a gradient that is already summed over devices, and the mean in `kernels/gradient.py` would leave N times the mean.
+`transform` binds the axes: "shard_map", which JAX recommends, or "pmap", which has one axis. Both trace the same
+function. The check of `shard_map` is off (`check_vma=False`). With it, the gradient of replicated parameters on sharded
+data would already be summed over devices, and the mean in `kernels/gradient.py` would be too large by their number.
 """
 
 import math
@@ -30,7 +30,7 @@ TRANSFORMS = ("shard_map", "pmap")
 
 
 def data_parallel(kernel: Kernel, num_devices: int | None = None, *, transform: str = "shard_map") -> Kernel:
-    """Each device takes its part of every batch; the state is the same on all. See `spread`.
+    """Spreads the batch of a kernel over devices; the state is replicated. See `spread`.
 
     Args:
       kernel: any kernel.
@@ -41,11 +41,11 @@ def data_parallel(kernel: Kernel, num_devices: int | None = None, *, transform: 
 
 
 def particle_parallel(kernel: Kernel, num_devices: int | None = None, *, transform: str = "shard_map") -> Kernel:
-    """Each device takes its part of the particles; all see the whole batch. See `spread`.
+    """Spreads the particles of a kernel over devices; every device receives the whole batch. See `spread`.
 
     Args:
-      kernel: `kernels.particles(...)`, or a `kernels.alternate(...)` of which some players are particles; a player
-        whose particles do not divide over the devices moves alike on all of them.
+      kernel: `kernels.particles(...)`, or a `kernels.alternate(...)` in which some players are particles. A player
+        whose number of particles is not a multiple of the number of devices is replicated.
       num_devices: all devices if None.
       transform: "shard_map" or "pmap".
     """
@@ -60,34 +60,37 @@ def spread(
     transform: str = "shard_map",
     devices: Sequence[Any] | None = None,
 ) -> Kernel:
-    """The same kernel on `data * particle` devices.
+    """Spreads a kernel over `data * particle` devices.
 
     Args:
-      kernel: any kernel; with `particle > 1`, one made of particles.
-      data: number of parts of the batch: of the leading axis of its leaves (the second, if the first runs over
-        particles). It must divide them.
-      particle: number of parts of the particles; it must divide their number (in a game, that of some player; the
-        others' are whole on every device).
+      kernel: any kernel; with `particle > 1` it must be made of particles.
+      data: number of parts of the batch. It must divide the leading axis of the batch's leaves, or the second axis if
+        the first one runs over particles.
+      particle: number of parts of the particles. It must divide the number of particles. In a game it must divide that
+        of at least one player; the other players are replicated.
       transform: "shard_map", or "pmap" for one of the two axes, on the devices of one process.
-      devices: those to use, the first `data * particle` of them, or those of a topology to compile for
-        (`jax.experimental.topologies`); if None, all there are, equally many of each process.
+      devices: the devices to use, of which the first `data * particle` are taken. They may be those of a topology to
+        compile for (`jax.experimental.topologies`). If None, equally many devices of each process are used.
 
     Returns:
-      A kernel with the same states, infos and numbers; `init` places the state on the devices.
+      A kernel with the same states and infos; its `init` places the state on the devices.
 
     Raises:
-      ValueError: if the numbers do not fit the devices, the particles or, from `step`, the batch.
+      ValueError: if the sizes do not match the number of devices or particles. `step` raises it if they do not match
+        the batch.
     """
-    from bayesjax.kernels import AlternateInfo, AlternateState  # here and below: loads Optax, which training does not
+    from bayesjax.kernels import AlternateInfo, AlternateState  # imported here and below, since it loads Optax
 
     if transform not in TRANSFORMS:
         raise ValueError(f"transform must be one of {', '.join(TRANSFORMS)}; got {transform!r}")
     checks.count(data=data, particle=particle)
-    num, found = data * particle, len(jax.devices() if devices is None else devices)
-    if num > found:
-        raise ValueError(f"{data} x {particle} devices are asked for and there are {found}")
+    num, num_available = data * particle, len(jax.devices() if devices is None else devices)
+    if num > num_available:
+        raise ValueError(f"data and particle need {data} x {particle} devices; there are {num_available}")
     if transform == "pmap" and jax.process_count() > 1:
-        raise ValueError("pmap inside jit is of one process's devices; on several processes use transform='shard_map'")
+        raise ValueError(
+            "pmap inside jit uses the devices of one process; with several processes use transform='shard_map'"
+        )
     if transform == "pmap" and data > 1 and particle > 1:
         raise ValueError(
             f"pmap has one axis; got data={data} and particle={particle}: use transform='shard_map' for both"
@@ -104,7 +107,7 @@ def spread(
     def init(position: PyTree, rng_key: PRNGKey) -> Any:
         state = kernel.init(position, rng_key)
         shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), state_spec)
-        # device_put takes a state from wherever it is; but jit drops it, and on several processes it compares values.
+        # device_put accepts a state on any device, but jit ignores it, and with several processes it compares values.
         is_traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(state))
         place = jax.lax.with_sharding_constraint if is_traced or jax.process_count() > 1 else jax.device_put
         return place(state, shardings)
@@ -126,13 +129,18 @@ def spread(
 
 
 def axis_sizes(kernel: Kernel, num_devices: int, transform: str = "shard_map") -> dict[str, int]:
-    """The arguments of `spread` that put all of `num_devices` to use: as many on the particles as divide them, which
-    costs no reduction of gradients, and the batch over the rest.
+    """Chooses the arguments `data` and `particle` of `spread` that use all of `num_devices`.
+
+    The particle axis is as large as the number of particles allows, because it needs no reduction of gradients. The
+    batch is spread over the remaining factor.
 
     Args:
       kernel: any kernel.
-      num_devices: how many devices.
-      transform: "shard_map", or "pmap", which takes one axis.
+      num_devices: number of devices.
+      transform: "shard_map", or "pmap", which has only one axis.
+
+    Returns:
+      `{"data": ..., "particle": ...}`.
     """
     particle = max((math.gcd(num_devices, num) for num in _num_particles(kernel).values()), default=1)
     if transform == "pmap" and particle < num_devices:
@@ -141,16 +149,16 @@ def axis_sizes(kernel: Kernel, num_devices: int, transform: str = "shard_map") -
 
 
 def _devices(num: int) -> list[Any]:
-    """The first `num` devices, equally many of each process."""
+    """The first devices of each process, equally many and `num` in total."""
     processes = range(jax.process_count())
     if num % len(processes):
-        raise ValueError(f"{num} devices are asked for, which do not divide over {len(processes)} processes")
+        raise ValueError(f"the number of devices, {num}, must be a multiple of the {len(processes)} processes")
     each = num // len(processes)
     return [device for process in processes for device in jax.local_devices(process_index=process)[:each]]
 
 
 def _specs(structure: ParticleAxis | Players | None, make: type, particle: int) -> Any:
-    """Where the particles are in a state or info, as a prefix of its tree; `make` is the type that holds players."""
+    """The placement of a state or info, as a prefix of its tree; `make` is the type that holds the players' parts."""
     if isinstance(structure, Players):
         return make({name: _specs(player, make, particle) for name, player in structure.players.items()})
     is_spread = isinstance(structure, ParticleAxis) and structure.num % particle == 0
@@ -158,7 +166,7 @@ def _specs(structure: ParticleAxis | Players | None, make: type, particle: int) 
 
 
 def _batch_specs(kernel: Kernel, batch: PyTree, data: int, particle: int) -> Any:
-    """How a batch is spread; the positions that a single player of a game is given are the same on all devices."""
+    """How a batch is spread. The positions of the other players, which one player receives, are replicated."""
     if isinstance(batch, Given):
         return Given(_batch_specs(kernel, batch.data, data, particle), {name: PartitionSpec() for name in batch.others})
     return jax.tree.map(lambda leaf: _batch_spec(kernel, leaf, data, particle), batch)
@@ -166,38 +174,38 @@ def _batch_specs(kernel: Kernel, batch: PyTree, data: int, particle: int) -> Any
 
 def _batch_spec(kernel: Kernel, leaf: Any, data: int, particle: int) -> PartitionSpec:
     """How a leaf of the batch is spread."""
-    own = kernel.structure.batch_axis if isinstance(kernel.structure, ParticleAxis) else None
-    if own not in (None, 0):
-        raise ValueError(f"only a batch whose particle axis is the first can be spread; got batch_axis {own}")
-    parts = [DATA] if own is None else [PARTICLE, DATA]
+    particle_axis = kernel.structure.batch_axis if isinstance(kernel.structure, ParticleAxis) else None
+    if particle_axis not in (None, 0):
+        raise ValueError(f"batch_axis must be None or 0 for a batch to be spread; got {particle_axis}")
+    parts = [DATA] if particle_axis is None else [PARTICLE, DATA]
     shape, sizes = np.shape(leaf), {DATA: data, PARTICLE: particle}
     for axis, name in enumerate(parts):
         if sizes[name] > 1 and (len(shape) <= axis or shape[axis] % sizes[name]):
             raise ValueError(
-                f"the batch has a leaf of shape {shape}; axis {axis} must divide over {sizes[name]} devices"
+                f"axis {axis} of a batch must be a multiple of the {sizes[name]} devices in size; got shape {shape}"
             )
     return PartitionSpec(*(name if sizes[name] > 1 else None for name in parts[: len(shape)]))
 
 
 def _num_particles(kernel: Kernel) -> dict[str, int]:
-    """The number of particles of the kernel, or of each player that is made of particles."""
+    """The number of particles of the kernel, or of each player that consists of particles."""
     structure = kernel.structure
     players = structure.players if isinstance(structure, Players) else {"the kernel": structure}
     return {name: player.num for name, player in players.items() if isinstance(player, ParticleAxis)}
 
 
 def _check_particles(kernel: Kernel, particle: int) -> None:
-    """Raises ValueError unless there are particles that divide evenly."""
+    """Raises ValueError unless some number of particles is a multiple of `particle`."""
     numbers = _num_particles(kernel)
     if not numbers:
-        raise ValueError("a kernel of one network has no particles to spread: wrap it in kernels.particles")
+        raise ValueError("kernel has no particles to spread: wrap it in kernels.particles")
     if all(num % particle for num in numbers.values()):
-        found = " and ".join(f"{name} has {num} particles" for name, num in numbers.items())
-        raise ValueError(f"{found}, which do not divide over {particle} devices")
+        counts = " and ".join(f"{name} has {num} particles" for name, num in numbers.items())
+        raise ValueError(f"{counts}; the number must be a multiple of the {particle} devices")
 
 
 def _pmapped(kernel: Kernel, mesh: Mesh, specs: tuple[Any, Any, Any]) -> Any:
-    """`kernel.step` under `pmap`: a spread axis of length n becomes two, `[devices, n / devices]`, and comes back."""
+    """`kernel.step` under `pmap`, which splits a spread axis of length n into two, `[devices, n / devices]`."""
     name = DATA if mesh.shape[DATA] > 1 else PARTICLE
     num = mesh.shape[name]
 

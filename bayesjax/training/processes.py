@@ -1,13 +1,13 @@
-"""Several processes as one run: each has devices of its own, and all compute the same program.
+"""Several processes as one run: each process has its own devices, and all run the same program.
 
-    initialize()                      joins this process to the others, before anything is computed
-    spread(kernel, data=4)            a mesh over the devices of all (parallel.py)
-    fetch(values)                     whole host arrays on every process, wherever their parts lie
+    initialize()                      connects this process to the others, before any computation
+    spread(kernel, data=4)            a mesh over the devices of all processes (parallel.py)
+    fetch(values)                     whole host arrays on every process, wherever their shards are
     broadcast_from_first(compute)     the result of process 0 on all processes, for decisions about files and time
 
-Every process holds the whole batch and every key, so nothing is sent but what the kernel's step reduces or gathers.
-What is fetched or decided is so on all processes at the same place of the program: one that took another branch would
-leave the others waiting for ever. The first process alone writes files. On one process all of this does nothing.
+Every process holds the whole batch and every key, so only the reductions and gathers of the kernel's step communicate.
+All processes must call `fetch` and `broadcast_from_first` at the same points of the program: if one process takes
+another branch, the others wait forever. Only process 0 writes files. With one process these functions do nothing.
 """
 
 import json
@@ -27,17 +27,19 @@ T = TypeVar("T")
 def initialize(
     coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Joins this process to the others of a run; nothing if it has joined already. CPU devices then talk by gloo.
+    """Connects this process to the other processes of a run, unless it is connected already.
+
+    CPU devices then communicate by gloo.
 
     Args:
-      coordinator_address: host:port of the first process. Without arguments JAX finds all three from the cluster: a TPU
-        pod, SLURM, MPI, Kubernetes.
-      num_processes: how many there are.
-      process_id: which of them this is, from 0.
+      coordinator_address: host:port of process 0. Without arguments JAX reads all three from the cluster environment: a
+        TPU pod, SLURM, MPI or Kubernetes.
+      num_processes: number of processes.
+      process_id: index of this process, from 0.
 
     Raises:
-      ValueError: if nothing tells what is missing.
-      RuntimeError: if JAX has computed something already.
+      ValueError: if an argument is missing and the environment does not provide it.
+      RuntimeError: if JAX has already run a computation.
     """
     if not jax.distributed.is_initialized():
         jax.distributed.initialize(coordinator_address, num_processes, process_id)
@@ -45,12 +47,19 @@ def initialize(
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and shows progress."""
+    """Whether this is process 0, which writes files and shows progress."""
     return jax.process_index() == 0
 
 
 def fetch(values: PyTree) -> PyTree:
-    """The values as whole numpy arrays on every process, keys as they are; all processes must call it together."""
+    """Copies values to whole NumPy arrays on every process; all processes must call it together.
+
+    Args:
+      values: a pytree of arrays, which may be spread over devices and processes.
+
+    Returns:
+      The same pytree with NumPy leaves. Random keys are returned unchanged.
+    """
 
     def whole(leaf: Any) -> Any:
         if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
@@ -62,19 +71,19 @@ def fetch(values: PyTree) -> PyTree:
 
 
 def place_like(example: Any, value: np.ndarray) -> Any:
-    """The value, which every process has whole, on the devices where `example` lies."""
-    if not isinstance(example, jax.Array) or isinstance(value, jax.Array):  # the latter is a key
+    """Places a value that every process has whole on the devices of `example`, with the same sharding."""
+    if not isinstance(example, jax.Array) or isinstance(value, jax.Array):  # a key
         return value
     return jax.make_array_from_callback(value.shape, example.sharding, lambda index: value[index])
 
 
 def broadcast_from_first(compute: Callable[[], T]) -> T:
-    """What `compute` returns on the first process, on all; on the others it is not called.
+    """Calls `compute` on process 0 only and returns its result on all processes.
 
-    All processes must call this together, and none goes on before the first has computed.
+    All processes must call this function together, and all wait for process 0.
 
     Args:
-      compute: returns a value that JSON can hold.
+      compute: returns a JSON-serialisable value.
     """
     if jax.process_count() == 1:
         return compute()
@@ -84,13 +93,12 @@ def broadcast_from_first(compute: Callable[[], T]) -> T:
 
 
 def barrier() -> None:
-    """Waits for the others, before devices that have not yet talked to each other do: for that, gloo must find them
-    within half a minute of each other."""
+    """Waits for all processes. Gloo requires that processes start their first communication within thirty seconds."""
     broadcast_from_first(lambda: None)
 
 
 def _row_of_first(row: np.ndarray) -> np.ndarray:
-    """The first process's row; one device of each process takes part, so that no two share a machine's threads."""
+    """The row of process 0 on all processes. One device per process takes part, so that none share a CPU's threads."""
     devices = np.array([jax.local_devices(process_index=process)[0] for process in range(jax.process_count())])
     spec = NamedSharding(Mesh(devices, ("process",)), PartitionSpec("process"))
     return fetch(jax.make_array_from_callback((len(devices), *row.shape), spec, lambda index: row[None]))[0]

@@ -1,4 +1,4 @@
-"""What a long run shows and writes while it goes: a progress bar, a line of metrics per chunk."""
+"""The progress bar of a run, and its file of metrics with one line per chunk."""
 
 import json
 import sys
@@ -12,37 +12,37 @@ from bayesjax.types import PyTree
 
 
 class Progress:
-    """A tqdm bar on standard error with rate, time left and a few metrics; silent without a label.
+    """A tqdm progress bar on standard error with the rate, the remaining time and a few metrics.
 
-    Of several processes the first alone shows it.
+    Without a label there is no bar. With several processes only process 0 shows it.
     """
 
     def __init__(self, label: str | None, num_steps: int, done: int):
         from tqdm import tqdm
 
-        interval = 0.1 if sys.stderr.isatty() else 10.0  # a log file wants a line now and then, not a redrawn bar
+        interval = 0.1 if sys.stderr.isatty() else 10.0  # in a log file, one line every ten seconds
         is_silent = label is None or not processes.is_first()
         self._bar = tqdm(
             total=num_steps, initial=done, desc=label, disable=is_silent, mininterval=interval, dynamic_ncols=True
         )
 
     def update(self, done: int, numbers: dict[str, float]) -> None:
-        """Moves the bar to `done` steps; shows the first four metrics."""
+        """Moves the bar to `done` steps and shows the last four metrics."""
         shown = [f"{name.split('.')[-1]} {value:.4g}" for name, value in numbers.items() if name != "step"][-4:]
         self._bar.set_postfix_str(", ".join(shown), refresh=False)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        """Leaves the bar as it stands."""
+        """Closes the bar and leaves it on the screen."""
         self._bar.close()
 
 
 class MetricsFile:
-    """A JSON-lines file, one object a chunk: `{"stage": "sample", "step": 100, "loss": 0.31, ...}`.
+    """A JSON-lines file of metrics, with one object per chunk: `{"stage": "sample", "step": 100, "loss": 0.31, ...}`.
 
     Args:
-      path: created with its folder.
-      stage: names this run's lines, so that the stages of an experiment share a file.
+      path: the file; it is created together with its folder.
+      stage: name of the run in its lines, so that the stages of an experiment can share a file.
     """
 
     def __init__(self, path: str | Path, stage: str = "run"):
@@ -50,13 +50,13 @@ class MetricsFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def rewrite(self, rows: list[dict[str, float]]) -> None:
-        """Replaces this stage's lines: by nothing for a new run, by those up to the checkpoint for a resumed one."""
+        """Replaces the lines of this stage by `rows`, which are empty for a new run."""
         kept = [files.dumps(line) for line in read(self.path) if line["stage"] != self.stage]
         with files.replacing(self.path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept + [self._line(row) for row in rows]))
 
     def write(self, row: dict[str, float]) -> None:
-        """Appends a line, in which a number that is not finite is null."""
+        """Appends a line. Numbers that are not finite are written as null."""
         files.append(self.path, self._line(row))
 
     def _line(self, row: dict[str, float]) -> str:
@@ -64,7 +64,7 @@ class MetricsFile:
 
 
 def read(path: str | Path) -> list[dict]:
-    """Reads the lines of a metrics file. Lines that are not JSON, such as one cut off by a kill, are skipped."""
+    """Reads the lines of a metrics file. Lines that are not JSON, such as a truncated last line, are skipped."""
     path, lines = Path(path), []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
@@ -77,6 +77,6 @@ def read(path: str | Path) -> list[dict]:
 
 
 def scalars(info: PyTree) -> dict[str, float]:
-    """The mean of each leaf of an info, by its path: `{"players.generator.logdensity": -1.2}`."""
+    """The mean of each leaf of an info by its path, such as `{"players.generator.logdensity": -1.2}`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(info)
     return {jax.tree_util.keystr(path, simple=True, separator="."): float(np.mean(leaf)) for path, leaf in leaves}

@@ -1,11 +1,11 @@
-"""The only loop: chunks of kernel steps scanned under one jit, with everything that is not mathematics between them.
+"""The training loop of all methods: chunks of kernel steps, each a scan under one jit.
 
     for each chunk:   state <- scan of   state, info <- kernel.step(fold_in(rng_key, t), state, data(t))
 
-Step t depends on nothing but (rng_key, t, state), so a run that stops after any chunk and resumes from its checkpoint
-is bit-identical to one that never stopped. Between chunks the loop shows progress, writes metrics, keeps draws, saves
-checkpoints, and stops at the first non-finite state with the last good one kept. On several processes (`processes.py`)
-every one of them returns the whole trace, and the first alone shows and writes. Read `checkpoint.py` next.
+Step t depends only on (rng_key, t, state). A run that stops after any chunk and resumes from its checkpoint is
+therefore bit-identical to an uninterrupted run. Between chunks the loop shows progress, writes metrics, stores draws
+and saves checkpoints. It stops at the first non-finite state and keeps the last finite one. With several processes
+(`processes.py`) each returns the whole trace, and only process 0 shows progress and writes. Read `checkpoint.py` next.
 """
 
 import contextlib
@@ -28,18 +28,18 @@ MAX_CHUNK = 100
 
 
 class Trace(NamedTuple):
-    """What a run leaves behind beside its final state; after a resumption, of the whole run.
+    """The results of a run beside its final state. After a resumption they cover the whole run.
 
     Attributes:
-      draws: kept positions stacked on a leading axis, `[num_draws, ...]` (numpy); None if there are none.
-      info: the kernel's info for each draw, averaged over the `thinning` steps that led to it: the same pytree with the
-        leading axis of `draws` (numpy); None if no draw was kept.
-      burnin_info: the same for each `thinning` steps of the burn-in; None if there were none.
-      metrics: a dict of numbers for each chunk, with the key "step".
+      draws: kept positions, stacked on a leading axis, `[num_draws, ...]` (NumPy); None if there are none.
+      info: the kernel's info for each draw, averaged over the last `thinning` steps: the same pytree with the leading
+        axis of `draws` (NumPy); None if there are no draws.
+      burnin_info: the same for every `thinning` steps of the burn-in; None without a burn-in.
+      metrics: a dictionary of numbers for each chunk, with the key "step".
       seconds: wall-clock time of this call.
-      compile_seconds: the part of `seconds` spent compiling.
-      chunk_seconds: the part of `seconds` spent inside compiled chunks.
-      steps: the steps taken by this call.
+      compile_seconds: the part of `seconds` that was spent on compilation.
+      chunk_seconds: the part of `seconds` that was spent in compiled chunks.
+      steps: number of steps of this call.
     """
 
     draws: PyTree
@@ -53,11 +53,11 @@ class Trace(NamedTuple):
 
 
 class NonFinite(FloatingPointError):
-    """The state became NaN or infinite.
+    """The state has become NaN or infinite.
 
     Attributes:
-      state: the last finite state, at the end of the chunk before.
-      step: the steps it had taken.
+      state: the last finite state, at the end of the previous chunk.
+      step: the number of steps of that state.
     """
 
     def __init__(self, message: str, state: Any, step: int):
@@ -81,39 +81,37 @@ def run(
     metrics: MetricsFile | None = None,
     label: str | None = None,
 ) -> tuple[Any, Trace]:
-    """Takes steps of a kernel until `num_steps` are done.
+    """Runs a kernel for `num_steps` steps.
 
     Args:
       rng_key: consumed; step t uses `fold_in(rng_key, t)`.
       kernel: any `types.Kernel`.
-      state: where to start, `kernel.init(position, rng_key)`.
-      data: None; a pytree, passed to every step as the full batch; or a function `step -> batch` such as
-        `data.Minibatches`. A function is traced, once; one that is itself a pytree carries its arrays into jit as
-        arguments.
-      num_steps: total number of steps, those before a resumption included.
-      num_burnin: steps before draws are kept.
-      thinning: a draw is kept after every `thinning` steps. Steps after the last whole `thinning` belong to no draw;
-        they count in the metrics.
-      keep: what to keep of a state, by default its position; `lambda state: ()` keeps nothing.
-      chunk_size: steps between looks at the run, a multiple of `thinning`; by default the largest up to 100 that
-        divides `num_steps` (100 or so where none of at least 10 does).
-      callback: called on the host with the step and the state; its numbers join the metrics. On several processes
-        all call it, with a state whose parts may lie on others: `training.fetch` what you read.
-      checkpointer: saves the run as it goes, and resumes it if there is something to resume.
-      metrics: receives a line per chunk.
-      label: name of the progress bar on standard error; None shows none.
+      state: the initial state, `kernel.init(position, rng_key)`.
+      data: None; a pytree, which every step receives as the full batch; or a function `step -> batch`, such as
+        `data.Minibatches`. A function is traced once. If it is also a pytree, its arrays are arguments of jit.
+      num_steps: total number of steps, including those before a resumption.
+      num_burnin: number of steps before the first draw is kept.
+      thinning: steps per draw. Steps after the last multiple of `thinning` yield no draw; the metrics include them.
+      keep: function of the state whose result is the draw; by default the position. `lambda state: ()` keeps nothing.
+      chunk_size: steps per chunk, a multiple of `thinning`. The default is the largest divisor of `num_steps` up to
+        100, or about 100 if that divisor is below 10.
+      callback: called on the host after each chunk with the step and the state. It returns numbers for the metrics.
+        Every process calls it; arrays may be spread over processes, so read them through `training.fetch`.
+      checkpointer: saves the run periodically and resumes it from an existing checkpoint.
+      metrics: receives one line per chunk.
+      label: name of the progress bar on standard error; None disables the bar.
 
     Returns:
       The final state and a `Trace`.
 
     Raises:
-      ValueError: if a count is out of range, or if `data` is a function whose result does not depend on the step or
-        has a leaf that is no array, such as an iterator.
-      NonFinite: if the state is not finite at the start or stops being so; the checkpoint, if any, then holds the last
-        finite one.
+      ValueError: if a count is out of range, or if `data` is a function whose result does not depend on the step, such
+        as an iterator, or has leaves that are not arrays.
+      NonFinite: if the initial position is not finite or a later state is not; a checkpoint then holds the last finite
+        state.
       CheckpointMismatch: before the first step, if the checkpoint is of another run (`identity.py`) or has more steps.
-      CheckpointError: if a checkpoint cannot be written or read, or another process is writing in its folder.
-      KeyboardInterrupt: passed on, after the state of the last chunk is saved.
+      CheckpointError: if a checkpoint cannot be written or read, or if another process is writing in its folder.
+      KeyboardInterrupt: raised again after the state of the last chunk is saved.
     """
     if num_steps < 0 or num_burnin < 0 or thinning < 1:
         raise ValueError(
@@ -149,29 +147,31 @@ def run(
                 before = time.perf_counter()
                 chunk = chunks.compiled(length, min(thinning, length))
                 compiled = time.perf_counter()
-                moved, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state))
+                new_state, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state))
                 compile_seconds += compiled - before
                 chunk_seconds += time.perf_counter() - compiled
                 kept, info, finite = processes.fetch((kept, info, finite))
                 reached = done + length
                 if not finite:
-                    bad = "" if done else _first_step(chunks.compiled(1, 1), state)
-                    where = f"the state is not finite after step {reached}; it last was after step {done}"
-                    raise NonFinite(_at(label) + where + bad, state, done)
+                    cause = "" if done else _describe_first_step(chunks.compiled(1, 1), state)
+                    where = f"the state is not finite after step {reached}; it was finite after step {done}"
+                    raise NonFinite(_prefix(label) + where + cause, state, done)
                 numbers = {"step": reached, **scalars(info)}
                 if callback is not None:
-                    numbers |= callback(reached, moved)
+                    numbers |= callback(reached, new_state)
                 _check_names(saved_metrics, numbers)
-                record.add(*_parts(kept, info, np.arange(done + thinning, reached + 1, thinning) > num_burnin), numbers)
-                after = _savable(moved, checkpointer)
-                done, state, complete, to_save = reached, moved, record.length, after
+                record.add(
+                    *_split_burnin(kept, info, np.arange(done + thinning, reached + 1, thinning) > num_burnin), numbers
+                )
+                # Assigned together, so that an interruption cannot leave values of two chunks.
+                done, state, complete, to_save = reached, new_state, record.length, _savable(new_state, checkpointer)
                 if metrics is not None:
                     metrics.write(numbers)
                 progress.update(done, numbers)
                 if checkpointer is not None and checkpointer.due():
                     checkpointer.save(done, to_save, record)
         except (KeyboardInterrupt, NonFinite):
-            record.truncate(complete)  # an interruption may fall between the lines above
+            record.truncate(complete)  # the interruption may have come after `record.add`
             if checkpointer is not None:
                 checkpointer.save(done, to_save, record)
             raise
@@ -183,73 +183,75 @@ def run(
     return state, Trace(*record.stacked(), record.metrics, seconds, compile_seconds, chunk_seconds, done - restored)
 
 
-def _parts(kept: PyTree, info: PyTree, is_kept: np.ndarray) -> tuple[PyTree, PyTree, PyTree]:
-    """Draws, their infos, and the infos of the burn-in; the steps after the last whole thinning are in neither."""
+def _split_burnin(kept: PyTree, info: PyTree, is_kept: np.ndarray) -> tuple[PyTree, PyTree, PyTree]:
+    """Draws, their infos, and the infos of the burn-in. Steps after the last multiple of `thinning` are in neither."""
 
-    def where(is_part: np.ndarray, values: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: leaf[: len(is_part)][is_part], values)
+    def select(mask: np.ndarray, values: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[: len(mask)][mask], values)
 
-    return where(is_kept, kept), where(is_kept, info), where(~is_kept, info)
+    return select(is_kept, kept), select(is_kept, info), select(~is_kept, info)
 
 
 def _check_length(done: int, num_steps: int, thinning: int) -> None:
-    """Raises if a run that has taken `done` steps cannot go on to `num_steps`."""
+    """Raises if a run of `done` steps cannot be continued to `num_steps`."""
     if done > num_steps:
         raise CheckpointMismatch(
             f"num_steps must be at least the {done} steps that the checkpoint has taken; got {num_steps}"
         )
     if done % thinning and done < num_steps:
         raise ValueError(
-            f"num_steps: a run that ended after {done} steps cannot go on with draws every {thinning} steps"
+            f"num_steps: a run that ended after {done} steps cannot continue with a draw every {thinning} steps"
         )
 
 
 def _check_names(saved: list[dict[str, float]], numbers: dict[str, float]) -> None:
-    """Raises CheckpointMismatch if a metric that every saved line has is missing: another `callback`."""
+    """Raises CheckpointMismatch if a metric of all saved lines is missing, because `callback` has changed."""
     for name in saved[0] if saved else ():
         if name not in numbers and all(name in row for row in saved):
-            raise CheckpointMismatch(f"the checkpoint's metrics have {name!r}, and `callback` no longer returns it")
+            raise CheckpointMismatch(f"the checkpoint's metrics contain {name!r}, which `callback` no longer returns")
 
 
-def _at(label: str | None) -> str:
+def _prefix(label: str | None) -> str:
     return f"{label}: " if label else ""
 
 
 def _check_start(state: Any, label: str | None) -> None:
-    """Raises NonFinite, naming the leaves, if the run would start from a position that is not finite.
+    """Raises NonFinite, with the names of the leaves, if the initial position is not finite.
 
-    Other parts of a state may begin infinite, such as the best value so far of an optimiser.
+    Other parts of a state may start infinite, such as the best loss of an optimiser.
     """
     if bad := _not_finite({"position": getattr(state, "position", ())}):
-        raise NonFinite(f"{_at(label)}the start is not finite: {', '.join(bad)}", state, 0)
+        raise NonFinite(f"{_prefix(label)}the initial position is not finite: {', '.join(bad)}", state, 0)
 
 
-def _first_step(chunk: Callable, state: Any) -> str:
-    """What is wrong with the start of a run whose first chunk fails, in words; empty if the first step is fine."""
-    moved, _, info, _ = chunk(jnp.int32(0), state)
-    began = _not_finite(state)
-    bad = _not_finite(info) or [leaf for leaf in _not_finite(moved) if leaf not in began]
-    return f". The start is to blame: at its first step, {', '.join(bad)}" if bad else ""
+def _describe_first_step(chunk: Callable, state: Any) -> str:
+    """Describes the leaves that the first step of the run makes non-finite; empty if there are none."""
+    new_state, _, info, _ = chunk(jnp.int32(0), state)
+    initial = _not_finite(state)
+    bad = _not_finite(info) or [leaf for leaf in _not_finite(new_state) if leaf not in initial]
+    return f". The initial state is the cause: after the first step, {', '.join(bad)}" if bad else ""
 
 
 def _not_finite(values: PyTree) -> list[str]:
-    """The leaves that are not finite, by path, with a value that is not."""
-    found = []
+    """Descriptions of the leaves that are not finite: the path and one such value."""
+    descriptions = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(values)[0]:
         if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            whole = processes.fetch(leaf)
-            if not np.all(finite := np.isfinite(whole)):
-                found.append(f"{jax.tree_util.keystr(path, simple=True, separator='.')} is {whole[~finite].flat[0]}")
-    return found
+            array = processes.fetch(leaf)
+            if not np.all(finite := np.isfinite(array)):
+                descriptions.append(
+                    f"{jax.tree_util.keystr(path, simple=True, separator='.')} is {array[~finite].flat[0]}"
+                )
+    return descriptions
 
 
 def _savable(state: Any, checkpointer: Checkpointer | None) -> Any:
-    """What a checkpoint needs, at hand: an interrupted process can no longer ask the others for their parts."""
+    """The state as a checkpoint needs it. It is fetched now, since an interrupted process cannot fetch from others."""
     return state if checkpointer is None or jax.process_count() == 1 else processes.fetch(state)
 
 
 def _default_chunk(num_steps: int, thinning: int) -> int:
-    """The largest multiple of `thinning` up to MAX_CHUNK that divides `num_steps`, if that is not too small."""
+    """The largest multiple of `thinning` up to MAX_CHUNK that divides `num_steps`; MAX_CHUNK if that is below 10."""
     largest = max(MAX_CHUNK // thinning, 1) * thinning
     for size in range(largest, min(9, largest - 1), -thinning):
         if num_steps % size == 0:
@@ -258,7 +260,10 @@ def _default_chunk(num_steps: int, thinning: int) -> int:
 
 
 def _chunk_lengths(done: int, num_steps: int, chunk_size: int, thinning: int) -> Iterator[int]:
-    """Full chunks, then whole draws, then what is left: a function of `done`, so a resumed run has the same chunks."""
+    """The lengths of the remaining chunks: full chunks, then whole draws, then the remaining steps.
+
+    They depend only on `done`, so a resumed run has the same chunks.
+    """
     while done < num_steps:
         length = min(chunk_size, num_steps - done)
         length -= length % thinning if length > thinning else 0

@@ -99,7 +99,7 @@ def test_experiments_for_one_device_refuse_more(tmp_path, capsys, name):
     [
         (("--devices", "64"), "--devices must be at most 8, the number available; got 64"),
         (("--devices", "4", "--data-devices", "3"), "--data-devices must divide the 4 devices; got 3"),
-        (("--devices", "7", "--data-devices", "7"), "must divide over 7 devices"),
+        (("--devices", "7", "--data-devices", "7"), "must be a multiple of the 7 devices"),
     ],
 )
 def test_devices_that_do_not_fit(tmp_path, capsys, flags, words):

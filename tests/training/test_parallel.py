@@ -111,7 +111,7 @@ def test_devices_can_be_chosen():
     last = jax.devices()[-2:]
     state = spread(KERNELS["sghmc"], data=2, devices=last).init(POSITION, KEY)
     assert state.step.sharding.device_set == set(last) and state.step.sharding.mesh.devices.ravel().tolist() == last
-    with pytest.raises(ValueError, match="4 x 1 devices are asked for and there are 2"):
+    with pytest.raises(ValueError, match="need 4 x 1 devices; there are 2"):
         spread(KERNELS["sghmc"], data=4, devices=last)
 
 
@@ -321,14 +321,17 @@ def four_particles():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: spread(KERNELS["sghmc"], data=16), "16 x 1 devices are asked for and there are 8"),
+        (lambda: spread(KERNELS["sghmc"], data=16), "need 16 x 1 devices; there are 8"),
         (lambda: spread(KERNELS["sghmc"], data=0), "data must be at least 1; got 0"),
         (lambda: training.data_parallel(KERNELS["sghmc"], 0), "data must be at least 1; got 0"),
         (lambda: spread(KERNELS["sghmc"], data=2, transform="gspmd"), "shard_map, pmap; got 'gspmd'"),
         (lambda: spread(four_particles(), data=2, particle=2, transform="pmap"), "pmap has one axis"),
         (lambda: training.particle_parallel(KERNELS["sghmc"], 2), "no particles to spread"),
-        (lambda: training.particle_parallel(kernels.particles(KERNELS["sghmc"], 3), 2), "3 particles.* over 2 devices"),
-        (lambda: steps(training.data_parallel(KERNELS["sghmc"], 3), POSITION, batch()), r"shape \(16, 3\); axis 0"),
+        (lambda: training.particle_parallel(four_particles(), 3), "4 particles; .* multiple of the 3 devices"),
+        (
+            lambda: steps(training.data_parallel(KERNELS["sghmc"], 3), POSITION, batch()),
+            r"axis 0 of a batch must be a multiple of the 3 devices in size; got shape \(16, 3\)",
+        ),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(make, message):

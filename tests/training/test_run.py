@@ -190,7 +190,7 @@ def test_non_finite(tmp_path):
     begin = kernel.init(jnp.zeros(()), None)
     key = jax.random.key(0)
     saves = training.Checkpointer(tmp_path, interval=1e9)
-    with pytest.raises(training.NonFinite, match=r"not finite after step 9; it last was after step 6") as caught:
+    with pytest.raises(training.NonFinite, match=r"not finite after step 9; it was finite after step 6") as caught:
         training.run(key, kernel, begin, num_steps=12, chunk_size=3, checkpointer=saves)
     assert caught.value.step == 6 and float(caught.value.state.position) == 6
     assert isinstance(caught.value, FloatingPointError)

@@ -74,7 +74,7 @@ def test_a_damaged_file_is_one_line_that_names_it(saved, tmp_path, name, damage)
     ("change", "words"),
     [
         (lambda text: "\xff", "run.json: 'utf-8' codec can't decode"),
-        (lambda text: "[]", "run.json: it holds no JSON object"),
+        (lambda text: "[]", "run.json: it does not contain a JSON object"),
         (lambda text: "{" * 5000, "cannot read"),
         (lambda text: text.replace('"step": 4', '"step": "4"'), "it has no int 'step'"),
         (lambda text: text.replace('"format": 2,', ""), "written by an older version"),

@@ -34,8 +34,8 @@ def log_walk() -> Kernel:
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        (jnp.nan, "warm-up: the start is not finite: position is nan"),
-        (0.0, "warm-up: the state is not finite after step 4; .* The start is to blame: at its first step, "
+        (jnp.nan, "warm-up: the initial position is not finite: position is nan"),
+        (0.0, "warm-up: the state is not finite after step 4; .* The initial state is the cause: after the first step, "
               "logdensity is -inf"),
     ],
     ids=["state", "density"],
@@ -60,7 +60,9 @@ def test_other_parts_of_a_state_may_begin_infinite():
     assert training.run(jax.random.key(0), unmoved, begin, num_steps=2)[1].steps == 2  # and stay so for a chunk
     hmc = kernels.hmc(lambda position, rng_key, batch: jnp.log(position).sum(), step_size=0.1, num_integration_steps=2)
     start = hmc.init(jnp.zeros(2), jax.random.key(0))
-    with pytest.raises(training.NonFinite, match=r"The start is to blame: at its first step, .*is (-inf|inf|nan)"):
+    with pytest.raises(
+        training.NonFinite, match=r"initial state is the cause: after the first step, .*is (-inf|inf|nan)"
+    ):
         training.run(jax.random.key(1), hmc, start, num_steps=4)
 
 
