@@ -51,7 +51,7 @@ class FewLabelsConfig(RunConfig):
 
 
 class Splits(NamedTuple):
-    """Training images, whose labels are mostly not used, test images or held-out ones, and the number of classes."""
+    """Training images, most of whose labels are withheld; the test images; and the number of classes."""
 
     train: data.Split
     test: data.Split
@@ -128,7 +128,7 @@ def score(net: Networks, discriminators: Params, test: data.Split) -> dict[str, 
 
 
 def score_rows(method: str, num_labelled: int, result: Mapping[str, Any], **published: Any) -> list[dict]:
-    """The rows of one method at one number of labels, from the result of `score` and the "ms per step".
+    """The rows of one method at one number of labels; `result` holds the values of `score` and "ms per step".
 
     `published` may hold the `paper` and the `source` of the error.
     """
@@ -146,8 +146,7 @@ def score_rows(method: str, num_labelled: int, result: Mapping[str, Any], **publ
 
 
 def plot_errors(path: Path, results: Mapping[tuple[str, int], Mapping[str, Any]], title: str) -> None:
-    """The error against the number of labels, if there are several: a curve for each method of the results, which are
-    scores by method and number of labels."""
+    """Plots the error against the number of labels, if there are several, from scores by method and number."""
     methods, numbers = (list(dict.fromkeys(names)) for names in zip(*results, strict=True))
     if len(numbers) > 1:
         errors = {method: np.stack([results[method, num]["errors"] for num in numbers], axis=1) for method in methods}
