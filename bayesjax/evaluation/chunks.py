@@ -17,8 +17,8 @@ def map_in_chunks(
     """Applies `function(params, key, example)` to every example, in one compiled loop over chunks.
 
     Args:
-      function: of one example, pure.
-      params: passed to every call.
+      function: `(params, key, example) -> pytree of arrays`, for one example, pure.
+      params: first argument of every call.
       rng_key: the key of example i is `fold_in(rng_key, i)`.
       x: examples `[num, ...]`.
       chunk_size: largest number of examples that are evaluated at once, under `vmap`.

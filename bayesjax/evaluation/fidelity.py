@@ -140,7 +140,7 @@ def kernel_distance(
       fake: features of generated samples, `[num_fake, dim]`.
       subset_size: number of samples of each kind in a subset, at least 2 and at most as many as there are.
       num_subsets: number of random subsets, at least 2.
-      seed: of the random subsets.
+      seed: seed of the random subsets.
 
     Raises:
       ValueError: if features are invalid as in `frechet_distance`, or a number is below 2.

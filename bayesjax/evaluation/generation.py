@@ -62,7 +62,7 @@ def extrapolated_frechet_distance(real: ArrayLike, fake: ArrayLike, *, seed: int
     Args:
       real: features of real samples, `[num_real, dim]`.
       fake: features of generated samples, `[num_fake, dim]`.
-      seed: of the random halves.
+      seed: seed of the random halves.
 
     Raises:
       ValueError: if the features differ in `dim`, are not finite, or are fewer than two real or four generated ones.
@@ -87,7 +87,7 @@ def generation_report(
       fake_probabilities: the classifier's probabilities of the generated samples, `[num_fake, num_classes]`.
       max_precision_recall: largest number of samples of either set that precision, recall, density and coverage use,
         the first ones of each. Their cost is the product of the two numbers.
-      seed: of the random halves of the extrapolation and of the subsets of the kernel distance.
+      seed: seed of the random halves of the extrapolation and of the subsets of the kernel distance.
 
     Raises:
       ValueError: if either set has fewer than `MIN_SAMPLES` samples, or features or probabilities are invalid.

@@ -112,8 +112,8 @@ def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> Esti
     """Mean of -log p(label) over test points in nats, with its standard error.
 
     It is infinite, with a standard error of NaN, if a label has probability 0. A softmax in float32 is 0 for a class
-    whose logit is about 90 below the largest one; `scipy.special.softmax` of float64 logits is so at about 745 below.
-    Arguments and errors are those of `error_rate`.
+    whose logit is about 90 below the largest one; `scipy.special.softmax` of float64 logits reaches 0 only at about
+    745. Arguments and errors are those of `error_rate`.
     """
     probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
     with np.errstate(divide="ignore"):

@@ -26,16 +26,16 @@ NOISE, GRID = 0.1, np.linspace(-2.0, 2.0, 17)
 
 
 class Target(NamedTuple):
-    """A posterior.
+    """A target distribution and the quantities whose moments are estimated.
 
     Attributes:
-      logdensity: `position -> scalar`.
-      start: `rng_key -> position`, an overdispersed draw.
-      quantities: `position -> [num]`, the numbers whose moments are estimated.
-      names: of the quantities.
+      logdensity: `position -> scalar`, the log density up to a constant.
+      start: `rng_key -> position`, an overdispersed initial position.
+      quantities: `position -> [num]`, the quantities whose moments are estimated.
+      names: names of the quantities.
       exact: means and standard deviations of the quantities, `[num]` each; None if unknown.
-      reference: name of the target with the same quantities whose long run is the reference; empty: this target.
-      acceptance: least target acceptance probability of warm-ups.
+      reference: name of the target whose long run is the reference for the same quantities; empty for this target.
+      acceptance: smallest target acceptance probability that warm-up should use; 0 for no lower limit.
     """
 
     logdensity: Callable[[Any], jax.Array]
@@ -53,21 +53,27 @@ class Target(NamedTuple):
 
 
 def overdispersed(rng_key: jax.Array, *shape: int) -> jax.Array:
-    """Uniform draws from (-2, 2), the initial values of Stan."""
+    """Draws uniformly from (-2, 2), as Stan draws initial values."""
     return jax.random.uniform(rng_key, shape, minval=-2.0, maxval=2.0)
 
 
 def normal(x: jax.Array, mean: Any = 0.0, scale: Any = 1.0) -> jax.Array:
-    """Sum of log N(x; mean, scale^2)."""
+    """Sum over elements of log N(x; mean, scale^2), a scalar."""
     return jnp.sum(jax.scipy.stats.norm.logpdf(x, mean, scale))
 
 
 def eight_schools(*, is_centred: bool) -> Target:
-    """Effects theta_j ~ N(mu, tau^2) of coaching in eight schools, y_j ~ N(theta_j, s_j^2), as log tau and theta.
+    """Eight schools: a hierarchical model of the effects theta_j of coaching in eight schools.
 
-    mu ~ N(0, 5^2), tau ~ half-Cauchy(5). The centred form has theta as parameters, and is a funnel; the other form has
-    (theta - mu) / tau. A long run of the centred form is biased as well, because it stays out of the neck, so that a
-    long run of the other form is the reference of both. With a target acceptance of 0.8 that form diverges at times.
+        mu ~ N(0, 5^2),    tau ~ half-Cauchy(5),    theta_j ~ N(mu, tau^2),    y_j ~ N(theta_j, s_j^2)
+
+    The parameters are mu, log tau and, in the centred form, theta; its posterior is a funnel. The non-centred form has
+    (theta - mu) / tau instead. Even a long run of the centred form is biased, because it avoids the neck of the funnel.
+    A long run of the non-centred form is therefore the reference for both. With a target acceptance probability of 0.8
+    that form occasionally diverges.
+
+    Args:
+      is_centred: whether the parameters are theta instead of (theta - mu) / tau.
     """
 
     def theta(position: dict) -> jax.Array:
@@ -77,7 +83,8 @@ def eight_schools(*, is_centred: bool) -> Target:
     def logdensity(position: dict) -> jax.Array:
         mu, log_tau = position["mu"], position["log_tau"]
         tau = jnp.exp(log_tau)
-        prior = normal(mu, 0.0, 5.0) - jnp.log1p((tau / 5) ** 2) + log_tau  # of log tau: times d tau / d log tau
+        # The last term is the Jacobian of log tau, log d tau / d log tau.
+        prior = normal(mu, 0.0, 5.0) - jnp.log1p((tau / 5) ** 2) + log_tau
         effects = normal(position["theta"], mu, tau) if is_centred else normal(position["theta"])
         return prior + effects + normal(jnp.asarray(EFFECTS), theta(position), jnp.asarray(ERRORS))
 
@@ -95,7 +102,7 @@ def eight_schools(*, is_centred: bool) -> Target:
 
 
 def correlated_gaussian() -> Target:
-    """100 variables with standard deviations from 0.1 to 10; neighbours have a correlation of 0.9."""
+    """A Gaussian in 100 dimensions with standard deviations from 0.1 to 10 and correlation 0.9 of neighbours."""
     scales = np.logspace(-1, 1, DIM)
     lag = np.abs(np.subtract.outer(np.arange(DIM), np.arange(DIM)))
     covariance = scales[:, None] * CORRELATION**lag * scales
@@ -114,7 +121,10 @@ def correlated_gaussian() -> Target:
 
 
 def logistic_regression() -> Target:
-    """30 standardised measurements of 569 tumours, benign or malignant; prior N(0, 1) of weights and intercept."""
+    """Logistic regression of benign against malignant tumours on 30 standardised measurements of 569 tumours.
+
+    The prior of weights and intercept is N(0, 1).
+    """
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
@@ -133,7 +143,10 @@ def logistic_regression() -> Target:
 
 
 def funnel() -> Target:
-    """Neal's funnel: v ~ N(0, 3^2) and nine x ~ N(0, exp(v)); its neck is too narrow for any single step size."""
+    """Neal's funnel: v ~ N(0, 3^2) and nine x_i ~ N(0, exp(v)).
+
+    No single step size suits both its neck and its mouth.
+    """
 
     def logdensity(position: dict) -> jax.Array:
         return normal(position["v"], 0.0, 3.0) + normal(position["x"], 0.0, jnp.exp(position["v"] / 2))
@@ -146,13 +159,13 @@ def funnel() -> Target:
 
 
 def curve_with_a_gap(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets `[40]`: noisy points of sin(2 x), half of them on each side of a gap."""
+    """Draws inputs and targets `[40]`, noisy values of sin(2 x) with half of the inputs on each side of a gap."""
     x = np.concatenate([random.uniform(-2, -0.7, 20), random.uniform(0.5, 2, 20)])
     return x, np.sin(2 * x) + NOISE * random.normal(size=40)
 
 
 def small_network() -> Target:
-    """A Bayesian network with 50 tanh units on 40 points with a gap; its quantities are its values on a grid."""
+    """A Bayesian neural network with 50 tanh units on 40 points with a gap. The quantities are its values on a grid."""
     x, y = curve_with_a_gap(np.random.default_rng(0))
     model = models.MLP((50, 1), activation=jnp.tanh)
     prior = posteriors.fan_in_gaussian(1.0)
@@ -180,4 +193,4 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "funnel": funnel,
     "network": small_network,
 }
-"""Functions that return a target, by name."""
+"""Functions that construct the targets, by name."""
