@@ -4,34 +4,30 @@ Paper: Li, Swersky & Zemel, "Generative moment matching networks", ICML 2015 (ta
 
     python -m experiments.gmmn                        quick: digits, by Adam and by SGHMC: under a minute
     python -m experiments.gmmn --preset paper         MNIST, 40000 steps of SGD with momentum: minutes on a GPU
-    python -m experiments.gmmn --preset bayes         the same, then SGHMC and SGLD from its end: for a GPU, too
-    python -m experiments.gmmn --preset cpu           MNIST, 1000 steps of Adam on 500 images: minutes on one core
+    python -m experiments.gmmn --preset bayes         the same, continued by SGHMC and SGLD: for a GPU, too
+    python -m experiments.gmmn --preset cpu           MNIST, 1000 steps of Adam on 500 images: 32 minutes on two cores
 
-A generator of uniform noise minimises sqrt(MMD^2) between a batch of samples and one of data (objectives.
-moment_matching); no discriminator. In code space data are the codes of an auto-encoder that was trained before, and
-samples are decoded. A sampler in place of the optimiser (--kernel sghmc, sgld) starts at the optimiser's end and draws
-weights from exp(-N loss(w)) prior(w); draws are kept and their samples mixed.
+A generator maps uniform noise to samples and minimises sqrt(MMD^2) between a batch of samples and one of data
+(`objectives.moment_matching`); there is no discriminator. In code space the data are the codes of an auto-encoder that
+is trained first, and samples are decoded. A sampler (--kernels sghmc, sgld) starts where an optimiser ended and draws
+weights from exp(-N loss(w)) prior(w). The samples of its draws are pooled.
 
-Judged as in the literature, though poorly (Theis, van den Oord & Bethge, ICLR 2016): the log-likelihood of the test set
-under a Parzen window of --num-samples samples, whose width is chosen on --num-validation training images held out from
-everything. The same of as many training images stands beside it, and the unbiased MMD^2 between samples and test set.
+The measure is the literature's, the log-likelihood of the test set under a Parzen window of --num-samples samples; it
+is a poor one (Theis, van den Oord & Bethge, ICLR 2016). The window's width is chosen on --num-validation held-out
+training images. The same measure of as many training images, and the unbiased MMD^2 between samples and test set, are
+reported beside it.
 
 Expected (paper preset, MNIST): GMMN 147 +- 2 nats, GMMN+AE 282 +- 2 (Li et al. 2015). As in the authors' program the
-kernel's six numbers are variances (one of 1 in code space), and sgd's rate of 2 is a tenth from step 10000 on, its
-momentum 0.99; but the first weights are N(0, 1 / fan-in) where theirs are N(0, 0.1 / fan-in), from which the code space
-stays on a plateau for thousands of steps. (cpu preset): 49 and 210; training images themselves have 244.
+kernel's six numbers are variances (one of 1 in code space), and SGD has a momentum of 0.99 and a tenth of its learning
+rate from step 10000 on. Initial weights are N(0, 1 / fan-in); from the authors' N(0, 0.1 / fan-in), training in code
+space stays on a plateau for thousands of steps. (cpu preset): 49 and 210; training images themselves have 244.
 """
-
-from experiments import common
-from experiments.gmmn_flags import PRESETS
-
-if __name__ == "__main__":
-    CONFIG = common.parse(PRESETS, __doc__)  # before JAX loads: --help and mistyped flags answer at once
 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -43,88 +39,199 @@ from bayesjax.evaluation import likelihood
 from bayesjax.models.autoencoder import AutoEncoder
 from bayesjax.models.initializers import fan_in_normal
 from bayesjax.objectives.moment_matching import moment_matching_loss
-from experiments import gmmn_flags, parts, tables
-from experiments.gmmn_flags import SAMPLERS, Config
+from experiments.harness import Column, Count, NonEmpty, Positive, Range, Run, RunConfig, Table, cli, require, row
 
-PUBLISHED = {"data": 147.0, "code": 282.0}  # nats, +- 2
-SOURCE = "Li, Swersky & Zemel 2015, table 1"
+Fraction = Annotated[float, Range(above=0, below=1)]
+Counts = Annotated[tuple[Count, ...], NonEmpty]
+Variances = Annotated[tuple[Positive, ...], NonEmpty]
+NUM_SHOWN = 14  # samples in the figure
+
+
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """Flags of experiments.gmmn."""
+
+    dataset: str = "digits"
+    """Images: digits, a set of TensorFlow Datasets, or an .npz file (x_train, y_train, x_test, y_test)."""
+    spaces: tuple[Literal["data", "code"], ...] = ("data", "code")
+    """Spaces in which samples and data are compared: data (GMMN) or the code of an auto-encoder (GMMN+AE)."""
+    kernels: tuple[Literal["adam", "sgd", "sghmc", "sgld"], ...] = ("adam", "sghmc")
+    """Optimisers and samplers of the generator's weights to compare; sgd has momentum."""
+    latent_dim: Count = 10
+    """Dimensions of the noise, which is uniform on (-1, 1)."""
+    hidden: Counts = (64, 256, 256)
+    """Widths of the generator's hidden layers."""
+    initial_scale: Positive = 1.0
+    """Standard deviation of an initial weight, times the square root of its fan-in."""
+    variances: Variances = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+    """Variances of the Gaussian kernels that are summed in data space."""
+    code_variances: Variances = (0.1, 0.3, 1.0)
+    """Variances of the Gaussian kernels that are summed in code space."""
+    batch_size: Count = 200
+    """Images per step; the generator draws as many samples."""
+    num_steps: Count = 300
+    """Steps of the optimiser."""
+    learning_rate: Positive = 3e-3
+    """Initial learning rate of the optimiser; Adam's decays to 0 along a cosine."""
+    momentum: Fraction = 0.9
+    """Momentum of SGD."""
+    drop_after: Annotated[float, Range(above=0, most=1)] = 1.0
+    """Fraction of the steps after which SGD continues with a tenth of its learning rate and of 1 - momentum."""
+    warmup_kernel: Literal["adam", "sgd"] = "adam"
+    """Optimiser whose final weights the samplers start from."""
+    num_sampling_steps: Count = 60
+    """Steps of a sampler; draws are taken from the second half."""
+    num_draws: Count = 10
+    """Evenly spaced draws of the weights that are kept."""
+    sampling_learning_rate: Positive = 0.02
+    """Learning rate of the samplers, their step size times the number of training images."""
+    friction: Fraction = 0.1
+    """Friction of SGHMC per step; 1 - friction is its momentum."""
+    temperature: Positive = 1.0
+    """Temperature T of the sampled density, exp(-N loss / T) prior^(1/T)."""
+    prior_scale: Positive = 1.4
+    """Standard deviation of the prior of a weight, times the square root of its fan-in, and of a bias."""
+    code_features: Counts = (128, 16)
+    """Widths of the auto-encoder from its first hidden layer to the code."""
+    code_dropout_rates: tuple[Annotated[float, Range(least=0, below=1)], ...] = (0.0, 0.0)
+    """Dropout rate of the inputs of each layer of the encoder."""
+    num_code_steps: Count = 600
+    """Steps of Adam for the auto-encoder, on 100 images each."""
+    code_learning_rate: Positive = 1e-2
+    """Initial learning rate of Adam for the auto-encoder; it decays to 0 along a cosine."""
+    num_samples: Annotated[int, Range(least=NUM_SHOWN)] = 1000
+    """Samples of each model behind its Parzen window."""
+    num_validation: Annotated[int, Range(least=2)] = 300
+    """Number of training images that are held out to choose the window's width."""
+
+    def __post_init__(self) -> None:
+        """Checks that there are enough steps and samples for the draws, and a dropout rate for each layer."""
+        super().__post_init__()
+        require(
+            self.num_sampling_steps >= 2 * self.num_draws,
+            f"--num-sampling-steps must be at least twice --num-draws, {self.num_draws}; got {self.num_sampling_steps}",
+        )
+        require(
+            self.num_samples >= self.num_draws,
+            f"--num-samples must be at least --num-draws, {self.num_draws}; got {self.num_samples}",
+        )
+        require(
+            len(self.code_dropout_rates) == len(self.code_features),
+            f"--code-dropout-rates must have a number for each of --code-features; got {self.code_dropout_rates}",
+        )
+
+
+PAPER = Config(
+    dataset="mnist", kernels=("sgd",), hidden=(64, 256, 256, 1024), variances=(2.0, 5.0, 10.0, 20.0, 40.0, 80.0),
+    code_variances=(1.0,), batch_size=1000, num_steps=40_000, learning_rate=2.0, drop_after=0.25, warmup_kernel="sgd",
+    num_sampling_steps=10_000, sampling_learning_rate=0.2, code_features=(1024, 32), code_dropout_rates=(0.2, 0.5),
+    num_code_steps=20_000, code_learning_rate=1e-3, num_samples=10_000, num_validation=5000,
+)  # fmt: skip
+PRESETS = {
+    "quick": Config(),
+    "paper": PAPER,
+    "cpu": replace(
+        PAPER, kernels=("adam",), num_steps=1000, learning_rate=3e-3, drop_after=1.0, warmup_kernel="adam",
+        batch_size=500, num_code_steps=3000, code_learning_rate=3e-3, num_validation=1000,
+    ),
+    "bayes": replace(PAPER, kernels=("sgd", "sghmc", "sgld")),
+}  # fmt: skip
+PUBLISHED, SOURCE = {"data": 147.0, "code": 282.0}, "Li, Swersky & Zemel 2015, table 1"  # nats, +- 2
+PARZEN = "Parzen log-likelihood (nats)"
+
+
+def table_note(config: dict) -> str:
+    """How the numbers of a table were made."""
+    note = f"Log-likelihood of test images under a Parzen window of {config['num_samples']} samples, with the standard "
+    note += f"error over the images. The window's width is chosen on {config['num_validation']} held-out training "
+    note += f"images. Optimisers take {config['num_steps']} steps on {config['batch_size']} images."
+    if {"sghmc", "sgld"} & set(config["kernels"]):
+        note += f" Samplers take {config['num_sampling_steps']} more at T = {config['temperature']:g}; the samples of "
+        note += f"{config['num_draws']} draws are pooled."
+    return note
+
+
+TABLES = [
+    Table(
+        {"space": "space", "method": "kernel"},
+        [
+            Column(PARZEN, digits=1), Column(PARZEN, "published", field="paper"), Column("window width"),
+            Column("MMD^2", digits=4), Column("loss at the end", digits=3), Column("kinetic temperature / T"),
+            Column("configurational temperature / T"), Column("cross-entropy (nats)", digits=1),
+        ],
+        note=table_note,
+    )
+]  # fmt: skip
+HEADLINE = "gmmn-cpu-mnist", {"measure": PARZEN, "space": "code", "method": "adam"}
+
 WIDTHS = np.arange(5, 41) / 100  # of the Parzen window; the authors have 0.10 to 0.29
-NUM_COMPARED, NUM_SHOWN = 2000, 14  # test images of the MMD; samples in the figure
+NUM_COMPARED = 2000  # test images of the MMD
+CODE_BATCH_SIZE, CHUNK_SIZE = 100, 1000  # images per step of the auto-encoder; images coded at once
 
 
-def splits(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Training, held-out and test images, flat, `[num, pixels]`; the shape of one."""
+def split_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]:
+    """Training, held-out and test images, flat, `[num, pixels]`; the shape of one image."""
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
-    train, test, held = dataset.train.inputs, dataset.test.inputs, config.num_validation
-    common.require(len(test) > 1, f"--dataset {config.dataset} must have at least 2 test examples")
-    common.require(
+    train, test, num_held_out = dataset.train.inputs, dataset.test.inputs, config.num_validation
+    require(len(test) > 1, f"--dataset {config.dataset} must have at least 2 test examples")
+    require(
         train.ndim == 4 and train.shape[-1] in (1, 3),
         f"--dataset {config.dataset} must be of images [num, height, width, 1 or 3]; got {train.shape}",
     )
-    common.require(held < len(train), f"--num-validation must be less than the {len(train)} training images")
-    order = np.random.default_rng(0).permutation(len(train))  # the same at every seed
+    require(num_held_out < len(train), f"--num-validation must be less than the {len(train)} training images")
+    order = np.random.default_rng(0).permutation(len(train))  # the same for every --seed
     flat = train.reshape(len(train), -1)[order]
-    return flat[held:], flat[:held], test.reshape(len(test), -1), train.shape[1:]
+    return flat[num_held_out:], flat[:num_held_out], test.reshape(len(test), -1), train.shape[1:]
 
 
-def stage_of(run: common.Experiment, name: str, num_steps: int) -> dict[str, Any]:
-    """What every run here is given: few looks at it, so that a GPU need not wait for the host."""
-    return {"num_steps": num_steps, "chunk_size": max(1, num_steps // 20), **run.stage(name)}
+def run_stage(
+    run: Run, name: str, kernel: kernels.Kernel, rng_key: jax.Array, state: Any, batches: Any, num_steps: int
+) -> tuple[Any, Any]:
+    """Runs a stage in at most twenty compiled chunks, so that a GPU need not wait for the host; keeps no draws."""
+    kernel, options = run.stage(name, kernel)
+    options |= {"num_steps": num_steps, "chunk_size": max(1, num_steps // 20)}
+    return training.run(rng_key, kernel, state, batches, keep=lambda state: (), **options)
 
 
-# ---- the code
+# ---- the auto-encoder
 
 
 def auto_encoder(config: Config, num_pixels: int) -> AutoEncoder:
-    """784-1024-32-1024-784 in the paper."""
-    return AutoEncoder(num_pixels, config.code_features, dropout_rates=config.code_dropout)
+    """The Flax module; 784-1024-32-1024-784 in the paper."""
+    return AutoEncoder(num_pixels, config.code_features, dropout_rates=config.code_dropout_rates)
 
 
-def train_code(run: common.Experiment, train: np.ndarray) -> dict[str, float]:
-    """Trains the auto-encoder by the cross-entropy of its pixels, in nats; leaves its parameters in `parts/`."""
-    config = run.config
-    model = auto_encoder(config, train.shape[1])
+def train_code(run: Run, train: np.ndarray) -> dict[str, Any]:
+    """Trains the auto-encoder by the cross-entropy of its pixels: its parameters, and the loss in nats."""
+    config, model = run.config, auto_encoder(run.config, train.shape[1])
 
     def loss(params: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
-        logits = model.apply(
-            {"params": params}, x, deterministic=False, rngs={"dropout": rng_key}, method="reconstruct_logits"
-        )
+        rngs = {"dropout": rng_key}
+        logits = model.apply({"params": params}, x, deterministic=False, rngs=rngs, method="reconstruct_logits")
         return optax.sigmoid_binary_cross_entropy(logits, x).sum(axis=-1).mean()
 
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed + 1), 4)
-    kernel = kernels.optimize(loss, optax.adam(optax.cosine_decay_schedule(config.code_rate, config.code_steps)))
+    rate = optax.cosine_decay_schedule(config.code_learning_rate, config.num_code_steps)
+    kernel = kernels.optimize(loss, optax.adam(rate))
     state = kernel.init(jax.jit(model.init)(init_key, train[:1])["params"], start_key)
-    batches = data.Minibatches(data_key, train, 100)
-    state, trace = training.run(
-        run_key, kernel, state, batches, keep=lambda state: (), **stage_of(run, "code", config.code_steps)
-    )
-    parts.save(run, "code", state.position)
-    return {"loss": float(np.mean(trace.info.loss[-100:]))}
+    batches = data.Minibatches(data_key, train, CODE_BATCH_SIZE)
+    state, trace = run_stage(run, "code", kernel, run_key, state, batches, config.num_code_steps)
+    return {"params": state.position, "loss": float(np.mean(trace.info.loss[-100:]))}
 
 
-def in_batches(function: Callable, x: np.ndarray) -> np.ndarray:
-    """A jitted function of rows, 1000 at a time."""
-    filled = np.pad(x, ((0, -len(x) % 1000), (0, 0)))
-    return np.concatenate([np.asarray(function(filled[i : i + 1000])) for i in range(0, len(filled), 1000)])[: len(x)]
-
-
-def space_of(run: common.Experiment, space: str, train: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """The training data as the space has them, and what makes images of its points."""
-    if space == "data":
-        return train, lambda x: x
-    model, params = auto_encoder(run.config, train.shape[1]), parts.load(run, "code")
-    encode, decode = (
-        jax.jit(functools.partial(model.apply, {"params": params}, method=name)) for name in ("encode", "decode")
-    )
-    return in_batches(encode, train), functools.partial(in_batches, decode)
+def apply_in_chunks(function: Callable, x: np.ndarray) -> np.ndarray:
+    """Applies a jitted function to rows, CHUNK_SIZE at once."""
+    filled = np.pad(x, ((0, -len(x) % CHUNK_SIZE), (0, 0)))
+    chunks = [np.asarray(function(filled[i : i + CHUNK_SIZE])) for i in range(0, len(filled), CHUNK_SIZE)]
+    return np.concatenate(chunks)[: len(x)]
 
 
 # ---- the generator
 
 
 def generator(config: Config, dim: int) -> tuple[Callable, Callable]:
-    """`init(rng_key)` and `generate(params, rng_key, num)`: points in (0, 1)^dim of uniform noise."""
-    model = models.MLP((*config.hidden, dim), kernel_init=fan_in_normal(config.init_scale))
+    """`init(rng_key)`, and `generate(params, rng_key, num)` of points in (0, 1)^dim from uniform noise."""
+    model = models.MLP((*config.hidden, dim), kernel_init=fan_in_normal(config.initial_scale))
 
     def init(rng_key: jax.Array) -> Any:
         return model.init(rng_key, jnp.zeros((1, config.latent_dim)))["params"]
@@ -136,16 +243,16 @@ def generator(config: Config, dim: int) -> tuple[Callable, Callable]:
     return init, generate
 
 
-def kernel_of_pairs(config: Config, space: str) -> divergences.PairKernel:
-    """The sum of Gaussian kernels in which moments are matched."""
+def gaussian_kernels(config: Config, space: str) -> divergences.PairKernel:
+    """The sum of Gaussian kernels whose MMD is minimised in a space."""
     variances = {"data": config.variances, "code": config.code_variances}[space]
     return divergences.gaussian_kernel([math.sqrt(variance) for variance in variances])
 
 
-def loss_of(config: Config, space: str, dim: int) -> Callable:
-    """sqrt(MMD^2) of a batch of data and as many samples."""
+def generator_loss(config: Config, space: str, dim: int) -> Callable:
+    """sqrt(MMD^2) between a batch of data and as many samples."""
     _, generate = generator(config, dim)
-    kernel = kernel_of_pairs(config, space)
+    kernel = gaussian_kernels(config, space)
 
     def loss(params: Any, rng_key: jax.Array, batch: jax.Array) -> jax.Array:
         return moment_matching_loss(batch, generate(params, rng_key, len(batch)), kernel)
@@ -153,135 +260,154 @@ def loss_of(config: Config, space: str, dim: int) -> Callable:
     return loss
 
 
-def optimise(run: common.Experiment, space: str, name: str, points: np.ndarray) -> dict[str, list]:
-    """Minimises the loss by Adam or SGD; leaves the one draw of weights in `parts/`. The loss along the way."""
+def optimise(run: Run, space: str, name: str, points: np.ndarray) -> dict[str, Any]:
+    """Minimises the loss by Adam or SGD: the final weights as a single draw, `draws`, and the `losses`."""
     config = run.config
-    loss, rate = loss_of(config, space, points.shape[1]), config.learning_rate
+    loss, rate = generator_loss(config, space, points.shape[1]), config.learning_rate
     data_key, init_key, start_key, run_key, late_key = jax.random.split(jax.random.key(config.seed), 5)
-    num_first = round(config.drop_after * config.num_steps) if name == "sgd" else config.num_steps
+    lengths = (config.num_steps,)
     if name == "adam":
-        movers = [kernels.optimize(loss, optax.adam(optax.cosine_decay_schedule(rate, config.num_steps)))]
+        optimizers = [optax.adam(optax.cosine_decay_schedule(rate, config.num_steps))]
     else:
-        late = 1 - (1 - config.momentum) / 10
-        movers = [kernels.optimize(loss, optax.sgd(*how)) for how in ((rate, config.momentum), (rate / 10, late))]
+        num_early = round(config.drop_after * config.num_steps)
+        lengths = num_early, config.num_steps - num_early
+        optimizers = [
+            optax.sgd(rate, config.momentum), optax.sgd(rate / 10, 1 - (1 - config.momentum) / 10),
+        ]  # fmt: skip
+    movers = [kernels.optimize(loss, optimizer) for optimizer in optimizers]
     batches = data.Minibatches(data_key, points, config.batch_size)
     init, _ = generator(config, points.shape[1])
     state, losses = movers[0].init(jax.jit(init)(init_key), start_key), []
-    lengths, keys = (num_first, config.num_steps - num_first), (run_key, late_key)
-    for i, (mover, key, length) in enumerate(zip(movers, keys, lengths, strict=False)):
-        if length:
-            stage = stage_of(run, f"{space}-{name}" + "-late" * i, length)
-            state, trace = training.run(key, mover, state, batches, keep=lambda state: (), **stage)
+    for suffix, mover, key, num_steps in zip(("", "-late"), movers, (run_key, late_key), lengths, strict=False):
+        if num_steps:
+            state, trace = run_stage(run, f"{space}-{name}{suffix}", mover, key, state, batches, num_steps)
             losses.append(trace.info.loss)
-    parts.save(run, f"{space}-{name}", jax.tree.map(lambda leaf: leaf[None], state.position))
-    return {"loss": binned(np.concatenate(losses))}
+    draws = jax.tree.map(lambda leaf: leaf[None], state.position)
+    return {"draws": draws, "losses": average_pieces(np.concatenate(losses)), "temperatures": {}}
 
 
-def sample(run: common.Experiment, space: str, name: str, points: np.ndarray) -> dict[str, Any]:
-    """Draws weights from where the optimiser ended; leaves them in `parts/`. The loss along the way, temperatures."""
+def sample(run: Run, space: str, name: str, points: np.ndarray, start: Any) -> dict[str, Any]:
+    """Draws weights by SGHMC or SGLD, from `start`: the `draws`, the `losses`, and the `temperatures` over T."""
     config = run.config
-    run.cached(f"{space}-{config.warmup}", functools.partial(optimise, run, space, config.warmup, points))
-    start = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), parts.load(run, f"{space}-{config.warmup}"))
-    loss = loss_of(config, space, points.shape[1])
+    loss = generator_loss(config, space, points.shape[1])
 
-    def shown(params: Any, rng_key: jax.Array, batch: jax.Array) -> tuple[jax.Array, dict]:
+    def loss_with_aux(params: Any, rng_key: jax.Array, batch: jax.Array) -> tuple[jax.Array, dict]:
         value = loss(params, rng_key, batch)
         return value, {"loss": value}
 
-    density = posteriors.from_loss(shown, posteriors.fan_in_gaussian(config.prior_scale), len(points))
-    how = {"step_size": config.sampling_rate / len(points), "temperature": config.temperature}
-    mover = kernels.sghmc(density, friction=config.friction, **how) if name == "sghmc" else kernels.sgld(density, **how)
+    prior = posteriors.fan_in_gaussian(config.prior_scale)
+    log_density = posteriors.from_loss(loss_with_aux, prior, len(points))
+    settings: dict[str, Any] = {
+        "step_size": config.sampling_learning_rate / len(points), "temperature": config.temperature,
+    }  # fmt: skip
+    if name == "sghmc":
+        kernel = kernels.sghmc(log_density, friction=config.friction, **settings)
+    else:
+        kernel = kernels.sgld(log_density, **settings)
     data_key, start_key, run_key = jax.random.split(jax.random.key(config.seed + 2), 3)
-    thinning = config.sampling_steps // (2 * config.num_draws)
-    num_steps = 2 * thinning * config.num_draws
+    thinning = config.num_sampling_steps // (2 * config.num_draws)
+    num_burnin = thinning * config.num_draws
     batches = data.Minibatches(data_key, points, config.batch_size)
+    kernel, options = run.stage(f"{space}-{name}", kernel)
     _, trace = training.run(
-        run_key, mover, mover.init(start, start_key), batches, num_steps=num_steps, num_burnin=num_steps // 2,
-        thinning=thinning, chunk_size=thinning, **run.stage(f"{space}-{name}"),
+        run_key, kernel, kernel.init(start, start_key), batches, num_steps=2 * num_burnin, num_burnin=num_burnin,
+        thinning=thinning, chunk_size=thinning, **options,
     )  # fmt: skip
-    parts.save(run, f"{space}-{name}", trace.draws)
-    infos, late = trace.info._asdict(), {}
-    for kind in ("kinetic", "configurational"):
-        if f"{kind}_temperature" in infos:
-            late[kind] = float(infos[f"{kind}_temperature"].mean()) / config.temperature
-    losses = np.concatenate([trace.burnin_info.aux["loss"], trace.info.aux["loss"]])
-    return {"loss": np.asarray(losses, float).tolist(), "temperatures": late}
+    info = trace.info._asdict()
+    return {
+        "draws": trace.draws,
+        "losses": np.concatenate([trace.burnin_info.aux["loss"], trace.info.aux["loss"]]),
+        "temperatures": {
+            kind: float(info[f"{kind}_temperature"].mean()) / config.temperature
+            for kind in ("kinetic", "configurational")
+            if f"{kind}_temperature" in info
+        },
+    }
 
 
-def binned(values: np.ndarray, num: int = 20) -> list[float]:
-    """Means of equal pieces."""
+def average_pieces(values: np.ndarray, num: int = 20) -> list[float]:
+    """Means of `num` pieces of equal length."""
     return [float(piece.mean()) for piece in np.array_split(values, min(num, len(values)))]
 
 
-# ---- what is to be said of a model
+# ---- evaluation
 
 
-def samples_of(run: common.Experiment, space: str, name: str, dim: int, decode: Callable) -> np.ndarray:
-    """Images `[num_samples, pixels]`, as many of each draw of the weights; the draws in turns."""
-    config, draws = run.config, parts.load(run, f"{space}-{name}")
+def generate_images(config: Config, draws: Any, dim: int, decode: Callable) -> np.ndarray:
+    """Images `[num_samples, pixels]`, an equal number for each draw of the weights; the draws alternate."""
     _, generate = generator(config, dim)
     num = len(jax.tree.leaves(draws)[0])
-    each = -(-config.num_samples // num)
+    num_each = -(-config.num_samples // num)
     keys = jax.random.split(jax.random.key(config.seed + 3), num)
-    made = jax.jit(lambda draws: jax.lax.map(lambda pair: generate(*pair, each), (draws, keys)))(draws)
-    return np.asarray(decode(np.asarray(made).swapaxes(0, 1).reshape(num * each, dim)))[: config.num_samples]
+    points = jax.jit(lambda draws: jax.lax.map(lambda pair: generate(*pair, num_each), (draws, keys)))(draws)
+    images = decode(np.asarray(points).swapaxes(0, 1).reshape(num * num_each, dim))
+    return np.asarray(images)[: config.num_samples]
 
 
-def judged(config: Config, images: np.ndarray, held: np.ndarray, test: np.ndarray) -> dict[str, dict]:
-    """Parzen log-likelihood of the test set, its window's width, and the unbiased MMD^2 to the test set."""
-    width = likelihood.parzen_scale(images, held, WIDTHS.tolist())
-    pair_kernel = kernel_of_pairs(config, "data")
-    mmd = jax.jit(functools.partial(divergences.mmd_squared, kernel=pair_kernel, is_unbiased=True))
+def judge(config: Config, images: np.ndarray, held_out: np.ndarray, test: np.ndarray) -> dict[str, Any]:
+    """Parzen log-likelihood of the test set, width of the window, and unbiased MMD^2 to the test set."""
+    width = likelihood.parzen_scale(images, held_out, WIDTHS.tolist())
+    kernel = gaussian_kernels(config, "data")
+    mmd = jax.jit(functools.partial(divergences.mmd_squared, kernel=kernel, is_unbiased=True))
     return {
-        "log-likelihood": evaluation.mean_estimate(likelihood.parzen_window(images, test, width))._asdict(),
-        "width": {"value": width},
-        "MMD^2": {"value": float(mmd(images[:NUM_COMPARED], test[:NUM_COMPARED]))},
+        PARZEN: evaluation.mean_estimate(likelihood.parzen_window(images, test, width)),
+        "window width": width,
+        "MMD^2": float(mmd(images[:NUM_COMPARED], test[:NUM_COMPARED])),
     }
 
 
 def nearest(images: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """The training image next to each of some images, by Euclidean distance."""
+    """The training image nearest to each image, by Euclidean distance."""
     distances = (train**2).sum(axis=1) - 2 * images @ train.T
     return train[np.argmin(distances, axis=1)]
 
 
 def main(config: Config) -> None:
-    """Trains every model, draws from the samplers, judges; writes table, figures and results."""
-    with common.Experiment("gmmn", config) as run:
-        gmmn_flags.check(config)
-        common.require_at_least(config, NUM_SHOWN, "num_samples")
-        train, held, test, shape = splits(config)
-        metrics: dict[str, dict] = {}
-        found = run.cached("training-images", lambda: judged(config, train[: config.num_samples], held, test))
-        metrics |= {f"training images {what}": entry for what, entry in found.items()}
-        rows, curves = {}, {}
-        for space in config.space:
+    """Trains every model, draws from the samplers and judges all; writes the figures and the results."""
+    with Run("gmmn", config, one_device=True) as run:
+        train, held_out, test, shape = split_images(config)
+        rows, images, curves = [], {}, {}
+
+        def judge_images(name: str, images: np.ndarray, method: str, space: str | None = None) -> None:
+            measures = run.part(name, functools.partial(judge, config, images, held_out, test))
+            paper = PUBLISHED[space] if space and config.dataset == "mnist" else None
+            keys: dict[str, Any] = {"method": method, "space": space}
+            source = SOURCE if paper else None
+            rows.append(row(PARZEN, **measures.pop(PARZEN), **keys, paper=paper, source=source))
+            rows.extend(row(measure, value, **keys) for measure, value in measures.items())
+
+        judge_images("training-images", train[: config.num_samples], "training images")
+        for space in config.spaces:
+            points, decode = train, np.asarray
             if space == "code":
-                found = run.cached("code", functools.partial(train_code, run, train))
-                metrics["auto-encoder cross-entropy"] = {"value": found["loss"]}
-            points, decode = space_of(run, space, train)
-            for name in config.kernel:
-                move = sample if name in SAMPLERS else optimise
-                found = run.cached(f"{space}-{name}", functools.partial(move, run, space, name, points))
-                images = samples_of(run, space, name, points.shape[1], decode)
-                said = run.cached(f"{space}-{name}-judged", functools.partial(judged, config, images, held, test))
-                if common.slug(config.dataset) == "mnist":
-                    said["log-likelihood"] |= {"paper": PUBLISHED[space], "source": SOURCE}
-                metrics |= {f"{space} {name} {what}": entry for what, entry in said.items()}
-                metrics[f"{space} {name} loss"] = {"value": found["loss"][-1]}
-                for kind, ratio in found.get("temperatures", {}).items():
-                    metrics[f"{space} {name} {kind} temperature / T"] = {"value": ratio}
-                rows[f"{space}, {name}"] = images[:NUM_SHOWN]
-                rows[f"nearest to {space}, {name}"] = nearest(images[:NUM_SHOWN], train)
-                curves[f"{space}, {name}"] = np.linspace(0, 1, len(found["loss"])), np.array(found["loss"])
-        pictures = np.stack(list(rows.values())).reshape(len(rows), NUM_SHOWN, *shape)
-        names = [name if "nearest" not in name else "nearest" for name in rows]
-        plots.image_grid(run.out / "figures" / "samples.png", pictures, row_names=names)
-        plots.curves(run.out / "figures" / "loss.png", curves, xlabel="share of the steps", ylabel="sqrt(MMD^2)")
-        path = run.finish(metrics)
-        print(tables.render(path))
-        print(f"results in {path}, figures in {run.out / 'figures'}")
+                code = run.part("code", functools.partial(train_code, run, train))
+                rows.append(row("cross-entropy (nats)", code["loss"], method="auto-encoder"))
+                apply = functools.partial(auto_encoder(config, train.shape[1]).apply, {"params": code["params"]})
+                points = apply_in_chunks(jax.jit(functools.partial(apply, method="encode")), train)
+                decode = functools.partial(apply_in_chunks, jax.jit(functools.partial(apply, method="decode")))
+            for name in config.kernels:
+                compute = functools.partial(optimise, run, space, name, points)
+                if name in ("sghmc", "sgld"):
+                    warm_up = functools.partial(optimise, run, space, config.warmup_kernel, points)
+                    draws = run.part(f"{space}-{config.warmup_kernel}", warm_up)["draws"]
+                    start = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), draws)
+                    compute = functools.partial(sample, run, space, name, points, start)
+                model = run.part(f"{space}-{name}", compute)
+                samples = generate_images(config, model["draws"], points.shape[1], decode)
+                judge_images(f"{space}-{name}-judged", samples, name, space)
+                rows.append(row("loss at the end", model["losses"][-1], method=name, space=space))
+                for kind, ratio in model["temperatures"].items():
+                    rows.append(row(f"{kind} temperature / T", ratio, method=name, space=space))
+                images[f"{space}, {name}"] = samples[:NUM_SHOWN]
+                images[f"nearest to {space}, {name}"] = nearest(samples[:NUM_SHOWN], train)
+                losses = np.asarray(model["losses"], float)
+                curves[f"{space}, {name}"] = np.linspace(0, 1, len(losses)), losses
+        grid = np.stack(list(images.values())).reshape(len(images), NUM_SHOWN, *shape)
+        names = [name if "nearest" not in name else "nearest" for name in images]
+        plots.image_grid(run.figure("samples.png"), grid, row_names=names)
+        plots.curves(run.figure("loss.png"), curves, xlabel="fraction of the steps", ylabel="sqrt(MMD^2)")
+        run.finish(rows, TABLES)
 
 
 if __name__ == "__main__":
-    main(CONFIG)
+    main(cli.parse(PRESETS, __doc__))

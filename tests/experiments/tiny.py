@@ -289,7 +289,22 @@ TINY = {
         bad=(
             (("--convolutions", "1"), "--widths and --convolutions must have the same length; got (4, 4) and (1,)"),
             (("--dropout-rate", "1"), "--dropout-rate must be above 0 and below 1; got 1.0"),
-            (("--dataset", "nowhere"), "unknown segmentation set 'nowhere'"),
+            (("--dataset", "nowhere"), "data set 'nowhere'"),
+        ),
+    ),
+    "gmmn": Tiny(
+        (
+            *("--hidden", "8", "--latent-dim", "2", "--batch-size", "8", "--num-steps", "10", "--kernels", "sgld"),
+            *("--spaces", "code", "--num-sampling-steps", "4", "--num-draws", "2", "--code-features", "6", "3"),
+            *("--num-code-steps", "10", "--num-samples", "20", "--num-validation", "5"),
+        ),
+        bad=(
+            (("--spaces", "pixels"), "invalid choice 'pixels' for argument '--spaces'"),
+            (("--friction", "1"), "--friction must be above 0 and below 1; got 1.0"),
+            (("--num-sampling-steps", "3"), "--num-sampling-steps must be at least twice --num-draws, 2; got 3"),
+            (("--code-dropout-rates", "0.5"), "--code-dropout-rates must have a number for each of --code-features"),
+            (("--num-samples", "13"), "--num-samples must be at least 14; got 13"),
+            (("--num-validation", "1437"), "--num-validation must be less than the 1437 training images"),
         ),
     ),
 }
