@@ -1,4 +1,4 @@
-"""Arguments that have to be numbers of some kind: named in one line if they are not, and let pass while traced."""
+"""Tests of argument validation: messages of one line that name the argument, and traced values that pass."""
 
 import jax
 import jax.numpy as jnp

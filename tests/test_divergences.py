@@ -1,4 +1,4 @@
-"""Closed forms against independent computations in float64."""
+"""Tests of divergences against independent computations in float64."""
 
 import functools
 

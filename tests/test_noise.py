@@ -1,4 +1,4 @@
-"""The words are Threefry's, the default normal law passes tests at 1e7 draws, and the coarse laws are enumerated."""
+"""Tests of noise: the words of Threefry, the normal law at 1e7 draws, and an enumeration of the 16-bit laws."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Which normal law each public function draws: `noise.normal`, unless a kernel is told otherwise."""
+"""Every public function draws normal noise with `noise.normal`, unless a kernel has another `noise` argument."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Whatever a user's function owes as a scalar is refused as an array, with the shape of one example's value."""
+"""User functions that must return a scalar raise an error for an array, with the shape of one example's value."""
 
 import re
 

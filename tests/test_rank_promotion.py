@@ -1,4 +1,4 @@
-"""Every part works where `jax_numpy_rank_promotion="raise"`, which users set to find broadcasts of their own."""
+"""Every part works with `jax_numpy_rank_promotion="raise"`, which users set to find implicit broadcasts."""
 
 import distrax
 import flax.linen as nn

@@ -1,4 +1,4 @@
-"""Pytree arithmetic, and noise in the shape of a tree."""
+"""Tests of pytree arithmetic and of noise in the shape of a tree."""
 
 import jax
 import jax.numpy as jnp

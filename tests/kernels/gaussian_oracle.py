@@ -1,4 +1,4 @@
-"""The exact covariance of a Langevin step's own discretisation on a Gaussian, and the check against it.
+"""The exact covariance of discretised Langevin dynamics on a Gaussian, and the comparison with samples.
 
 On a Gaussian target a Langevin step is linear, x <- A x + B xi, and its stationary covariance C solves the discrete
 Lyapunov equation C = A C A' + B B'. So there is no tolerance to choose: empirical moments must lie within 4 Monte Carlo

@@ -1,4 +1,4 @@
-"""Warm-up: Stan's windows, the step size that is accepted as often as asked for, and the target's own mass."""
+"""Tests of `adapt`: Stan's windows, the target acceptance probability, and the mass matrix of the target."""
 
 import functools
 from typing import NamedTuple

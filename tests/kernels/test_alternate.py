@@ -1,4 +1,4 @@
-"""Games by hand: who sees whom, in what order, with which key, against a plain Python loop."""
+"""Tests of `alternate`, `repeat` and `particles` against plain Python loops: batches, order and keys."""
 
 import functools
 from typing import NamedTuple

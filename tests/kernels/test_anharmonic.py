@@ -1,4 +1,4 @@
-"""The bias of a step size where no sampler is exact: ten coordinates of exp(-x^2 / 4) / cosh(x)^2 (make test-slow).
+"""Step-size bias on a target where no sampler is exact: ten coordinates of exp(-x^2 / 4) / cosh(x)^2 (make test-slow).
 
 E[x^2] is known from quadrature. With h the step in time (eta = h^2 (2 - alpha) / 2, alpha = 1 - exp(-h)), the scheme of
 `sghmc` and `sgnht` has almost no bias at h = 0.8; SGHMC as first printed, with all noise before the drift, is far off,

@@ -1,4 +1,4 @@
-"""The moving average: its recursion, its ramp, and a kernel that does not notice it."""
+"""Tests of `averaging`: the recursion, the ramp of the decay, and an unchanged inner kernel."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Carrying: truncated back-propagation through time by hand."""
+"""Tests of `carrying` against truncated back-propagation through time written by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What every kernel promises, held for all of them by one registry: add a kernel here and it is held to it.
+"""The contract of kernels, tested for every kernel of one registry. Add new kernels to it.
 
 `init(position, rng_key) -> state`, `step(rng_key, state, batch) -> (state, info)`: pure, one compilation, jit, vmap and
 scan, all leaves arrays, keys used once, and a ValueError that names the argument that is wrong.

@@ -1,4 +1,4 @@
-"""Gradient play against the linear maps that it is on quadratic games, and the rates of the bilinear one."""
+"""Tests of `game_descent` against exact linear maps on quadratic games and exact rates on the bilinear game."""
 
 import jax
 import jax.numpy as jnp

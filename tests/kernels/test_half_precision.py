@@ -1,4 +1,4 @@
-"""Samplers of bfloat16 and float16 leaves: their laws, beside float32 leaves in one tree, and their running means."""
+"""Tests of samplers with bfloat16 and float16 leaves: stationary laws and running means."""
 
 import jax
 import jax.numpy as jnp

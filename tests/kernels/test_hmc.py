@@ -1,4 +1,4 @@
-"""HMC: the exact target at any step size, L gradients a step, and never a stale one. See also test_leapfrog.py."""
+"""HMC: the exact target at any step size, L gradients a step, no stale gradients. See also test_leapfrog.py."""
 
 import functools
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Samplers against the joint law of weights and data: simulation-based calibration, coverage, Geweke's test.
+"""Tests of samplers on the joint law of weights and data: simulation-based calibration, coverage, Geweke's test.
 
 The model is the last layer of a network with fixed features, w ~ N(0, I), y ~ N(phi w, NOISE^2). If w comes from the
 prior and y from w, then w is itself a draw of p(w | y): among NUM_DRAWS independent draws of a right sampler its rank

@@ -1,4 +1,4 @@
-"""Wrong arguments of kernels are named; right ones may be traced."""
+"""Invalid arguments of kernels raise errors that name them; valid arguments may be traced."""
 
 import functools
 

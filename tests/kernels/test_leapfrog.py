@@ -1,4 +1,4 @@
-"""HMC's trajectory in float64: reversible, keeping volume, of second order, and BlackJAX's; wrong ones are refused."""
+"""Tests of the leapfrog integrator in float64: reversibility, volume, order, and agreement with BlackJAX."""
 
 import functools
 

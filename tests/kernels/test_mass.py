@@ -1,4 +1,4 @@
-"""The mass matrix: its forms, its momenta, and what is not one. Wrong forms are named in test_hmc.py."""
+"""Tests of the mass matrix: its forms, its momenta and invalid matrices. test_hmc.py tests the error messages."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""NUTS: BlackJAX's draws behind our contract, exact, with gradients of all devices, and never a stale one."""
+"""Tests of NUTS: BlackJAX's draws, the exact target, gradients averaged over devices, no stale gradients."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Gradient descent by any Optax optimiser, those included that need the value or evaluate the loss themselves."""
+"""Tests of `optimize` with Optax optimisers, including those that need the value or evaluate the loss."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Faults that others have shipped, planted in a sampler: the checks here and in `gaussian_oracle.py` catch each."""
+"""Known faults of published samplers, planted on purpose: the checks of `gaussian_oracle.py` detect each of them."""
 
 import functools
 from typing import NamedTuple

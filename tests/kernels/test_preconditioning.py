@@ -1,4 +1,4 @@
-"""Preconditioners: a fixed one leaves the law exact, the moving one is RMSprop's, and bad ones are refused."""
+"""Tests of preconditioners: exact laws with a fixed one, agreement with RMSprop, and invalid arguments."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What must hold of a sampler exactly: limits, scaling, starts, schedules, and one step against its equations."""
+"""Exact properties of samplers: limits, scaling, initial states, schedules, and single steps."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Step sizes that fall and that come and go, and temperatures that do."""
+"""Tests of the schedules of step sizes and temperatures."""
 
 import functools
 
@@ -141,6 +141,6 @@ def test_temperature_may_be_a_schedule_of_the_step(name):
 
 
 @pytest.mark.parametrize("name", ["sgnht", "hmc", "nuts"])
-def test_a_temperature_of_zero_is_refused_where_it_has_no_meaning(name):
+def test_a_temperature_of_zero_is_refused_where_it_is_undefined(name):
     with pytest.raises(ValueError, match="temperature must be positive and finite; got 0"):
         METHODS[name](quartic, step_size=0.05, temperature=0)

@@ -1,4 +1,4 @@
-"""What states keep and what infos report: gradients of their own position, temperatures, divergences, bad starts."""
+"""Tests of states and infos: gradients after a replaced position, temperatures, divergences, invalid starts."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Samplers against the exact covariance of their own discretisation (`gaussian_oracle.py`)."""
+"""Stationary covariances of samplers against the exact ones of their discretisation (`gaussian_oracle.py`)."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""SGNHT: the target's temperature whatever the gradients' noise, and a friction that says how noisy they are."""
+"""Tests of SGNHT: the temperature under gradient noise, and a friction that measures the noise."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The Bayesian GAN's conditionals against loops over networks, and the whole game for every J_d, J_g, M."""
+"""Tests of the Bayesian GAN's conditionals against loops over networks, and of the whole game."""
 
 import functools
 import itertools

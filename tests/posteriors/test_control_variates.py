@@ -1,4 +1,4 @@
-"""Control variates: unbiased at any anchor, without variance at it, and with little near it."""
+"""Tests of control variates: no bias at any anchor, no variance at the anchor, little variance near it."""
 
 import jax
 import jax.numpy as jnp

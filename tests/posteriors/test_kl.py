@@ -1,4 +1,4 @@
-"""Divergences from priors: integrals, priors of parts of a network, and what is refused."""
+"""Tests of divergences from priors: numerical integrals, different priors for parts of a network, invalid input."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The last layer's Gaussian: exact on a linear model, the Hessian's inverse on a softmax, and its draws have it."""
+"""Tests of the last-layer Laplace approximation: a linear model, the Hessian of a softmax, and posterior draws."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The log posterior knows N/n, counts the prior once, and the priors are scipy's densities."""
+"""Tests of the log posterior (the factor N/n, a prior that counts once) and of the priors against SciPy."""
 
 import jax
 import jax.numpy as jnp

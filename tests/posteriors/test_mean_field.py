@@ -1,4 +1,4 @@
-"""The mean-field family: exact densities, entropies and divergences; a plain normal's moments; a cheap softplus."""
+"""Tests of the mean-field family: densities, entropies, moments, and the fast softplus."""
 
 import math
 
@@ -165,7 +165,7 @@ def test_total_adds_leaves():
     assert tree.sum_leaves({"a": jnp.float32(1), "b": (jnp.float32(2), jnp.float32(3))}) == 6
 
 
-def test_of_entry_is_the_family_of_that_entry_beside_points():
+def test_apply_to_entry_keeps_the_other_entries_as_point_estimates():
     """Every function: the entry's own, and the point as it was."""
     family, key = posteriors.mean_field(0.3), jax.random.key(3)
     beside = posteriors.apply_to_entry(family, "w")

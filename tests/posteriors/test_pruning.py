@@ -1,4 +1,4 @@
-"""Pruning: exactly that many weights, those of the lowest signal-to-noise, 0 in every draw."""
+"""Tests of pruning: the number of removed weights, their signal-to-noise ratios, and their draws."""
 
 import jax
 import jax.numpy as jnp
