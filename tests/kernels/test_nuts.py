@@ -10,7 +10,8 @@ from gaussian_oracle import PRECISIONS, Setting, assert_within_four_standard_err
 
 from bayesjax import axes, tree
 from bayesjax.kernels import alternate, nuts, particles, trajectory
-from tests.kernels.test_hmc import BATCH, Counter, conditional, gaussian, gaussian_of_batch
+from tests.kernels.test_full_batch import Counter, conditional
+from tests.kernels.test_hmc import BATCH, gaussian, gaussian_of_batch
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 START = {"x": jnp.array([1.0, -0.5, 0.3])}
