@@ -1,4 +1,4 @@
-"""What Markov chains did: paths in the plane, traces, ranks, energies."""
+"""Figures of Markov chains: paths in the plane, traces, rank histograms and energies."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,14 +16,14 @@ def paths(
     extent: tuple[float, float, float, float],
     num_columns: int = 3,
 ) -> Path:
-    """Paths in the plane over the contours of a density, a panel each; a dot where a path starts.
+    """Plots paths in the plane over the contours of a density, one panel for each title; dots mark the starts.
 
     Args:
-      path: the PNG to write.
+      path: the PNG file to write.
       panels: `{title: {name: points [num, 2]}}`.
-      logdensity: `[height, width]`, on a grid over the extent, the first row lowest.
-      extent: left, right, bottom, top.
-      num_columns: panels side by side.
+      logdensity: the log density on a grid over `extent`, `[height, width]`, with the lowest row first.
+      extent: left, right, bottom and top limits.
+      num_columns: number of panels per row.
     """
     num_rows = -(-len(panels) // num_columns)
     columns = min(num_columns, len(panels))
@@ -46,10 +46,10 @@ def paths(
 
 
 def traces(path: str | Path, quantities: Mapping[str, np.ndarray]) -> Path:
-    """Every chain's draws in their order, a row for each quantity, and beside them its density in each chain.
+    """Plots the draws of each chain in order, one row for each quantity, and beside them a histogram for each chain.
 
     Args:
-      path: the PNG to write.
+      path: the PNG file to write.
       quantities: `{name: draws [num_chains, num_draws]}`.
 
     Raises:
@@ -69,20 +69,22 @@ def traces(path: str | Path, quantities: Mapping[str, np.ndarray]) -> Path:
         right.set(xticks=[], ylim=left.get_ylim())
     axes[-1][0].set(xlabel="draw")
     axes[0][1].set(title="density")
-    axes[0][0].set(title="a colour for each chain")
+    axes[0][0].set(title="one colour per chain")
     return save_figure(figure, path)
 
 
 def ranks(path: str | Path, quantities: Mapping[str, np.ndarray], *, num_bins: int = 20) -> Path:
-    """Histograms of each chain's ranks among the draws of all chains: level if the chains agree.
+    """Plots histograms of the ranks of each chain's draws among the draws of all chains.
 
-    The grey band holds a level histogram's counts with probability 0.95 a bin, if draws are independent. Source:
-    Vehtari et al., "Rank-normalization, folding, and localization", 2021, section 5.
+    The histograms are flat if the chains agree. For independent draws, each bin of a flat histogram lies in the grey
+    band with probability 0.95.
+
+    Source: Vehtari et al., "Rank-normalization, folding, and localization", 2021, section 5.
 
     Args:
-      path: the PNG to write.
+      path: the PNG file to write.
       quantities: `{name: draws [num_chains, num_draws]}`.
-      num_bins: of a histogram.
+      num_bins: number of bins of each histogram.
 
     Raises:
       ValueError: if draws are not `[num_chains, num_draws]`.
@@ -113,15 +115,16 @@ def ranks(path: str | Path, quantities: Mapping[str, np.ndarray], *, num_bins: i
 
 
 def energies(path: str | Path, energy: np.ndarray, *, title: str = "") -> Path:
-    """How far a step moves the energy, beside how far the energy reaches: a fresh momentum should span it.
+    """Plots the distribution of the change of the energy in one step beside the marginal distribution of the energy.
 
-    Where the first is much narrower, E-BFMI (`evaluation.e_bfmi`) is small and the tails are reached slowly. Source:
-    Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016.
+    If the first is much narrower, E-BFMI (`evaluation.e_bfmi`) is small and the chains explore the tails slowly.
+
+    Source: Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016.
 
     Args:
-      path: the PNG to write.
+      path: the PNG file to write.
       energy: the Hamiltonian at each step, `[num_chains, num_draws]`.
-      title: text above.
+      title: title of the figure.
 
     Raises:
       ValueError: if the energy is not `[num_chains, num_draws]`.
@@ -129,10 +132,10 @@ def energies(path: str | Path, energy: np.ndarray, *, title: str = "") -> Path:
     ((_, energy),) = _checked({"energy": energy})
     centred = energy - energy.mean(axis=1, keepdims=True)
     moves = np.diff(energy, axis=1)
-    reach = np.quantile(np.abs(np.concatenate([centred.ravel(), moves.ravel()])), 0.999)
+    limit = np.quantile(np.abs(np.concatenate([centred.ravel(), moves.ravel()])), 0.999)
     figure, axis = new_figure(5.4, 3.6)
-    for name, values in (("energy, less its mean", centred), ("change of the energy in a step", moves)):
-        axis.hist(values.ravel(), np.linspace(-reach, reach, 81), density=True, histtype="step", label=name)
+    for name, values in (("energy minus its mean", centred), ("change of the energy in one step", moves)):
+        axis.hist(values.ravel(), np.linspace(-limit, limit, 81), density=True, histtype="step", label=name)
     axis.set(xlabel="energy", ylabel="density", title=title)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
@@ -140,8 +143,8 @@ def energies(path: str | Path, energy: np.ndarray, *, title: str = "") -> Path:
 
 
 def _checked(quantities: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    found = [(name, np.asarray(chains, float)) for name, chains in quantities.items()]
-    for name, chains in found:
+    arrays = [(name, np.asarray(chains, float)) for name, chains in quantities.items()]
+    for name, chains in arrays:
         if chains.ndim != 2 or chains.shape[1] < 2:
             raise ValueError(f"{name} must be [num_chains, num_draws >= 2]; got shape {chains.shape}")
-    return found
+    return arrays

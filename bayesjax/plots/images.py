@@ -9,13 +9,13 @@ from bayesjax.plots.figure import new_figure, save_figure
 
 
 def image_grid(path: str | Path, rows: np.ndarray, *, row_names: Sequence[str] = (), title: str = "") -> Path:
-    """A row of images for each generator.
+    """Plots a grid of images.
 
     Args:
-      path: the PNG to write.
-      rows: `[num_rows, num_columns, height, width, channels]` in [0, 1].
-      row_names: one for each row.
-      title: text above.
+      path: the PNG file to write.
+      rows: `[num_rows, num_columns, height, width, channels]` in [0, 1], with one or three channels.
+      row_names: labels of the rows, or empty.
+      title: title of the figure.
     """
     num_rows, num_columns, height, width, channels = rows.shape
     pad = 1

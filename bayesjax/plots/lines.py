@@ -1,4 +1,4 @@
-"""Curves with their errors, bands over one input, distributions of numbers, a GAN in one dimension."""
+"""Curves with error bands, predictive bands over one input, estimates with errors, and distributions."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ def curves(
     log_x: bool = False,
     log_y: bool = False,
 ) -> Path:
-    """Lines with a band of one standard error over repeats.
+    """Plots the mean of each series over repeats, with a band of one standard error.
 
     Args:
-      path: the PNG to write.
+      path: the PNG file to write.
       series: `{name: (x [num], y [num_repeats, num])}`.
-      xlabel, ylabel, title: texts.
-      log_x, log_y: whether an axis is logarithmic.
+      xlabel, ylabel, title: labels of the axes and title of the figure.
+      log_x, log_y: whether the axis is logarithmic.
     """
     figure, axis = new_figure(6.4, 4.0)
     for name, (x, y) in series.items():
@@ -53,22 +53,22 @@ def bands(
     truth: np.ndarray | None = None,
     num_columns: int | None = None,
 ) -> Path:
-    """Medians and bands of predictive distributions over one input, over the data, a panel each.
+    """Plots medians and bands of predictive distributions over one input, with the data, one panel for each title.
 
     Args:
-      path: the PNG to write.
-      x: `[num]`, ascending.
-      panels: `{title: quantiles [odd number of levels, num]}`, symmetric around the median.
-      points: the data, x and y.
-      truth: `[num]`, drawn as a dashed line.
-      num_columns: panels side by side; all if None.
+      path: the PNG file to write.
+      x: inputs, `[num]`, ascending.
+      panels: `{title: quantiles [num_levels, num]}`, with an odd number of levels, symmetric around the median.
+      points: inputs and targets of the data, `[num_data]` each.
+      truth: the true function at `x`, `[num]`, drawn as a dashed line; None omits it.
+      num_columns: number of panels per row; None places all panels in one row.
     """
     columns = min(num_columns or len(panels), len(panels))
     rows = -(-len(panels) // columns)
     width, height = (4.4 * columns + 0.2, 3.6) if rows == 1 else (3.2 * columns + 0.2, 2.5 * rows + 0.2)
     figure, axes = new_figure(width, height, nrows=rows, ncols=columns, sharex=True, sharey=True, squeeze=False)
-    near = np.concatenate([points[1], *(quantiles[len(quantiles) // 2] for quantiles in panels.values())])
-    margin = 0.35 * np.ptp(near)
+    shown = np.concatenate([points[1], *(quantiles[len(quantiles) // 2] for quantiles in panels.values())])
+    margin = 0.35 * np.ptp(shown)
     for axis, (title, quantiles) in zip(axes.flat, panels.items(), strict=False):
         for i in range(len(quantiles) // 2):
             axis.fill_between(x, quantiles[i], quantiles[-1 - i], color="C0", alpha=0.25, linewidth=0)
@@ -76,7 +76,7 @@ def bands(
         axis.plot(x, quantiles[len(quantiles) // 2], color="C3", linewidth=1.2)
         if truth is not None:
             axis.plot(x, truth, color="0.2", linestyle="--", linewidth=0.8)
-        axis.set(title=title, ylim=(near.min() - margin, near.max() + margin), xlim=(x[0], x[-1]))
+        axis.set(title=title, ylim=(shown.min() - margin, shown.max() + margin), xlim=(x[0], x[-1]))
         axis.grid(alpha=0.3)
     for axis in axes[-1]:
         axis.set(xlabel="x")
@@ -88,13 +88,13 @@ def bands(
 def estimates(
     path: str | Path, panels: Mapping[str, Mapping[str, Mapping[str, float]]], *, log_x: Collection[str] = ()
 ) -> Path:
-    """Numbers with their errors, a line for each of what is compared and a panel for each measure.
+    """Plots estimates with their standard errors, one row for each name and one panel for each measure.
 
     Args:
-      path: the PNG to write.
-      panels: `{measure: {name: {"value", and perhaps "stderr"}}}`, three in a row; names are those of the first one, of
-        which others may lack some.
-      log_x: measures whose axis is logarithmic.
+      path: the PNG file to write.
+      panels: `{measure: {name: {"value": ..., "stderr": ...}}}`; "stderr" is optional. The first measure determines the
+        names, some of which other measures may omit.
+      log_x: measures with a logarithmic axis.
     """
     from matplotlib import ticker
 
@@ -125,13 +125,13 @@ def estimates(
 def distributions(
     path: str | Path, series: Mapping[str, np.ndarray], *, xlabel: str, title: str = "", log_y: bool = False
 ) -> Path:
-    """Histograms, normalised to densities, and beside them the distribution functions of the same numbers.
+    """Plots normalised histograms, and beside them the empirical distribution functions of the same values.
 
     Args:
-      path: the PNG to write.
-      series: `{name: values [num]}`; what is not finite is left out.
-      xlabel, title: texts.
-      log_y: whether the density is on a logarithmic axis.
+      path: the PNG file to write.
+      series: `{name: values [num]}`; values that are not finite are omitted.
+      xlabel, title: label of the horizontal axes and title of the figure.
+      log_y: whether the axis of the density is logarithmic.
     """
     figure, axes = new_figure(9.0, 3.6, nrows=1, ncols=2)
     values = {name: np.sort(each[np.isfinite(each)]) for name, each in series.items()}

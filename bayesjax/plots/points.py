@@ -1,4 +1,4 @@
-"""Points in the plane, coloured by what they are, and paths of players in it."""
+"""Scatter plots in the plane, coloured by generator or by class."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from bayesjax.plots.figure import new_figure, save_figure
 def scatter_by_group(
     path: str | Path, panels: dict[str, np.ndarray], background: np.ndarray, *, num_background: int = 2000
 ) -> Path:
-    """A panel for each method: the data in grey, the samples of each generator in a colour of its own.
+    """Plots the data in grey and the samples of each generator in its own colour, one panel for each method.
 
     Args:
-      path: the PNG to write.
-      panels: `{title: [num_generators, num, 2]}`.
-      background: the data `[num, 2]`.
-      num_background: how many of them to draw.
+      path: the PNG file to write.
+      panels: `{title: samples [num_generators, num, 2]}`; at most 200 of each generator are drawn.
+      background: the data, `[num, 2]`.
+      num_background: maximum number of data points to draw.
     """
     from matplotlib import colormaps
 
@@ -36,16 +36,16 @@ def scatter_by_group(
 
 
 def scatter_by_label(path: str | Path, points: np.ndarray, labels: np.ndarray, *, title: str = "") -> Path:
-    """Points in the plane, a colour for each class.
+    """Plots points in the plane with one colour for each class.
 
     Args:
-      path: the PNG to write.
+      path: the PNG file to write.
       points: `[num, 2]`.
-      labels: integers `[num]`.
-      title: text above.
+      labels: class labels, integers `[num]`.
+      title: title of the figure.
 
     Raises:
-      ValueError: if the shapes do not fit.
+      ValueError: if the shapes of `points` and `labels` do not match.
     """
     from matplotlib import colormaps
 
