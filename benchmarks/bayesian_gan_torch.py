@@ -51,14 +51,14 @@ class TorchGame:
         return self.torch.cat(images)
 
     def logits(self, parameters: list, images: Any) -> Any:
-        """D's logits `[n]`."""
+        """The discriminator's logits, `[n]`."""
         functional = self.torch.nn.functional
         w1, b1, w2, b2 = parameters
         hidden = functional.leaky_relu(functional.linear(images, w1, b1), SLOPE)
         return functional.linear(hidden, w2, b2)[:, 0]
 
     def discriminator_gradient(self, real: Any, noise: Any) -> list:
-        """Of D's log conditional."""
+        """The gradient of the discriminator's log conditional."""
         softplus, weight = self.torch.nn.functional.softplus, self.num_data * self.num_generators
         with self.torch.no_grad():
             fakes = self.fakes(noise)
@@ -67,7 +67,7 @@ class TorchGame:
         return self._with_prior(likelihood, self.discriminator)
 
     def generator_gradient(self, noise: Any) -> list:
-        """Of the generators' log conditionals, all at once: their sum has the same gradient."""
+        """The gradients of the generators' log conditionals, computed together from their sum."""
         logits = self.logits([parameter.detach() for parameter in self.discriminator], self.fakes(noise))
         weight = self.num_data * self.num_generators
         return self._with_prior(-weight * self.torch.nn.functional.softplus(-logits).mean(), self.generator)
@@ -93,7 +93,7 @@ class TorchGame:
                 torch._foreach_add_(velocity, noise, alpha=sd * (1 - FRICTION / 2) / (1 - FRICTION))
 
     def sweep(self) -> None:
-        """Discriminator, then generators, on fresh data and noise."""
+        """One sweep: the discriminator, then the generators, on new data and noise."""
         torch, shape = self.torch, (self.num_generators, BATCH_SIZE, LATENT_DIM)
         real = self.inputs[torch.randint(self.num_data, (BATCH_SIZE,))]
         self.move("discriminator", self.discriminator_gradient(real, torch.rand(shape) * 2 - 1))

@@ -1,4 +1,4 @@
-"""What convolutions cost: a DCGAN step beside PyTorch, ten of them, and every shape beside XLA's own convolution.
+"""The cost of convolutions: a DCGAN step beside PyTorch, ten games, and single shapes beside XLA's own convolution.
 
 The game is the 28-pixel DCGAN of `models/dcgan.py` without normalisation: generator 100-128-64-32-1, discriminator
 1-32-64-128, kernels 5 x 5, stride 2, batch 64, Adam, in a `scan` as `training.run` has it. The PyTorch port
@@ -150,7 +150,7 @@ def real_images() -> np.ndarray:
 
 
 def step_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
-    """A step of each player and of the game, the batch in parts if there are devices for them."""
+    """A step of each player and of the game, with the batch spread over devices if there are several."""
     images, position, where = jnp.asarray(real_images()), initial_position(), _where(num_devices)
 
     def row(kernel: Kernel, at: Any, batch: Any) -> measure.Row:
@@ -163,7 +163,7 @@ def step_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
 
 
 def particle_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
-    """One game, and many as particles, in parts if there are devices for them."""
+    """One game, and many games as particles, spread over devices if there are several."""
     num, images = config.num_particles, jnp.asarray(real_images())
     games = training.particle_parallel(kernels.particles(kernels.alternate(**players()), num), num_devices)
     start = tree.stack([initial_position()] * num)
@@ -175,7 +175,7 @@ def _where(num_devices: int) -> str:
 
 
 def torch_rows(config: Config) -> dict[str, measure.Row]:
-    """Each player, and the games in a loop, in both memory formats."""
+    """Steps of each player and a loop over the games, in both memory formats."""
     from benchmarks import convolutions_torch as peer
 
     images, position, rows = real_images(), initial_position(), {}
@@ -259,7 +259,7 @@ def time_shape(case: dict[str, int], repeats: int) -> dict[str, Any]:
 
 
 def time_shapes(cases: list[dict[str, int]], repeats: int, label: str) -> list[dict[str, Any]]:
-    """`time_shape` of each, with a line of progress."""
+    """Times each shape and prints a line of progress."""
     results = []
     for number, case in enumerate(cases):
         results.append(time_shape(case, repeats))
@@ -269,7 +269,7 @@ def time_shapes(cases: list[dict[str, int]], repeats: int, label: str) -> list[d
 
 
 def shape_table(which: str, repeats: int) -> list[dict[str, Any]]:
-    """All shapes, in this process; those above 1.1 in others as well, and then the median over processes counts."""
+    """Times all shapes; those with a ratio above 1.1 are measured in several processes, and the median counts."""
     results = time_shapes(shape_cases(which), repeats, "all")
     again = [i for i, result in enumerate(results) if result["ratio"] > 1.1]
     cases = [{name: results[i][name] for name in KEYS} for i in again]

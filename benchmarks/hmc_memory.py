@@ -1,4 +1,4 @@
-"""What HMC needs on all of MNIST: a step over 60 000 images at once, and in chunks.
+"""The memory of full-batch HMC on MNIST: a step over 60 000 images at once, and in chunks.
 
     python -m benchmarks.hmc_memory                    two minutes on two idle cores
     python -m benchmarks.hmc_memory --repeats 1        a look
@@ -47,7 +47,7 @@ class Config:
 
 
 def rows(config: Config, name: str, chunk_size: int | None, num_chains: int) -> dict[str, measure.Row]:
-    """A step of HMC."""
+    """The row of one HMC step."""
     model = models.MLP((*WIDTHS, NUM_CLASSES), activation=jnp.tanh)
 
     def log_likelihood(params: Any, rng_key: jax.Array, example: Any) -> jax.Array:

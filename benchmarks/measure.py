@@ -1,10 +1,10 @@
-"""What every benchmark here shares: each library in a process of its own on the same cores, rows in alternating order.
+"""Timing for all benchmarks: each library in its own process on the same cores, rows in alternating order.
 
     sides = {"bayesjax": functools.partial(bayesjax_rows, config), "torch": functools.partial(torch_rows, config)}
     with measure.Sides(sides, threads=config.threads) as running:
         times = running.alternate(config.repeats)
 
-In one process two libraries' thread pools get in each other's way, and nobody can say whose memory it was.
+In one process the thread pools of two libraries would interfere, and their memory could not be separated.
 """
 
 import importlib.util
@@ -80,7 +80,7 @@ def require_modules(*modules: str) -> None:
 
 
 def make_folder(out: str) -> None:
-    """Makes the folder of the results file, or ends with one line."""
+    """Creates the folder of the results file, or ends the program with one line."""
     try:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -88,7 +88,7 @@ def make_folder(out: str) -> None:
 
 
 class Row(NamedTuple):
-    """Something to be timed.
+    """A function to be timed.
 
     Attributes:
       run: takes `steps` steps, compiled and warm, and waits for the result.
@@ -102,7 +102,7 @@ class Row(NamedTuple):
 
 
 class Sides:
-    """Processes side by side, one computing at a time; a context manager that starts and ends them.
+    """A context manager for several processes, of which one computes at a time.
 
     Args:
       sides: by name, functions without arguments that make the rows of a process. They are pickled: functions of a
@@ -159,7 +159,7 @@ class Sides:
             process.join()
 
     def alternate(self, repeats: int, rows: list[str] | None = None) -> dict[str, list[float]]:
-        """Milliseconds per step of every row (or those named), `repeats` times; the order is reversed every other time.
+        """Milliseconds per step of each row, `repeats` times; the order is reversed in every second repeat.
 
         Raises:
           RuntimeError: if a side fails; the message is its traceback.
@@ -185,7 +185,7 @@ class Sides:
 
 
 def _serve(pipe: Connection, make_rows: Callable[[], dict[str, Row]], devices: int) -> None:
-    """A side's process: makes its rows, then times those it is asked for."""
+    """Runs in the process of a side: makes its rows, then times the rows that are requested."""
     try:
         jax.config.update("jax_num_cpu_devices", devices)
         rows = make_rows()
@@ -202,7 +202,7 @@ def _serve(pipe: Connection, make_rows: Callable[[], dict[str, Row]], devices: i
 
 
 def _peak_mib() -> float:
-    """The largest resident memory of this process; `getrusage` would count that of the process it was forked from."""
+    """The largest resident memory of this process. `getrusage` would include the process it was forked from."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -211,7 +211,7 @@ def _peak_mib() -> float:
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
-    """`function` compiled by JAX for these arguments, and the seconds that took."""
+    """Compiles `function` with JAX for these arguments; returns the program and the seconds of compilation."""
     started = time.perf_counter()
     program = jax.jit(function).lower(*arguments).compile()
     return program, time.perf_counter() - started
@@ -246,7 +246,7 @@ def kernel_steps(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> R
 
 
 def alternate(rows: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """As `Sides.alternate`, for rows of one library in this process, a step each."""
+    """`Sides.alternate` for rows of one library in this process, with one step per row."""
     milliseconds = {name: [] for name in rows}
     for repeat in range(repeats):
         for name in list(rows)[:: 1 if repeat % 2 == 0 else -1]:
@@ -257,17 +257,17 @@ def alternate(rows: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, 
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Median and range."""
+    """The median and the range."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def summaries(times: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
-    """Median, range and every repeat of each row, for the results file."""
+    """The median, the range and all repeats of each row, for the results file."""
     return {name: {**summary(values), "repeats": values} for name, values in times.items()}
 
 
 def ratio(times: dict[str, list[float]], numerator: str, denominator: str, bar: str) -> dict[str, Any]:
-    """The ratio of two rows' medians, the range of their ratio repeat by repeat, and what was asked of it.
+    """The ratio of two rows' medians, its range over repeats, and its bar.
 
     From five repeats on with the standard error, by a bootstrap that draws repeats with replacement.
     """

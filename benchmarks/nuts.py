@@ -1,4 +1,4 @@
-"""What a gradient buys: NUTS after its own warm-up, beside BlackJAX's and NumPyro's with their defaults.
+"""Effective draws per gradient of NUTS after its warm-up, beside BlackJAX and NumPyro with their defaults.
 
     python -m benchmarks.nuts                          ten minutes on two cores
     python -m benchmarks.nuts --num-groups 3           a look
@@ -50,7 +50,7 @@ class Config:
 
 
 class Drawn(NamedTuple):
-    """What a library leaves.
+    """The draws and gradient counts of one library.
 
     Attributes:
       quantities: `[num_chains, num_draws, num]`, of all groups' chains.
@@ -133,7 +133,7 @@ LIBRARIES = tuple(SAMPLERS)
 
 
 def judged(drawn: Drawn, num_chains: int) -> dict[str, Any]:
-    """Effective draws of 1000 gradients in each group of chains; gradients a draw; R-hat; divergences."""
+    """Effective draws per 1000 gradients for each group of chains, gradients per draw, R-hat and divergences."""
     bulk = jax.jit(functools.partial(evaluation.effective_sample_size, kind="bulk"))
     efficiency, r_hats = [], []
     for first in range(0, len(drawn.quantities), num_chains):
@@ -155,7 +155,7 @@ def judged(drawn: Drawn, num_chains: int) -> dict[str, Any]:
 
 
 def is_same_law(one: dict[str, Any], other: dict[str, Any], exact: np.ndarray | None = None) -> bool:
-    """Whether two runs have converged to one law, the exact one if it is known, as far as R-hats and means tell."""
+    """Whether two runs have converged to the same distribution, judged by R-hat and by their means."""
     apart = np.subtract(one["mean"], other["mean"]) / np.hypot(one["mean_error"], other["mean_error"])
     off = [] if exact is None else [np.subtract(run["mean"], exact) / run["mean_error"] for run in (one, other)]
     worst = max(float(np.abs(z).max()) for z in [apart, *off])
@@ -163,7 +163,7 @@ def is_same_law(one: dict[str, Any], other: dict[str, Any], exact: np.ndarray | 
 
 
 def ratio(own: dict[str, Any], peer: dict[str, Any], *, is_comparable: bool) -> dict[str, Any]:
-    """Of two means over groups, with its standard error to first order, and whether it is below 1 by more than two."""
+    """The ratio of two means over groups, its first-order standard error, and whether the bar is met."""
     if not is_comparable or min(own["value"], peer["value"]) <= 0:
         return {"value": None, "stderr": None, "met": None}
     value = own["value"] / peer["value"]

@@ -1,4 +1,4 @@
-"""What samplers cost: full-batch HMC beside BlackJAX and NumPyro; SGHMC and SGLD beside BlackJAX and posteriors.
+"""The cost of samplers: full-batch HMC beside BlackJAX and NumPyro; SGHMC and SGLD beside BlackJAX and posteriors.
 
 The target is the posterior of a network of 973 weights (`samplers_problem.py`). HMC: 512 data, the same closure, step
 size and 50 leapfrog steps in every library, and beside them the bare loop, a scan of `value_and_grad` with an update of
@@ -96,12 +96,12 @@ def scanned(step: Callable[[jax.Array, Any], Any], state: Any, num_steps: int, g
 
 
 def moved(params: Params, by: Params) -> Params:
-    """The parameters and a little of `by`."""
+    """The parameters plus a small multiple of `by`."""
     return jax.tree.map(lambda leaf, direction: leaf + 1e-9 * direction, params, by)
 
 
 def bare_loop(logdensity: Callable[[Params], jax.Array], position: Params, num_gradients: int) -> measure.Row:
-    """The least that can be done with a gradient: value and gradient, and a position that depends on it."""
+    """A loop of value and gradient in which each position depends on the previous gradient."""
 
     def step(_: jax.Array, carry: tuple[Params, jax.Array]) -> tuple[Params, jax.Array]:
         value, gradient = jax.value_and_grad(logdensity)(carry[0])
@@ -113,7 +113,7 @@ def bare_loop(logdensity: Callable[[Params], jax.Array], position: Params, num_g
 def bare_loop_with_momentum(
     logdensity: Callable[[Params], jax.Array], position: Params, num_gradients: int
 ) -> measure.Row:
-    """The least that a Hamiltonian sampler can do: a gradient moves the momentum, and that the position."""
+    """A loop of leapfrog updates without a sampler: the gradient moves the momentum, which moves the position."""
 
     def step(_: jax.Array, carry: tuple[Params, Params]) -> tuple[Params, Params]:
         momentum = moved(carry[1], jax.grad(logdensity)(carry[0]))
@@ -123,7 +123,7 @@ def bare_loop_with_momentum(
 
 
 def hmc(num_data: int = NUM_DATA, hidden: tuple[int, ...] = problem.HIDDEN) -> Kernel:
-    """bayesjax's, of the closure."""
+    """bayesjax's HMC kernel for the closure."""
     return samplers_checks.bayesjax_hmc(problem.closure(num_data, hidden))
 
 
@@ -138,12 +138,12 @@ def hmc_row(kernel: Kernel, position: Params, num_gradients: int) -> measure.Row
 
 
 def chains_of(kernel: Kernel, position: Params, num: int) -> tuple[Kernel, Params]:
-    """Copies of a kernel and of its position; one is left as it is."""
+    """Copies of a kernel and of its position; a single chain is returned unchanged."""
     return (kernels.particles(kernel, num), tree.stack([position] * num)) if num > 1 else (kernel, position)
 
 
 def stochastic_rows(samplers: dict[str, Sampler], num_gradients: int) -> dict[str, measure.Row]:
-    """A row for each SGHMC or SGLD, a batch a step."""
+    """The rows of SGHMC and SGLD, with one batch per step."""
     batches = jax.tree.map(jnp.asarray, problem.minibatches(NUM_DATA, BATCH_SIZE, 100))
     rows = {}
     for name, sampler in samplers.items():
@@ -183,7 +183,7 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def device_rows(config: Config, names: tuple[str, ...] = ("", FEW)) -> dict[str, measure.Row]:
-    """Many chains, a part of them on each core, on many data or few."""
+    """Many chains, spread over the cores, with many and with few data."""
     rows = {}
     for name in names:
         num_data, num = (FEW_DATA, 5 * config.num_gradients) if name else (NUM_DATA, config.num_gradients)
@@ -194,7 +194,7 @@ def device_rows(config: Config, names: tuple[str, ...] = ("", FEW)) -> dict[str,
 
 
 def scaling_rows(config: Config) -> dict[str, measure.Row]:
-    """HMC over numbers of chains, widths and numbers of data; enough steps for a time to be told."""
+    """HMC over numbers of chains, widths and numbers of data, with enough steps for a stable time."""
     rows = {}
     for kind, size in sizes(config):
         hidden = (size, size) if kind == "width" else problem.HIDDEN
@@ -207,14 +207,14 @@ def scaling_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def sizes(config: Config) -> list[tuple[str, int]]:
-    """The sweep: what varies, and its value."""
+    """The varied quantity and its value, for each point of the sweep."""
     return [
         (kind, size) for kind, values in SIZES.items() for size in (values if config.scaling == "all" else values[::4])
     ]
 
 
 def peer_hmc_rows(config: Config, library: str) -> dict[str, measure.Row]:
-    """HMC of a library of JAX."""
+    """The rows of HMC in one of the JAX libraries."""
     position = problem.initial_weights()
     sampler = samplers_checks.hmc_samplers(problem.closure(NUM_DATA))[library]
     state = sampler.init(position, jax.random.key(0))
@@ -227,7 +227,7 @@ def peer_hmc_rows(config: Config, library: str) -> dict[str, measure.Row]:
 
 
 def peer_rows(config: Config, library: str) -> dict[str, measure.Row]:
-    """HMC of a library of JAX, and BlackJAX's SGHMC and SGLD."""
+    """The rows of HMC in one of the JAX libraries, and of BlackJAX's SGHMC and SGLD."""
     rows = peer_hmc_rows(config, library)
     if library == "blackjax":
         samplers = samplers_checks.blackjax_samplers(problem.density(NUM_DATA), *NETWORK_STEPS)

@@ -1,4 +1,4 @@
-"""What the samplers of `samplers.py` are worth, before their speed: equal gradients, a moment gate, effective draws."""
+"""Checks of the samplers of `samplers.py` before their timing: gradients, stationary moments and effective draws."""
 
 import functools
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def chen(step_size: float) -> tuple[float, float]:
 
 
 def bayesjax_samplers(density: Density, sghmc_step: float, sgld_step: float) -> dict[str, Sampler]:
-    """By the rows' names."""
+    """bayesjax's samplers by the names of the rows."""
     made = {
         "bayesjax sghmc": kernels.sghmc(density, step_size=sghmc_step, friction=FRICTION),
         "bayesjax sgld": kernels.sgld(density, step_size=sgld_step),
@@ -61,7 +61,7 @@ def bayesjax_samplers(density: Density, sghmc_step: float, sgld_step: float) -> 
 
 
 def blackjax_samplers(density: Density, sghmc_step: float, sgld_step: float) -> dict[str, Sampler]:
-    """BlackJAX's at the same step sizes; its SGHMC as it comes, with 10 gradients a call."""
+    """BlackJAX's samplers at the same step sizes; its SGHMC takes 10 gradients per call, as by default."""
     import blackjax  # here and below: its import starts JAX's backend, whose devices a side is yet to set
 
     def value(position: Params, batch: Any) -> jax.Array:
@@ -105,7 +105,7 @@ def variance(sampler: Sampler) -> tuple[float, float]:
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Of independent values."""
+    """The mean of independent values and its standard error."""
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
@@ -147,7 +147,7 @@ def check_port(num_data: int) -> float:
 
 
 def bayesjax_hmc(logdensity: Callable[[Params], jax.Array]) -> Kernel:
-    """Bayesjax's HMC of a closure."""
+    """bayesjax's HMC for a closure."""
     return kernels.hmc(
         lambda params, rng_key, batch: logdensity(params), step_size=STEP_SIZE, num_integration_steps=LEAPS
     )

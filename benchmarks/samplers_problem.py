@@ -1,4 +1,4 @@
-"""What the samplers of `samplers.py` sample: the weights of a small network on a regression set, and a known Gaussian.
+"""The targets of `samplers.py`: the weights of a small network on a regression data set, and a known Gaussian.
 
 The regression set is made here: 8 standard normal inputs, y = sin(x_1 + x_2) + x_3 x_4 / 2 + noise of sd 0.3; the
 network has tanh units, a N(0, 1 / fan-in) prior on its weights, and knows the noise.
@@ -44,7 +44,7 @@ def predict(params: Params, x: Any, hidden: Sequence[int] = HIDDEN) -> jax.Array
 
 
 def density(num_data: int, hidden: Sequence[int] = HIDDEN) -> Density:
-    """The log posterior, of a minibatch as of the whole set."""
+    """The log posterior, from a minibatch or from the whole data set."""
 
     def log_likelihood(params: Params, rng_key: jax.Array, example: dict[str, jax.Array]) -> jax.Array:
         del rng_key
@@ -54,7 +54,7 @@ def density(num_data: int, hidden: Sequence[int] = HIDDEN) -> Density:
 
 
 def closure(num_data: int, hidden: Sequence[int] = HIDDEN) -> Callable[[Params], jax.Array]:
-    """The log posterior of the whole set as a function of the weights alone: what every JAX library is given."""
+    """The log posterior of the whole data set as a function of the weights only, as given to every JAX library."""
     arrays, of_batch = jax.tree.map(jnp.asarray, regression(num_data)), density(num_data, hidden)
 
     def logdensity(params: Params) -> jax.Array:
@@ -79,6 +79,6 @@ def minibatches(num_data: int, batch_size: int, num: int) -> dict[str, np.ndarra
 
 
 def gaussian(params: Params, rng_key: Any, batch: Any) -> jax.Array:
-    """N(0, I), exactly."""
+    """The log density of N(0, I)."""
     del rng_key, batch
     return -0.5 * jnp.sum(params["x"] ** 2)

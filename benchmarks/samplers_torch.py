@@ -19,7 +19,7 @@ def tensors(params: Any) -> list[Any]:
 
 
 def log_posterior(weights: list[Any], batch: dict[str, Any], num_data: int) -> Any:
-    """That of `samplers_problem.density`, on a minibatch."""
+    """The log posterior of `samplers_problem.density` on a minibatch."""
     log_prior, h = 0.0, batch["x"]
     for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
         log_prior = log_prior + log_normal(kernel, 1 / math.sqrt(kernel.shape[0])) + log_normal(bias, 1.0)
@@ -32,14 +32,14 @@ def log_normal(w: Any, scale: float) -> Any:
 
 
 def gradient(params: Any, batch: dict[str, np.ndarray], num_data: int) -> list[np.ndarray]:
-    """Of the log posterior, tensor by tensor."""
+    """The gradient of the log posterior, one tensor per weight."""
     weights = [tensor.requires_grad_() for tensor in tensors(params)]
     value = log_posterior(weights, {name: torch.tensor(array) for name, array in batch.items()}, num_data)
     return [g.numpy() for g in torch.autograd.grad(value, weights)]
 
 
 def named(weights: list[Any]) -> dict[str, Any]:
-    """As `posteriors` wants them."""
+    """The tensors by name, the form that `posteriors` requires."""
     return {str(at): tensor for at, tensor in enumerate(weights)}
 
 
@@ -54,7 +54,7 @@ class Sampler:
         self.transform, self.state = transform, transform.init(named(weights))
 
     def steps(self, batches: dict[str, np.ndarray], num: int) -> None:
-        """So many steps, through the batches in turn."""
+        """Takes `num` steps through the batches in turn."""
         arrays = {name: torch.tensor(array) for name, array in batches.items()}
         for at in range(num):
             batch = {name: array[at % len(array)] for name, array in arrays.items()}
@@ -63,7 +63,7 @@ class Sampler:
             raise FloatingPointError("the state of posteriors is not finite")
 
     def mean_squares(self, num: int) -> np.ndarray:
-        """Time mean of the square of each coordinate of a one-tensor position, the first quarter left out."""
+        """The mean square of each coordinate over time, without the first quarter of the steps."""
         total, warm_up = torch.zeros_like(unnamed(self.state.params)[0]), num // 4
         for at in range(num):
             self.state, _ = self.transform.update(self.state, None, inplace=True)
@@ -84,7 +84,7 @@ def samplers(
 
 
 def network_samplers(params: Any, num_data: int, sghmc_step: float, sgld_step: float) -> dict[str, Sampler]:
-    """Of the network's weights."""
+    """The samplers of the network's weights."""
 
     def density(weights: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
         return log_posterior(unnamed(weights), batch, num_data), torch.tensor([])
@@ -93,7 +93,7 @@ def network_samplers(params: Any, num_data: int, sghmc_step: float, sgld_step: f
 
 
 def gaussian_samplers(dim: int, sghmc_step: float, sgld_step: float) -> dict[str, Sampler]:
-    """Of N(0, I), from a draw of it."""
+    """The samplers of N(0, I), started from a draw of it."""
     torch.manual_seed(0)
     return samplers(
         lambda weights, batch: (-0.5 * (unnamed(weights)[0] ** 2).sum(), torch.tensor([])),

@@ -1,4 +1,4 @@
-"""What the steps of bayesjax would cost on TPUs: compiled ahead of time for 1 to 256 chips, with no TPU attached.
+"""The projected cost of bayesjax's steps on 1 to 256 TPU chips, from ahead-of-time compilation without a TPU.
 
 `libtpu` brings XLA's TPU compiler, `jax.experimental.topologies` the chips to compile for. Nothing is run or allocated:
 the arguments are shapes. From each compiled step come the FLOPs of its products, the bytes it moves in HBM, the peak
@@ -107,7 +107,7 @@ class Config:
 
 
 def devices(kind: str, num_chips: int) -> Sequence[Any]:
-    """Chips to compile for."""
+    """The chips to compile for."""
     chip = CHIPS[kind]
     name, options = f"{kind}:{chip.slices[num_chips]}", dict(chip.options)
     if num_chips == 1:  # a host has four
@@ -126,7 +126,7 @@ def compiled(workload: tpu_workloads.Workload, chips: Sequence[Any]) -> jax.stag
 
 
 def cost(kind: str, num_chips: int, workload: tpu_workloads.Workload) -> dict[str, Any]:
-    """What the compiled step does on each chip, and the time that it would take.
+    """The work of the compiled step on each chip, and its projected time.
 
     Raises:
       ArithmeticError: if the products counted are not those that XLA counts.
@@ -201,7 +201,7 @@ def efficiency(rows: list[dict[str, Any]], scaling: str) -> list[float | None]:
 
 
 def check(config: Config) -> None:
-    """One line and exit code 2 for what cannot be."""
+    """Ends the program with one line and exit code 2 if a flag is invalid."""
     if importlib.util.find_spec("libtpu") is None:
         measure.fail("this benchmark compiles for TPUs with the package libtpu: pip install -e '.[tpu]'")
     for name in ("topologies", "chips", "workloads"):

@@ -42,7 +42,7 @@ class Workload(NamedTuple):
 
 
 def shape(*lengths: int, dtype: Any = jnp.float32) -> Any:
-    """Of an argument."""
+    """The shape and type of an argument."""
     return jax.ShapeDtypeStruct(lengths, dtype)
 
 
@@ -105,7 +105,7 @@ def vae(num_chips: int, size: Size) -> Workload:
 
 
 def position(network: Any, width: int) -> Any:
-    """Shapes of a network's parameters."""
+    """The shapes of a network's parameters."""
     return jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, width)))["params"])
 
 

@@ -1,4 +1,4 @@
-"""What an epoch of a variational auto-encoder costs beside PyTorch, pythae and its own matrix products.
+"""The cost of an epoch of a variational auto-encoder beside PyTorch, pythae and its own matrix products.
 
 784-500-20-500-784 with tanh, batch 128, Adam, resampled binarisation, 60000 images: an epoch is 468 steps, of which a
 measurement takes 50. The images are made here, with MNIST's shape and about its share of ink (a fifth of the pixels):
@@ -88,7 +88,7 @@ def batches(images: np.ndarray, batch_size: int) -> data.Binarised:
 
 
 def training_row(images: np.ndarray, batch_size: int, width: int, num_steps: int, info: bool = True) -> measure.Row:
-    """Steps on their own batches; without `info` the compiler drops diagnostics that nobody reads."""
+    """The row of training steps with their own batches; without `info` the compiler removes unused diagnostics."""
     _, kernel, params = training_parts(width)
 
     def step(rng_key: jax.Array, state: Any, source: Callable) -> tuple[Any, Any]:
@@ -245,7 +245,7 @@ def check_ports() -> dict[str, float]:
 
 
 def epoch_of_training_run() -> dict[str, float]:
-    """`training.run` for an epoch, compiling apart."""
+    """Times `training.run` for one epoch, with the compilation separate."""
     _, kernel, params = training_parts()
     state, source = kernel.init(params, jax.random.key(1)), batches(made_images(), BATCH_SIZE)
     _, trace = training.run(jax.random.key(4), kernel, state, source, num_steps=STEPS_PER_EPOCH, keep=lambda state: ())
@@ -260,7 +260,7 @@ def epoch_of_training_run() -> dict[str, float]:
 
 
 def exponents(milliseconds: dict[str, float]) -> dict[str, dict[str, Any]]:
-    """Those of time against batch and width."""
+    """The exponents of time as a function of the batch size and of the width."""
     slopes = {}
     for kind in ("batch", "width"):
         values = [value for name, value, *_ in sizes() if name == kind]

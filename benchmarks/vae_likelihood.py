@@ -1,4 +1,4 @@
-"""What log p(x) by importance sampling costs beside pythae and the decoder's own matrix products.
+"""The cost of log p(x) by importance sampling beside pythae and the decoder's own matrix products.
 
 The model of `vae.py` (784-500-20-500-784, tanh, Bernoulli), 5000 draws of z for each image. pythae (`VAE.get_nll`, its
 default of 100 draws at once) encodes an image anew for every draw and loops over images and draws in Python; bayesjax

@@ -1,4 +1,4 @@
-"""What noise in the weights costs: a step of SGHMC beside SGD with momentum, of Bayes by Backprop beside plain SGD.
+"""The cost of noise in the weights: SGHMC beside SGD with momentum, and Bayes by Backprop beside plain SGD.
 
     python -m benchmarks.weights                   four minutes on two idle cores
     python -m benchmarks.weights --repeats 3       a look
@@ -65,7 +65,7 @@ def initial_weights(widths: tuple[int, ...]) -> Params:
 
 
 def log_likelihood(widths: tuple[int, ...], params: Params, rng_key: PRNGKey, example: Any) -> Array:
-    """Of one image's label."""
+    """The log likelihood of one image's label."""
     del rng_key
     image, label = example
     logits: Any = network(widths).apply({"params": params}, image)
@@ -73,7 +73,7 @@ def log_likelihood(widths: tuple[int, ...], params: Params, rng_key: PRNGKey, ex
 
 
 def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
-    """Samplers, weight posteriors, noise."""
+    """The rows of samplers, weight posteriors and noise."""
     row = functools.partial(measure.kernel_steps, batch=batch(config.batch_size), num_steps=config.num_steps)
 
     density = posteriors.log_posterior(

@@ -88,12 +88,12 @@ def _filled(library: str, weights: list[dict], rho: float) -> list[Any]:
 
 
 def logits(library: str, weights: list[dict], x: np.ndarray) -> np.ndarray:
-    """Of the network whose weights do not vary."""
+    """The logits of the network with deterministic weights."""
     return forward(_filled(library, weights, FIXED), torch.tensor(x))[0].detach().numpy()
 
 
 def divergence(weights: list[dict], scale: float) -> float:
-    """bayesian-torch's, which it averages over the entries of each tensor, as a sum over all weights."""
+    """The divergence of bayesian-torch as a sum over all weights; the library averages it over each tensor."""
     total = 0.0
     for layer in _filled("bayesian-torch", weights, float(np.log(np.expm1(scale)))):
         sigma = nn.functional.softplus
