@@ -1,4 +1,4 @@
-"""What one sweep of the synthetic Bayesian GAN costs, in bayesjax and in PyTorch.
+"""The cost of one sweep of the synthetic Bayesian GAN in bayesjax and in PyTorch.
 
 A sweep is one SGHMC step of the discriminator and one of each generator, with the networks of the paper preset of
 `experiments/bayesian_gan.py`: generators 10-1000-100, discriminator 100-1000-1, leaky ReLU, batch 64, N = 10000, T = 1.
@@ -6,14 +6,13 @@ A sweep is one SGHMC step of the discriminator and one of each generator, with t
     python -m benchmarks.bayesian_gan                      fifteen repeats, four minutes on two idle cores
     python -m benchmarks.bayesian_gan --repeats 2 --num-sweeps 20 --num-run-sweeps 200      a look
 
-Each library has a process of its own on the same cores; rows run in alternating order, after compilation. The PyTorch
-ports are eager code on the same mathematics: "loop" has one `linear` per generator, "batched" one `baddbmm` for all of
-them; both evaluate the discriminator once on all images and move all parameters with `torch._foreach_*`. Before
-anything is timed, their gradients and two steps at T = 0 are compared with bayesjax's from equal parameters, noise
-vectors and data. The ports compute no diagnostics, and neither do bayesjax's rows (compiled code drops what nobody
-reads), but for one that has them all and shows their cost. bayesjax's noise has 16 random bits a number
-(`bayesjax.noise`), PyTorch's 24: rows at T = 0 compare the rest. Last, `training.run`: the share of its time outside
-compiled code.
+Each library has its own process on the same cores. Rows run in alternating order, after compilation. The PyTorch ports
+are eager code for the same equations: "loop" has one `linear` per generator, and "batched" has one `baddbmm` for all
+generators. Both evaluate the discriminator once on all images and update all parameters with `torch._foreach_*`. Before
+the timing, their gradients and two steps at T = 0 are compared with bayesjax's from equal parameters, noise vectors and
+data. The ports compute no diagnostics. In bayesjax's rows the compiler removes unused diagnostics, except in one row
+that has all of them and shows their cost. Rows at T = 0 exclude the samplers' noise, which the libraries generate
+differently. The last row is `training.run`, with the share of its time outside compiled code.
 
 Bars: ten generators cost at most 9 times one; PyTorch's loop takes at least 2 times and its batched form at least 1.6
 times as long as bayesjax. Results: benchmarks/results/bayesian_gan.json.

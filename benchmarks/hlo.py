@@ -1,18 +1,18 @@
-"""What a compiled program does, read from its optimised HLO text: products, memory traffic, collectives, with loops.
+"""The work of a compiled program, read from its optimised HLO text: products, memory traffic and collectives.
 
-`Compiled.cost_analysis()` counts the body of a loop once, however often it runs (`tests/benchmarks/test_hlo.py` shows
-that), and its bytes include those that never leave the chip's own memory. Here a computation counts as often as it
-runs, the turns of a loop being the constant that its condition compares with:
+`Compiled.cost_analysis()` counts the body of a loop once, regardless of the number of iterations
+(`tests/benchmarks/test_hlo.py` shows this), and its bytes include traffic within the chip's own memory. Here every
+computation is counted as often as it runs. The number of iterations of a loop is the constant in its condition.
 
-    products      2 for every multiply-add of a `convolution` or `dot`; on a TPU every matrix product is a convolution.
-                  Positions in the padding or between dilated pixels do not count. XLA's count has elementwise work too.
-    memory        what every scheduled instruction, a fusion being one, reads and writes in the main memory. Arrays that
-                  XLA placed in the chip's own memory, `S(1)` in their layout, are free. An operand of which a fusion
-                  reads a part counts whole.
-    collectives   kind, bytes and chips in a group. An asynchronous one counts where it starts; one that a TPU advances
-                  in several fusions (a chain) counts once.
+    products      2 operations for every multiply-add of a `convolution` or `dot`; on a TPU every matrix product is a
+                  convolution. Positions in the padding and between dilated pixels are excluded.
+    memory        bytes that every scheduled instruction, such as a fusion, reads and writes in the main memory. Arrays
+                  in the chip's own memory, `S(1)` in their layout, are excluded. An operand is counted as a whole even
+                  if a fusion reads only a part of it.
+    collectives   kind, bytes and number of chips in a group. An asynchronous collective is counted where it starts. A
+                  collective that a TPU splits over several fusions (a chain) is counted once.
 
-Read `tpu.py` next, which puts these on a roofline.
+Read `tpu.py` next, which computes a roofline from these numbers.
 """
 
 import math

@@ -3,10 +3,10 @@
     python -m benchmarks.hmc_memory                    two minutes on two idle cores
     python -m benchmarks.hmc_memory --repeats 1        a look
 
-One chain on the log posterior of a 784-50-50-10 network (42 310 weights, Gaussian prior) over as many images as MNIST
-has (of noise: only their size matters here), with the terms of the energy subtracted one by one
-(`posteriors.log_posterior(as_terms=True)`). Every side is a process of its own, so that its peak memory is its own:
-all images at once, chunks of 1000, and chunks with four chains.
+One chain samples the log posterior of a 784-50-50-10 network (42 310 weights, Gaussian prior) on 60 000 images of
+noise, with differences of the energy taken term by term (`posteriors.log_posterior(as_terms=True)`). Each of three rows
+runs in its own process, so that peak memory is measured separately: all images at once, chunks of 1000 images, and
+chunks with four chains.
 
 Bar: within 4 GiB. Results: benchmarks/results/hmc_memory.json.
 """

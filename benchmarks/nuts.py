@@ -3,17 +3,19 @@
     python -m benchmarks.nuts                          ten minutes on two cores
     python -m benchmarks.nuts --num-groups 3           a look
 
-Targets are those of `bayesjax.evaluation.targets`, in float32. Every library starts from the same points, warms up
-for as many steps, adapts a step size towards an acceptance of 0.8 and a diagonal mass, and keeps as many draws; each of
-the --num-groups groups of --num-chains chains is judged by itself, so that there is a standard error. What counts is
-the least bulk effective sample size over the quantities of a target, per 1000 gradients of the draws kept; gradients of
-the warm-up stand beside it. It counts only where libraries sample the same law: the R-hat of all their chains is below
-1.01, and their means agree with one another (and with the exact ones where they are known) within 4 standard errors.
-The centred schools and the funnel have necks that no step size fits, where a library that stays out of the neck would
-win. Nothing is timed: a busy machine gives the same numbers.
+The targets are those of `bayesjax.evaluation.targets`, in float32. Every library starts from the same points and has
+the same numbers of warm-up steps and draws. It adapts a step size towards an acceptance probability of 0.8, and a
+diagonal mass matrix. Each of the --num-groups groups of --num-chains chains is evaluated separately, which gives a
+standard error. The measure is the smallest bulk effective sample size over the quantities of a target, per 1000
+gradients of the kept draws. Gradients of the warm-up are reported beside it.
 
-The algorithm is BlackJAX's and the warm-up Stan's, in all three: a ratio of 1 is what to expect, and the bar is that
-none is below 1 by more than two standard errors. Results: benchmarks/results/nuts.json.
+Libraries are compared only where they sample the same distribution: the R-hat of all chains is below 1.01, and the
+means agree with each other, and with exact values where these are known, within 4 standard errors. The centred schools
+and the funnel have narrow necks in which no step size is suitable, and a library that avoids the neck would look
+better. Nothing is timed, so the load of the machine does not matter.
+
+All three libraries use the same algorithm and the warm-up of Stan, so the expected ratio is 1. The bar is that no ratio
+is below 1 by more than two standard errors. Results: benchmarks/results/nuts.json.
 """
 
 import functools

@@ -123,7 +123,7 @@ def bare_loop_with_momentum(
 
 
 def hmc(num_data: int = NUM_DATA, hidden: tuple[int, ...] = problem.HIDDEN) -> Kernel:
-    """bayesjax's HMC kernel for the closure."""
+    """The HMC kernel of bayesjax for the closure."""
     return samplers_checks.bayesjax_hmc(problem.closure(num_data, hidden))
 
 

@@ -45,7 +45,7 @@ def chen(step_size: float) -> tuple[float, float]:
 
 
 def bayesjax_samplers(density: Density, sghmc_step: float, sgld_step: float) -> dict[str, Sampler]:
-    """bayesjax's samplers by the names of the rows."""
+    """The samplers of bayesjax by the names of the rows."""
     made = {
         "bayesjax sghmc": kernels.sghmc(density, step_size=sghmc_step, friction=FRICTION),
         "bayesjax sgld": kernels.sgld(density, step_size=sgld_step),
@@ -147,7 +147,7 @@ def check_port(num_data: int) -> float:
 
 
 def bayesjax_hmc(logdensity: Callable[[Params], jax.Array]) -> Kernel:
-    """bayesjax's HMC for a closure."""
+    """The HMC sampler of bayesjax for a closure."""
     return kernels.hmc(
         lambda params, rng_key, batch: logdensity(params), step_size=STEP_SIZE, num_integration_steps=LEAPS
     )
