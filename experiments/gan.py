@@ -5,15 +5,13 @@ Papers: Goodfellow et al., "Generative adversarial nets", NIPS 2014; Radford et 
 Wasserstein GANs", NIPS 2017; Miyato et al., "Spectral normalization for GANs", ICLR 2018; Mescheder et al., "Which
 training methods for GANs do actually converge?", ICML 2018; Saatci & Wilson, "Bayesian GAN", NIPS 2017.
 
-    python -m experiments.gan                                quick: a ring of eight Gaussians, under a minute
-    python -m experiments.gan --preset ring                  all losses, five seeds (ring_sghmc, ring_sgld: Bayesian)
-    python -m experiments.gan --preset grid                  25 Gaussians (grid_sghmc)
-    python -m experiments.gan --preset grid_pairs            Adam with three independent chains a game (ring_pairs)
-    python -m experiments.gan --preset digits                DCGAN on images of 8 x 8, minutes (digits_sghmc)
-    python -m experiments.gan --preset mnist                 DCGAN on MNIST, sized for two cores (mnist_sghmc)
-    python -m experiments.gan --preset cifar10               DCGAN on CIFAR-10, for a GPU; cifar10_sngan
-    python -m experiments.gan --preset cifar10_small         half its channels and steps, sized for two cores
-    python -m experiments.gan --preset digits --losses hinge --kernel sgld
+    python -m experiments.gan                          quick: a ring of eight Gaussians, under a minute
+    python -m experiments.gan --preset ring            all losses, five seeds; grid: 25 Gaussians
+    python -m experiments.gan --preset grid_pairs      Adam with three independent chains a game; ring_pairs
+    python -m experiments.gan --preset digits          DCGAN on images of 8 x 8, minutes
+    python -m experiments.gan --preset mnist           DCGAN on MNIST, sized for two cores; cifar10_small: CIFAR-10
+    python -m experiments.gan --preset cifar10         DCGAN on CIFAR-10, for a GPU; cifar10_sngan
+    python -m experiments.gan --preset ring_sghmc      Bayesian; likewise PRESET_sghmc and PRESET_sgld for all of these
 
 All losses have the same networks, data, steps and learning rates, so that the table compares losses rather than
 tunings. Only hinge differs: its critic has spectral normalisation in place of the other norms, and always leaky ReLUs.
@@ -105,7 +103,7 @@ class Config(games.PairConfig):
     def __post_init__(self) -> None:
         """Checks that labels are smoothed only where the loss has probabilities."""
         super().__post_init__()
-        critics = [name for name in self.losses if LOSSES[name].is_critic]
+        critics = [name for name in self.losses if name in ("wasserstein", "wasserstein_gp", "hinge")]
         require(
             self.real_target == 1 or not critics,
             f"--real-target must be 1 for losses without probabilities; got {self.real_target} and {critics}",
@@ -113,24 +111,13 @@ class Config(games.PairConfig):
 
 
 class Loss(NamedTuple):
-    """A loss of the table.
-
-    Attributes:
-      game: the losses of both players.
-      is_clipped: whether the critic's weights are bounded.
-      is_normalised: whether the critic's kernels are divided by their spectral norms.
-      penalty: where the gradient of the discriminator is penalised, "between" data and samples, or at the "data".
-    """
+    """The losses of both players; whether the critic's weights are bounded, and its kernels divided by their spectral
+    norms; where its gradient is penalised, "between" data and samples or at the "data"."""
 
     game: adversarial.Game
     is_clipped: bool = False
     is_normalised: bool = False
     penalty: Literal["", "between", "data"] = ""
-
-    @property
-    def is_critic(self) -> bool:
-        """Whether the discriminator's output is no logit of a probability."""
-        return self.game in (adversarial.WASSERSTEIN, adversarial.HINGE)
 
 
 LOSSES: dict[str, Loss] = {
@@ -154,9 +141,7 @@ RING = replace(
     discriminator_learning_rate=1e-3, num_warmup=8000, seed=1,
 )  # fmt: skip
 GRID = replace(RING, dataset="synthetic/grid", num_steps=20_000, num_warmup=18_000)
-MNIST = Config(
-    dataset="mnist", architecture="dcgan", latent_dim=64, num_steps=5000, num_warmup=2500, num_judged=10_000
-)  # fmt: skip
+MNIST = Config(dataset="mnist", architecture="dcgan", latent_dim=64, num_steps=5000, num_warmup=2500, num_judged=10_000)
 DIGITS = replace(
     MNIST, dataset="digits", losses=("non_saturating", "r1"), latent_dim=16, generator_features=(64, 32),
     discriminator_features=(32, 64), num_steps=1000, num_warmup=500, num_judged=1000,
@@ -170,9 +155,8 @@ CIFAR10_SMALL = replace(
     discriminator_features=MNIST.discriminator_features, num_steps=5000, num_warmup=2500,
 )  # fmt: skip
 SNGAN = replace(
-    CIFAR10, losses=("hinge",), architecture="residual", width=128, discriminator_steps=5, momentum=0.0,
-    decay_from=0.0001,
-)  # fmt: skip
+    CIFAR10, losses=("hinge",), architecture="residual", width=128, discriminator_steps=5, momentum=0, decay_from=1e-4
+)
 ADAM = {
     "quick": QUICK, "ring": RING, "grid": GRID, "digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR10,
     "cifar10_small": CIFAR10_SMALL, "cifar10_sngan": SNGAN, "ring_pairs": replace(RING, num_chains=3),
@@ -189,42 +173,32 @@ PRESETS = ADAM | {
     for kernel in ("sghmc", "sgld")
 }
 
-MEASURES = {
-    "modes": 1, "high quality": 3, "FCD": 2, "KCD": 4, "IS": 3, "precision": 3, "recall": 3, "density": 3,
-    "coverage": 3,
-}  # fmt: skip
-
 
 def note(config: dict) -> str:
     """What was trained, below the table."""
     repetitions = f"{config['num_seeds']} games" if config["num_seeds"] > 1 else "One game"
     chains = f" of {config['num_chains']} independent chains" if config["num_chains"] > 1 else ""
-    return (
-        f"{repetitions}{chains} of each loss: {games.describe_steps(config)}, batches of {config['batch_size']}, "
-        f"{config['num_judged']} samples."
-    )
+    steps, samples = games.describe_steps(config), config["num_judged"]
+    return f"{repetitions}{chains} of each loss: {steps}, batches of {config['batch_size']}, {samples} samples."
 
 
-TABLES = [
-    Table(
-        {"method": "loss", "kernel": "kernel"},
-        [
-            *(Column(name, digits=digits, where={"chain": None, "stage": None}) for name, digits in MEASURES.items()),
-            *(
-                Column(name, f"{name} before sampling", MEASURES[name], where={"chain": None, "stage": "warm-up"})
-                for name in ("modes", "high quality", "FCD")
-            ),
-            *(
-                Column("modes", f"modes of one chain{suffix}", 1, where={"chain": "mean", "stage": stage})
-                for suffix, stage in (("", None), (" before sampling", "warm-up"))
-            ),
-            Column("diversity"),
-            Column("mean drift", digits=1),
-        ],
-        note=note,
-    )
+MEASURES = {"modes": 1, "high quality": 3, "FCD": 2, "KCD": 4} | dict.fromkeys(
+    ("IS", "precision", "recall", "density", "coverage"), 3
+)
+POOLED, START = {"chain": None, "stage": None}, {"chain": None, "stage": "warm-up"}
+COLUMNS = [
+    *(Column(name, digits=digits, where=POOLED) for name, digits in MEASURES.items()),
+    *(
+        Column(name, f"{name} before sampling", MEASURES[name], where=START)
+        for name in ("modes", "high quality", "FCD")
+    ),
+    Column("modes", "modes of one chain", 1, where=POOLED | {"chain": "mean"}),
+    Column("modes", "modes of one chain before sampling", 1, where=START | {"chain": "mean"}),
+    Column("diversity"),
+    Column("mean drift", digits=1),
 ]
-HEADLINE = "gan-ring_sghmc-synthetic_ring", {"method": "r1", "measure": "modes", "chain": None, "stage": None}
+TABLES = [Table({"method": "loss", "kernel": "kernel"}, COLUMNS, note=note)]
+HEADLINE = "gan-ring_sghmc-synthetic_ring", {"method": "r1", "measure": "modes", **POOLED}
 
 NUM_EVALUATED = 200  # samples of an evaluation during training
 NUM_COMPARED = 5000  # data whose mean distance is compared with that of samples, at most
@@ -259,10 +233,9 @@ def networks(config: Config, loss: Loss, shape: tuple[int, ...]) -> Networks:
     if is_flat:
         leaky_relu, flat_shape = functools.partial(jax.nn.leaky_relu, negative_slope=0.2), (math.prod(shape),)
         activation = jnp.tanh if config.activation == "tanh" else leaky_relu
+        critic_activation = leaky_relu if loss.is_normalised else activation
         generator: Any = models.MLP((*config.hidden, *flat_shape), activation, he_normal)
-        discriminator: Any = models.MLP(
-            (*config.hidden, 1), leaky_relu if loss.is_normalised else activation, he_normal
-        )
+        discriminator: Any = models.MLP((*config.hidden, 1), critic_activation, he_normal)
     elif config.architecture == "dcgan":
         generator = dcgan.Generator(shape, config.generator_features, config.norm)
         discriminator = dcgan.Discriminator(
@@ -322,22 +295,8 @@ def losses(config: Config, loss: Loss, net: Networks) -> dict[str, Density]:
 # ---- the data and their evaluation
 
 
-class Task(NamedTuple):
-    """The data, and how samples are evaluated.
-
-    Attributes:
-      train: `[num, ...]`, as the networks see them.
-      measure: `samples [num, ...] -> {measure: entries of a row}`.
-      training_report: the same measures of training images; empty for data in the plane.
-    """
-
-    train: np.ndarray
-    measure: Callable[[np.ndarray], dict[str, dict]]
-    training_report: dict[str, dict]
-
-
-def load_task(config: Config) -> Task:
-    """Loads the data, and the judge of images."""
+def load(config: Config) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, dict]], dict[str, dict]]:
+    """The data `[num, ...]`, the function `samples -> {measure: entries of a row}`, and what it gives training images."""
     name = config.dataset.removeprefix("synthetic/")
     if name in MIXTURES:
 
@@ -345,55 +304,53 @@ def load_task(config: Config) -> Task:
             modes = fidelity.mode_coverage(samples, *MIXTURES[name])
             return {"modes": {"value": modes.num_covered}, "high quality": {"value": modes.high_quality}}
 
-        task = Task(data.load(config.dataset).train.inputs, measure, {})
+        train, report = data.load(config.dataset).train.inputs, {}
     else:
         subject = images.load(config)
+        train, report = subject.train.inputs, subject.training_report
         measure = (lambda samples: subject.report(samples)[1]) if subject.classifier else (lambda samples: {})
-        task = Task(subject.train.inputs, measure, subject.training_report)
-    shape = task.train.shape[1:]
     require(
-        config.architecture == "mlp" or len(shape) == 3,
-        f"--architecture {config.architecture} makes images; --dataset {config.dataset} has examples of {shape}",
+        config.architecture == "mlp" or train.ndim == 4,
+        f"--architecture {config.architecture} makes images; --dataset {config.dataset} has examples of "
+        f"{train.shape[1:]}",
     )
-    return task
+    return train, measure, report
 
 
 # ---- the games of a loss
 
 
-def play(run: Run, task: Task, name: str) -> dict[str, Any]:
+def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str, Any]:
     """Plays all games of one loss side by side; returns the measures of each game, and arrays for the figures."""
-    config, loss, shape = run.config, LOSSES[name], task.train.shape[1:]
+    config, loss, shape = run.config, LOSSES[name], train.shape[1:]
     net = networks(config, loss, shape)
-    num_pairs = config.num_seeds * config.num_chains
-    num_games = num_pairs if num_pairs > 1 else None
+    num_games = config.num_seeds * config.num_chains if config.num_seeds * config.num_chains > 1 else None
     data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(config.seed), 5)
     init = net.init if num_games is None else jax.vmap(net.init)
     position = jax.jit(init)(init_key if num_games is None else jax.random.split(init_key, num_games))
     stages = games.pair_stages(
-        config, losses(config, loss, net), len(task.train),
+        config, losses(config, loss, net), len(train),
         constraint=kernels.clip_weights(config.clip) if loss.is_clipped else None,
     )  # fmt: skip
     played = games.play_pair(
-        run, name, stages, position, games.minibatches(config, data_key, task.train, num_games), rng_key=run_key,
+        run, name, stages, position, games.minibatches(config, data_key, train, num_games), rng_key=run_key,
         evaluate=lambda params: net.generate(params, evaluation_key, NUM_EVALUATED), num_games=num_games,
     )  # fmt: skip
     along = mix_chains(played.evaluations.reshape(-1, config.num_seeds, config.num_chains, NUM_EVALUATED, *shape))
     draws = {"": played.generators} | ({} if played.start is None else {"warm-up": played.start})
     if num_games is None:
         draws = jax.tree.map(lambda leaf: leaf[:, None], draws)
-    real, results, shown = task.train[:NUM_COMPARED].reshape(-1, math.prod(shape)), [], []
+    real, results, shown = train[:NUM_COMPARED].reshape(-1, math.prod(shape)), [], []
     for game in range(config.num_seeds):
-        generate = functools.partial(
-            games.generate, net.generate, rng_key=jax.random.fold_in(sample_key, game), num=config.num_judged
-        )
+        key = jax.random.fold_in(sample_key, game)
+        generate = functools.partial(games.generate, net.generate, rng_key=key, num=config.num_judged)
         chains = {stage: split_chains(params, game, config.num_chains) for stage, params in draws.items()}
         samples = {stage: generate(pool_chains(each)) for stage, each in chains.items()}
         flat = along[:, game].reshape(len(along), NUM_EVALUATED, -1)
         results.append({
-            "pooled": {stage: task.measure(each) for stage, each in samples.items()},
+            "pooled": {stage: measure(each) for stage, each in samples.items()},
             "chains": [
-                {stage: task.measure(generate(each[c])) for stage, each in chains.items()}
+                {stage: measure(generate(each[c])) for stage, each in chains.items()}
                 for c in range(config.num_chains if config.num_chains > 1 else 0)
             ],
             "diversity": [health.diversity(real, each) for each in flat],
@@ -425,16 +382,11 @@ def pool_chains(chains: Sequence[PyTree]) -> PyTree:
 
 
 def mix_chains(samples: np.ndarray) -> np.ndarray:
-    """Samples of the mixture of a game's chains, each of which has made samples of the same noise.
+    """Samples `[num_evaluations, num_games, num, ...]` of the mixture of each game's chains, from those that all chains
+    made of the same noise, `[num_evaluations, num_games, num_chains, num, ...]`.
 
     The chain of each noise is drawn at random with equal shares. Samples are then independent of one another, and two
     of them come from the same chain as often as two samples of the mixture do.
-
-    Args:
-      samples: `[num_evaluations, num_games, num_chains, num, ...]`.
-
-    Returns:
-      `[num_evaluations, num_games, num, ...]`.
     """
     num_chains, num = samples.shape[2:4]
     chain = np.random.default_rng(0).permutation(np.arange(num) % num_chains)  # the same at each evaluation
@@ -460,25 +412,23 @@ def summarise(name: str, result: dict) -> list[dict]:
     results, rows = result["games"], []
     for stage in results[0]["pooled"]:
         keys = {"method": name, "stage": stage or None}
-        rows += _over_games([game["pooled"][stage] for game in results], **keys)
+        rows += _over_games([[game["pooled"][stage]] for game in results], **keys)
         if results[0]["chains"]:
-            rows += _over_games(
-                [_over_chains([c[stage] for c in game["chains"]]) for game in results], **keys, chain="mean"
-            )
+            rows += _over_games([[each[stage] for each in game["chains"]] for game in results], **keys, chain="mean")
     last = slice(-max(len(results[0]["mean drift"]) // 4, 1), None)
-    rows.append(row("diversity", float(np.mean([game["diversity"][-1] for game in results])), method=name))
-    rows.append(row("mean drift", float(np.mean([game["mean drift"][last] for game in results])), method=name))
+    rows.append(row("diversity", np.mean([game["diversity"][-1] for game in results]), method=name))
+    rows.append(row("mean drift", np.mean([game["mean drift"][last] for game in results]), method=name))
     return [*rows, row("ms per step", result["ms per step"], method=name)]
 
 
-def _over_chains(measured: list[dict[str, dict]]) -> dict[str, dict]:
-    return {name: {"value": float(np.mean([each[name]["value"] for each in measured]))} for name in measured[0]}
-
-
-def _over_games(measured: list[dict[str, dict]], **keys: Any) -> list[dict]:
+def _over_games(measures: list[list[dict[str, dict]]], **keys: Any) -> list[dict]:
+    """The rows of measures, by game and chain."""
     rows = []
-    for name, entry in measured[0].items():
-        values = [each[name]["value"] for each in measured]
+    for name, entry in measures[0][0].items():
+        values: list[Any] = [game[0][name]["value"] for game in measures]
+        if len(measures[0]) > 1:
+            values = [float(np.mean([chain[name]["value"] for chain in game])) for game in measures]
+            entry = {"value": values[0]}
         several = {**evaluation.mean_estimate(values)._asdict(), "values": values} if len(values) > 1 else {}
         rows.append(row(name, **{**entry, **several}, **keys))
     return rows
@@ -486,21 +436,21 @@ def _over_games(measured: list[dict[str, dict]], **keys: Any) -> list[dict]:
 
 def draw_figures(run: Run, train: np.ndarray, results: dict[str, dict]) -> None:
     """Samples of each loss, at the end and along its training; interpolations of images; diversity and mean drift."""
+    names, all_results = list(results), results.values()
     if train.ndim == 4:
         grids = {
-            "samples": [result["samples"][0, :NUM_COLUMNS] for result in results.values()],
-            "interpolation": [result["interpolation"] for result in results.values()],
-        }
-        for title, rows in grids.items():
-            plots.image_grid(run.figure(f"{title}.png"), (np.stack(rows) + 1) / 2, row_names=list(results))
-        for name, result in results.items():
-            rows = (np.stack(list(result["moments"].values())) + 1) / 2
-            plots.image_grid(run.figure(f"training-{name}.png"), rows, row_names=list(result["moments"]))
+            "samples": ([result["samples"][0, :NUM_COLUMNS] for result in all_results], names),
+            "interpolation": ([result["interpolation"] for result in all_results], names),
+            **{f"training-{name}": (list(result["moments"].values()), list(result["moments"]))
+               for name, result in results.items()},
+        }  # fmt: skip
+        for title, (rows, row_names) in grids.items():
+            plots.image_grid(run.figure(f"{title}.png"), (np.stack(rows) + 1) / 2, row_names=row_names)
     elif train.ndim == 2:
-        samples = {name: result["samples"] for name, result in results.items()}
-        plots.scatter_by_group(run.figure("samples.png"), samples, train)
-        for name, result in results.items():
-            plots.scatter_by_group(run.figure(f"training-{name}.png"), result["moments"], train)
+        panels = {f"training-{name}": result["moments"] for name, result in results.items()}
+        panels["samples"] = {name: result["samples"] for name, result in results.items()}
+        for title, samples in panels.items():
+            plots.scatter_by_group(run.figure(f"{title}.png"), samples, train)
     for measure, label in (("diversity", "distance of samples / of data"), ("mean drift", "drift of the mean / noise")):
         curves = {}
         for name, result in results.items():
@@ -513,17 +463,15 @@ def draw_figures(run: Run, train: np.ndarray, results: dict[str, dict]) -> None:
 def main(config: Config) -> None:
     """Plays the games of every loss; writes the table, the figures and the results."""
     with Run("gan", config, one_device=True) as run:
-        task = load_task(config)
-        results = {name: run.part(name, functools.partial(play, run, task, name)) for name in config.losses}
-        rows = [
-            row(name, **entry, method="training images", kernel="-") for name, entry in task.training_report.items()
+        train, measure, report = load(config)
+        results = {name: run.part(name, functools.partial(play, run, train, measure, name)) for name in config.losses}
+        rows = [row(name, **entry, method="training images", kernel="-") for name, entry in report.items()]
+        rows += [each for name, result in results.items() for each in summarise(name, result)]
+        draw_figures(run, train, results)
+        collapsed = [
+            row["method"] for row in rows if row["measure"] == "modes" and row["value"] == 0 and "stage" not in row
         ]
-        for name, result in results.items():
-            rows += summarise(name, result)
-        draw_figures(run, task.train, results)
-        collapsed = [each["method"] for each in rows if each["measure"] == "modes" and each["value"] == 0
-                     and not {"stage", "chain"} & set(each)]  # fmt: skip
-        run.finish(rows, TABLES, [f"{name}: no sample is near a mode of the data" for name in collapsed])
+        run.finish(rows, TABLES, [f"{name}: no sample is near a mode of the data" for name in dict.fromkeys(collapsed)])
 
 
 if __name__ == "__main__":

@@ -182,7 +182,6 @@ TINY = {
             (("--real-target", "1.5"), "--real-target must be above 0 and at most 1; got 1.5"),
             (("--num-warmup", "7"), "--num-steps must leave a step for each of 2 evaluations after 7 steps of warm-up"),
             (("--architecture", "dcgan"), "--dataset synthetic/ring has examples of (2,)"),
-            (("--batch-size", "20000"), "--batch-size times --discriminator-steps must be at most 10000"),
             (("--dataset", "synthetic/ten_clusters"), "must hold images [height, width, channels] with labels"),
         ),
     ),
