@@ -11,7 +11,7 @@ training methods for GANs do actually converge?", ICML 2018; Saatci & Wilson, "B
     python -m experiments.gan --preset digits          DCGAN on images of 8 x 8, minutes
     python -m experiments.gan --preset mnist           DCGAN on MNIST, sized for two cores; cifar10_small: CIFAR-10
     python -m experiments.gan --preset cifar10         DCGAN on CIFAR-10, for a GPU; cifar10_sngan
-    python -m experiments.gan --preset ring_sghmc      Bayesian; likewise PRESET_sghmc and PRESET_sgld for all of these
+    python -m experiments.gan --preset ring_sghmc      Bayesian; likewise PRESET_sghmc and PRESET_sgld, but for pairs
 
 All losses have the same networks, data, steps and learning rates, so that the table compares losses rather than
 tunings. Only hinge differs: its critic has spectral normalisation in place of the other norms, and always leaky ReLUs.
@@ -32,7 +32,7 @@ of one core; grid_pairs 2 hours; ring_sghmc 75 minutes and grid_sghmc 2 hours.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -155,7 +155,7 @@ CIFAR10_SMALL = replace(
     discriminator_features=MNIST.discriminator_features, num_steps=5000, num_warmup=2500,
 )  # fmt: skip
 SNGAN = replace(
-    CIFAR10, losses=("hinge",), architecture="residual", width=128, discriminator_steps=5, momentum=0, decay_from=1e-4
+    CIFAR10, losses=("hinge",), architecture="residual", width=128, discriminator_steps=5, momentum=0.0, decay_from=1e-4
 )
 ADAM = {
     "quick": QUICK, "ring": RING, "grid": GRID, "digits": DIGITS, "mnist": MNIST, "cifar10": CIFAR10,
@@ -296,7 +296,7 @@ def losses(config: Config, loss: Loss, net: Networks) -> dict[str, Density]:
 
 
 def load(config: Config) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, dict]], dict[str, dict]]:
-    """The data `[num, ...]`, the function `samples -> {measure: entries of a row}`, and what it gives training images."""
+    """The data `[num, ...]`, the function `samples -> {measure: entries of a row}`, and that of training images."""
     name = config.dataset.removeprefix("synthetic/")
     if name in MIXTURES:
 
@@ -342,16 +342,18 @@ def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str,
         draws = jax.tree.map(lambda leaf: leaf[:, None], draws)
     real, results, shown = train[:NUM_COMPARED].reshape(-1, math.prod(shape)), [], []
     for game in range(config.num_seeds):
-        key = jax.random.fold_in(sample_key, game)
-        generate = functools.partial(games.generate, net.generate, rng_key=key, num=config.num_judged)
-        chains = {stage: split_chains(params, game, config.num_chains) for stage, params in draws.items()}
-        samples = {stage: generate(pool_chains(each)) for stage, each in chains.items()}
+        key, first = jax.random.fold_in(sample_key, game), game * config.num_chains
+
+        def generate(stage: str, chain: int, num_chains: int, key: PRNGKey = key) -> np.ndarray:
+            return games.generate(net.generate, pool_chains(draws[stage], chain, num_chains), key, config.num_judged)
+
+        samples = {stage: generate(stage, first, config.num_chains) for stage in draws}
         flat = along[:, game].reshape(len(along), NUM_EVALUATED, -1)
         results.append({
             "pooled": {stage: measure(each) for stage, each in samples.items()},
             "chains": [
-                {stage: measure(generate(each[c])) for stage, each in chains.items()}
-                for c in range(config.num_chains if config.num_chains > 1 else 0)
+                {stage: measure(generate(stage, first + chain, 1)) for stage in draws}
+                for chain in range(config.num_chains if config.num_chains > 1 else 0)
             ],
             "diversity": [health.diversity(real, each) for each in flat],
             "mean drift": health.mean_drift(flat).tolist(),
@@ -371,14 +373,9 @@ def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str,
     }  # fmt: skip
 
 
-def split_chains(draws: PyTree, game: int, num_chains: int) -> list[PyTree]:
-    """The draws of each chain of a game, `[num_draws, ...]`, from those of all, `[num_draws, games * chains, ...]`."""
-    return [jax.tree.map(lambda leaf, i=game * num_chains + c: leaf[:, i], draws) for c in range(num_chains)]
-
-
-def pool_chains(chains: Sequence[PyTree]) -> PyTree:
-    """The draws of all chains, `[num_draws, ...]` each, interleaved: `[num_draws * num_chains, ...]`."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1).reshape(-1, *leaves[0].shape[1:]), *chains)
+def pool_chains(draws: PyTree, first: int, num: int) -> PyTree:
+    """Draws `[num_draws, chains, ...]` of `num` chains from the first on, interleaved: `[num_draws * num, ...]`."""
+    return jax.tree.map(lambda leaf: leaf[:, first : first + num].reshape(-1, *leaf.shape[2:]), draws)
 
 
 def mix_chains(samples: np.ndarray) -> np.ndarray:

@@ -131,7 +131,7 @@ def make_sets(
 def train_judge(run: Run, train: data.Split, num_classes: int) -> tuple[judge.Judge, bytes]:
     """The judge, and the file of its weights."""
     config = run.config
-    recipe = judge.RECIPES.get(config.dataset, judge.Recipe())
+    recipe = judge.COMMITTED[config.dataset].recipe if config.dataset in judge.COMMITTED else judge.Recipe()
     recipe = replace(recipe, num_steps=config.num_steps or recipe.num_steps)
 
     def compute() -> np.ndarray:

@@ -127,20 +127,14 @@ def minibatches(
 
     With several games the leaves have a leading axis of games, each of which sees the data in its own order.
     """
-    num = config.discriminator_steps * config.batch_size
+    num, shape = config.discriminator_steps * config.batch_size, (config.discriminator_steps, config.batch_size)
     available = jax.tree.leaves(arrays)[0].shape[0]
-    require(
-        num <= available,
-        f"--batch-size times --discriminator-steps must be at most {available}, the number of data; got {num}",
-    )
-    if num_games is None:
-        joined, leading = data.Minibatches(rng_key, arrays, num), ()
-    else:
-        joined, leading = (
-            data.stacked_minibatches(jax.random.split(rng_key, num_games), arrays, num, shared=True),
-            (num_games,),
-        )
-    shape = *leading, config.discriminator_steps, config.batch_size
+    flags = "--batch-size times --discriminator-steps"
+    require(num <= available, f"{flags} must be at most {available}, the number of data; got {num}")
+    joined: Callable = data.Minibatches(rng_key, arrays, num)
+    if num_games is not None:
+        joined = data.stacked_minibatches(jax.random.split(rng_key, num_games), arrays, num, shared=True)
+        shape = num_games, *shape
     return jax.tree_util.Partial(functools.partial(_split_steps, shape), joined)
 
 
@@ -182,15 +176,9 @@ def prior(config: GameConfig) -> Prior:
 
 
 class Stage(NamedTuple):
-    """A kernel, and how long it runs.
+    """The kernel of all players and its number of steps, of which those after the last kept draw are dropped.
 
-    Attributes:
-      name: of the stage's checkpoints.
-      kernel: of all players.
-      num_steps: number of steps; those after the last kept draw are dropped.
-      thinning: steps between two kept draws.
-      num_burnin: steps before the first kept draw.
-      is_sampler: whether the states are draws of a posterior.
+    A draw is kept after every `thinning` steps that follow `num_burnin` steps. `is_sampler`: draws are of a posterior.
     """
 
     name: str
@@ -214,8 +202,8 @@ def pair_stages(
 
     Args:
       config: the kernel, its settings and the numbers of steps.
-      losses: of both players, `{player: loss}`, means per example.
-      num_data: number of examples for which a loss counts in a log posterior.
+      losses: of both players, `{player: loss}`, means per example; in a log posterior they count `num_data` times.
+      num_data: number of training examples.
       constraint: applied to the discriminator's weights after Adam's update.
       carry: initial value of what the discriminator's loss under Adam passes on to its next step, such as a pool of
         earlier fakes (`kernels.carrying`). A sampler carries nothing: its density depends on current positions only.
@@ -261,13 +249,10 @@ def run_stages(
     """Runs stages one after another, each from the positions at which the one before it ends.
 
     Args:
-      run: the run, which records them.
-      name: of the game, for progress and checkpoints.
-      stages: in order.
-      position: of all players at the start.
-      batches: data by step.
-      rng_keys: one for each stage.
-      keep: `(stage, state) -> pytree` kept at every `thinning` steps.
+      run, name: the run that records the stages, and the game's name in progress and checkpoints.
+      stages, rng_keys: the stages in order, and a key for each.
+      position, batches: of all players at the start, and data by step.
+      keep: `(stage, state) -> pytree` that is kept of a draw.
       num_games: number of independent games, which are a leading axis of positions, data and whatever is kept.
 
     Returns:
@@ -291,12 +276,11 @@ class Played(NamedTuple):
     """The outcome of a game of two players.
 
     Attributes:
-      generators: params with a leading axis of draws, `[num_draws, ...]`: all draws of a sampler, or Adam's average.
-      discriminators: likewise, but Adam's last weights.
+      generators, discriminators: params with a leading axis of draws, `[num_draws, ...]`: all draws of a sampler, or
+        Adam's average of the generator and its last discriminator.
       start: the generator from which a sampler starts, `[1, ...]`; None under Adam.
-      evaluations: of the generator along the way, `[num_evaluations, ...]`.
+      evaluations: of the generator along the way, `[num_evaluations, ...]`, at its `steps`.
       aux: what each player's loss returned beside its value, `{player: pytree}`, averages between evaluations.
-      steps: the generator's step at each evaluation.
       milliseconds: of a step of one game without compilation; None if this call ran no step.
     """
 
@@ -343,10 +327,8 @@ def play_pair(
 
 
 def timings(traces: Sequence[training.Trace], num_games: int = 1) -> dict[str, float | None]:
-    """Milliseconds of a step of one game, and the fraction of the time spent outside compiled chunks.
-
-    Compilation is left out. Both are None if a resumed run had no step left.
-    """
+    """Milliseconds of a step of one game, and the fraction of time outside compiled chunks, both without compilation;
+    None if a resumed run had no step left."""
     inside, num_steps = sum(trace.chunk_seconds for trace in traces), sum(trace.steps for trace in traces)
     total = sum(trace.seconds - trace.compile_seconds for trace in traces)
     return {
@@ -355,22 +337,15 @@ def timings(traces: Sequence[training.Trace], num_games: int = 1) -> dict[str, f
     }
 
 
-# ---- samples of what has been played
-
-
 def spread_evenly(available: int, num: int) -> np.ndarray:
     """Indices of `num` items among those available, the first and the last included; all if there are no more."""
     return np.linspace(0, available - 1, min(available, num)).round().astype(int)
 
 
 def generate(make: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_key: PRNGKey, num: int) -> np.ndarray:
-    """`num` samples of stacked generators, equally many of each, interleaved.
+    """`num` samples of stacked generators, equally many of each, interleaved; `make(params, rng_key, num)` makes them.
 
-    Args:
-      make: `(params, rng_key, num) -> samples [num, ...]`.
-      draws: params with a leading axis; of more than `num` draws, `num` evenly spaced ones are used.
-      rng_key: consumed.
-      num: number of samples.
+    Of more than `num` draws, `num` evenly spaced ones are used.
     """
     chosen = spread_evenly(jax.tree.leaves(draws)[0].shape[0], num)
     share = -(-num // len(chosen))

@@ -12,14 +12,12 @@ from experiments.shared import judge
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images and their judge.
+    """Labelled images in (-1, 1), and the judge that compares images with the test images.
 
     Attributes:
-      train, test: the splits, inputs in (-1, 1).
-      num_classes: number of labels.
-      classifier: the judge, or None.
-      test_reading: its features and probabilities of the test images.
-      training_report: its report on training images against test images, the level that a generator can reach.
+      train, test, num_classes: the splits, and the number of labels.
+      classifier, test_reading: the judge, or None, and what it reads in the test images.
+      training_report: its report on training images, the level that a generator can reach.
     """
 
     train: data.Split
@@ -37,14 +35,7 @@ class Images:
 
 
 def load(config: Any) -> Images:
-    """The images of --dataset and the judge of --judge.
-
-    Args:
-      config: with `dataset`, `data_dir`, `judge` ("": that of the data set; "none") and `num_judged`.
-
-    Raises:
-      ValueError: if the data set holds no labelled images, or the judge was trained on images of another shape.
-    """
+    """The images of --dataset and the judge of --judge: "" is that of the data set, "none" is no judge."""
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     require(
         len(dataset.input_shape) == 3 and dataset.num_classes > 1,

@@ -3,13 +3,12 @@
     judge = judge.load("mnist")
     judge.report(judge.read(real), judge.read(fake))     {"FCD": {"value": ..., "num_real": ...}, "KCD": ..., ...}
 
-Distances between images are taken between features: here the last hidden layer of a small classifier that is trained on
-the data set in question. The Fréchet distance of these features is called the Fréchet classifier distance (FCD), their
-kernel distance KCD. They are not FID and KID, which use the features of the Inception network, and can be compared only
-with numbers of the same judge. A judge's name therefore contains the hash of its weights.
+The features are the last hidden layer of a small classifier that is trained on the data set in question. Their Fréchet
+distance is called the Fréchet classifier distance (FCD), their kernel distance KCD. They are not FID and KID, which use
+the Inception network, and compare only with numbers of the same judge, whose name contains the hash of its weights.
 
-The weights of the data sets in `SHA256` are committed in `experiments/judges`, and `judge_images.py` makes them. For
-other labelled images a judge is trained when it is loaded, from a fixed seed. The measures and their sources are in
+The judges of `COMMITTED` are made by `judge_images.py`, and their weights are in `experiments/judges`. For other
+labelled images a judge is trained when it is loaded, from a fixed seed. The measures and their sources are in
 `bayesjax/evaluation/generation.py`.
 """
 
@@ -34,28 +33,16 @@ from bayesjax.types import ArrayLike, Kernel
 from experiments.harness import require
 
 FOLDER = Path(__file__).resolve().parents[1] / "judges"
-SHA256 = {
-    "cifar10": "da7f0c1f5ff77bf17c6f45e0d162d8be5dec4bb329e6750fe2343083fbbd9cb2",
-    "digits": "2744ac7de90ee136b40ab11f139ce834feeefcd55a88279b965dd5b3218fab37",
-    "fashion_mnist": "b27951cbcca2344a030ca649f37a1a4c2fc4a941a9b941c6acada63da538a890",
-    "mnist": "ac5f99cb53fe680241544860877f87f6f7366fce83454751e55837b6f60996da",
-}
-"""Hashes of the committed files of weights, by data set."""
-INPUT_SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 CHUNK_SIZE = 500  # images in a pass through the network
 LEVELS = 255  # images are read as they would be saved
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A judge's network and its training.
+    """A judge's network (`models.classifier.Classifier`) and its training.
 
-    Attributes:
-      channels, num_features, is_strided, is_residual: of `models.classifier.Classifier`.
-      num_steps: steps of AdamW, whose learning rate rises during the first fifth and then decays along a cosine.
-      batch_size, learning_rate, weight_decay: of AdamW.
-      shift: largest number of pixels by which a training image is moved along each axis.
-      flips: whether training images are mirrored at random.
+    The learning rate of AdamW rises during a fifth of the steps and then decays along a cosine. Training images are
+    moved by up to `shift` pixels along each axis and, with `flips`, mirrored.
     """
 
     channels: tuple[int, ...] = (16, 32)
@@ -74,15 +61,27 @@ class Recipe:
         return Classifier(num_classes, self.channels, self.num_features, self.is_strided, self.is_residual)
 
 
+class Committed(NamedTuple):
+    """A judge whose weights are committed: its recipe, the shape of its images and the hash of its file."""
+
+    recipe: Recipe
+    input_shape: tuple[int, ...]
+    sha256: str
+
+
 GREY = Recipe((16, 32, 64), 96, is_strided=True, num_steps=3500, shift=2)
-RECIPES = {
-    "mnist": GREY,
-    "fashion_mnist": dataclasses.replace(GREY, num_steps=2500, shift=1),
-    "cifar10": Recipe(
-        (24, 48, 96), 96, is_strided=True, is_residual=True, num_steps=2500, weight_decay=0.05, shift=3, flips=True
+COLOUR = Recipe((24, 48, 96), 96, True, True, num_steps=2500, weight_decay=0.05, shift=3, flips=True)
+COMMITTED = {
+    "digits": Committed(
+        Recipe(), (8, 8, 1), "2744ac7de90ee136b40ab11f139ce834feeefcd55a88279b965dd5b3218fab37"
     ),
-}
-"""Recipes by data set; others use `Recipe()`."""
+    "mnist": Committed(GREY, (28, 28, 1), "ac5f99cb53fe680241544860877f87f6f7366fce83454751e55837b6f60996da"),
+    "fashion_mnist": Committed(
+        dataclasses.replace(GREY, num_steps=2500, shift=1), (28, 28, 1),
+        "b27951cbcca2344a030ca649f37a1a4c2fc4a941a9b941c6acada63da538a890",
+    ),
+    "cifar10": Committed(COLOUR, (32, 32, 3), "da7f0c1f5ff77bf17c6f45e0d162d8be5dec4bb329e6750fe2343083fbbd9cb2"),
+}  # fmt: skip
 
 
 class Reading(NamedTuple):
@@ -100,15 +99,7 @@ def _read(network: Classifier, params: Any, x: jax.Array) -> tuple[jax.Array, ja
 
 @dataclass(frozen=True)
 class Judge:
-    """A trained classifier.
-
-    Attributes:
-      name: its data set and the first digits of the hash.
-      sha256: of its file of weights.
-      input_shape: (height, width, channels) of an image.
-      network: the Flax module.
-      params: its weights.
-    """
+    """A trained classifier; its name is that of its data set with the first digits of the hash of its weights."""
 
     name: str
     sha256: str
@@ -141,14 +132,7 @@ class Judge:
 
 
 def report(real: Reading, fake: Reading, *, seed: int = 0) -> dict[str, dict[str, float]]:
-    """How close generated images are to real ones, as `{measure: entries of a row of results}`.
-
-    The measures are the FCD, its extrapolation to infinitely many images, the KCD, the inception score IS, precision,
-    recall, density and coverage (`evaluation.generation_report`).
-
-    Args:
-      real, fake: of one judge.
-      seed: of the random halves of the extrapolation and of the subsets of the kernel distance.
+    """How close generated images are to real ones (`evaluation.generation_report`), as `{measure: entries of a row}`.
 
     Raises:
       ValueError: if either has fewer than twelve images.
@@ -175,12 +159,7 @@ def train(
 ) -> Any:  # fmt: skip
     """Trains a judge's network on labelled images; returns its parameters.
 
-    Args:
-      images: the training split.
-      num_classes: number of labels.
-      recipe: the network and its training.
-      seed: of weights, batches, shifts and flips.
-      stage: returns the kernel on the devices of a run and the options of `training.run`, as `Run.stage` does.
+    `stage` returns the kernel on the devices of a run, and the options of `training.run`, as `Run.stage` does.
     """
     network, (height, width, _) = recipe.network(num_classes), images.inputs.shape[1:]
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(seed), 4)
@@ -227,14 +206,7 @@ def pack(params: Any) -> bytes:
 
 
 def unpack(packed: bytes, name: str, input_shape: tuple[int, ...], recipe: Recipe) -> Judge:
-    """The judge of a file of weights.
-
-    Args:
-      packed: the file's bytes.
-      name: of the data set.
-      input_shape: (height, width, channels) of an image.
-      recipe: the network of the weights.
-    """
+    """The judge of a file of weights, of a data set's name and image shape; the recipe gives the network."""
     params: dict = {}
     for path, leaf in files.read_npz(f"the judge of {name}", packed).items():
         layer, last = path.split("/")
@@ -245,28 +217,22 @@ def unpack(packed: bytes, name: str, input_shape: tuple[int, ...], recipe: Recip
 
 
 def load(dataset_name: str, *, data_dir: str | None = None, folder: Path = FOLDER) -> Judge:
-    """The judge of a data set, from its committed weights; or else one trained now, in seconds for small images.
-
-    Args:
-      dataset_name: as in `data.load`.
-      data_dir: as in `data.load`, for the training.
-      folder: of the committed weights.
+    """The judge of a data set: a committed one from `folder`, or one that is trained now, in seconds for small images.
 
     Raises:
-      ValueError: if the weights do not have the hash in `SHA256`, or no judge can be trained on the data set.
-      FileNotFoundError: if the weights are missing.
+      ValueError: if a committed file has another hash, or no judge can be trained on the data set.
+      FileNotFoundError: if a committed file is missing.
     """
-    recipe = RECIPES.get(dataset_name, Recipe())
-    if dataset_name in SHA256:
+    if committed := COMMITTED.get(dataset_name):
         packed = (folder / f"{dataset_name}.npz").read_bytes()
-        digest, expected = hashlib.sha256(packed).hexdigest(), SHA256[dataset_name]
+        digest = hashlib.sha256(packed).hexdigest()
         require(
-            digest == expected,
-            f"the weights of the judge {dataset_name!r} must have the sha256 {expected[:16]}...; those in {folder} "
-            f"have {digest[:16]}..., so that distances would not be comparable",
+            digest == committed.sha256,
+            f"the weights of the judge {dataset_name!r} must have the sha256 {committed.sha256[:16]}...; those in "
+            f"{folder} have {digest[:16]}..., so that distances would not be comparable",
         )
-        return unpack(packed, dataset_name, INPUT_SHAPES[dataset_name], recipe)
-    dataset = data.load(dataset_name, data_dir=data_dir)
+        return unpack(packed, dataset_name, committed.input_shape, committed.recipe)
+    dataset, recipe = data.load(dataset_name, data_dir=data_dir), Recipe()
     require_labelled_images(dataset)
     return unpack(pack(train(dataset.train, dataset.num_classes, recipe)), dataset_name, dataset.input_shape, recipe)
 

@@ -27,9 +27,8 @@ def packed():
 
 
 def test_weights_other_than_the_pinned_ones_are_refused(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(judge, "RECIPES", {"mnist": TINY})
-    monkeypatch.setattr(judge, "INPUT_SHAPES", {"mnist": SHAPE})
-    monkeypatch.setattr(judge, "SHA256", {"mnist": hashlib.sha256(packed).hexdigest()})
+    committed = judge.Committed(TINY, SHAPE, hashlib.sha256(packed).hexdigest())
+    monkeypatch.setattr(judge, "COMMITTED", {"mnist": committed})
     with pytest.raises(FileNotFoundError):
         judge.load("mnist", folder=tmp_path)
     (tmp_path / "mnist.npz").write_bytes(packed)
@@ -40,14 +39,15 @@ def test_weights_other_than_the_pinned_ones_are_refused(packed, tmp_path, monkey
         judge.load("mnist", folder=tmp_path)
 
 
-@pytest.mark.parametrize("name", judge.SHA256)
+@pytest.mark.parametrize("name", judge.COMMITTED)
 def test_committed_weights_are_the_pinned_ones(name):
     """They load, they are small, and the published table is by them."""
     path = judge.FOLDER / f"{name}.npz"
     loaded = judge.load(name)
-    assert loaded.sha256 == judge.SHA256[name] and path.stat().st_size < 2**20
-    features, probabilities = loaded.read(np.zeros((2, *judge.INPUT_SHAPES[name])))
-    assert features.shape[1] == judge.RECIPES.get(name, judge.Recipe()).num_features and probabilities.shape == (2, 10)
+    recipe, input_shape, sha256 = judge.COMMITTED[name]
+    assert loaded.sha256 == sha256 and path.stat().st_size < 2**20
+    features, probabilities = loaded.read(np.zeros((2, *input_shape)))
+    assert features.shape[1] == recipe.num_features and probabilities.shape == (2, 10)
     (published,) = RESULTS.glob(f"judge_images-*-{name}.json")
     (row,) = [row for row in json.loads(published.read_text())["rows"] if row["measure"] == "accuracy %"]
     assert row["sha256"] == loaded.sha256 and row["judge"] == loaded.name
