@@ -69,15 +69,13 @@ class Config(games.PairConfig):
     num_seeds: Count = 1
     """Number of games of each loss, trained side by side."""
     num_chains: Count = 1
-    """Number of independent chains of a game, each with its own networks and batches; samples come from the mixture of
-    all of them."""
+    """Number of independent chains of a game, each with networks and batches of its own, whose mixture generates."""
     latent_dim: Count = 8
     """Dimension of the generator's noise, standard normal."""
     hidden: Widths = (128, 128)
     """Units of the hidden layers of either mlp."""
     activation: Literal["leaky_relu", "tanh"] = "leaky_relu"
-    """Activation of the mlps; the critic of hinge always has leaky_relu, because with spectral normalisation and tanh
-    it does not learn."""
+    """Activation of the mlps; the critic of hinge always has leaky_relu, because it does not learn with tanh."""
     generator_features: Widths = (128, 64, 32)
     """Channels of the dcgan generator's layers, from the noise to the image."""
     discriminator_features: Widths = (32, 64, 128)
@@ -85,8 +83,7 @@ class Config(games.PairConfig):
     width: Count = 64
     """Channels of the residual blocks."""
     num_doublings: Count = 3
-    """Number of times that the residual generator doubles the size of the image: 1 for 8 pixels, 3 for 28 and 32; the
-    discriminator halves it one time less."""
+    """Times that the residual generator doubles the size of the image: 1 for 8 pixels, 3 for 28 and 32."""
     norm: Literal["group", "batch", "none"] = "group"
     """Normalisation in the dcgan networks and in the residual generator; batch uses the statistics of the batch."""
     clip: Positive = 0.05
@@ -111,13 +108,12 @@ class Config(games.PairConfig):
 
 
 class Loss(NamedTuple):
-    """The losses of both players; whether the critic's weights are bounded, and its kernels divided by their spectral
-    norms; where its gradient is penalised, "between" data and samples or at the "data"."""
+    """A loss of the table, and what it asks of the discriminator."""
 
     game: adversarial.Game
-    is_clipped: bool = False
-    is_normalised: bool = False
-    penalty: Literal["", "between", "data"] = ""
+    is_clipped: bool = False  # whether weights are bounded
+    is_normalised: bool = False  # whether kernels are divided by their spectral norms
+    penalty: Literal["", "between", "data"] = ""  # where the gradient is penalised: between data and samples, at data
 
 
 LOSSES: dict[str, Loss] = {
@@ -167,11 +163,8 @@ SAMPLED = {  # on the ring and the grid the warm-up has as many steps as Adam ha
     "ring": replace(RING, num_chains=3, num_steps=12_500, num_warmup=10_000),
     "grid": replace(GRID, num_chains=3, num_steps=22_222, num_warmup=20_000),
 }
-PRESETS = ADAM | {
-    f"{name}_{kernel}": replace(config, kernel=kernel)
-    for name, config in SAMPLED.items()
-    for kernel in ("sghmc", "sgld")
-}
+PRESETS = ADAM | {f"{name}_sghmc": replace(config, kernel="sghmc") for name, config in SAMPLED.items()}
+PRESETS |= {f"{name}_sgld": replace(config, kernel="sgld") for name, config in SAMPLED.items()}
 
 
 def note(config: dict) -> str:
@@ -182,15 +175,14 @@ def note(config: dict) -> str:
     return f"{repetitions}{chains} of each loss: {steps}, batches of {config['batch_size']}, {samples} samples."
 
 
-MEASURES = {"modes": 1, "high quality": 3, "FCD": 2, "KCD": 4} | dict.fromkeys(
-    ("IS", "precision", "recall", "density", "coverage"), 3
-)
+MEASURES = {"modes": 1, "high quality": 3, "FCD": 2, "KCD": 4, "IS": 3}
+MEASURES |= dict.fromkeys(("precision", "recall", "density", "coverage"), 3)
 POOLED, START = {"chain": None, "stage": None}, {"chain": None, "stage": "warm-up"}
 COLUMNS = [
     *(Column(name, digits=digits, where=POOLED) for name, digits in MEASURES.items()),
     *(
-        Column(name, f"{name} before sampling", MEASURES[name], where=START)
-        for name in ("modes", "high quality", "FCD")
+        Column(each, f"{each} before sampling", MEASURES[each], where=START)
+        for each in ("modes", "high quality", "FCD")
     ),
     Column("modes", "modes of one chain", 1, where=POOLED | {"chain": "mean"}),
     Column("modes", "modes of one chain before sampling", 1, where=START | {"chain": "mean"}),
@@ -210,19 +202,12 @@ NUM_COLUMNS = 12  # images in a row of a figure
 
 
 class Networks(NamedTuple):
-    """Both players as pure functions of their weights.
+    """Both players as pure functions of their weights."""
 
-    Attributes:
-      init: `rng_key -> {player: params}`.
-      decode: `(generator's params, noise [num, latent_dim]) -> examples [num, ...]`.
-      generate: `(generator's params, rng_key, num) -> examples [num, ...]`.
-      discriminate: `(discriminator's params, examples [n, ...]) -> [n]`, logits or a critic's values.
-    """
-
-    init: Callable[[PRNGKey], dict[str, Params]]
-    decode: Callable[[Params, Array], Array]
-    generate: Callable[[Params, PRNGKey, int], Array]
-    discriminate: Callable[[Params, Array], Array]
+    init: Callable[[PRNGKey], dict[str, Params]]  # {player: params}
+    decode: Callable[[Params, Array], Array]  # the generator's params, noise [num, latent_dim] -> examples [num, ...]
+    generate: Callable[[Params, PRNGKey, int], Array]  # the generator's params, a key, num -> examples [num, ...]
+    discriminate: Callable[[Params, Array], Array]  # the discriminator's params, examples [num, ...] -> outputs [num]
 
 
 def networks(config: Config, loss: Loss, shape: tuple[int, ...]) -> Networks:
@@ -345,7 +330,8 @@ def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str,
         key, first = jax.random.fold_in(sample_key, game), game * config.num_chains
 
         def generate(stage: str, chain: int, num_chains: int, key: PRNGKey = key) -> np.ndarray:
-            return games.generate(net.generate, pool_chains(draws[stage], chain, num_chains), key, config.num_judged)
+            params = pool_chains(draws[stage], chain, num_chains)
+            return evaluation.sample_mixture(net.generate, params, key, config.num_judged)
 
         samples = {stage: generate(stage, first, config.num_chains) for stage in draws}
         flat = along[:, game].reshape(len(along), NUM_EVALUATED, -1)
@@ -359,9 +345,9 @@ def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str,
             "mean drift": health.mean_drift(flat).tolist(),
         })  # fmt: skip
         shown.append(samples[""][:NUM_SHOWN])
-    moments = games.spread_evenly(len(along), NUM_MOMENTS)
+    moments = evaluation.evenly_spaced(len(along), NUM_MOMENTS)
     last = jax.tree.map(lambda leaf: leaf[-1, 0], draws[""])  # the first chain
-    noise = arc(jax.random.fold_in(evaluation_key, 1), NUM_COLUMNS, config.latent_dim)
+    noise = models.latent_arc(jax.random.fold_in(evaluation_key, 1), NUM_COLUMNS, config.latent_dim)
     return {
         "ms per step": played.milliseconds,
         "steps": played.steps,
@@ -388,14 +374,6 @@ def mix_chains(samples: np.ndarray) -> np.ndarray:
     num_chains, num = samples.shape[2:4]
     chain = np.random.default_rng(0).permutation(np.arange(num) % num_chains)  # the same at each evaluation
     return samples[:, :, chain, np.arange(num)]
-
-
-def arc(rng_key: PRNGKey, num: int, latent_dim: int) -> Array:
-    """Noise from one draw to another, `[num, latent_dim]`, along an arc: unlike the points of a straight line, all are
-    as probable as a draw."""
-    one, other = models.latent_noise(rng_key, 2, latent_dim, "normal")
-    angle = jnp.linspace(0, jnp.pi / 2, num)[:, None]
-    return jnp.cos(angle) * one + jnp.sin(angle) * other
 
 
 # ---- results

@@ -15,6 +15,7 @@ from bayesjax.evaluation.diagnostics import (
 )
 from bayesjax.evaluation.generation import GenerationReport, extrapolated_frechet_distance, generation_report
 from bayesjax.evaluation.inference_data import to_inference_data
+from bayesjax.evaluation.mixture import evenly_spaced, sample_mixture
 from bayesjax.evaluation.predictive import (
     Estimate,
     error_rate,
@@ -40,6 +41,7 @@ __all__ = [
     "e_bfmi",
     "effective_sample_size",
     "error_rate",
+    "evenly_spaced",
     "extrapolated_frechet_distance",
     "fidelity",
     "generation_report",
@@ -56,6 +58,7 @@ __all__ = [
     "predict",
     "predict_mean",
     "r_hat",
+    "sample_mixture",
     "segmentation",
     "split_chains",
     "split_r_hat",

@@ -6,7 +6,7 @@ from typing import Any
 from bayesjax.models import cyclegan, dcgan, infogan, initializers, segnet, sngan, spectral_norm
 from bayesjax.models.autoencoder import AutoEncoder
 from bayesjax.models.convolution import Conv, ConvTranspose
-from bayesjax.models.latent import latent_noise
+from bayesjax.models.latent import latent_arc, latent_noise
 from bayesjax.models.lenet import LeNet
 from bayesjax.models.mlp import MLP
 from bayesjax.models.recurrent import LSTM, Carry, LanguageModel
@@ -30,6 +30,7 @@ __all__ = [
     "flows",
     "infogan",
     "initializers",
+    "latent_arc",
     "latent_noise",
     "local_reparameterisation",
     "segnet",

@@ -30,6 +30,18 @@ def latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str = "uniform") ->
     return axes.local_part(_latent_noise(rng_key, num * axes.size(axes.DATA), dim, kind), axes.DATA)
 
 
+def latent_arc(rng_key: PRNGKey, num: int, dim: int) -> Array:
+    """Noise vectors `[num, dim]` along an arc between two standard normal draws.
+
+        z(t) = cos(t) z_0 + sin(t) z_1,  t from 0 to pi / 2
+
+    Every vector has the standard normal distribution; the points of the straight line have smaller norms.
+    """
+    start, end = latent_noise(rng_key, 2, dim, "normal")
+    angle = jnp.linspace(0, jnp.pi / 2, num)[:, None]
+    return jnp.cos(angle) * start + jnp.sin(angle) * end
+
+
 def _latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str) -> Array:
     if kind == "uniform":
         if jnp.result_type(float) == jnp.float64:

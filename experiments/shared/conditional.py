@@ -62,10 +62,10 @@ def generate_balanced(
     Returns:
       Images `[num, ...]` and their classes `[num]`.
     """
-    chosen = games.spread_evenly(jax.tree.leaves(draws)[0].shape[0], num)
+    chosen = evaluation.evenly_spaced(jax.tree.leaves(draws)[0].shape[0], num)
     shares = (num - np.arange(len(chosen)) - 1) // len(chosen) + 1  # the draws are interleaved
     first = np.cumsum(shares) - shares
-    images = games.generate(
+    images = evaluation.sample_mixture(
         lambda params, key, share: make(params[0], key, (params[1] + jnp.arange(share)) % num_classes),
         (jax.tree.map(lambda leaf: leaf[chosen], draws), first), rng_key, num,
     )  # fmt: skip

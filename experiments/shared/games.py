@@ -5,7 +5,7 @@
     adam, sampler, prior                ways to move a player
     pair_stages                         of two losses: Adam; or Adam on the negative log posteriors, then the sampler
     run_stages, play_pair               run stages one after another, with evaluations along the way
-    timings, generate                   time per step; samples of all draws of a generator
+    timings                             time per step
 
 `posteriors.from_loss` turns a loss into a log density that counts for as many examples as there are data. This alone
 makes a GAN Bayesian: an optimised generator is the average of Adam's path, a sampled one is all draws of the posterior.
@@ -105,10 +105,7 @@ def describe_steps(config: dict) -> str:
 def initialise(
     generator: Any, discriminator: Any, noise_size: int, shape: tuple[int, ...]
 ) -> Callable[[PRNGKey], dict[str, Params]]:
-    """The function `rng_key -> {player: params}` of two Flax modules.
-
-    The generator takes `[n, noise_size]`, noise beside codes or labels; the discriminator takes `[n, *shape]`.
-    """
+    """The function `rng_key -> {player: params}` of Flax modules that take `[n, noise_size]` and `[n, *shape]`."""
 
     def init(rng_key: PRNGKey) -> dict[str, Params]:
         discriminator_key, generator_key = jax.random.split(rng_key)
@@ -149,10 +146,7 @@ def adam(
     config: GameConfig, player: str, loss: Density, num_steps: int,
     constraint: optax.GradientTransformation | None = None,
 ) -> Kernel:  # fmt: skip
-    """Adam on the loss of a player, "generator" or "discriminator", which takes `num_steps` steps.
-
-    A constraint, such as `kernels.clip_weights`, is applied after each update.
-    """
+    """Adam on the loss of a player, "generator" or "discriminator"; a constraint is applied after each update."""
     rate, start = getattr(config, f"{player}_learning_rate"), round(config.decay_from * num_steps)
     schedule = optax.linear_schedule(rate, 0.0, num_steps - start, start) if start < num_steps else rate
     optimizer = optax.adam(schedule, b1=config.momentum)
@@ -188,11 +182,6 @@ class Stage(NamedTuple):
     num_burnin: int = 0
     is_sampler: bool = False
 
-    @property
-    def num_kept(self) -> int:
-        """Number of kept draws."""
-        return (self.num_steps - self.num_burnin) // self.thinning
-
 
 def pair_stages(
     config: PairConfig, losses: Mapping[str, Density], num_data: int, *,
@@ -202,8 +191,8 @@ def pair_stages(
 
     Args:
       config: the kernel, its settings and the numbers of steps.
-      losses: of both players, `{player: loss}`, means per example; in a log posterior they count `num_data` times.
-      num_data: number of training examples.
+      losses: of both players, `{player: loss}`, means per example.
+      num_data: number of training examples, for which the losses count in a log posterior.
       constraint: applied to the discriminator's weights after Adam's update.
       carry: initial value of what the discriminator's loss under Adam passes on to its next step, such as a pool of
         earlier fakes (`kernels.carrying`). A sampler carries nothing: its density depends on current positions only.
@@ -238,7 +227,6 @@ def pair_stages(
 
 
 def _select_step(given: Given, i: Array) -> Given:
-    """The data of the discriminator's step i."""
     return given._replace(data=jax.tree.map(lambda leaf: leaf[i], given.data))
 
 
@@ -263,8 +251,9 @@ def run_stages(
         kernel = stage.kernel if num_games is None else kernels.particles(stage.kernel, num_games, batch_axis=0)
         kernel, options = run.stage("-".join(filter(None, (name, stage.name))), kernel)
         state = jax.jit(kernel.init)(position, jax.random.fold_in(key, stage.num_steps))
+        num_dropped = (stage.num_steps - stage.num_burnin) % stage.thinning
         state, trace = training.run(
-            key, kernel, state, batches, num_steps=stage.num_burnin + stage.num_kept * stage.thinning,
+            key, kernel, state, batches, num_steps=stage.num_steps - num_dropped,
             num_burnin=stage.num_burnin, thinning=stage.thinning, keep=functools.partial(keep, stage), **options,
         )  # fmt: skip
         position = training.fetch(state.position)
@@ -273,24 +262,15 @@ def run_stages(
 
 
 class Played(NamedTuple):
-    """The outcome of a game of two players.
+    """The outcome of a game of two players; params have a leading axis of draws."""
 
-    Attributes:
-      generators, discriminators: params with a leading axis of draws, `[num_draws, ...]`: all draws of a sampler, or
-        Adam's average of the generator and its last discriminator.
-      start: the generator from which a sampler starts, `[1, ...]`; None under Adam.
-      evaluations: of the generator along the way, `[num_evaluations, ...]`, at its `steps`.
-      aux: what each player's loss returned beside its value, `{player: pytree}`, averages between evaluations.
-      milliseconds: of a step of one game without compilation; None if this call ran no step.
-    """
-
-    generators: Params
-    discriminators: Params
-    start: Params | None
-    evaluations: PyTree
-    aux: dict[str, PyTree]
-    steps: np.ndarray
-    milliseconds: float | None
+    generators: Params  # all draws of a sampler, or one: Adam's average
+    discriminators: Params  # all draws of a sampler, or one: Adam's last weights
+    start: Params | None  # the generator from which a sampler starts, as one draw
+    evaluations: PyTree  # of the generator along the way, `[num_evaluations, ...]`
+    aux: dict[str, PyTree]  # what each player's loss returned beside its value, averaged between evaluations
+    steps: np.ndarray  # of the generator at each evaluation
+    milliseconds: float | None  # of a step of one game without compilation; None if this call ran no step
 
 
 def play_pair(
@@ -321,7 +301,7 @@ def play_pair(
     aux = [{player: info.aux for player, info in trace.info.players.items()} for trace in traces]
     per_stage = [trace.draws[0] for trace in traces], aux
     evaluations, aux = (jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in per_stage)
-    steps = np.concatenate([stage.num_kept * [stage.thinning] for stage in stages]).cumsum()
+    steps = np.concatenate([stage.num_steps // stage.thinning * [stage.thinning] for stage in stages]).cumsum()
     time = timings(traces, num_games or 1)["ms per step"]
     return Played(draws[0], draws[1], start, evaluations, aux, steps, time)
 
@@ -335,23 +315,3 @@ def timings(traces: Sequence[training.Trace], num_games: int = 1) -> dict[str, f
         "ms per step": 1e3 * inside / (num_steps * num_games) if num_steps else None,
         "fraction outside chunks": 1 - inside / total if num_steps else None,
     }
-
-
-def spread_evenly(available: int, num: int) -> np.ndarray:
-    """Indices of `num` items among those available, the first and the last included; all if there are no more."""
-    return np.linspace(0, available - 1, min(available, num)).round().astype(int)
-
-
-def generate(make: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_key: PRNGKey, num: int) -> np.ndarray:
-    """`num` samples of stacked generators, equally many of each, interleaved; `make(params, rng_key, num)` makes them.
-
-    Of more than `num` draws, `num` evenly spaced ones are used.
-    """
-    chosen = spread_evenly(jax.tree.leaves(draws)[0].shape[0], num)
-    share = -(-num // len(chosen))
-    make_share = jax.jit(make, static_argnums=2)  # compiled once for all calls with this function and share
-    samples = [
-        np.asarray(make_share(jax.tree.map(lambda leaf, i=i: leaf[i], draws), key, share))
-        for i, key in zip(chosen, jax.random.split(rng_key, len(chosen)), strict=True)
-    ]
-    return np.stack(samples, axis=1).reshape(-1, *samples[0].shape[1:])[:num]

@@ -12,23 +12,17 @@ from experiments.shared import judge
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images in (-1, 1), and the judge that compares images with the test images.
-
-    Attributes:
-      train, test, num_classes: the splits, and the number of labels.
-      classifier, test_reading: the judge, or None, and what it reads in the test images.
-      training_report: its report on training images, the level that a generator can reach.
-    """
+    """Labelled images in (-1, 1), and the judge that compares images with the test images."""
 
     train: data.Split
     test: data.Split
     num_classes: int
     classifier: judge.Judge | None
-    test_reading: Any
-    training_report: dict[str, dict]
+    test_reading: Any  # of the classifier
+    training_report: dict[str, dict]  # on training images: the level that a generator can reach
 
     def report(self, images: np.ndarray) -> tuple[judge.Reading, dict[str, dict]]:
-        """What the judge reads in images in (-1, 1), and its report on them against the test images."""
+        """What the judge reads in images in (-1, 1), and its report on them."""
         assert self.classifier is not None
         reading = self.classifier.read((images + 1) / 2)
         return reading, judge.report(self.test_reading, reading)

@@ -39,11 +39,8 @@ LEVELS = 255  # images are read as they would be saved
 
 @dataclass(frozen=True)
 class Recipe:
-    """A judge's network (`models.classifier.Classifier`) and its training.
-
-    The learning rate of AdamW rises during a fifth of the steps and then decays along a cosine. Training images are
-    moved by up to `shift` pixels along each axis and, with `flips`, mirrored.
-    """
+    """A judge's network (`models.classifier.Classifier`) and its training by AdamW on images that are moved by up to
+    `shift` pixels along each axis and, with `flips`, mirrored at random."""
 
     channels: tuple[int, ...] = (16, 32)
     num_features: int = 32
@@ -70,18 +67,16 @@ class Committed(NamedTuple):
 
 
 GREY = Recipe((16, 32, 64), 96, is_strided=True, num_steps=3500, shift=2)
+FASHION = dataclasses.replace(GREY, num_steps=2500, shift=1)
 COLOUR = Recipe((24, 48, 96), 96, True, True, num_steps=2500, weight_decay=0.05, shift=3, flips=True)
 COMMITTED = {
-    "digits": Committed(
-        Recipe(), (8, 8, 1), "2744ac7de90ee136b40ab11f139ce834feeefcd55a88279b965dd5b3218fab37"
-    ),
+    "digits": Committed(Recipe(), (8, 8, 1), "2744ac7de90ee136b40ab11f139ce834feeefcd55a88279b965dd5b3218fab37"),
     "mnist": Committed(GREY, (28, 28, 1), "ac5f99cb53fe680241544860877f87f6f7366fce83454751e55837b6f60996da"),
     "fashion_mnist": Committed(
-        dataclasses.replace(GREY, num_steps=2500, shift=1), (28, 28, 1),
-        "b27951cbcca2344a030ca649f37a1a4c2fc4a941a9b941c6acada63da538a890",
+        FASHION, (28, 28, 1), "b27951cbcca2344a030ca649f37a1a4c2fc4a941a9b941c6acada63da538a890"
     ),
     "cifar10": Committed(COLOUR, (32, 32, 3), "da7f0c1f5ff77bf17c6f45e0d162d8be5dec4bb329e6750fe2343083fbbd9cb2"),
-}  # fmt: skip
+}
 
 
 class Reading(NamedTuple):
@@ -108,13 +103,9 @@ class Judge:
     params: Any = dataclasses.field(repr=False)
 
     def read(self, images: ArrayLike) -> Reading:
-        """Features and probabilities of images, which are rounded to 256 levels as if they had been saved.
+        """Features and probabilities of images `[num, height, width, channels]` in [0, 1].
 
-        Args:
-          images: `[num, height, width, channels]` in [0, 1].
-
-        Raises:
-          ValueError: if there is no image, the shape is another, or a pixel lies outside [0, 1].
+        The images are rounded to 256 levels, as if they had been saved.
         """
         x = np.asarray(images, np.float32)
         if x.shape[1:] != self.input_shape or not len(x):
@@ -132,21 +123,17 @@ class Judge:
 
 
 def report(real: Reading, fake: Reading, *, seed: int = 0) -> dict[str, dict[str, float]]:
-    """How close generated images are to real ones (`evaluation.generation_report`), as `{measure: entries of a row}`.
-
-    Raises:
-      ValueError: if either has fewer than twelve images.
-    """
-    measures = evaluation.generation_report(real.features, fake.features, fake.probabilities, seed=seed)
-    counts = {"num_real": len(real.features), "num_fake": len(fake.features)}
-    score, fractions = measures.inception_score, measures.precision_recall._asdict()
-    used = {name: fractions.pop(name) for name in counts}
+    """How close generated images are to real ones, `{measure: entries of a row}` of `evaluation.generation_report`."""
+    fcd, extrapolated, kcd, score, fractions = evaluation.generation_report(
+        real.features, fake.features, fake.probabilities, seed=seed
+    )
+    used = {"num_real": fractions.num_real, "num_fake": fractions.num_fake}
     return {
-        "FCD": {"value": measures.frechet_distance.value, **counts},
-        "FCD extrapolated": {"value": measures.extrapolated.value, "half": measures.extrapolated.half, **counts},
-        "KCD": {"value": measures.kernel_distance.value, "stderr": measures.kernel_distance.stderr, **counts},
+        "FCD": fcd._asdict(),
+        "FCD extrapolated": {name: value for name, value in extrapolated._asdict().items() if name != "full"},
+        "KCD": {name: value for name, value in kcd._asdict().items() if name != "subset_size"},
         "IS": {"value": score.value, "sd": score.stddev, "num_fake": score.num_fake},
-        **{name: {"value": value, **used} for name, value in fractions.items()},
+        **{name: {"value": value, **used} for name, value in fractions._asdict().items() if name not in used},
     }
 
 
@@ -186,10 +173,7 @@ def train(
 
 
 def normalise_features(network: Classifier, params: Any, images: np.ndarray) -> Any:
-    """The same classifier with features of average variance 1, in whose unit distances are measured.
-
-    The hidden layer is divided by a number, by which the output layer is multiplied: a ReLU lets it pass.
-    """
+    """The same classifier with features of average variance 1: ReLU passes a factor on to the output layer."""
     features = np.concatenate([_read(network, params, x)[0] for x in np.array_split(images, 1 + len(images) // 1000)])
     scale = float(np.sqrt(features.var(axis=0).mean()))
     hidden, output = params["Dense_0"], params["Dense_1"]
@@ -221,7 +205,6 @@ def load(dataset_name: str, *, data_dir: str | None = None, folder: Path = FOLDE
 
     Raises:
       ValueError: if a committed file has another hash, or no judge can be trained on the data set.
-      FileNotFoundError: if a committed file is missing.
     """
     if committed := COMMITTED.get(dataset_name):
         packed = (folder / f"{dataset_name}.npz").read_bytes()

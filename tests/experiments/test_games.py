@@ -17,15 +17,6 @@ pytestmark = pytest.mark.usefixtures("compile_once")
 TINY = gan.Config(hidden=(6,), latent_dim=3, batch_size=8)
 
 
-def test_samples_alternate_between_draws():
-    """Of four draws, six samples: 0, 1, 2, 3, 0, 1; of more draws than samples, those spread evenly."""
-    make = lambda params, rng_key, num: jnp.full((num, 1), params)  # noqa: E731
-    samples = games.generate(make, jnp.arange(4.0), jax.random.key(0), 6)
-    np.testing.assert_array_equal(samples[:, 0], [0, 1, 2, 3, 0, 1])
-    few = games.generate(make, jnp.arange(9.0), jax.random.key(0), 3)
-    np.testing.assert_array_equal(few[:, 0], [0, 4, 8])
-
-
 def test_a_sampler_starts_at_the_end_of_the_warm_up(tmp_path):
     """`start` is where Adam's stage ends, which the same stage alone shows, and differs from all draws.
 

@@ -1,12 +1,14 @@
 """What generators are fed has the distribution it is named after."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
 import scipy.stats
 
 from bayesjax import axes
-from bayesjax.models import latent_noise
+from bayesjax.models import latent_arc, latent_noise
 
 NAMED = {"uniform": scipy.stats.uniform(-1, 2), "normal": scipy.stats.norm()}
 
@@ -57,3 +59,15 @@ def test_unknown_kind():
     """ValueError naming kind, what came and what there is."""
     with pytest.raises(ValueError, match="kind must be one of uniform, normal; got 'cauchy'"):
         latent_noise(jax.random.key(0), 3, 2, "cauchy")
+
+
+def test_noise_along_an_arc_is_noise():
+    """Its ends are two independent draws, and all along it noise has variance 1, within 5 standard errors (false alarms
+    below 1e-5); halfway along a straight line it would have 1/2."""
+    arcs = jax.vmap(lambda key: latent_arc(key, 5, 2))(jax.random.split(jax.random.key(0), 2000))
+    error = math.sqrt(2 / 4000)  # of a mean of 4000 squares
+    np.testing.assert_allclose((arcs**2).mean(axis=(0, 2)), np.ones(5), atol=5 * error)
+    assert abs(float((arcs[:, 0] * arcs[:, -1]).mean())) < 5 / math.sqrt(4000)
+    np.testing.assert_allclose(arcs[:, 2], (arcs[:, 0] + arcs[:, -1]) / math.sqrt(2), atol=1e-5)
+    straight = (arcs[:, 0] + arcs[:, -1]) / 2
+    assert float((straight**2).mean()) < 1 - 5 * error

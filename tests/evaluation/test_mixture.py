@@ -1,0 +1,41 @@
+"""Samples of a mixture of generators."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bayesjax import evaluation
+
+
+def constant(params, rng_key, num):
+    """A generator whose samples are its parameter."""
+    return jnp.full((num, 1), params)
+
+
+def test_samples_alternate_between_draws():
+    """Of four draws, six samples: 0, 1, 2, 3, 0, 1; of more draws than samples, those spread evenly."""
+    samples = evaluation.sample_mixture(constant, jnp.arange(4.0), jax.random.key(0), 6)
+    np.testing.assert_array_equal(samples[:, 0], [0, 1, 2, 3, 0, 1])
+    few = evaluation.sample_mixture(constant, jnp.arange(9.0), jax.random.key(0), 3)
+    np.testing.assert_array_equal(few[:, 0], [0, 4, 8])
+
+
+def test_each_draw_has_noise_of_its_own():
+    """Two draws of the same parameters make different samples."""
+    samples = evaluation.sample_mixture(
+        lambda params, key, num: jax.random.normal(key, (num,)), jnp.zeros(2), jax.random.key(0), 4
+    )
+    assert len(np.unique(samples)) == 4
+
+
+@pytest.mark.parametrize(("num_available", "num", "expected"), [(9, 3, [0, 4, 8]), (2, 5, [0, 1]), (5, 1, [0])])
+def test_evenly_spaced(num_available, num, expected):
+    np.testing.assert_array_equal(evaluation.evenly_spaced(num_available, num), expected)
+
+
+def test_bad_numbers():
+    with pytest.raises(ValueError, match="num"):
+        evaluation.sample_mixture(constant, jnp.arange(4.0), jax.random.key(0), 0)
+    with pytest.raises(ValueError, match="draws"):
+        evaluation.sample_mixture(constant, {"a": jnp.zeros(2), "b": jnp.zeros(3)}, jax.random.key(0), 2)
