@@ -236,7 +236,7 @@ def load_domains(run: Run) -> Domains:
         images, recipe = in_both(train.inputs)[1], judges.Recipe()
         split, stage = data.Split(images, train.labels), functools.partial(run.stage, "judge")
         packed = judges.pack(judges.train(split, dataset.num_classes, recipe, stage=stage))
-        judge_y = judges.unpack(packed, f"{config.dataset}-{config.task}", images.shape[1:], recipe)
+        judge_y = judges.unpack(packed, f"{config.dataset}-{config.task}", images.shape[1:], recipe.network)
     order = np.random.default_rng(config.seed).permutation(len(train))
     first, second = np.array_split(train.inputs[order], 2)
     x_test, y_test = in_both(test.inputs[: config.num_judged])

@@ -141,7 +141,7 @@ def train_judge(run: Run, train: data.Split, num_classes: int) -> tuple[judge.Ju
         )
 
     packed = run.part("judge", compute).tobytes()
-    return judge.unpack(packed, config.dataset, train.inputs.shape[1:], recipe), packed
+    return judge.unpack(packed, config.dataset, train.inputs.shape[1:], recipe.network), packed
 
 
 def rises(distances: dict[tuple[str, float | None], float], kind: str, levels: tuple[float, ...]) -> bool:

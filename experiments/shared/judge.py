@@ -13,9 +13,7 @@ labelled images a judge is trained when it is loaded, from a fixed seed. The mea
 """
 
 import dataclasses
-import functools
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +21,15 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from bayesjax import data, evaluation, kernels, objectives, training, tree
-from bayesjax.data import files
+from bayesjax import data, evaluation, kernels, objectives, training
+from bayesjax.evaluation.judge import Judge, Reading, normalise_features, pack, unpack
 from bayesjax.models.classifier import Classifier
-from bayesjax.types import ArrayLike, Kernel
+from bayesjax.types import Kernel
 from experiments.harness import require
 
 FOLDER = Path(__file__).resolve().parents[1] / "judges"
-CHUNK_SIZE = 500  # images in a pass through the network
-LEVELS = 255  # images are read as they would be saved
 
 
 @dataclass(frozen=True)
@@ -77,49 +72,6 @@ COMMITTED = {
     ),
     "cifar10": Committed(COLOUR, (32, 32, 3), "da7f0c1f5ff77bf17c6f45e0d162d8be5dec4bb329e6750fe2343083fbbd9cb2"),
 }
-
-
-class Reading(NamedTuple):
-    """A judge's features `[num, num_features]` and probabilities `[num, num_classes]` of images, float32."""
-
-    features: np.ndarray
-    probabilities: np.ndarray
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _read(network: Classifier, params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    features, logits = cast(Any, network.apply({"params": params}, jnp.round(LEVELS * x) / LEVELS))
-    return features, jax.nn.softmax(logits)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A trained classifier; its name is that of its data set with the first digits of the hash of its weights."""
-
-    name: str
-    sha256: str
-    input_shape: tuple[int, ...]
-    network: Classifier
-    params: Any = dataclasses.field(repr=False)
-
-    def read(self, images: ArrayLike) -> Reading:
-        """Features and probabilities of images `[num, height, width, channels]` in [0, 1].
-
-        The images are rounded to 256 levels, as if they had been saved.
-        """
-        x = np.asarray(images, np.float32)
-        if x.shape[1:] != self.input_shape or not len(x):
-            raise ValueError(f"images for the judge {self.name} must be [num, {self.input_shape}]; got {x.shape}")
-        if not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):
-            raise ValueError(f"images must lie in [0, 1]; got {x.min()} .. {x.max()}")
-        num, size = len(x), min(CHUNK_SIZE, len(x))
-        x = np.concatenate([x, x[: -num % size]])  # chunks of one shape, to compile once
-        chunks = [_read(self.network, self.params, x[start : start + size]) for start in range(0, len(x), size)]
-        return Reading(*(np.concatenate(each)[:num] for each in zip(*chunks, strict=True)))
-
-    def classes(self, images: ArrayLike) -> np.ndarray:
-        """The most probable class of each image, `[num]`."""
-        return self.read(images).probabilities.argmax(axis=-1)
 
 
 def report(real: Reading, fake: Reading, *, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -172,34 +124,6 @@ def train(
     return normalise_features(network, training.fetch(state.position), images.inputs[:10_000])
 
 
-def normalise_features(network: Classifier, params: Any, images: np.ndarray) -> Any:
-    """The same classifier with features of average variance 1: ReLU passes a factor on to the output layer."""
-    features = np.concatenate([_read(network, params, x)[0] for x in np.array_split(images, 1 + len(images) // 1000)])
-    scale = float(np.sqrt(features.var(axis=0).mean()))
-    hidden, output = params["Dense_0"], params["Dense_1"]
-    hidden = {name: leaf / scale for name, leaf in hidden.items()}
-    return {**params, "Dense_0": hidden, "Dense_1": {**output, "kernel": output["kernel"] * scale}}
-
-
-def pack(params: Any) -> bytes:
-    """The file of a judge's weights, an .npz of float16 arrays whose bytes depend only on the weights."""
-    arrays: Any = {path: np.asarray(leaf, np.float16) for path, leaf in tree.leaves_by_path(params).items()}
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
-def unpack(packed: bytes, name: str, input_shape: tuple[int, ...], recipe: Recipe) -> Judge:
-    """The judge of a file of weights, of a data set's name and image shape; the recipe gives the network."""
-    params: dict = {}
-    for path, leaf in files.read_npz(f"the judge of {name}", packed).items():
-        layer, last = path.split("/")
-        params.setdefault(layer, {})[last] = jnp.asarray(leaf, jnp.float32)
-    digest = hashlib.sha256(packed).hexdigest()
-    network = recipe.network(len(params["Dense_1"]["bias"]))
-    return Judge(f"{Path(name).stem}-{digest[:8]}", digest, input_shape, network, params)
-
-
 def load(dataset_name: str, *, data_dir: str | None = None, folder: Path = FOLDER) -> Judge:
     """The judge of a data set: a committed one from `folder`, or one that is trained now, in seconds for small images.
 
@@ -214,10 +138,11 @@ def load(dataset_name: str, *, data_dir: str | None = None, folder: Path = FOLDE
             f"the weights of the judge {dataset_name!r} must have the sha256 {committed.sha256[:16]}...; those in "
             f"{folder} have {digest[:16]}..., so that distances would not be comparable",
         )
-        return unpack(packed, dataset_name, committed.input_shape, committed.recipe)
+        return unpack(packed, dataset_name, committed.input_shape, committed.recipe.network)
     dataset, recipe = data.load(dataset_name, data_dir=data_dir), Recipe()
     require_labelled_images(dataset)
-    return unpack(pack(train(dataset.train, dataset.num_classes, recipe)), dataset_name, dataset.input_shape, recipe)
+    packed = pack(train(dataset.train, dataset.num_classes, recipe))
+    return unpack(packed, dataset_name, dataset.input_shape, recipe.network)
 
 
 def require_labelled_images(dataset: data.Dataset) -> None:

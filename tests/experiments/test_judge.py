@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bayesjax import data
+from bayesjax.evaluation import judge as judge_library
 from experiments.harness.provenance import RESULTS
 from experiments.shared import judge
 
@@ -55,7 +56,7 @@ def test_committed_weights_are_the_pinned_ones(name):
 
 def test_readings(packed):
     """Any number of images, as they would be saved, at most 500 at a time; the same bytes give the same features."""
-    loaded = judge.unpack(packed, "mine/images.npz", SHAPE, TINY)
+    loaded = judge.unpack(packed, "mine/images.npz", SHAPE, TINY.network)
     assert loaded.name == f"images-{loaded.sha256[:8]}"
     x = np.random.default_rng(0).uniform(size=(507, *SHAPE))
     features, probabilities = loaded.read(x)
@@ -77,10 +78,10 @@ def test_readings(packed):
 
 def test_normalised_features_are_of_the_same_classifier(packed):
     """Variance 1 on average, and no other probabilities."""
-    loaded = judge.unpack(packed, "digits", SHAPE, TINY)
+    loaded = judge.unpack(packed, "digits", SHAPE, TINY.network)
     x = np.random.default_rng(0).uniform(size=(300, *SHAPE)).astype(np.float32)
     params = judge.normalise_features(loaded.network, loaded.params, x)
-    features, probabilities = map(np.asarray, judge._read(loaded.network, params, x))
+    features, probabilities = map(np.asarray, judge_library._read(loaded.network, params, x))
     assert features.var(axis=0).mean() == pytest.approx(1, rel=1e-4)
     assert loaded.read(x).features.var(axis=0).mean() != pytest.approx(1, rel=0.1)
     np.testing.assert_allclose(probabilities, loaded.read(x).probabilities, atol=1e-3)
