@@ -29,11 +29,7 @@ from scipy import special
 
 from bayesjax import data, evaluation, kernels, models, objectives, plots, posteriors, training
 from bayesjax.evaluation import calibration, uncertainty
-from bayesjax.objectives.heteroscedastic import (
-    categorical_log_likelihood,
-    gaussian_log_likelihood,
-    noisy_logits_log_likelihood,
-)
+from bayesjax.objectives import heteroscedastic
 from experiments.harness import Column, Count, NonEmpty, Positive, Range, Run, RunConfig, Table, cli, require, row
 
 
@@ -147,13 +143,12 @@ def sample_classification(random: np.random.Generator, num: int) -> Points:
 
 
 class Method(NamedTuple):
-    """A likelihood.
+    """A likelihood, with its problem.
 
     Attributes:
-      sample: `(random, num) -> Points` of its problem.
-      num_outputs: of the network.
-      log_likelihood: `(outputs, rng_key, y) -> scalar` of one example. The outputs are followed by a log variance that
-        all examples share.
+      sample: `(random, num) -> Points`.
+      num_outputs: of the network; a log variance that all examples share follows them.
+      log_likelihood: `(outputs, rng_key, y) -> scalar` of one example.
     """
 
     sample: Callable[[np.random.Generator, int], Points]
@@ -163,17 +158,20 @@ class Method(NamedTuple):
 
 METHODS = {
     "heteroscedastic": Method(
-        sample_regression, 2, lambda outputs, rng_key, y: gaussian_log_likelihood(outputs[0], outputs[1], y)
+        sample_regression, 2,
+        lambda outputs, rng_key, y: heteroscedastic.gaussian_log_likelihood(outputs[0], outputs[1], y),
     ),
     "homoscedastic": Method(
-        sample_regression, 1, lambda outputs, rng_key, y: gaussian_log_likelihood(outputs[0], outputs[-1], y)
+        sample_regression, 1,
+        lambda outputs, rng_key, y: heteroscedastic.gaussian_log_likelihood(outputs[0], outputs[-1], y),
     ),
     "noisy_logits": Method(
         sample_classification, 4,
-        lambda outputs, rng_key, y: noisy_logits_log_likelihood(outputs[:2], outputs[2:4], y, rng_key),
+        lambda outputs, rng_key, y: heteroscedastic.noisy_logits_log_likelihood(outputs[:2], outputs[2:4], y, rng_key),
     ),
     "softmax": Method(
-        sample_classification, 2, lambda outputs, rng_key, y: categorical_log_likelihood(outputs[:2], y)
+        sample_classification, 2,
+        lambda outputs, rng_key, y: heteroscedastic.categorical_log_likelihood(outputs[:2], y),
     ),
 }  # fmt: skip
 
@@ -182,12 +180,7 @@ METHODS = {
 
 
 def train(run: Run, name: str, points: Points) -> Callable:
-    """Trains a posterior on each data set, all at once.
-
-    Args:
-      run: of this experiment.
-      name: of the method.
-      points: of all data sets, `[sets, num, features]` and `[sets, num]`.
+    """Trains a posterior on each data set, all at once, from points `[sets, num, features]` and `[sets, num]`.
 
     Returns:
       `(rng_keys, x) -> outputs [sets, num_draws, num, num_outputs + 1]`, one draw of the weights for each key.

@@ -268,24 +268,11 @@ def batch_loss(config: Config, shape: tuple[int, ...], latent_dim: int, objectiv
 
 
 def train(
-    run: Run,
-    name: str,
-    objective: str,
-    latent_dim: int,
-    num_epochs: int,
-    start: dict | None,
-    images: tuple[np.ndarray, np.ndarray],
-) -> dict[str, Any]:
-    """Trains a model.
+    run: Run, name: str, objective: str, latent_dim: int, num_epochs: int, start: dict | None, images: tuple,
+) -> dict[str, Any]:  # fmt: skip
+    """Trains a model by one of --bounds or of --estimators, on `images`, the training and the test images.
 
-    Args:
-      run: of this experiment.
-      name: of the stage.
-      objective: one of --bounds or of --estimators.
-      latent_dim: number of latent dimensions.
-      num_epochs: length of the training.
-      start: another model, a result of this function, from whose parameters training starts; None: fresh parameters.
-      images: training and test images.
+    Training starts from the parameters of `start`, another result of this function, or from fresh ones if it is None.
 
     Returns:
       the parameters `params`; after each epoch, the negative ELBO of the test set (`test`) and of as many training
@@ -338,17 +325,13 @@ def judge(run: Run, name: str, latent_dim: int, params: Any, test_set: np.ndarra
     config = run.config
     model, encode, decode = networks(config, test_set.shape[1:], latent_dim)
     sampling_key, annealing_key = jax.random.split(jax.random.key(config.seed + 3))
-    sample = jax.jit(
-        functools.partial(
-            likelihood.importance_sampling, encode, decode, model.prior(), num_samples=config.likelihood_samples
-        )
-    )
-    anneal = jax.jit(
-        functools.partial(
-            likelihood.annealed_importance_sampling, decode, model.prior(),
-            num_temperatures=config.num_temperatures, num_chains=8, num_integration_steps=5,
-        )
-    )  # fmt: skip
+    sample = jax.jit(functools.partial(
+        likelihood.importance_sampling, encode, decode, model.prior(), num_samples=config.likelihood_samples,
+    ))  # fmt: skip
+    anneal = jax.jit(functools.partial(
+        likelihood.annealed_importance_sampling, decode, model.prior(), num_temperatures=config.num_temperatures,
+        num_chains=8, num_integration_steps=5,
+    ))  # fmt: skip
 
     def sample_chunk(start: int, stop: int) -> dict[str, np.ndarray]:
         log_p = sample(params, jax.random.fold_in(sampling_key, start), test_set[start:stop])
