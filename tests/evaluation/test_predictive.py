@@ -97,7 +97,7 @@ def test_predict_sees_an_attribute_that_has_changed(of):
 
 def test_predict_refuses_what_is_not_stacked():
     """Leaves that disagree on the number of draws are refused by name."""
-    with pytest.raises(ValueError, match=r"draws .* found 2, 3"):
+    with pytest.raises(ValueError, match=r"draws .* got 2, 3"):
         evaluation.predict(lambda p, x: x, {"a": jnp.zeros((2, 1)), "b": jnp.zeros((3, 1))}, jnp.zeros((1, 1)))
 
 
