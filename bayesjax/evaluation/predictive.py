@@ -79,7 +79,8 @@ def predict_mean(
 
         1/S sum_s apply(w_s, x)
 
-    It equals `predict(...).mean(axis=0)`, but holds the predictions of all draws at only `chunk_size` inputs.
+    It equals `predict(...).mean(axis=0)` up to rounding. It holds the predictions of all draws at only `chunk_size`
+    inputs at a time.
 
     Args:
       apply, draws, x, chunk_size, draw_chunk_size: as in `predict`.
@@ -202,6 +203,6 @@ def _in_chunks(
     for first in range(0, num, size):
         start = min(first, num - size)
         values = compiled(draws, points[start : start + size])[:, first - start :]
-        # The mean is taken outside of the compiled function, so that it equals that of `predict` to the last digit.
+        # The mean is taken chunk by chunk, so that the predictions of all draws are in memory for one chunk only.
         parts.append(values.mean(axis=0) if average else values)
     return jnp.concatenate(parts, axis=0 if average else 1)
