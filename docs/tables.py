@@ -54,7 +54,7 @@ def headline(name: str) -> list[str] | None:
     """The measure, number, published number and command of an experiment's `HEADLINE`, (results file, keys, digits)."""
     if (chosen := getattr(experiment(name), "HEADLINE", None)) is None:
         return None
-    file, keys, *digits = chosen
+    file, keys, digits = (*chosen, 2)[:3]
     (run,) = results(file)
     (row,) = [each for each in run["rows"] if report.matches(each, keys)]
     words = [
@@ -62,7 +62,7 @@ def headline(name: str) -> list[str] | None:
         for key, value in keys.items()
         if key != "measure" and value is not None
     ]
-    value, published = (report.number(row, *(digits or [2]), field) for field in ("value", "paper"))
+    value, published = (report.number(row, digits, field) for field in ("value", "paper"))
     return [", ".join([row["measure"], *words]), value, published, run["command"].removesuffix(" --publish")]
 
 
@@ -72,17 +72,22 @@ def overview(names: Sequence[str], place: Path, has_all: bool) -> str:
     Args:
       names: of experiments.
       place: the file that receives the table, for relative links.
-      has_all: whether every experiment is listed, with or without a headline number.
+      has_all: whether every experiment is listed, with its description and with or without a headline number.
     """
     described, body = experiments(), []
+
+    def link(text: str, path: Path) -> str:
+        return f"[{text}]({os.path.relpath(path, place.parent)})"
+
     for name in names:
         measure, ours, published, command = headline(name) or ["-", "-", "-", f"python -m experiments.{name}"]
+        code = Path(experiment(name).__file__)
         pages = [page for page in sorted((ROOT / "docs").rglob("*.md")) if f"results: {name}-" in page.read_text()]
-        links = [f"[{page.stem}]({os.path.relpath(page, place.parent)})" for page in pages]
-        line = [described[name], measure, ours, published, f"`{command}`", ", ".join(links) or "-"]
-        body.append(line if has_all else line[:-1])
-    header = ["experiment", "measure", "ours", "published", "command", "results"]
-    return report.markdown(header if has_all else header[:-1], body)
+        links = ", ".join(link(page.stem, page) for page in pages) or "-"
+        titles = [link(f"`{name}`", code), *([described[name]] if has_all else [])]
+        body.append([*titles, measure, ours, published, f"`{command}`", links])
+    titles = ["experiment", *(["contents"] if has_all else [])]
+    return report.markdown([*titles, "measure", "ours", "published", "command", "results"], body)
 
 
 def updated(text: str, place: Path) -> str:

@@ -73,6 +73,7 @@ TABLES = [
         note="Inside is the interval of the training inputs; outside begins at half its width from it.",
     )
 ]
+HEADLINE = "bayes_by_backprop_regression-paper-synthetic_wave", {"measure": "outside / inside", "method": "posterior"}
 
 
 def curve(random: np.random.Generator, x: np.ndarray, noise: float) -> np.ndarray:

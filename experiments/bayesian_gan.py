@@ -93,7 +93,11 @@ TABLES = [
         ],
     )
 ]  # fmt: skip
-HEADLINE = "bayesian_gan-paper-synthetic_ten_clusters", {"measure": "JS at the end (nats)", "method": "bayes", "T": 1.0}
+HEADLINE = (
+    "bayesian_gan-paper-synthetic_ten_clusters",
+    {"measure": "JS at the end (nats)", "method": "bayes", "T": 1.0},
+    3,
+)
 
 # ---- networks and the densities of their weights
 

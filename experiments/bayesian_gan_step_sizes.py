@@ -78,6 +78,10 @@ TABLES = [
         note="Each column is a learning rate. A ratio of 1 is right; a dash marks a run that diverged.",
     )
 ]
+HEADLINE = "bayesian_gan_step_sizes-paper-synthetic_ten_clusters", {
+    "measure": "kinetic temperature / T", "player": "generator", "temperature": 1.0, "friction": 0.5,
+    "learning_rate": 0.001,
+}  # fmt: skip
 
 
 def main(config: Config) -> None:

@@ -83,6 +83,7 @@ PRESETS = {
     ),
 }
 TABLES = [TABLE]
+HEADLINE = "hmc_regression-paper-uci_concrete", {"measure": "RMSE", "method": "hmc"}
 LOG_SCALE = (0.5, 1.0)  # mean and standard deviation of the normal prior of a layer's log scale
 NOISE_UNIT = 5.0  # of the noise, in its standard deviations given the weights
 

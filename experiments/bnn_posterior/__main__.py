@@ -199,6 +199,7 @@ TABLES = [
         note=describe,
     )
 ]
+HEADLINE = "bnn_posterior-paper-digits", {"measure": "total variation", "method": "sghmc"}, 4
 FIGURE = (
     "error %", "RMSE", "NLL", "ECE", "% in the 90 % band", "agreement %", "total variation", "distance of f",
     "spread of f", "least bulk ESS per 1000 passes",
