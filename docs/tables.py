@@ -52,9 +52,10 @@ def results(names: str) -> list[dict]:
 
 def headline(name: str) -> list[str] | None:
     """The measure, number, published number and command of an experiment's `HEADLINE`, (results file, keys, digits)."""
-    if (chosen := getattr(experiment(name), "HEADLINE", None)) is None:
+    chosen: Any = getattr(experiment(name), "HEADLINE", None)
+    if chosen is None:
         return None
-    file, keys, digits = (*chosen, 2)[:3]
+    file, keys, digits = chosen if len(chosen) == 3 else (*chosen, 2)
     (run,) = results(file)
     (row,) = [each for each in run["rows"] if report.matches(each, keys)]
     words = [
