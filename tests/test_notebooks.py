@@ -1,6 +1,6 @@
-"""Every notebook runs from top to bottom in a fresh kernel, anywhere, and is committed with its outputs.
+"""Every notebook runs from top to bottom in a fresh kernel, in any folder, and is committed with its outputs.
 
-A run takes one to two minutes, so it is among the slow tests; the fast ones see to it that the names still exist.
+A run takes one to two minutes, so it is among the slow tests. The fast tests check that the names still exist.
 """
 
 import ast
@@ -23,7 +23,7 @@ def code_cells(notebook):
 
 
 def shows(cell) -> list[str]:
-    """Kinds of a cell's outputs, less what warnings write to standard error."""
+    """The types of a cell's outputs, without standard error, to which warnings are written."""
     return sorted({output.output_type for output in cell.outputs if output.get("name") != "stderr"})
 
 
@@ -37,10 +37,25 @@ def test_is_committed_as_it_ran(path):
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "not run from top to bottom"
     for cell in cells:
-        assert shows(cell), f"a code cell without output: {cell.source[:60]!r}"
+        assert shows(cell), f"a code cell has no output: {cell.source[:60]!r}"
         assert "error" not in shows(cell)
     assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs), "no figure"
     assert "assert " in cells[-1].source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_opens_in_colab(path):
+    """The title cell links to Colab, and the first code cell installs bayesjax on Colab alone."""
+    notebook = read(path)
+    title, install = notebook.cells[:2]
+    address = f"https://colab.research.google.com/github/bayesjax/bayesjax/blob/main/notebooks/{path.name}"
+    assert title.source.startswith("# ") and f"]({address})" in title.source
+    condition, installation = next(
+        (node.test, node.body) for node in ast.walk(ast.parse(install.source)) if isinstance(node, ast.If)
+    )
+    assert ast.unparse(condition) == "'google.colab' in sys.modules"
+    assert "'pip', 'install'" in ast.unparse(installation[0]) and "'bayesjax'" in ast.unparse(installation[0])
+    assert unknown_names(install.source) == [] and len(installation) == 1
 
 
 def unknown_names(source: str) -> list[str]:
@@ -49,18 +64,18 @@ def unknown_names(source: str) -> list[str]:
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module.startswith("bayesjax"):
             for alias in node.names:
-                found = getattr(importlib.import_module(node.module), alias.name, None)
-                modules[alias.asname or alias.name] = found
-                missing += [f"{node.module}.{alias.name}"] if found is None else []
+                value = getattr(importlib.import_module(node.module), alias.name, None)
+                modules[alias.asname or alias.name] = value
+                missing += [f"{node.module}.{alias.name}"] if value is None else []
     uses = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
-    of_modules = [(node.value.id, node.attr) for node in uses if node.value.id in modules]
-    return missing + [f"{name}.{attribute}" for name, attribute in of_modules if not hasattr(modules[name], attribute)]
+    attributes = [(node.value.id, node.attr) for node in uses if node.value.id in modules]
+    return missing + [f"{name}.{attribute}" for name, attribute in attributes if not hasattr(modules[name], attribute)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_names_exist(path):
     sources = [cell.source for cell in code_cells(read(path))]
-    imports = sources[0]
+    imports = sources[1]
     assert "bayesjax" in imports and unknown_names("\n".join(sources)) == []
     assert unknown_names(imports + "\nkernels.no_such_kernel") == ["kernels.no_such_kernel"]
 
