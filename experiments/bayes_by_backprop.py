@@ -270,10 +270,10 @@ def evaluate(config: Config, network: Network, position: Any, rng_key: jax.Array
     """Measures of the predictive distribution, and the error of the mean weights."""
     keys = jax.random.split(rng_key, config.num_draws if network.is_random else 1)
     predictive = average(network.logits, position, keys, jnp.asarray(test_set.x))
-    of_mean = average(network.mean_logits, position, keys[:1], jnp.asarray(test_set.x))
+    mean_predictive = average(network.mean_logits, position, keys[:1], jnp.asarray(test_set.x))
     return {
         "error %": 100 * evaluation.error_rate(predictive, test_set.y).value,
-        "error % of the mean weights": 100 * evaluation.error_rate(of_mean, test_set.y).value,
+        "error % of the mean weights": 100 * evaluation.error_rate(mean_predictive, test_set.y).value,
         "NLL": evaluation.negative_log_likelihood(predictive, test_set.y).value,
         "ECE": calibration.expected_calibration_error(predictive, test_set.y),
     }
@@ -297,7 +297,7 @@ def evaluate_pruned(
 # ---- the run
 
 
-def rows_of(results: Sequence[dict], published: float | None, table: int, **keys: Any) -> list[dict]:
+def make_rows(results: Sequence[dict], published: float | None, table: int, **keys: Any) -> list[dict]:
     """Means over seeds; the published number, of a table of the paper, belongs to the error."""
     rows = [row(measure, evaluation.mean_estimate([one[measure] for one in results]), **keys) for measure in results[0]]
     if published is not None:
@@ -325,7 +325,7 @@ def main(config: Config) -> None:
                 compute = functools.partial(train, run, network, method, name, seed, train_set, test_set)
                 trained.append(run.part(name, compute))
             published = PUBLISHED[method].get(width) if is_paper else None
-            rows += rows_of([result["measures"] for result in trained], published, 1, method=method, width=width)
+            rows += make_rows([result["measures"] for result in trained], published, 1, method=method, width=width)
             errors = np.array([result["errors"] for result in trained])
             curves[f"{method} {width}"] = np.arange(1, errors.shape[1] + 1), errors
             if width != widest:
@@ -337,7 +337,7 @@ def main(config: Config) -> None:
                     is_published = is_paper and width == 1200 and method == "bbb_mixture"
                     published = PUBLISHED_PRUNING.get(float(fraction)) if is_published else None
                     keys = {"is_pruned": True, "removed_percent": 100 * float(fraction)}
-                    pruned_rows += rows_of(results, published, 2, method=method, width=width, **keys)
+                    pruned_rows += make_rows(results, published, 2, method=method, width=width, **keys)
                 variational = posteriors.MeanFieldParams(**params)
                 params = posteriors.mean_field().sample(variational, jax.random.fold_in(jax.random.key(seeds[0]), 2))
                 ratios[method] = 20 * np.log10(np.maximum(flatten(posteriors.signal_to_noise(variational)), 1e-6))

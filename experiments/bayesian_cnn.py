@@ -136,31 +136,31 @@ def build(config: Config, method: str, images: Images, num_classes: int) -> Meth
     return Method(lambda rng_key: family.init(init(rng_key)), loss, drawn)
 
 
-def train(run: Run, how: Method, method: str, train_set: Images) -> Any:
+def train(run: Run, setup: Method, method: str, train_set: Images) -> Any:
     """The trained position of a method; for the ensemble, positions `[num_members, ...]`."""
     config, num_steps = run.config, max(1, len(train_set.x) // run.config.batch_size) * run.config.num_epochs
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 4)
-    kernel = kernels.optimize(how.loss, optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps)))
+    kernel = kernels.optimize(setup.loss, optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps)))
     if method == "ensemble":  # each member sees the images in its own order
         kernel = kernels.particles(kernel, config.num_members, batch_axis=0)
-        position = jax.jit(jax.vmap(how.init))(jax.random.split(init_key, config.num_members))
+        position = jax.jit(jax.vmap(setup.init))(jax.random.split(init_key, config.num_members))
         orders, images = jax.random.split(data_key, config.num_members), jax.tree.map(jnp.asarray, train_set)
         batches = data.stacked_minibatches(orders, images, config.batch_size, shared=True)
     else:
-        position, batches = jax.jit(how.init)(init_key), data.Minibatches(data_key, train_set, config.batch_size)
+        position, batches = jax.jit(setup.init)(init_key), data.Minibatches(data_key, train_set, config.batch_size)
     kernel, options = run.stage(method, kernel)
     state = jax.jit(kernel.init)(position, start_key)
     state, _ = training.run(run_key, kernel, state, batches, num_steps=num_steps, keep=lambda state: (), **options)
     return training.fetch(state.position)
 
 
-def predict(config: Config, how: Method, method: str, position: Any, x: np.ndarray) -> np.ndarray:
+def predict(config: Config, setup: Method, method: str, position: Any, x: np.ndarray) -> np.ndarray:
     """Probabilities of each draw, mask or member, `[num_draws, num, num_classes]`."""
     keys = jax.random.split(jax.random.key(config.seed + 1), 1 if method == "point" else config.num_draws)
     if method == "ensemble":
-        apply, draws = lambda member, x: jax.nn.softmax(how.logits(member, keys[0], x)), position
+        apply, draws = lambda member, x: jax.nn.softmax(setup.logits(member, keys[0], x)), position
     else:
-        apply, draws = lambda key, x: jax.nn.softmax(how.logits(position, key, x)), keys
+        apply, draws = lambda key, x: jax.nn.softmax(setup.logits(position, key, x)), keys
     return np.asarray(evaluation.predict(apply, draws, x, chunk_size=500, draw_chunk_size=1))
 
 
@@ -214,9 +214,9 @@ def main(config: Config) -> None:
         outside = load_outside(config, test_set)
 
         def compute(method: str) -> dict[str, Any]:
-            how = build(config, method, train_set, num_classes)
-            position = train(run, how, method, train_set)
-            inside, beyond = (predict(config, how, method, position, x) for x in (test_set.x, outside))
+            setup = build(config, method, train_set, num_classes)
+            position = train(run, setup, method, train_set)
+            inside, beyond = (predict(config, setup, method, position, x) for x in (test_set.x, outside))
             return evaluate(inside, beyond, test_set.y, method)
 
         results = {method: run.part(method, functools.partial(compute, method)) for method in config.methods}

@@ -279,18 +279,18 @@ def train(run: Run, text: TextDataset, method: str) -> dict[str, Any]:
         len(text.words), config.features, config.num_layers, config.dropout_rate if method == "dropout" else 0.0,
         config.weight_range, config.unroll,
     )  # fmt: skip
-    how, steps = build(config, model, method, len(text.train)), len(windows)
+    setup, steps = build(config, model, method, len(text.train)), len(windows)
     init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(config.seed), 4)
     carry = model.initial_carry((config.num_streams,))
     params = jax.jit(model.init)(init_key, windows[0, :-1], carry)["params"]
-    kernel = kernels.carrying(kernels.optimize(how.loss, optimizer(config, steps * config.num_epochs)), carry)
+    kernel = kernels.carrying(kernels.optimize(setup.loss, optimizer(config, steps * config.num_epochs)), carry)
     kernel, options = run.stage(method, kernel)
-    state = jax.jit(lambda params: kernel.init(how.init(params), start_key))(params)
+    state = jax.jit(lambda params: kernel.init(setup.init(params), start_key))(params)
     on_device = {name: jnp.asarray(array) for name, array in held_out.items()}
 
     def observe(state: Any) -> dict[str, jax.Array]:
         """Log perplexities of both texts at the mean weights."""
-        mean = how.mean(state.position)
+        mean = setup.mean(state.position)
 
         def scan_window(carry: Any, words: jax.Array) -> tuple[Any, jax.Array]:
             value, aux = log_likelihood(model, mean, None, Carried((words, jnp.bool_(False)), carry))
@@ -304,15 +304,15 @@ def train(run: Run, text: TextDataset, method: str) -> dict[str, Any]:
         num_steps=steps * config.num_epochs, thinning=steps, keep=observe, **options,
     )  # fmt: skip
     averaged = {}
-    if how.draw is not None:
-        draws = [how.draw(state.position, key) for key in jax.random.split(draws_key, config.num_draws)]
+    if setup.draw is not None:
+        draws = [setup.draw(state.position, key) for key in jax.random.split(draws_key, config.num_draws)]
         averaged = {name: perplexity(model, draws, array) for name, array in held_out.items()}
     by_epoch = {name: np.exp(np.asarray(values, float)) for name, values in trace.draws.items()}
     seconds = steps * (trace.seconds - trace.compile_seconds) / trace.steps if trace.steps else None
     return {"by_epoch": by_epoch, "averaged": averaged, "seconds": seconds}
 
 
-def rows_of(config: Config, method: str, result: dict[str, Any]) -> list[dict]:
+def make_rows(config: Config, method: str, result: dict[str, Any]) -> list[dict]:
     """The rows of a method."""
     keys: dict[str, Any] = {"method": method}
     if method != "lstm":
@@ -341,7 +341,7 @@ def main(config: Config) -> None:
             result = run.part(method, functools.partial(train, run, text, method))
             values = result["by_epoch"]["validation"]
             curves[method] = np.arange(1, len(values) + 1), values
-            rows += rows_of(config, method, result)
+            rows += make_rows(config, method, result)
         if config.dataset == "synthetic/chain":
             rows.append(row("lowest possible perplexity", math.exp(chain_entropy_rate())))
         plots.curves(run.figure("perplexity.png"), curves, xlabel="epoch", ylabel="validation perplexity")

@@ -94,7 +94,7 @@ def sample(run: Run, splits: StandardisedSplit) -> training.Trace:
     model = models.MLP((config.hidden, 1))
     unit = NOISE_UNIT * noise_unit(num_data)
 
-    def params_of(position: Any) -> Any:
+    def to_params(position: Any) -> Any:
         """The network's weights and the log precision of a position, whose entries are about standard normal."""
         deviations = posteriors.fan_in_scales(position["network"])
         network = {
@@ -111,7 +111,7 @@ def sample(run: Run, splits: StandardisedSplit) -> training.Trace:
 
     row_likelihood = log_likelihood(lambda network, rng_key, x: model.apply({"params": network}, x))
     density = posteriors.log_posterior(
-        lambda position, rng_key, row: row_likelihood(params_of(position), rng_key, row), log_prior, num_data
+        lambda position, rng_key, row: row_likelihood(to_params(position), rng_key, row), log_prior, num_data
     )
 
     def init(rng_key: jax.Array) -> Any:
@@ -129,7 +129,7 @@ def sample(run: Run, splits: StandardisedSplit) -> training.Trace:
         )  # fmt: skip
 
     def predict(x: jax.Array, position: Any) -> jax.Array:
-        params = params_of(position)
+        params = to_params(position)
         means: Any = model.apply({"params": params["network"]}, x)
         return jnp.append(means[:, 0], params["log_precision"])
 

@@ -198,12 +198,12 @@ class Predictions(NamedTuple):
 def train(run: Run, splits: StandardisedSplit, method: str, setting: float, stage: str) -> Predictions:
     """Trains a network on each split, all at once, and predicts."""
     config, (num, num_data, num_features) = run.config, splits.x.shape
-    how = build(config, method, setting, num_features, num_data)
+    setup = build(config, method, setting, num_features, num_data)
     data_key, init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(config.seed), 5)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_steps))
-    kernel = kernels.particles(kernels.optimize(how.loss, optimizer), num, batch_axis=0)
+    kernel = kernels.particles(kernels.optimize(setup.loss, optimizer), num, batch_axis=0)
     kernel, options = run.stage(stage, kernel)
-    position = jax.jit(jax.vmap(how.init))(jax.random.split(init_key, num))
+    position = jax.jit(jax.vmap(setup.init))(jax.random.split(init_key, num))
     arrays = jnp.asarray(splits.x), jnp.asarray(splits.y)
     batches = data.stacked_minibatches(jax.random.split(data_key, num), arrays, min(config.batch_size, num_data))
     state, _ = training.run(
@@ -213,7 +213,7 @@ def train(run: Run, splits: StandardisedSplit, method: str, setting: float, stag
 
     @jax.jit
     def predict(position: Any, keys: jax.Array, x: jax.Array) -> jax.Array:
-        predict_splits = jax.vmap(how.predict, in_axes=(0, None, 0))
+        predict_splits = jax.vmap(setup.predict, in_axes=(0, None, 0))
         return jnp.moveaxis(jax.lax.map(lambda key: predict_splits(position, key, x), keys), 0, 1)
 
     trained = training.fetch(state.position)

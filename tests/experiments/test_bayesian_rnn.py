@@ -66,11 +66,11 @@ def test_the_sharpened_bound_and_its_published_number():
     result = {"by_epoch": {"validation": np.array([9.0, 7.0, 8.0]), "test": np.array([6.0, 5.0, 4.0])}}
     result |= {"averaged": {"validation": 7.5, "test": 4.5}, "seconds": 1.0}
     config = bayesian_rnn.Config(dataset="ptb", features=650)
-    rows = bayesian_rnn.rows_of(config, "bbb_sharpened", result)
+    rows = bayesian_rnn.make_rows(config, "bbb_sharpened", result)
     test = {(row["epoch"], row.get("weights")): row for row in rows if row["measure"] == "test perplexity"}
     assert {key: row["value"] for key, row in test.items()} == {
         ("best", None): 5.0, ("last", "mean"): 4.0, ("last", "draws"): 4.5,
     }  # fmt: skip
     assert test["best", None]["paper"] == 74.8 and "at most" in test["best", None]["source"]
-    others = bayesian_rnn.rows_of(bayesian_rnn.Config(), "bbb_sharpened", result)
+    others = bayesian_rnn.make_rows(bayesian_rnn.Config(), "bbb_sharpened", result)
     assert not any("paper" in row for row in others)
