@@ -15,8 +15,25 @@ from bayesjax.types import Array
 
 
 def max_pool(x: Array) -> Array:
-    """Maximum of each 2 x 2 block, `[..., h, w, c]` to `[..., ceil(h / 2), ceil(w / 2), c]`."""
-    return _blocks(x).max(axis=-2)
+    """Maximum of each 2 x 2 block, `[..., h, w, c]` to `[..., ceil(h / 2), ceil(w / 2), c]`.
+
+    The gradient of a block goes to its first maximum.
+    """
+    return _max_of_blocks(_blocks(x))
+
+
+@jax.custom_jvp
+def _max_of_blocks(blocks: Array) -> Array:
+    return blocks.max(axis=-2)
+
+
+@_max_of_blocks.defjvp
+def _max_of_blocks_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # JAX's rule divides by the number of elements that equal the maximum. XLA may compute the elements again with other
+    # roundings, so that none equals the maximum, and 0 / 0 is NaN. An argmax always selects one element.
+    (blocks,), (tangent,) = primals, tangents
+    is_first_maximum = jax.nn.one_hot(blocks.argmax(axis=-2), 4, axis=-2, dtype=bool)
+    return blocks.max(axis=-2), jnp.where(is_first_maximum, tangent, 0).sum(axis=-2)
 
 
 def max_pool_with_indices(x: Array) -> tuple[Array, Array]:

@@ -42,3 +42,9 @@ def test_the_gradient_goes_to_the_maximum():
     x = jnp.asarray(RANDOM.normal(size=(4, 4, 1)), jnp.float32)
     gradient = jax.grad(lambda x: max_pool(x).sum())(x)
     np.testing.assert_array_equal(gradient, max_unpool(jnp.ones((2, 2, 1)), max_pool_with_indices(x)[1], (4, 4)))
+
+
+def test_the_gradient_of_equal_numbers_goes_to_the_first():
+    """Exactly one element of each block has the gradient, so that it is finite for any rounding of the elements."""
+    gradient = jax.jit(jax.grad(lambda x: max_pool(x).sum()))(jnp.ones((2, 4, 1)))
+    np.testing.assert_array_equal(gradient[..., 0], [[1, 0, 1, 0], [0, 0, 0, 0]])
