@@ -324,10 +324,8 @@ def main(config: Config) -> None:
         rows = []
         for name in QUANTILES:
             measures = run.part(f"quantile-{name}", functools.partial(compare_quantile, config, name))
-            rows += [
-                row(measure, value, method="quantile function", distribution=name)
-                for measure, value in measures.items()
-            ]
+            for measure, value in measures.items():
+                rows.append(row(measure, value, method="quantile function", distribution=name))
         for dim in DIMENSIONS:
             measures = run.part(f"linear-{dim}", functools.partial(compare_linear_map, config, dim))
             rows += [row(measure, value, method="linear map", dimensions=dim) for measure, value in measures.items()]

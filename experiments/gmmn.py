@@ -142,12 +142,12 @@ PARZEN = "Parzen log-likelihood (nats)"
 
 def table_note(config: dict) -> str:
     """How the numbers of a table were made."""
-    note = f"Log-likelihood of test images under a Parzen window of {config['num_samples']} samples, with the standard "
-    note += f"error over the images. The window's width is chosen on {config['num_validation']} held-out training "
-    note += f"images. Optimisers take {config['num_steps']} steps on {config['batch_size']} images."
+    note = f"Test images under a Parzen window of {config['num_samples']} samples, ± standard error over images; its "
+    note += f"width is chosen on {config['num_validation']} held-out training images. Optimisers take "
+    note += f"{config['num_steps']} steps on {config['batch_size']} images."
     if {"sghmc", "sgld"} & set(config["kernels"]):
-        note += f" Samplers take {config['num_sampling_steps']} more at T = {config['temperature']:g}; the samples of "
-        note += f"{config['num_draws']} draws are pooled."
+        note += f" Samplers take {config['num_sampling_steps']} more steps at T = {config['temperature']:g}, and the "
+        note += f"samples of {config['num_draws']} draws are pooled."
     return note
 
 
@@ -265,15 +265,12 @@ def optimise(run: Run, space: str, name: str, points: np.ndarray) -> dict[str, A
     config = run.config
     loss, rate = generator_loss(config, space, points.shape[1]), config.learning_rate
     data_key, init_key, start_key, run_key, late_key = jax.random.split(jax.random.key(config.seed), 5)
-    lengths = (config.num_steps,)
     if name == "adam":
-        optimizers = [optax.adam(optax.cosine_decay_schedule(rate, config.num_steps))]
+        lengths, optimizers = [config.num_steps], [optax.adam(optax.cosine_decay_schedule(rate, config.num_steps))]
     else:
         num_early = round(config.drop_after * config.num_steps)
-        lengths = num_early, config.num_steps - num_early
-        optimizers = [
-            optax.sgd(rate, config.momentum), optax.sgd(rate / 10, 1 - (1 - config.momentum) / 10),
-        ]  # fmt: skip
+        lengths = [num_early, config.num_steps - num_early]
+        optimizers = [optax.sgd(rate, config.momentum), optax.sgd(rate / 10, 1 - (1 - config.momentum) / 10)]
     movers = [kernels.optimize(loss, optimizer) for optimizer in optimizers]
     batches = data.Minibatches(data_key, points, config.batch_size)
     init, _ = generator(config, points.shape[1])
@@ -297,13 +294,10 @@ def sample(run: Run, space: str, name: str, points: np.ndarray, start: Any) -> d
 
     prior = posteriors.fan_in_gaussian(config.prior_scale)
     log_density = posteriors.from_loss(loss_with_aux, prior, len(points))
-    settings: dict[str, Any] = {
-        "step_size": config.sampling_learning_rate / len(points), "temperature": config.temperature,
-    }  # fmt: skip
+    step_size, temperature = config.sampling_learning_rate / len(points), config.temperature
+    kernel = kernels.sgld(log_density, step_size=step_size, temperature=temperature)
     if name == "sghmc":
-        kernel = kernels.sghmc(log_density, friction=config.friction, **settings)
-    else:
-        kernel = kernels.sgld(log_density, **settings)
+        kernel = kernels.sghmc(log_density, step_size=step_size, temperature=temperature, friction=config.friction)
     data_key, start_key, run_key = jax.random.split(jax.random.key(config.seed + 2), 3)
     thinning = config.num_sampling_steps // (2 * config.num_draws)
     num_burnin = thinning * config.num_draws
