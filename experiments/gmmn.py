@@ -142,8 +142,8 @@ PARZEN = "Parzen log-likelihood (nats)"
 
 def table_note(config: dict) -> str:
     """How the numbers of a table were made."""
-    note = f"Test images under a Parzen window of {config['num_samples']} samples, ± standard error over images; its "
-    note += f"width is chosen on {config['num_validation']} held-out training images. Optimisers take "
+    note = f"Test images under a Parzen window of {config['num_samples']} samples, ± standard error over images. The "
+    note += f"window's width is chosen on {config['num_validation']} held-out training images. Optimisers take "
     note += f"{config['num_steps']} steps on {config['batch_size']} images."
     if {"sghmc", "sgld"} & set(config["kernels"]):
         note += f" Samplers take {config['num_sampling_steps']} more steps at T = {config['temperature']:g}, and the "
