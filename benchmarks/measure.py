@@ -218,8 +218,7 @@ def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
 
 
 def check_finite(arrays: Any) -> None:
-    """Raises FloatingPointError unless all numbers of a tree are finite. On the host: an eager reduction takes longer
-    than a step, and over devices can meet another."""
+    """Raises FloatingPointError unless all numbers of a tree are finite; computed on the host, which is faster."""
     leaves = [leaf for leaf in jax.tree.leaves(arrays) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     if not all(np.isfinite(leaf).all() for leaf in jax.device_get(leaves)):
         raise FloatingPointError("the state is not finite")
@@ -282,14 +281,13 @@ def ratio(times: dict[str, list[float]], numerator: str, denominator: str, bar: 
 def ratio_over_processes(
     processes: Sequence[dict[str, list[float]]], numerator: str, denominator: str, bar: str
 ) -> dict[str, Any]:
-    """As `ratio`, for rows that were measured in several processes each, which differ by more than their repeats: the
-    mean over processes, its range, and its standard error.
+    """The mean over processes of the ratio of two rows, its range and its standard error, for the results file.
 
-    Of a process, the median over repeats of the two rows' ratio: a machine that has two speeds has them for seconds at
-    a time, and so for both rows of a repeat, where medians of rows fall on either.
+    The ratio of a process is the median over repeats of the ratio of the two rows. A machine that changes its speed does
+    so for seconds at a time, so both rows of a repeat have the same speed.
 
     Args:
-      processes: what `Sides.alternate` returned, of sides that were started anew each time; two or more.
+      processes: the results of `Sides.alternate` for sides that were started anew each time; two or more.
     """
     found = [float(np.median(np.divide(times[numerator], times[denominator]))) for times in processes]
     stderr = statistics.stdev(found) / math.sqrt(len(found))
@@ -304,10 +302,7 @@ def _of_medians(pairs: np.ndarray) -> Any:
 
 
 def slope(sizes: Sequence[float], milliseconds: Sequence[float]) -> dict[str, float | None]:
-    """Least squares of log time on log size: the exponent, and its standard error from the residuals of three or more.
-
-    The exponent is 1 if cost is proportional to size.
-    """
+    """Least squares of log time on log size: the exponent, 1 for proportional cost, and its standard error."""
     x, y = np.log(sizes), np.log(milliseconds)
     x = x - x.mean()
     exponent = float(x @ y / (x @ x))
