@@ -283,8 +283,8 @@ def ratio_over_processes(
 ) -> dict[str, Any]:
     """The mean over processes of the ratio of two rows, its range and its standard error, for the results file.
 
-    The ratio of a process is the median over repeats of the ratio of the two rows. A machine that changes its speed does
-    so for seconds at a time, so both rows of a repeat have the same speed.
+    The ratio of a process is the median over repeats of the ratio of the two rows. A machine changes its speed for
+    seconds at a time, so both rows of a repeat have the same speed.
 
     Args:
       processes: the results of `Sides.alternate` for sides that were started anew each time; two or more.
