@@ -50,12 +50,8 @@ QUICK = Config(
 MNIST = replace(
     QUICK, dataset="mnist", latent_dim=62, num_steps=4000, num_warmup=2000, average=0.999, num_judged=10_000
 )
-PRESETS = {
-    "quick": QUICK,
-    "quick_sghmc": replace(QUICK, kernel="sghmc"),
-    "mnist": MNIST,
-    "mnist_sghmc": replace(MNIST, kernel="sghmc"),
-}
+PRESETS = {"quick": QUICK, "mnist": MNIST}
+PRESETS |= {f"{name}_sghmc": replace(config, kernel="sghmc") for name, config in PRESETS.items()}
 
 
 def note(config: dict) -> str:
@@ -67,9 +63,7 @@ TABLES = [
     Table(
         {"method": "images"},
         [
-            Column("class accuracy %"),
-            Column("accuracy of the second head %"),
-            Column("test error of the second head %"),
+            *map(Column, ("class accuracy %", "accuracy of the second head %", "test error of the second head %")),
             *conditional.JUDGE_COLUMNS,
         ],
         note=note,
@@ -79,17 +73,11 @@ HEADLINE = "acgan-mnist-mnist", {"measure": "class accuracy %"}
 
 
 class Networks(NamedTuple):
-    """Both players as pure functions of their weights.
+    """Both players as pure functions of their weights."""
 
-    Attributes:
-      init: `rng_key -> {player: params}`.
-      generate: `(generator's params, noise [n, latent_dim], classes [n]) -> images [n, ...]`.
-      discriminate: `(discriminator's params, images [n, ...]) -> (logits [n], logits of the classes [n, classes])`.
-    """
-
-    init: Callable[[PRNGKey], dict[str, Params]]
-    generate: Callable[[Params, Array, Array], Array]
-    discriminate: Callable[[Params, Array], tuple[Array, Array]]
+    init: Callable[[PRNGKey], dict[str, Params]]  # {player: params}
+    generate: Callable[[Params, Array, Array], Array]  # params, noise [n, latent_dim], classes [n] -> images [n, ...]
+    discriminate: Callable[[Params, Array], tuple[Array, Array]]  # params, images [n, ...] -> logits [n], [n, classes]
 
 
 def networks(config: Config, shape: tuple[int, ...], num_classes: int) -> Networks:

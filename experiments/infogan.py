@@ -109,11 +109,8 @@ PRESETS = {
 
 def note(config: dict) -> str:
     """How the games were trained, below the table."""
-    ceiling = math.log(config["num_codes"])
-    return (
-        f"{games.describe_steps(config)}, batches of {config['batch_size']}. The information is at most "
-        f"{ceiling:.3f} nats."
-    )
+    steps, ceiling = games.describe_steps(config), math.log(config["num_codes"])
+    return f"{steps}, batches of {config['batch_size']}. The information is at most {ceiling:.3f} nats."
 
 
 TABLES = [
@@ -143,17 +140,13 @@ HEADLINE = "infogan-paper-mnist", {"measure": "error %", "games": "mean"}
 
 
 class Networks(NamedTuple):
-    """Both players as pure functions of their weights.
+    """Both players as pure functions of their weights."""
 
-    Attributes:
-      init: `rng_key -> {player: params}`.
-      generate: `(generator's params, noise [n, latent_dim], code of n) -> images [n, ...]`.
-      discriminate: `(discriminator's params, images [n, ...]) -> (logits [n], CodeHead of n)`.
-    """
-
-    init: Callable[[PRNGKey], dict[str, Params]]
-    generate: Callable[[Params, Array, infogan.Code], Array]
-    discriminate: Callable[[Params, Array], tuple[Array, CodeHead]]
+    init: Callable[[PRNGKey], dict[str, Params]]  # {player: params}
+    generate: Callable[
+        [Params, Array, infogan.Code], Array
+    ]  # params, noise [n, latent_dim], code of n -> images [n, ...]
+    discriminate: Callable[[Params, Array], tuple[Array, CodeHead]]  # params, images [n, ...] -> logits [n], code of n
 
 
 def networks(config: Config, shape: tuple[int, ...]) -> Networks:
@@ -232,12 +225,7 @@ def losses(config: Config, net: Networks) -> dict[str, Density]:
 
 
 def assign(codes: np.ndarray, labels: np.ndarray, num_codes: int, num_classes: int) -> np.ndarray:
-    """The class that most images with a code have, for each code, `[num_codes]`; -1 for a code without images.
-
-    Args:
-      codes, labels: of the images, integers `[num]`.
-      num_codes, num_classes: numbers of codes and classes.
-    """
+    """The class that most images with a code have, `[num_codes]`; -1 for a code without images."""
     counts = np.zeros((num_codes, num_classes), int)
     np.add.at(counts, (codes, labels), 1)
     return np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
@@ -321,10 +309,8 @@ def _percent(estimate: evaluation.Estimate) -> dict[str, float]:
 
 
 def summarise(config: Config, results: dict[int, dict]) -> list[dict]:
-    """The rows of each game, of the mean error over games, and of the game with the smallest error on training images.
-
-    With one game only, the mean is that game's error with its standard error over test images.
-    """
+    """The rows of each game, of the mean error over games, and of the game with the smallest error on training images;
+    with one game, the mean is its error with the standard error over test images."""
     rows = [
         row(name, **entry, method="infogan", game=seed)
         for seed, result in results.items() for name, entry in result["measures"].items()

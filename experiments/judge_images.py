@@ -54,6 +54,7 @@ class Config(RunConfig):
     """Number of training images that replace the test images, for choosing a recipe."""
 
 
+Place = tuple[str, float | None]  # the kind and the level of a set of images
 PRESETS = {"quick": Config(noises=(0.1, 0.4), blurs=(0.5, 1.0)), "paper": Config(dataset="mnist")}
 MEASURES = {
     "FCD": 3, "FCD extrapolated": 3, "KCD": 4, "IS": 2, "precision": 3, "recall": 3, "density": 3, "coverage": 3
@@ -104,12 +105,10 @@ def load_splits(config: Config) -> tuple[data.Split, data.Split, int]:
     return train, test, dataset.num_classes
 
 
-def make_sets(
-    config: Config, train: data.Split, test: data.Split, num: int
-) -> dict[tuple[str, float | None], np.ndarray]:
+def make_sets(config: Config, train: data.Split, test: data.Split, num: int) -> dict[Place, np.ndarray]:
     """The images of each row of the table, by kind and level."""
     real, images, labels = train.inputs[:num], test.inputs[:num], test.labels[:num]
-    sets: dict[tuple[str, float | None], np.ndarray] = {
+    sets: dict[Place, np.ndarray] = {
         ("other training images", None): train.inputs[num : 2 * num],
         ("test images", None): images,
         **{("noise", level): add_noise(images, level, config.seed) for level in config.noises},
@@ -136,21 +135,20 @@ def train_judge(run: Run, train: data.Split, num_classes: int) -> tuple[judge.Ju
 
     def compute() -> np.ndarray:
         stage = functools.partial(run.stage, "judge")
-        return np.frombuffer(
-            judge.pack(judge.train(train, num_classes, recipe, seed=config.seed, stage=stage)), np.uint8
-        )
+        params = judge.train(train, num_classes, recipe, seed=config.seed, stage=stage)
+        return np.frombuffer(judge.pack(params), np.uint8)
 
     packed = run.part("judge", compute).tobytes()
     return judge.unpack(packed, config.dataset, train.inputs.shape[1:], recipe.network), packed
 
 
-def rises(distances: dict[tuple[str, float | None], float], kind: str, levels: tuple[float, ...]) -> bool:
+def rises(distances: dict[Place, float], kind: str, levels: tuple[float, ...]) -> bool:
     """Whether the distance is larger at each level than at the one before, and at the first than without."""
     places = [("test images", None), *((kind, level) for level in sorted(levels))]
     return bool((np.diff([distances[place] for place in places]) > 0).all())
 
 
-def draw_figures(run: Run, distances: dict[tuple[str, float | None], float], sets: dict) -> None:
+def draw_figures(run: Run, distances: dict[Place, float], sets: dict) -> None:
     """The FCD against the strength of noise and blur, and the images."""
     curves = {}
     for kind, levels in (("noise", run.config.noises), ("blur", run.config.blurs)):
@@ -182,8 +180,7 @@ def main(config: Config) -> None:
             for (kind, level), images in sets.items()
         }
         distances = {place: report["FCD"]["value"] for place, report in reports.items()}
-        accuracy, stderr = 100 * (1 - float(error["value"])), 100 * float(error["stderr"])
-        name = classifier.name
+        accuracy, stderr, name = 100 * (1 - float(error["value"])), 100 * float(error["stderr"]), classifier.name
         rows = [row("accuracy %", accuracy, stderr, judge=name, sha256=classifier.sha256)]
         for kind, levels in (("noise", config.noises), ("blur", config.blurs)):
             rows.append(row(f"FCD rises with {kind}", int(rises(distances, kind, levels)), judge=name))
