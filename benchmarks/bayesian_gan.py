@@ -4,7 +4,7 @@ A sweep is one SGHMC step of the discriminator and one of each generator, with t
 `experiments/bayesian_gan.py`: generators 10-1000-100, discriminator 100-1000-1, leaky ReLU, batch 64, N = 10000, T = 1.
 
     python -m benchmarks.bayesian_gan                      fifteen repeats, four minutes on two idle cores
-    python -m benchmarks.bayesian_gan --repeats 2 --num-sweeps 20 --num-run-sweeps 200      a look
+    python -m benchmarks.bayesian_gan --repeats 2 --num-sweeps 20 --num-run-sweeps 200      a short check
 
 Each library has its own process on the same cores. Rows run in alternating order, after compilation. The PyTorch ports
 are eager code for the same equations: "loop" has one `linear` per generator, and "batched" has one `baddbmm` for all
@@ -43,15 +43,15 @@ class Config:
     """Flags of benchmarks.bayesian_gan."""
 
     repeats: int = 15
-    """Times every row is measured."""
+    """Number of times that every row is measured."""
     num_sweeps: int = 30
-    """Sweeps in a measurement."""
+    """Number of sweeps in a measurement."""
     num_run_sweeps: int = 2000
-    """Sweeps of training.run; 0 leaves that part out."""
+    """Number of sweeps of training.run; 0 skips that measurement."""
     num_generators: int = 10
-    """J_g."""
+    """Number of generators J_g in the row with several."""
     threads: int = 2
-    """Cores and threads for either library."""
+    """Number of cores, and of threads, for either library."""
     out: str = str(measure.RESULTS / "bayesian_gan.json")
     """The JSON file to write."""
 
@@ -98,7 +98,7 @@ def conditionals(num_data: int) -> dict[str, Density]:
 
 
 def sampler(density: Density, num: int, num_data: int, temperature: float) -> Kernel:
-    """One player: `num` networks moved by SGHMC."""
+    """SGHMC on the `num` networks of one player."""
     step_size = peer.LEARNING_RATE / num_data
     return kernels.particles(
         kernels.sghmc(density, step_size=step_size, friction=peer.FRICTION, temperature=temperature), num
@@ -106,7 +106,7 @@ def sampler(density: Density, num: int, num_data: int, temperature: float) -> Ke
 
 
 def game(num_data: int, num_generators: int, temperature: float) -> Kernel:
-    """The sweep."""
+    """The kernel of one sweep: the discriminator moves, then the generators."""
     density = conditionals(num_data)
     return kernels.alternate(
         discriminator=sampler(density["discriminator"], 1, num_data, temperature),
@@ -137,7 +137,7 @@ def initial_position(num_generators: int, dim: int, num_discriminators: int = 1)
 def bayesjax_sweeps(
     inputs: np.ndarray, num_generators: int, temperature: float, num_sweeps: int, diagnostics: bool = False
 ) -> measure.Row:
-    """Compiled sweeps, info kept or dropped."""
+    """Compiles sweeps of the game; `diagnostics` keeps their info."""
     kernel = game(len(inputs), num_generators, temperature)
     state = kernel.init(initial_position(num_generators, inputs.shape[1]), jax.random.key(3))
 
@@ -161,7 +161,7 @@ def bayesjax_sweeps(
 
 
 def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
-    """One generator and many, with diagnostics, and without noise."""
+    """Rows of bayesjax: one generator and many, with diagnostics, and at T = 0 without noise."""
     inputs, many = data.load("synthetic/ten_clusters").train.inputs, config.num_generators
     settings = {
         "bayesjax J_g=1": (1, 1.0),
@@ -179,7 +179,7 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def torch_rows(config: Config) -> dict[str, measure.Row]:
-    """The ports, from the same position."""
+    """Rows of the PyTorch ports, from the same initial parameters."""
     inputs, many = data.load("synthetic/ten_clusters").train.inputs, config.num_generators
     position, rows = initial_position(many, inputs.shape[1]), {}
     for name, temperature in (("loop", 1.0), ("batched", 1.0), ("batched T=0", 0.0)):

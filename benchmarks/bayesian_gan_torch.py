@@ -1,4 +1,4 @@
-"""The synthetic Bayesian GAN in eager PyTorch, as the benchmark's peer: one `linear` per generator, or all batched.
+"""The synthetic Bayesian GAN in eager PyTorch, for comparison: one `linear` per generator, or all batched.
 
 The same mathematics as `bayesian_gan.py` beside it: the conditionals of `posteriors/bayesian_gan.py` (pool = "sum") and
 the update of `kernels/sghmc.py`. The settings of both are here.
@@ -79,7 +79,7 @@ class TorchGame:
         return gradient
 
     def move(self, name: str, gradient: list) -> None:
-        """The update of `kernels/sghmc.py`."""
+        """Moves one player in place by the SGHMC update of `kernels/sghmc.py`."""
         torch, parameters, velocity = self.torch, getattr(self, name), self.velocity[name]
         step_size = LEARNING_RATE / self.num_data
         with torch.no_grad():
@@ -100,7 +100,7 @@ class TorchGame:
         self.move("generator", self.generator_gradient(torch.rand(shape) * 2 - 1))
 
     def stacked(self, name: str, tensors: list) -> list[np.ndarray]:
-        """A gradient or velocity as stacked arrays in the order of `layers`."""
+        """Returns a gradient or velocity as stacked arrays in the order of `layers`."""
         arrays = [tensor.numpy() for tensor in tensors]
         if name == "discriminator":
             return [array.T[None] for array in arrays]
@@ -110,7 +110,7 @@ class TorchGame:
 
 
 def layers(params: dict) -> list[np.ndarray]:
-    """Kernel, bias, kernel, bias of a stacked two-layer network."""
+    """Returns the kernels and biases of a stacked two-layer network, in the order kernel, bias, kernel, bias."""
     return [np.asarray(params[layer][leaf]) for layer in ("layers_0", "layers_1") for leaf in ("kernel", "bias")]
 
 

@@ -6,16 +6,17 @@ The game is the 28-pixel DCGAN of `models/dcgan.py` without normalisation: gener
 in both memory formats. Ten particles are ten independent games, in PyTorch a loop. Each library has its own process.
 
 XLA runs a convolution on one core. Rows "on 2 devices" have each core as a device (`training.spread`): a half of the
-batch each, or a half of the particles. Both are held to the same bars.
+batch each, or a half of the particles. The same bars apply to both.
 
     python -m benchmarks.convolutions                       half an hour on two idle cores
-    python -m benchmarks.convolutions --shapes few --repeats 3      a look
+    python -m benchmarks.convolutions --shapes few --repeats 3      a short check
 
-The table of shapes times a convolution and both its gradients (that in the image is the transposed convolution),
-compiled alone (where XLA's own is at its best: inside a `scan` its gradients can be tens of times slower), against
-`lax.conv_general_dilated` and against patches, each differentiated by JAX. Batches are such that a shape takes some
-milliseconds; the few shapes of which one image takes a second are left out. The same program may take twice as long in
-one process as in another: shapes above 1.1 are measured in five processes, and the medians over them count.
+The table of shapes times a convolution and both its gradients; the gradient in the image is the transposed
+convolution. They are compared with `lax.conv_general_dilated` and with patches, each differentiated by JAX. Every form
+is compiled alone, which favours XLA: inside a `scan` its gradients can be tens of times slower. Batches are such that a
+shape takes some milliseconds. The few shapes of which one image takes a second are excluded. The same program may take
+twice as long in one process as in another, so shapes with a ratio above 1.1 are measured in five processes. Their
+result is the median over processes.
 
 Bars: a step of either player within 1.3 times PyTorch's; ten particles cost at most 10 times one and less than the
 PyTorch loop; no shape slower than 1.2 times the better of the two other forms. Results:
@@ -63,15 +64,15 @@ class Config:
     """Flags of benchmarks.convolutions."""
 
     repeats: int = 15
-    """Times every row is measured."""
+    """Number of times that every row is measured."""
     num_steps: int = 5
-    """Steps in a measurement."""
+    """Number of training steps in a measurement."""
     num_particles: int = 10
-    """Games at once."""
+    """Number of independent games that train at once."""
     shapes: Literal["all", "few", "none"] = "all"
-    """Which table of shapes."""
+    """Table of convolution shapes to time: all of them, or a few."""
     threads: int = 2
-    """Cores and threads for either library."""
+    """Number of cores, and of threads, for either library."""
     out: str = str(measure.RESULTS / "convolutions.json")
     """The JSON file to write."""
 
@@ -84,7 +85,7 @@ def networks() -> tuple[dcgan.Generator, dcgan.Discriminator]:
 
 
 def losses(noise: np.ndarray | None = None) -> dict[str, Callable]:
-    """Loss of each player given the other, a mean per example; with noise drawn for each step if none is given."""
+    """The loss of each player given the other, a mean per example. Noise is drawn in each step if none is given."""
     generator, discriminator = networks()
 
     def fakes(params: Any, rng_key: jax.Array) -> Any:
@@ -122,7 +123,8 @@ def players() -> dict[str, Kernel]:
 def check_port(position: dict[str, Any], images: np.ndarray) -> float:
     """The largest relative difference (Euclidean, by tensor) between the port's gradients and bayesjax's.
 
-    At three times DCGAN's first weights: at those, a generator's gradient is a small difference of large terms.
+    The weights are three times DCGAN's initial ones, at which a generator's gradient is a small difference of large
+    terms.
 
     Raises:
       ArithmeticError: if it exceeds TOLERANCE.
@@ -150,7 +152,7 @@ def real_images() -> np.ndarray:
 
 
 def step_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
-    """A step of each player and of the game, with the batch spread over devices if there are several."""
+    """Rows of a step of each player and of the game, with the batch spread over devices if there are several."""
     images, position, where = jnp.asarray(real_images()), initial_position(), _where(num_devices)
 
     def row(kernel: Kernel, at: Any, batch: Any) -> measure.Row:
@@ -163,7 +165,7 @@ def step_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
 
 
 def particle_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
-    """One game, and many games as particles, spread over devices if there are several."""
+    """Rows of one game and of many games as particles, spread over devices if there are several."""
     num, images = config.num_particles, jnp.asarray(real_images())
     games = training.particle_parallel(kernels.particles(kernels.alternate(**players()), num), num_devices)
     start = tree.stack([initial_position()] * num)
@@ -175,7 +177,7 @@ def _where(num_devices: int) -> str:
 
 
 def torch_rows(config: Config) -> dict[str, measure.Row]:
-    """Steps of each player and a loop over the games, in both memory formats."""
+    """Rows of PyTorch: a step of each player and a loop over the games, in both memory formats."""
     from benchmarks import convolutions_torch as peer
 
     images, position, rows = real_images(), initial_position(), {}
@@ -225,7 +227,7 @@ def by_xla(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Arr
 
 
 def time_shape(case: dict[str, int], repeats: int) -> dict[str, Any]:
-    """Milliseconds of a convolution and both its gradients in the three ways, medians of alternating repeats."""
+    """Times a convolution and both its gradients in the three forms, in ms: medians of alternating repeats."""
     random, stride = np.random.default_rng(0), (case["stride"],) * 2
     x = jnp.asarray(random.normal(size=(case["batch"], case["size"], case["size"], case["inputs"])), jnp.float32)
     shape = (case["kernel"], case["kernel"], case["inputs"], case["outputs"])
@@ -269,7 +271,7 @@ def time_shapes(cases: list[dict[str, int]], repeats: int, label: str) -> list[d
 
 
 def shape_table(which: str, repeats: int) -> list[dict[str, Any]]:
-    """Times all shapes; those with a ratio above 1.1 are measured in several processes, and the median counts."""
+    """Times all shapes; a shape with a ratio above 1.1 is measured in several processes, whose median is reported."""
     results = time_shapes(shape_cases(which), repeats, "all")
     again = [i for i, result in enumerate(results) if result["ratio"] > 1.1]
     cases = [{name: results[i][name] for name in KEYS} for i in again]

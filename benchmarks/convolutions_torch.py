@@ -1,7 +1,7 @@
-"""The 28-pixel DCGAN of `convolutions.py` in eager PyTorch: the peer's networks, loss, optimiser and steps.
+"""The 28-pixel DCGAN of `convolutions.py` in eager PyTorch: networks, loss, optimiser and steps.
 
-Two paddings: "same" is what Flax computes, with unequal sides (for the comparison of gradients); "even" is how PyTorch
-users write it, two pixels on each side (for the timing: it pads and crops nothing).
+There are two paddings. "same" has unequal sides as in Flax, and is used to compare gradients. "even" has two pixels on
+each side, as PyTorch users write it, and is used for the timing, because it needs no separate padding or cropping.
 """
 
 from collections.abc import Callable
@@ -80,7 +80,7 @@ class TorchGAN:
         return functional.linear(x.reshape(x.shape[0], -1), kernel, bias)[:, 0]
 
     def loss(self, player: str, z: Any) -> Any:
-        """The non-saturating game, a mean per example; reals and fakes judged in one batch."""
+        """The non-saturating loss, a mean per example; real and fake images pass in one batch."""
         if player == "generator":
             return functional.softplus(-self.judge(self.generate(z))).mean()
         with torch.no_grad():
@@ -89,12 +89,12 @@ class TorchGAN:
         return (functional.softplus(-logits[: len(fakes)]) + functional.softplus(logits[len(fakes) :])).mean()
 
     def gradient(self, player: str, z: np.ndarray) -> list[np.ndarray]:
-        """Gradients, kernels in PyTorch's layout: weights and biases, layer by layer."""
+        """Gradients of the weights and biases, layer by layer, in PyTorch's layout."""
         flat = [tensor for layer in self.weights[player] for tensor in layer]
         return [g.numpy() for g in torch.autograd.grad(self.loss(player, torch.tensor(z)), flat)]
 
     def steps(self, player: str, num: int) -> Callable[[], None]:
-        """A function that takes that many Adam steps of a player."""
+        """Returns a function that takes the given number of Adam steps of a player."""
         other = "discriminator" if player == "generator" else "generator"
 
         def run() -> None:
@@ -121,7 +121,7 @@ def layer_names(player: str) -> list[str]:
 
 
 def _channels_first(array: np.ndarray, axis: int) -> np.ndarray:
-    """An axis of 4 x 4 x 128 features in the order 128 x 4 x 4."""
+    """Reorders an axis of 4 x 4 x 128 features to 128 x 4 x 4."""
     shape = array.shape
     folded = array.reshape(*shape[:axis], 4, 4, 128, *shape[axis + 1 :])
     return np.moveaxis(folded, axis + 2, axis).reshape(shape)

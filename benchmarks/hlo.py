@@ -33,7 +33,7 @@ CALLS = re.compile(r"\b(?:calls|body|to_apply|\w+_computations?)=(?:\{([^}]*)\}|
 
 
 class Array(NamedTuple):
-    """A type: kind of element ("bf16"), shape, and whether it lies in the main memory (`S(n)`, n > 0, does not)."""
+    """An array type: element type ("bf16"), shape, and whether it is in the main memory (`S(n)` with n > 0 is not)."""
 
     kind: str
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class Array(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Without padding to tiles."""
+        """Size in bytes, without the padding to tiles."""
         bits = 8 if self.kind == "pred" else int(re.findall(r"\d+", self.kind)[0])
         return -(-bits * math.prod(self.shape) // 8)
 
@@ -57,7 +57,7 @@ class Instruction(NamedTuple):
 
     @property
     def operands(self) -> list[str]:
-        """Names of the operands."""
+        """The names of the operands."""
         return re.findall(r"%([\w.\-]+)", self.inside)
 
     def find(self, pattern: str) -> str:
@@ -71,9 +71,9 @@ class Collective(NamedTuple):
 
     Attributes:
       kind: one of COLLECTIVES.
-      bytes: on each chip, of what is reduced, or of what has been gathered.
-      group: how many chips take part in one.
-      times: how often it happens in a run of the program.
+      bytes: size on each chip of the reduced, or of the gathered, array.
+      group: number of chips that take part.
+      times: number of executions in a run of the program.
     """
 
     kind: str
@@ -83,14 +83,14 @@ class Collective(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What one chip does in a run of the program.
+    """The work of one chip in a run of the program.
 
     Attributes:
-      flops: of matrix products and convolutions.
-      flops_once: the same with every loop turned once, to hold against `cost_analysis`.
-      memory_bytes: read and written in the main memory.
-      collectives: all of them.
-      unknown_loops: names of the loops whose turns the text does not tell.
+      flops: floating-point operations of matrix products and convolutions.
+      flops_once: the same with one iteration of every loop, for comparison with `cost_analysis`.
+      memory_bytes: bytes read and written in the main memory.
+      collectives: all exchanges of data between chips.
+      unknown_loops: names of the loops whose number of iterations is not in the text.
     """
 
     flops: int
@@ -108,8 +108,8 @@ def read(text: str, num_chips: int = 1, *, unknown_turns: int = 1) -> Program:
 
     Args:
       text: an optimised module.
-      num_chips: that it runs on.
-      unknown_turns: those of a loop that does not count up to a constant.
+      num_chips: number of chips that the program runs on.
+      unknown_turns: number of iterations to assume for a loop that does not count up to a constant.
 
     Raises:
       ValueError: if the text is not that of a module.
@@ -181,7 +181,7 @@ def _closing(text: str) -> int:
 
 
 def _arrays(text: str) -> list[Array]:
-    """Every array of a type; tokens are none."""
+    """Every array of a type; tokens are excluded."""
     found = []
     for kind, lengths, layout in ARRAY.findall(text):
         shape = tuple(int(length) for length in lengths.split(",") if length)
@@ -190,13 +190,13 @@ def _arrays(text: str) -> list[Array]:
 
 
 def _called(instruction: Instruction) -> list[str]:
-    """The computations that an instruction runs, the condition of a loop apart."""
+    """The computations that an instruction runs, without the condition of a loop."""
     groups = ("".join(group) for group in CALLS.findall(instruction.attributes))
     return [name.strip(" %") for group in groups for name in group.split(",") if name]
 
 
 def _turns(computations: Computations, loop: Instruction) -> int | None:
-    """Turns of a loop that counts up from 0 by 1, as `scan` and `fori_loop` do; None if it is of another kind."""
+    """Number of iterations of a loop that counts up from 0 by 1, such as a `scan` or `fori_loop`; None for others."""
     condition = computations[loop.find(r"condition=%?([\w.\-]+)")]
     parts = [*condition, *(part for caller in condition for name in _called(caller) for part in computations[name])]
     compares = [part for part in parts if part.opcode == "compare" and part.find(r"direction=(\w+)") == "LT"]
@@ -230,7 +230,7 @@ def _convolution(instruction: Instruction, image: tuple[int, ...], kernel: tuple
     axes = sorted(name for name in of_image if name.isdigit())
 
     def window(field: str, default: int) -> list[int]:
-        """One number an axis; of `pad`, the first of two."""
+        """One number for each axis; for `pad`, the first of its two numbers."""
         found = instruction.find(rf"window=\{{[^}}]*\b{field}=([\dx_\-]+)")
         return [int(part.split("_")[0]) for part in found.split("x")] if found else [default] * len(axes)
 
@@ -270,7 +270,7 @@ def _traffic(body: list[Instruction]) -> Iterator[int]:
 
 
 def _collectives(computations: Computations, times: dict[str, int], num_chips: int) -> list[Collective]:
-    """Every exchange of data, once each."""
+    """Every exchange of data, listed once."""
     found, chains = [], set()
     for name in (name for name in times if times[name]):
         for instruction in computations[name]:
@@ -289,7 +289,7 @@ def _collectives(computations: Computations, times: dict[str, int], num_chips: i
 
 
 def _group(instruction: Instruction, num_chips: int) -> int:
-    """How many chips a collective joins."""
+    """Number of chips in the group of a collective."""
     if listed := instruction.find(r"replica_groups=\{\{([\d,]+)\}"):
         return len(listed.split(","))
     if length := instruction.find(r"replica_groups=\[\d+,(\d+)\]<="):

@@ -1,7 +1,7 @@
 """The memory of full-batch HMC on MNIST: a step over 60 000 images at once, and in chunks.
 
     python -m benchmarks.hmc_memory                    two minutes on two idle cores
-    python -m benchmarks.hmc_memory --repeats 1        a look
+    python -m benchmarks.hmc_memory --repeats 1        a short check
 
 One chain samples the log posterior of a 784-50-50-10 network (42 310 weights, Gaussian prior) on 60 000 images of
 noise, with differences of the energy taken term by term (`posteriors.log_posterior(as_terms=True)`). Each of three rows
@@ -31,17 +31,17 @@ class Config:
     """Flags of benchmarks.hmc_memory."""
 
     repeats: int = 3
-    """Times every row is measured."""
+    """Number of times that every row is measured."""
     num_data: int = 60_000
-    """Images."""
+    """Number of images in the data set."""
     chunk_size: int = 1000
-    """Images at once."""
+    """Number of images in a chunk."""
     num_integration_steps: int = 5
-    """Leapfrog steps of a step."""
+    """Number of leapfrog steps in an HMC step."""
     num_chains: int = 4
-    """Chains of the third side."""
+    """Number of chains in the third row."""
     threads: int = 2
-    """Cores and threads."""
+    """Number of cores and of threads."""
     out: str = str(measure.RESULTS / "hmc_memory.json")
     """The JSON file to write."""
 

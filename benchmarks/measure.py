@@ -39,10 +39,10 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> t
     Args:
       config: flags, with `repeats`, `threads` and `out` among them.
       *counts: other flags that must be at least 1.
-      needs: modules of the peers.
+      needs: modules of the libraries to compare with.
 
     Returns:
-      The load averages, for the results file; above BUSY there is a warning.
+      The load averages, for the results file. A load above BUSY prints a warning.
     """
     load_average = os.getloadavg()
     require_modules(*needs)
@@ -93,7 +93,7 @@ class Row(NamedTuple):
     Attributes:
       run: takes `steps` steps, compiled and warm, and waits for the result.
       steps: the steps of a call.
-      compile_seconds: what compiling took; None for code that is not compiled.
+      compile_seconds: compilation time; None for code that is not compiled.
     """
 
     run: Callable[[], Any]
@@ -112,8 +112,8 @@ class Sides:
       pause: seconds before a row, in which idle threads stop spinning.
 
     Attributes:
-      compile_seconds: by row.
-      peak_mib: by side, the largest resident memory of its process so far, the interpreter and libraries included.
+      compile_seconds: compilation time of each row, by its name.
+      peak_mib: largest resident memory of each process so far, by side; it includes the interpreter and libraries.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ def check_finite(arrays: Any) -> None:
 
 
 def kernel_steps(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> Row:
-    """Steps of a kernel from one state, in a scan that keeps the infos, as `training.run` has it."""
+    """Steps of a kernel from one state, in a scan that keeps the infos, as in `training.run`."""
 
     def steps(rng_key: jax.Array, state: Any, batch: Any) -> Any:
         def one(state: Any, step: jax.Array) -> tuple[Any, Any]:
@@ -268,7 +268,7 @@ def summaries(times: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
 def ratio(times: dict[str, list[float]], numerator: str, denominator: str, bar: str) -> dict[str, Any]:
     """The ratio of two rows' medians, its range over repeats, and its bar.
 
-    From five repeats on with the standard error, by a bootstrap that draws repeats with replacement.
+    With five or more repeats it has a standard error, by a bootstrap that draws repeats with replacement.
     """
     pairs = np.array([times[numerator], times[denominator]])
     by_repeat, found = pairs[0] / pairs[1], {"of_medians": _of_medians(pairs)}
@@ -325,7 +325,7 @@ def made_by(*packages: str) -> dict[str, Any]:
     """Command, machine, versions and commit, for the results file.
 
     Args:
-      *packages: those whose versions matter besides JAX, Flax and NumPy.
+      *packages: packages whose versions are recorded besides JAX, Flax and NumPy.
     """
     module = Path(sys.argv[0]).stem
     return {

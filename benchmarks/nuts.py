@@ -1,7 +1,7 @@
 """Effective draws per gradient of NUTS after its warm-up, beside BlackJAX and NumPyro with their defaults.
 
     python -m benchmarks.nuts                          ten minutes on two cores
-    python -m benchmarks.nuts --num-groups 3           a look
+    python -m benchmarks.nuts --num-groups 3           a short check
 
 The targets are those of `bayesjax.evaluation.targets`, in float32. Every library starts from the same points and has
 the same numbers of warm-up steps and draws. It adapts a step size towards an acceptance probability of 0.8, and a
@@ -10,9 +10,9 @@ standard error. The measure is the smallest bulk effective sample size over the 
 gradients of the kept draws. Gradients of the warm-up are reported beside it.
 
 Libraries are compared only where they sample the same distribution: the R-hat of all chains is below 1.01, and the
-means agree with each other, and with exact values where these are known, within 4 standard errors. The centred schools
-and the funnel have narrow necks in which no step size is suitable, and a library that avoids the neck would look
-better. Nothing is timed, so the load of the machine does not matter.
+means agree within 4 standard errors, also with exact values where these are known. The centred schools and the funnel
+have narrow necks in which no step size is suitable. A library that avoids the neck would have higher numbers. Nothing
+is timed, so the load of the machine does not matter.
 
 All three libraries use the same algorithm and the warm-up of Stan, so the expected ratio is 1. The bar is that no ratio
 is below 1 by more than two standard errors. Results: benchmarks/results/nuts.json.
@@ -36,17 +36,17 @@ class Config:
     """Flags of benchmarks.nuts."""
 
     targets: tuple[str, ...] = tuple(TARGETS)
-    """Among schools_centred, schools_noncentred, gaussian, logistic, funnel, network."""
+    """Targets to sample: schools_centred, schools_noncentred, gaussian, logistic, funnel, network."""
     num_groups: int = 16
-    """Runs of each library on each target."""
+    """Number of runs of each library on each target."""
     num_chains: int = 4
-    """Chains of a run."""
+    """Number of chains in a run."""
     num_warmup: int = 1000
-    """Steps of each chain's warm-up."""
+    """Number of warm-up steps of each chain."""
     num_draws: int = 1000
-    """Draws that each chain keeps."""
+    """Number of draws that each chain keeps."""
     seed: int = 0
-    """Of starts and draws."""
+    """Random seed of the starting points and of the draws."""
     out: str = str(measure.RESULTS / "nuts.json")
     """The JSON file to write."""
 
@@ -55,10 +55,10 @@ class Drawn(NamedTuple):
     """The draws and gradient counts of one library.
 
     Attributes:
-      quantities: `[num_chains, num_draws, num]`, of all groups' chains.
-      gradients: of each chain's draws, `[num_chains]`.
-      warmup_gradients: of each chain's warm-up.
-      divergent: share of the draws' steps that diverged.
+      quantities: values of the target's quantities, `[num_chains, num_draws, num]`, for the chains of all groups.
+      gradients: number of gradients in each chain's draws, `[num_chains]`.
+      warmup_gradients: number of gradients in each chain's warm-up, `[num_chains]`.
+      divergent: fraction of steps after the warm-up that diverged.
     """
 
     quantities: np.ndarray
@@ -68,7 +68,7 @@ class Drawn(NamedTuple):
 
 
 def of_bayesjax(config: Config, target: Target, position: Any, rng_key: jax.Array) -> Drawn:
-    """`kernels.adapt` around `kernels.nuts`."""
+    """Samples with `kernels.adapt` around `kernels.nuts`."""
 
     make = functools.partial(kernels.nuts, target.density, full_batch=True)
     kernel = kernels.adapt(make, num_steps=config.num_warmup)
@@ -89,7 +89,7 @@ def of_bayesjax(config: Config, target: Target, position: Any, rng_key: jax.Arra
 
 
 def of_blackjax(config: Config, target: Target, position: Any, rng_key: jax.Array) -> Drawn:
-    """`blackjax.window_adaptation` and `blackjax.nuts`."""
+    """Samples with `blackjax.window_adaptation` and `blackjax.nuts`."""
     import blackjax
 
     def chain(rng_key: jax.Array, position: Any) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -111,7 +111,7 @@ def of_blackjax(config: Config, target: Target, position: Any, rng_key: jax.Arra
 
 
 def of_numpyro(config: Config, target: Target, position: Any, rng_key: jax.Array) -> Drawn:
-    """`numpyro.infer.MCMC` of `numpyro.infer.NUTS`, its chains vectorised."""
+    """Samples with `numpyro.infer.MCMC` and `numpyro.infer.NUTS`, with vectorised chains."""
     from numpyro.infer import MCMC, NUTS  # pyright: ignore[reportMissingImports]
 
     mcmc = MCMC(
@@ -157,7 +157,7 @@ def judged(drawn: Drawn, num_chains: int) -> dict[str, Any]:
 
 
 def is_same_law(one: dict[str, Any], other: dict[str, Any], exact: np.ndarray | None = None) -> bool:
-    """Whether two runs have converged to the same distribution, judged by R-hat and by their means."""
+    """Whether two runs have converged to the same distribution, by their R-hat and their means."""
     apart = np.subtract(one["mean"], other["mean"]) / np.hypot(one["mean_error"], other["mean_error"])
     off = [] if exact is None else [np.subtract(run["mean"], exact) / run["mean_error"] for run in (one, other)]
     worst = max(float(np.abs(z).max()) for z in [apart, *off])

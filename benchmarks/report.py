@@ -9,7 +9,7 @@ from experiments.harness.report import markdown, number, origin
 
 
 def render(results: dict) -> str:
-    """The tables of one results file, and the command, device and commit that made it."""
+    """Renders the tables of one results file, and the command, device and commit that made it."""
     tables = {"tpu": tpu_tables, "nuts": efficiency_tables}.get(results["benchmark"], cost_tables)
     return "\n\n".join([*tables(results), origin(results)])
 

@@ -1,29 +1,29 @@
 """The cost of samplers: full-batch HMC beside BlackJAX and NumPyro; SGHMC and SGLD beside BlackJAX and posteriors.
 
-The target is the posterior of a network of 973 weights (`samplers_problem.py`). HMC: 512 data, the same closure, step
-size and 50 leapfrog steps in every library, and beside them the bare loop, a scan of `value_and_grad` with an update of
-the position, and one that has a momentum as well. SGHMC and SGLD: batches of 64, a step each (BlackJAX's SGHMC in its
-own form, 10 gradients a call).
+The target is the posterior of a network of 973 weights (`samplers_problem.py`). HMC uses 512 data, and the same log
+density, step size and 50 leapfrog steps in every library. It is compared with two loops without a sampler: the bare
+loop, a scan of `value_and_grad` that updates the position, and a second loop that also has a momentum. SGHMC and SGLD
+use batches of 64, one for each step; BlackJAX's SGHMC takes 10 gradients per call, its default.
 
     python -m benchmarks.samplers                       twenty minutes on two idle cores
-    python -m benchmarks.samplers --repeats 2 --close-repeats 2 --processes 2 --num-draws 20 --scaling few      a look
+    python -m benchmarks.samplers --repeats 2 --close-repeats 2 --processes 2 --num-draws 20 --scaling few    a check
 
-Each library has a process of its own on the same cores; rows run in alternating order, after compilation; a time is
-that of one gradient, noise, decision and all. Before anything is timed: the posterior of `posteriors` (PyTorch) has
-bayesjax's gradient; the HMC kernels agree on the means of the posterior, and `effective` says by one estimator (bulk
-effective sample size, BlackJAX's, the least over 64 predictions and the log density, chains from common warm starts)
-what a gradient buys; and every stochastic-gradient sampler samples N(0, I) at its matched step size: a variance off by
-more than 5 % fails the gate, and is reported beside the speed (`samplers_checks.py`).
+Each library has its own process on the same cores. Rows run in alternating order, after compilation. A time is that of
+one gradient and includes noise and accept decisions. Three checks precede the timing (`samplers_checks.py`). The
+posterior of `posteriors` (PyTorch) must have bayesjax's gradient. The HMC kernels must agree on the means of the
+posterior. BlackJAX's function estimates their bulk effective sample sizes from chains with common starting points; the
+smallest over 64 predictions and the log density is reported per gradient (`effective`). Every stochastic-gradient
+sampler draws from N(0, I) at its matched step size. A variance off by more than 5 % fails, and stands beside the speed.
 
-Bars: HMC's gradients per second at least 0.97 of the bare loop's and ahead of every peer; 32 chains cost at most 12
-times one. One chain's products and elementwise work keep a core busy: on two cores 32 chains cost about 16, and less
-where the fixed cost of a step counts, so that ratio is taken at 512 data and at 16, on one device and with each core as
-one. Rows near a bar or each other are measured in several sets of processes, for one process is some hundredths faster
-than the next; their ratio is taken repeat by repeat. bayesjax's SGHMC and SGLD draw their noise with `bayesjax.noise`,
-the peers their own: what each does by default.
+Bars: HMC computes at least 0.97 of the bare loop's gradients per second and more than any other library; 32 chains
+cost at most 12 times one. One chain keeps a core busy, so that on two cores 32 chains cost about 16 times one, and less
+where the fixed cost of a step dominates. That ratio is therefore measured with 512 data and with 16, on one device and
+with one device per core. The speed of the same program differs between processes by a few per cent. Rows that are close
+to a bar or to each other are therefore measured in several sets of processes, and their ratio is taken for each repeat.
+Every library draws its noise with its default generator; bayesjax's is `bayesjax.noise`.
 
-Last, cost against size: the slope of log cost in log size over chains, width and data, with its standard error; and the
-share of this machine's matrix-product rate that a gradient reaches. Results: benchmarks/results/samplers.json.
+The last measurements are the slope of log cost in log size over chains, width and data, with its standard error, and
+the fraction of this machine's matrix-product rate that a gradient reaches. Results: benchmarks/results/samplers.json.
 """
 
 import functools
@@ -52,7 +52,7 @@ FLOPS = 3e9  # of a call of a row in the sweep of sizes: some hundredths of a se
 PEERS = ("blackjax", "numpyro")
 HMC = "bayesjax hmc"
 CLOSE = ("bare loop", "bare loop with a momentum", *(f"{name} hmc" for name in PEERS))
-"""Rows within some hundredths of HMC's: only many repeats in several processes tell them apart."""
+"""Rows within a few per cent of HMC's time; their order requires many repeats in several processes."""
 
 
 @dataclass(frozen=True)
@@ -60,28 +60,28 @@ class Config:
     """Flags of benchmarks.samplers."""
 
     repeats: int = 11
-    """Times every row is measured."""
+    """Number of times that every row is measured."""
     close_repeats: int = 20
-    """Times the bare loops, the HMCs and the chains at a bar are measured besides, in each of --processes."""
+    """Number of further measurements, in each of --processes, of the bare loops, the HMC rows and the many chains."""
     processes: int = 5
-    """Sets of processes that those are measured in, for their ratios; two or more."""
+    """Number of sets of processes for the rows of --close-repeats and their ratios, at least 2."""
     num_gradients: int = 2000
-    """Gradients in a measurement."""
+    """Number of gradients in a measurement."""
     num_draws: int = 400
-    """Draws of each of four chains for the effective sample size."""
+    """Number of draws of each of four chains for the effective sample size."""
     scaling: Literal["all", "few"] = "all"
-    """Which sizes to sweep: few takes every fourth."""
+    """Sizes to sweep: all, or every fourth (few)."""
     threads: int = 2
-    """Cores and threads for every library."""
+    """Number of cores, and of threads, for every library."""
     out: str = str(measure.RESULTS / "samplers.json")
     """The JSON file to write."""
 
 
-# ---- rows: a state moved so many steps under one jit
+# ---- rows: several steps from a state under one jit
 
 
 def scanned(step: Callable[[jax.Array, Any], Any], state: Any, num_steps: int, gradients_per_step: int) -> measure.Row:
-    """Compiled steps `(index, state) -> state`, timed by the gradient."""
+    """Compiles a scan of steps `(index, state) -> state` whose time is reported per gradient."""
 
     def steps(state: Any) -> Any:
         return jax.lax.scan(lambda state, index: (step(index, state), None), state, jnp.arange(num_steps))[0]
@@ -159,7 +159,7 @@ def stochastic_rows(samplers: dict[str, Sampler], num_gradients: int) -> dict[st
 
 
 def close_rows(config: Config) -> dict[str, measure.Row]:
-    """The bare loops, and HMC on many and on few data."""
+    """Rows of the bare loops, and of HMC on many and on few data."""
     num, position = config.num_gradients, problem.initial_weights()
     return {
         "bare loop": bare_loop(problem.closure(NUM_DATA), position, num),
@@ -170,7 +170,7 @@ def close_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
-    """The bare loop, HMC in one chain and many, SGHMC, SGLD, and a matrix product."""
+    """Rows of the bare loop, HMC in one chain and many, SGHMC, SGLD, and a matrix product."""
     num, position = config.num_gradients, problem.initial_weights()
     square = jax.random.normal(jax.random.key(0), (1024, 1024)) / 32
     rows = close_rows(config) | {
@@ -183,7 +183,7 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def device_rows(config: Config, names: tuple[str, ...] = ("", FEW)) -> dict[str, measure.Row]:
-    """Many chains, spread over the cores, with many and with few data."""
+    """Rows of HMC with many chains spread over the cores, with many and with few data."""
     rows = {}
     for name in names:
         num_data, num = (FEW_DATA, 5 * config.num_gradients) if name else (NUM_DATA, config.num_gradients)
@@ -194,7 +194,7 @@ def device_rows(config: Config, names: tuple[str, ...] = ("", FEW)) -> dict[str,
 
 
 def scaling_rows(config: Config) -> dict[str, measure.Row]:
-    """HMC over numbers of chains, widths and numbers of data, with enough steps for a stable time."""
+    """Rows of HMC for each number of chains, width and number of data, with enough steps for a stable time."""
     rows = {}
     for kind, size in sizes(config):
         hidden = (size, size) if kind == "width" else problem.HIDDEN
@@ -236,7 +236,7 @@ def peer_rows(config: Config, library: str) -> dict[str, measure.Row]:
 
 
 def posteriors_rows(config: Config) -> dict[str, measure.Row]:
-    """SGHMC and SGLD of `posteriors`, eager PyTorch."""
+    """Rows of SGHMC and SGLD of `posteriors` in eager PyTorch."""
     from benchmarks import samplers_torch as peer
 
     batches = problem.minibatches(NUM_DATA, BATCH_SIZE, 100)
@@ -248,11 +248,11 @@ def posteriors_rows(config: Config) -> dict[str, measure.Row]:
     return rows
 
 
-# ---- what the times say
+# ---- analysis of the times
 
 
 def slopes(config: Config, summaries: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """The exponent of cost in each size."""
+    """The exponent of the cost as a function of each size."""
     fitted = {}
     for kind in SIZES:
         values = [size for of, size in sizes(config) if of == kind]
@@ -261,7 +261,7 @@ def slopes(config: Config, summaries: dict[str, dict[str, Any]]) -> dict[str, di
 
 
 def roofline(summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """GFLOP/s of the matrix products in a gradient, and their share of what a large product reaches here."""
+    """GFLOP/s of the matrix products in a gradient, and as a fraction of a large product's rate on this machine."""
     rate = {"matrix product 1024": 2 * 1024**3}
     rate |= {"bare loop": problem.matrix_flops(NUM_DATA), HMC: problem.matrix_flops(NUM_DATA)}
     rate[f"{HMC} {MANY} chains"] = MANY * problem.matrix_flops(NUM_DATA)

@@ -26,8 +26,8 @@ class Sampler(NamedTuple):
     Attributes:
       init: `(position, rng_key) -> state`.
       step: `(rng_key, state, batch) -> state`.
-      position: of a state.
-      gradients_per_step: how many it takes.
+      position: `state -> params`.
+      gradients_per_step: number of gradients in a step.
     """
 
     init: Callable
@@ -40,7 +40,7 @@ class Sampler(NamedTuple):
 
 
 def chen(step_size: float) -> tuple[float, float]:
-    """Chen et al.'s step size and friction for bayesjax's eta and alpha: eta = eps^2, alpha = eps C."""
+    """Converts bayesjax's eta and alpha to Chen et al.'s step size and friction: eta = eps^2, alpha = eps C."""
     return step_size**0.5, FRICTION / step_size**0.5
 
 
@@ -110,7 +110,7 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
 
 
 def moment_gate() -> dict[str, dict[str, Any]]:
-    """Every SGHMC's and SGLD's variance on N(0, I) at its matched step size, and whether it is within 5 %."""
+    """The variance of every SGHMC and SGLD on N(0, I) at its matched step size, and whether it is within 5 % of 1."""
     from benchmarks import samplers_torch as peer
 
     samplers = bayesjax_samplers(problem.gaussian, *GATE_STEPS) | blackjax_samplers(problem.gaussian, *GATE_STEPS)
@@ -147,14 +147,14 @@ def check_port(num_data: int) -> float:
 
 
 def bayesjax_hmc(logdensity: Callable[[Params], jax.Array]) -> Kernel:
-    """The HMC sampler of bayesjax for a closure."""
+    """The HMC sampler of bayesjax for a log density."""
     return kernels.hmc(
         lambda params, rng_key, batch: logdensity(params), step_size=STEP_SIZE, num_integration_steps=LEAPS
     )
 
 
 def hmc_samplers(logdensity: Callable[[Params], jax.Array]) -> dict[str, Sampler]:
-    """Each library's HMC of one closure, with the same step size and number of leapfrog steps."""
+    """The HMC sampler of each library for one log density, with the same step size and number of leapfrog steps."""
     import blackjax
     from numpyro.infer.hmc import hmc as numpyro_hmc  # pyright: ignore[reportMissingImports]
 
@@ -196,14 +196,15 @@ def hmc_samplers(logdensity: Callable[[Params], jax.Array]) -> dict[str, Sampler
 
 
 def effective_sizes(logdensity: Callable[[Params], jax.Array], num_draws: int) -> dict[str, dict[str, Any]]:
-    """Least and median bulk effective sample size per 1000 gradients of each library's HMC, its largest R-hat, and how
-    far its means are from bayesjax's.
+    """Effective sample sizes per 1000 gradients of each library's HMC, its largest R-hat, and its agreement on means.
 
-    Of 64 predictions and the log density; four runs of four chains, all from common warm starts. The effective sizes
-    are means over the runs with their standard errors, the rest is of all chains together.
+    The quantities are 64 predictions and the log density. Each library has four runs of four chains from common
+    starting points. The least and median bulk effective sample sizes are means over runs, with standard errors. R-hat
+    and the distance of the means from bayesjax's are computed from all chains together.
 
     Raises:
-      ArithmeticError: if a mean is 5 standard errors from bayesjax's (of 65 in two libraries: false alarms 7e-5).
+      ArithmeticError: if a mean is 5 standard errors from bayesjax's. With 65 means of two libraries, the probability
+        of a false alarm is 7e-5.
     """
     from blackjax.diagnostics import ess_bulk
 

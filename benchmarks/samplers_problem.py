@@ -1,7 +1,8 @@
 """The targets of `samplers.py`: the weights of a small network on a regression data set, and a known Gaussian.
 
-The regression set is made here: 8 standard normal inputs, y = sin(x_1 + x_2) + x_3 x_4 / 2 + noise of sd 0.3; the
-network has tanh units, a N(0, 1 / fan-in) prior on its weights, and knows the noise.
+The regression set is synthetic: 8 standard normal inputs, y = sin(x_1 + x_2) + x_3 x_4 / 2 + noise of standard
+deviation 0.3. The network has tanh units and a N(0, 1 / fan-in) prior on its weights; the noise level is fixed to its
+true value.
 """
 
 import functools
@@ -18,7 +19,7 @@ from bayesjax.types import Density, Params
 
 NUM_INPUTS, NOISE = 8, 0.3
 HIDDEN = (28, 24)
-"""973 weights."""
+"""Widths of the hidden layers, which give the network 973 weights."""
 
 
 def regression(num_data: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -68,12 +69,12 @@ def matrix_flops(num_data: int, hidden: Sequence[int] = HIDDEN) -> int:
     """Floating-point operations of the matrix products of one gradient: forward, and for weights and inputs back."""
     sizes = [NUM_INPUTS, *hidden, 1]
     products = [2 * num_data * a * b for a, b in itertools.pairwise(sizes)]
-    return 3 * sum(products) - products[0]  # nobody wants the gradient of the data
+    return 3 * sum(products) - products[0]  # the gradient of the data is not needed
 
 
 @functools.cache
 def minibatches(num_data: int, batch_size: int, num: int) -> dict[str, np.ndarray]:
-    """`num` batches of the set, drawn with replacement: `[num, batch_size, ...]`."""
+    """Draws `num` batches of the set with replacement, `[num, batch_size, ...]`."""
     index = np.random.default_rng(1).integers(num_data, size=(num, batch_size))
     return {name: array[index] for name, array in regression(num_data).items()}
 

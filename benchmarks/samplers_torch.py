@@ -1,4 +1,4 @@
-"""The targets of `samplers_problem.py` in PyTorch, and `posteriors`' SGHMC and SGLD of them: the peer."""
+"""The targets of `samplers_problem.py` in PyTorch, and the samplers SGHMC and SGLD of the library `posteriors`."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from benchmarks.samplers_problem import NOISE
 
 
 def tensors(params: Any) -> list[Any]:
-    """Flax's layers as tensors, kernel (not transposed) and bias in turn."""
+    """Returns Flax's layers as a list of tensors: kernel (not transposed) and bias of each layer."""
     layers = [params[name] for name in sorted(params)]
     return [torch.tensor(np.array(layer[part])) for layer in layers for part in ("kernel", "bias")]
 
@@ -39,7 +39,7 @@ def gradient(params: Any, batch: dict[str, np.ndarray], num_data: int) -> list[n
 
 
 def named(weights: list[Any]) -> dict[str, Any]:
-    """The tensors by name, the form that `posteriors` requires."""
+    """Returns the tensors by name, as `posteriors` requires."""
     return {str(at): tensor for at, tensor in enumerate(weights)}
 
 
@@ -63,7 +63,7 @@ class Sampler:
             raise FloatingPointError("the state of posteriors is not finite")
 
     def mean_squares(self, num: int) -> np.ndarray:
-        """The mean square of each coordinate over time, without the first quarter of the steps."""
+        """The mean square of each coordinate over the last three quarters of the steps."""
         total, warm_up = torch.zeros_like(unnamed(self.state.params)[0]), num // 4
         for at in range(num):
             self.state, _ = self.transform.update(self.state, None, inplace=True)

@@ -1,9 +1,9 @@
 """The projected cost of bayesjax's steps on 1 to 256 TPU chips, from ahead-of-time compilation without a TPU.
 
-`libtpu` brings XLA's TPU compiler, `jax.experimental.topologies` the chips to compile for. Nothing is run or allocated:
-the arguments are shapes. From each compiled step come the FLOPs of its products, the bytes it moves in HBM, the peak
-memory of a chip and the collectives with their bytes (`hlo.py`), and from those, with the chip's published figures, a
-roofline:
+`libtpu` contains XLA's TPU compiler, and `jax.experimental.topologies` describes the chips. Nothing is run or
+allocated, because the arguments are shapes. Each compiled step gives the FLOPs of its products, the bytes it moves in
+HBM, the peak memory of a chip, and the collectives with their bytes (`hlo.py`). Together with the chip's published
+figures they give a roofline:
 
     time        = max(FLOPs / peak, HBM bytes / bandwidth) + sum over collectives of their time
     all-gather  = (n - 1)/n bytes / (links x link bandwidth) + hops x latency; an all-reduce takes twice that
@@ -11,10 +11,10 @@ roofline:
 
     pip install -e '.[tpu]'
     python -m benchmarks.tpu                                               ten minutes on two idle cores
-    python -m benchmarks.tpu --chips 1 16 --topologies v5e --workloads hmc      a look
+    python -m benchmarks.tpu --chips 1 16 --topologies v5e --workloads hmc      a short check
 
-A projection, not a measurement: the assumptions stand in the results and below the README's table. On a machine without
-a TPU, libtpu warns that it finds no host; TPU_ACCELERATOR_TYPE=v5e-4 TPU_WORKER_HOSTNAMES=localhost quiets it. Results:
+The times are projections and not measurements; the results list the assumptions. On a machine without a TPU, libtpu
+warns that it finds no host; TPU_ACCELERATOR_TYPE=v5e-4 TPU_WORKER_HOSTNAMES=localhost suppresses the warning. Results:
 benchmarks/results/tpu.json.
 """
 
@@ -37,12 +37,12 @@ class Chip(NamedTuple):
     """Published figures of one chip.
 
     Attributes:
-      peak: bf16 FLOPs a second.
-      hbm_bandwidth, hbm_gib: bytes a second, and capacity.
-      link_bandwidth: bytes a second of a link, one way.
+      peak: bf16 FLOPs per second.
+      hbm_bandwidth, hbm_gib: bandwidth of the HBM in bytes per second, and its capacity in GiB.
+      link_bandwidth: bandwidth of a link in one direction, in bytes per second.
       slices: topology by number of chips.
-      options: of the topology: a v4 chip is one device, as in JAX, rather than two cores.
-      source: where the figures are from.
+      options: options of the topology; a v4 chip is one device, as in JAX, rather than two cores.
+      source: source of the figures.
     """
 
     peak: float
@@ -92,13 +92,13 @@ class Config:
     """Flags of benchmarks.tpu."""
 
     topologies: tuple[Literal["v4", "v5e", "v5p", "v6e"], ...] = ("v4", "v5e", "v5p", "v6e")
-    """Kinds of chips."""
+    """Kinds of chips to compile for."""
     chips: tuple[int, ...] = tuple(FLAT)
-    """Numbers of chips."""
+    """Numbers of chips to compile for."""
     workloads: tuple[Literal["hmc", "bayesian_gan", "vae"], ...] = ("hmc", "bayesian_gan", "vae")
     """Steps to compile."""
     size: Literal["full", "smoke"] = "full"
-    """Networks and data: those of the table, or small ones that compile in seconds."""
+    """Size of networks and data: full for the documentation's tables, smoke for a check that compiles in seconds."""
     out: str = str(measure.RESULTS / "tpu.json")
     """The JSON file to write."""
 
@@ -120,7 +120,7 @@ def compiled(workload: tpu_workloads.Workload, chips: Sequence[Any]) -> jax.stag
     kernel = parallel.spread(workload.kernel, data=workload.data, particle=workload.particle, devices=chips)
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(workload.kernel.init, workload.position, key)
-    # A spread kernel says itself where its arguments lie; one for a single chip is told.
+    # A spread kernel has the shardings of its arguments; for a single chip they must be given.
     where: dict[str, Any] = {"in_shardings": SingleDeviceSharding(chips[0])} if len(chips) == 1 else {}
     return jax.jit(kernel.step, donate_argnums=1, **where).lower(key, state, workload.batch).compile()
 
@@ -129,7 +129,7 @@ def cost(kind: str, num_chips: int, workload: tpu_workloads.Workload) -> dict[st
     """The work of the compiled step on each chip, and its projected time.
 
     Raises:
-      ArithmeticError: if the products counted are not those that XLA counts.
+      ArithmeticError: if XLA reports no cost, or a number of products that does not fit the count.
     """
     started = time.perf_counter()
     program = compiled(workload, devices(kind, num_chips))
@@ -183,7 +183,7 @@ def exchange_seconds(kind: str, num_chips: int, collective: hlo.Collective) -> f
 
 
 def rings(kind: str, num_chips: int, group: int) -> list[tuple[int, bool]]:
-    """Lengths along the axes of the slice over which a group lies, the longest first, and which of them are closed."""
+    """Lengths of a group of chips along the axes of the slice, in descending order, and which axes are closed rings."""
     found, chip = [], CHIPS[kind]
     for length in sorted(map(int, chip.slices[num_chips].split("x")), reverse=True):
         part = min(length, group)
@@ -194,7 +194,7 @@ def rings(kind: str, num_chips: int, group: int) -> list[tuple[int, bool]]:
 
 
 def efficiency(rows: list[dict[str, Any]], scaling: str) -> list[float | None]:
-    """Time on one chip over time on n, divided by n if the work is fixed; None if one chip was not asked for."""
+    """Time on one chip over time on n, divided by n if the work is fixed; None without a result for one chip."""
     alone = next((row["seconds"] for row in rows if row["chips"] == 1), math.nan)
     found = [alone / row["seconds"] / (row["chips"] if scaling == "strong" else 1) for row in rows]
     return [None if math.isnan(value) else value for value in found]

@@ -1,8 +1,8 @@
 """The steps that `tpu.py` compiles: a kernel, the shapes of its position and batch, and how it is spread over chips.
 
-Each is one short function of the number of chips. Strong scaling is the same work on any number of chips, as where the
-data set is the batch (HMC) or the game is given (Bayesian GAN: first the particles, then the images in parts); weak
-scaling is a batch that grows with them (VAE).
+Each is one short function of the number of chips. Strong scaling is the same work on any number of chips: HMC divides
+its full batch, and the Bayesian GAN divides first its particles and then its images. Weak scaling is a batch that grows
+with the number of chips (VAE).
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ class Workload(NamedTuple):
     """A step to compile.
 
     Attributes:
-      what: one line for the table.
+      what: description in one line, for the table.
       scaling: "strong" or "weak".
-      kernel: not yet spread.
-      position, batch: shapes.
-      data, particle: the parts of the batch and of the particles.
-      unknown_turns: of loops that do not count up to a constant.
+      kernel: the kernel before it is spread over devices.
+      position, batch: shapes and types of the arguments.
+      data, particle: numbers of parts into which the batch and the particles are divided.
+      unknown_turns: number of iterations of loops that do not count up to a constant.
     """
 
     what: str
@@ -47,7 +47,7 @@ def shape(*lengths: int, dtype: Any = jnp.float32) -> Any:
 
 
 def hmc(num_chips: int, size: Size) -> Workload:
-    """A Bayesian neural network on all of its data, which every gradient needs: the examples in parts."""
+    """HMC on a Bayesian neural network; the full batch, which every gradient needs, is divided over the chips."""
     num_data, widths, num_steps = (61440, (784, 400, 400, 10), 10) if size == "full" else (512, (32, 16, 4), 3)
     network = models.MLP(widths[1:])
 
@@ -73,7 +73,7 @@ def hmc(num_chips: int, size: Size) -> Workload:
 
 
 def bayesian_gan(num_chips: int, size: Size) -> Workload:
-    """The game of `bayesian_gan.py`, with as many discriminators as generators: particles in parts, then the batch."""
+    """The game of `bayesian_gan.py` with as many discriminators as generators; the particles are divided first."""
     num, num_data, dim = (16, 10_000, 100) if size == "full" else (4, 512, 8)
     density, particle = synthetic.conditionals(num_data), min(num, num_chips)
     players = {name: synthetic.sampler(density[name], num, num_data, 1.0) for name in ("discriminator", "generator")}

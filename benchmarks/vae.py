@@ -1,20 +1,20 @@
 """The cost of an epoch of a variational auto-encoder beside PyTorch, pythae and its own matrix products.
 
-784-500-20-500-784 with tanh, batch 128, Adam, resampled binarisation, 60000 images: an epoch is 468 steps, of which a
-measurement takes 50. The images are made here, with MNIST's shape and about its share of ink (a fifth of the pixels):
-no product or draw depends on what they show.
+The networks are 784-500-20-500-784 with tanh units, trained by Adam on batches of 128 with resampled binarisation. An
+epoch of 60000 images is 468 steps, of which a measurement takes 50. The images are random, with MNIST's shape and its
+approximate fraction of pixels that are not black (a fifth). The cost does not depend on their content.
 
     python -m benchmarks.vae                                 five minutes on two idle cores
-    python -m benchmarks.vae --repeats 2 --num-steps 10      a look
+    python -m benchmarks.vae --repeats 2 --num-steps 10      a short check
 
-The bayesjax rows are the steps of `training.run` (kernel, minibatches, binarisation and info in one scan); last comes
-`training.run` itself for an epoch, with the share of its time outside compiled code. "Products" are the products of a
-step alone, forward and both gradients, in the same scan or in a loop of PyTorch: what cannot be saved. The PyTorch port
-is eager code as one writes it, in its forms: batches by index or from a `DataLoader`, Adam's default or fused; and
-compiled by `torch.compile`. pythae trains the same networks in its own trainer's loop; it has no binarisation and is
-given grey images. Before anything is timed, loss and gradient of the port, and pythae's loss, are compared with
-bayesjax's from equal weights, images and noise. bayesjax draws pixels with 16 random bits each (`data.Binarised`),
-PyTorch with its own generator: what each does by default.
+The bayesjax rows are the steps of `training.run`: kernel, minibatches, binarisation and info in one scan. The last row
+is `training.run` itself for an epoch, with the fraction of its time outside compiled code. "Products" are the matrix
+products of a step alone, forward and both gradients, in the same scan or in a loop of PyTorch; they bound the time of a
+step from below. The PyTorch port is ordinary eager code in several forms: batches by index or from a `DataLoader`, the
+default or the fused Adam, and compiled by `torch.compile`. pythae trains the same networks in its own trainer's loop,
+on grey images because it has no binarisation. Before the timing, loss and gradient of the port, and pythae's loss, are
+compared with bayesjax's from equal weights, images and noise. Each library uses its default random numbers: bayesjax
+draws pixels with 16 random bits each (`data.Binarised`), PyTorch with its own generator.
 
 Bars: PyTorch eager takes at least 3 times as long as bayesjax; the products, by either library, are at least 70 % of
 bayesjax's step. Also measured: the exponents of time against batch and width. Results: benchmarks/results/vae.json.
@@ -50,17 +50,17 @@ class Config:
     """Flags of benchmarks.vae."""
 
     repeats: int = 11
-    """Times every row is measured."""
+    """Number of times that every row is measured."""
     num_steps: int = 50
-    """Steps in a measurement."""
+    """Number of training steps in a measurement."""
     threads: int = 2
-    """Cores and threads for either library."""
+    """Number of cores, and of threads, for either library."""
     out: str = str(measure.RESULTS / "vae.json")
     """The JSON file to write."""
 
 
 def made_images(num: int = NUM_IMAGES) -> np.ndarray:
-    """Grey images `[num, 784]` in [0, 1], a fifth of their pixels not black."""
+    """Random grey images `[num, 784]` in [0, 1]; a fifth of the pixels are not black."""
     random = np.random.default_rng(0)
     grey = random.random((num, NUM_PIXELS), np.float32)
     return np.where(random.random((num, NUM_PIXELS), np.float32) < 0.2, grey, 0)
@@ -76,7 +76,7 @@ def networks(width: int = HIDDEN) -> tuple[models.vae.VAE, Callable, Callable]:
 
 
 def training_parts(width: int = HIDDEN) -> tuple[Callable, Kernel, Any]:
-    """Loss, kernel and initial parameters."""
+    """Returns the loss, the kernel and the initial parameters."""
     model, encode, decode = networks(width)
     loss = objectives.batch_mean(elbo.negative_elbo(encode, decode, model.prior()))
     kernel = kernels.optimize(loss, optax.adam(LEARNING_RATE))
@@ -104,10 +104,10 @@ def products(x: Any, weights: list[Any], concatenate: Callable) -> list[Any]:
     Args:
       x: images `[batch, 784]`.
       weights: the four kernels, `[in, out]`.
-      concatenate: of the library.
+      concatenate: the library's function that concatenates arrays.
 
     Returns:
-      The gradients of the kernels, were everything linear.
+      The gradients of the four kernels of a network without activations.
     """
     first, second, third, fourth = weights
     hidden = x @ first
@@ -122,12 +122,12 @@ def products(x: Any, weights: list[Any], concatenate: Callable) -> list[Any]:
 
 
 def weight_matrices(params: Any) -> list[Any]:
-    """The four kernels, from the images on."""
+    """The four kernels of the networks, from the first layer to the last."""
     return [params[net][f"layers_{i}"]["kernel"] for net in ("encoder", "decoder") for i in (0, 1)]
 
 
 def products_row(num_steps: int) -> measure.Row:
-    """`products` in a scan, of one batch after another with the same weights."""
+    """A row of `products` in a scan over batches, with constant weights."""
     weights = weight_matrices(training_parts()[2])
 
     def steps(xs: jax.Array, weights: list[jax.Array]) -> list[jax.Array]:
@@ -143,13 +143,13 @@ def products_row(num_steps: int) -> measure.Row:
 
 
 def num_operations() -> float:
-    """Floating-point operations of a step's products: three for every kernel, but two for the first."""
+    """Floating-point operations of a step's products; each kernel has three products, and the first has two."""
     sizes = NUM_PIXELS * HIDDEN, HIDDEN * 2 * LATENT_DIM, LATENT_DIM * HIDDEN, HIDDEN * NUM_PIXELS
     return 2.0 * BATCH_SIZE * (3 * sum(sizes) - sizes[0])
 
 
 def square_row() -> measure.Row:
-    """One large product, for the machine's peak."""
+    """A row of one large matrix product, as an estimate of the machine's peak rate."""
     matrix = jnp.ones((SQUARE, SQUARE))
     program, seconds = measure.compiled(lambda a: [a := a @ matrix for _ in range(8)][-1], matrix)
     return measure.Row(lambda: jax.block_until_ready(program(matrix)), 8, seconds)
@@ -182,7 +182,7 @@ def bayesjax_sizes(config: Config) -> dict[str, measure.Row]:
 
 
 def torch_rows(config: Config) -> dict[str, measure.Row]:
-    """The forms of the port; `torch.compile` only where it works (it needs a C++ compiler)."""
+    """Rows of the forms of the port; `torch.compile` is included only if a C++ compiler is available."""
     from benchmarks import vae_torch as peer
 
     images, params, num_steps = made_images(), training_parts()[2], config.num_steps
@@ -215,7 +215,7 @@ def pythae_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def check_ports() -> dict[str, float]:
-    """Relative differences from bayesjax: of the ports' losses, of the port's gradient (Euclidean, the worst tensor).
+    """Largest relative differences from bayesjax: both ports' losses, and the PyTorch port's gradient (over tensors).
 
     Raises:
       ArithmeticError: if one exceeds TOLERANCE.

@@ -1,14 +1,15 @@
 """The cost of log p(x) by importance sampling beside pythae and the decoder's own matrix products.
 
-The model of `vae.py` (784-500-20-500-784, tanh, Bernoulli), 5000 draws of z for each image. pythae (`VAE.get_nll`, its
-default of 100 draws at once) encodes an image anew for every draw and loops over images and draws in Python; bayesjax
-encodes once and has one compiled loop. Both see the same weights and images; before anything is timed, their estimates
-are compared. "Products" are those of the decoder for the same draws and nothing else: what cannot be saved.
+The model is that of `vae.py` (784-500-20-500-784, tanh, Bernoulli), with 5000 draws of z for each image. pythae
+(`VAE.get_nll`, by default 100 draws at once) encodes an image again for every draw, and loops over images and draws in
+Python. bayesjax encodes each image once and has one compiled loop. Both have the same weights and images, and their
+estimates are compared before the timing. "Products" are the decoder's matrix products for the same draws; they bound
+the time from below.
 
     python -m benchmarks.vae_likelihood                       twenty minutes on two idle cores
-    python -m benchmarks.vae_likelihood --num-whole 100       a look
+    python -m benchmarks.vae_likelihood --num-whole 100       a short check
 
-Last, the likelihoods of all images in one call, in a process of its own, for its memory.
+The last measurement is one call for all images in its own process, whose memory is reported.
 
 Bars: pythae takes at least 10 times as long; the process with all images takes at most 1 GiB. Results:
 benchmarks/results/vae_likelihood.json.
@@ -38,20 +39,20 @@ class Config:
     """Flags of benchmarks.vae_likelihood."""
 
     repeats: int = 7
-    """Times every row is measured."""
+    """Number of times that every row is measured."""
     num_images: int = 64
-    """Images in a measurement of bayesjax; an eighth of them for pythae."""
+    """Number of images in a measurement of bayesjax; pythae has an eighth of them."""
     num_whole: int = 10_000
-    """Images in the one call."""
+    """Number of images in the call whose memory is measured."""
     threads: int = 2
-    """Cores and threads for either library."""
+    """Number of cores, and of threads, for either library."""
     out: str = str(measure.RESULTS / "vae_likelihood.json")
     """The JSON file to write."""
 
 
 @functools.cache
 def trained() -> Any:
-    """Parameters after some steps."""
+    """Returns the parameters after a short training."""
     _, kernel, params = vae.training_parts()
     state, source = kernel.init(params, jax.random.key(1)), vae.batches(vae.made_images(8192), vae.BATCH_SIZE)
     state, _ = training.run(jax.random.key(4), kernel, state, source, num_steps=TRAINING_STEPS, thinning=TRAINING_STEPS)
@@ -64,7 +65,7 @@ def binary_images(num: int) -> np.ndarray:
 
 
 def estimate(params: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
-    """Log p(x) of each image."""
+    """Estimates log p(x) of each image by importance sampling."""
     model, encode, decode = vae.networks()
     return likelihood.importance_sampling(
         encode, decode, model.prior(), params, rng_key, x,
@@ -73,7 +74,7 @@ def estimate(params: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
-    """The estimate, and the products of as many draws."""
+    """Rows of the estimate, and of the decoder's products for as many draws."""
     x, params = jnp.asarray(binary_images(config.num_images)), trained()
     arguments = params, jax.random.key(0), x
     program, seconds = measure.compiled(estimate, *arguments)
@@ -106,7 +107,7 @@ def pythae_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def check_peer(num: int = 8) -> dict[str, float]:
-    """Mean NLL of some images by either library.
+    """Returns the mean NLL of some images by either library.
 
     Raises:
       ArithmeticError: if they are more than half a nat apart (importance weights of 5000 draws vary by less).
@@ -124,7 +125,7 @@ def check_peer(num: int = 8) -> dict[str, float]:
 
 
 def whole_rows(config: Config) -> dict[str, measure.Row]:
-    """All images in one call."""
+    """A row that estimates the likelihoods of all images in one call."""
     arguments = trained(), jax.random.key(0), jnp.asarray(binary_images(config.num_whole))
     program, seconds = measure.compiled(estimate, *arguments)
     return {WHOLE: measure.Row(lambda: jax.block_until_ready(program(*arguments)), config.num_whole, seconds)}

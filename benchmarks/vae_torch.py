@@ -1,4 +1,4 @@
-"""The variational auto-encoder of `vae.py` in PyTorch, as one writes it, and in pythae: networks and steps."""
+"""The variational auto-encoder of `vae.py` in ordinary PyTorch and in pythae: networks and training steps."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ class TorchVAE(nn.Module):
     """A Bernoulli decoder and a Gaussian encoder of one tanh layer each.
 
     Args:
-      params: Flax's, {"encoder", "decoder"}: the weights to begin with.
+      params: the initial weights as Flax parameters, {"encoder", "decoder"}.
     """
 
     def __init__(self, params: dict):
@@ -34,12 +34,12 @@ class TorchVAE(nn.Module):
         return (functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") + divergence) / len(x)
 
     def encode(self, x: Any) -> tuple[Any, Any]:
-        """Mean and log variance."""
+        """Mean and log variance of q(z | x), `[batch, latent_dim]` each."""
         mean, log_variance = torch.chunk(self.moments(torch.tanh(self.hidden(x))), 2, dim=-1)
         return mean, log_variance
 
     def decode(self, z: Any) -> Any:
-        """Logits."""
+        """Logits of the pixels, `[batch, 784]`."""
         return self.logits(torch.tanh(self.decoder_hidden(z)))
 
     def gradient(self, x: np.ndarray, noise: np.ndarray) -> tuple[float, dict]:
@@ -58,7 +58,7 @@ class TorchVAE(nn.Module):
 
 
 def linear(layer: dict) -> nn.Linear:
-    """A Flax dense layer as PyTorch's."""
+    """Converts a Flax dense layer to a PyTorch layer."""
     kernel, bias = (torch.tensor(np.asarray(layer[name])) for name in ("kernel", "bias"))
     module = nn.Linear(kernel.shape[0], kernel.shape[1])
     module.weight.data, module.bias.data = kernel.T.contiguous(), bias
@@ -66,14 +66,14 @@ def linear(layer: dict) -> nn.Linear:
 
 
 def indexed(images: Any, batch_size: int) -> Iterator[Any]:
-    """Shuffled whole batches of a tensor in memory, without end."""
+    """Yields shuffled whole batches of a tensor in memory, without end."""
     while True:
         for index in torch.randperm(len(images)).split(batch_size)[: len(images) // batch_size]:
             yield images[index]
 
 
 def loaded(images: Any, batch_size: int) -> Iterator[Any]:
-    """The same from a `DataLoader`."""
+    """Yields shuffled whole batches of a tensor from a `DataLoader`, without end."""
     while True:
         for (batch,) in DataLoader(TensorDataset(images), batch_size, shuffle=True, drop_last=True):
             yield batch
@@ -88,7 +88,7 @@ def training_steps(
     compile: bool = False,
     **adam: Any,
 ) -> Callable[[], None]:
-    """A function that takes that many Adam steps on batches binarised anew."""
+    """Returns a function that takes the given number of Adam steps on batches that are binarised anew."""
     model = TorchVAE(params)
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, **adam)
     loss_of: Any = torch.compile(model) if compile else model
@@ -108,7 +108,7 @@ def training_steps(
 
 
 def repeated(products: Callable, x: np.ndarray, weights: list[Any], num_steps: int) -> Callable[[], None]:
-    """A function that takes `products(x, weights, concatenate)` of `vae.py` that many times, on tensors."""
+    """Returns a function that calls `vae.products` on tensors the given number of times."""
     images, tensors = torch.tensor(x), [torch.tensor(np.asarray(matrix)) for matrix in weights]
 
     def run() -> None:
@@ -147,14 +147,14 @@ def pythae_model(params: dict, num_pixels: int, latent_dim: int) -> Any:
 
 
 def pythae_loss(params: dict, x: np.ndarray, noise: np.ndarray) -> float:
-    """The loss of pythae for a batch with that noise."""
+    """The loss of pythae for a batch with the given noise."""
     model = pythae_model(params, x.shape[1], noise.shape[1])
     model._sample_gauss = lambda mean, scale: (mean + torch.tensor(noise) * scale, None)
     return model({"data": torch.tensor(x)}).loss.item()
 
 
 def pythae_steps(params: dict, images: np.ndarray, batch_size: int, num_steps: int, latent_dim: int) -> Callable:
-    """A function that runs its trainer's loop over that many batches, which it does not binarise."""
+    """Returns a function that runs pythae's training loop over the given number of batches, without binarisation."""
     from pythae.data.datasets import BaseDataset  # pyright: ignore[reportMissingImports]
     from pythae.trainers import BaseTrainer, BaseTrainerConfig  # pyright: ignore[reportMissingImports]
 
@@ -175,7 +175,7 @@ def pythae_steps(params: dict, images: np.ndarray, batch_size: int, num_steps: i
 
 
 def pythae_nll(params: dict, x: np.ndarray, num_samples: int, latent_dim: int) -> Callable[[], float]:
-    """A function that gives the mean NLL of the images, by its importance sampling."""
+    """Returns a function that estimates the mean NLL of the images by pythae's importance sampling."""
     model, images = pythae_model(params, x.shape[1], latent_dim), torch.tensor(x)
 
     @torch.no_grad()

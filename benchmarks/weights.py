@@ -1,18 +1,19 @@
 """The cost of noise in the weights: SGHMC beside SGD with momentum, and Bayes by Backprop beside plain SGD.
 
     python -m benchmarks.weights                   four minutes on two idle cores
-    python -m benchmarks.weights --repeats 3       a look
+    python -m benchmarks.weights --repeats 3       a short check
 
-Samplers: the log posterior of a 784-850-400-10 network (1.0 M weights, Gaussian prior) on a batch of 128; SGD with
-momentum on it is SGHMC without noise and diagnostics. Weight posteriors: Blundell's 784-1200-1200-10 (2.4 M weights,
-twice as many parameters), moved by SGD as in the paper: weights drawn and nothing else, with the closed-form KL to a
-Gaussian, and with the scale mixture; bayesjax's noise is `noise.normal`. Peers are bayesian-torch (its layers'
-closed-form KL) and BLiTZ (sampled KL, its mixture), the same network and batch in eager PyTorch. Before anything is
-timed, both networks' logits at small standard deviations, and bayesian-torch's divergence, are compared with bayesjax's
-at equal parameters.
+Samplers: the target is the log posterior of a 784-850-400-10 network (1.0 M weights, Gaussian prior) on a batch of 128.
+SGD with momentum is SGHMC without noise and diagnostics. Weight posteriors: the network is Blundell's 784-1200-1200-10
+(2.4 M weights, twice as many parameters), trained by SGD as in the paper. There are three rows: sampled weights without
+a KL term, with the closed-form KL to a Gaussian, and with the scale mixture; bayesjax's noise is `noise.normal`. They
+are compared with bayesian-torch (closed-form KL of its layers) and BLiTZ (sampled KL, its mixture) on the same network
+and batch in eager PyTorch. Before the timing, both libraries' logits at small standard deviations, and bayesian-torch's
+divergence, are compared with bayesjax's at equal parameters.
 
-Bars: SGHMC at most 1.25 times SGD with momentum on the same density; a sampled-weight step at most 1.5 times the
-deterministic one. Last, standard normals alone. Results: benchmarks/results/weights.json.
+Bars: a step of SGHMC takes at most 1.25 times SGD with momentum on the same density; a step with sampled weights takes
+at most 1.5 times the deterministic one. The last row draws only standard normals. Results:
+benchmarks/results/weights.json.
 """
 
 import functools
@@ -39,13 +40,13 @@ class Config:
     """Flags of benchmarks.weights."""
 
     repeats: int = 11
-    """Times every row is measured."""
+    """Number of times that every row is measured."""
     num_steps: int = 10
-    """Steps in a measurement."""
+    """Number of steps in a measurement."""
     batch_size: int = 128
-    """Examples in a batch."""
+    """Number of examples in a batch."""
     threads: int = 2
-    """Cores and threads for each library."""
+    """Number of cores, and of threads, for each library."""
     out: str = str(measure.RESULTS / "weights.json")
     """The JSON file to write."""
 
@@ -73,7 +74,7 @@ def log_likelihood(widths: tuple[int, ...], params: Params, rng_key: PRNGKey, ex
 
 
 def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
-    """The rows of samplers, weight posteriors and noise."""
+    """Rows of samplers, weight posteriors and noise in bayesjax."""
     row = functools.partial(measure.kernel_steps, batch=batch(config.batch_size), num_steps=config.num_steps)
 
     density = posteriors.log_posterior(
@@ -116,7 +117,7 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def torch_rows(config: Config, library: str) -> dict[str, measure.Row]:
-    """The steps of a peer."""
+    """Rows of the steps of a PyTorch library."""
     from benchmarks import weights_torch as peer
 
     examples, rows = batch(config.batch_size), {}
@@ -132,7 +133,7 @@ def torch_rows(config: Config, library: str) -> dict[str, measure.Row]:
 
 
 def check_peers() -> dict[str, float]:
-    """Largest relative difference of a peer's logits at small standard deviations, and of a divergence, by name.
+    """Largest relative differences, by name: logits of each library at small standard deviations, and a divergence.
 
     Raises:
       ArithmeticError: if one exceeds TOLERANCE.

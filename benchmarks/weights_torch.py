@@ -1,4 +1,4 @@
-"""The peers of `weights.py` in eager PyTorch: plain layers, bayesian-torch's and BLiTZ's, one SGD step each."""
+"""SGD steps for `weights.py` in eager PyTorch, with plain layers and those of bayesian-torch and BLiTZ."""
 
 import itertools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def plain(widths: tuple[int, ...]) -> Any:
 
 
 def bayesian_layers(library: str, rho: float = RHO) -> list[Any]:
-    """Blundell's network in the layers of a library."""
+    """Blundell's network, built from the layers of a library."""
     sizes = (NUM_PIXELS, *POSTERIOR_WIDTHS, NUM_CLASSES)
     pairs = list(itertools.pairwise(sizes))
     if library == "bayesian-torch":
@@ -35,7 +35,7 @@ def bayesian_layers(library: str, rho: float = RHO) -> list[Any]:
 
 
 def forward(layers: list[Any], x: Any) -> tuple[Any, Any]:
-    """Logits, and the divergence as the library computes it."""
+    """Returns the logits, and the divergence as the library computes it."""
     divergence = 0.0
     for i, layer in enumerate(layers):
         out = layer(x)
@@ -49,7 +49,7 @@ def forward(layers: list[Any], x: Any) -> tuple[Any, Any]:
 
 
 def steps(library: str, examples: tuple[np.ndarray, np.ndarray], num_normals: int) -> dict[str, Callable[[], Any]]:
-    """A step of each kind, by row."""
+    """Returns the training step of each row, by its name."""
     x, y = map(torch.tensor, examples)
     if library == "torch":
         with_prior, deterministic = plain(SAMPLER_WIDTHS), plain(POSTERIOR_WIDTHS)
@@ -78,7 +78,7 @@ def _step(optimizer: Any, loss: Callable[[], Any]) -> None:
 
 
 def _filled(library: str, weights: list[dict], rho: float) -> list[Any]:
-    """The network with bayesjax's weights as means and one rho for all."""
+    """Returns the network with bayesjax's weights as means and one value of rho for all weights."""
     layers = bayesian_layers(library)
     for layer, values in zip(layers, weights, strict=True):
         for name, parameter in layer.named_parameters():
