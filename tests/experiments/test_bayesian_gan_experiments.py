@@ -54,7 +54,7 @@ def test_densities_count_data_and_labels():
     x = jax.random.normal(jax.random.key(1), (5, 4))
     params = jax.tree.map(lambda leaf: leaf[0], position["discriminator"])
     given = Given(posteriors.GANBatch(x), {"generator": position["generator"]})
-    density = bayesian_gan.conditionals(config, net, posteriors.gaussian(2.0), 100)["discriminator"]
+    density = bayesian_gan.conditionals(net, posteriors.gaussian(2.0), 100, batch_size=5)["discriminator"]
     value, aux = density(params, jax.random.key(2), given)
     squares = sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(params))
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
