@@ -40,7 +40,7 @@ from bayesjax import data, plots, posteriors
 from bayesjax.objectives import semi_supervised
 from bayesjax.types import Array, Density, Given, Params, PRNGKey
 from experiments import bayesian_gan
-from experiments.harness import Column, Positive, Run, Table, cli, row
+from experiments.harness import Column, Count, Positive, Run, Table, cli, row
 from experiments.harness.provenance import RESULTS
 from experiments.shared import few_labels, games, populations
 
@@ -59,6 +59,8 @@ class Config(few_labels.FewLabelsConfig, games.PairConfig):
 
     methods: tuple[Method, ...] = get_args(Method)
     """Methods to compare."""
+    latent_dim: Count = 32
+    """Dimension of the generator's noise."""
     label_weight: Positive = 1.0
     """Weight of the labelled images; that of all real images is 1, as is that of all fakes."""
 

@@ -37,8 +37,6 @@ class GameConfig(RunConfig):
     """How both players move: adam trains a GAN; sghmc and sgld sample both players' weights, a Bayesian GAN."""
     batch_size: Count = 64
     """Number of real examples, and of generated examples, in a step."""
-    latent_dim: Count = 32
-    """Dimension of the generator's noise."""
     num_steps: Count = 2000
     """Number of steps of the generator, warm-up included."""
     num_warmup: Count = 1000

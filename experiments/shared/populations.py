@@ -29,6 +29,8 @@ class PopulationConfig(GameConfig):
 
     kernel: Literal["sghmc", "sgld"] = "sghmc"
     """Sampler of the Bayesian GAN."""
+    latent_dim: Count = 32
+    """Dimension of the generator's noise."""
     num_generators: Count = 10
     """J_g, sets of noise in the paper's Monte Carlo average over the generators' noise."""
     num_discriminators: Count = 1
