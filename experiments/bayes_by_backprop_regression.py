@@ -70,7 +70,7 @@ TABLES = [
     Table(
         {"measure": "measure"},
         across="method",
-        note="Inside is the interval of the training inputs; outside begins at half its width from it.",
+        note='"Inside" is the interval of the training inputs. "Outside" is further from it than half its width.',
     )
 ]
 HEADLINE = "bayes_by_backprop_regression-paper-synthetic_wave", {"measure": "outside / inside", "method": "posterior"}
