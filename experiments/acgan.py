@@ -55,7 +55,7 @@ PRESETS |= {f"{name}_sghmc": replace(config, kernel="sghmc") for name, config in
 
 
 def note(config: dict) -> str:
-    """How the players were trained, below the table."""
+    """The table's note on how the players were trained."""
     return f"{games.describe_steps(config)}, batches of {config['batch_size']}; {config['num_judged']} samples."
 
 
@@ -185,7 +185,7 @@ def percent(values: np.ndarray) -> dict[str, float]:
 
 
 def draw_figures(run: Run, result: dict[str, Any]) -> None:
-    """Samples of each class; interpolations; an image of each class, and the second head's accuracy, along the run."""
+    """Draws samples of each class, interpolations, and an image and the second head's accuracy during the run."""
     names = [f"class {label}" for label in range(len(result["classes"]))]
     steps = [f"step {step}" for step in result["steps"]]
     for name, row_names, title in (

@@ -55,7 +55,7 @@ class Config(RunConfig):
     """Flags of experiments.adversarial_games."""
 
     dataset: Literal["synthetic/games"] = "synthetic/games"
-    """The games have no data."""
+    """Name for the results; the games have no data."""
     games: tuple[Game, ...] = get_args(Game)
     """Games to play."""
     methods: tuple[Method, ...] = METHODS
@@ -178,7 +178,7 @@ def theoretical_factor(config: Config, jacobian: np.ndarray, method: str, step_s
 
 
 def factors(config: Config, game: str, method: str, step_size: float) -> dict[str, float]:
-    """The factor of a step, measured and by theory."""
+    """The factor of a step, measured and predicted by theory."""
     losses = games(config)[game]
     theory = theoretical_factor(config, jacobian(losses), method, step_size)
     # |z| stays above 1e-139, and where the game is linear.

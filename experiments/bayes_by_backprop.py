@@ -84,12 +84,12 @@ class Config(RunConfig):
     num_draws: Count = 50
     """Number of draws, or of dropout masks, in the predictive average."""
     removed: tuple[Annotated[float, Range(least=0, below=1)], ...] = (0.5, 0.75, 0.95, 0.98)
-    """Fractions of the weights to prune from the posteriors with the last of --widths."""
+    """Fractions of the weights to prune from the posteriors whose width is the last of --widths."""
     num_validation: Natural = 0
     """Number of training images that replace the test set, for the choice of settings."""
 
     def __post_init__(self) -> None:
-        """Refuses the estimator that gives the mixture prior no draw of the weights."""
+        """Refuses `local` for the mixture prior, which requires a draw of the weights."""
         super().__post_init__()
         require(
             self.estimator != "local" or "bbb_mixture" not in self.methods,
@@ -105,7 +105,7 @@ PRESETS = {"quick": Config(), "paper": PAPER, "wide": replace(PAPER, widths=(120
 
 
 def describe(config: dict) -> str:
-    """The settings behind the numbers of a run."""
+    """The table's note on the settings of a run."""
     images = f"{config['num_validation']} held-out training" if config["num_validation"] else "test"
     (first, second), weight = config["mixture_scales"], config["mixture_weight"]
     return (
@@ -151,7 +151,7 @@ PUBLISHED = {  # test error in %, table 1; all but 1.34 and 1.32 as recalled
     "bbb_mixture": {400: 1.36, 800: 1.34, 1200: 1.32},
 }
 PUBLISHED_PRUNING = {0.0: 1.24, 0.5: 1.24, 0.75: 1.24, 0.95: 1.29, 0.98: 1.39}  # table 2, of bbb_mixture at 1200 units
-SCALE = 255 / 126  # of pixels in [0, 1]: the paper divides grey values by 126
+SCALE = 255 / 126  # factor of pixels in [0, 1]; the paper divides grey values by 126
 
 # ---- the networks and their losses
 
@@ -161,9 +161,9 @@ class Network(NamedTuple):
 
     Attributes:
       init: `rng_key -> position`, parameters or a variational posterior.
-      loss: of a batch, over the position.
+      loss: `(position, rng_key, batch) -> (scalar, aux)`.
       logits: `(position, rng_key, x [num, pixels]) -> logits` of one draw or mask.
-      mean_logits: the same of the mean weights without noise.
+      mean_logits: logits of the mean weights, without noise.
       is_random: whether `logits` depends on its key.
     """
 
@@ -229,7 +229,7 @@ def steps_per_epoch(config: Config, images: Images) -> int:
 def train(
     run: Run, network: Network, method: str, stage: str, seed: int, train_set: Images, test_set: Images
 ) -> dict[str, Any]:
-    """Trains a network: its position, the test error of the mean weights after each epoch, and the final measures."""
+    """Trains a network. Returns its position, the test error of the mean weights by epoch, and the final measures."""
     config, steps = run.config, steps_per_epoch(run.config, train_set)
     num_steps = steps * (config.num_sgd_epochs if method == "sgd" else config.num_epochs)
     data_key, init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(seed), 5)
@@ -298,7 +298,7 @@ def evaluate_pruned(
 
 
 def make_rows(results: Sequence[dict], published: float | None, table: int, **keys: Any) -> list[dict]:
-    """Means over seeds; the published number, of a table of the paper, belongs to the error."""
+    """The rows of means over seeds; rows of the error also have the published number."""
     rows = [row(measure, evaluation.mean_estimate([one[measure] for one in results]), **keys) for measure in results[0]]
     if published is not None:
         rows[0] |= {"paper": published, "source": f"Blundell et al. (2015), table {table}, as recalled"}

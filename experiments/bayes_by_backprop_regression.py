@@ -37,7 +37,7 @@ class Config(RunConfig):
     """Flags of experiments.bayes_by_backprop_regression."""
 
     dataset: Literal["synthetic/wave"] = "synthetic/wave"
-    """The curve above."""
+    """Name of the data, which are the noisy curve above."""
     num_data: Count = 1000
     """Number of training points."""
     low: float = 0.0

@@ -98,7 +98,7 @@ class Method(NamedTuple):
 
     Attributes:
       init: `rng_key -> position`.
-      loss: of a batch.
+      loss: `(position, rng_key, batch) -> (scalar, aux)`.
       logits: `(position, rng_key, x) -> logits` of one draw or mask.
     """
 
@@ -141,7 +141,7 @@ def train(run: Run, setup: Method, method: str, train_set: Images) -> Any:
     config, num_steps = run.config, max(1, len(train_set.x) // run.config.batch_size) * run.config.num_epochs
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 4)
     kernel = kernels.optimize(setup.loss, optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps)))
-    if method == "ensemble":  # each member sees the images in its own order
+    if method == "ensemble":  # each member has its own order of the images
         kernel = kernels.particles(kernel, config.num_members, batch_axis=0)
         position = jax.jit(jax.vmap(setup.init))(jax.random.split(init_key, config.num_members))
         orders, images = jax.random.split(data_key, config.num_members), jax.tree.map(jnp.asarray, train_set)

@@ -60,9 +60,9 @@ class Config(populations.PopulationConfig):
     num_seeds: Count = 1
     """Number of random seeds: seed, seed + 1, ..."""
     extra_temperatures: tuple[NonNegative, ...] = ()
-    """Further temperatures of the posterior; 0 finds a mode."""
+    """Further temperatures of the posterior; 0 optimises to a mode instead of sampling."""
     hidden: Count = 200
-    """Hidden units of every network."""
+    """Number of hidden units of every network."""
     grid_step: Positive = 0.2
     """Grid spacing of the JS divergence; the released code's 0.1 takes four times as long and agrees to 1e-3."""
 
@@ -123,10 +123,10 @@ def conditionals(
     Args:
       net: the networks.
       prior: log density of the weights of either network.
-      num_data: N, the number for which real examples, and the fakes of each generator, count.
+      num_data: N, the number of data that the real examples, and the fakes of each generator, represent.
       batch_size: number of fakes of each generator in a step.
       pool: whether the likelihood is the "sum" or the "mean" over the other player's networks.
-      num_labelled: the number for which labelled images count; 0 for an unsupervised game.
+      num_labelled: the number of data that the labelled images represent; 0 for an unsupervised game.
     """
 
     def log_prob_real(params: Params, x: Array) -> Array:
@@ -200,7 +200,7 @@ def method_stages(
 def play(
     run: Run, inputs: np.ndarray, plane: evaluation.ProjectedDivergence, method: Method, temperature: float, seed: int
 ) -> dict[str, Any]:
-    """Runs one method with one seed: the JS divergence along the way and of the draws, and samples at the end."""
+    """Runs one method with one seed. Returns the JS divergence during training and of the draws, and final samples."""
     config, (num_data, dim) = run.config, inputs.shape
     net = networks(config, dim)
     data_key, init_key, sample_key, run_key = jax.random.split(jax.random.key(seed), 4)

@@ -1,7 +1,7 @@
 """Semi-supervised learning with few labels: the Bayesian GAN against its point-estimate relatives.
 
-Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.2 and table 1. A discriminator of K classes and "fake" sees
-N_s labelled images and all others without their labels; the measure is the test error against N_s.
+Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.2 and table 1. A discriminator of K classes and "fake" is
+trained on N_s labelled images and on all images without labels. The measure is the test error as a function of N_s.
 
     python -m experiments.bayesian_gan_semisupervised                    quick: digits, 100 labels, under a minute
     python -m experiments.bayesian_gan_semisupervised --preset paper     digits, 20 to 200 labels, ten label draws each
@@ -65,7 +65,7 @@ class Config(few_labels.FewLabelsConfig, populations.PopulationConfig):
     """Largest absolute weight of the Wasserstein critic."""
 
     def __post_init__(self) -> None:
-        """Checks that the sampler keeps a draw, and that batch norm sees whole batches."""
+        """Checks that the sampler keeps a draw, and that batch norm has whole batches."""
         super().__post_init__()
         left = self.num_steps - self.num_warmup - self.num_burnin
         require(
@@ -109,7 +109,7 @@ def supervised_loss(net: Networks, params: Params, rng_key: PRNGKey, batch: Give
 
 
 def wasserstein_losses(config: Config, net: Networks) -> dict[str, Density]:
-    """A critic in place of the probability of real; it rates an image by log sum_k exp m_k, which is unbounded."""
+    """The losses with a critic log sum_k exp m_k, which is unbounded, in place of the probability of real."""
 
     def rate(params: Params, x: Array) -> Array:
         return jax.nn.logsumexp(net.logits(params, x), axis=-1).mean()
@@ -185,7 +185,7 @@ def minibatches(
 ) -> Any:
     """Data by step, `step -> GANBatch` with a leading axis of label draws.
 
-    Every label draw has its own stretch of the unlabelled stream, and its own labelled images.
+    Every label draw has its own labelled images, and its own part of the unlabelled stream.
     """
     real_key, label_key = rng_keys
     draws, num_labelled = labelled["y"].shape
@@ -204,7 +204,7 @@ def minibatches(
 
 
 def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int) -> dict[str, Any]:
-    """One method at one number of labels, all label draws at once: the test scores of each draw, and samples."""
+    """Trains one method on all draws of one number of labels. Returns the test scores of each draw, and samples."""
     config, draws = run.config, run.config.num_label_draws
     net = few_labels.networks(config, splits, config.latent_dim)
     root = jax.random.fold_in(jax.random.key(config.seed), num_labelled)

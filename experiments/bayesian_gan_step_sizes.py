@@ -3,11 +3,10 @@
     python -m experiments.bayesian_gan_step_sizes                    quick: small networks, under a minute
     python -m experiments.bayesian_gan_step_sizes --preset paper     the networks of experiments.bayesian_gan: 5 minutes
 
-One warm-up of Adam, then the same number of SGHMC steps from its end at each setting; networks and densities are those
-of `bayesian_gan.py`. A step size is stable if the run stays finite and the kinetic temperature of either player,
-averaged over the second half, is T. Too large a step gives a higher temperature, and then infinity: BAOAB needs
-eta < 2 (2 - alpha) / (largest curvature of -log p), and the noise of the minibatches adds heat that grows with
-eta / alpha.
+At each setting SGHMC takes the same number of steps from the end of one warm-up of Adam. Networks and densities are
+those of `bayesian_gan.py`. A step size is stable if the run stays finite and the kinetic temperature of either player,
+averaged over the second half, is T. Too large a step gives a higher temperature, and then infinity: BAOAB needs eta < 2
+(2 - alpha) / (largest curvature of -log p), and the noise of the minibatches adds heat that grows with eta / alpha.
 
 Expected (paper preset): at T = 1 a friction of 0.5 is right to 2 % up to a learning rate of 1e-3. A friction of 0.1
 makes both players twenty times too hot there, and diverges above it.
@@ -46,7 +45,7 @@ class Config(RunConfig):
     """Flags of experiments.bayesian_gan_step_sizes."""
 
     dataset: str = "synthetic/ten_clusters"
-    """As in experiments.bayesian_gan."""
+    """synthetic/ten_clusters, synthetic/single_gaussian, or an .npz file (x_train: vectors [num, dim])."""
     learning_rates: Annotated[tuple[Positive, ...], NonEmpty] = (1e-4, 1e-3, 3e-3, 1e-2)
     """Step sizes of SGHMC times the number of data."""
     frictions: Annotated[tuple[Friction, ...], NonEmpty] = (0.1, 0.5)
@@ -54,13 +53,13 @@ class Config(RunConfig):
     temperatures: Annotated[tuple[Positive, ...], NonEmpty] = (1.0, 0.01)
     """Temperatures of the posterior."""
     hidden: Count = 200
-    """Hidden units of every network."""
+    """Number of hidden units of every network."""
     num_generators: Count = 10
     """Number of generators."""
     num_warmup: Count = 200
     """Steps of Adam before SGHMC."""
     num_steps: Count = 300
-    """Number of steps at each setting, those of the warm-up included."""
+    """Number of steps at each setting, including the warm-up."""
 
     def __post_init__(self) -> None:
         """Checks that steps are left for SGHMC."""

@@ -190,7 +190,7 @@ def build(config: Config, model: Any, method: str, num_words: int) -> Method:
         return log_likelihood(model, params, None, carried)
 
     def on_window(batch_loss: Callable) -> Callable:
-        """A loss of batches as a loss of one window, which is the only example of its batch."""
+        """Converts a loss of batches to a loss of one window, the only example of its batch."""
         return lambda position, rng_key, carried: batch_loss(
             position, rng_key, jax.tree.map(lambda leaf: leaf[None], carried)
         )

@@ -102,7 +102,7 @@ CHUNK_SIZE = 4  # images that are segmented at once
 
 
 def class_weights(split: SegmentationSplit, num_classes: int) -> np.ndarray:
-    """The median of the classes' frequencies over each one's; a frequency is over the images that have the class."""
+    """The median class frequency divided by each class's, which is computed on the images that contain the class."""
     present = np.stack([(split.labels == k).any(axis=(1, 2)) for k in range(num_classes)])
     pixels = np.array([(split.labels == k).sum() for k in range(num_classes)], float)
     labelled = np.array([(split.labels[images] < num_classes).sum() for images in present], float)
@@ -157,8 +157,8 @@ class Maps(NamedTuple):
 
     Attributes:
       labels: the most probable class.
-      entropy: of the predicted probabilities, in nats.
-      mutual_information: between the class and the dropout mask, in nats; 0 for a single pass.
+      entropy: entropy of the predicted probabilities, in nats.
+      mutual_information: information in nats between the class and the dropout mask; 0 for a single pass.
     """
 
     labels: Any
@@ -169,7 +169,7 @@ class Maps(NamedTuple):
 def mean_prediction(apply: Callable) -> Callable[[Any, jax.Array | None, Any], Maps]:
     """`(params, rng_keys, x [num, height, width, channels]) -> Maps` of the mean of sequential passes.
 
-    There is a pass for each key, or a single pass without dropout if the keys are None.
+    Each key gives one pass. If the keys are None, there is a single pass without dropout.
     """
 
     def probabilities_and_entropy(params: Any, rng_key: jax.Array | None, x: jax.Array) -> tuple[jax.Array, jax.Array]:

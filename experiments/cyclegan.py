@@ -66,7 +66,7 @@ class Config(games.PairConfig):
     dataset: str = "digits"
     """digits, mnist or another set of grey images with labels; cycle_gan/NAME; or an .npz file of either kind."""
     task: Literal["inverted", "coloured", "edges"] = "inverted"
-    """Domain Y of images with labels."""
+    """Domain Y into which labelled images are translated."""
     image_size: Natural = 0
     """Image size in pixels: digits get a margin, other images are resized; 0 keeps their size."""
     num_validation: Natural = 0
@@ -90,7 +90,7 @@ class Config(games.PairConfig):
     identity_weight: NonNegative = 0.0
     """Weight of the change that a translator makes to images of its target domain."""
     pool_size: Natural = 50
-    """Number of earlier fakes of each domain that Adam's discriminators see; 0 shows them those of the step."""
+    """Number of earlier fakes of each domain in the pool of Adam's discriminators; 0 uses only the step's fakes."""
 
     def __post_init__(self) -> None:
         """Checks the width of the convolutions."""
@@ -147,7 +147,7 @@ class Task(NamedTuple):
     Attributes:
       translate: from a grey image to the image in Y.
       invert: from the image in Y to the grey image; None if that is no function of single pixels.
-      num_channels: of the images of both domains; grey images are repeated.
+      num_channels: number of channels of both domains; grey images are repeated.
     """
 
     translate: Callable[[np.ndarray], np.ndarray]

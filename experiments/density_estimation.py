@@ -237,7 +237,7 @@ def coupling_flow(config: Config, coupling: str) -> flows.Flow:
 
 
 def train(run: Run, coupling: str, train_set: np.ndarray) -> Any:
-    """Fits a flow to each target, all at once; their parameters, stacked on the leading axis."""
+    """Fits a flow to each target, all at once. Returns their parameters, stacked on the leading axis."""
     config, num = run.config, len(run.config.targets)
     model = coupling_flow(config, coupling)
     density = flows.density(model)

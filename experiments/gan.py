@@ -108,7 +108,7 @@ class Config(games.PairConfig):
 
 
 class Loss(NamedTuple):
-    """A loss of the table, and what it asks of the discriminator."""
+    """A loss of the table, and its requirements on the discriminator."""
 
     game: adversarial.Game
     is_clipped: bool = False  # whether weights are bounded
@@ -168,7 +168,7 @@ PRESETS |= {f"{name}_sgld": replace(config, kernel="sgld") for name, config in S
 
 
 def note(config: dict) -> str:
-    """What was trained, below the table."""
+    """The table's note on the training."""
     repetitions = f"{config['num_seeds']} games" if config["num_seeds"] > 1 else "One game"
     chains = f" of {config['num_chains']} independent chains" if config["num_chains"] > 1 else ""
     steps, samples = games.describe_steps(config), config["num_judged"]
@@ -410,7 +410,7 @@ def _over_games(measures: list[list[dict[str, dict]]], **keys: Any) -> list[dict
 
 
 def draw_figures(run: Run, train: np.ndarray, results: dict[str, dict]) -> None:
-    """Samples of each loss, at the end and along its training; interpolations of images; diversity and mean drift."""
+    """Draws samples of each loss, at the end and during training; interpolations; diversity and mean drift."""
     names, all_results = list(results), results.values()
     if train.ndim == 4:
         grids = {

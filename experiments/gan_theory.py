@@ -7,9 +7,9 @@ Paper: Goodfellow et al., "Generative adversarial nets", NIPS 2014, propositions
 
 Two demonstrations. First, L-BFGS trains a table of logits on --num-toys pairs of distributions p, q over a few
 outcomes. The trained discriminator must equal D* = p / (p + q), and its value must be V(D*) = -ln 4 + 2 JS(p, q).
-Second, a whole GAN in one dimension: data N(m, s^2), a generator b + a z of normal noise, and a discriminator whose
-logit is a polynomial of degree two, so that D* is among its functions and every density is known. The figure shows four
-moments, as in the paper: the start, the trained discriminator, a few steps of the generator, and the end.
+Second, a GAN in one dimension is trained on data N(m, s^2). The generator is b + a z with normal z, and the logit of
+the discriminator is a polynomial of degree two. It can therefore represent D*, and every density is known. The figure
+shows four moments, as in the paper: the start, the trained discriminator, a few steps of the generator, and the end.
 
 Expected: |D - D*| and |V + ln 4 - 2 JS| of 1e-12 or less on the toy distributions. At the end of the game the generator
 has the data's mean, its standard deviation to 5 %, D = 1/2 where there is mass, and V = -ln 4 = -1.386. The remaining
@@ -88,7 +88,7 @@ GRID = np.linspace(-5.0, 5.0, 2001)
 
 
 def train_table(config: Config, index: int) -> dict[str, float]:
-    """Trains a table of logits on one pair of distributions: its errors against D* and against -ln 4 + 2 JS."""
+    """Trains a table of logits on one pair of distributions. Returns its errors against D* and -ln 4 + 2 JS."""
     p, q = np.random.default_rng([config.seed, index]).dirichlet(np.ones(config.num_outcomes), 2)
     with jax.enable_x64(True):
 
@@ -149,7 +149,7 @@ def draw_batch(batch_size: int, rng_key: jax.Array, step: jax.Array) -> jax.Arra
 
 
 def play(run: Run) -> dict[str, dict[str, dict[str, float]]]:
-    """Plays the game: the parameters of both players at four moments, `{moment: {player: params}}`."""
+    """Plays the game. Returns the parameters of both players at four moments, `{moment: {player: params}}`."""
     config = run.config
     data_key, init_key, alone_key, game_key, rest_key = jax.random.split(jax.random.key(config.seed), 5)
     batches = jax.tree_util.Partial(functools.partial(draw_batch, config.batch_size), data_key)

@@ -141,7 +141,7 @@ PARZEN = "Parzen log-likelihood (nats)"
 
 
 def table_note(config: dict) -> str:
-    """How the numbers of a table were made."""
+    """The note of a table on its settings."""
     note = f"Test images under a Parzen window of {config['num_samples']} samples, ± standard error over images. The "
     note += f"window's width is chosen on {config['num_validation']} held-out training images. Optimisers take "
     note += f"{config['num_steps']} steps on {config['batch_size']} images."
@@ -202,7 +202,7 @@ def auto_encoder(config: Config, num_pixels: int) -> AutoEncoder:
 
 
 def train_code(run: Run, train: np.ndarray) -> dict[str, Any]:
-    """Trains the auto-encoder by the cross-entropy of its pixels: its parameters, and the loss in nats."""
+    """Trains the auto-encoder by the cross-entropy of its pixels. Returns its parameters, and the loss in nats."""
     config, model = run.config, auto_encoder(run.config, train.shape[1])
 
     def loss(params: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
@@ -261,7 +261,7 @@ def generator_loss(config: Config, space: str, dim: int) -> Callable:
 
 
 def optimise(run: Run, space: str, name: str, points: np.ndarray) -> dict[str, Any]:
-    """Minimises the loss by Adam or SGD: the final weights as a single draw, `draws`, and the `losses`."""
+    """Minimises the loss by Adam or SGD. Returns the final weights as a single draw, `draws`, and the `losses`."""
     config = run.config
     loss, rate = generator_loss(config, space, points.shape[1]), config.learning_rate
     data_key, init_key, start_key, run_key, late_key = jax.random.split(jax.random.key(config.seed), 5)
@@ -284,7 +284,7 @@ def optimise(run: Run, space: str, name: str, points: np.ndarray) -> dict[str, A
 
 
 def sample(run: Run, space: str, name: str, points: np.ndarray, start: Any) -> dict[str, Any]:
-    """Draws weights by SGHMC or SGLD, from `start`: the `draws`, the `losses`, and the `temperatures` over T."""
+    """Draws weights by SGHMC or SGLD, from `start`. Returns `draws`, `losses`, and `temperatures` divided by T."""
     config = run.config
     loss = generator_loss(config, space, points.shape[1])
 

@@ -10,10 +10,10 @@ the noise are sampled with the weights (Neal, "Bayesian learning for neural netw
 
     w = s_l z / sqrt(fan-in),   b = s_l z',   z ~ N(0, 1),   log s_l ~ N(0.5, 1),   log precision ~ N(2, 2^2)
 
-in units of the targets' standard deviation. The unit of the noise is five of its standard deviations given the weights:
-with this mass it follows the weights' fit along a trajectory, while in units of one standard deviation it lags behind
-and mixes worst. All splits of a set and all their chains run in one program, and each chain adapts its own step size.
-R-hat and effective sample sizes refer to the means at the test rows and to the noise; weights are not identified,
+in units of the targets' standard deviation. The unit of the noise is five of its standard deviations given the weights.
+With this mass the noise follows the weights' fit along a trajectory. With a unit of one standard deviation it mixes
+worst of all quantities. All splits of a set and all their chains run in one program, and each chain adapts its own step
+size. R-hat and effective sample sizes refer to the means at the test rows and to the noise; weights are not identified,
 because units may be exchanged.
 
 Expected: no published table of HMC on these splits is known. MC dropout with its grid of 2018 has test RMSE 2.90,
@@ -49,7 +49,7 @@ class Config(RunConfig):
     """Flags of experiments.hmc_regression."""
 
     dataset: str = "diabetes"
-    """diabetes, or uci/NAME, a folder NAME in uci/ of --data-dir (BAYESJAX_DATA_DIR if empty)."""
+    """Regression set: diabetes, or uci/NAME for the folder uci/NAME of --data-dir (BAYESJAX_DATA_DIR if empty)."""
     num_splits: Natural = 0
     """Number of splits to use, the first ones of the set; 0: all."""
     hidden: Count = 50
@@ -85,7 +85,7 @@ PRESETS = {
 TABLES = [TABLE]
 HEADLINE = "hmc_regression-paper-uci_concrete", {"measure": "RMSE", "method": "hmc"}
 LOG_SCALE = (0.5, 1.0)  # mean and standard deviation of the normal prior of a layer's log scale
-NOISE_UNIT = 5.0  # of the noise, in its standard deviations given the weights
+NOISE_UNIT = 5.0  # unit of the noise, in its standard deviations given the weights
 
 
 def sample(run: Run, splits: StandardisedSplit) -> training.Trace:

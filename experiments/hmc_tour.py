@@ -32,7 +32,7 @@ class Config(RunConfig):
     """Flags of experiments.hmc_tour."""
 
     dataset: Literal["synthetic/gaussians"] = "synthetic/gaussians"
-    """Targets of the tour: Gaussians."""
+    """Name for the results; the targets of the tour are Gaussians."""
     step_sizes: Annotated[tuple[Annotated[float, Range(above=0, below=2)], ...], NonEmpty] = (
         0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5,
     )  # fmt: skip
@@ -65,7 +65,7 @@ HEADLINE = "hmc_tour-paper-synthetic_gaussians", {"measure": "acceptance", "dime
 COVARIANCE = np.array([[1.0, 0.95], [0.95, 1.0]])
 PRECISION = np.linalg.inv(COVARIANCE)
 STEP_SIZE, NUM_LEAPS = 0.25, 25
-"""Of a trajectory in the plane, as in Neal's figure 3."""
+"""Step size and number of leapfrog steps of the trajectory in the plane, as in Neal's figure 3."""
 
 # ---- paths in the plane
 
@@ -156,7 +156,7 @@ def measure_acceptance(config: Config, dim: int, step_size: float) -> dict[str, 
 
 
 def draw_paths(run: Run) -> None:
-    """Figures of the paths in the plane, and of H along them."""
+    """Draws the paths in the plane, and H along them."""
     paths = integrators()
     plots.curves(
         run.figure("energy.png"), {name: (np.arange(len(h)), h[None]) for name, (_, h) in paths.items()},

@@ -108,7 +108,7 @@ PRESETS = {
 
 
 def note(config: dict) -> str:
-    """How the games were trained, below the table."""
+    """The table's note on how the games were trained."""
     steps, ceiling = games.describe_steps(config), math.log(config["num_codes"])
     return f"{steps}, batches of {config['batch_size']}. The information is at most {ceiling:.3f} nats."
 
@@ -235,7 +235,7 @@ def traverse(config: Config, net: Networks, params: Params, rng_key: PRNGKey) ->
     """Images with one noise, `[num_codes, num_continuous, num_values, ...]`: each continuous code takes all `VALUES`
     while the others are 0.
 
-    They are made in one batch with images of the prior, because batch normalisation would remove what they share.
+    They are generated in one batch with images of the prior, because batch normalisation would remove common features.
     """
     numbers = np.zeros((config.num_codes, config.num_continuous, len(VALUES), config.num_continuous), np.float32)
     for i in range(config.num_continuous):
@@ -327,7 +327,7 @@ def summarise(config: Config, results: dict[int, dict]) -> list[dict]:
 
 
 def draw_figures(run: Run, results: dict[int, dict]) -> None:
-    """Traversals of each game, an image of each code during training, and the information during training."""
+    """Draws traversals of each game, and an image of each code and the information during training."""
     for seed, result in results.items():
         pictures, training = ((result[name] + 1) / 2 for name in ("traversals", "training"))
         names = [f"code {code}: {'-' if label < 0 else label}" for code, label in enumerate(result["classes"])]

@@ -49,7 +49,7 @@ class Config(RunConfig):
     blurs: Annotated[tuple[Positive, ...], NonEmpty] = (0.5, 1.0, 1.5, 2.0)
     """Standard deviations of the Gaussian blur, in pixels."""
     num_steps: Natural = 0
-    """Number of steps of the judge's training; 0 takes that of the judge's recipe."""
+    """Number of training steps of the judge; 0 uses the number in the judge's recipe."""
     num_validation: Natural = 0
     """Number of training images that replace the test images, for choosing a recipe."""
 

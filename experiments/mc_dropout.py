@@ -11,9 +11,9 @@ of 2018 (no hyper-parameters shared between splits); Hernandez-Lobato & Adams, "
     python -m experiments.mc_dropout --preset rotation                          MNIST, LeNet, a 1 turned by 180 degrees
 
 Regression uses one hidden layer of ReLU units and noise of one learned precision. Each split chooses its own settings,
-without its test rows: every setting is trained on 80 % of the split's training rows, and the log-likelihood of the rest
-decides, also on a factor for the learned precision. The chosen setting is trained again on all training rows. All
-splits of a setting train in one program.
+without its test rows: every setting is trained on 80 % of the split's training rows. The log-likelihood of the rest
+selects the setting, and a factor for the learned precision. The chosen setting is trained again on all training rows.
+All splits of a setting train in one program.
 
 Expected: test RMSE and log-likelihood of the grid of 2018, boston 2.90 and -2.40, concrete 4.82 and -2.93, energy 0.54
 and -1.21, kin8nm 0.08 and 1.14, protein 4.27 and -2.87, wine 0.62 and -0.93. On the rotated digit single passes stay
@@ -131,7 +131,7 @@ class Method(NamedTuple):
 
     Attributes:
       init: `rng_key -> position`, with the leaf "log_precision" of the noise.
-      loss: of a batch `(x, y)`.
+      loss: loss of a batch `(x, y)`.
       predict: `(position, rng_key, x [num, features]) -> means [num]` of one draw or mask.
     """
 
@@ -187,8 +187,8 @@ class Predictions(NamedTuple):
     """Predictions of the splits' test rows, in standardised units.
 
     Attributes:
-      means: `[num_splits, num_draws, num_test]`.
-      precision: of the noise, `[num_splits]`.
+      means: means of the draws, `[num_splits, num_draws, num_test]`.
+      precision: precision of the noise, `[num_splits]`.
     """
 
     means: np.ndarray

@@ -9,7 +9,7 @@ NIPS 2017) of two networks; `bayesian_gan_semisupervised.py` has games of more.
     python -m experiments.semi_supervised_gan --preset mnist        MNIST, 100 labels, one draw (mnist_sghmc)
 
 Methods, all with the same discriminator network and the same number of steps:
-    supervised          the discriminator classifies the labelled images and sees no others
+    supervised          the discriminator is trained to classify the labelled images alone
     gan                 it has K + 1 classes, and the generator minimises -log P(real) (Odena)
     feature_matching    likewise, but the generator matches the mean of its features at data (Salimans et al.)
 
@@ -155,7 +155,7 @@ def minibatches(
       config: the batch sizes.
       rng_key: consumed.
       train: all training images, whose labels are not used.
-      labelled: of `few_labels.draw_labelled`.
+      labelled: the result of `few_labels.draw_labelled`.
     """
     real_key, label_key = jax.random.split(rng_key)
     draws, num = labelled["y"].shape
@@ -179,7 +179,7 @@ def minibatches(
 
 
 def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int) -> dict[str, Any]:
-    """One method at one number of labels, all label draws side by side: the test scores of each draw, and samples."""
+    """Trains one method on all draws of one number of labels. Returns the test scores of each draw, and samples."""
     config, draws = run.config, run.config.num_label_draws
     net = few_labels.networks(config, splits, config.latent_dim)
     root = jax.random.fold_in(jax.random.key(config.seed), num_labelled)

@@ -36,7 +36,7 @@ class Config(RunConfig):
     """Flags of experiments.standard_posteriors."""
 
     dataset: Literal["synthetic/posteriors"] = "synthetic/posteriors"
-    """Collection of targets."""
+    """Name of the collection of targets."""
     targets: tuple[
         Literal["schools_centred", "schools_noncentred", "gaussian", "logistic", "funnel", "network"], ...
     ] = ("schools_noncentred", "gaussian")
@@ -58,7 +58,7 @@ class Config(RunConfig):
     nuts_shortest_step: Share = 1.0
     """Smallest step size of NUTS as a share of the adapted one; each draw's step size is log-uniform in between."""
     target_acceptance: Annotated[float, Range(above=0, below=1)] = 0.8
-    """Acceptance probability that the warm-ups aim at; a target may ask for a higher one."""
+    """Target acceptance probability of the warm-ups; some densities have a higher target of their own."""
     max_num_doublings: Count = 9
     """Maximal number of doublings of a NUTS trajectory."""
 

@@ -147,7 +147,7 @@ class Method(NamedTuple):
 
     Attributes:
       sample: `(random, num) -> Points`.
-      num_outputs: of the network; a log variance that all examples share follows them.
+      num_outputs: number of outputs of the network; a log variance that all examples share follows them.
       log_likelihood: `(outputs, rng_key, y) -> scalar` of one example.
     """
 

@@ -67,7 +67,7 @@ class Config(RunConfig):
     dataset: str = "digits"
     """Images: digits, a set of TensorFlow Datasets, an .npz file (x_train, y_train, x_test, y_test) or an .npy file."""
     binarise: Literal["resampled", "fixed", "none"] = "resampled"
-    """Whether pixels are drawn as 0 or 1 at every step (test images once), are drawn once, or stay grey values."""
+    """Binarisation of pixels: drawn as 0 or 1 at every step (test images once), drawn once, or none (grey values)."""
     likelihood: Literal["bernoulli", "gaussian", "gaussian_shared"] = "bernoulli"
     """Distribution of a pixel. A gaussian has a variance for every pixel, gaussian_shared has one for all."""
     architecture: Literal["mlp", "convolutional"] = "mlp"
@@ -77,7 +77,7 @@ class Config(RunConfig):
     centred: bool = False
     """Start the perceptron decoder at the mean of the training images."""
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (200,)
-    """Widths of the encoder's hidden layers, or channels of its convolutions; the decoder has the reverse."""
+    """Widths of the encoder's hidden layers, or channels of its convolutions; the decoder has them in reverse order."""
     latent_dims: Annotated[tuple[Count, ...], NonEmpty] = (2, 10)
     """Numbers of latent dimensions to compare; a model with 2 is drawn as a manifold."""
     bounds: Annotated[tuple[str, ...], NonEmpty] = ("elbo",)
@@ -158,7 +158,7 @@ MODELS = {"latents": "latents", "method": "trained by"}
 
 
 def table_note(config: dict) -> str:
-    """The images and pixels that a table is about."""
+    """The note of a table on its images and pixels."""
     held_out = config["num_validation"]
     note = f"Nats per image, for {f'{held_out} held-out training images' if held_out else 'the test set'}. "
     note += f"Likelihoods are estimated with {config['likelihood_samples']} draws for each image. Pixels: "

@@ -102,9 +102,9 @@ class Config(RunConfig):
     learning_rate: Positive = 0.05
     """Step size of SGHMC and SGNHT times the number of training points, in units of the prior."""
     sgld_learning_rate: Positive = 0.01
-    """The same of SGLD."""
+    """Step size of SGLD times the number of training points, in units of the prior."""
     psgld_learning_rate: Positive = 1e-3
-    """The same of SGLD with RMSprop's preconditioner."""
+    """Step size of psgld times the number of training points, in units of the prior."""
     friction: Fraction = 0.1
     """Friction of SGHMC and SGNHT, the fraction of momentum that is lost in a step."""
     num_cycles: Count = 6
@@ -164,7 +164,7 @@ PRESETS = {
 
 
 def describe(config: dict) -> str:
-    """The reference of a run."""
+    """The table's note on the reference of a run."""
     reference = (
         f"the predictive of the file {config['reference']}."
         if config.get("reference")
@@ -204,7 +204,7 @@ FIGURE = (
     "error %", "RMSE", "NLL", "ECE", "% in the 90 % band", "agreement %", "total variation", "distance of f",
     "spread of f", "least bulk ESS per 1000 passes",
 )  # fmt: skip
-"""Measures of the figure."""
+"""Measures that the figure shows."""
 LOGARITHMIC = ("total variation", "distance of f", "least bulk ESS per 1000 passes")
 
 
@@ -212,8 +212,8 @@ class Predictions(NamedTuple):
     """Predictions of a method at the test points.
 
     Attributes:
-      outputs: of its draws, `[num_chains, num_draws, num_test, num_outputs]`.
-      passes: over the training set, of all chains.
+      outputs: outputs of its draws, `[num_chains, num_draws, num_test, num_outputs]`.
+      passes: number of passes over the training set, summed over chains.
       is_chain: whether the draws are those of Markov chains, in order.
     """
 
@@ -257,7 +257,7 @@ def run_chains(
     run: Run, problem: Problem, label: str, kernel: Kernel, batches: Any, *,
     num_steps: int, num_burnin: int, thinning: int = 1, batch_axis: int | None = None, chunk_size: int | None = None,
 ) -> training.Trace:  # fmt: skip
-    """Runs `num_chains` copies of a kernel that moves in the problem's units.
+    """Runs `num_chains` copies of a kernel on positions in the problem's units.
 
     Returns:
       Draws with leaves `[num_draws, num_chains, ...]`, and the infos.
@@ -303,8 +303,8 @@ class Schedule(NamedTuple):
     """The steps of a sampler with minibatches.
 
     Attributes:
-      num_steps: of a chain.
-      thinning: steps between draws.
+      num_steps: number of steps of a chain.
+      thinning: number of steps between draws.
       cycle: step size and temperature of csghmc.
       is_sampling: which of all draws belong to the sampling stages of csghmc.
     """
@@ -384,7 +384,7 @@ def minimise(run: Run, problem: Problem, label: str, loss: Any, init: Callable, 
 
 
 def find_modes(run: Run, problem: Problem, label: str, num: int, network: Callable | None = None) -> Any:
-    """Modes of the posterior from different starts, leaves `[num, ...]`; of another network if one is given."""
+    """Finds modes from different starts, leaves `[num, ...]`; a network that is given replaces the problem's."""
     loss = posteriors.as_loss(problem.density(network), len(problem.train.x))
     num_steps = count_steps(run.config, problem, run.config.num_optimizer_epochs)
     return minimise(run, problem, label, loss, problem.init, num, num_steps)
@@ -470,7 +470,7 @@ def measure_mixing(problem: Problem, predictions: Predictions) -> dict[str, floa
 
 
 def main(config: Config) -> None:
-    """Runs every method and compares it to the reference; writes the figures and the results."""
+    """Runs every method and compares it with the reference; writes the figures and the results."""
     with Run("bnn_posterior", config) as run:
         problem = problems.load(config)
         schedule = make_schedule(config, problem)  # refuses wrong flags before anything runs

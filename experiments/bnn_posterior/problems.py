@@ -52,7 +52,7 @@ class Problem(NamedTuple):
         move in these units, which acts as a diagonal mass matrix.
       evaluate: `(outputs [num_draws, num_test, num_outputs], those of the reference) -> {measure: number or estimate}`.
       scores: `outputs [..., num_test, num_outputs] -> [..., num]`, identified numbers by which chains are compared.
-      probabilities: of labels, `[num_test, num_classes]` from `outputs [num_draws, num_test, num_outputs]`; or None.
+      probabilities: `outputs [num_draws, num_test, num_outputs] -> [num_test, num_classes]`; None without labels.
     """
 
     train: Points
@@ -69,7 +69,7 @@ class Problem(NamedTuple):
     probabilities: Callable[[np.ndarray], np.ndarray] | None = None
 
     def apply(self, params: Any, x: Any) -> jax.Array:
-        """Outputs of points."""
+        """Outputs of the network at points."""
         return self.outputs(params, self.model.apply({"params": params["network"]}, x))
 
     def point_likelihood(self, network: Callable) -> Callable:

@@ -1,4 +1,4 @@
-"""What every experiment needs around its own code: flags, a run folder, devices, results and tables.
+"""Common parts of all experiments: flags, a run folder, devices, results and tables.
 
     cli.py          `RunConfig`, the types that validate flags, and `parse`
     run.py          `Run`: the run folder, checkpoints, finished parts, results

@@ -11,8 +11,8 @@
         main(cli.parse(PRESETS, __doc__))
 
 Every field is a flag, the string below it is the flag's help, and `--preset` chooses the defaults. The annotations are
-checked whenever a configuration is made; what types cannot say is checked in `__post_init__` with `require`. Bad input
-is one line and exit code 2.
+checked whenever a configuration is made; `__post_init__` checks other conditions with `require`. Bad input is one line
+and exit code 2.
 """
 
 import contextlib
@@ -75,13 +75,13 @@ class RunConfig:
     dataset: str = ""
     """Name of the data set."""
     data_dir: str = ""
-    """Folder of the prepared TensorFlow Datasets; empty: the environment variable TFDS_DATA_DIR."""
+    """Folder of the prepared TensorFlow Datasets; if empty, the environment variable TFDS_DATA_DIR."""
     seed: Natural = 0
     """Random seed of the data order, the networks and the noise."""
     checkpoint_interval: NonNegative = 60.0
     """Seconds between checkpoints; 0 saves after every compiled chunk of steps."""
     out: str = ""
-    """Run folder; empty: runs/NAME-PRESET-DATASET-seedS."""
+    """Run folder; if empty, runs/NAME-PRESET-DATASET-seedS."""
     resume: bool = False
     """Continue the run in --out from its checkpoints."""
     overwrite: bool = False
@@ -120,7 +120,7 @@ class RunConfig:
 BOOKKEEPING = tuple(
     field.name for field in dataclasses.fields(RunConfig) if field.name not in ("preset", "dataset", "seed")
 )
-"""Flags that do not affect the result: where it is written and on which devices it is computed."""
+"""Flags for output and devices, which do not affect the result."""
 
 
 def _violated(value: Any, annotation: Any) -> str:
@@ -176,7 +176,7 @@ def fail(message: str) -> NoReturn:
 
 
 def parse(presets: dict[str, C], description: str | None, arguments: Sequence[str] | None = None) -> C:
-    """Reads the command line into a configuration, and prepares the devices that it asks for.
+    """Reads the command line into a configuration, and prepares the devices that it requests.
 
     Args:
       presets: configurations by name; the first is the default.

@@ -18,11 +18,11 @@ class Column:
     """A column of a table: one measure, or another field of its rows.
 
     Attributes:
-      measure: of the rows.
-      heading: of the column; the measure if empty.
-      digits: decimals, or a format such as ".3g".
-      field: of the row: "value" (with its standard error), "paper", "n", ...
-      where: further keys that the rows must have; None: that they must not have.
+      measure: the measure of the rows to show.
+      heading: heading of the column; if empty, the measure.
+      digits: number of decimals, or a format such as ".3g".
+      field: field of the row to show: "value" (with its standard error), "paper", "n", ...
+      where: further keys that the rows must have; the value None excludes rows with that key.
     """
 
     measure: str
@@ -61,7 +61,7 @@ def render(tables: Sequence[Table], runs: Sequence[dict]) -> str:
     """The Markdown of results: every table that has rows, and the origin of each run.
 
     Args:
-      tables: specifications.
+      tables: specifications of the tables.
       runs: contents of results files, of the same experiment.
     """
     blocks = []
@@ -77,7 +77,7 @@ def pivot(table: Table, rows: Sequence[tuple[dict, dict]]) -> str:
 
     Args:
       table: the specification.
-      rows: each with the configuration of its run.
+      rows: rows of results files, each with the configuration of its run.
 
     Raises:
       ValueError: if two rows belong in one cell.
@@ -117,7 +117,7 @@ def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
 
 
 def cell(value: Any) -> str:
-    """A key or a field that is no measured number as text."""
+    """Formats a key, or a field that is not a measured number, as text."""
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -125,9 +125,9 @@ def number(row: Mapping[str, Any], digits: int | str, field: str = "value") -> s
     """A field of a row as text: the value with its standard error; a dash if it is absent or not finite.
 
     Args:
-      row: of a results file.
+      row: a row of a results file.
       digits: decimals, or a format such as ".3g", of the fields "value", "stderr", "sd" and "theory".
-      field: of the row.
+      field: the field of the row to format.
     """
     value = row.get(field)
     if isinstance(value, float) and not math.isfinite(value):

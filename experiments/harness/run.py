@@ -44,16 +44,16 @@ LARGEST_LOSS = 1e5
 
 
 class Run:
-    """The folder of one run; an error that bad input causes leaves it as one line on standard error.
+    """The folder of one run; an error caused by bad input ends the run with one line on standard error.
 
-    Nothing is written or deleted before the first stage, part or figure, so that wrong flags and data show first. All
-    processes execute the whole script. Only process 0 writes to the run folder and prints; the others use a temporary
-    folder, and follow process 0 in what is finished already.
+    Nothing is written or deleted before the first stage, part or figure, so that errors in flags and data are found
+    before. All processes execute the whole script. Only process 0 writes to the run folder and prints; the others use a
+    temporary folder, and skip the parts that process 0 has finished.
 
     Args:
-      name: of the experiment.
+      name: name of the experiment.
       config: its flags.
-      one_device: whether the experiment supports one device of one process only.
+      one_device: whether the experiment supports only one device of one process.
 
     Attributes:
       config: the flags.
@@ -69,7 +69,7 @@ class Run:
         self._recorded_config = json.loads(files.dumps({"experiment": name, **config.identity()}))
 
     def __enter__(self) -> "Run":
-        """Joins the other processes; refuses a folder that holds anything but this run."""
+        """Joins the other processes, and refuses a folder with any other content than this run."""
         if self._one_device and not self.config.devices == self.config.processes == 1:
             fail(f"experiments.{self.name} runs on one device of one process")
         if self.config.processes != 1:
@@ -83,7 +83,7 @@ class Run:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
-        """Turns what a user can cause into one line and an exit code."""
+        """Converts errors that a user can cause to one line and an exit code."""
         if self._is_open:
             with contextlib.suppress(OSError):  # a full disk has been reported already, or has lost no result
                 files.append(self.out / "seconds.txt", f"{time.time() - self._started:.1f}")
@@ -100,7 +100,7 @@ class Run:
         if outcome is not None and outcome is not error:
             raise outcome
 
-    # ---- what an experiment calls
+    # ---- methods for experiments
 
     def stage(self, name: str, kernel: Kernel) -> tuple[Kernel, dict[str, Any]]:
         """Prepares a stage of the run: the kernel on the devices of the flags, and the options of `training.run`.
@@ -109,8 +109,8 @@ class Run:
         and --data-devices, which do not affect results, so that only the configuration is compared on resumption.
 
         Args:
-          name: of the stage's checkpoints, metrics and progress bar; unique within the run.
-          kernel: moves the state.
+          name: name of the stage's checkpoints, metrics and progress bar; unique within the run.
+          kernel: the kernel of the stage.
 
         Raises:
           ValueError: if the particles or the batch cannot be divided over the devices.
@@ -128,7 +128,7 @@ class Run:
         """The value of `compute`, computed once; a resumed run reads it from `parts/NAME.npz`.
 
         Args:
-          name: of the part; unique within the run.
+          name: name of the part; unique within the run.
           compute: returns nested dicts (with strings as keys), NamedTuples, lists and tuples of arrays, numbers,
             strings and None.
 
@@ -147,7 +147,7 @@ class Run:
         """Arrays over `num` items, computed in chunks; a resumed run continues with the first chunk that is missing.
 
         Args:
-          name: of the part, and of its progress bar.
+          name: name of the part, and of its progress bar.
           compute: `(start, stop) -> {name: [stop - start, ...]}`.
           num: number of items.
           chunk_size: number of items in a chunk; the last may have fewer.
@@ -171,7 +171,7 @@ class Run:
         A stage whose last loss exceeds LARGEST_LOSS has diverged: a warning on standard error and in the results.
 
         Args:
-          rows: of `row`.
+          rows: results of `row`.
           tables: specification of the printed tables.
           warnings: further remarks on the validity of the results, one line each.
         """
@@ -280,16 +280,16 @@ def row(
     measure: str, value: Any, stderr: float | None = None, *, method: str | None = None, n: int | None = None,
     paper: float | str | None = None, source: str | None = None, **keys: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """A row of a results file: one measured number and what identifies it.
+    """A row of a results file: one measured number, and the keys that identify it.
 
     Args:
-      measure: what was measured, with its unit, for example "error %".
+      measure: the measured quantity with its unit, for example "error %".
       value: the number, or an estimate with the attributes `value` and `stderr`.
-      stderr: its standard error; omitted where it is not finite.
-      method: what was measured of.
+      stderr: its standard error; omitted if it is not finite.
+      method: the method to which the measure belongs.
       n: number of independent repetitions, examples or draws behind the standard error.
       paper: the published number.
-      source: where the published number stands.
+      source: the source of the published number.
       **keys: further keys, such as `loss`, `kernel`, `latents`, `labels`, and `values` of single repetitions.
     """
     if hasattr(value, "stderr"):

@@ -1,4 +1,4 @@
-"""The game of any GAN: how its players move, by Adam or by a sampler of their weights, and what it leaves to evaluate.
+"""The game of any GAN: updates of its players by Adam or by a sampler of their weights, and evaluations.
 
     GameConfig, PairConfig              flags of every game, and of games between one generator and one discriminator
     initialise, minibatches             weights of a generator and a discriminator; data by step
@@ -34,13 +34,13 @@ class GameConfig(RunConfig):
     """Flags of every game between generators and discriminators."""
 
     kernel: Literal["adam", "sghmc", "sgld"] = "adam"
-    """How both players move: adam trains a GAN; sghmc and sgld sample both players' weights, a Bayesian GAN."""
+    """Update of both players: adam trains a GAN; sghmc and sgld sample both players' weights, a Bayesian GAN."""
     batch_size: Count = 64
     """Number of real examples, and of generated examples, in a step."""
     num_steps: Count = 2000
     """Number of steps of the generator, warm-up included."""
     num_warmup: Count = 1000
-    """Steps of Adam before a sampler starts; without effect on --kernel adam."""
+    """Number of steps of Adam before a sampler starts; no effect with --kernel adam."""
     generator_learning_rate: Positive = 2e-4
     """Learning rate of Adam for the generator."""
     discriminator_learning_rate: Positive = 2e-4
@@ -120,7 +120,7 @@ def minibatches(
 ) -> Callable[[Array], PyTree]:
     """Data by step: leaves `[discriminator_steps, batch_size, ...]` of `arrays` `[num, ...]`.
 
-    With several games the leaves have a leading axis of games, each of which sees the data in its own order.
+    With several games the leaves have a leading axis of games, each with its own order of the data.
     """
     num, shape = config.discriminator_steps * config.batch_size, (config.discriminator_steps, config.batch_size)
     available = jax.tree.leaves(arrays)[0].shape[0]
@@ -189,11 +189,11 @@ def pair_stages(
 
     Args:
       config: the kernel, its settings and the numbers of steps.
-      losses: of both players, `{player: loss}`, means per example.
-      num_data: number of training examples, for which the losses count in a log posterior.
+      losses: the losses of both players, `{player: loss}`, means per example.
+      num_data: number of training examples, the factor of the losses in a log posterior.
       constraint: applied to the discriminator's weights after Adam's update.
-      carry: initial value of what the discriminator's loss under Adam passes on to its next step, such as a pool of
-        earlier fakes (`kernels.carrying`). A sampler carries nothing: its density depends on current positions only.
+      carry: initial value of the array that the discriminator's loss under Adam passes to its next step, such as a pool
+        of earlier fakes (`kernels.carrying`). A sampler has none: its density depends on current positions only.
     """
 
     def sweep(moves: Mapping[str, Kernel]) -> Kernel:
@@ -237,9 +237,9 @@ def run_stages(
     Args:
       run, name: the run that records the stages, and the game's name in progress and checkpoints.
       stages, rng_keys: the stages in order, and a key for each.
-      position, batches: of all players at the start, and data by step.
-      keep: `(stage, state) -> pytree` that is kept of a draw.
-      num_games: number of independent games, which are a leading axis of positions, data and whatever is kept.
+      position, batches: the initial position of all players, and data by step.
+      keep: `(stage, state) -> pytree`, the values that are kept of a draw.
+      num_games: number of independent games, the leading axis of positions, data and kept values.
 
     Returns:
       The final state and the trace of each stage.
@@ -265,17 +265,17 @@ class Played(NamedTuple):
     generators: Params  # all draws of a sampler, or one: Adam's average
     discriminators: Params  # all draws of a sampler, or one: Adam's last weights
     start: Params | None  # the generator from which a sampler starts, as one draw
-    evaluations: PyTree  # of the generator along the way, `[num_evaluations, ...]`
-    aux: dict[str, PyTree]  # what each player's loss returned beside its value, averaged between evaluations
-    steps: np.ndarray  # of the generator at each evaluation
-    milliseconds: float | None  # of a step of one game without compilation; None if this call ran no step
+    evaluations: PyTree  # evaluations of the generator during training, `[num_evaluations, ...]`
+    aux: dict[str, PyTree]  # auxiliary outputs of each player's loss, averaged between evaluations
+    steps: np.ndarray  # number of generator steps at each evaluation
+    milliseconds: float | None  # time of a step of one game without compilation; None if this call ran no step
 
 
 def play_pair(
     run: Run, name: str, stages: Sequence[Stage], position: dict[str, Params], batches: Callable, *,
     rng_key: PRNGKey, evaluate: Callable[[Params], PyTree], num_games: int | None = None,
 ) -> Played:  # fmt: skip
-    """Plays a game of two players and keeps `evaluate(generator's params)` along the way; arguments of `run_stages`."""
+    """Plays a game of two players and keeps `evaluate(generator's params)`; arguments as in `run_stages`."""
     evaluate_games = evaluate if num_games is None else jax.vmap(evaluate)
 
     def draw(state: Any) -> tuple[Params, Params]:

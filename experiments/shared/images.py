@@ -18,11 +18,11 @@ class Images:
     test: data.Split
     num_classes: int
     classifier: judge.Judge | None
-    test_reading: Any  # of the classifier
+    test_reading: Any  # features and probabilities of the test images
     training_report: dict[str, dict]  # on training images: the level that a generator can reach
 
     def report(self, images: np.ndarray) -> tuple[judge.Reading, dict[str, dict]]:
-        """What the judge reads in images in (-1, 1), and its report on them."""
+        """Returns the judge's features and probabilities of images in (-1, 1), and its report on them."""
         assert self.classifier is not None
         reading = self.classifier.read((images + 1) / 2)
         return reading, judge.report(self.test_reading, reading)

@@ -75,7 +75,7 @@ COMMITTED = {
 
 
 def report(real: Reading, fake: Reading, *, seed: int = 0) -> dict[str, dict[str, float]]:
-    """How close generated images are to real ones, `{measure: entries of a row}` of `evaluation.generation_report`."""
+    """Measures of generated and real images, `{measure: entries of a row}`, by `evaluation.generation_report`."""
     fcd, extrapolated, kcd, score, fractions = evaluation.generation_report(
         real.features, fake.features, fake.probabilities, seed=seed
     )

@@ -96,7 +96,7 @@ def measure(y: np.ndarray, means: np.ndarray, scales: np.ndarray, target_scale: 
 
     Args:
       y: standardised targets `[num]`.
-      means: of the draws, `[num_draws, num]`.
+      means: predictive means of the draws, `[num_draws, num]`.
       scales: standard deviations of their noise, broadcastable to the means.
       target_scale: the unit of `y`.
     """
