@@ -32,6 +32,13 @@ def size(axis: str) -> int:
 def local_part(values: Any, axis: str) -> Any:
     """This device's block of the leading axis, of arrays that are the same on every device.
 
+    Args:
+      values: a pytree of arrays `[num, ...]`.
+      axis: DATA or PARTICLE.
+
+    Returns:
+      The tree with leaves `[num / number of devices, ...]`.
+
     Raises:
       ValueError: if the leading axis cannot be divided evenly.
     """
@@ -47,7 +54,16 @@ def local_part(values: Any, axis: str) -> Any:
 
 
 def local_keys(rng_key: PRNGKey, num: int, axis: str) -> PRNGKey:
-    """Keys for this device's `num` examples or particles: its block of the keys of all devices."""
+    """Keys for this device's `num` examples or particles: its block of the keys of all devices.
+
+    Args:
+      rng_key: a key that is the same on all devices.
+      num: number of examples or particles on each device.
+      axis: DATA or PARTICLE.
+
+    Returns:
+      Keys `[num]`.
+    """
     return local_part(jax.random.split(rng_key, num * size(axis)), axis)
 
 
@@ -63,10 +79,20 @@ def local_size(total: int, axis: str) -> int:
 
 
 def mean(values: Any, axis: str) -> Any:
-    """The mean over the devices of the axis, leaf by leaf."""
+    """The mean over the devices of the axis, leaf by leaf.
+
+    Args:
+      values: a pytree of arrays.
+      axis: DATA or PARTICLE.
+    """
     return lax.pmean(values, axis) if size(axis) > 1 else values
 
 
 def gather(values: Any, axis: str) -> Any:
-    """The blocks of all devices of the axis, concatenated along the leading axis."""
+    """The blocks of all devices of the axis, concatenated along the leading axis.
+
+    Args:
+      values: a pytree of arrays `[num, ...]`.
+      axis: DATA or PARTICLE.
+    """
     return lax.all_gather(values, axis, tiled=True) if size(axis) > 1 else values

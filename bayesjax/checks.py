@@ -1,7 +1,7 @@
 """Argument validation. Traced values cannot be inspected and are accepted.
 
-Each check raises a ValueError of one line for the first invalid argument. It gives the name of the argument, what was
-expected and what came.
+Each check raises a ValueError of one line for the first invalid argument. The message has the name of the
+argument, the expected value and the given one.
 """
 
 import inspect

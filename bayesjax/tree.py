@@ -34,12 +34,24 @@ def widen(tree: PyTree) -> PyTree:
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
-    """Casts the leaves to the types of another tree, which undoes `widen` at the end of a computation."""
+    """Casts the leaves to the types of another tree, which undoes `widen` at the end of a computation.
+
+    Args:
+      tree: a tree of arrays.
+      like: a tree of the same structure.
+    """
     return jax.tree.map(lambda leaf, other: leaf.astype(other.dtype), tree, like)
 
 
 def dot(a: PyTree, b: PyTree) -> Array:
-    """The inner product over all elements of all leaves, in float32 or a wider type."""
+    """The inner product over all elements of all leaves, in float32 or a wider type.
+
+    Args:
+      a, b: trees of equal structure and shapes.
+
+    Returns:
+      A scalar.
+    """
     return sum_leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), widen(a), widen(b)))
 
 
@@ -54,7 +66,12 @@ def norm(tree: PyTree) -> Array:
 
 
 def add_scaled(x: PyTree, y: PyTree, size: float | Array) -> PyTree:
-    """The sum x + size y, computed in float32 or wider types and returned in the types of x."""
+    """The sum x + size y, computed in float32 or wider types and returned in the types of x.
+
+    Args:
+      x, y: trees of equal structure and shapes.
+      size: a number, or a scalar array.
+    """
     return jax.tree.map(lambda a, b, wide: (wide + size * b).astype(a.dtype), x, widen(y), widen(x))
 
 
@@ -93,6 +110,9 @@ def fingerprint(tree: PyTree) -> Array:
 def stack(trees: Sequence[PyTree]) -> PyTree:
     """Joins trees of equal shapes into one with a new leading axis, such as draws or particles.
 
+    Args:
+      trees: trees of equal structure and shapes, at least one.
+
     Raises:
       ValueError: if there is no tree.
     """
@@ -102,7 +122,14 @@ def stack(trees: Sequence[PyTree]) -> PyTree:
 
 
 def unstack(tree: PyTree) -> list[PyTree]:
-    """Splits a tree along its leading axis into a list of trees; the inverse of `stack`."""
+    """Splits a tree along its leading axis into a list of trees; the inverse of `stack`.
+
+    Args:
+      tree: a pytree with leaves `[num, ...]`.
+
+    Returns:
+      `num` trees with leaves `[...]`.
+    """
     return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(leading_axis(tree))]
 
 

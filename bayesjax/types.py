@@ -131,7 +131,7 @@ class StructuredKernel(Kernel):
 
 
 class Numbered(NamedTuple):
-    """A batch that knows its step, for losses that change from step to step: `data.number_batches` makes them.
+    """A batch with the number of its step, for losses that change from step to step; see `data.number_batches`.
 
     Attributes:
       step: int32 `[n]`, the same number for every example, so that a batch can be divided over devices.

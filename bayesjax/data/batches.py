@@ -1,4 +1,4 @@
-"""Minibatches as a pure function of the seed and the step, so that a resumed run sees the same batches.
+"""Minibatches as a pure function of the seed and the step, so that a resumed run receives the same batches.
 
     batch = batches(step)       for any step, in any order, on any device; no state passes from batch to batch
 

@@ -144,7 +144,7 @@ def _numbers(path: Path, rank: Literal[1, 2]) -> np.ndarray:
 
 
 def _rows(path: Path, num: int, what: str) -> np.ndarray:
-    """Reads distinct indices in 0 .. num - 1; `what` names what they count."""
+    """Reads distinct indices in 0 .. num - 1; `what` describes the indexed items."""
     values = _numbers(path, 1)
     if not (values == np.floor(values)).all() or values.min() < 0 or values.max() >= num:
         raise ValueError(

@@ -52,6 +52,9 @@ def reliability(
       equal_counts: whether bins hold equal counts ("adaptive" bins) instead of having equal widths. Points of equal
         confidence may then fall into different bins.
 
+    Returns:
+      Counts, mean confidence and accuracy of each bin.
+
     Raises:
       ValueError: if a shape is wrong, a label is not an integer in range, or a row is not a distribution.
     """
@@ -69,6 +72,9 @@ def bin_confidences(
       correct: 1 for a correct prediction and 0 for a wrong one, or the probability of being correct, `[num]`.
       num_bins: number of bins.
       equal_counts: as in `reliability`.
+
+    Returns:
+      Counts, mean confidence and accuracy of each bin.
 
     Raises:
       ValueError: if `num_bins` is not positive, the shapes differ, or a number is not finite.

@@ -158,7 +158,7 @@ def kernel_distance(
 
 
 def _cubic_mmd_squared(x: np.ndarray, y: np.ndarray) -> float:
-    """As `divergences.mmd_squared`, in float64 because the terms nearly cancel."""
+    """Unbiased MMD^2 with the cubic kernel, in float64 because the terms nearly cancel."""
     dim, num = x.shape[1], len(x)
     xx, yy, xy = ((a @ b.T / dim + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     within = sum(k.sum() - np.trace(k) for k in (xx, yy)) / (num * (num - 1))

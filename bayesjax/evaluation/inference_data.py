@@ -31,8 +31,8 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
       draws: leaves `[num_chains, num_draws, ...]`, such as from `chains_first`. A leaf is named by its path, such as
         "Dense_0.kernel"; a single array is named "x". Types that netCDF lacks, such as bfloat16, become float32.
       info: the info of a kernel, or of `kernels.adapt` around it, at the same draws, leaves `[num_chains, num_draws]`.
-        Fields that ArviZ knows get its names (`is_divergent` becomes "diverging"); the others keep theirs. Fields that
-        are not one number for each draw are dropped.
+        Fields with an ArviZ equivalent get its names (`is_divergent` becomes "diverging"); the others keep theirs.
+        Fields that are not one number for each draw are dropped.
 
     Returns:
       An `arviz.InferenceData`.

@@ -53,7 +53,12 @@ class Target(NamedTuple):
 
 
 def overdispersed(rng_key: jax.Array, *shape: int) -> jax.Array:
-    """Draws uniformly from (-2, 2), as Stan draws initial values."""
+    """Draws uniformly from (-2, 2), as Stan draws initial values.
+
+    Args:
+      rng_key: consumed.
+      shape: shape of the draw.
+    """
     return jax.random.uniform(rng_key, shape, minval=-2.0, maxval=2.0)
 
 
@@ -159,7 +164,11 @@ def funnel() -> Target:
 
 
 def curve_with_a_gap(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws inputs and targets `[40]`, noisy values of sin(2 x) with half of the inputs on each side of a gap."""
+    """Draws inputs and targets `[40]`, noisy values of sin(2 x) with half of the inputs on each side of a gap.
+
+    Args:
+      random: NumPy's generator.
+    """
     x = np.concatenate([random.uniform(-2, -0.7, 20), random.uniform(0.5, 2, 20)])
     return x, np.sin(2 * x) + NOISE * random.normal(size=40)
 

@@ -200,6 +200,12 @@ def windows(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
 
     The first 75 and last 50 steps adapt the step size only (15 % and 10 % of a warm-up below 150 steps). Between them
     are windows of 25, 50, 100, ... steps; the last window also takes the remainder.
+
+    Args:
+      num_steps: number of steps of the warm-up.
+
+    Returns:
+      Two boolean arrays, each `[num_steps]`.
     """
     start, last, first = (75, 50, 25) if num_steps >= 150 else (int(0.15 * num_steps), int(0.1 * num_steps), 0)
     end = num_steps - last

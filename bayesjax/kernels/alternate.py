@@ -46,7 +46,7 @@ class AlternateInfo(NamedTuple):
 
 
 def alternate(**players: Kernel) -> StructuredKernel:
-    """A sweep over the players in the order given; each step sees the current positions of the other players.
+    """A sweep over the players in the order given; each step receives the current positions of the other players.
 
     Args:
       **players: the kernel of each player, for example
@@ -94,7 +94,7 @@ def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], Py
       kernel: any kernel.
       num_steps: k, at least 1.
       part: `(batch, i) -> batch`, the part of the batch for inner step i = 0 .. k - 1, computed from `i`; None if every
-        step sees the whole batch.
+        step receives the whole batch.
 
     Returns:
       A kernel with the states and infos of `kernel`.

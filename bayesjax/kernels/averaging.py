@@ -33,7 +33,7 @@ class AveragingState(NamedTuple):
 
     @property
     def position(self) -> Params:
-        """The position of the kernel, which is also what the other players of a game see."""
+        """The position of the kernel, which is also the one that the other players of a game receive."""
         return self.inner.position
 
 

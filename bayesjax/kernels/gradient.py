@@ -34,6 +34,10 @@ def value_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
 def terms_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
     """Like `value_and_grad`, for a density that may return its terms: the value is then `[num_terms]`, not their sum.
 
+    Args:
+      density: returns a scalar or its terms `[num_terms]`, alone or with aux.
+      name: name of the density in error messages.
+
     Raises:
       ValueError: as `value_and_grad`; from the evaluation, if the density returns an array of two axes or more.
     """
@@ -66,8 +70,11 @@ def _evaluate(density: Density, name: str, checked: Callable[[Array], Array]) ->
 def value_of(evaluate: Evaluate) -> Callable[[Params, PRNGKey, PyTree], Array]:
     """The value of an evaluation, as a function whose derivative is the gradient of the evaluation.
 
-    JAX's own derivative of a mean over devices would be the part of each device. Line searches differentiate this
-    function.
+    JAX's own derivative of a mean over devices would contain only the part of each device. Line searches differentiate
+    this function.
+
+    Args:
+      evaluate: a result of `value_and_grad`.
     """
 
     @jax.custom_jvp
@@ -86,6 +93,9 @@ def grad_of_mean(value: Callable[[Params], Array]) -> Callable[[Params], Params]
     """The gradient of a scalar that is computed from the results of `value_and_grad`, the same on all devices.
 
     Each device differentiates its own part of the mean, so the gradients are averaged over devices once more.
+
+    Args:
+      value: `position -> scalar`.
     """
     return lambda params: axes.mean(jax.grad(value)(params), axes.DATA)
 

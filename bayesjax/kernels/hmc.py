@@ -197,6 +197,10 @@ def check_threshold(divergence_threshold: float) -> None:
 def initial_state(position: Params, rng_key: PRNGKey) -> HMCState:
     """The state before the first step. The first step evaluates the density; the key is not used.
 
+    Args:
+      position: theta.
+      rng_key: not used.
+
     Raises:
       ValueError: if a leaf is not a floating-point array.
     """

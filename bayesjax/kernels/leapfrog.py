@@ -82,7 +82,12 @@ def path(
     velocity: Callable[[Params], Params],
     num_steps: int,
 ) -> Point:
-    """Every point of the trajectory of `leapfrog`, including the start, with leaves `[num_steps + 1, ...]`."""
+    """Every point of the trajectory of `leapfrog`, including the start, with leaves `[num_steps + 1, ...]`.
+
+    Args:
+      density, start, step_size, velocity: as in `leapfrog`.
+      num_steps: number of leapfrog steps.
+    """
 
     def one_step(point: Point, _: None) -> tuple[Point, Point]:
         point = leapfrog(density, point, step_size, velocity, 1)
@@ -131,7 +136,12 @@ def trajectory(
 
 
 def kinetic_energy(momentum: Params, velocity: Callable[[Params], Params]) -> Array:
-    """K = p' M^-1 p / 2."""
+    """K = p' M^-1 p / 2.
+
+    Args:
+      momentum: p, shaped like the position.
+      velocity: `p -> M^-1 p`.
+    """
     return tree.dot(velocity(momentum), momentum) / 2
 
 
@@ -140,6 +150,10 @@ def energy_change(start: Point, end: Point, velocity: Callable[[Params], Params]
 
     Sums over ten thousand weights or examples are as large as 1e5, where the resolution of float32 is 0.01. The changes
     along a trajectory are small and keep their precision.
+
+    Args:
+      start, end: points of one trajectory.
+      velocity: `p -> M^-1 p`.
     """
     doubled = jax.tree.map(
         lambda p, v, p0, v0: jnp.sum(p * v - p0 * v0),

@@ -57,13 +57,22 @@ def mass(inverse_mass_matrix: InverseMass, position: Params) -> Mass:
 
 
 def is_matrix(inverse_mass_matrix: InverseMass, position: Params) -> bool:
-    """Whether the inverse is a full matrix `[dim, dim]`."""
+    """Whether the inverse is a full matrix `[dim, dim]`.
+
+    Args:
+      inverse_mass_matrix: M^-1, in any form that `mass` accepts.
+      position: the position, with dim elements.
+    """
     dim = tree.num_elements(position)
     return isinstance(inverse_mass_matrix, (jax.Array, np.ndarray)) and inverse_mass_matrix.shape == (dim, dim)
 
 
 def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
     """The diagonal of M^-1 as a tree like the position, of numbers or arrays.
+
+    Args:
+      inverse_mass_matrix: M^-1, in any form that `mass` accepts but a full matrix.
+      position: a position.
 
     Raises:
       ValueError: if it does not fit the position, or a value is not positive.
@@ -105,6 +114,10 @@ def describe(values: Params) -> str:
 def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> Array:
     """M^-1 as `[dim]` or `[dim, dim]`, in the order of `ravel_pytree`.
 
+    Args:
+      inverse_mass_matrix: M^-1, in any form that `mass` accepts.
+      position: the position, with dim elements.
+
     Raises:
       ValueError: as `mass`.
     """
@@ -131,7 +144,7 @@ def check(inverse_mass_matrix: InverseMass, name: str = "inverse_mass_matrix") -
     """Raises ValueError if a value that is not traced is not positive.
 
     Arrays of two axes are skipped, since they may be a matrix or the values of one leaf. `mass` and `diagonal`, which
-    know the position, check those.
+    have the position, check those.
     """
     if not _may_be_matrix(inverse_mass_matrix):
         _check_positive(inverse_mass_matrix, name)

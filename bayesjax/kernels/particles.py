@@ -68,7 +68,12 @@ def particles(
 
 
 def all_particles(kernel: Kernel, position: PyTree) -> PyTree:
-    """The positions of all particles, gathered from the devices of a `particle` axis if they are divided over it."""
+    """The positions of all particles, gathered from the devices of a `particle` axis if they are divided over it.
+
+    Args:
+      kernel: the kernel of the player.
+      position: its position on this device, with leaves `[num, ...]` for particles.
+    """
     structure = kernel.structure
     is_part = isinstance(structure, ParticleAxis) and _num_local(position) < structure.num
     return axes.gather(position, axes.PARTICLE) if is_part else position

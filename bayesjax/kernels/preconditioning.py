@@ -7,17 +7,17 @@ G is the inverse of a mass matrix. `fixed_preconditioner` keeps it constant, whi
 
     V <- decay V + (1 - decay) (g / N)^2,    G = 1 / (epsilon + sqrt(V))
 
-While G changes with theta, the chain samples another law. A position-dependent G needs the drift Gamma, Gamma_i =
-sum_j dG_ij / d theta_j, which contains second derivatives of log p; the source drops it, and so does this file. The
-error does not vanish with the step size. As (1 - decay) / eta grows, V follows the squared gradient at the current
-position, and the law tends to p(theta) / G(theta). On N(0, 1) with exact gradients, `decay` 0.99 and `epsilon` 1e-3,
-E theta^2 is 1.10, 1.35 and 1.75 at eta 0.1, 0.01 and 0.001 and tends to 2, where 1 is correct. G also depends on the
-batch whose gradient it scales. The adaptation therefore ends: after `num_adaptation` steps G is constant and the law is
-that of `fixed_preconditioner`. Earlier draws belong to the burn-in.
+While G changes with theta, the chain samples a different distribution. A position-dependent G needs the drift Gamma,
+Gamma_i = sum_j dG_ij / d theta_j, which contains second derivatives of log p; the source drops it, and so does this
+file. The error does not vanish with the step size. As (1 - decay) / eta grows, V follows the squared gradient at the
+current position, and the law tends to p(theta) / G(theta). On N(0, 1) with exact gradients, `decay` 0.99 and `epsilon`
+1e-3, E theta^2 is 1.10, 1.35 and 1.75 at eta 0.1, 0.01 and 0.001 and tends to 2, where 1 is correct. G also depends on
+the batch whose gradient it scales. The adaptation therefore ends: after `num_adaptation` steps G is constant and the
+law is that of `fixed_preconditioner`. Earlier draws belong to the burn-in.
 
 Sources: Li, Chen, Carlson & Carin, "Preconditioned stochastic gradient Langevin dynamics for deep neural networks",
 AAAI 2016; Ma, Chen & Fox, "A complete recipe for stochastic gradient MCMC", NIPS 2015 (Gamma); Wenzel et al., "How good
-is the Bayes posterior in deep neural networks really?", ICML 2020 (who keep G constant within a cycle).
+is the Bayes posterior in deep neural networks really?", ICML 2020 (constant G within a cycle).
 """
 
 from collections.abc import Callable
@@ -84,8 +84,8 @@ def rmsprop_preconditioner(
     Args:
       num_data: N. Gradients of a log density, which is a sum over N examples, are divided by it. `epsilon` is then in
         the units of a mean gradient, and `step_size * num_data` is RMSprop's learning rate.
-      num_adaptation: the number of steps in which G is updated, at least 1. They sample another law (see above), so the
-        burn-in must be at least as long (`training.run(num_burnin=num_adaptation)`).
+      num_adaptation: the number of steps in which G is updated, at least 1. Their stationary distribution differs (see
+        above), so the burn-in must be at least as long (`training.run(num_burnin=num_adaptation)`).
       decay: decay of the running mean in one step, in [0, 1).
       epsilon: positive; bounds G by 1 / epsilon.
 
@@ -117,6 +117,11 @@ def rmsprop_preconditioner(
 
 def step_sizes(step_size: float | Array, diagonal: float | Params, position: Params) -> Params:
     """The step size eta G of each leaf of the position, as a tree of numbers or arrays.
+
+    Args:
+      step_size: eta.
+      diagonal: G, a number, or a tree like the position of numbers or arrays.
+      position: a position.
 
     Raises:
       ValueError: if G is neither a number nor a tree like the position.

@@ -98,7 +98,7 @@ def sghmc(
       preconditioner: G, of `kernels.preconditioning`, the inverse of a diagonal mass matrix; None means 1.
       noise: the law of the injected noise. "sixteen_bit" takes about three quarters of the time of "normal" to draw. It
         has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are as accurate as
-        with "normal" at ordinary step sizes, but the noise of one step has another law.
+        with "normal" at ordinary step sizes, but the noise of one step has a different distribution.
 
     Returns:
       A kernel whose state is an `SGHMCState` and whose info is an `SGHMCInfo`.

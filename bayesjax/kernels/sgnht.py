@@ -94,7 +94,7 @@ def sgnht(
       thermal_mass: mu > 0. The larger it is, the more slowly the friction follows the kinetic energy.
       noise: the law of the injected noise. "sixteen_bit" takes about three quarters of the time of "normal" to draw. It
         has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are as accurate as
-        with "normal" at ordinary step sizes, but the noise of one step has another law.
+        with "normal" at ordinary step sizes, but the noise of one step has a different distribution.
 
     Returns:
       A kernel whose state is an `SGNHTState` and whose info is an `SGNHTInfo`.

@@ -72,7 +72,13 @@ Form = Callable[[str, Array, Array, Geometry], Array]
 
 
 def shape_of(missing: str, first: tuple[int, ...], second: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
-    """Shape of the missing array, from the shapes of the two given ones in the order image, kernel, output."""
+    """Shape of the missing array, from the shapes of the two given ones in the order image, kernel, output.
+
+    Args:
+      missing: "image", "kernel" or "output".
+      first, second: shapes of the two other arrays.
+      geometry: sizes, strides and padding of the convolution.
+    """
     if missing == "output":
         return (*first[:-3], *geometry.output, second[-1])
     if missing == "kernel":
@@ -81,7 +87,13 @@ def shape_of(missing: str, first: tuple[int, ...], second: tuple[int, ...], geom
 
 
 def native(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """XLA's own convolution and its transposes, the form for GPUs and TPUs."""
+    """XLA's own convolution and its transposes, the form for GPUs and TPUs.
+
+    Args:
+      missing: the array to compute: "image", "kernel" or "output".
+      first, second: the two other arrays, in the order image, kernel, output.
+      geometry: sizes, strides and padding of the convolution.
+    """
     if missing == "output":
         return _native_output(first, second, geometry)
     like = jax.ShapeDtypeStruct(shape_of(missing, first.shape, second.shape, geometry), first.dtype)
@@ -91,7 +103,11 @@ def native(missing: str, first: Array, second: Array, geometry: Geometry) -> Arr
 
 
 def fast_on_cpu(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """The form that is fastest on a CPU for the shape, for one network."""
+    """The form that is fastest on a CPU for the shape, for one network.
+
+    Args:
+      missing, first, second, geometry: as in `native`.
+    """
     forms = {"output": _output, "image": _image, "kernel": _kernel}
     return forms[missing](first, second, geometry)
 
@@ -108,13 +124,21 @@ def in_float32(form: Form) -> Form:
 
 
 def products(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """A matrix product of patches for one network, which `vmap` turns into a batched product."""
+    """A matrix product of patches for one network, which `vmap` turns into a batched product.
+
+    Args:
+      missing, first, second, geometry: as in `native`.
+    """
     forms = {"output": _output_by_patches, "image": _image_by_patches, "kernel": _kernel_by_patches}
     return forms[missing](first, second, geometry)
 
 
 def several_on_cpu(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """Networks along a leading axis on a CPU: small ones in one batched product, others one after the other."""
+    """Networks along a leading axis on a CPU: small ones in one batched product, others one after the other.
+
+    Args:
+      missing, first, second, geometry: as in `native`; the arrays have a leading axis of networks.
+    """
     shapes = dict(zip([name for name in ARRAYS if name != missing], (first.shape, second.shape), strict=True))
     shapes[missing] = shape_of(missing, first.shape, second.shape, geometry)
     if math.prod(shapes["output"][-4:]) * math.prod(shapes["kernel"][-4:-1]) > SMALL:

@@ -36,6 +36,11 @@ def latent_arc(rng_key: PRNGKey, num: int, dim: int) -> Array:
         z(t) = cos(t) z_0 + sin(t) z_1,  t from 0 to pi / 2
 
     Every vector has the standard normal distribution; the points of the straight line have smaller norms.
+
+    Args:
+      rng_key: consumed.
+      num: number of points, both ends included.
+      dim: dimension of the noise.
     """
     start, end = latent_noise(rng_key, 2, dim, "normal")
     angle = jnp.linspace(0, jnp.pi / 2, num)[:, None]

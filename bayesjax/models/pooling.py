@@ -41,6 +41,9 @@ def max_pool_with_indices(x: Array) -> tuple[Array, Array]:
 
     Returns:
       Maxima and indices, each `[..., ceil(h / 2), ceil(w / 2), c]`. Indices are integers 0 .. 3, row by row.
+
+    Args:
+      x: `[..., h, w, c]`.
     """
     blocks = _blocks(x)
     return blocks.max(axis=-2), blocks.argmax(axis=-2)

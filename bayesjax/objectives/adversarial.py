@@ -22,12 +22,26 @@ from bayesjax.types import Array, PRNGKey
 
 
 def log_prob_real(logit: Array) -> Array:
-    """Log D(x) = -softplus(-logit)."""
+    """Log D(x) = -softplus(-logit).
+
+    Args:
+      logit: logits of D, of any shape.
+
+    Returns:
+      Log probabilities in nats, of the same shape.
+    """
     return -jax.nn.softplus(-logit)
 
 
 def log_prob_fake(logit: Array) -> Array:
-    """log(1 - D(x)) = -softplus(logit)."""
+    """log(1 - D(x)) = -softplus(logit).
+
+    Args:
+      logit: logits of D, of any shape.
+
+    Returns:
+      Log probabilities in nats, of the same shape.
+    """
     return -jax.nn.softplus(logit)
 
 
@@ -44,17 +58,30 @@ def minimax_value(real_logit: Array, fake_logit: Array) -> Array:
 
 
 def discriminator_loss(real_logit: Array, fake_logit: Array) -> Array:
-    """Discriminator loss -V, the binary cross-entropy of real against generated examples."""
+    """Discriminator loss -V, the binary cross-entropy of real against generated examples.
+
+    Args:
+      real_logit: logits of real examples, of any shape.
+      fake_logit: logits of generated examples, of the same shape.
+    """
     return -minimax_value(real_logit, fake_logit)
 
 
 def saturating_generator_loss(fake_logit: Array) -> Array:
-    """Generator loss log(1 - D(G(z))), its part of the minimax value."""
+    """Generator loss log(1 - D(G(z))), its part of the minimax value.
+
+    Args:
+      fake_logit: logits of generated examples, of any shape.
+    """
     return log_prob_fake(fake_logit)
 
 
 def non_saturating_generator_loss(fake_logit: Array) -> Array:
-    """Generator loss -log D(G(z))."""
+    """Generator loss -log D(G(z)).
+
+    Args:
+      fake_logit: logits of generated examples, of any shape.
+    """
     return -log_prob_real(fake_logit)
 
 
@@ -153,6 +180,9 @@ def gradient_penalty(critic: Callable[[Array], Array], x: Array, target: float =
       x: one example.
       target: target of the norm of the gradient.
 
+    Returns:
+      A scalar.
+
     Raises:
       ValueError: if the critic returns an array with axes.
     """
@@ -168,6 +198,9 @@ def r1_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
       critic: `x -> scalar`, for one example.
       real: one real example.
 
+    Returns:
+      A scalar.
+
     Raises:
       ValueError: if the critic returns an array with axes.
     """
@@ -175,7 +208,13 @@ def r1_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
 
 
 def interpolate(rng_key: PRNGKey, real: Array, fake: Array) -> Array:
-    """A point drawn uniformly from the line segment between a real and a generated example of equal shape."""
+    """A point drawn uniformly from the line segment between a real and a generated example of equal shape.
+
+    Args:
+      rng_key: consumed.
+      real: one real example.
+      fake: one generated example of the same shape.
+    """
     chex.assert_equal_shape([real, fake])
     return fake + jax.random.uniform(rng_key) * (real - fake)
 

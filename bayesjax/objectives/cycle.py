@@ -39,7 +39,15 @@ def cycle_loss(forward: Translate, backward: Translate, x: Array) -> Array:
 
 
 def identity_loss(forward: Translate, y: Array) -> Array:
-    """Identity loss |forward(y) - y|_1 of an image that is already in the target domain, a mean over its pixels."""
+    """Identity loss |forward(y) - y|_1 of an image that is already in the target domain, a mean over its pixels.
+
+    Args:
+      forward: translates an image to the target domain.
+      y: one image of the target domain, `[height, width, channels]`.
+
+    Returns:
+      A scalar.
+    """
     return mean_absolute_error(forward(y), y)
 
 

@@ -99,7 +99,17 @@ def precision(weight_decay: float, *, rate: float, length_scale: float, num_data
 
 
 def weight_decay(precision: float, *, rate: float, length_scale: float, num_data: int) -> float:
-    """Weight decay lambda = keep l^2 / (2 N tau) that corresponds to a noise precision; the inverse of `precision`."""
+    """Weight decay lambda = keep l^2 / (2 N tau) that corresponds to a noise precision; the inverse of `precision`.
+
+    Args:
+      precision: tau, positive, in inverse squared units of the targets.
+      rate: dropout rate in [0, 1).
+      length_scale: l, positive.
+      num_data: N.
+
+    Raises:
+      ValueError: if an argument is outside its range.
+    """
     _check_rate(rate)
     checks.positive(precision=precision, length_scale=length_scale, num_data=num_data)
     return (1 - rate) * length_scale**2 / (2 * num_data * precision)

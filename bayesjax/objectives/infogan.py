@@ -66,12 +66,22 @@ def to_generator_input(code: Code, num_classes: Sequence[int]) -> Array:
 
 
 def entropy(num_classes: Sequence[int], num_continuous: int) -> float:
-    """Entropy H(c) of the prior in nats: ln K for each categorical code of K classes, ln 2 for each continuous one."""
+    """Entropy H(c) of the prior in nats: ln K for each categorical code of K classes, ln 2 for each continuous one.
+
+    Args:
+      num_classes: number of classes K of each categorical code.
+      num_continuous: number of continuous codes, uniform on (-1, 1).
+    """
     return sum(map(math.log, num_classes)) + num_continuous * math.log(2)
 
 
 def log_prob(head: CodeHead, code: Code) -> tuple[Array, Array]:
-    """Log Q(c | x) of one image, as two scalars in nats: for the categorical and for the continuous codes."""
+    """Log Q(c | x) of one image, as two scalars in nats: for the categorical and for the continuous codes.
+
+    Args:
+      head: the parameters of Q for one image.
+      code: the code of the image.
+    """
     chex.assert_equal_shape([head.mean, head.log_scale, code.continuous])
     chex.assert_shape(code.categorical, (len(head.logits),))
     categorical = [categorical_log_likelihood(logits, code.categorical[i]) for i, logits in enumerate(head.logits)]

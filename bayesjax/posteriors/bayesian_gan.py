@@ -32,7 +32,7 @@ Generate = Callable[[Params, PRNGKey, int], Array]
 LogProb = Callable[[Params, Array], Array]
 """`(discriminator_params, images [n, ...]) -> log probabilities [n]`, one for each image."""
 Pool = Literal["sum", "mean"]
-"""How the likelihood of several particles of the other player is combined."""
+"""Combination of the likelihoods under several particles of the other player: their sum or their mean."""
 
 
 class GANBatch(NamedTuple):

@@ -150,7 +150,11 @@ def apply_to_entry(family: MeanField, name: str) -> MeanField:
 
 
 def scales(variational: MeanFieldParams) -> Params:
-    """The standard deviation of every weight, shaped like the weights."""
+    """The standard deviation of every weight, shaped like the weights.
+
+    Args:
+      variational: mean and rho of every weight.
+    """
     return jax.tree.map(softplus, variational.rho)
 
 

@@ -170,7 +170,13 @@ def fan_in_scales(params: Params, scale: float = 1.0, *, out_axis: int | None = 
 
 
 def sample_gaussian(rng_key: PRNGKey, params: Params, scale: float = 1.0) -> Params:
-    """A draw from `gaussian(scale)`, shaped like `params`."""
+    """A draw from `gaussian(scale)`, shaped like `params`.
+
+    Args:
+      rng_key: consumed.
+      params: a pytree whose shapes and types the draw has.
+      scale: standard deviation of every weight.
+    """
     return jax.tree.map(lambda xi: scale * xi, tree.normal_like(rng_key, params))
 
 

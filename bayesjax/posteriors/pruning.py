@@ -14,7 +14,14 @@ from bayesjax.types import Params
 
 
 def signal_to_noise(variational: MeanFieldParams) -> Params:
-    """The signal-to-noise ratio |mu| / sigma of every weight; 20 log10 of it is in decibels."""
+    """The signal-to-noise ratio |mu| / sigma of every weight; 20 log10 of it is in decibels.
+
+    Args:
+      variational: mean and rho of every weight.
+
+    Returns:
+      A tree shaped like the weights.
+    """
     return jax.tree.map(lambda mu, sd: jnp.abs(mu) / sd, variational.mean, scales(variational))
 
 

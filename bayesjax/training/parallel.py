@@ -166,14 +166,14 @@ def _specs(structure: ParticleAxis | Players | None, make: type, particle: int) 
 
 
 def _batch_specs(kernel: Kernel, batch: PyTree, data: int, particle: int) -> Any:
-    """How a batch is spread. The positions of the other players, which one player receives, are replicated."""
+    """The sharding of a batch. The positions of the other players, which one player receives, are replicated."""
     if isinstance(batch, Given):
         return Given(_batch_specs(kernel, batch.data, data, particle), {name: PartitionSpec() for name in batch.others})
     return jax.tree.map(lambda leaf: _batch_spec(kernel, leaf, data, particle), batch)
 
 
 def _batch_spec(kernel: Kernel, leaf: Any, data: int, particle: int) -> PartitionSpec:
-    """How a leaf of the batch is spread."""
+    """The sharding of a leaf of the batch."""
     particle_axis = kernel.structure.batch_axis if isinstance(kernel.structure, ParticleAxis) else None
     if particle_axis not in (None, 0):
         raise ValueError(f"batch_axis must be None or 0 for a batch to be spread; got {particle_axis}")
