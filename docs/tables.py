@@ -51,7 +51,7 @@ def results(names: str) -> list[dict]:
 
 
 def headline(name: str) -> list[str] | None:
-    """The measure, number, published number and command of an experiment's `HEADLINE`, (results file, keys, digits)."""
+    """The measure, number, reference number and command of an experiment's `HEADLINE`, (results file, keys, digits)."""
     chosen: Any = getattr(experiment(name), "HEADLINE", None)
     if chosen is None:
         return None
@@ -63,8 +63,8 @@ def headline(name: str) -> list[str] | None:
         for key, value in keys.items()
         if key != "measure" and value is not None
     ]
-    value, published = (report.number(row, digits, field) for field in ("value", "paper"))
-    return [", ".join([row["measure"], *words]), value, published, run["command"].removesuffix(" --publish")]
+    value, reference = (report.number(row, digits, field) for field in ("value", "paper"))
+    return [", ".join([row["measure"], *words]), value, reference, run["command"].removesuffix(" --publish")]
 
 
 def overview(names: Sequence[str], place: Path, has_all: bool) -> str:
@@ -81,14 +81,14 @@ def overview(names: Sequence[str], place: Path, has_all: bool) -> str:
         return f"[{text}]({os.path.relpath(path, place.parent)})"
 
     for name in names:
-        measure, ours, published, command = headline(name) or ["-", "-", "-", f"python -m experiments.{name}"]
+        measure, ours, reference, command = headline(name) or ["-", "-", "-", f"python -m experiments.{name}"]
         code = Path(experiment(name).__file__)
         pages = [page for page in sorted((ROOT / "docs").rglob("*.md")) if f"results: {name}-" in page.read_text()]
         links = ", ".join(link(page.stem, page) for page in pages) or "-"
         titles = [link(f"`{name}`", code), *([described[name]] if has_all else [])]
-        body.append([*titles, measure, ours, published, f"`{command}`", links])
+        body.append([*titles, measure, ours, reference, f"`{command}`", links])
     titles = ["experiment", *(["contents"] if has_all else [])]
-    return report.markdown([*titles, "measure", "ours", "published", "command", "results"], body)
+    return report.markdown([*titles, "measure", "ours", "reference", "command", "results"], body)
 
 
 def updated(text: str, place: Path) -> str:

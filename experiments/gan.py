@@ -190,7 +190,7 @@ COLUMNS = [
     Column("mean drift", digits=1),
 ]
 TABLES = [Table({"method": "loss", "kernel": "kernel"}, COLUMNS, note=note)]
-HEADLINE = "gan-ring_sghmc-synthetic_ring", {"method": "r1", "measure": "modes", **POOLED}
+HEADLINE = "gan-ring-synthetic_ring", {"method": "wasserstein_gp", "measure": "modes", **POOLED}
 
 NUM_EVALUATED = 200  # samples of an evaluation during training
 NUM_COMPARED = 5000  # data whose mean distance is compared with that of samples, at most
