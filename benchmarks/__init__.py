@@ -1,1 +1,1 @@
-"""Cost side by side with peers: `python -m benchmarks.NAME` prints a table and writes benchmarks/results/NAME.json."""
+"""Cost beside other libraries: `python -m benchmarks.NAME` prints a table and writes benchmarks/results/NAME.json."""

@@ -47,7 +47,7 @@ class Array(NamedTuple):
 
 
 class Instruction(NamedTuple):
-    """`name = arrays opcode(inside), attributes`; the arrays of a tuple stand in one list."""
+    """An instruction `name = arrays opcode(inside), attributes`; a tuple is a list of its arrays."""
 
     name: str
     arrays: list[Array]

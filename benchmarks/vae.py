@@ -99,7 +99,7 @@ def training_row(images: np.ndarray, batch_size: int, width: int, num_steps: int
 
 
 def products(x: Any, weights: list[Any], concatenate: Callable) -> list[Any]:
-    """The matrix products of a step and nothing else, on the arrays of either library.
+    """Computes only the matrix products of a step, on the arrays of either library.
 
     Args:
       x: images `[batch, 784]`.

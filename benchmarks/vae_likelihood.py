@@ -3,8 +3,8 @@
 The model is that of `vae.py` (784-500-20-500-784, tanh, Bernoulli), with 5000 draws of z for each image. pythae
 (`VAE.get_nll`, by default 100 draws at once) encodes an image again for every draw, and loops over images and draws in
 Python. bayesjax encodes each image once and has one compiled loop. Both have the same weights and images, and their
-estimates are compared before the timing. "Products" are the decoder's matrix products for the same draws; they bound
-the time from below.
+estimates are compared before the timing. "Products" are the decoder's matrix products for the same draws, a lower bound
+of the time.
 
     python -m benchmarks.vae_likelihood                       twenty minutes on two idle cores
     python -m benchmarks.vae_likelihood --num-whole 100       a short check

@@ -11,8 +11,8 @@ Every network has two hidden layers of ReLU units. Each method trains one networ
 The curves show the test error of the mean weights after each epoch. The table shows the error, the negative
 log-likelihood and the calibration of the predictive distribution, an average over --num-draws draws or dropout masks.
 Settings are chosen on --num-validation training images, which then replace the test set. The settings chosen for MNIST
-differ from the paper's bound: --kl-weight 0.05 tempers the posterior, and the prior's second component is wide enough
-to be reached from the initial weights, so that unnecessary weights can be removed.
+differ from the paper's bound: --kl-weight 0.05 tempers the posterior. The prior's second component is wide enough to be
+reached from the initial weights, so that unnecessary weights can be removed.
 
 Expected (the paper's test error in % at 400, 800 and 1200 units): SGD 1.83, 1.84, 1.88; dropout 1.51, 1.33, 1.36;
 Gaussian prior 1.82, 1.99, 2.04; scale mixture 1.36, 1.34, 1.32. With 50, 75, 95 and 98 % of the weights of the mixture

@@ -26,8 +26,8 @@ The presets depart from the paper in four respects. J_g = 2 and J_d = 5, where t
 mean over the other player's networks. The prior's standard deviation is 10 / sqrt(fan-in). Labelled images count N
 times.
 
-Expected (paper preset, about an hour): the error of bayes is below that of supervised at every number of labels and
-below that of dcgan, and above that of dcgan_10, which is ten independent runs.
+Expected (paper preset, about an hour): the error of bayes is below that of supervised at every number of labels, and
+below that of dcgan. It is above that of dcgan_10, which is ten independent runs.
 """
 
 import functools

@@ -70,7 +70,7 @@ class Config(games.PairConfig):
     image_size: Natural = 0
     """Image size in pixels: digits get a margin, other images are resized; 0 keeps their size."""
     num_validation: Natural = 0
-    """Training images that replace the test set, for choosing settings."""
+    """Number of training images that replace the test set, for choosing settings."""
     num_judged: Annotated[int, Range(least=2)] = 1000
     """Number of test images that are translated and judged."""
     features: Count = 8

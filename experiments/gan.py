@@ -20,14 +20,14 @@ With --kernel sghmc or sgld, minus a player's loss times the number of data is i
 N(0, s^2 / fan-in). Samples come from the mixture of all kept draws of all chains. The measures "before sampling" are
 those of the generator at the end of the warm-up, by Adam on the negative log posterior.
 
-Samples in the plane are compared with the modes of the data: a mode is covered if a sample lies within three standard
-deviations of its centre, and the fraction of such samples is called high quality. Images are compared in the features
-of a classifier (`shared/judge.py`), beside a row of training images.
+Samples in the plane are compared with the modes of the data. A mode is covered if a sample lies within three standard
+deviations of its centre. The fraction of such samples is called high quality. Images are compared in the features of a
+classifier (`shared/judge.py`), beside a row of training images.
 
 Expected: under Adam a game covers 7 to 8 of the ring's modes and 16 to 20 of the grid's 25 (r1 23, wasserstein 24,
 wasserstein_gp all). One sampled chain covers about as many. Three sampled chains cover all 8 of the ring and 22 or more
-of the grid, and so do three of Adam, with a higher fraction of high quality. ring takes 20 minutes and grid 36 minutes
-of one core; grid_pairs 2 hours; ring_sghmc 75 minutes and grid_sghmc 2 hours.
+of the grid, and so do three of Adam, with a higher fraction of high quality. On one core, ring takes 20 minutes, grid
+36, ring_sghmc 75, and grid_pairs and grid_sghmc take 2 hours.
 """
 
 import functools

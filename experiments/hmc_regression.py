@@ -5,8 +5,8 @@
     python -m experiments.hmc_regression --preset wine                              red wine: more rows, fewer steps
     python -m experiments.hmc_regression --preset large                             kin8nm: five of its splits
 
-The network has one hidden layer of 50 ReLU units and no hyper-parameter to choose: the scale of each layer's prior and
-the noise are sampled with the weights (Neal, "Bayesian learning for neural networks", 1996),
+The network has one hidden layer of 50 ReLU units. It has no hyper-parameter to choose, because the scale of each
+layer's prior and the noise are sampled with the weights (Neal, "Bayesian learning for neural networks", 1996):
 
     w = s_l z / sqrt(fan-in),   b = s_l z',   z ~ N(0, 1),   log s_l ~ N(0.5, 1),   log precision ~ N(2, 2^2)
 

@@ -1,14 +1,15 @@
 """A tour of Hamiltonian Monte Carlo: trajectories, the energy that they conserve, and acceptance against the step size.
 
-Source: Neal, "MCMC using Hamiltonian dynamics", 2011, sections 2 and 5 (figures 1, 3 and 5), with formulas corrected
-that are often printed wrongly: a trajectory has half kicks only at its two ends, the mass does not enter a kick, and a
-step is accepted with probability min(1, exp(H(old) - H(new))).
+Source: Neal, "MCMC using Hamiltonian dynamics", 2011, sections 2 and 5 (figures 1, 3 and 5). Three points are often
+printed wrongly. A trajectory has half kicks only at its two ends, the mass does not enter a kick, and a step is
+accepted with probability min(1, exp(H(old) - H(new))).
 
     python -m experiments.hmc_tour                     quick: under a minute
     python -m experiments.hmc_tour --preset paper      more chains
 
-Figures: leapfrog, symplectic Euler and explicit Euler from one start on a correlated Gaussian of the plane, and H along
-each path; chains of random-walk Metropolis and of HMC; the acceptance of HMC on N(0, I) by step size and dimension.
+The figures show paths of leapfrog, symplectic Euler and explicit Euler from one start on a correlated Gaussian of the
+plane, and H along each path. Further figures show chains of random-walk Metropolis and of HMC, and the acceptance of
+HMC on N(0, I) by step size and dimension.
 
 Expected: on N(0, I) in d dimensions, L leapfrog steps of size eps change H by d/2 sin^2(L theta) (chi - 1/chi)^2 in the
 mean, with cos(theta) = 1 - eps^2 / 2 and chi^-2 = 1 - eps^2 / 4, exactly. For large d the change is normal with a

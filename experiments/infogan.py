@@ -30,9 +30,9 @@ by Ojha et al., "Elastic-InfoGAN", NeurIPS 2020), again without labels.
 On MNIST the discriminator has batch normalisation, with separate batches of real and generated images, as in the
 authors' program; with group normalisation games collapse there. On the small images of digits the opposite holds.
 
-Expected: the paper's 5 % requires codes with one class each. quick: an error near 27 % on digits, 10 classes. paper:
-13 to 19 % in three games of two minutes of an H200 each; paper_invariant: 1.3 to 2.7 %; mnist_invariant: 2.7 % after
-half an hour or more of a core.
+Expected: the paper's 5 % requires codes with one class each. The error is near 27 % with quick (digits, 10 classes), 13
+to 19 % with paper, 1.3 to 2.7 % with paper_invariant, and 2.7 % with mnist_invariant. A game of paper takes two minutes
+of an H200; mnist_invariant takes half an hour or more of a core.
 """
 
 import functools

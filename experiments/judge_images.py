@@ -8,18 +8,18 @@ figure 3); those of the other measures are in `bayesjax/evaluation/fidelity.py`.
     python -m experiments.judge_images --preset paper --dataset cifar10      or fashion_mnist
 
 A small classifier (`shared/judge.py`) is trained on the training images, and its last hidden layer gives the features.
-The table compares sets of images with the first --num-images training images: other training images; test images; test
-images with normal noise or a blur of several strengths; test images of one class, or of all but one; and copies of the
-training images, all of them or a tenth repeated. A distance must rise with noise and with blur. It cannot tell a
-generator from a copier: copies have the smallest distance. The judge was trained on the training images, so that the
-distance of test images is the least to expect of a generator.
+The table compares sets of images with the first --num-images training images. The sets are other training images, test
+images, and test images with normal noise or a blur of several strengths. Further sets are test images of one class, or
+of all but one, and copies of the training images, all of them or a tenth repeated. A distance must rise with noise and
+with blur. It cannot tell a generator from a copier: copies have the smallest distance. The judge was trained on the
+training images, so that the distance of test images is the least to expect of a generator.
 
 The run folder holds the weights. With --publish they are also written to experiments/judges, to be committed with
 their sha256 in `shared/judge.py`.
 
-Expected (MNIST): 99.4 % of the test images right; FCD 0.07 of other training images and 0.16 of test images, and more
-at every level of noise and blur; an inception score of test images of 9.8 (9.88 by a published judge). Training takes
-3500 steps, some 6 minutes of one core, and each row of the table 10 seconds.
+Expected (MNIST): the judge classifies 99.4 % of the test images correctly. The FCD is 0.07 for other training images
+and 0.16 for test images, and larger at every level of noise and blur. The inception score of test images is 9.8 (9.88
+by a published judge). Training takes 3500 steps, about 6 minutes on one core, and each row of the table 10 seconds.
 """
 
 import functools

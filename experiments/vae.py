@@ -13,10 +13,10 @@ decoder-based generative models", ICLR 2017 (annealed importance sampling).
 One model is trained for each of --latent-dims and --bounds. After each epoch its negative ELBO on the test set is
 recorded, with one draw of z for each image. Afterwards log p(x) is estimated by importance sampling
 (--likelihood-samples draws for each of the first --num-likelihood test images), and by annealed importance sampling
-(--num-annealed images). The first model's networks are also trained by each of --estimators of the ELBO's gradient
-(closed-form divergence, SGVB B; sampled divergence, SGVB A; score function), and the variances of the estimators are
-compared where the first model's training ended. To choose settings, --num-validation training images replace the test
-set.
+(--num-annealed images). The first model's networks are also trained by each of --estimators of the ELBO's gradient:
+closed-form divergence (SGVB B), sampled divergence (SGVB A) and score function. The variances of the estimators are
+compared at the final parameters of the first model. To choose settings, --num-validation training images replace the
+test set.
 
 Expected (paper preset): Flax's VAE example, with the same networks and optimiser, has a test -ELBO of 119.74, 112.05,
 109.34, 106.06, 103.60 and 101.83 after epochs 1, 2, 3, 5, 10 and 20. It trains on Larochelle's fixed binarisation of

@@ -1,8 +1,8 @@
 """Adaptation of the step size and the mass matrix of HMC and NUTS during a warm-up.
 
-The warm-up has Stan's three phases: first only the step size is adapted; then come windows, each twice as long as the
-one before, and the mass is estimated from the draws of each window; last, only the step size is adapted. The step size
-follows Nesterov's dual averaging of the acceptance probability a_t towards its target delta,
+The warm-up has Stan's three phases. The first and the last adapt only the step size. Between them are windows, each
+twice as long as the one before, and the mass is estimated from the draws of each window. The step size follows
+Nesterov's dual averaging of the acceptance probability a_t towards its target delta,
 
     log eps_t = mu - sqrt(t) / gamma * E_t,    E_t = (1 - w_t) E_{t-1} + w_t (delta - a_t),    w_t = 1 / (t + 10)
 
@@ -22,8 +22,8 @@ and trajectories of one constant length can return near their start in all direc
     kernel = kernels.adapt(make, num_steps=400, target_acceptance=0.65)
 
 On ten independent normals with deviations from 0.1 to 3, four chains of 1000 draws of this kernel have a least
-effective sample size of about 2200, and of about 50 with a constant step size (`tests/kernels/test_adaptation.py`).
-NUTS adapts its trajectory lengths and needs no jitter.
+effective sample size of about 2200. With a constant step size it is about 50 (`tests/kernels/test_adaptation.py`). NUTS
+adapts its trajectory lengths and needs no jitter.
 
 Sources: Hoffman & Gelman, "The No-U-Turn sampler", 2014, section 3.2; Stan reference manual, "HMC algorithm
 parameters".

@@ -2,9 +2,9 @@
 
     theta <- theta + update(grad loss(theta), optimiser state)
 
-Optimisers that need more than the gradient (line searches, Polyak's step size, a reduction of the learning rate on a
-plateau) receive the value, the gradient and the loss as a function of the parameters with the key and the batch of the
-step, all three averaged over devices.
+Some optimisers need more than the gradient, such as line searches, Polyak's step size, and a reduction of the learning
+rate on a plateau. They receive the value, the gradient, and the loss as a function of the parameters with the key and
+the batch of the step. All three are averaged over devices.
 
 This kernel computes point estimates. A GAN is `alternate(discriminator=optimize(...), generator=optimize(...))`. With
 `sghmc` in place of `optimize`, it is a Bayesian GAN. Read `sghmc.py` next.

@@ -5,9 +5,9 @@ in one trilinear sum,
 
     sum over o, i of  x[stride o + i - low] kernel[i] y[o].
 
-Leaving out one array gives the three maps that a network needs, which are gradients of one another: `output` (the
-convolution), `image` (its gradient with respect to x, the transposed convolution) and `kernel` (its gradient with
-respect to the kernel). `convolution.py` combines them into one differentiable operation.
+Without one of the arrays, the sum is one of the three maps that a network needs, which are gradients of one another.
+They are `output` (the convolution), `image` (its gradient with respect to x, the transposed convolution) and `kernel`
+(its gradient with respect to the kernel). `convolution.py` combines them into one differentiable operation.
 
 The choices rest on measurements with jaxlib 0.10 on two cores, which `benchmarks/convolutions.py` repeats:
 

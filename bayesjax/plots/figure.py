@@ -1,4 +1,4 @@
-"""The first and the last step of every figure: a new figure without a display, and an atomic write to a PNG file."""
+"""Common steps of every figure: a new figure without a display, and an atomic write to a PNG file."""
 
 from pathlib import Path
 from typing import Any

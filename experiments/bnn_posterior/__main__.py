@@ -12,13 +12,14 @@ Bayesian deep learning", ICLR 2020.
 
 HMC runs --num-chains chains with the whole data set. The predictive of one half of the chains is the reference, and the
 row `hmc` is the other half; with --reference FILE that file is the reference, and the row is all chains. All methods
-share network, prior and data: NUTS; SGHMC, cyclical SGHMC, SGLD with and without RMSprop's preconditioner, SGNHT; Bayes
-by Backprop; MC dropout (whose prior is its weight decay); an ensemble of modes, one mode, and the Laplace approximation
-of its last layer. Effective sample sizes and R-hat refer to the log odds of the test labels, or to the means at test
-points and the noise; weights are not identified, because units may be exchanged. Real-valued targets have noise of an
-unknown precision, which samplers draw and the other methods optimise. Samplers move in units of the prior's standard
-deviations. Every chain, and every member of the ensemble, has its own minibatches, from shuffled epochs, or independent
-draws for SGNHT. Chains that shared minibatches would be correlated, while R-hat and ESS assume independent chains.
+share network, prior and data. The samplers are NUTS, SGHMC, cyclical SGHMC, SGLD with and without RMSprop's
+preconditioner, and SGNHT. The approximations are Bayes by Backprop, MC dropout (whose prior is its weight decay), an
+ensemble of modes, one mode, and the Laplace approximation of its last layer. Effective sample sizes and R-hat refer to
+the log odds of the test labels, or to the means at test points and the noise; weights are not identified, because units
+may be exchanged. Real-valued targets have noise of an unknown precision, which samplers draw and the other methods
+optimise. Samplers move in units of the prior's standard deviations. Every chain, and every member of the ensemble, has
+its own minibatches, from shuffled epochs, or independent draws for SGNHT. Chains that shared minibatches would be
+correlated, while R-hat and ESS assume independent chains.
 
 Expected (the paper's ResNet-20 on CIFAR-10, table 6, as recalled): HMC agrees with itself best, then SGHMC, cyclical
 SGHMC and ensembles; mean-field VI and dropout agree less. Read `problems.py` next: network, prior, data and measures.

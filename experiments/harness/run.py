@@ -105,7 +105,7 @@ class Run:
     def stage(self, name: str, kernel: Kernel) -> tuple[Kernel, dict[str, Any]]:
         """Prepares a stage of the run: the kernel on the devices of the flags, and the options of `training.run`.
 
-        The options make the stage visible, recorded and resumable. On several devices a program depends on --parallel
+        The options show, record and resume the stage. On several devices a program depends on --parallel
         and --data-devices, which do not affect results, so that only the configuration is compared on resumption.
 
         Args:
@@ -168,7 +168,7 @@ class Run:
     def finish(self, rows: Sequence[dict], tables: Sequence[report.Table], warnings: Sequence[str] = ()) -> None:
         """Writes results.json and prints its tables; with --publish, also writes experiments/results/.
 
-        A stage whose last loss exceeds LARGEST_LOSS has diverged: a warning on standard error and in the results.
+        A stage whose last loss exceeds LARGEST_LOSS has diverged; standard error and the results have a warning.
 
         Args:
           rows: results of `row`.

@@ -33,11 +33,11 @@ class FewLabelsConfig(RunConfig):
     dataset: str = "digits"
     """digits, an image set of TensorFlow Datasets by name, or an .npz file with x_train, y_train, x_test, y_test."""
     num_labelled: Annotated[tuple[Count, ...], NonEmpty] = (100,)
-    """Numbers of labelled images."""
+    """Numbers of labelled images to compare."""
     num_label_draws: Count = 1
     """Independent draws of the labelled images, each with its own networks, trained side by side."""
     num_validation: Natural = 0
-    """Training images that replace the test set, for choosing settings."""
+    """Number of training images that replace the test set, for choosing settings."""
     labelled_batch_size: Count = 32
     """Largest number of labelled images in a step."""
     generator_features: Annotated[tuple[Count, ...], NonEmpty] = (32, 16)

@@ -32,11 +32,11 @@ class PopulationConfig(GameConfig):
     latent_dim: Count = 32
     """Dimension of the generator's noise."""
     num_generators: Count = 10
-    """J_g, sets of noise in the paper's Monte Carlo average over the generators' noise."""
+    """Number J_g of generators: the sets of noise in the paper's Monte Carlo average."""
     num_discriminators: Count = 1
-    """J_d, the same number for the discriminators."""
+    """Number J_d of discriminators."""
     num_mc_samples: Count = 1
-    """M of the paper: networks for each of the J_g generators and J_d discriminators."""
+    """Number M of networks for each of the J_g generators and J_d discriminators, as in the paper."""
     pool: Literal["sum", "mean"] = "sum"
     """Whether the likelihood is the sum over the other player's networks, as in the paper, or their mean."""
     thinning: Count = 20
