@@ -91,8 +91,8 @@ def kl_gaussian(mean0: Array, covariance0: Array, mean1: Array, covariance1: Arr
 def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any) -> float:
     """The squared Fréchet (2-Wasserstein) distance of two Gaussians, in squared units of the variable.
 
-    It is computed in float64 from eigenvalues of symmetric matrices, which is accurate for singular covariances, as of
-    fewer samples than dimensions. A general matrix square root would have imaginary parts there.
+    It is computed in float64 from eigenvalues of symmetric matrices. This is accurate for singular covariances, which
+    arise from fewer samples than dimensions. A general matrix square root would have imaginary parts there.
 
     Args:
       mean0, mean1: `[dim]`.

@@ -18,8 +18,8 @@ shape takes some milliseconds. The few shapes of which one image takes a second 
 twice as long in one process as in another, so shapes with a ratio above 1.1 are measured in five processes. Their
 result is the median over processes.
 
-Bars: a step of either player within 1.3 times PyTorch's; ten particles cost at most 10 times one and less than the
-PyTorch loop; no shape slower than 1.2 times the better of the two other forms. Results:
+Bars: a step of either player takes at most 1.3 times PyTorch's; ten particles cost at most 10 times one and less than
+the PyTorch loop; no shape takes more than 1.2 times the better of the two other forms. Results:
 benchmarks/results/convolutions.json.
 """
 

@@ -204,7 +204,7 @@ def _turns(computations: Computations, loop: Instruction) -> int | None:
     return int(bounds.pop()[1:-1]) if len(compares) == 1 and len(bounds) == 1 else None
 
 
-# ---- what is counted
+# ---- counts
 
 
 def _products(body: list[Instruction]) -> Iterator[int]:

@@ -17,7 +17,8 @@ compared with bayesjax's from equal weights, images and noise. Each library uses
 draws pixels with 16 random bits each (`data.Binarised`), PyTorch with its own generator.
 
 Bars: PyTorch eager takes at least 3 times as long as bayesjax; the products, by either library, are at least 70 % of
-bayesjax's step. Also measured: the exponents of time against batch and width. Results: benchmarks/results/vae.json.
+bayesjax's step. The exponents of time against batch and width are measured as well. Results:
+benchmarks/results/vae.json.
 """
 
 import functools

@@ -142,7 +142,7 @@ def simulate(kernel: Kernel, start: tuple[float, float], num_steps: int) -> np.n
         return np.concatenate([[start], np.stack(positions, axis=-1)])
 
 
-# ---- the factor of a step, measured and by theory
+# ---- the factor of a step, measured and predicted
 
 
 def measured_factor(positions: np.ndarray) -> float:

@@ -365,8 +365,9 @@ def pool_chains(draws: PyTree, first: int, num: int) -> PyTree:
 
 
 def mix_chains(samples: np.ndarray) -> np.ndarray:
-    """Samples `[num_evaluations, num_games, num, ...]` of the mixture of each game's chains, from those that all chains
-    made of the same noise, `[num_evaluations, num_games, num_chains, num, ...]`.
+    """Draws samples of the mixture of each game's chains, `[num_evaluations, num_games, num, ...]`.
+
+    The argument has samples of all chains from the same noise, `[num_evaluations, num_games, num_chains, num, ...]`.
 
     The chain of each noise is drawn at random with equal shares. Samples are then independent of one another, and two
     of them come from the same chain as often as two samples of the mixture do.

@@ -180,7 +180,7 @@ def play(run: Run) -> dict[str, dict[str, dict[str, float]]]:
     return {moment: jax.tree.map(float, position) for moment, position in moments.items()}
 
 
-# ---- against theory
+# ---- comparison with theory
 
 
 def curves(position: dict[str, dict[str, float]]) -> dict[str, np.ndarray]:

@@ -3,8 +3,8 @@
     transform_image(image, angle, log_scale, shift)      a given rotation, scaling and shift
     randomly_transform_image(rng_key, image, ...)        random amounts
 
-A pixel of the result is interpolated bilinearly at x = c + exp(-log_scale) R(-angle) (x' - c - shift), where x' is its
-place and c the centre of the image.
+A pixel of the result at position x' is interpolated bilinearly at x = c + exp(-log_scale) R(-angle) (x' - c - shift),
+where c is the centre of the image.
 """
 
 import chex

@@ -81,7 +81,7 @@ class Problem(NamedTuple):
         return log_prob
 
     def density(self, network: Callable | None = None) -> Density:
-        """The log posterior of a batch, of this problem's network or of another."""
+        """The log posterior on a batch; `network`, if given, replaces that of the problem."""
         plain = lambda weights, rng_key, x: self.model.apply({"params": weights}, x)  # noqa: E731
         return posteriors.log_posterior(self.point_likelihood(network or plain), self.log_prior, len(self.train.x))
 

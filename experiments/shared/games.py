@@ -2,7 +2,7 @@
 
     GameConfig, PairConfig              flags of every game, and of games between one generator and one discriminator
     initialise, minibatches             weights of a generator and a discriminator; data by step
-    adam, sampler, prior                ways to move a player
+    adam, sampler, prior                updates of a player
     pair_stages                         of two losses: Adam; or Adam on the negative log posteriors, then the sampler
     run_stages, play_pair               run stages one after another, with evaluations along the way
     timings                             time per step
@@ -137,7 +137,7 @@ def _split_steps(shape: tuple[int, ...], joined: Callable[[Array], PyTree], step
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[len(shape) - 1 :]), joined(step))
 
 
-# ---- ways to move a player
+# ---- updates of a player
 
 
 def adam(

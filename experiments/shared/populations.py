@@ -5,7 +5,7 @@
     sweep                   the kernel of a game: all discriminators move, then all generators
     unlabelled_batches      data by step
 
-The densities of the weights are in `experiments/bayesian_gan.py`, the ways to move a player in `games.py`.
+The densities of the weights are in `experiments/bayesian_gan.py`, the updates of a player in `games.py`.
 """
 
 from collections.abc import Callable, Iterable
