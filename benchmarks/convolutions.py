@@ -55,7 +55,7 @@ CHANNELS = ((1, 16), (1, 64), (3, 64), (16, 1), (16, 16), (64, 3), (64, 64), (64
 MAX_WORK = 3e8  # multiply-adds of a shape: sets the batch, at most 32
 MORE_PROCESSES = 4  # in which a shape is measured again: one may be twice as slow as another
 SHORTEST = 2e-3  # seconds of a timing: shorter shapes are computed several times in it
-KEYS = ("size", "inputs", "outputs", "kernel", "stride", "batch")  # of a shape
+KEYS = ("size", "inputs", "outputs", "kernel", "stride", "batch")  # keys of a shape
 PLAYERS = ("discriminator", "generator")
 
 

@@ -47,9 +47,9 @@ SIZES = {
     "width": (8, 16, 32, 64, 128),
     "data": (128, 256, 512, 1024, 2048, 4096),
 }
-NETWORK_STEPS = (1e-6, 1e-6)  # of SGHMC and SGLD, in bayesjax's units
+NETWORK_STEPS = (1e-6, 1e-6)  # step sizes of SGHMC and SGLD, in bayesjax's units
 FEW = f", {FEW_DATA} data"
-FLOPS = 3e9  # of a call of a row in the sweep of sizes: some hundredths of a second
+FLOPS = 3e9  # FLOPs in a call of a row of the sweep: some hundredths of a second
 PEERS = ("blackjax", "numpyro")
 HMC = "bayesjax hmc"
 CLOSE = ("bare loop", "bare loop with a momentum", *(f"{name} hmc" for name in PEERS))
@@ -124,7 +124,7 @@ def bare_loop_with_momentum(
 
 
 def hmc(num_data: int = NUM_DATA, hidden: tuple[int, ...] = problem.HIDDEN) -> Kernel:
-    """The HMC kernel of bayesjax for the closure."""
+    """The HMC kernel of bayesjax on the full-batch log posterior."""
     return samplers_checks.bayesjax_hmc(problem.closure(num_data, hidden))
 
 

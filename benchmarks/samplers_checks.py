@@ -12,9 +12,9 @@ from bayesjax import evaluation, kernels
 from bayesjax.types import Density, Kernel, Params
 from benchmarks import samplers_problem as problem
 
-STEP_SIZE, LEAPS = 0.0035, 50  # of HMC: about 0.8 accepted
+STEP_SIZE, LEAPS = 0.0035, 50  # settings of HMC, with an acceptance rate of about 0.8
 FRICTION = 0.1
-GATE_STEPS = (0.01, 0.02)  # of SGHMC and SGLD on N(0, I), in bayesjax's units
+GATE_STEPS = (0.01, 0.02)  # step sizes of SGHMC and SGLD on N(0, I), in bayesjax's units
 GATE, GATE_DIM, GATE_LENGTH = 0.05, 4096, 4000  # relative error allowed, coordinates, steps
 TOLERANCE = 1e-4  # relative, between the port's gradient and bayesjax's
 NUM_CHAINS, NUM_RUNS, WARM_UP = 4, 4, 300

@@ -74,7 +74,7 @@ CHIPS = {
         "docs.cloud.google.com/tpu/docs/v6e (ICI 800 GB/s a chip, both ways, over 4 links)",
     ),
 }  # fmt: skip
-HOP_SECONDS = 1e-6  # of a hop over a link: jax-ml.github.io/scaling-book/sharding
+HOP_SECONDS = 1e-6  # latency of a link: jax-ml.github.io/scaling-book/sharding
 ASSUMPTIONS = (
     "Float32 products run at JAX's default precision: one bf16 pass of the matrix unit, so the peak is that of bf16.",
     "Products fill the matrix unit, small ones too, and elementwise work and random numbers, on the vector unit, cost "

@@ -68,7 +68,7 @@ def hmc(num_chips: int, size: Size) -> Workload:
         position(network, widths[0]),
         {"x": shape(num_data, widths[0]), "y": shape(num_data, dtype=jnp.int32)},
         data=num_chips,
-        unknown_turns=0,  # that of the first step, in which no gradient is known
+        unknown_turns=0,  # the first step has no gradient yet
     )
 
 

@@ -42,7 +42,7 @@ from benchmarks import measure
 NUM_IMAGES, NUM_PIXELS, LATENT_DIM, HIDDEN, BATCH_SIZE, LEARNING_RATE = 60000, 784, 20, 500, 128, 1e-3
 STEPS_PER_EPOCH = NUM_IMAGES // BATCH_SIZE
 BATCH_SIZES, WIDTHS = (32, 128, 512), (125, 500, 2000)
-SQUARE = 1024  # of the product that shows the machine's peak
+SQUARE = 1024  # side of the matrices whose product shows the machine's peak rate
 TOLERANCE = 1e-4  # relative, between a port's loss or gradient and bayesjax's
 
 
@@ -199,7 +199,7 @@ def torch_rows(config: Config) -> dict[str, measure.Row]:
     started = time.perf_counter()
     try:
         run = make(compile=True, fused=True)
-    except RuntimeError as error:  # as all errors of PyTorch's compiler are, that of a missing C++ compiler among them
+    except RuntimeError as error:  # the type of all errors of PyTorch's compiler, such as a missing C++ compiler
         print(f"torch.compile does not work here: {str(error).splitlines()[0]}")
     else:
         rows["torch compiled, fused Adam"] = measure.Row(run, num_steps, time.perf_counter() - started)
@@ -226,7 +226,7 @@ def check_ports() -> dict[str, float]:
     (loss, _, params), rng_key = training_parts(), jax.random.key(5)
     x = np.asarray(jax.jit(batches(made_images(BATCH_SIZE), BATCH_SIZE))(0))
     prior = networks()[0].prior()
-    keys = jax.random.split(rng_key, BATCH_SIZE)  # as `objectives.batch_mean` has them
+    keys = jax.random.split(rng_key, BATCH_SIZE)  # the same keys as in `objectives.batch_mean`
     noise = np.asarray(jax.vmap(lambda key: prior.sample(seed=key, sample_shape=(1,))[0])(keys))
     (value, _), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, rng_key, x)
     found, found_gradient = peer.TorchVAE(params).gradient(x, noise)

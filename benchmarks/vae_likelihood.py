@@ -29,7 +29,7 @@ from bayesjax.evaluation import likelihood
 from benchmarks import measure, vae
 
 NUM_SAMPLES, BATCH_SIZE, CHUNK_SIZE = 5000, 64, 50
-TRAINING_STEPS = 200  # of the model: at first weights p(x | z) does not depend on z
+TRAINING_STEPS = 200  # with the initial weights, p(x | z) does not depend on z
 MAX_MIB = 1024
 WHOLE = "bayesjax, all images"
 

@@ -114,8 +114,8 @@ HEADLINE = (
     {"measure": "KL (nats)", "method": "spline", "target": "ring"},
 )
 
-HALF_WIDTH, SHOWN = 6.0, 3.5  # of the square of the integrals, and of that in the figure
-DIMENSIONS = (2, 5, 10)  # of the linear maps
+HALF_WIDTH, SHOWN = 6.0, 3.5  # half widths of the squares of the integrals and of the figure
+DIMENSIONS = (2, 5, 10)  # dimensions of the linear maps
 CHUNK_SIZE = 20_000  # points at which a flow is evaluated at once
 
 # ---- closed forms

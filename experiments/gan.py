@@ -113,7 +113,7 @@ class Loss(NamedTuple):
     game: adversarial.Game
     is_clipped: bool = False  # whether weights are bounded
     is_normalised: bool = False  # whether kernels are divided by their spectral norms
-    penalty: Literal["", "between", "data"] = ""  # where the gradient is penalised: between data and samples, at data
+    penalty: Literal["", "between", "data"] = ""  # points at which the gradient is penalised
 
 
 LOSSES: dict[str, Loss] = {

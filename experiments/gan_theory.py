@@ -80,8 +80,8 @@ TABLES = [
 ]
 HEADLINE = "gan_theory-paper-synthetic_normal", {"measure": "V", "moment": "at the end"}
 
-MEAN, DEVIATION = 2.0, 0.5  # of the data
-START = {"shift": -1.0, "log_scale": 0.0}  # of the generator
+MEAN, DEVIATION = 2.0, 0.5  # mean and standard deviation of the data
+START = {"shift": -1.0, "log_scale": 0.0}  # initial parameters of the generator
 GRID = np.linspace(-5.0, 5.0, 2001)
 
 # ---- a table of logits on discrete distributions

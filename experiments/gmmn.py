@@ -164,7 +164,7 @@ TABLES = [
 ]  # fmt: skip
 HEADLINE = "gmmn-cpu-mnist", {"measure": PARZEN, "space": "code", "method": "adam"}
 
-WIDTHS = np.arange(5, 41) / 100  # of the Parzen window; the authors have 0.10 to 0.29
+WIDTHS = np.arange(5, 41) / 100  # candidate widths of the Parzen window; the authors have 0.10 to 0.29
 NUM_COMPARED = 2000  # test images of the MMD
 CODE_BATCH_SIZE, CHUNK_SIZE = 100, 1000  # images per step of the auto-encoder; images coded at once
 

@@ -52,8 +52,8 @@ from bayesjax.types import Array, CodeHead, Density, Given, Params, PRNGKey
 from experiments.harness import Column, Count, Natural, NonNegative, Range, Run, Table, cli, row
 from experiments.shared import conditional, games, images
 
-VALUES = np.linspace(-2, 2, 9, dtype=np.float32)  # of a continuous code in the figures; its prior is on (-1, 1)
-VARIANCE = 1 / 3  # of a continuous code, uniform on (-1, 1)
+VALUES = np.linspace(-2, 2, 9, dtype=np.float32)  # values of a continuous code in figures; its prior is on (-1, 1)
+VARIANCE = 1 / 3  # variance of a continuous code, uniform on (-1, 1)
 
 
 @dataclass(frozen=True)

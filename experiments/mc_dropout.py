@@ -108,7 +108,7 @@ TABLES = [
     Table({}, [Column("error %", "test error % of LeNet")]),
 ]
 HEADLINE = "mc_dropout-large-uci_kin8nm", {"measure": "log-likelihood", "method": "dropout"}, 3
-FACTORS = np.geomspace(0.25, 4, 25)  # of the learned precision, to choose from
+FACTORS = np.geomspace(0.25, 4, 25)  # candidate factors of the learned precision
 PUBLISHED = {  # RMSE and log-likelihood: variational inference (Graves), and the grid of 2018 for MC dropout
     "uci/bostonHousing": {"bbb": (4.32, -2.90), "dropout": (2.90, -2.40)},
     "uci/concrete": {"bbb": (7.19, -3.39), "dropout": (4.82, -2.93)},

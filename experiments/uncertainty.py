@@ -38,7 +38,7 @@ class Config(RunConfig):
     """Flags of experiments.uncertainty."""
 
     dataset: Literal["synthetic/known_noise"] = "synthetic/known_noise"
-    """The regression and the classification problem."""
+    """Name for the results; the data are those of the two problems above."""
     num_data: tuple[Annotated[int, Range(least=2)], ...] = (100, 300, 1000)
     """Numbers of training points to compare, two or more in ascending order."""
     num_seeds: Count = 2

@@ -163,7 +163,7 @@ def cross_chain_correlation(chains: ArrayLike) -> ChainCorrelation:
         raise ValueError(f"chains must be [num_chains >= 2, num_draws, ...]; got shape {values.shape}")
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = (values - values.mean(axis=1, keepdims=True)) / values.std(axis=1, keepdims=True)
-    products = scores * (scores.sum(axis=0) - scores) / (num * (num - 1))  # of each chain with all others
+    products = scores * (scores.sum(axis=0) - scores) / (num * (num - 1))  # each chain with all others
     per_chain = products.mean(axis=1, keepdims=True)
     # First-order influence of a step on the correlation. The second term is due to the estimated standard deviations.
     influence = (products - per_chain * scores**2).sum(axis=0)

@@ -128,7 +128,7 @@ def invariant_information(logits: Array, paired_logits: Array) -> Array:
     chex.assert_equal_shape([logits, paired_logits])
     joint = jax.nn.softmax(logits).T @ jax.nn.softmax(paired_logits) / len(logits)
     joint = (joint + joint.T) / 2
-    marginal = joint.sum(axis=1)  # of both, because the joint distribution is symmetric
+    marginal = joint.sum(axis=1)  # one marginal for both, because the joint is symmetric
     # `divergences.kl_categorical` of the joint and the product of marginals would underflow if a category is unused.
     tiny = jnp.finfo(joint.dtype).tiny
     log = lambda p: jnp.log(jnp.maximum(p, tiny))  # noqa: E731

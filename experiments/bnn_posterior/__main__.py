@@ -98,8 +98,8 @@ class Config(RunConfig):
     num_epochs: Count = 200
     """Epochs of each sampler with minibatches, or more if --num-draws needs them; the second half gives the draws."""
     num_draws: LongEnough = 100
-    """Number of draws of each chain of the samplers with minibatches (csghmc keeps about 0.6 times as many), of bbb and
-    laplace, and of dropout masks."""
+    """Number of draws of each chain of the samplers with minibatches, of bbb and laplace, and of dropout masks; csghmc
+    keeps about 0.6 times as many."""
     learning_rate: Positive = 0.05
     """Step size of SGHMC and SGNHT times the number of training points, in units of the prior."""
     sgld_learning_rate: Positive = 0.01
