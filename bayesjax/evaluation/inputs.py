@@ -55,8 +55,11 @@ def numbers(
 def same_shape(**arrays: np.ndarray) -> None:
     """Checks that all arrays have the same shape.
 
+    Args:
+      **arrays: arrays by their names in the error message.
+
     Raises:
-      ValueError: if two shapes differ; the message names the arrays by their keywords.
+      ValueError: if two shapes differ.
     """
     shapes = [array.shape for array in arrays.values()]
     if len(set(shapes)) > 1:
