@@ -14,11 +14,9 @@ Two scalars x and y have an equilibrium at (0, 0), and v(x, y) are the gradients
     dirac         a GAN: data at 0, fakes at x, D(t) = y t;  min_x max_y  log sigmoid(0) + log sigmoid(-x y)
     dirac_r1      the same with R1's penalty, r/2 y^2 on D's loss, r = --penalty
 
-Near the equilibrium every game is linear, v(z) = J z. A step is then a matrix, and its spectral radius is the factor by
-which the distance from the equilibrium changes: I - eta J for simultaneous descent, (I - eta J_y)(I - eta J_x) for
-alternating, I - eta J (I - eta J) for extragradient, and I - eta (J + gamma J^T J) for consensus. An optimistic step is
-a matrix of two positions. The measured factor is the exponential of the slope of log |z| over the second half of a run.
-Runs are in float64 and start 1e-9 from the equilibrium, where terms of higher order are negligible.
+Near the equilibrium every game is linear, so a step is a matrix. Its spectral radius is the theoretical factor; see
+`bayesjax/evaluation/game_dynamics.py`. The measured factor is the exponential of the slope of log |z| over the second
+half of a run. Runs are in float64 and start 1e-9 from the equilibrium, where terms of higher order are negligible.
 
 Expected: measured and theoretical factors agree to three decimals (two where a matrix has a double eigenvalue). The
 bilinear game and the Dirac-GAN diverge by sqrt(1 + eta^2) and sqrt(1 + eta^2 / 4) under simultaneous descent, circle
@@ -27,9 +25,8 @@ under alternating descent, and converge under the other three. With R1 all five 
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import jax
@@ -37,15 +34,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bayesjax import kernels, plots
+from bayesjax import evaluation, kernels, plots
+from bayesjax.evaluation.game_dynamics import METHODS, Method
 from bayesjax.objectives import adversarial
-from bayesjax.types import Density, Given, Kernel
+from bayesjax.types import Density, Kernel
 from experiments.harness import Column, NonEmpty, Positive, Range, Run, RunConfig, Table, cli, row
 
 Losses = dict[str, Density]
 Game = Literal["bilinear", "quadratic", "dirac", "dirac_r1"]
-Method = Literal["simultaneous", "alternating", "extragradient", "optimistic", "consensus"]
-METHODS = get_args(Method)
 NEAR = 1e-9
 """Initial distance from the equilibrium; the next order of the Dirac-GAN is then 1e-18."""
 
@@ -120,7 +116,7 @@ def games(config: Config) -> dict[str, Losses]:
     }
 
 
-def descent(config: Config, losses: Losses, method: str, step_size: float) -> Kernel:
+def descent(config: Config, losses: Losses, method: Method, step_size: float) -> Kernel:
     """The kernel that moves both players."""
     if method == "alternating":
         players = {name: kernels.optimize(loss, optax.sgd(step_size)) for name, loss in losses.items()}
@@ -151,70 +147,17 @@ def measured_factor(positions: np.ndarray) -> float:
     return float(np.exp(np.polyfit(np.arange(len(logs)), logs, 1)[0]))
 
 
-def jacobian(losses: Losses) -> np.ndarray:
-    """The Jacobian J `[2, 2]` of v at the equilibrium."""
-
-    def v(z: jax.Array) -> jax.Array:
-        position = {"x": z[0], "y": z[1]}
-        key = jax.random.key(0)
-        return jnp.stack([jax.grad(losses[name])(position[name], key, Given(None, position)) for name in ("x", "y")])
-
-    with jax.enable_x64(True):
-        return np.asarray(jax.jacobian(v)(jnp.zeros(2)))
-
-
-def theoretical_factor(config: Config, jacobian: np.ndarray, method: str, step_size: float) -> float:
-    """The spectral radius of a step's matrix."""
-    one, step = np.eye(2), step_size * jacobian
-    x_step, y_step = (np.diag(row) @ step for row in one)
-    matrix = {
-        "simultaneous": one - step,
-        "alternating": (one - y_step) @ (one - x_step),
-        "extragradient": one - step @ (one - step),
-        "optimistic": np.block([[one - 2 * step, step], [one, 0 * one]]),
-        "consensus": one - step - config.consensus * step_size * jacobian.T @ jacobian,
-    }[method]
-    return float(np.abs(np.linalg.eigvals(matrix)).max())
-
-
-def factors(config: Config, game: str, method: str, step_size: float) -> dict[str, float]:
+def factors(config: Config, game: str, method: Method, step_size: float) -> dict[str, float]:
     """The factor of a step, measured and predicted by theory."""
     losses = games(config)[game]
-    theory = theoretical_factor(config, jacobian(losses), method, step_size)
+    with jax.enable_x64(True):
+        jacobian = evaluation.game_jacobian(losses, {"x": jnp.zeros(()), "y": jnp.zeros(())}, jax.random.key(0))
+    theory = evaluation.convergence_factor(jacobian, method, step_size, consensus=config.consensus)
     # |z| stays above 1e-139, and where the game is linear.
     longest = (300 if theory < 1 else 7) / max(abs(np.log(theory)), 1e-6)
     num_steps = max(20, int(min(config.num_steps, longest)))
     positions = simulate(descent(config, losses, method, step_size), (NEAR, NEAR / 2), num_steps)
     return {"measured": measured_factor(positions), "theory": theory}
-
-
-def plot_portraits(path: str | Path, rows: Mapping[str, Mapping[str, np.ndarray]], *, margin: float = 0.2) -> Path:
-    """Plots paths in the plane of the two players' positions, one row for each game and one column for each method.
-
-    A path is dark at its start, which is marked by a dot. A cross marks the origin.
-
-    Args:
-      path: the PNG file to write.
-      rows: `{game: {method: positions [num, 2]}}`, with the same methods in every game.
-      margin: width added to the range of the first half of the paths of a game, as a fraction of that range.
-    """
-    methods = list(next(iter(rows.values())))
-    grid = {"nrows": len(rows), "ncols": len(methods), "sharex": "row", "sharey": "row", "squeeze": False}
-    figure, axes = plots.new_figure(2.1 * len(methods) + 0.4, 2.1 * len(rows) + 0.3, **grid)
-    for line, (game, paths) in zip(axes, rows.items(), strict=True):
-        reach = (1 + margin) * max(np.abs(points[: len(points) // 2]).max() for points in paths.values())
-        for axis, method in zip(line, methods, strict=True):
-            points = paths[method]
-            axis.plot(*points.T, color="0.8", linewidth=0.7, zorder=1)
-            axis.scatter(*points.T, c=np.arange(len(points)), cmap="viridis", s=5, linewidths=0, zorder=2)
-            axis.plot(*points[0], marker="o", color="C3", markersize=4)
-            axis.plot(0, 0, marker="+", color="0.2", markersize=8)
-            axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-            axis.tick_params(labelsize=6)
-        line[0].set_ylabel(game)
-    for axis, method in zip(axes[0], methods, strict=True):
-        axis.set_title(method, fontsize=9)
-    return plots.save_figure(figure, path)
 
 
 def main(config: Config) -> None:
@@ -227,11 +170,11 @@ def main(config: Config) -> None:
             keys = {"game": game, "step_size": step_size, "theory": factor["theory"]}
             rows.append(row("factor per step", factor["measured"], method=method, **keys))
 
-        def path(game: str, method: str) -> np.ndarray:
+        def path(game: str, method: Method) -> np.ndarray:
             return simulate(descent(config, games(config)[game], method, config.step_sizes[0]), (1.0, 1.0), 120)
 
         paths = {game: {method: path(game, method) for method in config.methods} for game in config.games}
-        plot_portraits(run.figure("portraits.png"), paths)
+        plots.phase_portraits(run.figure("portraits.png"), paths)
         run.finish(rows, TABLES)
 
 

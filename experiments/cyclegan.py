@@ -11,10 +11,10 @@ Paper: Zhu, Park, Isola & Efros, "Unpaired image-to-image translation using cycl
     python -m experiments.cyclegan --dataset mine.npz               arrays trainA, trainB, testA, testB
 
 X and Y of labelled grey images are disjoint halves of the training images, and each test image is known in both
-domains. An image of Y is inverted, or coloured between PAPER and INK, or it has the edges: the largest value of the 3 x
-3 pixels around a pixel minus its own value. The table has the fraction of translations that a judge (`shared/judge.py`)
-assigns to the correct class, and the L1 distance to the true image (a mean over pixels of values in [0, 1]). Rows of
-the true and of the untranslated images have the same measures. The table also has the distance after both translations.
+domains. An image of Y is inverted, coloured or reduced to its edges by `data/translations.py`. The table has the
+fraction of translations that a judge (`shared/judge.py`) assigns to the correct class, and the L1 distance to the true
+image (a mean over pixels of values in [0, 1]). Rows of the true and of the untranslated images have the same measures.
+The table also has the distance after both translations.
 
 With --kernel sghmc or sgld both translators are one player and both discriminators the other, as with Adam, and images
 are translated by the mean over all kept draws. The pool of earlier fakes is part of the state of Adam's discriminators;
@@ -41,9 +41,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage
 
 from bayesjax import data, evaluation, plots
+from bayesjax.data.translations import TRANSLATIONS
 from bayesjax.models import cyclegan as models
 from bayesjax.objectives import adversarial, cycle
 from bayesjax.types import Array, Carried, Density, Given, Params, PRNGKey
@@ -56,8 +56,6 @@ NUM_EVALUATED = 32  # images of an evaluation during training
 NUM_SHOWN = 10
 GAME = adversarial.least_squares()
 DIRECTIONS = {"X to Y": ("forward", "backward"), "Y to X": ("backward", "forward")}
-PAPER = np.array([0.10, 0.15, 0.45], np.float32)
-INK = np.array([1.00, 0.75, 0.20], np.float32)
 
 
 @dataclass(frozen=True)
@@ -142,43 +140,6 @@ HEADLINE = "cyclegan-mnist-mnist", {"measure": "correct class %", "direction": "
 # ---- the two domains
 
 
-class Task(NamedTuple):
-    """A translation of grey images `[num, height, width, 1]` in [0, 1].
-
-    Attributes:
-      translate: from a grey image to the image in Y.
-      invert: from the image in Y to the grey image; None if that is no function of single pixels.
-      num_channels: number of channels of both domains; grey images are repeated.
-    """
-
-    translate: Callable[[np.ndarray], np.ndarray]
-    invert: Callable[[np.ndarray], np.ndarray] | None
-    num_channels: int
-
-
-def colour(grey: np.ndarray) -> np.ndarray:
-    """Colours between PAPER and INK."""
-    return PAPER + grey * (INK - PAPER)
-
-
-def uncolour(images: np.ndarray) -> np.ndarray:
-    """The grey value whose colour is nearest."""
-    direction = INK - PAPER
-    return np.clip(((images - PAPER) @ direction / (direction @ direction))[..., None], 0, 1)
-
-
-def outline(grey: np.ndarray) -> np.ndarray:
-    """The largest value around a pixel minus its own."""
-    return ndimage.grey_dilation(grey, size=(1, 3, 3, 1), mode="nearest") - grey
-
-
-TASKS = {
-    "inverted": Task(lambda grey: 1 - grey, lambda images: 1 - images, 1),
-    "coloured": Task(colour, uncolour, 3),
-    "edges": Task(outline, None, 1),
-}
-
-
 class Truth(NamedTuple):
     """The same test images in both domains, in [0, 1], their labels, and how a judge reads classes in each domain."""
 
@@ -201,7 +162,7 @@ class Domains(NamedTuple):
 
 def load_domains(run: Run) -> Domains:
     """Loads both domains, and the judges if the true translation is known."""
-    config, task = run.config, TASKS[run.config.task]
+    config, task = run.config, TRANSLATIONS[run.config.task]
     data_dir, held_out = config.data_dir or None, config.num_validation
     if config.dataset.startswith("cycle_gan/") or data.is_unpaired_file(config.dataset):
         require(not held_out, "--num-validation is for data sets whose true translation is known")

@@ -24,16 +24,17 @@ reach 0.02 and 0.14, because their continuous maps leave mass between the ring's
 import functools
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy import special, stats
+from scipy import stats
 
-from bayesjax import data, evaluation, kernels, objectives, plots, training
+from bayesjax import data, divergences, evaluation, kernels, objectives, plots, training
+from bayesjax.data.densities import PLANAR_MIXTURES
 from bayesjax.evaluation.two_sample import mmd_test
 from bayesjax.models import flows
 from experiments.harness import Column, Count, NonEmpty, Positive, Range, Run, RunConfig, Table, cli, require, row
@@ -168,56 +169,14 @@ def compare_linear_map(config: Config, dim: int) -> dict[str, float]:
     }
 
 
-# ---- the targets
-
-
-class Mixture(NamedTuple):
-    """An equally weighted mixture of the Gaussians N(means_k, factor factor^T).
-
-    Attributes:
-      means: `[num, 2]`.
-      factor: `[2, 2]`, lower triangular.
-    """
-
-    means: np.ndarray
-    factor: np.ndarray
-
-    def sample(self, rng: np.random.Generator, num: int) -> np.ndarray:
-        """Draws `[num, 2]`."""
-        noise = rng.normal(size=(num, 2)) @ self.factor.T
-        return self.means[rng.integers(len(self.means), size=num)] + noise
-
-    def log_prob(self, x: np.ndarray) -> np.ndarray:
-        """Log density in float64, `[num, 2]` to `[num]`."""
-        inverse = np.linalg.inv(self.factor)
-        points, centres = x @ inverse.T, self.means @ inverse.T
-        constant = math.log(2 * math.pi) + np.log(np.diagonal(self.factor)).sum() + math.log(len(self.means))
-
-        def chunk_log_prob(chunk: np.ndarray) -> np.ndarray:
-            squares = 0.5 * np.sum(chunk**2, axis=1)[:, None] + 0.5 * np.sum(centres**2, axis=1)
-            return special.logsumexp(chunk @ centres.T - squares, axis=1) - constant
-
-        return np.concatenate([chunk_log_prob(chunk) for chunk in np.array_split(points, 1 + len(x) // 10_000)])
-
-
-def target(name: str) -> Mixture:
-    """One of the target densities."""
-    if name == "moons":
-        angles = np.pi * (np.arange(64) + 0.5) / 64
-        arc = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        means = np.concatenate([arc - [0.5, 0.25], [0.5, 0.25] - arc])
-        return Mixture(1.5 * means, 0.15 * np.eye(2))
-    if name == "ring":
-        angles = 2 * np.pi * np.arange(8) / 8
-        return Mixture(2 * np.stack([np.cos(angles), np.sin(angles)], axis=1), 0.2 * np.eye(2))
-    return Mixture(np.array([[0.5, -0.5]]), np.array([[1.0, 0.0], [0.72, 0.35]]))  # correlation 0.90
+# ---- data and quadrature
 
 
 def draw_data(config: Config) -> tuple[np.ndarray, np.ndarray]:
     """Training and held-out data of every target, `[targets, num, 2]` each."""
     num = config.num_data + config.num_test
     rngs = [np.random.default_rng([config.seed, TARGETS.index(name)]) for name in config.targets]
-    both = np.stack([target(name).sample(rng, num) for name, rng in zip(config.targets, rngs, strict=True)])
+    both = np.stack([PLANAR_MIXTURES[name].sample(rng, num) for name, rng in zip(config.targets, rngs, strict=True)])
     return both[:, : config.num_data], both[:, config.num_data :]
 
 
@@ -274,12 +233,6 @@ def evaluate(config: Config, coupling: str, params: Any, points: np.ndarray) -> 
     return log_prob, noise
 
 
-def js_divergence(log_p: np.ndarray, log_q: np.ndarray, cell: float) -> float:
-    """The Jensen-Shannon divergence in nats, by quadrature over cells of area `cell`."""
-    log_m = np.logaddexp(log_p, log_q) - math.log(2)
-    return 0.5 * cell * float(np.sum(np.exp(log_p) * (log_p - log_m)) + np.sum(np.exp(log_q) * (log_q - log_m)))
-
-
 def judge(config: Config, coupling: str, params: Any, held_out: np.ndarray) -> dict[str, Any]:
     """Measures of the flow of every target, `{target: {measure: value}}`, and log densities `[targets, cells]`."""
     grid, num, cell = square(config), len(config.targets), (2 * HALF_WIDTH / config.grid_size) ** 2
@@ -292,13 +245,13 @@ def judge(config: Config, coupling: str, params: Any, held_out: np.ndarray) -> d
     log_prob, inverse = evaluate(config, coupling, params, points)
     measures = {}
     for i, name in enumerate(config.targets):
-        truth = target(name)
+        truth = PLANAR_MIXTURES[name]
         at_held_out, at_draws, on_grid = np.split(log_prob[i], np.cumsum([config.num_test, config.num_compared]))
         errors = inverse[i, config.num_test :][: len(at_draws)] - noise[i]
         measures[name] = {
             "log-likelihood (nats)": evaluation.mean_estimate(at_held_out),
             "KL (nats)": evaluation.mean_estimate(truth.log_prob(held_out[i]) - at_held_out),
-            "JS (nats)": js_divergence(truth.log_prob(grid), on_grid, cell),
+            "JS (nats)": divergences.js_quadrature(truth.log_prob(grid), on_grid, cell),
             "integral": float(cell * np.exp(on_grid).sum()),
             "MMD p-value": float(tests.p_value[i]),
             "largest error of the inverse": float(np.abs(errors).max()),
@@ -331,9 +284,9 @@ def main(config: Config) -> None:
             rows += [row(measure, value, method="linear map", dimensions=dim) for measure, value in measures.items()]
         train_set, held_out = draw_data(config)
         for name, x in zip(config.targets, held_out, strict=True):
-            truth = evaluation.mean_estimate(target(name).log_prob(x))
+            truth = evaluation.mean_estimate(PLANAR_MIXTURES[name].log_prob(x))
             rows.append(row("log-likelihood (nats)", truth, method="truth", target=name))
-        log_densities = {"truth": np.stack([target(name).log_prob(square(config)) for name in config.targets])}
+        log_densities = {"truth": np.stack([PLANAR_MIXTURES[name].log_prob(square(config)) for name in config.targets])}
         for coupling in config.flows:
             params = run.part(coupling, functools.partial(train, run, coupling, train_set))
             judged = run.part(f"{coupling}-judged", functools.partial(judge, config, coupling, params, held_out))

@@ -18,9 +18,8 @@ JS of about 0.0005 nats cannot be resolved by batches of this size.
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
@@ -216,36 +215,6 @@ def compare(curves: dict[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def plot_game(
-    path: str | Path,
-    x: np.ndarray,
-    panels: Mapping[str, Mapping[str, np.ndarray]],
-    maps: Mapping[str, tuple[np.ndarray, np.ndarray]],
-) -> Path:
-    """Plots a GAN in one dimension, one panel for each stage: densities, discriminators and the generator's map.
-
-    Args:
-      path: the PNG file to write.
-      x: `[num]`, ascending.
-      panels: `{title: {name: values [num]}}`; discriminators have names that begin with D and are dashed.
-      maps: `{title: (noise [n], generated points [n])}`, drawn below the densities as lines from noise to x.
-    """
-    grid = {"ncols": len(panels), "sharex": True, "sharey": "row", "gridspec_kw": {"height_ratios": (4, 1)}}
-    figure, axes = plots.new_figure(3.1 * len(panels), 3.6, nrows=2, squeeze=False, **grid)
-    for column, (title, lines) in zip(axes.T, panels.items(), strict=True):
-        for name, values in lines.items():
-            column[0].plot(x, values, label=name, linestyle="--" if name.startswith("D") else "-", linewidth=1.3)
-        noise, made = maps[title]
-        for start, end in zip(noise, made, strict=True):
-            column[1].plot([end, start], [1, 0], color="0.4", linewidth=0.6)
-        column[0].set(title=title)
-        column[0].grid(alpha=0.3)
-        column[1].set(xlim=(x[0], x[-1]), ylim=(0, 1))
-        column[1].set_yticks([0, 1], labels=["z", "x"])
-    axes[0, 0].legend(fontsize=8)
-    return plots.save_figure(figure, path)
-
-
 def main(config: Config) -> None:
     """Trains the tables and plays the game; writes the figure and the results."""
     with Run("gan_theory", config, one_device=True) as run:
@@ -263,7 +232,7 @@ def main(config: Config) -> None:
         maps = {
             moment: (noise, np.asarray(generate(position["generator"], noise))) for moment, position in moments.items()
         }
-        plot_game(run.figure("game.png"), GRID, panels, maps)
+        plots.densities_and_maps(run.figure("game.png"), GRID, panels, maps)
         run.finish(rows, TABLES)
 
 

@@ -33,15 +33,7 @@ from bayesjax.data.regression import StandardisedSplit
 from bayesjax.types import Kernel
 from experiments.harness import Run, cli, row
 from experiments.harness.cli import Count, Natural, Range, RunConfig, require
-from experiments.shared.regression import (
-    LOG_PRECISION,
-    TABLE,
-    log_likelihood,
-    measure,
-    noise_scales,
-    noise_unit,
-    standardised_splits,
-)
+from experiments.shared.regression import LOG_PRECISION, TABLE, log_likelihood, measure, noise_scales, noise_unit
 
 
 @dataclass(frozen=True)
@@ -179,7 +171,7 @@ def main(config: Config) -> None:
             f"--num-splits must be at most {available}, those of {config.dataset}; got {config.num_splits}",
         )
         first = regression.splits[: config.num_splits or available]
-        splits = standardised_splits(dataclasses.replace(regression, splits=first))
+        splits = dataclasses.replace(regression, splits=first).standardise_all()
         trace = sample(run, splits)
         measures, info = evaluate(splits, np.asarray(trace.draws)), trace.info.inner
         worst = {"largest R-hat": np.max, "median R-hat": np.median, "least bulk ESS": np.min}

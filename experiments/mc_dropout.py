@@ -20,12 +20,10 @@ and -1.21, kin8nm 0.08 and 1.14, protein 4.27 and -2.87, wine 0.62 and -0.93. On
 confident, while their most probable class changes from pass to pass.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
@@ -35,13 +33,13 @@ import optax
 import scipy.ndimage
 
 from bayesjax import data, evaluation, kernels, models, objectives, plots, training
-from bayesjax.data.regression import RegressionDataset, StandardisedSplit
+from bayesjax.data import StandardisedSplit
 from bayesjax.evaluation import uncertainty
 from bayesjax.objectives.dropout import mc_dropout
 from experiments.harness import Column, Run, Table, cli, row
 from experiments.harness.cli import Count, NonEmpty, Positive, Range, RunConfig, require
 from experiments.shared import classification
-from experiments.shared.regression import TABLE, log_likelihood, network_posterior, standardised_splits
+from experiments.shared.regression import TABLE, log_likelihood, network_posterior
 
 Fraction = Annotated[float, Range(above=0, below=1)]
 
@@ -172,17 +170,6 @@ def build(config: Config, method: str, setting: float, num_features: int, num_da
 # ---- regression: all splits at once
 
 
-def hold_out(regression: RegressionDataset, fraction: float) -> RegressionDataset:
-    """The data set with a random fraction of each split's training rows in place of its test rows."""
-    splits = []
-    for number, (train, _) in enumerate(regression.splits):
-        order = np.random.default_rng(number).permutation(train)
-        num = max(1, int(fraction * len(train)))
-        require(num < len(train), f"--dataset {regression.name} has too few rows to hold some out")
-        splits.append((order[num:], order[:num]))
-    return dataclasses.replace(regression, splits=tuple(splits))
-
-
 class Predictions(NamedTuple):
     """Predictions of the splits' test rows, in standardised units.
 
@@ -256,8 +243,8 @@ def compare_on_splits(run: Run) -> list[dict]:
     """Chooses settings, trains and evaluates the methods on every split; draws the figure; returns the rows."""
     config = run.config
     regression = data.load_regression(config.dataset, data_dir=config.data_dir or None)
-    splits = standardised_splits(regression)
-    inner = standardised_splits(hold_out(regression, config.validation_fraction))
+    splits = regression.standardise_all()
+    inner = regression.hold_out(config.validation_fraction).standardise_all()
     num_parts = math.gcd(len(splits.x), config.devices * jax.process_count())
     rows, curves = [], {}
     for method in config.methods:
@@ -325,7 +312,7 @@ def rotate_digit(run: Run) -> list[dict]:
     probabilities = np.asarray(jax.nn.softmax(jnp.asarray(passes)), float)
     classes = np.sort(np.argsort(passes.mean(axis=0).max(axis=0))[-3:])
     panels = {"softmax input": passes[:, :, classes], "softmax output": probabilities[:, :, classes]}
-    plot_passes(run.figure("rotation.png"), images[..., 0], panels, classes)
+    plots.passes(run.figure("rotation.png"), ANGLES, images[..., 0], panels, classes)
     measures = {
         "confidence of a pass": probabilities.max(axis=-1).mean(axis=0),
         "spread of the input": passes.std(axis=0).mean(axis=-1),
@@ -337,28 +324,6 @@ def rotate_digit(run: Run) -> list[dict]:
     for measure, values in measures.items():
         rows += [row(measure, value, angle=angle) for angle, value in zip(ANGLES, values, strict=True)]
     return rows
-
-
-def plot_passes(path: Path, images: np.ndarray, panels: dict[str, np.ndarray], classes: np.ndarray) -> None:
-    """Plots the passes against the angle, in one panel for each of `{title: [num_passes, num_angles, num_classes]}`."""
-    figure, axes = plots.new_figure(
-        4.6 * len(panels) + 0.4, 4.2, nrows=2, ncols=len(panels), squeeze=False, gridspec_kw={"height_ratios": (7, 1)}
-    )
-    step = ANGLES[1] - ANGLES[0]
-    jitter = np.linspace(-0.25, 0.25, len(classes)) * step
-    limits = ANGLES[0] - step / 2, ANGLES[-1] + step / 2
-    for (top, bottom), (title, values) in zip(axes.T, panels.items(), strict=True):
-        for i, name in enumerate(classes):
-            x = np.broadcast_to(ANGLES + jitter[i], values.shape[:2])
-            top.scatter(x, values[..., i], s=40, marker="_", alpha=0.15, linewidths=0.8, color=f"C{i}")
-            top.plot(ANGLES, values[..., i].mean(axis=0), color=f"C{i}", label=str(name))
-        top.set(title=title, xlim=limits)
-        top.grid(alpha=0.3)
-        top.legend(fontsize=8, title="class")
-        strip = 1 - np.concatenate(list(images), axis=1)
-        bottom.imshow(strip, cmap="gray", vmin=0, vmax=1, extent=(*limits, 0, step), aspect="auto")
-        bottom.set(xlabel="degrees", yticks=[], xlim=limits)
-    plots.save_figure(figure, path)
 
 
 def main(config: Config) -> None:

@@ -28,6 +28,8 @@ import optax
 from scipy import special
 
 from bayesjax import data, evaluation, kernels, models, objectives, plots, posteriors, training
+from bayesjax.data import known_noise
+from bayesjax.data.known_noise import Points
 from bayesjax.evaluation import calibration, uncertainty
 from bayesjax.objectives import heteroscedastic
 from experiments.harness import Column, Count, NonEmpty, Positive, Range, Run, RunConfig, Table, cli, require, row
@@ -97,47 +99,9 @@ HEADLINE = (
     {"measure": "exponent of epistemic uncertainty", "method": "heteroscedastic"},
 )
 
-REACH = 1.5  # inputs of the training points lie in (-REACH, REACH)
 NUM_TEST = 2000
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles of the drawn bands
-GRID = np.linspace(-2 * REACH, 2 * REACH, 301)  # inputs of the drawn bands
-
-# ---- the two problems
-
-
-class Points(NamedTuple):
-    """Inputs `[..., num, features]`, and targets `[..., num]` that are numbers or classes."""
-
-    x: Any
-    y: Any
-
-
-def curve(x: np.ndarray) -> np.ndarray:
-    """Mean of the regression's targets."""
-    return np.sin(3 * x) + x / 2
-
-
-def noise_scale(x: np.ndarray) -> np.ndarray:
-    """Standard deviation of the regression's noise."""
-    return 0.1 + 0.3 * special.expit(4 * x)
-
-
-def sample_regression(random: np.random.Generator, num: int) -> Points:
-    """Draws points of the noisy curve."""
-    x = random.uniform(-REACH, REACH, num)
-    return Points(x[:, None], curve(x) + noise_scale(x) * random.normal(size=num))
-
-
-def class_probability(x: np.ndarray) -> np.ndarray:
-    """p(y = 1 | x) of the classification."""
-    return special.expit(3 * x[:, 0] + 2 * x[:, 1] ** 2 - 1)
-
-
-def sample_classification(random: np.random.Generator, num: int) -> Points:
-    """Draws points of the two classes."""
-    x = random.uniform(-REACH, REACH, (num, 2))
-    return Points(x, (random.random(num) < class_probability(x)).astype(int))
-
+GRID = np.linspace(-2 * known_noise.LIMIT, 2 * known_noise.LIMIT, 301)  # inputs of the drawn bands
 
 # ---- the four likelihoods
 
@@ -158,19 +122,19 @@ class Method(NamedTuple):
 
 METHODS = {
     "heteroscedastic": Method(
-        sample_regression, 2,
+        known_noise.sample_regression, 2,
         lambda outputs, rng_key, y: heteroscedastic.gaussian_log_likelihood(outputs[0], outputs[1], y),
     ),
     "homoscedastic": Method(
-        sample_regression, 1,
+        known_noise.sample_regression, 1,
         lambda outputs, rng_key, y: heteroscedastic.gaussian_log_likelihood(outputs[0], outputs[-1], y),
     ),
     "noisy_logits": Method(
-        sample_classification, 4,
+        known_noise.sample_classification, 4,
         lambda outputs, rng_key, y: heteroscedastic.noisy_logits_log_likelihood(outputs[:2], outputs[2:4], y, rng_key),
     ),
     "softmax": Method(
-        sample_classification, 2,
+        known_noise.sample_classification, 2,
         lambda outputs, rng_key, y: heteroscedastic.categorical_log_likelihood(outputs[:2], y),
     ),
 }  # fmt: skip
@@ -242,7 +206,7 @@ def judge_regression(name: str, outputs: np.ndarray, test: Points) -> dict[str, 
     means, log_variances = gaussian_mixture(name, outputs)
     parts = uncertainty.decompose_gaussian_variance(means, np.exp(log_variances))
     quantiles = uncertainty.mixture_quantiles((0.05, 0.95), means, np.exp(0.5 * log_variances))
-    known = noise_scale(test.x[:, 0])
+    known = known_noise.noise_scale(test.x[:, 0])
     return {
         "epistemic variance": float(parts.epistemic.mean()),
         "aleatoric variance": float(parts.aleatoric.mean()),
@@ -306,12 +270,12 @@ def main(config: Config) -> None:
             if name in REGRESSION:
                 shown = sets[0].x[:1000, 0], sets[0].y[:1000]
                 bands = {f"{name}, {config.num_data[-1]} points": judged[-1]["bands"]}
-                plots.bands(run.figure(f"{name}.png"), GRID, bands, shown, truth=curve(GRID))
+                plots.bands(run.figure(f"{name}.png"), GRID, bands, shown, truth=known_noise.regression_mean(GRID))
 
         rng = functools.partial(np.random.default_rng, 10**6 + config.seed)  # the inputs of the test points
-        probability = class_probability(sample_classification(rng(), NUM_TEST).x)
+        probability = known_noise.class_probability(known_noise.sample_classification(rng(), NUM_TEST).x)
         entropy = uncertainty.entropy(np.stack([probability, 1 - probability], axis=-1)).mean()
-        variance = (noise_scale(sample_regression(rng(), NUM_TEST).x) ** 2).mean()
+        variance = (known_noise.noise_scale(known_noise.sample_regression(rng(), NUM_TEST).x) ** 2).mean()
         rows.append(row("expected entropy (nats)", float(entropy), method="true classes"))
         rows.append(row("aleatoric variance", float(variance), method="true regression"))
         for figure, group, unit in (("regression", REGRESSION, "variance"), ("classification", CLASSIFICATION, "nats")):

@@ -44,6 +44,23 @@ def test_js_categorical():
     assert divergences.js_categorical(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])) == pytest.approx(np.log(2))
 
 
+def test_js_quadrature():
+    """It is 0 at p = q, ln 2 for densities with disjoint supports, and scipy's integral for two Gaussians."""
+    cell = 0.01
+    x = np.arange(-12, 12, cell) + cell / 2
+    log_p, log_q = scipy.stats.norm(0, 1).logpdf(x), scipy.stats.norm(1, 0.7).logpdf(x)
+    assert divergences.js_quadrature(log_p, log_p, cell) == pytest.approx(0, abs=1e-12)
+    shift = scipy.stats.norm(0, 0.1).logpdf(x[None] - [[-5.0], [5.0]])
+    assert divergences.js_quadrature(*shift, cell) == pytest.approx(np.log(2), rel=1e-9)
+
+    def integrand(x):
+        p, q = scipy.stats.norm.pdf(x), scipy.stats.norm.pdf(x, 1, 0.7)
+        return 0.5 * (p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q)))
+
+    expected = scipy.integrate.quad(integrand, -8, 8, epsabs=1e-12)[0]
+    assert divergences.js_quadrature(log_p, log_q, cell) == pytest.approx(expected, rel=1e-8)
+
+
 def test_entropy_categorical():
     """ln n for the uniform, 0 for a certainty, scipy's value between."""
     np.testing.assert_allclose(

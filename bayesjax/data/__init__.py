@@ -1,5 +1,6 @@
 """Data sets by name as arrays, and minibatches as a function of the step."""
 
+from bayesjax.data import densities, known_noise, translations
 from bayesjax.data.batches import (
     Binarised,
     Minibatches,
@@ -30,8 +31,10 @@ __all__ = [
     "TextDataset",
     "UnknownDataset",
     "UnpairedDataset",
+    "densities",
     "independent_minibatches",
     "is_unpaired_file",
+    "known_noise",
     "labelled_subset",
     "load",
     "load_regression",
@@ -46,4 +49,5 @@ __all__ = [
     "stacked_minibatches",
     "text_windows",
     "transform_image",
+    "translations",
 ]

@@ -8,6 +8,7 @@
 Inputs and targets have the units of the file. `RegressionDataset.standardise` scales a split by its training part.
 """
 
+import dataclasses
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,35 @@ class RegressionDataset:
             return inputs.astype(np.float32), targets.astype(np.float32)
 
         return StandardisedSplit(*scaled(train), *scaled(test), y.mean(), target_scale)
+
+    def standardise_all(self) -> StandardisedSplit:
+        """Standardises every split; the arrays have a leading axis of splits.
+
+        Raises:
+          ValueError: if the splits differ in size.
+        """
+        splits = [self.standardise(i) for i in range(len(self.splits))]
+        sizes = {(len(split.x), len(split.x_test)) for split in splits}
+        if len(sizes) != 1:
+            raise ValueError(f"{self.name} must have splits of one size; got {sorted(sizes)}")
+        return StandardisedSplit(*(np.stack(arrays) for arrays in zip(*splits, strict=True)))
+
+    def hold_out(self, fraction: float) -> "RegressionDataset":
+        """Returns the data set with a random fraction of each split's training rows in place of its test rows.
+
+        The rows that are held out of split I are chosen by NumPy's generator with seed I.
+
+        Raises:
+          ValueError: if a split has too few training rows to hold one out.
+        """
+        splits = []
+        for number, (train, _) in enumerate(self.splits):
+            order = np.random.default_rng(number).permutation(train)
+            num = max(1, int(fraction * len(train)))
+            if num >= len(train):
+                raise ValueError(f"{self.name} has too few rows to hold some out")
+            splits.append((order[num:], order[:num]))
+        return dataclasses.replace(self, splits=tuple(splits))
 
 
 def load_regression(name: str, *, data_dir: str | None = None) -> RegressionDataset:

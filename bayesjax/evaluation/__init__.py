@@ -13,6 +13,7 @@ from bayesjax.evaluation.diagnostics import (
     split_chains,
     split_r_hat,
 )
+from bayesjax.evaluation.game_dynamics import convergence_factor, game_jacobian
 from bayesjax.evaluation.generation import GenerationReport, extrapolated_frechet_distance, generation_report
 from bayesjax.evaluation.inference_data import to_inference_data
 from bayesjax.evaluation.mixture import evenly_spaced, sample_mixture
@@ -37,6 +38,7 @@ __all__ = [
     "calibration",
     "chains_first",
     "configurational_temperature",
+    "convergence_factor",
     "cross_chain_correlation",
     "e_bfmi",
     "effective_sample_size",
@@ -44,6 +46,7 @@ __all__ = [
     "evenly_spaced",
     "extrapolated_frechet_distance",
     "fidelity",
+    "game_jacobian",
     "generation_report",
     "health",
     "kernel_density",

@@ -6,19 +6,23 @@ Bands around a curve are one standard error. `new_figure` and `save_figure` are 
 
 from bayesjax.plots.chains import energies, paths, ranks, traces
 from bayesjax.plots.figure import new_figure, save_figure
+from bayesjax.plots.games import densities_and_maps, phase_portraits
 from bayesjax.plots.images import image_grid, segmentation_maps
 from bayesjax.plots.lines import bands, curves, distributions, estimates
-from bayesjax.plots.points import scatter_by_group, scatter_by_label
+from bayesjax.plots.points import passes, scatter_by_group, scatter_by_label
 
 __all__ = [
     "bands",
     "curves",
+    "densities_and_maps",
     "distributions",
     "energies",
     "estimates",
     "image_grid",
     "new_figure",
+    "passes",
     "paths",
+    "phase_portraits",
     "ranks",
     "save_figure",
     "scatter_by_group",

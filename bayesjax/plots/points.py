@@ -1,5 +1,6 @@
-"""Scatter plots in the plane, coloured by generator or by class."""
+"""Scatter plots in the plane coloured by generator or class, and stochastic passes over a sequence of images."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,4 +58,42 @@ def scatter_by_label(path: str | Path, points: np.ndarray, labels: np.ndarray, *
         axis.scatter(*chosen.T, s=6, color=colormaps["tab10"](i % 10), label=str(label), linewidths=0, rasterized=True)
     axis.set(title=title, xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
     axis.legend(fontsize=7, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    return save_figure(figure, path)
+
+
+def passes(
+    path: str | Path,
+    angles: np.ndarray,
+    images: np.ndarray,
+    panels: Mapping[str, np.ndarray],
+    classes: Sequence[int] | np.ndarray,
+) -> Path:
+    """Plots outputs of stochastic passes against the angle of a rotated image, with the images below.
+
+    Each pass is a short line, and a curve joins the means over passes. The classes have different colours.
+
+    Args:
+      path: the PNG file to write.
+      angles: evenly spaced angles in degrees, `[num_angles]`.
+      images: the rotated images, `[num_angles, height, width]` in [0, 1].
+      panels: `{title: outputs [num_passes, num_angles, num_classes]}`.
+      classes: the labels of the classes, `[num_classes]`.
+    """
+    figure, axes = new_figure(
+        4.6 * len(panels) + 0.4, 4.2, nrows=2, ncols=len(panels), squeeze=False, gridspec_kw={"height_ratios": (7, 1)}
+    )
+    step = angles[1] - angles[0]
+    jitter = np.linspace(-0.25, 0.25, len(classes)) * step
+    limits = angles[0] - step / 2, angles[-1] + step / 2
+    for (top, bottom), (title, values) in zip(axes.T, panels.items(), strict=True):
+        for i, name in enumerate(classes):
+            x = np.broadcast_to(angles + jitter[i], values.shape[:2])
+            top.scatter(x, values[..., i], s=40, marker="_", alpha=0.15, linewidths=0.8, color=f"C{i}")
+            top.plot(angles, values[..., i].mean(axis=0), color=f"C{i}", label=str(name))
+        top.set(title=title, xlim=limits)
+        top.grid(alpha=0.3)
+        top.legend(fontsize=8, title="class")
+        strip = 1 - np.concatenate(list(images), axis=1)
+        bottom.imshow(strip, cmap="gray", vmin=0, vmax=1, extent=(*limits, 0, step), aspect="auto")
+        bottom.set(xlabel="degrees", yticks=[], xlim=limits)
     return save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""Real-valued targets: their splits, likelihood, mean-field posterior, measures, and the table of the UCI data sets."""
+"""Real-valued targets: their likelihood, mean-field posterior, measures, and the table of the UCI data sets."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,11 +7,10 @@ import jax
 import numpy as np
 
 from bayesjax import evaluation, posteriors
-from bayesjax.data.regression import RegressionDataset, StandardisedSplit
 from bayesjax.evaluation import calibration, uncertainty
 from bayesjax.objectives.heteroscedastic import gaussian_log_likelihood
 from bayesjax.posteriors import MeanField
-from experiments.harness import Column, Table, require
+from experiments.harness import Column, Table
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles that limit the bands of figures."""
@@ -33,18 +32,6 @@ TABLE = Table(
     note="± standard error over the splits. RMSE and log-likelihood (nats) are in the units of the targets.",
 )
 """The results of `mc_dropout` and `hmc_regression`, which one page shows together."""
-
-
-def standardised_splits(regression: RegressionDataset) -> StandardisedSplit:
-    """Every split in standardised units, stacked to `[num_splits, ...]`.
-
-    Raises:
-      ValueError: if the splits differ in size.
-    """
-    splits = [regression.standardise(i) for i in range(len(regression.splits))]
-    sizes = {(len(split.x), len(split.x_test)) for split in splits}
-    require(len(sizes) == 1, f"--dataset {regression.name} must have splits of one size; got {sorted(sizes)}")
-    return StandardisedSplit(*(np.stack(arrays) for arrays in zip(*splits, strict=True)))
 
 
 def log_likelihood(apply: Callable) -> Callable:

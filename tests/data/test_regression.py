@@ -40,6 +40,28 @@ def test_a_split_is_in_units_of_its_training_part_and_constant_columns_stay_fini
         data.load_regression("uci/mine", data_dir=str(tmp_path)).standardise(2)
 
 
+def test_held_out_rows_are_training_rows():
+    """Every split keeps 80 % of its training rows, tests on the rest, and never sees its test rows."""
+    regression = data.load_regression("diabetes")
+    inner = regression.hold_out(0.2)
+    for (train, test), (kept, held) in zip(regression.splits, inner.splits, strict=True):
+        assert len(held) == int(0.2 * len(train)) and sorted([*kept, *held]) == sorted(train)
+        assert not set(held) & set(test)
+    with pytest.raises(ValueError, match="diabetes has too few rows to hold some out"):
+        regression.hold_out(1.0)
+
+
+def test_all_splits_are_standardised_together(tmp_path):
+    """Each split is that of `standardise`; splits of different sizes are refused."""
+    regression = data.load_regression("diabetes")
+    stacked = regression.standardise_all()
+    for split in (0, 7):
+        for together, alone in zip(stacked, regression.standardise(split), strict=True):
+            np.testing.assert_array_equal(together[split], alone)
+    with pytest.raises(ValueError, match=r"uci/mine must have splits of one size; got \[\(3, 1\), \(4, 1\)\]"):
+        data.load_regression("uci/mine", data_dir=write(tmp_path)).standardise_all()
+
+
 def test_diabetes_needs_no_network_and_its_splits_stay():
     found = data.load_regression("diabetes")
     assert found.inputs.shape == (442, 10)

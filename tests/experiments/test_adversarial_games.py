@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesjax import evaluation
 from experiments import adversarial_games
 from experiments.adversarial_games import METHODS, Config
 from tests.experiments.test_every_experiment import call, rows
@@ -22,7 +25,9 @@ JACOBIANS = {  # of the gradients of both losses at the equilibrium, by hand
 @pytest.mark.parametrize("game", JACOBIANS)
 def test_the_linear_part_of_each_game(game):
     """The Jacobian equals the one derived by hand."""
-    np.testing.assert_allclose(adversarial_games.jacobian(adversarial_games.games(Config())[game]), JACOBIANS[game])
+    losses, position = adversarial_games.games(Config())[game], {"x": jnp.zeros(()), "y": jnp.zeros(())}
+    jacobian = evaluation.game_jacobian(losses, position, jax.random.key(0))
+    np.testing.assert_allclose(jacobian, JACOBIANS[game])
 
 
 @pytest.mark.parametrize("method", ["simultaneous", "alternating", "optimistic"])
@@ -33,7 +38,7 @@ def test_measured_and_theoretical_factors_agree(method):
     assert factors["measured"] == pytest.approx(factors["theory"], abs=1e-4)
 
     def theory(game, method):
-        return adversarial_games.theoretical_factor(config, np.array(JACOBIANS[game]), method, 0.2)
+        return evaluation.convergence_factor(np.array(JACOBIANS[game]), method, 0.2, consensus=config.consensus)
 
     for other in set(METHODS) - {method}:
         assert abs(theory("quadratic", other) - factors["measured"]) > 1e-3

@@ -1,4 +1,4 @@
-"""MC dropout: splits are trained with the settings that they chose; held-out rows; a rotated digit."""
+"""MC dropout: splits are trained with the settings that they chose; a rotated digit."""
 
 import json
 
@@ -8,7 +8,6 @@ import scipy.stats
 
 from bayesjax import data
 from experiments import mc_dropout
-from experiments.shared.regression import standardised_splits
 from tests.experiments.test_every_experiment import call
 
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -30,7 +29,7 @@ def test_each_split_is_trained_with_the_setting_that_it_chose(tmp_path, monkeypa
     call("mc_dropout", "--dropout-rates", 0.1, 0.4, "--methods", "dropout", "--out", tmp_path / "run")
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     values = {row["measure"]: row["values"] for row in rows}
-    splits = standardised_splits(data.load_regression("diabetes"))
+    splits = data.load_regression("diabetes").standardise_all()
     assert sorted(trained) == sorted(splits.target_mean)
     for i, index in enumerate(chosen):
         y, setting, scale = splits.y_test[i], (0.1, 0.4)[index], splits.target_scale[i]
@@ -53,15 +52,6 @@ def test_the_best_setting_and_factor_are_chosen_for_each_split(monkeypatch):
     choice = mc_dropout.choose(None, None, (0.1, 0.4), "dropout")
     assert (table[choice["setting"], choice["factor"], range(3)] == table.max(axis=(0, 1))).all()
     assert len(set(choice["factor"])) > 1
-
-
-def test_held_out_rows_are_training_rows():
-    """Every split keeps 80 % of its training rows, tests on the rest, and never sees its test rows."""
-    regression = data.load_regression("diabetes")
-    inner = mc_dropout.hold_out(regression, 0.2)
-    for (train, test), (kept, held) in zip(regression.splits, inner.splits, strict=True):
-        assert len(held) == int(0.2 * len(train)) and sorted([*kept, *held]) == sorted(train)
-        assert not set(held) & set(test)
 
 
 @pytest.mark.slow

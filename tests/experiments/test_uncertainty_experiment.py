@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from experiments import uncertainty
+from bayesjax.data import known_noise
 from experiments.uncertainty import METHODS, judge_classification, judge_regression
 
 
@@ -12,8 +12,8 @@ def test_the_true_regression_has_no_error():
     """Draws that all equal the truth have no epistemic variance, the true noise, and a band of 90 % coverage."""
     test = METHODS["heteroscedastic"].sample(np.random.default_rng(0), 2000)
     x = test.x[:, 0]
-    scale = uncertainty.noise_scale(x)
-    outputs = np.stack([uncertainty.curve(x), 2 * np.log(scale), np.zeros_like(x)], axis=-1)[None].repeat(3, axis=0)
+    mean, scale = known_noise.regression_mean(x), known_noise.noise_scale(x)
+    outputs = np.stack([mean, 2 * np.log(scale), np.zeros_like(x)], axis=-1)[None].repeat(3, axis=0)
     measures = judge_regression("heteroscedastic", outputs, test)
     assert measures["epistemic variance"] == pytest.approx(0, abs=1e-12)
     assert measures["aleatoric variance"] == pytest.approx((scale**2).mean())
@@ -33,11 +33,3 @@ def test_noisy_logits_are_integrated():
     loss = judge_classification("noisy_logits", outputs, test)["NLL (nats)"]
     assert abs(np.exp(-loss) - probabilities.mean()) < 5 * probabilities.std() / 1000
     assert judge_classification("softmax", outputs, test)["NLL (nats)"] != pytest.approx(loss, abs=0.01)
-
-
-def test_classes_are_drawn_with_their_probability():
-    """The mean of the drawn classes equals the mean probability, within 5 standard errors."""
-    points = METHODS["softmax"].sample(np.random.default_rng(0), 10_000)
-    probability = uncertainty.class_probability(points.x)
-    error = np.sqrt((probability * (1 - probability)).sum()) / len(points.y)
-    assert abs(points.y.mean() - probability.mean()) < 5 * error
