@@ -207,7 +207,7 @@ def compare(run: Run, name: str, method: str, exact: dict[str, Any]) -> dict[str
 
 def reference_rows(name: str, quantities: tuple[str, ...], exact: dict[str, Any]) -> list[dict]:
     """Rows of a reference run: how its chains mixed, and the moments of each quantity."""
-    keys = {"method": "reference", "target": name}
+    keys: dict[str, Any] = {"method": "reference", "target": name}
     rows = [
         row("largest R-hat", exact["r hat"].max(), **keys),
         row("least bulk ESS", exact["bulk ess"].min(), **keys),

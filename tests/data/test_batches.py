@@ -133,7 +133,7 @@ def test_sizes_out_of_range(arrays, batch_size):
 
 def test_leaves_of_different_length():
     """Leaves that disagree in length are refused by name."""
-    with pytest.raises(ValueError, match=r"arrays .* found 3, 4"):
+    with pytest.raises(ValueError, match=r"arrays .* got 3, 4"):
         data.Minibatches(jax.random.key(0), {"x": np.zeros(3), "y": np.zeros(4)}, 1)
 
 

@@ -177,7 +177,7 @@ SAME = "must have one shape; got"
         (lambda: evaluation.predict(lambda p, x: x, {"a": jnp.zeros(2)}, np.zeros((0, 1))), r"x must be .*\(0, 1\)"),
         (lambda: evaluation.predict(lambda p, x: x, {"a": jnp.zeros(2)}, 1.0), r"x must be .*shape \(\)"),
         (lambda: evaluation.predict(lambda p, x: x, {}, np.zeros((2, 1))), "draws must have one leading axis"),
-        (lambda: evaluation.predict(lambda p, x: x, jnp.zeros(()), np.zeros((2, 1))), "found a scalar"),
+        (lambda: evaluation.predict(lambda p, x: x, jnp.zeros(()), np.zeros((2, 1))), "got a scalar"),
         (lambda: evaluation.predict(lambda p, x: x, jnp.zeros(0), np.zeros((2, 1))), "draws must not be empty"),
         (lambda: evaluation.predict(lambda p, x: x, jnp.zeros(2), np.zeros((2, 1)), chunk_size=0), "chunk_size must"),
         (lambda: evaluation.predict(lambda p, x: x.sum(), jnp.zeros(2), np.zeros((2, 1))), r"apply must return \[2, "),
