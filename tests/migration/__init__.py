@@ -1,1 +1,0 @@
-"""Converts results files from named metrics to rows; removed once all are converted."""
