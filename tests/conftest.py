@@ -10,7 +10,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 LONGEST = (
-    "test_docs.py", "test_readme.py", "test_parallel.py", "test_contract.py", "test_processes.py", "test_resume.py"
+    "test_every_experiment.py", "test_docs.py", "test_readme.py", "test_parallel.py", "test_contract.py",
+    "test_processes.py", "test_resume.py",
 )  # fmt: skip
 jax.config.update("jax_num_cpu_devices", 8)  # for tests/training/test_parallel.py; all other tests use the first
 
@@ -31,7 +32,8 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     """The files that take longest come first, so that none of them is what one process ends on alone."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    names = [*LONGEST, None]
+    items.sort(key=lambda item: names.index(item.path.name if item.path.name in LONGEST else None))
 
 
 @contextlib.contextmanager
