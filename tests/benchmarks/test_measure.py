@@ -25,7 +25,7 @@ def test_ratio_is_of_medians_and_its_range_of_repeats():
 
 
 def test_error_of_a_ratio():
-    """Of 400 pairs with a common factor it is that of the medians of what is not common; not that of separate rows."""
+    """For 400 pairs with a common factor, the error excludes the factor; separate rows would include it."""
     random = np.random.default_rng(0)
     common, a, b = np.exp([[0.5], [0.05], [0.05]] * random.normal(size=(3, 400)))
     found = measure.ratio({"a": list(common * a), "b": list(common * b)}, "a", "b", "-")

@@ -100,7 +100,7 @@ def costs(tmp_path_factory):
 
 
 def num_bytes(name):
-    """Of all parameters, which are float32."""
+    """The size in bytes of all parameters, which are float32."""
     position = tpu_workloads.WORKLOADS[name](1, "smoke").position
     return 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(position))
 

@@ -138,7 +138,7 @@ def test_leaves_of_different_length():
 
 
 def test_permuted_is_a_permutation():
-    """Of every size tried from 1 to 70, those around powers of two included, and of 1000."""
+    """The map is a permutation for sizes from 1 to 70, including those around powers of two, and for 1000."""
     sizes = (1, 2, 3, 4, 5, 7, 16, 17, 50, 63, 64, 65, 70, 1000)
 
     def orders(rng_key):

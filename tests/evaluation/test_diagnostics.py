@@ -153,7 +153,7 @@ def test_monte_carlo_error_is_the_spread_over_runs():
 
 
 def test_temperatures():
-    """Of draws of N(0, T C) with momenta N(0, T M), both are T within 4 standard errors; 1.2 T is refused.
+    """Both equal T within 4 standard errors for N(0, T C) and momenta N(0, T M); 1.2 T is refused.
 
     False alarms: 2 comparisons at 6.3e-5.
     """

@@ -11,7 +11,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def test_frechet_distance():
-    """Of the samples' own moments; that of the two Gaussians in the limit; both numbers of samples stand beside it."""
+    """The distance uses the samples' own moments, tends to that of the Gaussians, and carries both sample sizes."""
     mean, scale = np.array([1.0, 0.0, -1.0]), np.array([1.0, 2.0, 0.5])
     real, fake = RANDOM.normal(size=(40_000, 3)), mean + scale * RANDOM.normal(size=(30_000, 3))
     found = fidelity.frechet_distance(real, fake)

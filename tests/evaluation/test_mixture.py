@@ -14,7 +14,7 @@ def constant(params, rng_key, num):
 
 
 def test_samples_alternate_between_draws():
-    """Of four draws, six samples: 0, 1, 2, 3, 0, 1; of more draws than samples, those spread evenly."""
+    """Six samples of four draws take 0, 1, 2, 3, 0, 1; of more draws than samples, evenly spaced draws are used."""
     samples = evaluation.sample_mixture(constant, jnp.arange(4.0), jax.random.key(0), 6)
     np.testing.assert_array_equal(samples[:, 0], [0, 1, 2, 3, 0, 1])
     few = evaluation.sample_mixture(constant, jnp.arange(9.0), jax.random.key(0), 3)

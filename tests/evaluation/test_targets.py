@@ -51,7 +51,7 @@ def test_schools_against_quadrature():
     target = eight_schools(is_centred=True)
 
     def marginal(mu, log_tau):
-        """Of a density that is normal in theta: its value at the mode less half the log determinant."""
+        """Integrates theta out of a normal density of it: the value at the mode minus half the log determinant."""
         tau = np.exp(log_tau)
         precision = 1 / ERRORS**2 + 1 / tau**2
         mode = (EFFECTS / ERRORS**2 + mu / tau**2) / precision

@@ -11,7 +11,7 @@ from bayesjax import divergences, evaluation
 
 
 def p_values(shift, num, is_repeated=False):
-    """Of `num` pairs of samples of 12 and 15 points in the plane, the second moved; or half of the first's, twice."""
+    """Tests `num` pairs of samples of 12 and 15 points; the second is shifted, or repeats points of the first."""
     keys = jax.random.split(jax.random.key(0), (3, num))
     x, y = (
         jax.vmap(lambda key, n=n: jax.random.normal(key, (n, 2)))(k) for k, n in zip(keys[:2], (12, 15), strict=True)
@@ -53,8 +53,9 @@ def test_statistic_and_ties():
 
 
 def test_equal_points_and_nan():
-    """Of constants nothing can be said: p = 1, as of NaN. Binary samples of one law have the level; of one sample with
-    750 times the points of the other the statistic is still that of `mmd_squared`."""
+    """Constant samples and NaN give p = 1, and binary samples of one distribution keep the level.
+
+    The statistic equals `mmd_squared` even if one sample has 750 times as many points as the other."""
     key, same = jax.random.key(0), jnp.zeros((5, 2))
     test = jax.jit(functools.partial(evaluation.mmd_test, num_permutations=99))
     assert float(test(key, same, same).p_value) == 1

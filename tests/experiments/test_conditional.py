@@ -9,7 +9,7 @@ from experiments.shared import conditional
 
 
 def test_probabilities_are_averaged_before_the_most_probable_is_taken(monkeypatch):
-    """Of two draws the surer one decides, where a vote would be a tie; the chunks of images make no difference."""
+    """The more confident of two draws decides where a vote would be a tie; chunks of images make no difference."""
     monkeypatch.setattr(conditional, "CHUNK_SIZE", 2)
     draws = jnp.array([[1.0, 0.0], [-9.0, 0.0]])
     x = np.array([1.0, 1.0, -1.0], np.float32)

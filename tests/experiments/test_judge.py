@@ -88,7 +88,7 @@ def test_normalised_features_are_of_the_same_classifier(packed):
 
 
 def test_a_report_has_each_measure_with_its_numbers_of_images():
-    """Of draws of one law: every measure, and the half of the extrapolation, larger because it is of fewer images."""
+    """Samples of one distribution give every measure; FCD of half the images is larger, because they are fewer."""
     random = np.random.default_rng(0)
     draw = lambda num: judge.Reading(  # noqa: E731
         random.normal(size=(num, 6)).astype(np.float32), random.dirichlet(np.ones(3), num)
@@ -112,7 +112,7 @@ def test_halves_have_all_kinds_of_samples_that_alternate():
 
 
 def test_extrapolation_removes_most_of_the_bias():
-    """Of samples of the law of the real ones, where FCD is 0; with 100 of them, of dimension 6, it is biased.
+    """The true FCD is 0 for samples of the real distribution; its estimate from 100 samples of dimension 6 is biased.
 
     Means over 20 repeats are 0.177 ± 0.012 and 0.007 ± 0.016 (sd of 100 such runs): the bounds are 4.5 sd away, and
     fail falsely less often than once in 10^4. Without extrapolation the second does not hold.

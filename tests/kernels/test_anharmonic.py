@@ -27,7 +27,7 @@ def logdensity(params, rng_key, batch):
 
 
 def langevin(method, h):
-    """Of unit friction."""
+    """Langevin dynamics with unit friction."""
     alpha = 1 - np.exp(-h)
     return method(logdensity, step_size=h**2 * (2 - alpha) / 2, friction=alpha)
 
@@ -54,7 +54,7 @@ def as_printed(h):
 
 @functools.cache
 def bias(make, h):
-    """Of E[x^2] relative to it, and its standard error over chains."""
+    """The relative bias of E[x^2], and its standard error over chains."""
     kernel, num_burnin, num_steps = make(h), int(BURNIN / h), int(TIME / h)
 
     def chain(rng_key):

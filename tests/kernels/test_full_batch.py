@@ -77,7 +77,7 @@ def test_a_random_density_cannot_be_promised_to_stay():
 
 
 def conditional(params, rng_key, given):
-    """Of one of two correlated normals, given the other."""
+    """The conditional density of one of two correlated normals, given the other."""
     (other,) = given.others.values()
     return -0.5 * params**2 - 0.8 * params * other
 

@@ -14,7 +14,7 @@ BILINEAR = np.array([[0.0, 1.0], [-1.0, 0.0]])
 
 
 def losses(matrix):
-    """Of scalars x and y with these gradients."""
+    """Losses of scalars x and y whose gradients are given by the matrix."""
     return {
         "x": lambda x, key, batch: 0.5 * matrix[0, 0] * x**2 + matrix[0, 1] * x * batch.others["y"],
         "y": lambda y, key, batch: 0.5 * matrix[1, 1] * y**2 + matrix[1, 0] * y * batch.others["x"],

@@ -90,7 +90,7 @@ def looked_at(weights, batch):
 
 
 def p_values(found):
-    """Of the chi-squared test of each column's ranks in twenty bins."""
+    """p-values of the chi-squared test of each column's ranks in twenty bins."""
     counts = [np.bincount(column * 20 // (NUM_DRAWS + 1), minlength=20) for column in found.T]
     return np.array([stats.chisquare(each).pvalue for each in counts])
 

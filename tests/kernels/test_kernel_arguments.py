@@ -230,7 +230,7 @@ def test_hyper_parameters_may_be_traced(method):
 
 @pytest.mark.parametrize("num", [np.int64(3), jnp.int32(3), "traced"])
 def test_the_number_of_leaps_may_be_an_array(num):
-    """Of integers, known or traced: it gives what the number gives."""
+    """An integer array, concrete or traced, gives the result of the number."""
 
     def one(num):
         kernel = hmc(logdensity, step_size=0.1, num_integration_steps=num, divergence_threshold=float("inf"))

@@ -21,7 +21,7 @@ def test_the_mass_may_be_a_number_a_tree_a_vector_or_a_matrix():
 
 
 def test_a_dense_mass_draws_its_momentum():
-    """Of 20 000 momenta the covariance is the inverse of M^-1, within 4 standard errors; a vector's is diagonal."""
+    """The covariance of 20 000 momenta is M within 4 standard errors, and diagonal for a vector."""
     inverse = np.array([[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 0.5]], np.float32)
     noise = jax.random.normal(jax.random.key(0), (20_000, 3))
     for form in (inverse, jnp.asarray(inverse), np.diagonal(inverse).copy()):

@@ -31,7 +31,7 @@ def sgld_variance(s):
 
 
 def sghmc_variance(s):
-    """Of each coordinate's own step size."""
+    """The variance of SGHMC with a separate step size for each coordinate."""
     maps = [sghmc_map(precision, s._replace(eta=s.eta * g)) for precision, g in zip(PRECISIONS, DIAGONAL, strict=True)]
     return np.array([scipy.linalg.solve_discrete_lyapunov(*each)[0, 0] for each in maps])
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("compile_once")
 
 @pytest.mark.parametrize("is_residual", [False, True])
 def test_features_and_logits(is_residual):
-    """Of a batch as of each image alone: no image's normalisation sees another."""
+    """A batch gives the outputs of each image alone: normalisation does not mix images."""
     network = Classifier(3, (2, 4), num_features=5, is_strided=is_residual, is_residual=is_residual)
     x = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 7, 6, 2)), jnp.float32)
     variables = jax.jit(network.init)(jax.random.key(0), x[:1])

@@ -148,7 +148,7 @@ def test_the_u_net_hands_each_size_across():
     apply = quick_jit(lambda params, x: model.apply({"params": params}, x))
 
     def change(params):
-        """Of the output, from one image to another."""
+        """The largest change of the output from one image to another."""
         return np.abs(apply(params, x) - apply(params, -x)).max()
 
     def cut(kept):

@@ -72,9 +72,9 @@ def test_half_precision(dtype):
 
 @pytest.mark.parametrize("shape", [(6, 4), (2, 3, 2, 5)])
 def test_the_gradient_is_that_of_the_exact_norm(shape):
-    """Of a projection of W / sigma(W): as by differentiating an exact SVD, and by finite differences in float64.
+    """The gradient of a projection of W / sigma(W) equals that of an exact SVD and finite differences in float64.
 
-    Not that of W / sigma with sigma held still.
+    It differs from the gradient with sigma held constant.
     """
     kernel = gaussian(*shape)
     weight = gaussian(*shape) + kernel

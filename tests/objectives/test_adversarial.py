@@ -158,7 +158,7 @@ def test_one_sided_smoothing():
 
 
 def test_gradient_penalties():
-    """Of D(x) = w . x + x . A x / 2, whose gradient is known; finite where it is 0; through the weights too."""
+    """The penalties of D(x) = w . x + x . A x / 2 are exact, finite where they are 0, and differentiable in w."""
     random = np.random.default_rng(0)
     w, a, x = random.normal(size=3), random.normal(size=(3, 3)), random.normal(size=3)
     a = a + a.T

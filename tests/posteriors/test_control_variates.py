@@ -38,7 +38,7 @@ def near(distance):
 
 
 def gradients(density, params):
-    """Of every batch, `[num_batches, 4]`."""
+    """Gradients of every batch, `[num_batches, 4]`."""
     key = jax.random.key(1)
     of = jax.vmap(jax.grad(lambda params, batch: density(params, key, batch)[0]), in_axes=(None, 0))(params, BATCHES)
     return np.concatenate([np.asarray(of["w"]), np.asarray(of["b"])[:, None]], axis=1)

@@ -37,7 +37,7 @@ def test_of_a_linear_model_it_is_the_posterior():
 
 
 def test_of_a_softmax_it_is_the_inverse_hessian():
-    """Of the log posterior by automatic differentiation, in the order of kernel rows, then bias."""
+    """The Hessian of the log posterior is from automatic differentiation, in the order of kernel rows, then bias."""
     with jax.enable_x64(True):
         y = RNG.integers(3, size=NUM)
         kernel, bias = jnp.asarray(RNG.normal(size=(FEATURES, 3))), jnp.asarray(RNG.normal(size=3))
