@@ -17,7 +17,6 @@ from experiments.harness.cli import (
     NonEmpty,
     NonNegative,
     Positive,
-    Probability,
     Range,
     RunConfig,
     require,
@@ -26,6 +25,6 @@ from experiments.harness.report import Column, Table
 from experiments.harness.run import Run, row
 
 __all__ = [
-    "Column", "Count", "MayBeEmpty", "Natural", "NonEmpty", "NonNegative", "Positive", "Probability", "Range", "Run",
+    "Column", "Count", "MayBeEmpty", "Natural", "NonEmpty", "NonNegative", "Positive", "Range", "Run",
     "RunConfig", "Table", "cli", "require", "row",
 ]  # fmt: skip

@@ -63,7 +63,6 @@ Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(least=0)]
-Probability = Annotated[float, Range(least=0, most=1)]
 
 
 @dataclass(frozen=True)
