@@ -3,6 +3,7 @@
 from bayesjax.kernels.adaptation import AdaptInfo, AdaptState, adapt
 from bayesjax.kernels.alternate import AlternateInfo, AlternateState, alternate, repeat
 from bayesjax.kernels.averaging import AveragingState, averaging
+from bayesjax.kernels.block_gibbs import BlockGibbsInfo, BlockGibbsState, block_gibbs
 from bayesjax.kernels.carrying import CarryingState, carrying
 from bayesjax.kernels.game_descent import GameDescentInfo, GameDescentState, game_descent
 from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
@@ -23,6 +24,8 @@ __all__ = [
     "AlternateInfo",
     "AlternateState",
     "AveragingState",
+    "BlockGibbsInfo",
+    "BlockGibbsState",
     "CarryingState",
     "Cyclical",
     "GameDescentInfo",
@@ -44,6 +47,7 @@ __all__ = [
     "adapt",
     "alternate",
     "averaging",
+    "block_gibbs",
     "carrying",
     "clip_weights",
     "cyclical",

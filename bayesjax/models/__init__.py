@@ -24,6 +24,7 @@ __all__ = [
     "LanguageModel",
     "LeNet",
     "SegNet",
+    "boltzmann",
     "cyclegan",
     "dcgan",
     "flipout",
@@ -42,6 +43,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("flows", "vae"):  # loaded on first use, because importing distrax takes seconds
+    if name in ("boltzmann", "flows", "vae"):  # loaded on first use, because importing distrax takes seconds
         return importlib.import_module(f"bayesjax.models.{name}")
     raise AttributeError(f"module 'bayesjax.models' has no attribute {name!r}")

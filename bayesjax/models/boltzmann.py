@@ -1,0 +1,298 @@
+"""Restricted Boltzmann machine: an energy over visible units v and hidden units h without connections within a layer.
+
+    p(v, h) = exp(-E(v, h)) / Z,        F(v) = -log sum_h exp(-E(v, h)),        p(v) = exp(-F(v)) / Z
+
+    Bernoulli units    E = -b'(v - m) - c'(h - l) - (v - m)' W (h - l)                               v in {0, 1}^V
+    Gaussian units     E = |(v - m - b) / s|^2 / 2 - c'(h - l) - ((v - m) / s^2)' W (h - l)          v in R^V
+
+The hidden units are always in {0, 1}^H. Both conditionals factorise:
+
+    p(h_j = 1 | v) = sigmoid(c_j + (W'(v - m))_j)                     with (v - m) / s^2 for Gaussian units
+    p(v_i = 1 | h) = sigmoid(b_i + (W(h - l))_i)      or      v_i | h ~ N(m_i + b_i + (W(h - l))_i, s_i^2)
+
+The offsets m and l are 0 in the plain parameterisation. In the centred one they follow the means of the units, which
+makes learning invariant to flipping the bits of the data. `move_offsets` changes the offsets and keeps the distribution.
+Sources: Smolensky 1986; Hinton, "A practical guide to training restricted Boltzmann machines", 2010; Montavon & Mueller
+2012 and Melchior, Fischer & Wiskott, "How to center deep Boltzmann machines", JMLR 2016, for the offsets; Cho, Ilin &
+Raiko 2011 for Gaussian units with learnt variances.
+
+The parameters enter the energy as one pytree, so a tempered machine is the same function with interpolated parameters
+(`interpolate`). Read `objectives/boltzmann.py` next for how to learn them, `kernels/block_gibbs.py` for samples, and
+`evaluation/partition_function.py` for Z.
+"""
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+import distrax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from bayesjax import checks, noise
+from bayesjax.models.initializers import Initializer
+from bayesjax.models.vae import Bernoulli
+from bayesjax.types import Array, ArrayLike, Conditional, Params, PRNGKey
+
+VisibleUnits = Literal["bernoulli", "gaussian"]
+OFFSETS = ("visible_offset", "hidden_offset")
+
+
+class Units(Bernoulli):
+    """Bernoulli distribution of a layer of units, with a fast draw: 32 random bits for each unit."""
+
+    def _sample_n(self, key: PRNGKey, n: int) -> Array:
+        shape = (n, *self.logits.shape)
+        tanh_half = jnp.tanh(0.5 * self.logits)  # 2 p - 1, an odd function of the logits
+        is_one = noise.uniform(key, n * self.logits.size).reshape(shape) < tanh_half
+        return is_one.astype(self.logits.dtype)
+
+
+class EnergyFunction(Protocol):
+    """A scalar function of the parameters and one state of a layer."""
+
+    def __call__(self, params: Params, units: Array, /) -> Array:
+        """The energy in nats."""
+        ...
+
+
+class Machine(NamedTuple):
+    """The pure functions of a machine of two sides, each factorised given the other: all that samplers and AIS need.
+
+    Attributes:
+      energy: `(params, v, h) -> scalar`, E(v, h).
+      free_energy: `(params, v) -> scalar`, F(v) = -log sum_h exp(-E(v, h)).
+      hidden_free_energy: `(params, h) -> scalar`, -log of the sum or integral over v of exp(-E(v, h)).
+      hidden: `(params, v) -> p(h | v)`.
+      visible: `(params, h) -> p(v | h)`.
+    """
+
+    energy: Any
+    free_energy: EnergyFunction
+    hidden_free_energy: EnergyFunction
+    hidden: Conditional
+    visible: Conditional
+
+
+class RBM(nn.Module):
+    """Restricted Boltzmann machine. A call gives the free energy of one visible vector `[num_visible]`.
+
+    Attributes:
+      num_visible: V.
+      num_hidden: H.
+      visible_units: "bernoulli"; "gaussian", with a learnt variance of each unit.
+      is_centred: whether the parameters include the offsets m and l, which start at 1/2 for Bernoulli units and 0 for
+        Gaussian ones.
+      kernel_init: initialiser of W.
+    """
+
+    num_visible: int
+    num_hidden: int
+    visible_units: VisibleUnits = "bernoulli"
+    is_centred: bool = False
+    kernel_init: Initializer = nn.initializers.normal(0.01)
+
+    def setup(self) -> None:
+        """Creates the parameters: kernel `[V, H]`, biases, offsets if centred, and `log_variance` of Gaussian units."""
+        if self.visible_units not in ("bernoulli", "gaussian"):
+            raise ValueError(f"visible_units must be 'bernoulli' or 'gaussian'; got {self.visible_units!r}")
+        checks.count(num_visible=self.num_visible, num_hidden=self.num_hidden)
+        self.kernel = self.param("kernel", self.kernel_init, (self.num_visible, self.num_hidden))
+        self.visible_bias = self.param("visible_bias", nn.initializers.zeros, (self.num_visible,))
+        self.hidden_bias = self.param("hidden_bias", nn.initializers.zeros, (self.num_hidden,))
+        if self.visible_units == "gaussian":
+            self.log_variance = self.param("log_variance", nn.initializers.zeros, (self.num_visible,))
+        if self.is_centred:
+            start = nn.initializers.constant(0.5 if self.visible_units == "bernoulli" else 0.0)
+            self.visible_offset = self.param("visible_offset", start, (self.num_visible,))
+            self.hidden_offset = self.param("hidden_offset", nn.initializers.constant(0.5), (self.num_hidden,))
+
+    def __call__(self, v: Array) -> Array:
+        """The free energy of one visible vector."""
+        return self.free_energy(v)
+
+    def energy(self, v: Array, h: Array) -> Array:
+        """E(v, h) of one visible vector `[V]` and one hidden vector `[H]`, in nats."""
+        self._check(v=v, h=h)
+        hidden = h - self._hidden_offset()
+        return self._visible_energy(v) - jnp.dot(self._hidden_logits(v), hidden)
+
+    def free_energy(self, v: Array) -> Array:
+        """F(v) = -log sum_h exp(-E(v, h)) of one visible vector `[V]`, in nats."""
+        self._check(v=v)
+        logits = self._hidden_logits(v)
+        return self._visible_energy(v) - jnp.sum(jax.nn.softplus(logits) - self._hidden_offset() * logits)
+
+    def hidden_free_energy(self, h: Array) -> Array:
+        """-log of the sum (or integral) over v of exp(-E(v, h)), of one hidden vector `[H]`, in nats."""
+        self._check(h=h)
+        from_hidden = jnp.dot(self.kernel, h - self._hidden_offset())
+        if self.visible_units == "bernoulli":
+            logits = self.visible_bias + from_hidden
+            log_sums = jax.nn.softplus(logits) - self._visible_offset() * logits
+        else:
+            shift = from_hidden * (from_hidden + 2 * self.visible_bias) / (2 * jnp.exp(self.log_variance))
+            log_sums = 0.5 * (jnp.log(2 * jnp.pi) + self.log_variance) + shift
+        return -jnp.dot(h - self._hidden_offset(), self.hidden_bias) - jnp.sum(log_sums)
+
+    def hidden(self, v: Array) -> distrax.Distribution:
+        """p(h | v) of one visible vector `[V]`."""
+        self._check(v=v)
+        return distrax.Independent(Units(logits=self._hidden_logits(v)), 1)
+
+    def visible(self, h: Array) -> distrax.Distribution:
+        """p(v | h) of one hidden vector `[H]`."""
+        self._check(h=h)
+        location = self.visible_bias + jnp.dot(self.kernel, h - self._hidden_offset())
+        if self.visible_units == "bernoulli":
+            return distrax.Independent(Units(logits=location), 1)
+        return distrax.Independent(
+            distrax.Normal(self._visible_offset() + location, jnp.exp(0.5 * self.log_variance)), 1
+        )
+
+    def _visible_energy(self, v: Array) -> Array:
+        """The terms of the energy that depend on v alone."""
+        if self.visible_units == "bernoulli":
+            return -jnp.dot(v - self._visible_offset(), self.visible_bias)
+        return 0.5 * jnp.sum((v - self._visible_offset() - self.visible_bias) ** 2 / jnp.exp(self.log_variance))
+
+    def _hidden_logits(self, v: Array) -> Array:
+        centred = v - self._visible_offset()
+        if self.visible_units == "gaussian":
+            centred = centred / jnp.exp(self.log_variance)
+        return self.hidden_bias + jnp.dot(centred, self.kernel)
+
+    def _visible_offset(self) -> Array | float:
+        return self.visible_offset if self.is_centred else 0.0
+
+    def _hidden_offset(self) -> Array | float:
+        return self.hidden_offset if self.is_centred else 0.0
+
+    def _check(self, **units: Array) -> None:
+        expected = {"v": (self.num_visible,), "h": (self.num_hidden,)}
+        for name, value in units.items():
+            if jnp.shape(value) != expected[name]:
+                raise ValueError(
+                    f"{name} must be one vector of shape {expected[name]} (use vmap for more); got {jnp.shape(value)}"
+                )
+
+
+def machine(model: RBM) -> Machine:
+    """The energies and conditionals of an RBM as functions of its parameters.
+
+    Args:
+      model: the module.
+
+    Returns:
+      A `Machine`, whose functions take `model.init(rng_key, v)["params"]` first.
+    """
+
+    def method(name: str) -> Any:
+        def call(params: Params, *units: Array) -> Any:
+            return model.apply({"params": params}, *units, method=name)
+
+        return call
+
+    return Machine(*(method(name) for name in Machine._fields))
+
+
+def move_offsets(params: Params, visible_offset: ArrayLike, hidden_offset: ArrayLike) -> Params:
+    """Parameters of the same distribution with other offsets; a plain machine becomes a centred one.
+
+        c' = c + W'(m' - m)            b' = b + W(l' - l)          (Gaussian: (m' - m) / s^2, and b' = ... + m - m')
+
+    Args:
+      params: parameters of an `RBM`, centred or plain.
+      visible_offset: m', `[V]`.
+      hidden_offset: l', `[H]`.
+
+    Returns:
+      Parameters for `RBM(is_centred=True)`.
+
+    Raises:
+      ValueError: if an offset has another shape than the units.
+    """
+    kernel = params["kernel"]
+    new = {"visible_offset": jnp.asarray(visible_offset), "hidden_offset": jnp.asarray(hidden_offset)}
+    for name, size in zip(OFFSETS, kernel.shape, strict=True):
+        if new[name].shape != (size,):
+            raise ValueError(f"{name} must have the shape {(size,)}; got {new[name].shape}")
+    old = {name: params.get(name, jnp.zeros_like(new[name])) for name in OFFSETS}
+    visible, hidden = (new[name] - old[name] for name in OFFSETS)
+    visible_bias = params["visible_bias"] + kernel @ hidden
+    if "log_variance" in params:
+        visible_bias -= visible
+        visible = visible / jnp.exp(params["log_variance"])
+    return {**params, **new, "visible_bias": visible_bias, "hidden_bias": params["hidden_bias"] + visible @ kernel}
+
+
+def remove_offsets(params: Params) -> Params:
+    """Parameters of the same distribution in the plain parameterisation, the inverse of `move_offsets`.
+
+    Args:
+      params: parameters of an `RBM`, centred or plain.
+
+    Returns:
+      Parameters for `RBM(is_centred=False)`.
+    """
+    kernel = params["kernel"]
+    moved = move_offsets(params, jnp.zeros_like(kernel[:, 0]), jnp.zeros_like(kernel[0]))
+    return {name: value for name, value in moved.items() if name not in OFFSETS}
+
+
+def independent_units(params: Params, mean: ArrayLike, variance: ArrayLike | None = None) -> Params:
+    """Parameters of a machine without connections: W = 0 and c = 0, and visible units with the means of the data.
+
+    It is the base of annealed importance sampling. Its partition function is `independent_log_partition_function`.
+
+    Args:
+      params: parameters of an `RBM`, which give shapes and offsets.
+      mean: means of the visible units, `[V]`; for Bernoulli units strictly between 0 and 1 (add a count to each value).
+      variance: variances of Gaussian units, `[V]`, positive; None for Bernoulli units.
+
+    Raises:
+      ValueError: if a variance is missing or not wanted, or a shape is wrong.
+    """
+    is_gaussian = "log_variance" in params
+    if (variance is not None) != is_gaussian:
+        raise ValueError("variance must be given for Gaussian units, and only for them")
+    mean = jnp.asarray(mean)
+    if mean.shape != params["visible_bias"].shape:
+        raise ValueError(f"mean must have the shape {params['visible_bias'].shape}; got {mean.shape}")
+    zeros = {name: jnp.zeros_like(params[name]) for name in ("kernel", "hidden_bias")}
+    if not is_gaussian:
+        return {**params, **zeros, "visible_bias": jnp.log(mean) - jnp.log1p(-mean)}
+    bias = mean - params.get("visible_offset", 0.0)
+    return {**params, **zeros, "visible_bias": bias, "log_variance": jnp.log(jnp.asarray(variance))}
+
+
+def independent_log_partition_function(params: Params) -> Array:
+    """log Z of a machine whose W is 0, such as `independent_units` gives.
+
+    Args:
+      params: parameters of an `RBM`; the kernel is not read.
+
+    Returns:
+      A scalar in nats.
+    """
+
+    def log_sum(bias: Array, offset: Array | float) -> Array:
+        return jnp.sum(jax.nn.softplus(bias) - offset * bias)
+
+    hidden = log_sum(params["hidden_bias"], params.get("hidden_offset", 0.0))
+    if "log_variance" in params:
+        return hidden + 0.5 * jnp.sum(jnp.log(2 * jnp.pi) + params["log_variance"])
+    return hidden + log_sum(params["visible_bias"], params.get("visible_offset", 0.0))
+
+
+def interpolate(start: Params, end: Params, position: Array | float) -> Params:
+    """Parameters (1 - t) start + t end, a path of machines from one to the other.
+
+    From `independent_units` to a machine it is the geometric path of annealed importance sampling, because the energy of
+    Bernoulli units is linear in the parameters.
+
+    Args:
+      start: parameters at t = 0.
+      end: parameters at t = 1, of the same structure and with the same offsets.
+      position: t in [0, 1].
+    """
+    return jax.tree.map(lambda a, b: a + position * (b - a), start, end)
