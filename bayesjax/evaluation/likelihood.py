@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 
 from bayesjax import checks, kernels
+from bayesjax.evaluation import annealing
 from bayesjax.evaluation.chunks import map_in_chunks
 from bayesjax.objectives import elbo
 from bayesjax.types import Array, ArrayLike, Conditional, Distribution, Params, PRNGKey
@@ -153,16 +154,12 @@ def annealed_importance_sampling(
             log_prior = checks.scalar(prior.log_prob(z), "log_prob of prior")
             return log_prior + inverse_temperature * log_likelihood(z)
 
-        def move(key: PRNGKey, z: Array, inverse_temperature: Array, step_size: Array) -> tuple[Array, Array]:
-            """One transition of all chains, and their mean acceptance probability."""
+        def move(key: PRNGKey, z: Array, level: tuple[Array, Array]) -> tuple[Array, Array]:
+            """One transition of a chain at an inverse temperature and a step size, and its acceptance probability."""
+            inverse_temperature, step_size = level
             kernel = kernels.hmc(tempered, step_size=lambda _: step_size, num_integration_steps=num_integration_steps)
-
-            def one(key: PRNGKey, z: Array) -> tuple[Array, Array]:
-                state, info = kernel.step(key, kernel.init(z, key), inverse_temperature)
-                return state.position, info.acceptance_probability
-
-            z, accepted = jax.vmap(one)(jax.random.split(key, num_chains), z)
-            return z, accepted.mean()
+            state, info = kernel.step(key, kernel.init(z, key), inverse_temperature)
+            return state.position, info.acceptance_probability
 
         def start(key: PRNGKey) -> Array:
             return jax.vmap(lambda key: prior.sample(seed=key))(jax.random.split(key, num_chains))
@@ -174,37 +171,27 @@ def annealed_importance_sampling(
 
             def advance(carry: tuple[Array, Array], step: Array) -> tuple[tuple[Array, Array], Array]:
                 z, size = carry
-                z, accepted = move(jax.random.fold_in(run_key, step), z, schedule[step], size)
-                size = (size * jnp.where(accepted > target_acceptance, 1.15, 0.85)).astype(size.dtype)
+                keys = jax.random.split(jax.random.fold_in(run_key, step), num_chains)
+                z, accepted = jax.vmap(lambda key, z: move(key, z, (schedule[step], size)))(keys, z)
+                size = (size * jnp.where(accepted.mean() > target_acceptance, 1.15, 0.85)).astype(size.dtype)
                 return (z, size), size
 
             _, sizes = lax.scan(advance, (start(start_key), jnp.full((), 0.1)), jnp.arange(len(schedule)))
             return jnp.exp(jnp.log(sizes).reshape(num, PILOT_STEPS).mean(axis=1))
 
-        def anneal(key: PRNGKey, step_sizes: Array) -> tuple[Array, Array]:
-            """Log weights `[num_chains]` and acceptance probabilities `[num_temperatures]`."""
-            start_key, run_key = jax.random.split(key)
-            schedule = inverse_temperatures(num_temperatures)
-
-            def advance(carry: tuple[Array, Array], step: Array) -> tuple[tuple[Array, Array], Array]:
-                z, log_weights = carry
-                log_weights += (schedule[step + 1] - schedule[step]) * jax.vmap(log_likelihood)(z)
-                z, accepted = move(jax.random.fold_in(run_key, step), z, schedule[step + 1], step_sizes[step])
-                return (z, log_weights), accepted
-
-            (_, log_weights), accepted = lax.scan(
-                advance, (start(start_key), jnp.zeros(num_chains)), jnp.arange(num_temperatures)
-            )
-            return log_weights, accepted
+        def log_ratio(z: Array, level: tuple[Array, Array], next_level: tuple[Array, Array]) -> Array:
+            return (next_level[0] - level[0]) * log_likelihood(z)
 
         pilot_key, run_key = jax.random.split(key)
         num_pilot = max(MIN_PILOT, num_temperatures // 10)
         sizes = pilot(pilot_key, num_pilot)
         at = jnp.linspace(0, num_pilot - 1, num_temperatures)
-        log_weights, accepted = anneal(run_key, jnp.interp(at, jnp.arange(num_pilot), sizes))
-        return AnnealedImportanceSampling(
-            jax.nn.logsumexp(log_weights) - math.log(num_chains), log_weights, accepted.mean()
-        )
+        step_sizes = jnp.interp(at, jnp.arange(num_pilot), sizes)
+        start_key, run_key = jax.random.split(run_key)
+        levels = inverse_temperatures(num_temperatures), jnp.concatenate([step_sizes[:1], step_sizes])
+        chains = annealing.anneal(log_ratio, move, start(start_key), run_key, levels)
+        log_likelihoods = annealing.log_mean_weight(chains.log_weights)
+        return AnnealedImportanceSampling(log_likelihoods, chains.log_weights, chains.info.mean())
 
     return map_in_chunks(evaluate_example, params, rng_key, x, chunk_size)
 
