@@ -1,6 +1,18 @@
 """Functions of arrays: predictions of posterior draws, their accuracy and calibration, sample quality, diagnostics."""
 
-from bayesjax.evaluation import agreement, calibration, fidelity, health, likelihood, segmentation, uncertainty
+import importlib
+from typing import Any
+
+from bayesjax.evaluation import (
+    agreement,
+    annealing,
+    calibration,
+    fidelity,
+    health,
+    likelihood,
+    segmentation,
+    uncertainty,
+)
 from bayesjax.evaluation.diagnostics import (
     chains_first,
     configurational_temperature,
@@ -35,6 +47,7 @@ __all__ = [
     "ProjectedDivergence",
     "TwoSampleTest",
     "agreement",
+    "annealing",
     "calibration",
     "chains_first",
     "configurational_temperature",
@@ -58,6 +71,8 @@ __all__ = [
     "mmd_test",
     "monte_carlo_standard_error",
     "negative_log_likelihood",
+    "partition_function",
+    "partition_function_curve",
     "predict",
     "predict_mean",
     "r_hat",
@@ -68,3 +83,9 @@ __all__ = [
     "to_inference_data",
     "uncertainty",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("partition_function", "partition_function_curve"):  # they import distrax, which takes seconds
+        return importlib.import_module(f"bayesjax.evaluation.{name}")
+    raise AttributeError(f"module 'bayesjax.evaluation' has no attribute {name!r}")
