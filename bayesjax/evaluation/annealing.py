@@ -12,7 +12,7 @@ size. Read `partition_function.py` next for Boltzmann machines, and `likelihood.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,8 @@ def log_mean_weight(log_weights: ArrayLike) -> Array:
     Returns:
       `[...]`, in nats.
     """
-    return jax.nn.logsumexp(log_weights, axis=-1) - math.log(jnp.shape(log_weights)[-1])
+    log_weights = jnp.asarray(log_weights)
+    return jax.nn.logsumexp(log_weights, axis=-1) - math.log(log_weights.shape[-1])
 
 
 def log_mean_weight_standard_error(log_weights: ArrayLike) -> Array:
@@ -131,10 +132,11 @@ def log_mean_weight_standard_error(log_weights: ArrayLike) -> Array:
     Raises:
       ValueError: if there is only one chain.
     """
-    num_chains = jnp.shape(log_weights)[-1]
+    log_weights = jnp.asarray(log_weights)
+    num_chains = log_weights.shape[-1]
     if num_chains < 2:
         raise ValueError(f"log_weights must have at least 2 chains for a standard error; got {num_chains}")
-    ratios = num_chains * jax.nn.softmax(jnp.asarray(log_weights), axis=-1)
+    ratios = num_chains * jax.nn.softmax(log_weights, axis=-1)
     return jnp.std(ratios, axis=-1, ddof=1) / math.sqrt(num_chains)
 
 
@@ -196,12 +198,12 @@ def check_schedule(inverse_temperatures: ArrayLike) -> Array | np.ndarray:
     Raises:
       ValueError: if they do not.
     """
-    checks.rank("[num_levels]", 1, inverse_temperatures=inverse_temperatures)
-    if len(inverse_temperatures) < 2:
-        raise ValueError(f"inverse_temperatures must have at least 2 values, 0 and 1; got {len(inverse_temperatures)}")
-    if isinstance(inverse_temperatures, Tracer):
-        return inverse_temperatures
-    values = np.asarray(inverse_temperatures)
+    values: Any = inverse_temperatures if isinstance(inverse_temperatures, Tracer) else np.asarray(inverse_temperatures)
+    checks.rank("[num_levels]", 1, inverse_temperatures=values)
+    if len(values) < 2:
+        raise ValueError(f"inverse_temperatures must have at least 2 values, 0 and 1; got {len(values)}")
+    if isinstance(values, Tracer):
+        return values
     if not (values[0] == 0 and values[-1] == 1):
         raise ValueError(f"inverse_temperatures must begin at 0 and end at 1; got {values[0]} and {values[-1]}")
     is_larger = np.diff(values) > 0

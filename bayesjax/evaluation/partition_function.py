@@ -189,7 +189,7 @@ def reverse_annealed_log_partition_function(
     """
     schedule = annealing.check_schedule(inverse_temperatures)
     check_base(base, target)
-    chains = anneal_machines(machine, target, base, as_positions(positions, target), rng_key, schedule[::-1])
+    chains = anneal_machines(machine, base, target, as_positions(positions, target), rng_key, schedule[::-1])
     return estimate(-1, chains.log_weights - boltzmann.independent_log_partition_function(base), chains.positions)
 
 
@@ -233,17 +233,18 @@ def bidirectional_log_partition_function(
 def anneal_machines(
     machine: Machine, start: Params, end: Params, positions: Array, rng_key: PRNGKey, schedule: ArrayLike
 ) -> annealing.AnnealedChains:
-    """Moves chains of visible units from one machine to another, with a sweep of block Gibbs at each level.
+    """Moves chains of visible units along the path between two machines, with a sweep of block Gibbs at each level.
 
     A level takes three matrix products: two with v for the weight, of which XLA shares the second with p(h | v) of the
     sweep, and one with h.
 
     Args:
       machine: `boltzmann.machine(model)`.
-      start, end: parameters of the two machines.
-      positions: visible units `[num_chains, V]`, exact draws of `start`.
+      start, end: parameters of the machines at 0 and 1 of the path.
+      positions: visible units `[num_chains, V]`, exact draws of the first machine of the schedule.
       rng_key: consumed.
-      schedule: positions on the path `boltzmann.interpolate(start, end, .)` from 0 to 1 or from 1 to 0, `[num_levels]`.
+      schedule: places on the path `boltzmann.interpolate(start, end, .)`, `[num_levels]`; decreasing from 1 to 0 for the
+        way back.
 
     Returns:
       Final positions and log weights.

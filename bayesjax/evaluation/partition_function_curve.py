@@ -98,7 +98,7 @@ def reverse_checkpoint_log_partition_functions(
     zeros = jnp.zeros(len(v), tree.float_type(first))
     v, log_weights = _follow(machine, path, v, zeros, run_key, num_steps, is_reverse=True)
     partial = jnp.concatenate([log_weights, zeros[None]])  # log u
-    chains = partition_function.anneal_machines(machine, first, base, v, base_key, schedule[::-1])
+    chains = partition_function.anneal_machines(machine, base, first, v, base_key, schedule[::-1])
     full = partial[0] + chains.log_weights - boltzmann.independent_log_partition_function(base)
     difference = len(v) * (jax.nn.softmax(full)[None] - jax.nn.softmax(partial, axis=-1))
     return AnnealedPartitionFunction(
