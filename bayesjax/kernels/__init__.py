@@ -10,6 +10,14 @@ from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
 from bayesjax.kernels.leapfrog import trajectory
 from bayesjax.kernels.nuts import NUTSInfo, nuts
 from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, clip_weights, optimize
+from bayesjax.kernels.parallel_tempering import (
+    ParallelTemperingInfo,
+    ParallelTemperingState,
+    parallel_tempering,
+    rejection_rates,
+    round_trips,
+    swap_probabilities,
+)
 from bayesjax.kernels.particles import particles
 from bayesjax.kernels.preconditioning import Preconditioner, RMSPropState, fixed_preconditioner, rmsprop_preconditioner
 from bayesjax.kernels.schedules import Cyclical, cyclical, jittered, polynomial
@@ -36,6 +44,8 @@ __all__ = [
     "NUTSInfo",
     "OptimizeInfo",
     "OptimizeState",
+    "ParallelTemperingInfo",
+    "ParallelTemperingState",
     "Preconditioner",
     "RMSPropState",
     "SGHMCInfo",
@@ -57,12 +67,16 @@ __all__ = [
     "jittered",
     "nuts",
     "optimize",
+    "parallel_tempering",
     "particles",
     "polynomial",
+    "rejection_rates",
     "repeat",
     "rmsprop_preconditioner",
+    "round_trips",
     "sghmc",
     "sgld",
     "sgnht",
+    "swap_probabilities",
     "trajectory",
 ]

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax.types import Array, Conditional, Kernel, Params, PRNGKey
+from bayesjax import tree
+from bayesjax.types import Array, Conditional, Kernel, Params, PRNGKey, PyTree
 
 
 class BlockGibbsState(NamedTuple):
@@ -24,7 +25,7 @@ class BlockGibbsState(NamedTuple):
       position: x, the block that the chain carries.
     """
 
-    position: Array
+    position: PyTree
 
 
 class BlockGibbsInfo(NamedTuple):
@@ -36,30 +37,38 @@ class BlockGibbsInfo(NamedTuple):
         changed.
     """
 
-    other: Array
+    other: PyTree
     distance: Array
 
 
 def block_gibbs(other: Conditional, position: Conditional) -> Kernel:
-    """Samples two blocks in turn.
+    """Samples two blocks in turn: z ~ p(z | x), then x ~ p(x | z).
 
     Args:
-      other: `(params, x) -> p(z | x)`.
-      position: `(params, z) -> p(x | z)`.
+      other: `(params, x) -> p(z | x)`, a distribution with `sample(seed=)`.
+      position: `(params, z) -> p(x | z)`. A draw of either block is an array, or a pytree of arrays such as
+        `distrax.Joint` draws.
 
     Returns:
       A kernel of one chain whose state is a `BlockGibbsState` and whose info is a `BlockGibbsInfo`. The batch of `step`
-      is `params`. Run many chains with `kernels.particles`.
+      is `params`. The position keeps the type that `init` is given. Run many chains with `particles`; each has its own
+      key.
     """
 
-    def init(x: Array, rng_key: PRNGKey) -> BlockGibbsState:
+    def init(position: PyTree, rng_key: PRNGKey) -> BlockGibbsState:
         del rng_key
-        return BlockGibbsState(jnp.asarray(x))
+        return BlockGibbsState(jax.tree.map(jnp.asarray, position))
 
     def step(rng_key: PRNGKey, state: BlockGibbsState, batch: Params) -> tuple[BlockGibbsState, BlockGibbsInfo]:
         other_key, position_key = jax.random.split(rng_key)
         z = other(batch, state.position).sample(seed=other_key)
-        x = position(batch, z).sample(seed=position_key).astype(state.position.dtype)
-        return BlockGibbsState(x), BlockGibbsInfo(z, jnp.mean(jnp.abs(x - state.position)))
+        x = tree.cast_like(position(batch, z).sample(seed=position_key), state.position)
+        return BlockGibbsState(x), BlockGibbsInfo(z, _mean_distance(x, state.position))
 
     return Kernel(init, step)
+
+
+def _mean_distance(x: PyTree, y: PyTree) -> Array:
+    """Mean absolute difference over all elements of all leaves, in float32 or a wider type."""
+    differences = jax.tree.map(lambda a, b: jnp.sum(jnp.abs(a - b)), tree.widen(x), tree.widen(y))
+    return tree.sum_leaves(differences) / tree.num_elements(x)

@@ -11,10 +11,10 @@ The hidden units are always in {0, 1}^H. Both conditionals factorise:
     p(v_i = 1 | h) = sigmoid(b_i + (W(h - l))_i)      or      v_i | h ~ N(m_i + b_i + (W(h - l))_i, s_i^2)
 
 The offsets m and l are 0 in the plain parameterisation. In the centred one they follow the means of the units, which
-makes learning invariant to flipping the bits of the data. `move_offsets` changes the offsets and keeps the distribution.
-Sources: Smolensky 1986; Hinton, "A practical guide to training restricted Boltzmann machines", 2010; Montavon & Mueller
-2012 and Melchior, Fischer & Wiskott, "How to center deep Boltzmann machines", JMLR 2016, for the offsets; Cho, Ilin &
-Raiko 2011 for Gaussian units with learnt variances.
+makes learning invariant to flipping the bits of the data. `move_offsets` changes the offsets and keeps the
+distribution. Sources: Smolensky 1986; Hinton, "A practical guide to training restricted Boltzmann machines", 2010;
+Montavon & Mueller 2012 and Melchior, Fischer & Wiskott, "How to center deep Boltzmann machines", JMLR 2016, for the
+offsets; Cho, Ilin & Raiko 2011 for Gaussian units with learnt variances.
 
 The parameters enter the energy as one pytree, so a tempered machine is the same function with interpolated parameters
 (`interpolate`). Read `objectives/boltzmann.py` next for how to learn them, `kernels/block_gibbs.py` for samples, and
@@ -38,11 +38,11 @@ OFFSETS = ("visible_offset", "hidden_offset")
 
 
 class Units(Bernoulli):
-    """Bernoulli distribution of a layer of units, with a fast draw: 32 random bits for each unit."""
+    """Bernoulli distribution of a layer of units with a fast draw, whose probability of a 1 is within 2^-23 of p."""
 
     def _sample_n(self, key: PRNGKey, n: int) -> Array:
         shape = (n, *self.logits.shape)
-        tanh_half = jnp.tanh(0.5 * self.logits)  # 2 p - 1, an odd function of the logits
+        tanh_half = jnp.tanh(0.5 * self.logits)  # 2 p - 1, as the noise is on (-1, 1)
         is_one = noise.uniform(key, n * self.logits.size).reshape(shape) < tanh_half
         return is_one.astype(self.logits.dtype)
 
@@ -249,24 +249,34 @@ def independent_units(params: Params, mean: ArrayLike, variance: ArrayLike | Non
       mean: means of the visible units, `[V]`; for Bernoulli units strictly between 0 and 1 (add a count to each value).
       variance: variances of Gaussian units, `[V]`, positive; None for Bernoulli units.
 
+    Returns:
+      Parameters with the structure and the offsets of `params`.
+
     Raises:
-      ValueError: if a variance is missing or not wanted, or a shape is wrong.
+      ValueError: if a variance is missing or not wanted, a shape is wrong, or a value is outside its range.
     """
     is_gaussian = "log_variance" in params
     if (variance is not None) != is_gaussian:
         raise ValueError("variance must be given for Gaussian units, and only for them")
-    mean = jnp.asarray(mean)
-    if mean.shape != params["visible_bias"].shape:
-        raise ValueError(f"mean must have the shape {params['visible_bias'].shape}; got {mean.shape}")
+    moments = {"mean": jnp.asarray(mean)} | ({"variance": jnp.asarray(variance)} if is_gaussian else {})
+    for name, value in moments.items():
+        if value.shape != params["visible_bias"].shape:
+            raise ValueError(f"{name} must have the shape {params['visible_bias'].shape}; got {value.shape}")
     zeros = {name: jnp.zeros_like(params[name]) for name in ("kernel", "hidden_bias")}
     if not is_gaussian:
-        return {**params, **zeros, "visible_bias": jnp.log(mean) - jnp.log1p(-mean)}
-    bias = mean - params.get("visible_offset", 0.0)
-    return {**params, **zeros, "visible_bias": bias, "log_variance": jnp.log(jnp.asarray(variance))}
+        checks.satisfies("strictly between 0 and 1", lambda mean: (mean > 0) & (mean < 1), mean=mean)
+        return {**params, **zeros, "visible_bias": jnp.log(moments["mean"]) - jnp.log1p(-moments["mean"])}
+    checks.all_positive(variance=moments["variance"])
+    bias = moments["mean"] - params.get("visible_offset", 0.0)
+    return {**params, **zeros, "visible_bias": bias, "log_variance": jnp.log(moments["variance"])}
 
 
 def independent_log_partition_function(params: Params) -> Array:
-    """log Z of a machine whose W is 0, such as `independent_units` gives.
+    """The logarithm of the partition function Z of a machine whose W is 0, such as `independent_units` gives.
+
+        log Z = sum_i (log(1 + e^b_i) - m_i b_i) + sum_j (log(1 + e^c_j) - l_j c_j)
+
+    A Gaussian unit has (log(2 pi) + log s_i^2) / 2 in place of its term.
 
     Args:
       params: parameters of an `RBM`; the kernel is not read.
@@ -287,12 +297,16 @@ def independent_log_partition_function(params: Params) -> Array:
 def interpolate(start: Params, end: Params, position: Array | float) -> Params:
     """Parameters (1 - t) start + t end, a path of machines from one to the other.
 
-    From `independent_units` to a machine it is the geometric path of annealed importance sampling, because the energy of
-    Bernoulli units is linear in the parameters.
+    From `independent_units` to a machine of Bernoulli units it is the geometric path of annealed importance sampling,
+    because their energy is linear in the parameters other than the offsets. For Gaussian units, whose energy is not,
+    every point of the path is a machine, but the path is not the geometric one.
 
     Args:
       start: parameters at t = 0.
       end: parameters at t = 1, of the same structure and with the same offsets.
       position: t in [0, 1].
+
+    Returns:
+      Parameters of the machine at t.
     """
     return jax.tree.map(lambda a, b: a + position * (b - a), start, end)
