@@ -38,12 +38,12 @@ class ParallelTemperingState(NamedTuple):
       step: int32 scalar, the number of steps taken. Its parity decides which pairs the next step tries.
       inner: the state of the kernel at each level, with leaves `[num, ...]`. Only positions are exchanged. A momentum
         or a step size stays at its level.
-      index: int32 `[num]`, the number of the replica at each level. Replica i starts at level i.
+      replicas: int32 `[num]`, the number of the replica at each level. Replica i starts at level i.
     """
 
     step: Array
     inner: Any
-    index: Array
+    replicas: Array
 
     @property
     def position(self) -> Params:
@@ -59,13 +59,13 @@ class ParallelTemperingInfo(NamedTuple):
       acceptance_probability: `[num - 1]`, of the exchange of levels i and i + 1; 0 for pairs that were not tried.
       is_tried: `[num - 1]`, the pairs that were tried in this step. The mean acceptance of a pair over a run is the sum
         of `acceptance_probability` divided by that of `is_tried`; see `rejection_rates`.
-      index: int32 `[num]`, the number of the replica at each level after the exchanges; see `round_trips`.
+      replicas: int32 `[num]`, the number of the replica at each level after the exchanges; see `round_trips`.
     """
 
     inner: Any
     acceptance_probability: Array
     is_tried: Array
-    index: Array
+    replicas: Array
 
 
 def parallel_tempering(kernel: Kernel, logdensity: Density, num: int) -> Kernel:
@@ -97,7 +97,7 @@ def parallel_tempering(kernel: Kernel, logdensity: Density, num: int) -> Kernel:
     def init(position: Params, rng_key: PRNGKey) -> ParallelTemperingState:
         _check_levels(position, num, "position")
         inner = jax.vmap(kernel.init)(position, jax.random.split(rng_key, num))
-        inner = _replace_position(inner, inner.position)  # raises where step would
+        _replace_position(inner, position)  # raises where step would
         return ParallelTemperingState(jnp.zeros((), jnp.int32), inner, jnp.arange(num, dtype=jnp.int32))
 
     def step(
@@ -108,11 +108,11 @@ def parallel_tempering(kernel: Kernel, logdensity: Density, num: int) -> Kernel:
         density_key, swap_key, move_key = jax.random.split(rng_key, 3)
         probability, is_tried = swap_probabilities(logdensity, density_key, state.position, batch, state.step)
         is_swapped = jax.random.uniform(swap_key, (num - 1,), probability.dtype) < probability
-        position, index = _swap((state.position, state.index), is_swapped)
+        position, replicas = _swap((state.position, state.replicas), is_swapped)
         inner = _replace_position(state.inner, position)
         inner, info = jax.vmap(kernel.step)(jax.random.split(move_key, num), inner, batch)
-        state = ParallelTemperingState(state.step + 1, inner, index)
-        return state, ParallelTemperingInfo(info, probability, is_tried, index)
+        state = ParallelTemperingState(state.step + 1, inner, replicas)
+        return state, ParallelTemperingInfo(info, probability, is_tried, replicas)
 
     return Kernel(init, step)
 
@@ -178,35 +178,35 @@ def rejection_rates(info: ParallelTemperingInfo) -> Array:
     return 1 - jnp.sum(info.acceptance_probability, axis=steps) / num_tried
 
 
-def round_trips(index_history: ArrayLike) -> Array:
+def round_trips(replica_history: ArrayLike) -> Array:
     """Number of round trips of each replica, from level 0 to level num - 1 and back to level 0.
 
     Args:
-      index_history: int `[num_steps, num]`, the replica at each level after each step, such as
-        `ParallelTemperingInfo.index` of all steps. Steps left out may hide a visit to an end.
+      replica_history: int `[num_steps, num]`, the replica at each level after each step, such as
+        `ParallelTemperingInfo.replicas` of all steps. Steps left out may hide a visit to an end.
 
     Returns:
       int32 `[num]`, by replica. A run of many steps has a rate of round trips of their sum divided by `num_steps`.
 
     Raises:
-      ValueError: if `index_history` does not have two axes with at least two levels.
+      ValueError: if `replica_history` does not have two axes with at least two levels.
     """
-    checks.rank("[num_steps, num]", 2, index_history=jnp.asarray(index_history))
-    num = index_history.shape[1]
+    checks.rank("[num_steps, num]", 2, replica_history=jnp.asarray(replica_history))
+    num = replica_history.shape[1]
     if num < 2:
-        raise ValueError(f"index_history must have at least 2 levels; got {num}")
-    replicas = jnp.arange(num, dtype=jnp.int32)
+        raise ValueError(f"replica_history must have at least 2 levels; got {num}")
+    numbers = jnp.arange(num, dtype=jnp.int32)
 
-    def count(carry: tuple[Array, Array, Array], index: Array) -> tuple[tuple[Array, Array, Array], None]:
+    def count(carry: tuple[Array, Array, Array], replicas: Array) -> tuple[tuple[Array, Array, Array], None]:
         is_going_up, is_going_down, num_trips = carry
-        is_at_reference, is_at_target = replicas == index[0], replicas == index[-1]
+        is_at_reference, is_at_target = numbers == replicas[0], numbers == replicas[-1]
         num_trips = num_trips + (is_at_reference & is_going_down)
         is_going_down = (is_going_down | (is_at_target & is_going_up)) & ~is_at_reference
         return ((is_going_up | is_at_reference) & ~is_at_target, is_going_down, num_trips), None
 
     nowhere = jnp.zeros(num, bool)
     start = nowhere, nowhere, jnp.zeros(num, jnp.int32)
-    return jax.lax.scan(count, start, jnp.asarray(index_history))[0][2]
+    return jax.lax.scan(count, start, jnp.asarray(replica_history))[0][2]
 
 
 def _swap(values: PyTree, is_swapped: Array) -> PyTree:

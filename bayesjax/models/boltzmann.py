@@ -264,7 +264,7 @@ def independent_units(params: Params, mean: ArrayLike, variance: ArrayLike | Non
             raise ValueError(f"{name} must have the shape {params['visible_bias'].shape}; got {value.shape}")
     zeros = {name: jnp.zeros_like(params[name]) for name in ("kernel", "hidden_bias")}
     if not is_gaussian:
-        checks.satisfies("strictly between 0 and 1", lambda mean: (mean > 0) & (mean < 1), mean=mean)
+        checks.satisfies("strictly between 0 and 1", lambda mean: (mean > 0) & (mean < 1), mean=moments["mean"])
         return {**params, **zeros, "visible_bias": jnp.log(moments["mean"]) - jnp.log1p(-moments["mean"])}
     checks.all_positive(variance=moments["variance"])
     bias = moments["mean"] - params.get("visible_offset", 0.0)

@@ -37,10 +37,8 @@ def parameters(num_visible, num_hidden, *, visible_units="bernoulli", is_centred
     if visible_units == "gaussian":
         params["log_variance"] = 0.5 * random.normal(size=num_visible)
     if is_centred:
-        params["visible_offset"], params["hidden_offset"] = (
-            random.uniform(size=num_visible),
-            random.uniform(size=num_hidden),
-        )
+        params["visible_offset"] = random.uniform(size=num_visible)
+        params["hidden_offset"] = random.uniform(size=num_hidden)
     return jax.tree.map(jnp.asarray, params)
 
 

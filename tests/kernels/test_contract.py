@@ -17,6 +17,7 @@ import pytest
 
 from bayesjax import kernels, tree
 from bayesjax.types import Given, Kernel
+from tests.kernels.test_block_gibbs import gibbs
 from tests.kernels.test_carrying import remembering
 
 # Compiled for a few steps only: no time is spent on making it fast.
@@ -84,6 +85,10 @@ def duel(density, method):
     return kernels.game_descent({"first": loss, "second": loss}, step_size=0.1, method=method)
 
 
+def tempered(density):
+    return kernels.parallel_tempering(hot(density), density, NUM)
+
+
 class Entry(NamedTuple):
     """How to make the kernel of a density, and a position for it."""
 
@@ -117,6 +122,12 @@ REGISTRY = {
     "hmc that keeps its gradient": Entry(keeping),
     "averaging": Entry(lambda density: kernels.averaging(hot(density), 0.9)),
     "particles": Entry(lambda density: kernels.particles(hot(density), NUM), stacked),
+    "block_gibbs": Entry(gibbs),
+    "particles of block_gibbs": Entry(lambda density: kernels.particles(gibbs(density), NUM), stacked),
+    "parallel_tempering": Entry(tempered, stacked),
+    "particles of parallel_tempering": Entry(
+        lambda density: kernels.particles(tempered(density), NUM), lambda: tree.stack([stacked()] * NUM)
+    ),
     "alternate": Entry(game, lambda: {"first": position(), "second": stacked()}),
     **{
         f"game_descent {method}": Entry(
@@ -129,13 +140,14 @@ REGISTRY = {
     "adapt": Entry(lambda density: kernels.adapt(functools.partial(kernels.nuts, density), num_steps=20)),
 }
 every_kernel = pytest.mark.parametrize("name", REGISTRY)
+WITHOUT_DENSITY = ("block_gibbs", "particles of block_gibbs")
 ALIKE = (  # one more setting of a kernel, or method of a file, that is there already
     "sghmc with a schedule", "sgld with a preconditioner", "hmc with a dense mass", "game_descent optimistic",
     "game_descent consensus",
 )  # fmt: skip
-every_algorithm = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else []) for name in REGISTRY]
-)
+ALGORITHMS = [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else []) for name in REGISTRY]
+every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)
+every_density = pytest.mark.parametrize("name", [case for case in ALGORITHMS if case.values[0] not in WITHOUT_DENSITY])
 
 
 class Walk(NamedTuple):
@@ -240,7 +252,7 @@ def test_jit_vmap_and_scan_give_the_draws_of_a_loop(name):
     chex.assert_trees_all_equal(again, states[1])
 
 
-@every_algorithm
+@every_density
 def test_aux_is_reported_and_changes_nothing(name):
     """A density may return (scalar, aux): aux, taken before the step, arrives in info, and the draws are the same."""
     _, _, states, infos, _ = registered_walk(name)
@@ -249,7 +261,7 @@ def test_aux_is_reported_and_changes_nothing(name):
     chex.assert_trees_all_close(plain.position, states[1].position, rtol=1e-6)
 
     def aux_of(info):
-        if name == "adapt":
+        if name == "adapt" or "parallel_tempering" in name:
             return info.inner.aux
         if name.startswith("game_descent"):
             return info.aux["first"]
@@ -314,27 +326,6 @@ def check_keys(kernel, position, batch):
 def test_keys_are_used_once(name):
     """`jax.debug_key_reuse` is clean over init and step of every kernel."""
     check_keys(REGISTRY[name].make(logdensity), REGISTRY[name].position(), BATCH)
-
-
-def reuse_by_splitting(rng_key, state, batch):
-    """blackjax 1.7.1's sghmc: noise from the key, then a split of the same key."""
-    noise = jax.random.normal(rng_key, (3,))
-    return PlantedState({**state.position, "w": state.position["w"] + noise}), jax.random.split(rng_key)
-
-
-def reuse_by_noise_like_a_tree(rng_key, state, batch):
-    """The density's key used for the noise too."""
-    logdensity(state.position, rng_key, batch)
-    noise = tree.normal_like(rng_key, state.position)
-    return PlantedState(jax.tree.map(jnp.add, state.position, noise)), jnp.zeros(())
-
-
-@pytest.mark.parametrize("step", [reuse_by_splitting, reuse_by_noise_like_a_tree])
-def test_key_reuse_is_caught(step):
-    """Power: a kernel that reuses its key raises KeyReuseError under the same check."""
-    kernel = Kernel(lambda position, rng_key: PlantedState(position), step)
-    with pytest.raises(jax.errors.KeyReuseError):
-        check_keys(kernel, position(), BATCH)
 
 
 @every_kernel

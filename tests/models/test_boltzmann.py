@@ -1,8 +1,7 @@
 """Exact tests of restricted Boltzmann machines of a few units, by enumeration in float64.
 
-The joint law is enumerated from the energy alone; conditionals, free energies, partition functions and gradients are
-held to it. Sums over Gaussian visible units are Gauss-Hermite quadratures, exact to rounding. Each test of a formula
-also shows that it refuses an error that public code has made there.
+The joint law is enumerated from the energy alone. Sums over Gaussian visible units are Gauss-Hermite quadratures, exact
+to rounding. Tests of a formula also show that they refuse an error that public code has made there.
 """
 
 import functools
