@@ -9,7 +9,7 @@ from bayesjax.kernels.game_descent import GameDescentInfo, GameDescentState, gam
 from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
 from bayesjax.kernels.leapfrog import trajectory
 from bayesjax.kernels.nuts import NUTSInfo, nuts
-from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, clip_weights, optimize
+from bayesjax.kernels.optimize import OptimizeInfo, OptimizeState, adjust, clip_weights, optimize
 from bayesjax.kernels.parallel_tempering import (
     ParallelTemperingInfo,
     ParallelTemperingState,
@@ -55,6 +55,7 @@ __all__ = [
     "SGNHTInfo",
     "SGNHTState",
     "adapt",
+    "adjust",
     "alternate",
     "averaging",
     "block_gibbs",

@@ -10,6 +10,7 @@ This kernel computes point estimates. A GAN is `alternate(discriminator=optimize
 `sghmc` in place of `optimize`, it is a Bayesian GAN. Read `sghmc.py` next.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -90,6 +91,27 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
     return Kernel(init, step)
 
 
+def adjust(function: Callable[[Params, Params], Params]) -> optax.GradientTransformation:
+    """Changes the parameters after every update, as the last transformation of an `optax.chain`.
+
+        new <- function(old, new)
+
+    Args:
+      function: `(old, new) -> params`: the parameters before and after the update, to those that replace the new.
+
+    Returns:
+      An Optax transformation whose update needs the parameters.
+    """
+
+    def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
+        if params is None:
+            raise ValueError("params must be passed to the update of an optimiser that adjusts them")
+        adjusted = function(params, optax.apply_updates(params, updates))
+        return jax.tree.map(lambda new, old: new - old, adjusted, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 def clip_weights(bound: float) -> optax.GradientTransformation:
     """Clips every weight to [-bound, bound] after the update, for a Wasserstein critic.
 
@@ -103,10 +125,4 @@ def clip_weights(bound: float) -> optax.GradientTransformation:
       ValueError: if `bound` is not positive and finite.
     """
     checks.positive(bound=bound)
-
-    def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
-        if params is None:
-            raise ValueError("params must be passed to the update of clip_weights")
-        return jax.tree.map(lambda u, w: jnp.clip(w + u, -bound, bound) - w, updates, params), state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return adjust(lambda old, new: jax.tree.map(lambda w: jnp.clip(w, -bound, bound), new))

@@ -27,6 +27,7 @@ __all__ = [
     "boltzmann",
     "cyclegan",
     "dcgan",
+    "deep_boltzmann",
     "flipout",
     "flows",
     "infogan",
@@ -43,6 +44,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("boltzmann", "flows", "vae"):  # loaded on first use, because importing distrax takes seconds
+    if name in (
+        "boltzmann",
+        "deep_boltzmann",
+        "flows",
+        "vae",
+    ):  # loaded on first use, because importing distrax takes seconds
         return importlib.import_module(f"bayesjax.models.{name}")
     raise AttributeError(f"module 'bayesjax.models' has no attribute {name!r}")

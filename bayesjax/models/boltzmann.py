@@ -225,6 +225,20 @@ def move_offsets(params: Params, visible_offset: ArrayLike, hidden_offset: Array
     return {**params, **new, "visible_bias": visible_bias, "hidden_bias": params["hidden_bias"] + visible @ kernel}
 
 
+def keep_distribution(old: Params, new: Params) -> Params:
+    """New parameters whose biases make up for the change of the offsets, for `kernels.adjust`.
+
+    Args:
+      old: centred parameters before an update.
+      new: parameters after it, in which the offsets may have moved.
+
+    Returns:
+      Parameters with the new offsets and the distribution of `new` with the old offsets.
+    """
+    unmoved = {**new, **{name: old[name] for name in OFFSETS}}
+    return move_offsets(unmoved, *(new[name] for name in OFFSETS))
+
+
 def remove_offsets(params: Params) -> Params:
     """Parameters of the same distribution in the plain parameterisation, the inverse of `move_offsets`.
 

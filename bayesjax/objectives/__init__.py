@@ -3,6 +3,7 @@
 from bayesjax.objectives import (
     adversarial,
     auxiliary_classifier,
+    boltzmann,
     cycle,
     dropout,
     elbo,
@@ -22,6 +23,7 @@ __all__ = [
     "batch_mean",
     "bayes_by_backprop",
     "blundell_kl_weights",
+    "boltzmann",
     "cycle",
     "dropout",
     "elbo",

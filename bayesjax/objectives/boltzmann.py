@@ -1,0 +1,280 @@
+"""Objectives of Boltzmann machines, all written with the free energy F(v) = -log sum_h exp(-E(v, h)).
+
+    -log p(x) = F(x) + log Z,        gradient = dF(x) - E_{v ~ p} dF(v)
+
+    contrastive divergence (CD-k)    v: k Gibbs steps from x                      biased; the bias falls with k
+    persistent (PCD-k)               v: k steps of chains that are carried along  Carried(batch, chains)
+    exact                            log Z by enumeration                         small machines
+    pseudo-likelihood                sum_i log p(x_i | x without x_i)              no samples; exact over all bits
+    deep, variational                E_q E(x, h) - entropy(q) in place of F(x)    q: mean field, held fixed
+
+Free energies rather than drawn hidden units give a gradient of less variance, and one expression for every machine.
+The value of a divergence's loss, F(x) - F(v), is not a likelihood and does not fall as learning proceeds; follow
+log p(x) by `evaluation.partition_function`. Sources: Hinton, "Training products of experts by minimizing contrastive
+divergence", 2002; Tieleman, ICML 2008 (persistent chains); Besag 1975 (pseudo-likelihood); Salakhutdinov & Hinton,
+"Deep Boltzmann machines", AISTATS 2009. Models are in `models/boltzmann.py` and `models/deep_boltzmann.py`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from bayesjax import checks, tree
+from bayesjax.types import Array, Carried, Conditional, Kernel, Params, PRNGKey, PyTree
+
+FreeEnergy = Callable[[Params, Array], Array]
+"""`(params, v) -> scalar`, of one visible vector."""
+
+
+def contrastive_divergence(
+    free_energy: FreeEnergy, kernel: Kernel, *, num_steps: int = 1
+) -> Callable[[Params, PRNGKey, Array], tuple[Array, dict[str, Array]]]:
+    """CD-k of one example: F(x) - F(v), where v is reached from x by k steps of a chain.
+
+    Args:
+      free_energy: `(params, v) -> scalar`.
+      kernel: a sampler of v whose batch is the parameters, such as `kernels.block_gibbs(hidden, visible)`.
+      num_steps: k, the number of steps.
+
+    Returns:
+      `(params, rng_key, x) -> (loss, aux)`; `aux` has the free energies "data" and "model".
+
+    Raises:
+      ValueError: if `num_steps` is not positive.
+    """
+    checks.count(num_steps=num_steps)
+
+    def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
+        init_key, run_key = jax.random.split(rng_key)
+        state, _ = _advance(kernel, kernel.init(x, init_key), params, run_key, num_steps)
+        at_data, at_model = free_energy(params, x), free_energy(params, state.position)
+        return at_data - at_model, {"data": at_data, "model": at_model}
+
+    return objective
+
+
+def persistent_contrastive_divergence(
+    free_energy: FreeEnergy,
+    kernel: Kernel,
+    *,
+    num_steps: int = 1,
+    positive: Callable[[Params, PRNGKey, Array], Array] | None = None,
+    samples: Callable[[Any, Any], Array] = lambda state, info: state.position,
+) -> Callable[[Params, PRNGKey, Carried], tuple[Array, dict[str, PyTree]]]:
+    """PCD-k: mean F(x) over the batch minus mean F(v) over chains that continue from step to step.
+
+    The chains are the carry of `kernels.carrying(optimize(loss, optimizer), kernel.init(start, rng_key))`, so they are
+    part of the training state and resume with it. With `posteriors.from_loss(loss, log_prior, num_data)` the same loss
+    is the estimate of a log posterior over the weights, for `kernels.sgld` and `kernels.sghmc`.
+
+    Args:
+      free_energy: `(params, v) -> scalar`.
+      kernel: a sampler of many v whose batch is the parameters: `kernels.particles(kernels.block_gibbs(...), num)` or
+        `kernels.parallel_tempering`.
+      num_steps: k, the number of steps of the chains per update.
+      positive: `(params, rng_key, x) -> scalar`, in place of F(x): `variational_free_energy` of a deep machine.
+      samples: `(state, info) -> v [num, V]`, reads the samples from the kernel's last step.
+
+    Returns:
+      `(params, rng_key, Carried(batch, state)) -> (loss, aux)`; `aux` has the new state as "carry", and the mean free
+      energies "data" and "model".
+
+    Raises:
+      ValueError: if `num_steps` is not positive.
+    """
+    checks.count(num_steps=num_steps)
+
+    def loss(params: Params, rng_key: PRNGKey, batch: Carried) -> tuple[Array, dict[str, PyTree]]:
+        positive_key, run_key = jax.random.split(rng_key)
+        state, info = _advance(kernel, batch.carry, params, run_key, num_steps)
+        v = lax.stop_gradient(samples(state, info))
+        x = batch.batch
+        # One set of matrix products for data and chains.
+        if positive is None:
+            both = jax.vmap(free_energy, in_axes=(None, 0))(params, jnp.concatenate([x, v.astype(x.dtype)]))
+            at_data, at_model = both[: len(x)].mean(), both[len(x) :].mean()
+        else:
+            keys = jax.random.split(positive_key, tree.leading_axis(x, "batch"))
+            at_data = jax.vmap(positive, in_axes=(None, 0, 0))(params, keys, x).mean()
+            at_model = jax.vmap(free_energy, in_axes=(None, 0))(params, v).mean()
+        return at_data - at_model, {"carry": state, "data": at_data, "model": at_model}
+
+    return loss
+
+
+def exact_negative_log_likelihood(
+    free_energy: FreeEnergy, log_partition_function: Callable[[Params], Array]
+) -> Callable[[Params, PRNGKey, Array], tuple[Array, dict[str, Array]]]:
+    """-log p(x) = F(x) + log Z of one example, with its exact gradient.
+
+    Args:
+      free_energy: `(params, v) -> scalar`.
+      log_partition_function: `params -> scalar`, differentiable, such as `evaluation.log_partition_function` with its
+        other arguments bound.
+
+    Returns:
+      `(params, rng_key, x) -> (loss, aux)`, in nats; `aux` has "log_partition_function".
+    """
+
+    def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
+        del rng_key
+        log_z = log_partition_function(params)
+        return free_energy(params, x) + log_z, {"log_partition_function": log_z}
+
+    return objective
+
+
+def negative_pseudo_likelihood(
+    free_energy: FreeEnergy, *, chunk_size: int = 98
+) -> Callable[[Params, PRNGKey, Array], Array]:
+    """Negative log pseudo-likelihood of one binary example, a sum over all of its bits.
+
+        -sum_i log p(x_i | x without x_i) = sum_i softplus(F(x) - F(x with bit i flipped))
+
+    Args:
+      free_energy: `(params, v) -> scalar`.
+      chunk_size: number of bits that are flipped at once, which bounds the memory.
+
+    Returns:
+      `(params, rng_key, x) -> scalar`, in nats.
+
+    Raises:
+      ValueError: if `chunk_size` is not positive.
+    """
+    checks.count(chunk_size=chunk_size)
+
+    def objective(params: Params, rng_key: PRNGKey, x: Array) -> Array:
+        del rng_key
+        at_x = free_energy(params, x)
+
+        def term(bit: Array) -> Array:
+            return jax.nn.softplus(at_x - free_energy(params, x.at[bit].set(1 - x[bit])))
+
+        return jnp.sum(lax.map(term, jnp.arange(x.size), batch_size=min(chunk_size, x.size)))
+
+    return objective
+
+
+def variational_free_energy(
+    energy: Callable[[Params, Array, PyTree], Array], mean_field: Callable[[Params, Array], PyTree]
+) -> Callable[[Params, PRNGKey, Array], Array]:
+    """Mean-field bound on the free energy of one example, E_q E(x, h) - entropy(q) >= F(x).
+
+    The means of q are held fixed, as in the variational EM algorithm: the gradient is that of the energy alone. The
+    energy must be linear in each hidden unit, so that its expectation is its value at the means.
+
+    Args:
+      energy: `(params, v, hidden) -> scalar`, with `hidden` a pytree of layers.
+      mean_field: `(params, v) -> means` of the hidden units, in [0, 1].
+
+    Returns:
+      `(params, rng_key, x) -> scalar`, in nats.
+    """
+
+    def objective(params: Params, rng_key: PRNGKey, x: Array) -> Array:
+        del rng_key
+        means = lax.stop_gradient(mean_field(params, x))
+        return energy(params, x, means) - bernoulli_entropy(means)
+
+    return objective
+
+
+def deep_belief_log_weight(
+    hidden: Sequence[Conditional], visible: Sequence[Conditional], top_free_energy: FreeEnergy
+) -> Callable[[Sequence[Params], PRNGKey, Array], Array]:
+    """One draw of log p(v, h) / q(h | v) + log Z for a deep belief network, an RBM on top of sigmoid layers.
+
+        sum_i log p(h_i | h_{i+1}) - log q(h_{i+1} | h_i)  -  F_top(h_{L-1}),      h_0 = v,  h_{i+1} ~ q(h_{i+1} | h_i)
+
+    Its mean over draws, less log Z of the top machine, is the variational bound on log p(v); the logarithm of the mean
+    of its exponentials is a tighter bound. Source: Salakhutdinov & Murray, "On the quantitative analysis of deep belief
+    networks", ICML 2008.
+
+    Args:
+      hidden: `(params, h_i) -> q(h_{i+1} | h_i)` of each sigmoid layer, from the bottom to the top.
+      visible: `(params, h_{i+1}) -> p(h_i | h_{i+1})` of each sigmoid layer.
+      top_free_energy: `(params, h_{L-1}) -> scalar` of the machine on top.
+
+    Returns:
+      `(params, rng_key, v) -> scalar`, in nats, with one entry of `params` for each sigmoid layer and one for the top.
+
+    Raises:
+      ValueError: if the numbers of conditionals differ; from the function, if the number of parameters is another.
+    """
+    if len(hidden) != len(visible):
+        raise ValueError(f"hidden and visible must have equal lengths; got {len(hidden)} and {len(visible)}")
+
+    def log_weight(params: Sequence[Params], rng_key: PRNGKey, v: Array) -> Array:
+        if len(params) != len(hidden) + 1:
+            raise ValueError(f"params must have {len(hidden) + 1} entries, one for each machine; got {len(params)}")
+        value, units = jnp.zeros(()), v
+        for index, (up, down) in enumerate(zip(hidden, visible, strict=True)):
+            key = jax.random.fold_in(rng_key, index)
+            above, log_q = up(params[index], units).sample_and_log_prob(seed=key)
+            value += down(params[index], above).log_prob(units) - log_q
+            units = above
+        return value - top_free_energy(params[-1], units)
+
+    return log_weight
+
+
+def follow_means(
+    loss: Callable, hidden_mean: Callable[[Params, Array], Array]
+) -> Callable[[Params, PRNGKey, Any], tuple[Array, PyTree]]:
+    """Adds to a loss of a centred machine the gradient with which its offsets follow the means of the data.
+
+        dloss / dm = m - mean of x,        dloss / dl = l - mean of p(h = 1 | x)
+
+    The energy's own gradient of the offsets is cut. An optimiser with learning rate a then moves each offset by the
+    exponential moving average (1 - a) m + a mean(x). The loss keeps its value. Chain the optimiser with
+    `kernels.adjust(models.boltzmann.keep_distribution)`, so that moving the offsets does not move the distribution.
+
+    Args:
+      loss: `(params, rng_key, batch) -> (scalar, aux)`, with a batch of visible vectors `[n, V]`, or `Carried` of one.
+      hidden_mean: `(params, x) -> means [H]` of the hidden units given one x.
+
+    Returns:
+      The loss with the same value and aux.
+    """
+
+    def centred_loss(params: Params, rng_key: PRNGKey, batch: Any) -> tuple[Array, PyTree]:
+        offsets = {name: params[name] for name in ("visible_offset", "hidden_offset")}
+        value, aux = tree.value_and_aux(loss({**params, **lax.stop_gradient(offsets)}, rng_key, batch))
+        x = batch.batch if isinstance(batch, Carried) else batch
+        means = {
+            "visible_offset": x.mean(axis=0),
+            "hidden_offset": jax.vmap(hidden_mean, in_axes=(None, 0))(params, x).mean(axis=0),
+        }
+        gap = jax.tree.map(lambda offset, mean: offset - mean, offsets, lax.stop_gradient(means))
+        pull = 0.5 * tree.dot(gap, gap)
+        return value + pull - lax.stop_gradient(pull), aux
+
+    return centred_loss
+
+
+def bernoulli_entropy(means: PyTree) -> Array:
+    """Entropy of independent Bernoulli variables, summed over all leaves, in nats.
+
+    Args:
+      means: arrays of probabilities in [0, 1].
+
+    Returns:
+      A scalar.
+    """
+    leaves = jax.tree.leaves(means)
+    return sum((jnp.sum(jax.scipy.special.entr(m) + jax.scipy.special.entr(1 - m)) for m in leaves), jnp.zeros(()))
+
+
+def _advance(kernel: Kernel, state: Any, params: Params, rng_key: PRNGKey, num_steps: int) -> tuple[Any, Any]:
+    """State and last info after some steps, at parameters through which no gradient flows."""
+    params = lax.stop_gradient(params)
+    if num_steps > 1:
+
+        def step(state: Any, index: Array) -> tuple[Any, None]:
+            return kernel.step(jax.random.fold_in(rng_key, index), state, params)[0], None
+
+        state, _ = lax.scan(step, state, jnp.arange(1, num_steps))
+    return kernel.step(jax.random.fold_in(rng_key, 0), state, params)
