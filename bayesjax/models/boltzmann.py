@@ -21,6 +21,7 @@ The parameters enter the energy as one pytree, so a tempered machine is the same
 `evaluation/partition_function.py` for Z.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
 import distrax
@@ -193,6 +194,23 @@ def machine(model: RBM) -> Machine:
         return call
 
     return Machine(*(method(name) for name in Machine._fields))
+
+
+def reparameterise(machine: Machine, function: Callable[[Params], Params]) -> Machine:
+    """A machine whose parameters pass through a function first, such as `deep_boltzmann.as_rbm`.
+
+    Args:
+      machine: a machine.
+      function: `params -> params of the machine`, differentiable.
+
+    Returns:
+      A `Machine` of the function's argument.
+    """
+
+    def compose(method: Callable) -> Callable:
+        return lambda params, *units: method(function(params), *units)
+
+    return Machine(*(compose(method) for method in machine))
 
 
 def move_offsets(params: Params, visible_offset: ArrayLike, hidden_offset: ArrayLike) -> Params:

@@ -70,8 +70,8 @@ class DBM(nn.Module):
     def mean_field(self, v: Array, num_updates: int = 20) -> list[Array]:
         """Means of the hidden layers under the factorised q(h | v) that maximises the bound locally.
 
-        A bottom-up pass with doubled weights, in place of the missing top-down input, starts the means. Each update then
-        sets all odd layers given the even ones and all even layers given the odd ones, which never lowers the bound.
+        A bottom-up pass with doubled weights, in place of the missing top-down input, starts the means. Each update
+        then sets all odd layers given the even ones and all even layers given the odd ones, so the bound never falls.
 
         Args:
           v: one visible vector.
@@ -147,7 +147,8 @@ def tied_rbm(params: Params, *, doubled: Literal["visible", "hidden", "both"]) -
       doubled: the side with two copies.
 
     Returns:
-      Parameters of an RBM with twice the units on that side. Feed it `jnp.concatenate([x, x])` if it is the visible one.
+      Parameters of an RBM with twice the units on that side. With two copies of the visible units its data are
+      `jnp.concatenate([x, x])`.
     """
     visible = 2 if doubled in ("visible", "both") else 1
     hidden = 2 if doubled in ("hidden", "both") else 1

@@ -1,0 +1,175 @@
+"""Deep belief network: RBMs that are trained one on top of the other, and the variational bound of the whole.
+
+Papers: Hinton, Osindero & Teh, "A fast learning algorithm for deep belief nets", Neural Computation 2006; Salakhutdinov
+& Murray, "On the quantitative analysis of deep belief networks", ICML 2008.
+
+    python -m experiments.dbn                              quick: digits, 64-64: under a minute
+    python -m experiments.dbn --preset paper               MNIST, 500-2000
+
+The lowest RBM is trained on images that are binarised at every step, each further one on fresh draws of the hidden units
+below it. The network has the sigmoid layers p(h_i | h_{i+1}) of the lower machines and the RBM on top as its prior.
+Its bound on log p(x) uses the conditionals q(h_{i+1} | h_i) of the RBMs, and log Z of the top machine by annealed
+importance sampling from both sides. The mean of the log weights of several draws of h is the bound; the logarithm of
+their mean weight is a tighter one. Test images are binarised once.
+
+Expected (paper): Salakhutdinov & Murray have a bound of about -86.2 for 500-2000, and -86.34 for the RBM below.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import data, evaluation, plots
+from bayesjax.models import boltzmann
+from bayesjax.objectives import boltzmann as objectives
+from bayesjax.types import Params
+from experiments.harness import Column, Count, NonEmpty, Run, Table, cli, row
+from experiments.shared.boltzmann import (
+    FORWARD,
+    REVERSE,
+    MachineConfig,
+    base_machine,
+    binarise,
+    draw_independent,
+    equilibrate,
+    likelihood_rows,
+    load,
+    log_partition_functions,
+    start,
+    train,
+)
+
+
+@dataclass(frozen=True)
+class Config(MachineConfig):
+    """Flags of experiments.dbn."""
+
+    hidden: Annotated[tuple[Count, ...], NonEmpty] = (64, 64)
+    """Numbers of hidden units of the machines, the lowest first."""
+    num_epochs: Count = 60
+    """Epochs of training of each machine."""
+    num_draws: Count = 50
+    """Draws of the hidden units of each test image, for the bounds."""
+
+
+QUICK = Config(learning_rate=0.2)
+PRESETS = {
+    "quick": QUICK,
+    "paper": replace(
+        QUICK, dataset="mnist", hidden=(500, 2000), num_epochs=100, learning_rate=0.05, num_temperatures=20_000
+    ),
+}
+TIGHTER = "log p(x), importance-weighted (nats)"
+TABLES = [
+    Table(
+        {"method": "model"},
+        [
+            Column(FORWARD, "forward AIS"), Column(REVERSE, "reverse AIS"), Column("AIS gap (nats)", "gap"),
+            Column(TIGHTER, "importance-weighted, forward AIS"), Column(FORWARD, "published", field="paper"),
+            Column("seconds per epoch", "s per epoch"),
+        ],
+        note="Nats per test image: log p(x) of the lowest RBM, and the variational bound of the deep belief network. "
+        "AIS: annealed importance sampling of log Z of the RBM on top, from both sides.",
+    )
+]  # fmt: skip
+PUBLISHED = {1: -86.34, 2: -86.2}
+
+
+class Layer:
+    """A trained machine: its functions, parameters, chains, and the means of its visible units."""
+
+    def __init__(self, machine: boltzmann.Machine, params: Params, chains: np.ndarray, mean: np.ndarray):
+        self.machine, self.params, self.chains, self.mean = machine, params, chains, mean
+
+
+def draw_hidden(layer: Layer, rng_key: jax.Array, v: jax.Array) -> jax.Array:
+    """One draw of the hidden units for each row of v."""
+    keys = jax.random.split(rng_key, len(v))
+    return jax.vmap(lambda key, v: layer.machine.hidden(layer.params, v).sample(seed=key))(keys, v)
+
+
+def log_weights(config: Config, layers: list[Layer], test: np.ndarray, rng_key: jax.Array) -> np.ndarray:
+    """Log p(v, h) / q(h | v) + log Z of the draws of every test image, `[num, num_draws]`."""
+    lower, top = layers[:-1], layers[-1]
+    log_weight = objectives.deep_belief_log_weight(
+        [each.machine.hidden for each in lower], [each.machine.visible for each in lower], top.machine.free_energy
+    )
+    params = [each.params for each in layers]
+
+    def of_image(key_and_image: tuple) -> jax.Array:
+        key, v = key_and_image
+        return jax.vmap(lambda key: log_weight(params, key, v))(jax.random.split(key, config.num_draws))
+
+    keys = jax.random.split(rng_key, len(test))
+    return np.asarray(jax.jit(lambda x: jax.lax.map(of_image, x, batch_size=10))((keys, test)), float)
+
+
+def main(config: Config) -> None:
+    """Trains the machines from the bottom to the top, evaluates the bound after each, and draws samples."""
+    with Run("dbn", config) as run:
+        images = load(config)
+        test = binarise(images.test, seed=2)
+        order_key, pixel_key, evaluation_key, sample_key = jax.random.split(jax.random.key(config.seed), 4)
+        batches: Callable = data.Binarised(pixel_key, data.Minibatches(order_key, images.train, config.batch_size))
+        inputs, layers, rows = jnp.asarray(binarise(images.train, seed=1)), [], []
+        for index, num_hidden in enumerate(config.hidden):
+            name = f"layer{index + 1}"
+            start_key, chain_key, hidden_key = jax.random.split(jax.random.key(config.seed + 10 + index), 3)
+            mean = np.asarray(inputs.mean(axis=0))
+            model = boltzmann.RBM(len(mean), num_hidden, is_centred=True)
+            machine, params = boltzmann.machine(model), start(model, start_key, mean)
+            first = draw_independent(machine, base_machine(params, mean), chain_key, config.num_chains)
+            trained = train(
+                run, name, machine, params, batches, first, num_epochs=config.num_epochs,
+                steps_per_epoch=max(1, len(inputs) // config.batch_size),
+            )  # fmt: skip
+            layer = Layer(machine, jax.tree.map(jnp.asarray, trained.params), trained.chains, mean)
+            layers.append(layer)
+            sides = log_partition_functions(run, name, machine, layer.params, trained.chains, mean)
+            weights = run.part(f"{name}-weights", lambda: log_weights(config, layers, test, evaluation_key))
+            method = "-".join(map(str, config.hidden[: index + 1]))
+            published = PUBLISHED[index + 1] if config.preset == "paper" and index < 2 else None
+            for each in likelihood_rows(weights.mean(axis=1), sides, method=method):
+                source = {"paper": published, "source": "Salakhutdinov & Murray"} if each["measure"] == FORWARD else {}
+                rows.append(each | (source if published else {}))
+            tighter = jax.nn.logsumexp(weights, axis=1) - np.log(weights.shape[1])
+            estimate = evaluation.mean_estimate(tighter)
+            log_z = float(sides["forward"]["log_partition_function"])
+            rows.append(row(TIGHTER, estimate.value - log_z, estimate.stderr, method=method))
+            rows.append(row("seconds per epoch", trained.seconds_per_epoch, method=method))
+
+            # The data of the next machine: a fresh draw of the hidden units at every step.
+            below = batches
+            batches = functools.partial(draw_batch, layer, below, hidden_key)
+            inputs = jnp.concatenate([
+                draw_hidden(layer, jax.random.fold_in(hidden_key, i), part)
+                for i, part in enumerate(np.array_split(np.asarray(inputs), max(1, len(inputs) // 10_000)))
+            ])  # fmt: skip
+        draw_samples(run, layers, test, images.shape, sample_key)
+        run.finish(rows, TABLES)
+
+
+def draw_batch(layer: Layer, batches: Callable, rng_key: jax.Array, step: jax.Array) -> jax.Array:
+    """The batch of a step, as hidden units of a trained machine."""
+    return draw_hidden(layer, jax.random.fold_in(rng_key, step), batches(step))
+
+
+def draw_samples(run: Run, layers: list[Layer], test: np.ndarray, shape: tuple, rng_key: jax.Array) -> None:
+    """Draws samples of the network: chains of the RBM on top, passed down through the sigmoid layers."""
+    top = layers[-1]
+    h = jnp.asarray(equilibrate(top.machine, top.params, top.chains[:60], rng_key, 2000))
+    for layer in layers[-2::-1]:
+        visible: Any = jax.vmap(lambda h, layer=layer: layer.machine.visible(layer.params, h).mean())
+        h = visible(h)
+    rows = [test[:12], *np.split(np.asarray(h), len(h) // 12)]
+    images = np.stack(rows).reshape(len(rows), 12, *shape)
+    plots.image_grid(run.figure("samples.png"), images, row_names=["test", *["samples"] * (len(rows) - 1)])
+
+
+if __name__ == "__main__":
+    main(cli.parse(PRESETS, __doc__))

@@ -1,0 +1,279 @@
+"""Boltzmann machines on images: flags, binarised images, training by persistent chains, likelihoods from both sides.
+
+MachineConfig              flags
+load                       images as vectors, and their binarisation
+start, train               the first parameters of a machine, and its training: loss, chains, optimiser
+likelihoods                log p(x) by forward and reverse annealing, and exactly if the machine is small
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bayesjax import data, evaluation, kernels, noise, training
+from bayesjax.evaluation import annealing, partition_function
+from bayesjax.evaluation import partition_function_curve as curve
+from bayesjax.models import boltzmann
+from bayesjax.objectives import boltzmann as objectives
+from bayesjax.types import ArrayLike, Params
+from experiments.harness import Count, Natural, NonNegative, Positive, Range, Run, RunConfig, require, row
+
+FORWARD, REVERSE, EXACT = "log p(x), forward AIS (nats)", "log p(x), reverse AIS (nats)", "log p(x), exact (nats)"
+MAX_EXACT = 20  # hidden units that are enumerated
+EQUILIBRATION = 1000  # Gibbs sweeps of the chains of a trained machine, before they start reverse annealing
+
+
+@dataclass(frozen=True)
+class MachineConfig(RunConfig):
+    """Flags of every experiment with Boltzmann machines."""
+
+    dataset: str = "digits"
+    """Images: digits, a set of TensorFlow Datasets, an .npz file (x_train, y_train, x_test, y_test) or an .npy file."""
+    num_validation: Natural = 0
+    """Number of training images that are held out and replace the test set, to choose settings."""
+    num_chains: Annotated[int, Range(least=2)] = 100
+    """Persistent chains of the negative phase, and chains of annealed importance sampling."""
+    num_gibbs_steps: Count = 1
+    """Sweeps of block Gibbs sampling per update of the parameters."""
+    batch_size: Count = 100
+    """Images per step."""
+    learning_rate: Positive = 0.05
+    """Learning rate of stochastic gradient descent."""
+    schedule: Literal["constant", "linear"] = "linear"
+    """Schedule of the learning rate; linear decays to 0 at the last step."""
+    weight_decay: NonNegative = 0.0
+    """Decay of the connections: coefficient of half their squared norm in the loss."""
+    offset_rate: Annotated[float, Range(above=0, most=1)] = 0.01
+    """Rate at which the offsets of a centred machine follow the means of the data."""
+    average_decay: Annotated[float, Range(least=0, below=1)] = 0.999
+    """Decay per step of the moving average of the parameters that is evaluated; 0 evaluates the last parameters."""
+    num_temperatures: Annotated[int, Range(least=10)] = 2000
+    """Temperatures of annealed importance sampling in each direction, on Salakhutdinov's schedule."""
+
+
+class Images(NamedTuple):
+    """Images as vectors `[num, pixels]` in [0, 1], the labels of the test images, and the shape of one image."""
+
+    train: np.ndarray
+    test: np.ndarray
+    train_labels: np.ndarray
+    test_labels: np.ndarray
+    shape: tuple[int, ...]
+
+
+class Trained(NamedTuple):
+    """A trained machine.
+
+    Attributes:
+      checkpoints: parameters along the training, leaves `[num_evaluations, ...]`.
+      epochs: the epochs of the checkpoints.
+      chains: visible units of the persistent chains after the last step, `[num_chains, V]`.
+      seconds_per_epoch: without compilation; None if nothing was run.
+    """
+
+    checkpoints: Params
+    epochs: np.ndarray
+    chains: np.ndarray
+    seconds_per_epoch: float | None
+
+    @property
+    def params(self) -> Params:
+        """Parameters at the end."""
+        return jax.tree.map(lambda leaf: leaf[-1], self.checkpoints)
+
+
+def load(config: Any) -> Images:
+    """The images of --dataset; the last --num-validation training images replace the test set."""
+    dataset = data.load(config.dataset, data_dir=config.data_dir or None)
+    train, test, held = dataset.train, dataset.test, config.num_validation
+    require(
+        train.inputs.ndim == 4 and train.inputs.shape[-1] == 1,
+        f"--dataset {config.dataset} must be of images [num, height, width, 1]; got {train.inputs.shape}",
+    )
+    require(held < len(train), f"--num-validation must be less than the {len(train)} training images; got {held}")
+    require(len(test) > 1 or held > 1, f"--dataset {config.dataset} must have at least 2 test images")
+    x, y = train.inputs.reshape(len(train), -1), train.labels
+    x_test, y_test = test.inputs.reshape(len(test), -1), test.labels
+    if held:
+        x, x_test, y, y_test = x[:-held], x[-held:], y[:-held], y[-held:]
+    return Images(x, x_test, y, y_test, train.inputs.shape[1:])
+
+
+def binarise(images: np.ndarray, seed: int) -> np.ndarray:
+    """One Bernoulli draw of every pixel."""
+    return np.asarray(jax.jit(noise.bernoulli)(jax.random.key(seed), jnp.asarray(images)))
+
+
+def start(model: boltzmann.RBM, rng_key: jax.Array, mean: np.ndarray) -> Params:
+    """First parameters: visible units with the means of the data, and offsets at these means if the model has them."""
+    params = jax.jit(model.init)(rng_key, jnp.asarray(mean))["params"]
+    if model.visible_units == "bernoulli":
+        mean = np.clip(mean, 0.001, 0.999)
+        params = {**params, "visible_bias": jax.scipy.special.logit(mean)}
+    elif not model.is_centred:
+        params = {**params, "visible_bias": jnp.asarray(mean)}
+    if model.is_centred:
+        params = {**params, "visible_offset": jnp.asarray(mean)}
+    return params
+
+
+def train(
+    run: Run, name: str, machine: boltzmann.Machine, params: Params, batches: Callable, first: jax.Array, *,
+    num_epochs: int, steps_per_epoch: int, num_evaluations: int = 1, variance_rate: float = 0.0,
+    positive: Callable | None = None, learning_rate: float | None = None,
+) -> Trained:  # fmt: skip
+    """Persistent contrastive divergence.
+
+    Args:
+      run: the run of the experiment.
+      name: name of the stage.
+      machine: energies and conditionals.
+      params: its first parameters.
+      batches: visible vectors `[batch_size, V]` as a function of the step.
+      first: visible vectors from which the chains start, `[num_chains, V]`.
+      num_epochs, steps_per_epoch: length of the training.
+      num_evaluations: number of evenly spaced checkpoints; remaining steps are dropped.
+      variance_rate: learning rate of the log variances of Gaussian units.
+      positive: the free energy of an image, `(params, rng_key, x) -> scalar`; None is that of the machine.
+      learning_rate: None is --learning-rate.
+    """
+    config = run.config
+    thinning = num_epochs * steps_per_epoch // num_evaluations
+    num_steps = thinning * num_evaluations
+    require(thinning > 0, f"training must have a step for each of {num_evaluations} evaluations; it has {num_steps}")
+
+    # Loss: mean free energy of the images minus that of the chains.
+    chains = kernels.particles(kernels.block_gibbs(machine.hidden, machine.visible), config.num_chains)
+    loss = objectives.persistent_contrastive_divergence(
+        machine.free_energy, chains, num_steps=config.num_gibbs_steps, positive=positive
+    )
+
+    # Optimiser: stochastic gradient descent; the offsets of a centred machine follow the means of the data.
+    rate: Any = learning_rate or config.learning_rate
+    if config.schedule == "linear":
+        rate = optax.linear_schedule(rate, 0.0, num_steps)
+    groups = {
+        "weights": optax.sgd(rate),
+        "offsets": optax.sgd(config.offset_rate),
+        "variances": optax.sgd(variance_rate),
+    }
+    special = {"log_variance": "variances", **dict.fromkeys(boltzmann.OFFSETS, "offsets")}
+    optimizer = optax.chain(
+        optax.add_decayed_weights(config.weight_decay, {each: each.startswith("kernel") for each in params}),
+        optax.partition(groups, {each: special.get(each, "weights") for each in params}),
+    )
+    if boltzmann.OFFSETS[0] in params:
+        loss = objectives.follow_means(loss, lambda params, x: machine.hidden(params, x).mean())
+        optimizer = optax.chain(optimizer, kernels.adjust(boltzmann.keep_distribution))
+
+    chain_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
+    kernel = kernels.carrying(kernels.optimize(loss, optimizer), chains.init(first, chain_key))
+    kernel, options = run.stage(name, kernels.averaging(kernel, config.average_decay))
+    state, trace = training.run(
+        run_key, kernel, jax.jit(kernel.init)(params, init_key), batches, num_steps=num_steps, thinning=thinning,
+        keep=lambda state: state.average, **options,
+    )  # fmt: skip
+    seconds = trace.chunk_seconds / trace.steps * steps_per_epoch if trace.steps else None
+    epochs = np.arange(1, num_evaluations + 1) * thinning / steps_per_epoch
+    return Trained(trace.draws, epochs, training.fetch(state.inner.carry.position), seconds)
+
+
+def base_machine(params: Params, mean: np.ndarray) -> Params:
+    """The machine of independent units from which annealing starts; Gaussian units have the variance 1."""
+    if "log_variance" in params:
+        return boltzmann.independent_units(params, mean, jnp.ones(len(mean)))
+    return boltzmann.independent_units(params, np.clip(mean, 0.01, 0.99))
+
+
+def draw_independent(machine: boltzmann.Machine, base: Params, rng_key: jax.Array, num: int) -> jax.Array:
+    """Visible vectors `[num, V]` of a machine of independent units."""
+    visible = machine.visible(base, base["hidden_bias"])
+    return jax.vmap(lambda key: visible.sample(seed=key))(jax.random.split(rng_key, num))
+
+
+def equilibrate(
+    machine: boltzmann.Machine, params: Params, v: ArrayLike, rng_key: jax.Array, num_sweeps: int
+) -> np.ndarray:
+    """Chains `[num_chains, V]` after further sweeps of block Gibbs sampling with fixed parameters."""
+    kernel = kernels.particles(kernels.block_gibbs(machine.hidden, machine.visible), len(v))
+    state, _ = training.run(
+        rng_key, kernel, kernel.init(jnp.asarray(v), rng_key), params, num_steps=num_sweeps, keep=lambda state: ()
+    )
+    return training.fetch(state.position)
+
+
+def log_partition_functions(
+    run: Run, name: str, machine: boltzmann.Machine, params: Params, chains: np.ndarray, mean: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Log Z of an RBM by forward and reverse annealing, after further sweeps of its chains."""
+    config = run.config
+    equilibrate_key, annealing_key = jax.random.split(jax.random.key(config.seed + 1))
+
+    def annealed() -> dict[str, Any]:
+        samples = equilibrate(machine, params, chains, equilibrate_key, EQUILIBRATION)
+        both = jax.jit(functools.partial(
+            partition_function.bidirectional_log_partition_function, machine, num_chains=config.num_chains,
+            inverse_temperatures=annealing.salakhutdinov_schedule(config.num_temperatures),
+        ))(base_machine(params, mean), params, annealing_key, samples)  # fmt: skip
+        return {side: getattr(both, side)._asdict() for side in ("forward", "reverse")}
+
+    return run.part(f"{name}-annealed", annealed)
+
+
+def likelihood_rows(log_weights: ArrayLike, sides: dict[str, dict[str, Any]], **keys: Any) -> list[dict]:
+    """Rows of the mean of log p(x) + log Z over test images, less log Z of either side, and of the annealing."""
+    values, rows = evaluation.mean_estimate(np.asarray(log_weights, float)), []
+    for measure, side in ((FORWARD, "forward"), (REVERSE, "reverse")):
+        log_z = float(sides[side]["log_partition_function"])
+        rows += [
+            row(measure, values.value - log_z, values.stderr, n=len(log_weights), **keys),
+            row(f"standard error of log Z, {side} AIS", float(sides[side]["standard_error"]), **keys),
+            row(f"effective chains, {side} AIS", float(sides[side]["effective_sample_size"]), **keys),
+        ]
+    gap = sides["reverse"]["log_partition_function"] - sides["forward"]["log_partition_function"]
+    return [*rows, row("AIS gap (nats)", float(gap), **keys)]
+
+
+def curve_rows(
+    run: Run, name: str, machine: boltzmann.Machine, trained: Trained, mean: np.ndarray, test: np.ndarray, **keys: Any
+) -> list[dict]:  # fmt: skip
+    """Rows of log p(x) at every checkpoint, by annealing from each checkpoint to the next in both directions."""
+    config = run.config
+    first = jax.tree.map(lambda leaf: leaf[0], trained.checkpoints)
+    forward_key, reverse_key, equilibrate_key = jax.random.split(jax.random.key(config.seed + 2), 3)
+    options = {
+        "inverse_temperatures": annealing.salakhutdinov_schedule(config.num_temperatures),
+        "num_steps": max(1, config.num_temperatures // 10),
+    }
+
+    def annealed() -> dict[str, Any]:
+        base = base_machine(first, mean)
+        samples = equilibrate(machine, trained.params, trained.chains, equilibrate_key, EQUILIBRATION)
+        forward = jax.jit(functools.partial(
+            curve.checkpoint_log_partition_functions, machine, num_chains=config.num_chains, **options
+        ))(base, trained.checkpoints, forward_key)  # fmt: skip
+        reverse = jax.jit(functools.partial(
+            curve.reverse_checkpoint_log_partition_functions, machine, **options
+        ))(base, trained.checkpoints, reverse_key, samples)  # fmt: skip
+        return {"forward": forward.log_partition_function, "reverse": reverse.log_partition_function}
+
+    log_z = run.part(f"{name}-along", annealed)
+    free_energies = jax.jit(jax.vmap(jax.vmap(machine.free_energy, in_axes=(None, 0)), in_axes=(0, None)))
+    means = -np.asarray(free_energies(trained.checkpoints, test), float).mean(axis=1)
+    return [
+        row(measure, means[index] - float(log_z[side][index]), epoch=round(float(epoch), 2), **keys)
+        for index, epoch in enumerate(trained.epochs)
+        for measure, side in ((FORWARD, "forward"), (REVERSE, "reverse"))
+    ]
+
+
+def exact_log_partition_function(machine: boltzmann.Machine, params: Params) -> Any:
+    """Log Z by enumeration of the hidden units."""
+    num_hidden = params["hidden_bias"].shape[-1]
+    return partition_function.log_partition_function(machine.hidden_free_energy, params, num_hidden)
