@@ -112,8 +112,7 @@ class Config(MachineConfig):
 
 QUICK = Config()
 SMALL = replace(
-    QUICK, dataset="mnist", num_hidden=16, binarise="none", num_epochs=50, num_evaluations=10, learning_rate=0.01,
-    schedule="constant", average_decay=0.0,
+    QUICK, dataset="mnist", num_hidden=16, binarise="none", num_epochs=50, num_evaluations=10, learning_rate=0.1,
 )  # fmt: skip
 POSTERIOR = replace(QUICK, num_hidden=10, parameterisations=("plain",), num_evaluations=1, kernel="sghmc")
 PRESETS = {
@@ -121,7 +120,7 @@ PRESETS = {
     "small": SMALL,
     "big": replace(
         SMALL, num_hidden=500, binarise="resampled", parameterisations=("centred",), num_epochs=200, num_evaluations=20,
-        learning_rate=0.02, schedule="linear", average_decay=0.999, num_temperatures=20_000,
+        learning_rate=0.05, num_temperatures=20_000,
     ),
     "posterior": replace(
         POSTERIOR, num_posterior_chains=8, num_sampling_steps=20_000, num_draws=100, num_hmc_steps=1500

@@ -9,7 +9,7 @@ likelihoods                log p(x) by forward and reverse annealing, and exactl
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +45,8 @@ class MachineConfig(RunConfig):
     """Images per step."""
     learning_rate: Positive = 0.05
     """Learning rate of stochastic gradient descent."""
-    schedule: Literal["constant", "linear"] = "linear"
-    """Schedule of the learning rate; linear decays to 0 at the last step."""
+    final_rate: Annotated[float, Range(least=0, most=1)] = 0.1
+    """Fraction of the learning rate at the last step, to which it falls linearly; 1 keeps it constant."""
     weight_decay: NonNegative = 0.0
     """Decay of the connections: coefficient of half their squared norm in the loss."""
     offset_rate: Annotated[float, Range(above=0, most=1)] = 0.01
@@ -155,9 +155,8 @@ def train(
     )
 
     # Optimiser: stochastic gradient descent; the offsets of a centred machine follow the means of the data.
-    rate: Any = learning_rate or config.learning_rate
-    if config.schedule == "linear":
-        rate = optax.linear_schedule(rate, 0.0, num_steps)
+    rate = learning_rate or config.learning_rate
+    rate = optax.linear_schedule(rate, config.final_rate * rate, num_steps)
     groups = {
         "weights": optax.sgd(rate),
         "offsets": optax.sgd(config.offset_rate),

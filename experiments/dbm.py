@@ -1,0 +1,367 @@
+"""Deep Boltzmann machine: pre-training, joint training, the variational bound, and networks that start from it.
+
+Papers: Salakhutdinov & Hinton, "Deep Boltzmann machines", AISTATS 2009; Salakhutdinov & Hinton, "An efficient learning
+procedure for deep Boltzmann machines", Neural Computation 2012.
+
+    python -m experiments.dbm                              quick: digits, 64-32: under a minute
+    python -m experiments.dbm --preset paper               MNIST, 500-1000
+    python -m experiments.dbm --preset labels              MNIST, 512-1024: errors from 100, 1000 and 10000 labels
+
+The two RBMs of the pre-training have tied copies of the data and of the top layer. The joint training has a mean-field
+positive phase and persistent chains. The deep machine is an RBM between (v, h2) and h1, so its chains are block Gibbs
+and its log Z is that of annealed importance sampling from both sides. Images are binarised at every step, test images
+once; the bound is on their log p(x).
+
+Classifiers with two hidden layers of logistic units are trained from few labels: from a random start, from the RBMs of
+the pre-training, and from the deep machine, whose mean-field h2 is part of the first layer's input. All have the same
+optimiser and number of steps. The learning rate of each is chosen on held-out labelled images of the training set. Each
+draw of labelled images is a network of its own, and all of them are trained side by side.
+
+Expected (paper): the bound is -84.62 (Salakhutdinov & Hinton) and -86.37 in a reproduction (yell/boltzmann-machines,
+784-512-1024), whose errors of networks from DBM, RBM and random starts are 16.21, 18.30 and 24.0 % at 100 labels and
+6.46, 6.35 and 11.3 % at 1000.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bayesjax import data, evaluation, kernels, models, objectives, plots, training
+from bayesjax.models import boltzmann, deep_boltzmann
+from bayesjax.objectives import boltzmann as boltzmann_objectives
+from bayesjax.objectives.heteroscedastic import categorical_log_likelihood
+from bayesjax.types import Array, Params
+from experiments.harness import Column, Count, MayBeEmpty, NonEmpty, Positive, Run, Table, cli, require, row
+from experiments.shared.boltzmann import (
+    FORWARD,
+    REVERSE,
+    Images,
+    MachineConfig,
+    Trained,
+    base_machine,
+    binarise,
+    draw_independent,
+    equilibrate,
+    likelihood_rows,
+    load,
+    log_partition_functions,
+    start,
+    train,
+)
+
+
+@dataclass(frozen=True)
+class Config(MachineConfig):
+    """Flags of experiments.dbm."""
+
+    hidden: tuple[Count, Count] = (64, 32)
+    """Numbers of units of the two hidden layers."""
+    num_pretraining_epochs: Count = 30
+    """Epochs of training of each RBM."""
+    pretraining_rate: Positive = 0.1
+    """Learning rate of the RBMs."""
+    num_epochs: Count = 30
+    """Epochs of joint training."""
+    num_mean_field_updates: Count = 10
+    """Mean-field updates of all hidden layers per image and step."""
+    num_labelled: Annotated[tuple[Count, ...], MayBeEmpty] = (100,)
+    """Numbers of labelled images of the classifiers; none trains no classifier."""
+    num_label_draws: Count = 5
+    """Independent draws of the labelled images."""
+    classifier_rates: Annotated[tuple[Positive, ...], NonEmpty] = (0.03, 0.1, 0.3)
+    """Learning rates from which that of each classifier is chosen on held-out images."""
+    num_classifier_steps: Count = 500
+    """Steps of each classifier."""
+
+
+QUICK = Config(learning_rate=0.02)
+PAPER = replace(
+    QUICK, dataset="mnist", hidden=(500, 1000), num_pretraining_epochs=50, num_epochs=100, num_temperatures=20_000,
+    pretraining_rate=0.05, learning_rate=0.01, num_labelled=(),
+)  # fmt: skip
+PRESETS = {
+    "quick": QUICK,
+    "paper": PAPER,
+    "labels": replace(PAPER, hidden=(512, 1024), num_labelled=(100, 1000, 10_000), num_classifier_steps=5000),
+}
+ERROR = "error %"
+STARTS = ("random", "rbm", "dbm")
+PUBLISHED = {(100, "random"): 24.0, (100, "rbm"): 18.3, (100, "dbm"): 16.21, (1000, "random"): 11.3,
+             (1000, "rbm"): 6.35, (1000, "dbm"): 6.46, (10_000, "random"): 5.3, (10_000, "rbm"): 2.73,
+             (10_000, "dbm"): 2.89}  # fmt: skip
+TABLES = [
+    Table(
+        {"method": "model"},
+        [
+            Column(FORWARD, "bound, forward AIS"), Column(REVERSE, "bound, reverse AIS"),
+            Column("AIS gap (nats)", "gap"), Column(FORWARD, "published", field="paper"),
+            Column("effective chains, forward AIS", "effective chains", 0), Column("seconds per epoch", "s per epoch"),
+        ],
+        where={"labels": None},
+        note="Variational bound on log p(x) in nats per test image.",
+    ),
+    Table(
+        {"labels": "labels", "method": "start"},
+        [Column(ERROR, "test error %"), Column(ERROR, "published", field="paper"), Column("learning rate", digits=2)],
+        where={"method": STARTS},
+        note="Networks of the same size, optimiser and number of steps. Standard errors are over draws of the labels.",
+    ),
+]  # fmt: skip
+
+
+# ---- the machine
+
+
+def pretrain(run: Run, images: Images, batches: Callable) -> tuple[list[Params], Callable]:
+    """The RBMs of the two layers, each with tied copies, and the draws of h1 as a function of the step."""
+    config = run.config
+    steps_per_epoch = max(1, len(images.train) // config.batch_size)
+    start_key, chain_key, hidden_key = jax.random.split(jax.random.key(config.seed + 1), 3)
+    mean, stack = images.train.mean(axis=0), []
+    sides = ("visible", "hidden")
+    for index, (num_hidden, side) in enumerate(zip(config.hidden, sides, strict=True)):
+        model = boltzmann.RBM(len(mean), num_hidden)
+        params = start(model, jax.random.fold_in(start_key, index), mean)
+        tie = functools.partial(deep_boltzmann.tied_rbm, doubled=side)
+        tied_model = boltzmann.RBM(*jax.eval_shape(tie, params)["kernel"].shape)
+        machine = boltzmann.reparameterise(boltzmann.machine(tied_model), tie)
+        copies = 2 if side == "visible" else 1
+        tied_batches = functools.partial(copy_units, batches, copies)
+        base = base_machine(tie(params), np.tile(mean, copies))
+        first = draw_independent(boltzmann.machine(tied_model), base, chain_key, config.num_chains)
+        trained = train(
+            run, f"rbm{index + 1}", machine, params, tied_batches, first, num_epochs=config.num_pretraining_epochs,
+            steps_per_epoch=steps_per_epoch, learning_rate=config.pretraining_rate,
+        )  # fmt: skip
+        rbm = jax.tree.map(jnp.asarray, trained.params)
+        stack.append(rbm)
+        batches = functools.partial(draw_hidden, machine, rbm, tied_batches, jax.random.fold_in(hidden_key, index))
+        mean = np.asarray(jnp.mean(jnp.stack([batches(step).mean(axis=0) for step in range(10)]), axis=0))
+    return stack, batches
+
+
+def copy_units(batches: Callable, num: int, step: Array) -> Array:
+    """The batch of a step with `num` copies of its units."""
+    return jnp.tile(batches(step), (1, num))
+
+
+def draw_hidden(machine: boltzmann.Machine, params: Params, batches: Callable, rng_key: Array, step: Array) -> Array:
+    """One draw of the hidden units of every image of the batch of a step."""
+    v = batches(step)
+    keys = jax.random.split(jax.random.fold_in(rng_key, step), len(v))
+    return jax.vmap(lambda key, v: machine.hidden(params, v).sample(seed=key))(keys, v)
+
+
+class DeepMachine(NamedTuple):
+    """A deep machine: its functions as an RBM between (v, h2) and h1, its bound, and its mean field."""
+
+    machine: boltzmann.Machine
+    free_energy_bound: Callable
+    mean_field: Callable
+
+
+def deep_machine(config: Config, num_visible: int) -> DeepMachine:
+    """The functions of the deep machine, all of the parameters of a `DBM`."""
+    model = deep_boltzmann.DBM((num_visible, *config.hidden))
+    rbm = boltzmann.machine(deep_boltzmann.rbm_between_layers(model))
+
+    def energy(params: Params, v: Array, hidden: list[Array]) -> Any:
+        return model.apply({"params": params}, v, hidden, method="energy")
+
+    def mean_field(params: Params, v: Array) -> Any:
+        return model.apply({"params": params}, v, config.num_mean_field_updates, method="mean_field")
+
+    bound = boltzmann_objectives.variational_free_energy(energy, mean_field)
+    return DeepMachine(boltzmann.reparameterise(rbm, deep_boltzmann.as_rbm), bound, mean_field)
+
+
+def train_jointly(run: Run, deep: DeepMachine, params: Params, images: Images, batches: Callable) -> tuple:
+    """The trained deep machine, and the means of (v, h2) under the data."""
+    config = run.config
+    means = jax.jit(jax.vmap(lambda v: deep.mean_field(params, v)[1]))(jnp.asarray(images.train[:1000]))
+    mean = np.concatenate([images.train.mean(axis=0), np.asarray(means.mean(axis=0))])
+    rbm = boltzmann.machine(boltzmann.RBM(len(mean), config.hidden[0]))
+    base = base_machine(deep_boltzmann.as_rbm(params), mean)
+    first = draw_independent(rbm, base, jax.random.key(config.seed + 2), config.num_chains)
+    trained = train(
+        run, "dbm", deep.machine, params, batches, first, num_epochs=config.num_epochs,
+        steps_per_epoch=max(1, len(images.train) // config.batch_size), positive=deep.free_energy_bound,
+    )  # fmt: skip
+    return trained, mean
+
+
+def bound_rows(run: Run, deep: DeepMachine, trained: Trained, mean: np.ndarray, test: np.ndarray) -> list[dict]:
+    """Rows of the variational bound on log p(x) of test images."""
+    config, params = run.config, trained.params
+    rbm = boltzmann.machine(boltzmann.RBM(len(mean), config.hidden[0]))
+    sides = log_partition_functions(run, "dbm", rbm, deep_boltzmann.as_rbm(params), trained.chains, mean)
+    bound = jax.jit(jax.vmap(lambda v: -deep.free_energy_bound(params, jax.random.key(0), v)))
+    method = "-".join(map(str, config.hidden))
+    rows = likelihood_rows(bound(test), sides, method=method)
+    if config.preset == "paper":
+        rows = [{**each, "paper": -84.62, "source": "Salakhutdinov & Hinton"} if each["measure"] == FORWARD else each
+                for each in rows]  # fmt: skip
+    return [*rows, row("seconds per epoch", trained.seconds_per_epoch, method=method)]
+
+
+def draw(run: Run, deep: DeepMachine, trained: Trained, test: np.ndarray, shape: tuple) -> None:
+    """Draws samples of the chains and the filters of the first layer."""
+    params, num_visible = trained.params, test.shape[1]
+    v = equilibrate(deep.machine, params, trained.chains[:60], jax.random.key(run.config.seed), 2000)
+    means = jax.vmap(
+        lambda x: deep.machine.visible(params, deep.machine.hidden(params, x).sample(seed=jax.random.key(0))).mean()
+    )
+    samples = np.asarray(jax.jit(means)(v))[:, :num_visible]
+    rows = np.stack([test[:12], *np.split(samples, len(samples) // 12)]).reshape(-1, 12, *shape)
+    plots.image_grid(run.figure("samples.png"), rows, row_names=["test", *["samples"] * (len(rows) - 1)])
+    filters = np.asarray(params["kernel_0"]).T[:60]
+    filters = 0.5 + 0.5 * filters / np.abs(filters).max(axis=1, keepdims=True)
+    filters = filters[: len(filters) // 12 * 12].reshape(-1, 12, *shape)
+    plots.image_grid(run.figure("filters.png"), filters, title="filters of the first layer")
+
+
+# ---- classifiers from few labels
+
+
+def first_weights(config: Config, stack: list[Params], deep_params: Params, num_inputs: int) -> dict[str, dict]:
+    """Kernels and biases of the hidden layers of the networks, by start; None is drawn at random."""
+    (w1, b1), (w2, b2) = ((each["kernel"], each["hidden_bias"]) for each in stack)
+    deep_w1, deep_w2 = deep_params["kernel_0"], deep_params["kernel_1"]
+    return {
+        "random": {},
+        "rbm": {"layers_0": {"kernel": 2 * w1, "bias": b1}, "layers_1": {"kernel": w2, "bias": b2}},
+        "dbm": {
+            "layers_0": {"kernel": jnp.concatenate([deep_w1, deep_w2.T]), "bias": deep_params["bias_1"]},
+            "layers_1": {"kernel": deep_w2, "bias": deep_params["bias_2"]},
+        },
+    }
+
+
+def classify(run: Run, name: str, weights: dict, inputs: tuple[np.ndarray, np.ndarray], images: Images) -> list[dict]:
+    """Rows of the test error of a start, by number of labels.
+
+    For every draw of the labelled images a third of them is held out to choose the learning rate; the network is then
+    trained on all of them.
+    """
+    config, num_classes = run.config, int(images.train_labels.max()) + 1
+    network = models.MLP((*config.hidden, num_classes), activation=nn.sigmoid)
+    x, x_test = inputs
+
+    def loss(params: Params, rng_key: Array, example: tuple[Array, Array]) -> Array:
+        return -categorical_log_likelihood(network.apply({"params": params}, example[0]), example[1])
+
+    def fit(stage: str, chosen: list[np.ndarray], rates: np.ndarray) -> Params:
+        """One network for each row of indices, with its own learning rate."""
+        num = len(chosen)
+        kernel = kernels.optimize(
+            objectives.batch_mean(loss), optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9)
+        )
+        kernel, options = run.stage(stage, kernels.particles(kernel, num, batch_axis=0))
+        init_key, batch_key, run_key = jax.random.split(jax.random.key(config.seed + 3), 3)
+        position = jax.vmap(lambda key: network.init(key, x[0])["params"])(jax.random.split(init_key, num))
+        position = {
+            layer: jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *leaf.shape)), weights[layer])
+            if layer in weights else each
+            for layer, each in position.items()
+        }  # fmt: skip
+        state = kernel.init(position, init_key)
+        hyperparams = {**state.optimizer_state.hyperparams, "learning_rate": jnp.asarray(rates, jnp.float32)}
+        state = state._replace(optimizer_state=state.optimizer_state._replace(hyperparams=hyperparams))
+        length = min(map(len, chosen))
+        index = jnp.stack([each[:length] for each in chosen])
+        batch_size, labels = min(config.batch_size, length), jnp.asarray(images.train_labels)
+        pixels = jnp.asarray(x)
+
+        def batches(step: Array) -> tuple[Array, Array]:
+            keys = jax.random.split(jax.random.fold_in(batch_key, step), num)
+            picked = jax.vmap(lambda key, row: jax.random.choice(key, row, (batch_size,)))(keys, index)
+            return pixels[picked], labels[picked]
+
+        state, _ = training.run(
+            run_key, kernel, state, batches, num_steps=config.num_classifier_steps, keep=lambda state: (), **options
+        )
+        return state.position
+
+    def errors(params: Params, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        predict = jax.jit(jax.vmap(lambda params: network.apply({"params": params}, x).argmax(axis=-1)))
+        return 100 * np.mean(np.asarray(predict(params)) != y, axis=1)
+
+    rows = []
+    for num_labelled in config.num_labelled:
+        draws = [
+            labelled_indices(images.train_labels, num_labelled, num_classes, seed)
+            for seed in range(config.num_label_draws)
+        ]
+        held = num_labelled // 3
+
+        def result(num_labelled: int = num_labelled, draws: list = draws, held: int = held) -> dict[str, Any]:
+            rates = np.array(config.classifier_rates)
+            pairs = [(each, rate) for each in draws for rate in rates]
+            params = fit(
+                f"{name}-{num_labelled}-choice", [each[held:] for each, _ in pairs], np.array([r for _, r in pairs])
+            )
+            validation = np.array([
+                errors(jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], params), x[each[:held]],
+                       images.train_labels[each[:held]])[0]
+                for i, (each, _) in enumerate(pairs)
+            ]).reshape(len(draws), len(rates))  # fmt: skip
+            best = rates[np.argmin(validation.mean(axis=0))]
+            params = fit(f"{name}-{num_labelled}", draws, np.full(len(draws), best))
+            return {"errors": errors(params, x_test, images.test_labels), "rate": best}
+
+        outcome = run.part(f"{name}-{num_labelled}-errors", result)
+        estimate = evaluation.mean_estimate(outcome["errors"])
+        published = PUBLISHED.get((num_labelled, name)) if config.preset == "labels" else None
+        rows += [
+            row(ERROR, estimate, method=name, labels=num_labelled, n=len(draws), paper=published,
+                source="yell/boltzmann-machines" if published else None, values=outcome["errors"]),
+            row("learning rate", float(outcome["rate"]), method=name, labels=num_labelled),
+        ]  # fmt: skip
+    return rows
+
+
+def labelled_indices(labels: np.ndarray, num: int, num_classes: int, seed: int) -> np.ndarray:
+    """Indices of `num` images with as many of each class as possible, in random order."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    counts = [num // num_classes + (each < num % num_classes) for each in range(num_classes)]
+    picked = [order[labels[order] == each][:count] for each, count in enumerate(counts)]
+    return rng.permutation(np.concatenate(picked))
+
+
+def main(config: Config) -> None:
+    """Trains the machine, evaluates its bound, and trains the classifiers."""
+    with Run("dbm", config) as run:
+        images = load(config)
+        require(
+            not config.num_labelled or len(images.train_labels) == len(images.train),
+            f"--dataset {config.dataset} must have labels for --num-labelled {config.num_labelled}",
+        )
+        most = max(config.num_labelled, default=0)
+        require(most <= len(images.train), f"--num-labelled must be at most {len(images.train)}; got {most}")
+        test = binarise(images.test, seed=2)
+        order_key, pixel_key = jax.random.split(jax.random.key(config.seed))
+        batches = data.Binarised(pixel_key, data.Minibatches(order_key, images.train, config.batch_size))
+        stack, _ = pretrain(run, images, batches)
+        deep = deep_machine(config, images.train.shape[1])
+        trained, mean = train_jointly(run, deep, deep_boltzmann.from_rbms(stack), images, batches)
+        rows = bound_rows(run, deep, trained, mean, test)
+        draw(run, deep, trained, test, images.shape)
+        if config.num_labelled:
+            h2 = jax.jit(lambda x: jax.lax.map(lambda v: deep.mean_field(trained.params, v)[1], x, batch_size=1000))
+            pixels = images.train, images.test
+            augmented = tuple(np.concatenate([each, np.asarray(h2(each))], axis=1) for each in pixels)
+            for name, weights in first_weights(config, stack, trained.params, images.train.shape[1]).items():
+                rows += classify(run, name, weights, augmented if name == "dbm" else pixels, images)
+        run.finish(rows, TABLES)
+
+
+if __name__ == "__main__":
+    main(cli.parse(PRESETS, __doc__))
