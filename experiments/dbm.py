@@ -215,10 +215,12 @@ def draw(run: Run, deep: DeepMachine, trained: Trained, test: np.ndarray, shape:
     """Draws samples of the chains and the filters of the first layer."""
     params, num_visible = trained.params, test.shape[1]
     v = equilibrate(deep.machine, params, trained.chains[:60], jax.random.key(run.config.seed), 2000)
-    means = jax.vmap(
-        lambda x: deep.machine.visible(params, deep.machine.hidden(params, x).sample(seed=jax.random.key(0))).mean()
-    )
-    samples = np.asarray(jax.jit(means)(v))[:, :num_visible]
+
+    def mean_image(x: Array) -> Array:
+        h1 = deep.machine.hidden(params, x).sample(seed=jax.random.key(0))
+        return deep.machine.visible(params, h1).mean()
+
+    samples = np.asarray(jax.jit(jax.vmap(mean_image))(v))[:, :num_visible]
     rows = np.stack([test[:12], *np.split(samples, len(samples) // 12)]).reshape(-1, 12, *shape)
     plots.image_grid(run.figure("samples.png"), rows, row_names=["test", *["samples"] * (len(rows) - 1)])
     filters = np.asarray(params["kernel_0"]).T[:60]
@@ -230,8 +232,8 @@ def draw(run: Run, deep: DeepMachine, trained: Trained, test: np.ndarray, shape:
 # ---- classifiers from few labels
 
 
-def first_weights(config: Config, stack: list[Params], deep_params: Params, num_inputs: int) -> dict[str, dict]:
-    """Kernels and biases of the hidden layers of the networks, by start; None is drawn at random."""
+def first_weights(stack: list[Params], deep_params: Params) -> dict[str, dict]:
+    """First weights of the hidden layers of the networks, by start; layers without an entry are drawn at random."""
     (w1, b1), (w2, b2) = ((each["kernel"], each["hidden_bias"]) for each in stack)
     deep_w1, deep_w2 = deep_params["kernel_0"], deep_params["kernel_1"]
     return {
@@ -244,77 +246,32 @@ def first_weights(config: Config, stack: list[Params], deep_params: Params, num_
     }
 
 
-def classify(run: Run, name: str, weights: dict, inputs: tuple[np.ndarray, np.ndarray], images: Images) -> list[dict]:
-    """Rows of the test error of a start, by number of labels.
+def classify(run: Run, name: str, weights: dict, train_set: data.Split, test_set: data.Split) -> list[dict]:
+    """Rows of the test error of the networks with one start, by number of labels.
 
-    For every draw of the labelled images a third of them is held out to choose the learning rate; the network is then
-    trained on all of them.
+    A third of the labelled images of every draw is held out to choose the learning rate. The networks are then trained
+    on all of them.
     """
-    config, num_classes = run.config, int(images.train_labels.max()) + 1
-    network = models.MLP((*config.hidden, num_classes), activation=nn.sigmoid)
-    x, x_test = inputs
-
-    def loss(params: Params, rng_key: Array, example: tuple[Array, Array]) -> Array:
-        return -categorical_log_likelihood(network.apply({"params": params}, example[0]), example[1])
-
-    def fit(stage: str, chosen: list[np.ndarray], rates: np.ndarray) -> Params:
-        """One network for each row of indices, with its own learning rate."""
-        num = len(chosen)
-        kernel = kernels.optimize(
-            objectives.batch_mean(loss), optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9)
-        )
-        kernel, options = run.stage(stage, kernels.particles(kernel, num, batch_axis=0))
-        init_key, batch_key, run_key = jax.random.split(jax.random.key(config.seed + 3), 3)
-        position = jax.vmap(lambda key: network.init(key, x[0])["params"])(jax.random.split(init_key, num))
-        position = {
-            layer: jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *leaf.shape)), weights[layer])
-            if layer in weights else each
-            for layer, each in position.items()
-        }  # fmt: skip
-        state = kernel.init(position, init_key)
-        hyperparams = {**state.optimizer_state.hyperparams, "learning_rate": jnp.asarray(rates, jnp.float32)}
-        state = state._replace(optimizer_state=state.optimizer_state._replace(hyperparams=hyperparams))
-        length = min(map(len, chosen))
-        index = jnp.stack([each[:length] for each in chosen])
-        batch_size, labels = min(config.batch_size, length), jnp.asarray(images.train_labels)
-        pixels = jnp.asarray(x)
-
-        def batches(step: Array) -> tuple[Array, Array]:
-            keys = jax.random.split(jax.random.fold_in(batch_key, step), num)
-            picked = jax.vmap(lambda key, row: jax.random.choice(key, row, (batch_size,)))(keys, index)
-            return pixels[picked], labels[picked]
-
-        state, _ = training.run(
-            run_key, kernel, state, batches, num_steps=config.num_classifier_steps, keep=lambda state: (), **options
-        )
-        return state.position
-
-    def errors(params: Params, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        predict = jax.jit(jax.vmap(lambda params: network.apply({"params": params}, x).argmax(axis=-1)))
-        return 100 * np.mean(np.asarray(predict(params)) != y, axis=1)
-
-    rows = []
+    config, num_classes = run.config, int(train_set.labels.max()) + 1
+    rates, rows = np.array(config.classifier_rates), []
     for num_labelled in config.num_labelled:
         draws = [
-            labelled_indices(images.train_labels, num_labelled, num_classes, seed)
-            for seed in range(config.num_label_draws)
+            data.labelled_subset(train_set, num_labelled, num_classes, seed) for seed in range(config.num_label_draws)
         ]
         held = num_labelled // 3
 
         def result(num_labelled: int = num_labelled, draws: list = draws, held: int = held) -> dict[str, Any]:
-            rates = np.array(config.classifier_rates)
             pairs = [(each, rate) for each in draws for rate in rates]
-            params = fit(
-                f"{name}-{num_labelled}-choice", [each[held:] for each, _ in pairs], np.array([r for _, r in pairs])
-            )
-            validation = np.array([
-                errors(jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], params), x[each[:held]],
-                       images.train_labels[each[:held]])[0]
-                for i, (each, _) in enumerate(pairs)
-            ]).reshape(len(draws), len(rates))  # fmt: skip
+            parts = [data.Split(each.inputs[held:], each.labels[held:]) for each, _ in pairs]
+            rates_of_pairs = np.array([rate for _, rate in pairs])
+            predict = fit(run, f"{name}-{num_labelled}-choice", weights, parts, rates_of_pairs, num_classes)
+            held_out = np.stack([each.inputs[:held] for each, _ in pairs])
+            answers = np.stack([each.labels[:held] for each, _ in pairs])
+            validation = 100 * np.mean(predict(held_out) != answers, axis=1).reshape(len(draws), len(rates))
             best = rates[np.argmin(validation.mean(axis=0))]
-            params = fit(f"{name}-{num_labelled}", draws, np.full(len(draws), best))
-            return {"errors": errors(params, x_test, images.test_labels), "rate": best}
+            predict = fit(run, f"{name}-{num_labelled}", weights, draws, np.full(len(draws), best), num_classes)
+            test = np.broadcast_to(test_set.inputs, (len(draws), *test_set.inputs.shape))
+            return {"errors": 100 * np.mean(predict(test) != test_set.labels[None], axis=1), "rate": best}
 
         outcome = run.part(f"{name}-{num_labelled}-errors", result)
         estimate = evaluation.mean_estimate(outcome["errors"])
@@ -327,25 +284,58 @@ def classify(run: Run, name: str, weights: dict, inputs: tuple[np.ndarray, np.nd
     return rows
 
 
-def labelled_indices(labels: np.ndarray, num: int, num_classes: int, seed: int) -> np.ndarray:
-    """Indices of `num` images with as many of each class as possible, in random order."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(labels))
-    counts = [num // num_classes + (each < num % num_classes) for each in range(num_classes)]
-    picked = [order[labels[order] == each][:count] for each, count in enumerate(counts)]
-    return rng.permutation(np.concatenate(picked))
+def fit(
+    run: Run, stage: str, weights: dict, sets: list[data.Split], rates: np.ndarray, num_classes: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Trains one network on each set, with its own learning rate, side by side.
+
+    Returns:
+      The classes `[num_sets, num]` that the networks predict for inputs `[num_sets, num, num_inputs]`.
+    """
+    config, num = run.config, len(sets)
+    network = models.MLP((*config.hidden, num_classes), activation=nn.sigmoid)
+    x, y = jnp.stack([each.inputs for each in sets]), jnp.stack([jnp.asarray(each.labels) for each in sets])
+    batch_size = min(config.batch_size, x.shape[1])
+
+    def loss(params: Params, rng_key: Array, example: tuple[Array, Array]) -> Array:
+        return -categorical_log_likelihood(network.apply({"params": params}, example[0]), example[1])
+
+    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9)
+    kernel = kernels.optimize(objectives.batch_mean(loss), optimizer)
+    kernel, options = run.stage(stage, kernels.particles(kernel, num, batch_axis=0))
+    init_key, batch_key, run_key = jax.random.split(jax.random.key(config.seed + 3), 3)
+    position = jax.vmap(lambda key: network.init(key, x[0, 0])["params"])(jax.random.split(init_key, num))
+    given = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *leaf.shape)), weights)
+    state = kernel.init({**position, **given}, init_key)
+    hyperparams = {**state.optimizer_state.hyperparams, "learning_rate": jnp.asarray(rates, jnp.float32)}
+    state = state._replace(optimizer_state=state.optimizer_state._replace(hyperparams=hyperparams))
+
+    def batches(step: Array) -> tuple[Array, Array]:
+        keys = jax.random.split(jax.random.fold_in(batch_key, step), num)
+        index = jax.vmap(lambda key: jax.random.choice(key, x.shape[1], (batch_size,), replace=False))(keys)
+        return jax.vmap(lambda values, chosen: values[chosen])(x, index), jax.vmap(lambda v, i: v[i])(y, index)
+
+    state, _ = training.run(
+        run_key, kernel, state, batches, num_steps=config.num_classifier_steps, keep=lambda state: (), **options
+    )
+    predict = jax.jit(lambda x: jax.lax.map(
+        lambda one: network.apply({"params": one[0]}, one[1]).argmax(axis=-1), (state.position, x)
+    ))  # fmt: skip
+    return lambda inputs: np.asarray(predict(inputs))
 
 
 def main(config: Config) -> None:
     """Trains the machine, evaluates its bound, and trains the classifiers."""
     with Run("dbm", config) as run:
         images = load(config)
-        require(
-            not config.num_labelled or len(images.train_labels) == len(images.train),
-            f"--dataset {config.dataset} must have labels for --num-labelled {config.num_labelled}",
-        )
-        most = max(config.num_labelled, default=0)
-        require(most <= len(images.train), f"--num-labelled must be at most {len(images.train)}; got {most}")
+        for num_labelled in config.num_labelled:
+            num_classes = len(np.unique(images.train_labels))
+            require(num_classes > 1, f"--dataset {config.dataset} must have labels, or --num-labelled must be empty")
+            require(
+                num_classes <= num_labelled <= len(images.train),
+                f"--num-labelled must lie between {num_classes} (one image of each class) and {len(images.train)}; got "
+                f"{num_labelled}",
+            )
         test = binarise(images.test, seed=2)
         order_key, pixel_key = jax.random.split(jax.random.key(config.seed))
         batches = data.Binarised(pixel_key, data.Minibatches(order_key, images.train, config.batch_size))
@@ -357,9 +347,11 @@ def main(config: Config) -> None:
         if config.num_labelled:
             h2 = jax.jit(lambda x: jax.lax.map(lambda v: deep.mean_field(trained.params, v)[1], x, batch_size=1000))
             pixels = images.train, images.test
-            augmented = tuple(np.concatenate([each, np.asarray(h2(each))], axis=1) for each in pixels)
-            for name, weights in first_weights(config, stack, trained.params, images.train.shape[1]).items():
-                rows += classify(run, name, weights, augmented if name == "dbm" else pixels, images)
+            augmented = [np.concatenate([each, np.asarray(h2(each))], axis=1) for each in pixels]
+            labels = images.train_labels, images.test_labels
+            for name, weights in first_weights(stack, trained.params).items():
+                inputs = augmented if name == "dbm" else pixels
+                rows += classify(run, name, weights, *map(data.Split, inputs, labels))
         run.finish(rows, TABLES)
 
 

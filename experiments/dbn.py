@@ -6,11 +6,11 @@ Papers: Hinton, Osindero & Teh, "A fast learning algorithm for deep belief nets"
     python -m experiments.dbn                              quick: digits, 64-64: under a minute
     python -m experiments.dbn --preset paper               MNIST, 500-2000
 
-The lowest RBM is trained on images that are binarised at every step, each further one on fresh draws of the hidden units
-below it. The network has the sigmoid layers p(h_i | h_{i+1}) of the lower machines and the RBM on top as its prior.
-Its bound on log p(x) uses the conditionals q(h_{i+1} | h_i) of the RBMs, and log Z of the top machine by annealed
-importance sampling from both sides. The mean of the log weights of several draws of h is the bound; the logarithm of
-their mean weight is a tighter one. Test images are binarised once.
+The lowest RBM is trained on images that are binarised at every step, each further one on fresh draws of the hidden
+units below it. The network has the sigmoid layers p(h_i | h_{i+1}) of the lower machines and the RBM on top as its
+prior. Its bound on log p(x) uses the conditionals q(h_{i+1} | h_i) of the RBMs, and log Z of the top machine by
+annealed importance sampling from both sides. The mean of the log weights of several draws of h is the bound; the
+logarithm of their mean weight is a tighter one. Test images are binarised once.
 
 Expected (paper): Salakhutdinov & Murray have a bound of about -86.2 for 500-2000, and -86.34 for the RBM below.
 """

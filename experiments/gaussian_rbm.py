@@ -1,7 +1,8 @@
 """Restricted Boltzmann machine with Gaussian visible units, for grey images.
 
-Papers: Cho, Ilin & Raiko, "Improved learning of Gaussian-Bernoulli restricted Boltzmann machines", ICANN 2011; Melchior,
-Wang & Wiskott, "Gaussian-binary restricted Boltzmann machines for modeling natural image statistics", PLoS ONE 2017.
+Papers: Cho, Ilin & Raiko, "Improved learning of Gaussian-Bernoulli restricted Boltzmann machines", ICANN 2011;
+Melchior, Wang & Wiskott, "Gaussian-binary restricted Boltzmann machines for modeling natural image statistics", PLoS
+ONE 2017.
 
     python -m experiments.gaussian_rbm                                        quick: digits: under a minute
     python -m experiments.gaussian_rbm --preset faces --dataset frey_faces.npy     200 hidden units
@@ -143,11 +144,12 @@ def draw(
     filters = 0.5 + 0.5 * filters / np.abs(filters).max(axis=1, keepdims=True)
     shape = as_images(test[:1]).shape[1:]
     plots.image_grid(run.figure("filters.png"), filters.reshape(6, -1, *shape), title="filters")
-    visible = jax.jit(
-        jax.vmap(lambda v: machine.visible(params, machine.hidden(params, v).sample(seed=jax.random.key(0))).mean())
-    )
+
+    def mean_image(v: jax.Array) -> jax.Array:
+        return machine.visible(params, machine.hidden(params, v).sample(seed=jax.random.key(0))).mean()
+
     v = equilibrate(machine, params, chains[:36], jax.random.key(run.config.seed), 1000)
-    rows = [as_images(test[:12]), *np.split(as_images(np.asarray(visible(v))), len(v) // 12)]
+    rows = [as_images(test[:12]), *np.split(as_images(np.asarray(jax.jit(jax.vmap(mean_image))(v))), len(v) // 12)]
     names = ["test", *["samples"] * (len(rows) - 1)]
     plots.image_grid(run.figure("samples.png"), np.clip(np.stack(rows), 0, 1), row_names=names)
     means = jax.jit(jax.vmap(lambda v: machine.visible(params, machine.hidden(params, v).mean()).mean()))

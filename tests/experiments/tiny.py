@@ -27,6 +27,7 @@ GAMES = (
     *("--num-generators", "4", "--latent-dim", "2", "--batch-size", "8", "--num-steps", "8", "--num-warmup", "4"),
     *("--thinning", "2"),
 )
+ANNEALED = ("--num-temperatures", "10")
 TINY = {
     "acgan": Tiny(
         CONDITIONAL,
@@ -242,6 +243,45 @@ TINY = {
             (("--num-warmup", "3"), "--num-warmup must be at least 20; got 3"),
             (("--hmc-shortest-step", "0"), "--hmc-shortest-step must be above 0 and at most 1; got 0.0"),
             (("--num-chains", "1"), "--num-chains must be at least 2; got 1"),
+        ),
+    ),
+    "rbm": Tiny(
+        (
+            *("--num-hidden", "3", "--num-epochs", "2", "--batch-size", "700", "--num-chains", "3", *ANNEALED),
+            *("--num-evaluations", "2", "--parameterisations", "centred", "--kernel", "sghmc"),
+            *("--num-posterior-chains", "2", "--num-sampling-steps", "10", "--num-draws", "4", "--num-hmc-steps", "20"),
+        ),
+        bad=(
+            (("--num-hidden", "21"), "needs --num-hidden of at most 20 or --num-hmc-steps 0; got 21"),
+            (("--parameterisations", "enhanced"), "invalid choice 'enhanced' for argument '--parameterisations'"),
+            (("--num-evaluations", "9"), "training must have a step for each of 9 evaluations; it has 4"),
+            (("--dataset", "synthetic/ring"), "must be of images [num, height, width, 1]"),
+            (("--num-chains", "1"), "--num-chains must be at least 2; got 1"),
+        ),
+    ),
+    "gaussian_rbm": Tiny(
+        (
+            *("--num-hidden", "6", "--num-epochs", "2", "--batch-size", "700", "--num-chains", "12", *ANNEALED),
+            *("--num-evaluations", "2"),
+        ),
+        bad=((("--variance-rate", "0"), "--variance-rate must be above 0; got 0.0"),),
+    ),
+    "dbn": Tiny(
+        (
+            *("--hidden", "4", "3", "--num-epochs", "1", "--batch-size", "700", "--num-chains", "12", *ANNEALED),
+            *("--num-draws", "2"),
+        ),
+        bad=((("--hidden", "4", "0"), "--hidden must be a list of numbers that are at least 1"),),
+    ),
+    "dbm": Tiny(
+        (
+            *("--hidden", "12", "3", "--num-pretraining-epochs", "1", "--num-epochs", "1", "--batch-size", "700"),
+            *("--num-chains", "12", "--num-mean-field-updates", "2", "--num-classifier-steps", "3", *ANNEALED),
+            *("--num-labelled", "20", "--num-label-draws", "2", "--classifier-rates", "0.1"),
+        ),
+        bad=(
+            (("--num-labelled", "5"), "--num-labelled must lie between 10"),
+            (("--classifier-rates", "0"), "--classifier-rates must be a list of numbers that are above 0"),
         ),
     ),
     "semi_supervised_gan": Tiny(
