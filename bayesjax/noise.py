@@ -49,8 +49,7 @@ def uniform(rng_key: PRNGKey, size: int) -> Array:
       rng_key: consumed.
       size: number of values.
     """
-    blocks = _random_words(rng_key, size, 2)
-    words = jnp.concatenate([word for pair in blocks for word in pair]).reshape(-1)[:size]
+    words = jnp.concatenate(_words_in_memory(_random_words(rng_key, size, 2))).reshape(-1)[:size]
     odd = 2 * (words >> 9).astype(jnp.int32) + 1
     return odd.astype(jnp.float32) * jnp.float32(2**-23) - 1
 

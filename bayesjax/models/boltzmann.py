@@ -341,4 +341,4 @@ def interpolate(start: Params, end: Params, position: Array | float) -> Params:
     Returns:
       Parameters of the machine at t.
     """
-    return jax.tree.map(lambda a, b: a + position * (b - a), start, end)
+    return jax.tree.map(lambda a, b: (1 - position) * a + position * b, start, end)
