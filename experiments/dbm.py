@@ -27,7 +27,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -293,7 +292,7 @@ def fit(
       The classes `[num_sets, num]` that the networks predict for inputs `[num_sets, num, num_inputs]`.
     """
     config, num = run.config, len(sets)
-    network = models.MLP((*config.hidden, num_classes), activation=nn.sigmoid)
+    network = models.MLP((*config.hidden, num_classes), activation=jax.nn.sigmoid)
     x, y = jnp.stack([each.inputs for each in sets]), jnp.stack([jnp.asarray(each.labels) for each in sets])
     batch_size = min(config.batch_size, x.shape[1])
 
