@@ -80,7 +80,7 @@ class Config(MachineConfig):
     """Steps of each classifier."""
 
 
-QUICK = Config(learning_rate=0.02)
+QUICK = Config(learning_rate=0.02, num_temperatures=500)
 PAPER = replace(
     QUICK, dataset="mnist", hidden=(500, 1000), num_pretraining_epochs=50, num_epochs=100, num_temperatures=20_000,
     pretraining_rate=0.05, learning_rate=0.01, num_labelled=(),
@@ -196,11 +196,13 @@ def train_jointly(run: Run, deep: DeepMachine, params: Params, images: Images, b
     return trained, mean
 
 
-def bound_rows(run: Run, deep: DeepMachine, trained: Trained, mean: np.ndarray, test: np.ndarray) -> list[dict]:
+def bound_rows(
+    run: Run, deep: DeepMachine, trained: Trained, samples: np.ndarray, mean: np.ndarray, test: np.ndarray
+) -> list[dict]:
     """Rows of the variational bound on log p(x) of test images."""
     config, params = run.config, trained.params
     rbm = boltzmann.machine(boltzmann.RBM(len(mean), config.hidden[0]))
-    sides = log_partition_functions(run, "dbm", rbm, deep_boltzmann.as_rbm(params), trained.chains, mean)
+    sides = log_partition_functions(run, "dbm", rbm, deep_boltzmann.as_rbm(params), samples, mean)
     bound = jax.jit(jax.vmap(lambda v: -deep.free_energy_bound(params, jax.random.key(0), v)))
     method = "-".join(map(str, config.hidden))
     rows = likelihood_rows(bound(test), sides, method=method)
@@ -210,16 +212,15 @@ def bound_rows(run: Run, deep: DeepMachine, trained: Trained, mean: np.ndarray, 
     return [*rows, row("seconds per epoch", trained.seconds_per_epoch, method=method)]
 
 
-def draw(run: Run, deep: DeepMachine, trained: Trained, test: np.ndarray, shape: tuple) -> None:
+def draw(run: Run, deep: DeepMachine, params: Params, x: np.ndarray, test: np.ndarray, shape: tuple) -> None:
     """Draws samples of the chains and the filters of the first layer."""
-    params, num_visible = trained.params, test.shape[1]
-    v = equilibrate(deep.machine, params, trained.chains[:60], jax.random.key(run.config.seed), 2000)
+    num_visible = test.shape[1]
 
     def mean_image(x: Array) -> Array:
         h1 = deep.machine.hidden(params, x).sample(seed=jax.random.key(0))
         return deep.machine.visible(params, h1).mean()
 
-    samples = np.asarray(jax.jit(jax.vmap(mean_image))(v))[:, :num_visible]
+    samples = np.asarray(jax.jit(jax.vmap(mean_image))(x[: len(x) // 12 * 12]))[:, :num_visible]
     rows = np.stack([test[:12], *np.split(samples, len(samples) // 12)]).reshape(-1, 12, *shape)
     plots.image_grid(run.figure("samples.png"), rows, row_names=["test", *["samples"] * (len(rows) - 1)])
     filters = np.asarray(params["kernel_0"]).T[:60]
@@ -341,8 +342,9 @@ def main(config: Config) -> None:
         stack, _ = pretrain(run, images, batches)
         deep = deep_machine(config, images.train.shape[1])
         trained, mean = train_jointly(run, deep, deep_boltzmann.from_rbms(stack), images, batches)
-        rows = bound_rows(run, deep, trained, mean, test)
-        draw(run, deep, trained, test, images.shape)
+        samples = equilibrate(run, "dbm", deep.machine, trained.params, trained.chains)
+        rows = bound_rows(run, deep, trained, samples, mean, test)
+        draw(run, deep, trained.params, samples[:60], test, images.shape)
         if config.num_labelled:
             h2 = jax.jit(lambda x: jax.lax.map(lambda v: deep.mean_field(trained.params, v)[1], x, batch_size=1000))
             pixels = images.train, images.test

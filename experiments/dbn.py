@@ -18,7 +18,7 @@ Expected (paper): Salakhutdinov & Murray have a bound of about -86.2 for 500-200
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ class Config(MachineConfig):
     """Draws of the hidden units of each test image, for the bounds."""
 
 
-QUICK = Config(learning_rate=0.2)
+QUICK = Config(learning_rate=0.2, num_temperatures=500)
 PRESETS = {
     "quick": QUICK,
     "paper": replace(
@@ -80,11 +80,11 @@ TABLES = [
 PUBLISHED = {1: -86.34, 2: -86.2}
 
 
-class Layer:
-    """A trained machine: its functions, parameters, chains, and the means of its visible units."""
+class Layer(NamedTuple):
+    """A trained machine."""
 
-    def __init__(self, machine: boltzmann.Machine, params: Params, chains: np.ndarray, mean: np.ndarray):
-        self.machine, self.params, self.chains, self.mean = machine, params, chains, mean
+    machine: boltzmann.Machine
+    params: Params
 
 
 def draw_hidden(layer: Layer, rng_key: jax.Array, v: jax.Array) -> jax.Array:
@@ -114,7 +114,7 @@ def main(config: Config) -> None:
     with Run("dbn", config) as run:
         images = load(config)
         test = binarise(images.test, seed=2)
-        order_key, pixel_key, evaluation_key, sample_key = jax.random.split(jax.random.key(config.seed), 4)
+        order_key, pixel_key, evaluation_key = jax.random.split(jax.random.key(config.seed), 3)
         batches: Callable = data.Binarised(pixel_key, data.Minibatches(order_key, images.train, config.batch_size))
         inputs, layers, rows = jnp.asarray(binarise(images.train, seed=1)), [], []
         for index, num_hidden in enumerate(config.hidden):
@@ -128,9 +128,10 @@ def main(config: Config) -> None:
                 run, name, machine, params, batches, first, num_epochs=config.num_epochs,
                 steps_per_epoch=max(1, len(inputs) // config.batch_size),
             )  # fmt: skip
-            layer = Layer(machine, jax.tree.map(jnp.asarray, trained.params), trained.chains, mean)
+            layer = Layer(machine, jax.tree.map(jnp.asarray, trained.params))
             layers.append(layer)
-            sides = log_partition_functions(run, name, machine, layer.params, trained.chains, mean)
+            samples = equilibrate(run, name, machine, layer.params, trained.chains)
+            sides = log_partition_functions(run, name, machine, layer.params, samples, mean)
             weights = run.part(f"{name}-weights", lambda: log_weights(config, layers, test, evaluation_key))
             method = "-".join(map(str, config.hidden[: index + 1]))
             published = PUBLISHED[index + 1] if config.preset == "paper" and index < 2 else None
@@ -150,7 +151,7 @@ def main(config: Config) -> None:
                 draw_hidden(layer, jax.random.fold_in(hidden_key, i), part)
                 for i, part in enumerate(np.array_split(np.asarray(inputs), max(1, len(inputs) // 10_000)))
             ])  # fmt: skip
-        draw_samples(run, layers, test, images.shape, sample_key)
+        draw_samples(run, layers, samples[:60], test, images.shape)
         run.finish(rows, TABLES)
 
 
@@ -159,14 +160,13 @@ def draw_batch(layer: Layer, batches: Callable, rng_key: jax.Array, step: jax.Ar
     return draw_hidden(layer, jax.random.fold_in(rng_key, step), batches(step))
 
 
-def draw_samples(run: Run, layers: list[Layer], test: np.ndarray, shape: tuple, rng_key: jax.Array) -> None:
-    """Draws samples of the network: chains of the RBM on top, passed down through the sigmoid layers."""
-    top = layers[-1]
-    h = jnp.asarray(equilibrate(top.machine, top.params, top.chains[:60], rng_key, 2000))
+def draw_samples(run: Run, layers: list[Layer], h: np.ndarray, test: np.ndarray, shape: tuple) -> None:
+    """Draws samples of the network: samples of the RBM on top, passed down through the sigmoid layers."""
+    h = h[: len(h) // 12 * 12]
     for layer in layers[-2::-1]:
         visible: Any = jax.vmap(lambda h, layer=layer: layer.machine.visible(layer.params, h).mean())
-        h = visible(h)
-    rows = [test[:12], *np.split(np.asarray(h), len(h) // 12)]
+        h = np.asarray(visible(h))
+    rows = [test[:12], *np.split(h, len(h) // 12)]
     images = np.stack(rows).reshape(len(rows), 12, *shape)
     plots.image_grid(run.figure("samples.png"), images, row_names=["test", *["samples"] * (len(rows) - 1)])
 

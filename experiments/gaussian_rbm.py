@@ -61,7 +61,7 @@ class Config(MachineConfig):
     """Learning rate of the log variances."""
 
 
-QUICK = Config()
+QUICK = Config(num_temperatures=500)
 PRESETS = {
     "quick": QUICK,
     "faces": replace(
@@ -117,7 +117,8 @@ def main(config: Config) -> None:
             variance_rate=config.variance_rate,
         )  # fmt: skip
         params = trained.params
-        sides = log_partition_functions(run, "centred", machine, params, trained.chains, zero)
+        samples = equilibrate(run, "centred", machine, params, trained.chains)
+        sides = log_partition_functions(run, "centred", machine, params, samples, zero)
         free_energies = jax.jit(jax.vmap(functools.partial(machine.free_energy, params)))
         rows = likelihood_rows(-free_energies(test), sides, method="centred")
         independent = -0.5 * (test**2 + np.log(2 * np.pi)).sum(axis=1)
@@ -130,13 +131,13 @@ def main(config: Config) -> None:
             row("seconds per epoch", trained.seconds_per_epoch, method="centred"),
         ]  # fmt: skip
         if len(trained.epochs) > 1:
-            rows += curve_rows(run, "centred", machine, trained, zero, test, method="centred")
-        draw(run, machine, params, trained.chains, test, lambda v: (v * scale + mean).reshape(-1, *images.shape))
+            rows += curve_rows(run, "centred", machine, trained, samples, zero, test, method="centred")
+        draw(run, machine, params, samples, test, lambda v: (v * scale + mean).reshape(-1, *images.shape))
         run.finish(rows, TABLES)
 
 
 def draw(
-    run: Run, machine: boltzmann.Machine, params: dict, chains: np.ndarray, test: np.ndarray, as_images: Callable
+    run: Run, machine: boltzmann.Machine, params: dict, samples: np.ndarray, test: np.ndarray, as_images: Callable
 ) -> None:
     """Draws filters, samples of the chains beside test images, and reconstructions."""
     filters = np.asarray(params["kernel"]).T[:60]
@@ -148,8 +149,8 @@ def draw(
     def mean_image(v: jax.Array) -> jax.Array:
         return machine.visible(params, machine.hidden(params, v).sample(seed=jax.random.key(0))).mean()
 
-    v = equilibrate(machine, params, chains[:36], jax.random.key(run.config.seed), 1000)
-    rows = [as_images(test[:12]), *np.split(as_images(np.asarray(jax.jit(jax.vmap(mean_image))(v))), len(v) // 12)]
+    v = as_images(np.asarray(jax.jit(jax.vmap(mean_image))(samples[:36])))
+    rows = [as_images(test[:12]), *np.split(v, len(v) // 12)]
     names = ["test", *["samples"] * (len(rows) - 1)]
     plots.image_grid(run.figure("samples.png"), np.clip(np.stack(rows), 0, 1), row_names=names)
     means = jax.jit(jax.vmap(lambda v: machine.visible(params, machine.hidden(params, v).mean()).mean()))

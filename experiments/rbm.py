@@ -43,6 +43,7 @@ from bayesjax.objectives import boltzmann as objectives
 from bayesjax.types import Kernel, Params
 from experiments.harness import Column, Count, Natural, Positive, Range, Run, Table, cli, require, row
 from experiments.shared.boltzmann import (
+    EQUILIBRATION,
     EXACT,
     FORWARD,
     MAX_EXACT,
@@ -79,7 +80,7 @@ class Config(MachineConfig):
     """Exchange black and white."""
     num_epochs: Count = 40
     """Epochs of training."""
-    num_evaluations: Count = 8
+    num_evaluations: Count = 4
     """Number of evenly spaced checkpoints whose likelihood is estimated; remaining steps are dropped."""
     kernel: Literal["sgd", "sgld", "sghmc"] = "sgd"
     """Optimiser, or the sampler of the posterior over weights that starts where the optimiser ends."""
@@ -110,17 +111,18 @@ class Config(MachineConfig):
         )
 
 
-QUICK = Config()
+QUICK = Config(learning_rate=0.3, num_temperatures=500)
 SMALL = replace(
-    QUICK, dataset="mnist", num_hidden=16, binarise="none", num_epochs=50, num_evaluations=10, learning_rate=0.1,
+    QUICK, dataset="mnist", num_hidden=16, binarise="none", num_epochs=50, num_evaluations=10,
+    learning_rate=0.15, final_rate=0.2, num_temperatures=2000,
 )  # fmt: skip
 POSTERIOR = replace(QUICK, num_hidden=10, parameterisations=("plain",), num_evaluations=1, kernel="sghmc")
 PRESETS = {
     "quick": QUICK,
     "small": SMALL,
     "big": replace(
-        SMALL, num_hidden=500, binarise="resampled", parameterisations=("centred",), num_epochs=200, num_evaluations=20,
-        learning_rate=0.05, num_temperatures=20_000,
+        SMALL, num_hidden=500, binarise="resampled", parameterisations=("centred",), num_epochs=100, num_evaluations=10,
+        learning_rate=0.1, final_rate=0.05, num_temperatures=20_000,
     ),
     "posterior": replace(
         POSTERIOR, num_posterior_chains=8, num_sampling_steps=20_000, num_draws=100, num_hmc_steps=1500
@@ -175,16 +177,17 @@ def machine_of(config: Config, num_visible: int, parameterisation: Parameterisat
 
 
 def evaluate(
-    run: Run, name: Parameterisation, model: boltzmann.RBM, trained: Trained, mean: np.ndarray, test: np.ndarray
-) -> list[dict]:
+    run: Run, name: Parameterisation, model: boltzmann.RBM, trained: Trained, samples: np.ndarray, mean: np.ndarray,
+    test: np.ndarray,
+) -> list[dict]:  # fmt: skip
     """Rows of log p(x) of test images: from both sides, along the training, and exactly if the machine is small."""
     config, machine, params = run.config, boltzmann.machine(model), trained.params
     free_energies = jax.jit(jax.vmap(machine.free_energy, in_axes=(None, 0)))
-    sides = log_partition_functions(run, name, machine, params, trained.chains, mean)
+    sides = log_partition_functions(run, name, machine, params, samples, mean)
     rows = likelihood_rows(-free_energies(params, test), sides, method=name)
     rows.append(row("seconds per epoch", trained.seconds_per_epoch, method=name))
     if len(trained.epochs) > 1:
-        rows += curve_rows(run, name, machine, trained, mean, test, method=name)
+        rows += curve_rows(run, name, machine, trained, samples, mean, test, method=name)
     if model.num_hidden <= MAX_EXACT:
         log_z = jax.jit(functools.partial(exact_log_partition_function, machine))
         published = (PUBLISHED_INVERTED if config.invert else PUBLISHED)[name] if config.preset == "small" else None
@@ -214,30 +217,27 @@ def fit_quality(model: boltzmann.RBM, params: Params, test: np.ndarray) -> dict[
     }
 
 
-def draw(run: Run, name: str, model: boltzmann.RBM, trained: Trained, test: np.ndarray, shape: tuple) -> None:
-    """Draws filters, samples of the chains along Gibbs sampling, and reconstructions."""
+def draw(run: Run, name: str, model: boltzmann.RBM, trained: Trained, samples: np.ndarray, test: np.ndarray,
+         shape: tuple) -> None:  # fmt: skip
+    """Draws filters, the chains at the end of training and after further sweeps, and reconstructions."""
     machine, params = boltzmann.machine(model), trained.params
     filters = np.asarray(params["kernel"]).T[:64]
-    spread = np.abs(filters).max(axis=1, keepdims=True)
     columns = max(1, min(16, len(filters) // 4))
     filters = filters[: len(filters) // columns * columns]
-    images = 0.5 + 0.5 * (filters / np.maximum(spread[: len(filters)], 1e-8))
+    images = 0.5 + 0.5 * filters / np.abs(filters).max(axis=1, keepdims=True)
     plots.image_grid(run.figure(f"filters-{name}.png"), images.reshape(-1, columns, *shape), title=f"filters, {name}")
 
     visible = jax.jit(jax.vmap(lambda v: machine.visible(params, machine.hidden(params, v).mean()).mean()))
-    v, rows = trained.chains[:12], []
-    for sweeps in (0, 1, 10, 100, 1000):
-        v = equilibrate(machine, params, v, jax.random.key(sweeps), sweeps) if sweeps else v
-        rows.append(visible(v))
-    plots.image_grid(
-        run.figure(f"chains-{name}.png"), np.asarray(rows).reshape(len(rows), -1, *shape),
-        row_names=["0 sweeps", "1", "11", "111", "1111"], title=f"means of chains along Gibbs sampling, {name}",
-    )  # fmt: skip
-    shown = test[:12]
-    plots.image_grid(
-        run.figure(f"reconstructions-{name}.png"), np.stack([shown, visible(shown)]).reshape(2, -1, *shape),
-        row_names=["test", "mean"], title=f"reconstructions, {name}",
-    )  # fmt: skip
+    num = min(12, len(samples))
+    rows = {
+        "test": test[:num],
+        "mean": visible(test[:num]),
+        "chains": visible(trained.chains[:num]),
+        f"{EQUILIBRATION} sweeps on": visible(samples[:num]),
+    }
+    grid = np.stack([np.asarray(each) for each in rows.values()]).reshape(len(rows), num, *shape)
+    title = f"reconstructions and samples, {name}"
+    plots.image_grid(run.figure(f"images-{name}.png"), grid, row_names=list(rows), title=title)
 
 
 # ---- posterior over the weights
@@ -360,13 +360,14 @@ def main(config: Config) -> None:
                 run, name, machine, params, batches, first, num_epochs=config.num_epochs,
                 steps_per_epoch=steps_per_epoch, num_evaluations=config.num_evaluations,
             )  # fmt: skip
-            rows += evaluate(run, name, model, trained, mean, test)
+            samples = equilibrate(run, name, machine, trained.params, trained.chains)
+            rows += evaluate(run, name, model, trained, samples, mean, test)
             quality = run.part(f"{name}-quality", lambda m=model, t=trained: fit_quality(m, t.params, test))
             rows += [
                 row(measure, value["value"] if isinstance(value, dict) else value, method=name)
                 for measure, value in quality.items()
             ]
-            draw(run, name, model, trained, test, images.shape)
+            draw(run, name, model, trained, samples, test, images.shape)
             for measure, side in ((FORWARD, "forward"), (REVERSE, "reverse"), (EXACT, "exact")):
                 points = [(each["epoch"], each["value"]) for each in rows if each["method"] == name
                           and each["measure"] == measure and "epoch" in each]  # fmt: skip

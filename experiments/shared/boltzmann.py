@@ -197,29 +197,30 @@ def draw_independent(machine: boltzmann.Machine, base: Params, rng_key: jax.Arra
 
 
 def equilibrate(
-    machine: boltzmann.Machine, params: Params, v: ArrayLike, rng_key: jax.Array, num_sweeps: int
+    run: Run, name: str, machine: boltzmann.Machine, params: Params, v: ArrayLike, num_sweeps: int = EQUILIBRATION
 ) -> np.ndarray:
     """Chains `[num_chains, V]` after further sweeps of block Gibbs sampling with fixed parameters."""
     kernel = kernels.particles(kernels.block_gibbs(machine.hidden, machine.visible), len(v))
+    kernel, options = run.stage(f"{name}-sweeps", kernel)
+    rng_key = jax.random.key(run.config.seed + 1)
     state, _ = training.run(
-        rng_key, kernel, kernel.init(jnp.asarray(v), rng_key), params, num_steps=num_sweeps, keep=lambda state: ()
-    )
+        rng_key, kernel, kernel.init(jnp.asarray(v), rng_key), params, num_steps=num_sweeps, keep=lambda state: (),
+        **options,
+    )  # fmt: skip
     return training.fetch(state.position)
 
 
 def log_partition_functions(
-    run: Run, name: str, machine: boltzmann.Machine, params: Params, chains: np.ndarray, mean: np.ndarray
+    run: Run, name: str, machine: boltzmann.Machine, params: Params, samples: np.ndarray, mean: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Log Z of an RBM by forward and reverse annealing, after further sweeps of its chains."""
+    """Log Z of an RBM by forward annealing from independent units and by reverse annealing from its samples."""
     config = run.config
-    equilibrate_key, annealing_key = jax.random.split(jax.random.key(config.seed + 1))
 
     def annealed() -> dict[str, Any]:
-        samples = equilibrate(machine, params, chains, equilibrate_key, EQUILIBRATION)
         both = jax.jit(functools.partial(
             partition_function.bidirectional_log_partition_function, machine, num_chains=config.num_chains,
             inverse_temperatures=annealing.salakhutdinov_schedule(config.num_temperatures),
-        ))(base_machine(params, mean), params, annealing_key, samples)  # fmt: skip
+        ))(base_machine(params, mean), params, jax.random.key(config.seed + 2), samples)  # fmt: skip
         return {side: getattr(both, side)._asdict() for side in ("forward", "reverse")}
 
     return run.part(f"{name}-annealed", annealed)
@@ -240,12 +241,13 @@ def likelihood_rows(log_weights: ArrayLike, sides: dict[str, dict[str, Any]], **
 
 
 def curve_rows(
-    run: Run, name: str, machine: boltzmann.Machine, trained: Trained, mean: np.ndarray, test: np.ndarray, **keys: Any
+    run: Run, name: str, machine: boltzmann.Machine, trained: Trained, samples: np.ndarray, mean: np.ndarray,
+    test: np.ndarray, **keys: Any,
 ) -> list[dict]:  # fmt: skip
     """Rows of log p(x) at every checkpoint, by annealing from each checkpoint to the next in both directions."""
     config = run.config
     first = jax.tree.map(lambda leaf: leaf[0], trained.checkpoints)
-    forward_key, reverse_key, equilibrate_key = jax.random.split(jax.random.key(config.seed + 2), 3)
+    forward_key, reverse_key = jax.random.split(jax.random.key(config.seed + 3))
     options = {
         "inverse_temperatures": annealing.salakhutdinov_schedule(config.num_temperatures),
         "num_steps": max(1, config.num_temperatures // 10),
@@ -253,7 +255,6 @@ def curve_rows(
 
     def annealed() -> dict[str, Any]:
         base = base_machine(first, mean)
-        samples = equilibrate(machine, trained.params, trained.chains, equilibrate_key, EQUILIBRATION)
         forward = jax.jit(functools.partial(
             curve.checkpoint_log_partition_functions, machine, num_chains=config.num_chains, **options
         ))(base, trained.checkpoints, forward_key)  # fmt: skip
