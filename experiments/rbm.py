@@ -7,7 +7,7 @@ quantitative analysis of deep belief networks", ICML 2008.
     python -m experiments.rbm                              quick: digits, 64 hidden units: under a minute
     python -m experiments.rbm --kernel sghmc               quick, then posterior draws beside exact HMC
     python -m experiments.rbm --preset small               MNIST, 16 hidden units, exact likelihood, as PyDeep
-    python -m experiments.rbm --preset small --invert      the same on inverted images
+    python -m experiments.rbm --preset small_inverted      the same on inverted images
     python -m experiments.rbm --preset big                 MNIST, 500 hidden units
     python -m experiments.rbm --preset posterior           digits, 10 hidden units: SGLD, SGHMC and exact HMC
 
@@ -120,6 +120,7 @@ POSTERIOR = replace(QUICK, num_hidden=10, parameterisations=("plain",), num_eval
 PRESETS = {
     "quick": QUICK,
     "small": SMALL,
+    "small_inverted": replace(SMALL, invert=True),
     "big": replace(
         SMALL, num_hidden=500, binarise="resampled", parameterisations=("centred",), num_epochs=100, num_evaluations=10,
         learning_rate=0.1, final_rate=0.05, num_temperatures=20_000,
@@ -128,8 +129,10 @@ PRESETS = {
         POSTERIOR, num_posterior_chains=8, num_sampling_steps=20_000, num_draws=100, num_hmc_steps=1500
     ),
 }  # fmt: skip
-PUBLISHED = {"centred": -142.56, "plain": -149.05}
-PUBLISHED_INVERTED = {"centred": -142.09, "plain": -183.36}
+PUBLISHED = {
+    "small": {"centred": -142.56, "plain": -149.05},
+    "small_inverted": {"centred": -142.09, "plain": -183.36},
+}
 PREDICTIVE, TRAIN_MEAN, TRAIN_SD = (
     "posterior predictive log p(x) (nats)", "training log p(x) of a draw (nats)", "its standard deviation",
 )  # fmt: skip
@@ -190,7 +193,7 @@ def evaluate(
         rows += curve_rows(run, name, machine, trained, samples, mean, test, method=name)
     if model.num_hidden <= MAX_EXACT:
         log_z = jax.jit(functools.partial(exact_log_partition_function, machine))
-        published = (PUBLISHED_INVERTED if config.invert else PUBLISHED)[name] if config.preset == "small" else None
+        published = PUBLISHED.get(config.preset, {}).get(name)
         for index, epoch in [*enumerate(trained.epochs), (-1, None)]:
             checkpoint = jax.tree.map(lambda leaf, index=index: jnp.asarray(leaf[index]), trained.checkpoints)
             values = evaluation.mean_estimate(-np.asarray(free_energies(checkpoint, test), float))
