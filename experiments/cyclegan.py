@@ -178,11 +178,10 @@ def load_domains(run: Run) -> Domains:
         f"--image-size must be 0, or at least {max(height, width)} and leave two equal edges of {height} x {width}; "
         f"got {config.image_size}",
     )
-    train, test, most = dataset.train, dataset.test, len(dataset.train) // 2
+    most = len(dataset.train) // 2
     require(held_out <= most, f"--num-validation must be at most {most}, half of the training images; got {held_out}")
-    if held_out:
-        test = data.Split(train.inputs[-held_out:], train.labels[-held_out:])
-        train = data.Split(train.inputs[:-held_out], train.labels[:-held_out])
+    dataset = dataset.hold_out(held_out)
+    train, test = dataset.train, dataset.test
     rows, columns = (size - height) // 2, (size - width) // 2
 
     def in_both(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -97,12 +97,10 @@ def load_splits(config: Config) -> tuple[data.Split, data.Split, int]:
     """The training images, the test images or their replacement, and the number of classes."""
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     judge.require_labelled_images(dataset)
-    train, test, held = dataset.train, dataset.test, config.num_validation
-    require(held < len(train), f"--num-validation must be at most {len(train) - 1}; got {held}")
-    if held:
-        test = data.Split(train.inputs[-held:], train.labels[-held:])
-        train = data.Split(train.inputs[:-held], train.labels[:-held])
-    return train, test, dataset.num_classes
+    most = len(dataset.train) - 1
+    require(config.num_validation <= most, f"--num-validation must be at most {most}; got {config.num_validation}")
+    dataset = dataset.hold_out(config.num_validation)
+    return dataset.train, dataset.test, dataset.num_classes
 
 
 def make_sets(config: Config, train: data.Split, test: data.Split, num: int) -> dict[Place, np.ndarray]:

@@ -211,17 +211,15 @@ SAMPLED_CHUNK, ANNEALED_CHUNK = 1000, 100  # images whose likelihoods are estima
 def load_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training images, test images and the labels of the latter (empty if there are none)."""
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
-    train, test, num_held_out = dataset.train, dataset.test, config.num_validation
-    require(len(test) > 1 or num_held_out > 0, f"--dataset {config.dataset} must have at least 2 test examples")
+    train, num_held_out = dataset.train, config.num_validation
+    require(len(dataset.test) > 1 or num_held_out > 0, f"--dataset {config.dataset} must have at least 2 test examples")
     require(
         train.inputs.ndim == 4 and train.inputs.shape[-1] in (1, 3, 4),
         f"--dataset {config.dataset} must be of images [num, height, width, 1, 3 or 4]; got {train.inputs.shape}",
     )
     require(num_held_out < len(train), f"--num-validation must be less than the {len(train)} training images")
-    train_set, test_set, labels = train.inputs, test.inputs, test.labels
-    if num_held_out:
-        train_set, test_set = train_set[:-num_held_out], train_set[-num_held_out:]
-        labels = train.labels[-num_held_out:]
+    dataset = dataset.hold_out(num_held_out)
+    train_set, test_set, labels = dataset.train.inputs, dataset.test.inputs, dataset.test.labels
     if config.binarise == "fixed":
         train_set = binarise(train_set, seed=1)
     if config.binarise != "none":

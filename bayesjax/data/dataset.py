@@ -11,6 +11,7 @@ unless all arrays contain only 0 and 1. Files may omit the axis of a single chan
 classes from 0. `files.py` reads the files. Read `batches.py` next for minibatches.
 """
 
+import dataclasses
 import difflib
 import functools
 import os
@@ -68,6 +69,23 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example."""
         return self.train.inputs.shape[1:]
+
+    def hold_out(self, num: int) -> "Dataset":
+        """Returns the data set with the last `num` training examples in place of its test split, to choose settings on.
+
+        Args:
+          num: number of examples to hold out, less than the number of training examples; 0 changes nothing.
+
+        Raises:
+          ValueError: if `num` is negative or leaves no training example.
+        """
+        if not 0 <= num < max(len(self.train), 1):
+            raise ValueError(f"num must lie in 0 .. {len(self.train) - 1}, to leave a training example; got {num}")
+        if not num:
+            return self
+        inputs, labels = self.train.inputs, self.train.labels
+        train, held = Split(inputs[:-num], labels[:-num]), Split(inputs[-num:], labels[-num:])
+        return dataclasses.replace(self, train=train, test=held)
 
 
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")

@@ -91,18 +91,18 @@ class Trained(NamedTuple):
 def load(config: Any) -> Images:
     """The images of --dataset; the last --num-validation training images replace the test set."""
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
-    train, test, held = dataset.train, dataset.test, config.num_validation
+    train, held = dataset.train, config.num_validation
     require(
         train.inputs.ndim == 4 and train.inputs.shape[-1] == 1,
         f"--dataset {config.dataset} must be of images [num, height, width, 1]; got {train.inputs.shape}",
     )
     require(held < len(train), f"--num-validation must be less than the {len(train)} training images; got {held}")
-    require(len(test) > 1 or held > 1, f"--dataset {config.dataset} must have at least 2 test images")
-    x, y = train.inputs.reshape(len(train), -1), train.labels
-    x_test, y_test = test.inputs.reshape(len(test), -1), test.labels
-    if held:
-        x, x_test, y, y_test = x[:-held], x[-held:], y[:-held], y[-held:]
-    return Images(x, x_test, y, y_test, train.inputs.shape[1:])
+    dataset = dataset.hold_out(held)
+    require(len(dataset.test) > 1, f"--dataset {config.dataset} must have at least 2 test images")
+    train, test = (
+        data.Split(each.inputs.reshape(len(each), -1), each.labels) for each in (dataset.train, dataset.test)
+    )
+    return Images(train.inputs, test.inputs, train.labels, test.labels, dataset.input_shape)
 
 
 def binarise(images: np.ndarray, seed: int) -> np.ndarray:
@@ -144,9 +144,10 @@ def train(
       learning_rate: None is --learning-rate.
     """
     config = run.config
-    thinning = num_epochs * steps_per_epoch // num_evaluations
+    available = num_epochs * steps_per_epoch
+    thinning = available // num_evaluations
     num_steps = thinning * num_evaluations
-    require(thinning > 0, f"training must have a step for each of {num_evaluations} evaluations; it has {num_steps}")
+    require(thinning > 0, f"training must have a step for each of {num_evaluations} evaluations; it has {available}")
 
     # Loss: mean free energy of the images minus that of the chains.
     chains = kernels.particles(kernels.block_gibbs(machine.hidden, machine.visible), config.num_chains)

@@ -37,14 +37,13 @@ def load_images(config: Any, *, scale: float = 1.0, flat: bool = False) -> tuple
     """
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     require(dataset.num_classes > 1, f"--dataset {config.dataset} must have labels of two classes or more")
+    held, most = config.num_validation, len(dataset.train) - 1
+    require(held <= most, f"--num-validation must lie in 0 .. {most}; got {held}")
+    dataset = dataset.hold_out(held)
     train, test = (
         Images(scale * (part.inputs.reshape(len(part), -1) if flat else part.inputs), part.labels)
         for part in (dataset.train, dataset.test)
     )
-    held = config.num_validation
-    require(0 <= held < len(train.x), f"--num-validation must lie in 0 .. {len(train.x) - 1}; got {held}")
-    if held:
-        train, test = Images(train.x[:-held], train.y[:-held]), Images(train.x[-held:], train.y[-held:])
     require(len(test.x) > 0, f"--dataset {config.dataset} has no test images: set --num-validation")
     return train, test, dataset.num_classes
 

@@ -69,11 +69,10 @@ def load(config: FewLabelsConfig) -> Splits:
         len(dataset.input_shape) == 3 and dataset.num_classes > 1,
         f"--dataset {config.dataset} must hold images [height, width, channels] with labels of two classes or more",
     )
-    train, test, num = dataset.train, dataset.test, config.num_validation
-    require(num <= len(train) // 2, f"--num-validation must be at most {len(train) // 2}; got {num}")
-    if num:
-        test = data.Split(train.inputs[-num:], train.labels[-num:])
-        train = data.Split(train.inputs[:-num], train.labels[:-num])
+    most = len(dataset.train) // 2
+    require(config.num_validation <= most, f"--num-validation must be at most {most}; got {config.num_validation}")
+    dataset = dataset.hold_out(config.num_validation)
+    train, test = dataset.train, dataset.test
     for features in (config.generator_features, config.discriminator_features):
         dcgan.layer_sizes(dataset.input_shape, len(features))
     for num in config.num_labelled:
