@@ -4,12 +4,12 @@ Papers: Tieleman, "Training restricted Boltzmann machines using approximations t
 Melchior, Fischer & Wiskott, "How to center deep Boltzmann machines", JMLR 2016; Salakhutdinov & Murray, "On the
 quantitative analysis of deep belief networks", ICML 2008.
 
-    python -m experiments.rbm                              quick: digits, 64 hidden units: under a minute
-    python -m experiments.rbm --kernel sghmc               quick, then posterior draws beside exact HMC
+    python -m experiments.rbm                              quick: digits, 10 hidden units: under a minute
+    python -m experiments.rbm --kernel sghmc               quick, then posterior draws by SGHMC and by HMC
     python -m experiments.rbm --preset small               MNIST, 16 hidden units, exact likelihood, as PyDeep
     python -m experiments.rbm --preset small_inverted      the same on inverted images
     python -m experiments.rbm --preset big                 MNIST, 500 hidden units
-    python -m experiments.rbm --preset posterior           digits, 10 hidden units: SGLD, SGHMC and exact HMC
+    python -m experiments.rbm --preset posterior           digits, 10 hidden units: longer chains of SGHMC and HMC
 
 Each of --parameterisations is trained by persistent contrastive divergence (PCD). Its log p(x) is estimated by annealed
 importance sampling, forward from independent units and in reverse from the chains. In expectation the forward estimate
@@ -17,9 +17,10 @@ of log p(x) is too high, and the reverse one too low if the chains have converge
 at most 20 hidden units the exact value stands beside them. Pixels are binarised anew at every step; test images are
 binarised once. With --binarise none all images keep their grey values, for which p(x) is not a likelihood of the data.
 
-With --kernel sgld or sghmc, the machine at the end of PCD is the start of chains over the weights. Their log posterior
-is the log prior plus N times the difference of free energies, with persistent chains for each draw. HMC with the
-enumerated log Z is the reference, and --num-hidden must be small.
+With --kernel sgld or sghmc, chains over the weights start at the machine that PCD has trained. The gradient of the log
+posterior is estimated from a minibatch of images and from persistent Gibbs chains. Each chain over the weights has
+Gibbs chains of its own. HMC on the exact log posterior, with log Z by enumeration, is run for comparison, so
+--num-hidden must be small.
 
 Expected (small): PyDeep's log p(x) of test images is -142.56 (centred) and -149.05 (plain); on inverted images -142.09
 and -183.36. All are on grey values.
@@ -70,7 +71,7 @@ Parameterisation = Literal["centred", "plain"]
 class Config(MachineConfig):
     """Flags of experiments.rbm."""
 
-    num_hidden: Count = 64
+    num_hidden: Count = 10
     """Number of hidden units."""
     parameterisations: tuple[Parameterisation, ...] = get_args(Parameterisation)
     """Parameterisations to compare; the offsets of the centred one follow the means of the units."""
@@ -86,28 +87,29 @@ class Config(MachineConfig):
     """Optimiser, or the sampler of the posterior over weights that starts where the optimiser ends."""
     prior_scale: Positive = 1.0
     """Standard deviation of the prior of every weight and bias."""
-    step_size: Positive = 2e-5
-    """Step size of sgld, in units of the inverse log density; of sghmc, the square of its step size."""
+    step_size: Positive = 2e-6
+    """Step size eta of sgld and sghmc. Eta times the number of images is the learning rate of the mean loss."""
     friction: Annotated[float, Range(above=0, below=1)] = 0.1
     """Fraction of the momentum that sghmc loses in each step."""
     num_posterior_chains: Count = 4
     """Independent chains over the weights."""
-    num_sampling_steps: Count = 4000
+    num_sampling_steps: Count = 2000
     """Steps of each chain of sgld and sghmc; the first fifth is burn-in."""
     num_draws: Count = 40
     """Draws that each chain keeps."""
-    num_hmc_steps: Natural = 300
-    """Trajectories of each chain of exact HMC; the first third is its warm-up. 0 leaves the reference out."""
+    num_hmc_steps: Natural = 200
+    """Number of trajectories of each HMC chain on the exact posterior, of which the first third are warm-up. 0 runs no
+    HMC."""
 
     def __post_init__(self) -> None:
-        """Checks that the reference of a sampler can be computed, and that each chain has steps to keep."""
+        """Checks that HMC on the exact posterior is possible where it is asked for."""
         super().__post_init__()
         if self.kernel == "sgd":
             return
         require(
             self.num_hidden <= MAX_EXACT or not self.num_hmc_steps,
-            f"--kernel {self.kernel} is compared with exact HMC, which needs --num-hidden of at most {MAX_EXACT} or "
-            f"--num-hmc-steps 0; got {self.num_hidden}",
+            f"--kernel {self.kernel} is compared with HMC on the exact posterior, which needs --num-hidden of at most "
+            f"{MAX_EXACT} or --num-hmc-steps 0; got {self.num_hidden}",
         )
 
 
@@ -116,7 +118,7 @@ SMALL = replace(
     QUICK, dataset="mnist", num_hidden=16, binarise="none", num_epochs=50, num_evaluations=10,
     learning_rate=0.15, final_rate=0.2, num_temperatures=2000,
 )  # fmt: skip
-POSTERIOR = replace(QUICK, num_hidden=10, parameterisations=("plain",), num_evaluations=1, kernel="sghmc")
+POSTERIOR = replace(QUICK, parameterisations=("plain",), num_evaluations=1, kernel="sghmc")
 PRESETS = {
     "quick": QUICK,
     "small": SMALL,
@@ -247,7 +249,7 @@ def draw(run: Run, name: str, model: boltzmann.RBM, trained: Trained, samples: n
 
 
 def sample_posterior(run: Run, model: boltzmann.RBM, start_params: Params, chains: np.ndarray, x: np.ndarray) -> dict:
-    """Draws of the weights by the sampler of --kernel and by exact HMC: `{kernel: (draws, info)}`."""
+    """Draws of the weights by the sampler of --kernel and by HMC on the exact posterior: `{kernel: (draws, info)}`."""
     config, machine, num_data = run.config, boltzmann.machine(model), len(x)
     log_prior = posteriors.gaussian(config.prior_scale)
     data_key, init_key, run_key = jax.random.split(jax.random.key(config.seed + 2), 3)
@@ -286,7 +288,7 @@ def sample_posterior(run: Run, model: boltzmann.RBM, start_params: Params, chain
 
     def make(*, step_size: jax.Array, inverse_mass_matrix: jax.Array) -> Kernel:
         return kernels.hmc(
-            exact_density, step_size=kernels.jittered(step_size, 0.8), num_integration_steps=30, full_batch=True,
+            exact_density, step_size=kernels.jittered(step_size, 0.8), num_integration_steps=20, full_batch=True,
             inverse_mass_matrix=inverse_mass_matrix,
         )  # fmt: skip
 
