@@ -1,4 +1,4 @@
-"""Optimisers and samplers: one algorithm a file, all with one contract (`types.Kernel`)."""
+"""Optimisers and samplers. Each file holds one algorithm, and all algorithms return a `types.Kernel`."""
 
 from bayesjax.kernels.adaptation import AdaptInfo, AdaptState, adapt
 from bayesjax.kernels.alternate import AlternateInfo, AlternateState, alternate, repeat

@@ -6,9 +6,9 @@ Nesterov's dual averaging of the acceptance probability a_t towards its target d
 
     log eps_t = mu - sqrt(t) / gamma * E_t,    E_t = (1 - w_t) E_{t-1} + w_t (delta - a_t),    w_t = 1 / (t + 10)
 
-with mu = log(10 eps_0), and restarts at each new mass. M^-1 is the variance (or covariance) of the window's draws,
-shrunk slightly towards 1e-3. After `num_steps` steps, step size and mass are constant: the same kernel continues as the
-sampler, and its later draws are valid. Inside `particles`, each chain adapts separately.
+with mu = log(10 eps_0), the initial step size eps_0 and gamma = 0.05. It restarts whenever the mass changes. M^-1 is
+the variance (or covariance) of the window's draws, shrunk slightly towards 1e-3. After `num_steps` steps, step size and
+mass are constant, so that later draws are valid. Inside `particles`, each chain adapts separately.
 
 HMC with an adapted mass needs step sizes that vary. With that mass, the period is nearly the same in every direction,
 and trajectories of one constant length can return near their start in all directions. Jittered step sizes avoid this:
@@ -21,9 +21,9 @@ and trajectories of one constant length can return near their start in all direc
 
     kernel = kernels.adapt(make, num_steps=400, target_acceptance=0.65)
 
-On ten independent normals with deviations from 0.1 to 3, four chains of 1000 draws of this kernel have a least
-effective sample size of about 2200. With a constant step size it is about 50 (`tests/kernels/test_adaptation.py`). NUTS
-adapts its trajectory lengths and needs no jitter.
+For example, the target is ten independent normals with standard deviations from 0.1 to 3. The smallest effective sample
+size of four chains of 1000 draws of this kernel is about 2200, and about 50 with a constant step size
+(`tests/kernels/test_adaptation.py`). NUTS adapts its trajectory lengths and needs no jitter.
 
 Sources: Hoffman & Gelman, "The No-U-Turn sampler", 2014, section 3.2; Stan reference manual, "HMC algorithm
 parameters".
@@ -50,7 +50,7 @@ class AdaptState(NamedTuple):
     Attributes:
       step: int32 scalar, the number of steps taken.
       inner: the state of the adapted kernel.
-      step_size: eps of the next step.
+      step_size: eps, the step size of the next step.
       inverse_mass_matrix: M^-1 of the next step, `[dim]`, or `[dim, dim]` if dense.
       averaging: the state of the dual averaging.
       window: moments of the draws since the last change of the mass.
@@ -74,7 +74,7 @@ class Averaging(NamedTuple):
 
     Attributes:
       num: number of acceptance probabilities since the last restart.
-      centre: mu.
+      centre: mu, the logarithm of ten times the step size at the last restart.
       error: E, the running mean of delta - a.
       log_average: running mean of log eps, from which the final step size is computed.
     """
@@ -91,7 +91,7 @@ class Window(NamedTuple):
     Attributes:
       num: number of positions.
       mean: mean position, `[dim]`.
-      deviations: sums of squares `[dim]` or of products `[dim, dim]` about the mean.
+      deviations: sums of squared deviations from the mean, `[dim]`, or of their products, `[dim, dim]`.
     """
 
     num: Array
@@ -123,23 +123,23 @@ def adapt(
     """Adapts the step size and mass of a kernel in its first `num_steps` steps and keeps them constant afterwards.
 
     Args:
-      make: `(step_size=, inverse_mass_matrix=) -> Kernel`, a kernel whose info has `acceptance_probability`. Examples
-        are `functools.partial(kernels.nuts, logdensity)` and `hmc` with jittered step sizes as above. Do not use `hmc`
-        with a constant step size, whose trajectories may be periodic.
+      make: `(step_size=, inverse_mass_matrix=) -> Kernel`. The info of the kernel must have `acceptance_probability`.
+        Examples are `functools.partial(kernels.nuts, logdensity)`, and `make` in the text of this module. Do not use
+        `hmc` with a constant step size, whose trajectories may be periodic.
       num_steps: length of the warm-up, at least 20; below 150 its phases are scaled down. Discard the draws of the
         warm-up (`training.run(num_burnin=num_steps)`).
-      step_size: initial step size.
-      target_acceptance: delta, in (0, 1). 0.65 suits HMC and 0.8 NUTS; use more if steps diverge.
-      mass: "diagonal" or "dense" adapts that form of the matrix. "fixed" adapts the step size only, which is better for
-        the thousands of weights of a network, whose prior variances are a good M^-1.
+      step_size: initial step size eps_0, positive.
+      target_acceptance: delta, in (0, 1). 0.65 suits HMC and 0.8 suits NUTS; use a larger value if steps diverge.
+      mass: "diagonal" and "dense" adapt a diagonal and a full matrix M^-1. "fixed" adapts the step size only, which is
+        better for the thousands of weights of a network; their prior variances are a good M^-1.
       inverse_mass_matrix: initial M^-1, in any form that `hmc` accepts.
 
     Returns:
       A kernel whose state is an `AdaptState` and whose info is an `AdaptInfo`.
 
     Raises:
-      ValueError: if an argument is outside its range; from `init`, if `mass` is "diagonal" and `inverse_mass_matrix` is
-        a matrix; from `step`, if the kernel's info has no `acceptance_probability`.
+      ValueError: if an argument is outside its range. `init` raises it if `mass` is "diagonal" and
+        `inverse_mass_matrix` is a matrix. `step` raises it if the kernel's info has no `acceptance_probability`.
     """
     if num_steps < 20:
         raise ValueError(f"num_steps must be at least 20; got {num_steps}")
@@ -196,7 +196,7 @@ def adapt(
 
 
 def windows(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each step of the warm-up, whether its draw belongs to a window, and whether it is the last of its window.
+    """Returns for each step of the warm-up whether its draw is in a window, and whether it is the last of its window.
 
     The first 75 and last 50 steps adapt the step size only (15 % and 10 % of a warm-up below 150 steps). Between them
     are windows of 25, 50, 100, ... steps; the last window also takes the remainder.

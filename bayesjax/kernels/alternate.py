@@ -46,7 +46,7 @@ class AlternateInfo(NamedTuple):
 
 
 def alternate(**players: Kernel) -> StructuredKernel:
-    """A sweep over the players in the order given; each step receives the current positions of the other players.
+    """Moves each player in turn, in the order given; each receives the current positions of the other players.
 
     Args:
       **players: the kernel of each player, for example
@@ -58,7 +58,7 @@ def alternate(**players: Kernel) -> StructuredKernel:
       `AlternateInfo`.
 
     Raises:
-      ValueError: if no player is given; from `init`, if the keys of the position are not the names of the players.
+      ValueError: if no player is given. `init` raises it if the keys of the position are not the names of the players.
     """
     if not players:
         raise ValueError("players is empty: alternate needs at least one named kernel")
@@ -88,7 +88,7 @@ def alternate(**players: Kernel) -> StructuredKernel:
 
 
 def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], PyTree] | None = None) -> Kernel:
-    """Several steps of `kernel` as one step, each with its own key; the info is that of the last.
+    """Takes several steps of `kernel` in one step, each with its own key.
 
     Args:
       kernel: any kernel.
@@ -97,11 +97,11 @@ def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], Py
         step receives the whole batch.
 
     Returns:
-      A kernel with the states and infos of `kernel`.
+      A kernel with the states of `kernel`; its info is that of the last inner step.
 
     Raises:
-      ValueError: if `num_steps` is not positive; from `step`, if `part` does not depend on `i`. A function that reads
-        an iterator does not, since it is traced once.
+      ValueError: if `num_steps` is not positive. `step` raises it if `part` does not depend on `i`, as with a function
+        that reads an iterator, which is traced only once.
     """
     checks.count(num_steps=num_steps)
     if num_steps == 1 and part is None:
@@ -118,4 +118,4 @@ def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], Py
         state, infos = jax.lax.scan(inner_step, state, (keys, jnp.arange(num_steps)))
         return state, jax.tree.map(lambda leaf: leaf[-1], infos)
 
-    return kernel._replace(step=step)  # which keeps the structure of particles and players
+    return kernel._replace(step=step)  # keeps the structure of particles and players

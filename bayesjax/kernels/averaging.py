@@ -2,10 +2,10 @@
 
     average <- d average + (1 - d) theta,   d = min(decay, (1 + t) / (10 + t)) at step t
 
-GANs generate images with the average of the generator: the generator itself oscillates around an equilibrium, and its
-average converges. The average does not influence the kernel. The ramp of d gives the first steps, near the initial
-weights, little weight. Sources: Yazıcı et al., "The unusual effectiveness of averaging in GAN training", ICLR 2019; the
-ramp is that of TensorFlow's moving averages.
+GANs generate images with the average of the generator's weights: the generator itself oscillates around an equilibrium,
+and its average converges. The average does not influence the kernel. Because d is small at first, the average soon
+forgets the initial weights. Sources: Yazıcı et al., "The unusual effectiveness of averaging in GAN training", ICLR
+2019; TensorFlow's moving averages (the formula of d).
 """
 
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ class AveragingState(NamedTuple):
 
     @property
     def position(self) -> Params:
-        """The position of the kernel, which is also the one that the other players of a game receive."""
+        """The position of the inner kernel. The other players of a game receive it and not the average."""
         return self.inner.position
 
 
@@ -41,7 +41,7 @@ def averaging(kernel: Kernel, decay: float = 0.999) -> Kernel:
     """Keeps a moving average of a kernel's positions.
 
     Args:
-      kernel: any kernel of one position. For particles, average inside: `particles(averaging(kernel), num)`.
+      kernel: any kernel without particles. To average each particle, use `particles(averaging(kernel), num)`.
       decay: decay of the average in one step, in [0, 1); its time scale is about 1 / (1 - decay) steps.
 
     Returns:

@@ -44,8 +44,8 @@ def carrying(kernel: Kernel, carry: PyTree) -> Kernel:
       A kernel whose state is a `CarryingState` and whose info is that of `kernel`, without the carry in its aux.
 
     Raises:
-      ValueError: from `step`, if `aux` has no key "carry", or the batch is divided over several devices of a `data`
-        axis, where aux, and so the carry, would be averaged.
+      ValueError: `step` raises it if `aux` has no key "carry", or if the batch is divided over several devices, where
+        the carry would be averaged like the rest of `aux`.
     """
 
     def init(position: Params, rng_key: PRNGKey) -> CarryingState:

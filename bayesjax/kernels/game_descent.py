@@ -67,8 +67,8 @@ def game_descent(
     Args:
       losses: the loss of each player, by name: `(params, rng_key, Given) -> scalar` or `(scalar, aux)`, to be minimised
         given the current positions of the others.
-      step_size: eta, or a schedule of the step count.
-      method: the formula above. All gradients of one step use the same keys and batch.
+      step_size: eta > 0, or a schedule of the step count.
+      method: one of the four methods that the module lists. All gradients of one step use the same keys and batch.
       consensus: gamma >= 0, for the method "consensus".
 
     Returns:
@@ -76,8 +76,8 @@ def game_descent(
       info is a `GameDescentInfo`.
 
     Raises:
-      ValueError: if there is no player, the method is unknown or a number is out of range; from `init`, if the keys of
-        the position are not the names of the players.
+      ValueError: if there is no player, the method is unknown or a number is out of range. `init` raises it if the
+        keys of the position are not the names of the players.
     """
     if not losses:
         raise ValueError("losses is empty: game_descent needs at least one player")

@@ -1,6 +1,6 @@
-"""Value, auxiliary output and gradient of a density that returns a scalar or a pair of scalar and aux.
+"""Value, auxiliary output and gradient of a density that returns a scalar or `(scalar, aux)`.
 
-Gradients are averaged over devices in this file and in no other (`axes.py`).
+This is the only file that averages gradients over devices (`axes.py`).
 """
 
 from collections.abc import Callable
@@ -17,29 +17,34 @@ Evaluate = Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree, Params]]
 
 
 def value_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
-    """Returns `(params, rng_key, batch) -> (value, aux, gradient)`; without auxiliary output, `aux` is an empty dict.
+    """Returns a function `(params, rng_key, batch) -> (value, aux, gradient)` that evaluates a density.
 
-    Where a `data` axis is bound, each device has its part of the batch, and all three are means over the devices.
+    If the density has no auxiliary output, `aux` is an empty dict. Where a `data` axis is bound, each device has its
+    part of the batch, and value, aux and gradient are means over the devices.
 
     Args:
       density: a loss or log density, which returns a scalar or `(scalar, aux)`.
       name: name of the density in error messages: "logdensity" or "loss".
 
     Raises:
-      ValueError: if the density cannot be called with three arguments; from the evaluation, if it returns an array.
+      ValueError: if the density cannot be called with three arguments. The returned function raises it if the value of
+        the density is not a scalar.
     """
     return _evaluate(density, name, lambda value: checks.scalar(value, name))
 
 
 def terms_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
-    """Like `value_and_grad`, for a density that may return its terms: the value is then `[num_terms]`, not their sum.
+    """Like `value_and_grad`, but the density may return terms `[num_terms]`, which are then the value.
+
+    The gradient is that of the sum of the terms.
 
     Args:
       density: returns a scalar or its terms `[num_terms]`, alone or with aux.
       name: name of the density in error messages.
 
     Raises:
-      ValueError: as `value_and_grad`; from the evaluation, if the density returns an array of two axes or more.
+      ValueError: if the density cannot be called with three arguments. The returned function raises it if the value of
+        the density has two axes or more.
     """
 
     def terms(value: Array) -> Array:
@@ -68,10 +73,10 @@ def _evaluate(density: Density, name: str, checked: Callable[[Array], Array]) ->
 
 
 def value_of(evaluate: Evaluate) -> Callable[[Params, PRNGKey, PyTree], Array]:
-    """The value of an evaluation, as a function whose derivative is the gradient of the evaluation.
+    """Returns a function `(params, rng_key, batch) -> value` whose derivative is the gradient that `evaluate` returns.
 
-    JAX's own derivative of a mean over devices would contain only the part of each device. Line searches differentiate
-    this function.
+    Line searches differentiate this function. JAX's own derivative of a mean over devices would contain only the part
+    of each device.
 
     Args:
       evaluate: a result of `value_and_grad`.
@@ -90,22 +95,25 @@ def value_of(evaluate: Evaluate) -> Callable[[Params, PRNGKey, PyTree], Array]:
 
 
 def grad_of_mean(value: Callable[[Params], Array]) -> Callable[[Params], Params]:
-    """The gradient of a scalar that is computed from the results of `value_and_grad`, the same on all devices.
+    """Returns the gradient function of a scalar that is computed from results of `value_and_grad`.
 
     Each device differentiates its own part of the mean, so the gradients are averaged over devices once more.
 
     Args:
-      value: `position -> scalar`.
+      value: `params -> scalar`.
+
+    Returns:
+      A function `params -> gradient`, whose result is shaped like `params` and equal on all devices.
     """
     return lambda params: axes.mean(jax.grad(value)(params), axes.DATA)
 
 
 def uses_key(density: Density, params: Params, rng_key: PRNGKey, batch: PyTree) -> bool:
-    """Whether the value of the density depends on its key, read from its trace without evaluating it.
+    """Whether the value of a density depends on its key. The density is traced and not evaluated.
 
     Args:
-      density: returns a scalar, its terms, or either with aux. The aux may depend on the key.
-      params: parameters; only shapes are used, here and below.
+      density: returns a scalar or terms `[num_terms]`, alone or with aux. The aux may depend on the key.
+      params: parameters. Only their shapes are used, as those of the key and the batch.
       rng_key: a key.
       batch: a batch.
     """
@@ -121,8 +129,8 @@ def as_schedule(step_size: float | Array | Schedule) -> Schedule:
     """Turns a positive number into a constant schedule, and checks that a schedule returns scalars.
 
     Raises:
-      ValueError: if a number is not positive and finite, or an array with axes; from the schedule, if its value has
-        axes.
+      ValueError: if `step_size` is neither a schedule nor a positive, finite scalar. The returned schedule raises it if
+        its value is not a scalar.
     """
     return _as_schedule("step_size", step_size, checks.positive)
 
@@ -131,8 +139,8 @@ def as_temperature(temperature: float | Array | Schedule, *, is_zero_allowed: bo
     """Like `as_schedule`, for a temperature, which may be 0 if `is_zero_allowed`.
 
     Raises:
-      ValueError: if a number is negative, not finite, or 0 and that is not allowed, or an array with axes; from the
-        schedule, if its value has axes.
+      ValueError: if `temperature` is a number that is negative, not finite, or 0 without `is_zero_allowed`, or an array
+        that is not a scalar. The returned schedule raises it if its value is not a scalar.
     """
     check = checks.non_negative if is_zero_allowed else checks.positive
     return _as_schedule("temperature", temperature, check)

@@ -13,13 +13,13 @@ A step costs L gradients if the log density is the same function at every step, 
 as the first of the next (`full_batch`). Otherwise the batch, the key or the other players of a game (`alternate.py`)
 change the log density, and a step costs L + 1 gradients. Within a step, trajectory and decision use one key and one
 batch. A position that was replaced after the last step (`state._replace(position=...)`) is detected by its fingerprint
-and evaluated again. A state may hold the log density and gradient of its kernel's log density, so pass it to no other
-kernel: start another kernel from `init(state.position, rng_key)`.
+and evaluated again. A state may hold the value and gradient of its own kernel's log density, so do not pass it to
+another kernel. Start another kernel from `init(state.position, rng_key)`.
 
 `blackjax.hmc` (1.7.1) is correct but not used here, for four reasons. It differentiates the density itself, where the
-gradient must be averaged over devices. It keeps density and gradient from step to step even if they no longer hold. It
-has neither a temperature nor auxiliary output. Its import starts JAX's backend. The tests use its integrator as a
-reference (`tests/kernels/test_leapfrog.py`), and `benchmarks/samplers.py` compares its speed.
+gradient must be averaged over devices. It keeps the log density and its gradient from step to step even if they are out
+of date. It has neither a temperature nor auxiliary output. Its import starts JAX's backend. The tests use its
+integrator as a reference (`tests/kernels/test_leapfrog.py`), and `benchmarks/samplers.py` compares its speed.
 
 `adaptation.py` chooses the step size and the mass. Read `nuts.py` next: it also chooses L.
 """
@@ -118,8 +118,8 @@ def hmc(
       temperature: T > 0, or a schedule of the step count.
       divergence_threshold: positive energy error, in units of T, above which a step is reported as divergent.
       full_batch: whether every step is given the same batch and the log density ignores its key, so that the last
-        gradient of a step serves as the first of the next. None, the default, is true where the batch holds no arrays
-        (the data are closed over) and the key is not used. A promise that is broken for the batch is not detected.
+        gradient of a step serves as the first of the next. None, the default, means true if the batch holds no arrays
+        (the data are closed over) and the key is not used. A batch that changes in spite of true is not detected.
       keep_trajectory: whether the info holds every point of the trajectory, for plots. Each whole kick is then computed
         as two half kicks, so that steps agree with those without it only up to rounding.
 
@@ -127,7 +127,7 @@ def hmc(
       A kernel whose state is an `HMCState` and whose info is an `HMCInfo`.
 
     Raises:
-      ValueError: if an argument is outside its range; from `step`, if the mass does not fit the position, or if
+      ValueError: if an argument is outside its range. `step` raises it if the mass does not fit the position, or if
         `full_batch` is true and the kernel is a player of a game or the log density uses its key.
     """
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
@@ -195,7 +195,7 @@ def check_threshold(divergence_threshold: float) -> None:
 
 
 def initial_state(position: Params, rng_key: PRNGKey) -> HMCState:
-    """The state before the first step. The first step evaluates the density; the key is not used.
+    """Returns the state before the first step, which holds zeros where the first step will store evaluations.
 
     Args:
       position: theta.
@@ -216,6 +216,11 @@ def density_is_fixed(
     logdensity: Density, position: Params, rng_key: PRNGKey, batch: PyTree, *, full_batch: bool | None
 ) -> bool:
     """Whether the log density is the same function of the position at every step.
+
+    Args:
+      logdensity: as in `hmc`.
+      position, rng_key, batch: the arguments of the log density in this step; only their shapes are used.
+      full_batch: as in `hmc`.
 
     Raises:
       ValueError: if `full_batch` is true, and the kernel is a player of a game or the log density uses its key.
@@ -239,7 +244,7 @@ def evaluated_at(position: Params, is_fixed: bool) -> Array:
 def begin(
     evaluate: EvaluateBatch, state: HMCState, rng_key: PRNGKey, batch: PyTree, *, is_fixed: bool
 ) -> tuple[Evaluate, tuple[Array, PyTree, Params]]:
-    """The density as a function of the position, and its terms, aux and gradient at the start of a step.
+    """Returns the density as a function of the position, and its terms, aux and gradient at the start of a step.
 
     Args:
       evaluate: `terms_and_grad` of the log density.

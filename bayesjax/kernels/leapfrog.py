@@ -52,7 +52,7 @@ def leapfrog(
     velocity: Callable[[Params], Params],
     num_steps: int,
 ) -> Point:
-    """The end of a trajectory of L steps, after L evaluations of the density.
+    """Computes the end of a trajectory of L steps with L evaluations of the density.
 
     Args:
       density: returns value, auxiliary output and gradient at a position.
@@ -60,6 +60,9 @@ def leapfrog(
       step_size: eps.
       velocity: maps a momentum p to M^-1 p (`mass.Mass`).
       num_steps: L, at least 1.
+
+    Returns:
+      The last point, shaped like `start`.
     """
 
     def kick_and_drift(_: Array, point: tuple[Params, Params]) -> tuple[Params, Params]:
@@ -82,11 +85,13 @@ def path(
     velocity: Callable[[Params], Params],
     num_steps: int,
 ) -> Point:
-    """Every point of the trajectory of `leapfrog`, including the start, with leaves `[num_steps + 1, ...]`.
+    """Computes every point of the trajectory of `leapfrog`, including the start.
 
     Args:
-      density, start, step_size, velocity: as in `leapfrog`.
-      num_steps: number of leapfrog steps.
+      density, start, step_size, velocity, num_steps: as in `leapfrog`.
+
+    Returns:
+      A `Point` with leaves `[num_steps + 1, ...]`.
     """
 
     def one_step(point: Point, _: None) -> tuple[Point, Point]:
@@ -106,7 +111,7 @@ def trajectory(
     num_integration_steps: int,
     inverse_mass_matrix: InverseMass = 1.0,
 ) -> Point:
-    """Every point of a leapfrog trajectory, including the start, for plots.
+    """Computes every point of a leapfrog trajectory, including the start, for plots.
 
     Args:
       logdensity: `position -> scalar`.
@@ -136,7 +141,7 @@ def trajectory(
 
 
 def kinetic_energy(momentum: Params, velocity: Callable[[Params], Params]) -> Array:
-    """K = p' M^-1 p / 2.
+    """The kinetic energy K = p' M^-1 p / 2, a scalar.
 
     Args:
       momentum: p, shaped like the position.
@@ -146,10 +151,10 @@ def kinetic_energy(momentum: Params, velocity: Callable[[Params], Params]) -> Ar
 
 
 def energy_change(start: Point, end: Point, velocity: Callable[[Params], Params]) -> Array:
-    """H(end) - H(start), subtracted element by element and term by term before any sum is taken.
+    """The energy error H(end) - H(start), subtracted element by element and term by term before any sum is taken.
 
-    Sums over ten thousand weights or examples are as large as 1e5, where the resolution of float32 is 0.01. The changes
-    along a trajectory are small and keep their precision.
+    Sums over ten thousand weights or examples can be as large as 1e5, where the resolution of float32 is 0.01. The
+    changes along a trajectory are small and keep their precision.
 
     Args:
       start, end: points of one trajectory.

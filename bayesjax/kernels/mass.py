@@ -1,8 +1,8 @@
-"""The mass matrix M of Hamiltonian dynamics: the covariance of the momentum, and the inverse of its mobility.
+"""The mass matrix M of Hamiltonian dynamics, which is the covariance of the momentum p.
 
     p ~ N(0, M),    d theta / dt = M^-1 p,    K(p) = p' M^-1 p / 2
 
-It is given by its inverse. If M^-1 is the covariance of the target, the dynamics are those of a target with unit
+M is given by its inverse. If M^-1 is the covariance of the target, the dynamics are those of a target with unit
 covariance. For a full matrix M^-1 = L L', the momentum is L'^-1 xi with xi ~ N(0, I). `leapfrog.py` integrates with M,
 and `adaptation.py` estimates it.
 """
@@ -21,8 +21,8 @@ from bayesjax import checks, tree
 from bayesjax.types import Array, ArrayLike, Params
 
 InverseMass = float | Array | Params
-"""A number, a tree like the position, a vector `[dim]` or a matrix `[dim, dim]` in the order of
-`jax.flatten_util.ravel_pytree`."""
+"""M^-1 as a number, a tree like the position, a vector `[dim]` or a matrix `[dim, dim]`. Vector and matrix have the
+order of `jax.flatten_util.ravel_pytree`."""
 
 
 class Mass(NamedTuple):
@@ -38,7 +38,7 @@ class Mass(NamedTuple):
 
 
 def mass(inverse_mass_matrix: InverseMass, position: Params) -> Mass:
-    """The functions of M for positions of one structure.
+    """Returns the functions of M for positions shaped like `position`.
 
     Args:
       inverse_mass_matrix: M^-1, in any form of `InverseMass`.
@@ -71,14 +71,14 @@ def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
     """The diagonal of M^-1 as a tree like the position, of numbers or arrays.
 
     Args:
-      inverse_mass_matrix: M^-1, in any form that `mass` accepts but a full matrix.
+      inverse_mass_matrix: M^-1, in any form that `mass` accepts except a full matrix.
       position: a position.
 
     Raises:
-      ValueError: if it does not fit the position, or a value is not positive.
+      ValueError: if M^-1 does not fit the position, or a value is not positive.
     """
     if (values := broadcast(inverse_mass_matrix, position)) is not None:
-        if _may_be_matrix(inverse_mass_matrix):  # `check` skips two axes, which here are those of the position
+        if _may_be_matrix(inverse_mass_matrix):  # `check` skips this array, which belongs to a leaf with two axes
             _check_positive(inverse_mass_matrix, "inverse_mass_matrix")
         return values
     dim = tree.num_elements(position)
@@ -91,9 +91,9 @@ def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
 
 
 def broadcast(values: float | Params, position: Params) -> Params | None:
-    """The values as a tree like the position, from one number for all leaves or a number or array for each leaf.
+    """Returns the values as a tree like the position, or None if they do not fit it.
 
-    Returns None if the values are neither.
+    The values are one number for all leaves, or a tree with a number or an array for each leaf.
     """
     leaves, structure = jax.tree.flatten(values)
     shapes = [jnp.shape(leaf) for leaf in leaves]
@@ -107,7 +107,7 @@ def broadcast(values: float | Params, position: Params) -> Params | None:
 
 
 def describe(values: Params) -> str:
-    """Structure and shapes of a pytree, for an error message."""
+    """Returns the structure and the shapes of a pytree as text for an error message."""
     return f"{jax.tree.structure(values)} with shapes {[jnp.shape(leaf) for leaf in jax.tree.leaves(values)]}"
 
 
@@ -130,7 +130,7 @@ def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> A
 
 
 def unravel(vector: Array, like: Params) -> Params:
-    """Turns a vector `[dim]` in the order of `ravel_pytree` into a tree with the shapes of `like`, in its own type.
+    """Turns a vector `[dim]` in the order of `ravel_pytree` into a tree with the shapes of `like`; its type is kept.
 
     The function that `ravel_pytree` returns would cast to the types of the leaves and round the mass.
     """
@@ -141,10 +141,10 @@ def unravel(vector: Array, like: Params) -> Params:
 
 
 def check(inverse_mass_matrix: InverseMass, name: str = "inverse_mass_matrix") -> None:
-    """Raises ValueError if a value that is not traced is not positive.
+    """Raises ValueError if a value is not positive; `name` serves the error message. Traced values are accepted.
 
-    Arrays of two axes are skipped, since they may be a matrix or the values of one leaf. `mass` and `diagonal`, which
-    have the position, check those.
+    An array of two axes is skipped, since it may be a matrix or the values of one leaf. `mass` and `diagonal`, which
+    know the position, check it.
     """
     if not _may_be_matrix(inverse_mass_matrix):
         _check_positive(inverse_mass_matrix, name)

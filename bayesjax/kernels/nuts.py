@@ -84,15 +84,15 @@ def nuts(
       max_num_doublings: at least 1; a trajectory has at most 2^max_num_doublings steps.
       divergence_threshold: positive energy error, in units of T, above which a step is reported as divergent.
       full_batch: whether every step is given the same batch and the log density ignores its key, so that the last
-        gradient of a step serves as the first of the next. None, the default, is true where the batch holds no arrays
-        (the data are closed over) and the key is not used. A promise that is broken for the batch is not detected.
+        gradient of a step serves as the first of the next. None, the default, means true if the batch holds no arrays
+        (the data are closed over) and the key is not used. A batch that changes in spite of true is not detected.
       keep_trajectory: whether the info holds the ends of the trajectory, for plots.
 
     Returns:
       A kernel whose state is an `HMCState` and whose info is a `NUTSInfo`.
 
     Raises:
-      ValueError: if an argument is outside its range; from `step`, if the mass does not fit the position, or if
+      ValueError: if an argument is outside its range. `step` raises it if the mass does not fit the position, or if
         `full_batch` is true and the kernel is a player of a game or the log density uses its key.
     """
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
@@ -119,7 +119,7 @@ def nuts(
         origin = jnp.where(jnp.isfinite(terms), terms, 0.0) if terms.ndim else jnp.zeros_like(terms)
 
         def tempered(position: Params) -> Array:
-            """The log density over T. A term of value 0 makes its derivative the gradient averaged over devices."""
+            """The log density divided by T. A term of value 0 makes its derivative the mean gradient over devices."""
             terms, _, gradient = density(jax.lax.stop_gradient(position))
             zero = jax.tree.map(lambda x: x - jax.lax.stop_gradient(x), position)
             return (jnp.sum(terms - origin) + tree.dot(jax.lax.stop_gradient(widen(gradient)), zero)) / temperature

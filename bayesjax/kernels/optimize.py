@@ -2,9 +2,9 @@
 
     theta <- theta + update(grad loss(theta), optimiser state)
 
-Some optimisers need more than the gradient, such as line searches, Polyak's step size, and a reduction of the learning
-rate on a plateau. They receive the value, the gradient, and the loss as a function of the parameters with the key and
-the batch of the step. All three are averaged over devices.
+Line searches, Polyak's step size and the reduction of the learning rate on a plateau need more than the gradient. They
+receive the value, the gradient, and the loss as a function of the parameters with the key and the batch of the step.
+Value, gradient and function are averaged over devices.
 
 This kernel computes point estimates. A GAN is `alternate(discriminator=optimize(...), generator=optimize(...))`. With
 `sghmc` in place of `optimize`, it is a Bayesian GAN. Read `sghmc.py` next.
@@ -54,7 +54,7 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
     """Minimises `loss` with an Optax optimiser.
 
     Args:
-      loss: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, a mean per example.
+      loss: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, a mean over examples.
       optimizer: an Optax optimiser, such as `optax.adam(1e-3)`, with its own learning-rate schedule. Its `update` also
         receives Optax's extra arguments `value`, `grad` and `value_fn`, which `optax.lbfgs()`, `optax.polyak_sgd()` and
         `optax.contrib.reduce_on_plateau()` require.
@@ -63,7 +63,7 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
       A kernel whose state is an `OptimizeState` and whose info is an `OptimizeInfo`.
 
     Raises:
-      ValueError: from `step`, if the loss is not a scalar, or the update does not have the shapes of the position.
+      ValueError: `step` raises it if the loss is not a scalar, or the update does not have the shapes of the position.
     """
     evaluate = value_and_grad(loss, "loss")
     value_at, optimizer = value_of(evaluate), optax.with_extra_args_support(optimizer)
@@ -92,15 +92,16 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
 
 
 def adjust(function: Callable[[Params, Params], Params]) -> optax.GradientTransformation:
-    """Changes the parameters after every update, as the last transformation of an `optax.chain`.
+    """Returns an Optax transformation that changes the parameters after every update.
 
         new <- function(old, new)
 
-    Args:
-      function: `(old, new) -> params`: the parameters before and after the update, to those that replace the new.
+    Make it the last transformation of an `optax.chain`. Its `update` must receive the parameters, and raises a
+    ValueError without them.
 
-    Returns:
-      An Optax transformation whose update needs the parameters.
+    Args:
+      function: `(old, new) -> params`. It receives the parameters before and after the update, and returns those that
+        replace `new`.
     """
 
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:

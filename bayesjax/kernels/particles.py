@@ -2,10 +2,11 @@
 
     step(key, [s_1 .. s_n], batch) = [step(key_1, s_1, batch) .. step(key_n, s_n, batch)]
 
-Every leaf of position, state and info gains a leading particle axis. Each particle has its own key. All particles see
-the same batch, or, with `batch_axis=0`, each its own (chains, folds, label draws, seeds). Particles that share a
-minibatch share the noise of its gradient, so they are correlated and not independent chains. Use
-`data.independent_minibatches` to give each chain its own batches. A full batch has no such noise and can be shared.
+Every leaf of position, state and info gains a leading particle axis. Each particle has its own key. By default all
+particles receive the same batch. With `batch_axis=0` each receives its own, as for independent chains, folds of a
+cross-validation, or several random choices of labelled examples or seeds. Particles that share a minibatch share the
+noise of its gradient, so they are correlated and not independent chains. Use `data.independent_minibatches` to give
+each chain its own batches. A full batch has no such noise and can be shared.
 
 The particles are vmapped, so n networks are computed as one set of batched matrix products. With `chunk_size`, a device
 moves only that many particles at once, one chunk after the other. This saves memory, and is faster where the
@@ -41,7 +42,7 @@ def particles(
       those, with the same keys as on one device. A state that holds all particles is moved as a whole.
 
     Raises:
-      ValueError: if `num` or `chunk_size` is not positive; from `init`, if the position is not `num` stacked trees.
+      ValueError: if `num` or `chunk_size` is not positive. `init` raises it if the position is not `num` stacked trees.
     """
     checks.count(num=num)
     if chunk_size is not None:
@@ -68,11 +69,11 @@ def particles(
 
 
 def all_particles(kernel: Kernel, position: PyTree) -> PyTree:
-    """The positions of all particles, gathered from the devices of a `particle` axis if they are divided over it.
+    """Returns the positions of all particles, gathered from the devices of a `particle` axis if they are divided.
 
     Args:
-      kernel: the kernel of the player.
-      position: its position on this device, with leaves `[num, ...]` for particles.
+      kernel: the kernel of the particles, or any other kernel, whose position is returned unchanged.
+      position: its position on this device, with leaves `[num on this device, ...]` for particles.
     """
     structure = kernel.structure
     is_part = isinstance(structure, ParticleAxis) and _num_local(position) < structure.num

@@ -7,13 +7,14 @@ G is the inverse of a mass matrix. `fixed_preconditioner` keeps it constant, whi
 
     V <- decay V + (1 - decay) (g / N)^2,    G = 1 / (epsilon + sqrt(V))
 
-While G changes with theta, the chain samples a different distribution. A position-dependent G needs the drift Gamma,
-Gamma_i = sum_j dG_ij / d theta_j, which contains second derivatives of log p; the source drops it, and so does this
-file. The error does not vanish with the step size. As (1 - decay) / eta grows, V follows the squared gradient at the
-current position, and the law tends to p(theta) / G(theta). On N(0, 1) with exact gradients, `decay` 0.99 and `epsilon`
-1e-3, E theta^2 is 1.10, 1.35 and 1.75 at eta 0.1, 0.01 and 0.001 and tends to 2, where 1 is correct. G also depends on
-the batch whose gradient it scales. The adaptation therefore ends: after `num_adaptation` steps G is constant and the
-law is that of `fixed_preconditioner`. Earlier draws belong to the burn-in.
+with the gradient g of the log density of N examples. While G changes with theta, the chain samples a different
+distribution. A position-dependent G needs the drift Gamma, Gamma_i = sum_j dG_ij / d theta_j, which contains second
+derivatives of log p; the source drops it, and so does this file. The error does not vanish with the step size. As (1 -
+decay) / eta grows, V follows the squared gradient at the current position, and the law tends to p(theta) / G(theta). On
+N(0, 1) with exact gradients, `decay` 0.99 and `epsilon` 1e-3, E theta^2 is 1.10, 1.35 and 1.75 at eta 0.1, 0.01 and
+0.001 and tends to 2, where 1 is correct. G also depends on the batch whose gradient it scales. The adaptation therefore
+ends: after `num_adaptation` steps G is constant and the law is that of `fixed_preconditioner`. Earlier draws belong to
+the burn-in.
 
 Sources: Li, Chen, Carlson & Carin, "Preconditioned stochastic gradient Langevin dynamics for deep neural networks",
 AAAI 2016; Ma, Chen & Fox, "A complete recipe for stochastic gradient MCMC", NIPS 2015 (Gamma); Wenzel et al., "How good
@@ -59,13 +60,13 @@ class RMSPropState(NamedTuple):
 
 
 def fixed_preconditioner(diagonal: float | Params) -> Preconditioner:
-    """A constant G.
+    """Returns a preconditioner with a constant G.
 
     Args:
       diagonal: G, a number or a tree like the position. The variances of the target are a good choice.
 
     Raises:
-      ValueError: if a value is not positive; from the kernel, if G does not fit the position.
+      ValueError: if a value is not positive. The kernel raises it if G does not fit the position.
     """
     check(diagonal, "diagonal")
 
@@ -79,13 +80,15 @@ def fixed_preconditioner(diagonal: float | Params) -> Preconditioner:
 def rmsprop_preconditioner(
     num_data: int, *, num_adaptation: int, decay: float = 0.99, epsilon: float = 1e-5
 ) -> Preconditioner:
-    """G from the running mean of squared gradients in the first steps, and constant after them.
+    """Returns a preconditioner whose G follows the squared gradients in the first steps and is constant afterwards.
+
+        V <- decay V + (1 - decay) (g / N)^2,    G = 1 / (epsilon + sqrt(V)),    g: gradient of the log density
 
     Args:
-      num_data: N. Gradients of a log density, which is a sum over N examples, are divided by it. `epsilon` is then in
-        the units of a mean gradient, and `step_size * num_data` is RMSprop's learning rate.
-      num_adaptation: the number of steps in which G is updated, at least 1. Their stationary distribution differs (see
-        above), so the burn-in must be at least as long (`training.run(num_burnin=num_adaptation)`).
+      num_data: N, the number of examples over which the log density is a sum. `epsilon` is then in the units of a mean
+        gradient, and `step_size * num_data` is RMSprop's learning rate.
+      num_adaptation: the number of steps in which G is updated, at least 1. These steps sample another distribution, as
+        the module explains, so the burn-in must be at least as long (`training.run(num_burnin=num_adaptation)`).
       decay: decay of the running mean in one step, in [0, 1).
       epsilon: positive; bounds G by 1 / epsilon.
 
@@ -116,7 +119,7 @@ def rmsprop_preconditioner(
 
 
 def step_sizes(step_size: float | Array, diagonal: float | Params, position: Params) -> Params:
-    """The step size eta G of each leaf of the position, as a tree of numbers or arrays.
+    """Returns the step size eta G of each leaf of the position, as a tree of numbers or arrays.
 
     Args:
       step_size: eta.

@@ -3,7 +3,7 @@
     polynomial   eta_t = a (b + t)^-gamma, with 0.5 < gamma <= 1 for convergence
     cyclical     eta_t = eta_0 / 2 (cos(pi s) + 1), with s in [0, 1) the position in the cycle. The first part of each
                  cycle runs at temperature 0 and finds a mode; the rest samples around it.
-    jittered     eta_t between r eta and eta, for HMC and NUTS on targets whose scale varies
+    jittered     eta_t between `min_fraction` eta and eta, for HMC and NUTS on targets whose scale varies
 
 Sources: Welling & Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011; Zhang, Li, Zhang, Chen
 & Wilson, "Cyclical stochastic gradient MCMC for Bayesian deep learning", ICLR 2020; Neal, "MCMC using Hamiltonian
@@ -25,7 +25,8 @@ class Cyclical(NamedTuple):
     Attributes:
       step_size: step size as a function of the number of steps taken.
       temperature: temperature as a function of the number of steps taken; it is 0 during exploration.
-      is_sampling: whether the step at that count is a sampling step. The draw after t steps belongs to the count t - 1.
+      is_sampling: whether the step after that number of steps is a sampling step. The draw after t steps was made by
+        the step at t - 1.
     """
 
     step_size: Schedule
@@ -34,7 +35,7 @@ class Cyclical(NamedTuple):
 
 
 def polynomial(scale: float, offset: float = 1.0, power: float = 0.55) -> Schedule:
-    """The step size a (b + t)^-gamma after t steps.
+    """Returns the schedule eta_t = a (b + t)^-gamma of the step size after t steps.
 
     Args:
       scale: a > 0.
@@ -51,7 +52,7 @@ def polynomial(scale: float, offset: float = 1.0, power: float = 0.55) -> Schedu
 
 
 def jittered(step_size: float | Array, min_fraction: float) -> Schedule:
-    """Step sizes between `min_fraction * step_size` and `step_size`, spread evenly in the logarithm.
+    """Returns a schedule of step sizes between `min_fraction * step_size` and `step_size`, spread evenly in logarithm.
 
         eta_t = step_size * min_fraction^u_t,   u_t = fractional part of t times the golden ratio
 
@@ -83,12 +84,14 @@ def _golden(step: Array | int) -> Array:
 def cyclical(
     step_size: float, *, num_steps: int, num_cycles: int, exploration_fraction: float = 0.8, temperature: float = 1.0
 ) -> Cyclical:
-    """Cosine cycles of the step size; each cycle first explores at temperature 0 and then samples.
+    """Returns cosine cycles of the step size; each cycle first explores at temperature 0 and then samples.
+
+        eta_t = eta_0 / 2 (cos(pi s_t) + 1),    s_t = (t mod C) / C,    C = ceil(num_steps / num_cycles)
 
     Args:
       step_size: eta_0, the step size at the start of each cycle.
       num_steps: number of steps of the whole run.
-      num_cycles: M; a cycle has ceil(num_steps / M) steps.
+      num_cycles: number of cycles, at least 1; a cycle has C steps.
       exploration_fraction: fraction of each cycle, in [0, 1), that runs at temperature 0.
       temperature: temperature of the sampling steps, positive.
 
@@ -104,7 +107,7 @@ def cyclical(
 
     first_sampling = math.ceil(
         exploration_fraction * length - 1e-9
-    )  # an integer: float32 would round it, each backend its way
+    )  # an integer, because backends round float32 differently
 
     def position_in_cycle(step: Array) -> Array:
         return (step % length) / length

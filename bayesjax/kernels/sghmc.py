@@ -95,7 +95,7 @@ def sghmc(
       noise_estimate: beta >= 0, Chen et al.'s `B-hat` in the units of alpha: `eta / 2` times the variance of one
         coordinate of the minibatch gradient. The injected noise is reduced by it, to no less than zero. It is one
         number for all weights and steps, also with a preconditioner or a schedule.
-      preconditioner: G, of `kernels.preconditioning`, the inverse of a diagonal mass matrix; None means 1.
+      preconditioner: gives G, the inverse of a diagonal mass matrix (`kernels.preconditioning`); None means G = 1.
       noise: the law of the injected noise. "sixteen_bit" takes about three quarters of the time of "normal" to draw. It
         has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are as accurate as
         with "normal" at ordinary step sizes, but the noise of one step has a different distribution.

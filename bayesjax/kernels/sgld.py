@@ -71,7 +71,7 @@ def sgld(
       step_size: eta > 0, or a schedule of the step count. The learning rate of the mean loss is
         `step_size * num_data`.
       temperature: T >= 0, or a schedule; T = 0 is gradient ascent.
-      preconditioner: G, of `kernels.preconditioning`; None means 1.
+      preconditioner: gives G (`kernels.preconditioning`), which multiplies eta for each weight; None means G = 1.
       noise: the law of the injected noise. "sixteen_bit" takes about three quarters of the time of "normal" to draw. It
         has 188 values, none beyond 4.22, and the moments 1 to 8 of N(0, 1). Averages over a chain are as accurate as
         with "normal" at ordinary step sizes, but the noise of one step has a different distribution.

@@ -1,17 +1,18 @@
 """The stochastic gradient Nose-Hoover thermostat: SGHMC whose friction adapts to the noise of the gradients.
 
 SGHMC needs an estimate of the minibatch noise (`noise_estimate`); without one, its temperature is too high. Here the
-friction xi is a variable that changes until the kinetic energy is right. Gradient noise then does not change the law of
-theta, if it is the same in all directions and independent from step to step. The batches of an epoch are not
-independent: their noise cancels over the epoch, and the temperature of theta is too low. Draw batches with replacement
-(`data.Minibatches(with_replacement=True)`).
+friction xi is a variable that changes until the mean kinetic energy is that of temperature T. Gradient noise then does
+not change the law of theta, if it is the same in all directions and independent from step to step. The batches of an
+epoch are not independent: their noise cancels over the epoch, and the temperature of theta is too low. Draw batches
+with replacement (`data.Minibatches(with_replacement=True)`).
 
     d theta = p dt
     d p     = grad log p dt - xi p dt + sqrt(2 A T) dW
     d xi    = (p'p / dim - T) / mu dt
 
-The step size is eta = h^2, the mass is 1 and alpha = A h. The integrator is the BADODAB splitting, whose two half
-kicks at one position are joined into one. With the friction of a step, a = xi h, it is
+Here A sets the injected noise dW, mu is the thermal mass, the mass is 1, the step size is eta = h^2 and alpha = A h.
+The integrator is the BADODAB splitting, whose two half kicks at one position are joined into one. With the friction of
+a step a = xi h, the stochastic gradient g and n ~ N(0, I), it is
 
     p     <- p + h g                                                 B
     theta <- theta + h/2 p                                           A
@@ -55,13 +56,12 @@ class SGNHTInfo(NamedTuple):
     """Diagnostics of one step.
 
     Attributes:
-      logdensity: scalar, the minibatch estimate at the position before the step.
+      logdensity: scalar, the minibatch estimate of the log density at the position before the step.
       gradient_norm: Euclidean norm of the stochastic gradient at the position before the step.
       friction: a after the step, in the units of SGHMC's alpha. Its mean is the argument `friction` plus `eta / (2 T)`
         times the variance of one coordinate of the stochastic gradient.
       kinetic_temperature: `<p, p> / dim` after the step.
-      configurational_temperature: `-<theta, g> / dim` before the step; its stationary mean tends to T with
-        the step size.
+      configurational_temperature: `-<theta, g> / dim` before the step; its stationary mean tends to T as eta -> 0.
       aux: the auxiliary output of the log density.
     """
 
