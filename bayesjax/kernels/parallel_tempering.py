@@ -86,9 +86,9 @@ def parallel_tempering(kernel: Kernel, logdensity: Density, num: int) -> Kernel:
       step costs one step of the kernel and two evaluations of the log density for each level.
 
     Raises:
-      ValueError: if `num` is less than 2 or `logdensity` does not take three arguments; from `init`, if the position
-        does not have `num` levels or the state of the kernel does not give access to its position; from `step`, if the
-        batch does not have `num` levels or is divided over several devices of a `data` axis.
+      ValueError: if `num` is less than 2 or `logdensity` does not take three arguments. `init` raises it if the
+        position does not have `num` levels or the state of the kernel does not give access to its position. `step`
+        raises it if the batch does not have `num` levels or is divided over several devices of a `data` axis.
     """
     checks.count(num=num)
     checks.satisfies("at least 2", lambda num: num >= 2, num=num)
@@ -156,13 +156,13 @@ def swap_probabilities(
 def rejection_rates(info: ParallelTemperingInfo) -> Array:
     """Mean rejection probability of the exchange of each pair of neighbours, over the steps in which it was tried.
 
-    Their sum r_0 + ... + r_{num-2} estimates the communication barrier, which hardly depends on the ladder. If the
-    kernel forgot its position in every step, a step would complete 1 / (2 + 2 sum_i r_i / (1 - r_i)) round trips, so
-    that a ladder is best if all rates are equal.
+    The sum of the rates, r_0 + ... + r_{num-2}, estimates the communication barrier, which hardly depends on the
+    ladder. If the kernel forgot its position in every step, a step would complete 1 / (2 + 2 sum_i r_i / (1 - r_i))
+    round trips, so that a ladder is best if all rates are equal.
 
     Args:
-      info: the infos of consecutive steps, with leaves `[num_steps, ..., num - 1]`. Every second step alone would have
-        tried half of the pairs.
+      info: the infos of consecutive steps, with leaves `[num_steps, ..., num - 1]`. Each step tries only half of the
+        pairs.
 
     Returns:
       Rates `[num - 1]`.
@@ -186,7 +186,7 @@ def round_trips(replica_history: ArrayLike) -> Array:
         `ParallelTemperingInfo.replicas` of all steps. Steps left out may hide a visit to an end.
 
     Returns:
-      int32 `[num]`, by replica. A run of many steps has a rate of round trips of their sum divided by `num_steps`.
+      int32 `[num]`, by replica. Their sum divided by `num_steps` is the rate of round trips of a long run.
 
     Raises:
       ValueError: if `replica_history` does not have two axes with at least two levels.

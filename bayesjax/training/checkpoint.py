@@ -60,7 +60,7 @@ class Record:
 
     @property
     def length(self) -> tuple[int, int]:
-        """Number of pieces and of rows of metrics. A restored piece is that of a save and may cover many chunks."""
+        """Number of pieces and number of rows of metrics. A piece read from a save may cover many chunks."""
         return len(self.pieces), len(self.metrics)
 
     def truncate(self, length: tuple[int, int]) -> None:
@@ -68,7 +68,7 @@ class Record:
         del self.pieces[length[0] :], self.metrics[length[1] :]
 
     def stacked(self) -> tuple[PyTree, PyTree, PyTree]:
-        """Draws, their infos and the infos of the burn-in, each stacked on the leading axis; None if there are none."""
+        """Returns draws, their infos and the infos of the burn-in, each stacked on its leading axis; None if absent."""
         if not self.pieces:
             return None, None, None
         parts = jax.tree.unflatten(self.structure, _concatenate(self.pieces))
@@ -85,7 +85,7 @@ class Checkpointer:
 
     Args:
       directory: the folder; it is created when a run starts.
-      config: configuration of the run, as JSON-serialisable values; one with another configuration is refused.
+      config: configuration of the run, as JSON-serialisable values. A checkpoint with another configuration is refused.
       resume: whether to resume from a checkpoint in the folder. If False, the folder must not contain a checkpoint.
       interval: seconds between saves; 0 saves after every chunk, and infinity only at the end.
       check_program: whether to refuse a checkpoint of a different program, that is, of another kernel, `keep` or data,
@@ -160,7 +160,8 @@ class Checkpointer:
           The step, the state and the record of the save, or `(0, example, Record())` if there is no save.
 
         Raises:
-          CheckpointMismatch: if the checkpoint has another configuration, seed or state structure or is of another run.
+          CheckpointMismatch: if the checkpoint belongs to another run, such as one with another configuration, seed or
+            state structure.
           CheckpointError: if the checkpoint cannot be read, or if there is one and `resume` is False.
         """
         self._rng_key = np.asarray(jax.random.key_data(rng_key)).tolist()
@@ -284,7 +285,7 @@ def _read_run(path: Path) -> dict:
     """Reads the run.json of a save and checks the types of its entries.
 
     Raises:
-      OSError: in one line with the name of the file, if it cannot be read or has the wrong entries.
+      OSError: if the file cannot be read or has the wrong entries; the message is one line with the name of the file.
     """
     run = files.read_json(path)
     if "format" not in run and "step" in run:

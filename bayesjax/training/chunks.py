@@ -56,7 +56,7 @@ class Chunks:
         self._chunk = jax.jit(chunk, static_argnums=(0, 1))
 
     def compiled(self, length: int, thinning: int) -> Callable:
-        """A function `(done, state) -> (state, kept, info, is_finite)` that takes `length` steps after step `done`."""
+        """Returns `(done, state) -> (state, kept, info, is_finite)`, which takes `length` steps after step `done`."""
         if (length, thinning) not in self._compiled:
             lowered = self._chunk.lower(length, thinning, *self._constants, jnp.int32(0), self._example)
             self._compiled[length, thinning] = lowered.compile()
@@ -69,7 +69,7 @@ class Chunks:
         return jax.tree.structure((kept, info, info))
 
     def describe(self, thinning: int) -> dict:
-        """The part of the run's identity that the kernel, the data and the state determine; see `identity.py`."""
+        """Returns the part of the run's identity that the kernel, the data and the state determine (`identity.py`)."""
         traced = self._traced(thinning)
         _, kept, info = traced.out_info
         return {
@@ -84,7 +84,7 @@ class Chunks:
 
 
 def _stays_finite(start: PyTree, end: PyTree) -> Array:
-    """Whether every finite leaf is still finite. A leaf may start infinite, such as the best loss of an optimiser."""
+    """Whether every leaf that starts finite ends finite. An optimiser's best loss, for example, starts infinite."""
     changes = zip(jax.tree.leaves(start), jax.tree.leaves(end), strict=True)
     return jnp.all(
         jnp.array([~tree.all_finite(before) | tree.all_finite(after) for before, after in changes] or [True])

@@ -2,8 +2,9 @@
 
     with replacing(path) as temporary: ...      `path` is always the complete old file or the complete new one
 
-A file is written under a temporary name, flushed to the disk and renamed. Files of a killed process end in UNFINISHED,
-and `remove_unfinished` deletes them. Every error is one line that names the file. Read `guards.py` next.
+A file is written under a temporary name, flushed to the disk and renamed. Temporary names end in UNFINISHED, so that
+`remove_unfinished` finds the files of killed processes. Every error message is one line that names the file. Read
+`guards.py` next.
 """
 
 import contextlib
@@ -41,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path that replaces `path` at the end of the block. If the block fails, `path` is unchanged.
 
     Raises:
-      OSError: in one line with the name of `path`, if it cannot be written.
+      OSError: if `path` cannot be written; the message is one line with its name.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
@@ -70,7 +71,7 @@ def append(path: Path, line: str) -> None:
     """Appends a line to a text file. A line that could be written only in part is removed.
 
     Raises:
-      OSError: in one line with the name of `path`, if it cannot be written.
+      OSError: if `path` cannot be written; the message is one line with its name.
     """
     try:
         with path.open("ab", buffering=0) as file:
@@ -99,7 +100,10 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def dumps(value: Any, **options: Any) -> str:
-    """JSON of dicts, lists, strings, numbers and arrays. Numbers that are not finite become null, as JSON has none."""
+    """Converts dicts, lists, strings, numbers and arrays to JSON; `options` are those of `json.dumps`.
+
+    Numbers that are not finite become null, because JSON has none.
+    """
     return json.dumps(_plain(value), allow_nan=False, **options)
 
 
@@ -124,7 +128,8 @@ def read_json(path: Path) -> dict:
     """Reads a JSON object.
 
     Raises:
-      OSError: in one line with the name of the file, if it is missing, is not JSON in UTF-8, or is not an object.
+      OSError: if the file is missing, is not JSON in UTF-8, or does not hold an object; the message is one line with
+        its name.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -139,9 +144,9 @@ def read_json(path: Path) -> dict:
 
 
 def write_arrays(path: Path, leaves: Sequence[Any]) -> None:
-    """Writes arrays of any JAX type to an `.npz` file, with the names of the types.
+    """Writes arrays of any JAX type to an `.npz` file, with the names of their types.
 
-    The names are needed because NumPy stores bfloat16 as raw bytes.
+    The names are needed because NumPy stores bfloat16 as raw bytes. Keys are stored as their integers.
     """
     types, arrays = [], []
     for leaf in leaves:
@@ -157,7 +162,7 @@ def read_arrays(path: Path) -> list[Any]:
     """Reads the arrays that `write_arrays` has written.
 
     Raises:
-      OSError: in one line with the name of the file, if it is missing or damaged.
+      OSError: if the file is missing or damaged; the message is one line with its name.
     """
     arrays = read_npz(path)
     try:
@@ -170,7 +175,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Reads all arrays of an `.npz` file that a run has written. Only the size of the file limits their size.
 
     Raises:
-      OSError: in one line with the name of the file, if it is missing or damaged.
+      OSError: if the file is missing or damaged; the message is one line with its name.
     """
     try:
         size = path.stat().st_size

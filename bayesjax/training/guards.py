@@ -24,7 +24,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.E
 
 
 class Busy(OSError):
-    """Another process is writing in the folder; the message names it."""
+    """Another process is writing in the folder; the message names that process."""
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ class Lock:
         """Acquires the lock. A folder that cannot be written is not locked; a later write then raises its own error.
 
         Raises:
-          Busy: if another holder has it; the message names the process and its host.
+          Busy: if another process holds it; the message names the process and its host.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""The identity of a run: everything that determines its trace, as JSON. A run resumes only saves of the same identity.
+"""The identity of a run: everything that determines its results, as JSON. A run resumes only saves of its identity.
 
     identity = {num_burnin, thinning, chunk_size, state, kept, info, program}
 
-`state`, `kept` and `info` are the shapes and types of their leaves, by path. `program` covers what these do not show,
-such as a step size. It consists of digests of `keep`, of the data, and of the kernel's step as traced by JAX, including
-their constants. A trace depends on the version of JAX, the backend and the devices, so digests are compared only if
-those are equal. Read `checkpoint.py` next.
+`state`, `kept` and `info` hold the shapes and types of the leaves of the state, a draw and an info, by path. `program`
+covers differences that shapes and types do not show, such as another step size. It consists of digests of `keep`, of
+the data, and of the kernel's step as traced by JAX, including their constants. A trace depends on the version of JAX,
+the backend and the devices, so digests are compared only if those are equal. Read `checkpoint.py` next.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ PROGRAM = {"keep": "the function `keep`", "data": "the data", "kernel": "the ker
 
 
 def shapes(tree: PyTree) -> dict[str, str]:
-    """The shape and type of every leaf by its path, in the order of the leaves."""
+    """Returns shape and type of every leaf as text, such as "float32[3]", by path and in the order of the leaves."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): f"{_dtype(leaf)}{list(np.shape(leaf))}" for path, leaf in leaves}
 
@@ -37,13 +37,13 @@ def abstract(tree: PyTree) -> PyTree:
 
 
 def program_digests(traced: Any, keep: Callable, data: PyTree, example: PyTree) -> dict[str, Any]:
-    """Digests of `keep`, the data and the traced step of a run, and the environment in which they are comparable.
+    """Returns digests of `keep`, the data and the traced step, and the environment in which they are comparable.
 
     Args:
       traced: the program of one draw, as returned by `jax.jit(...).trace`.
       keep: `state -> kept`.
       data: as in `training.run`.
-      example: a state.
+      example: a state of the run; only shapes, types and placement of its leaves are used.
     """
     if callable(data):
         arrays = [] if jax.tree_util.all_leaves([data]) else jax.tree.leaves(data)
@@ -109,7 +109,7 @@ def _has_mesh(leaf: Any) -> bool:
 
 
 def _digest(parts: Any) -> str:
-    """A digest of texts and arrays. Of an array that spans processes it includes only the shape and type."""
+    """A digest of texts and arrays. An array that spans processes contributes only its shape and type."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         if not isinstance(part, str):

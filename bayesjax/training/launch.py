@@ -3,10 +3,10 @@
     code = launch.run([sys.executable, "script.py"], 2, devices=4)      starts the command twice and waits
     initialize(**launch.coordinates())                                  in the script, before its first computation
 
-Each process receives its own share of the machine's accelerators. Only process 0 writes to standard output; the
-standard error of another process is shown if that process alone failed. When one process fails, the others are ended.
-Ctrl-C goes to process 0, which may save its state. On a cluster, the scheduler starts the processes, and `initialize()`
-needs no arguments. Read `processes.py` next.
+Each process receives its own share of the machine's accelerators. Only process 0 writes to standard output. The
+standard error of another process is shown if it fails first, unless process 0 has already explained the failure.
+When one process fails, the others are ended. Ctrl-C goes to process 0, which may save its state. On a cluster, the
+scheduler starts the processes, and `initialize()` needs no arguments. Read `processes.py` next.
 """
 
 import os
@@ -24,7 +24,7 @@ GRACE = 10.0
 
 
 def coordinates() -> dict[str, Any]:
-    """The arguments of `initialize` in a process that `run` has started; empty in any other process."""
+    """Returns the arguments of `initialize` in a process that `run` has started, and an empty dict in any other."""
     if "JAX_PROCESS_ID" not in os.environ:
         return {}
     return {
@@ -35,14 +35,17 @@ def coordinates() -> dict[str, Any]:
 
 
 def run(command: Sequence[str], num_processes: int, *, devices: int = 1, reported: int | None = None) -> int:
-    """Runs a command in several processes; returns 0, or the exit code of the first process that failed.
+    """Runs a command in several processes and waits for them.
 
     Args:
       command: the program and its arguments.
       num_processes: how many times to start it.
       devices: number of local accelerators that each process uses.
-      reported: an exit code with which process 0 has already explained the failure, so that the standard error of
-        another process that ends with the same code is not shown.
+      reported: the exit code of failures that process 0 explains itself. If process 0 and another process both end with
+        this code, the standard error of the other is not shown. None means that there is no such code.
+
+    Returns:
+      0, or the exit code of the first process that failed.
     """
     signal.signal(signal.SIGTERM, _exit_on_signal)
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
@@ -69,7 +72,7 @@ def run(command: Sequence[str], num_processes: int, *, devices: int = 1, reporte
 def _start(
     command: Sequence[str], index: int, processes: int, devices: int, address: str, streams: dict[str, Any]
 ) -> subprocess.Popen:
-    """Starts one process in a session of its own: the parent passes the terminal's Ctrl-C on."""
+    """Starts one process in a session of its own, so that Ctrl-C reaches it only through the parent."""
     environment = os.environ | {
         "JAX_COORDINATOR_ADDRESS": address,
         "JAX_NUM_PROCESSES": str(processes),
@@ -81,7 +84,7 @@ def _start(
 
 
 def _wait(children: list[subprocess.Popen]) -> tuple[int, int | None]:
-    """Waits until all processes have ended, or one has failed: the exit code, and the index of the failed process."""
+    """Waits until all processes have ended or one has failed; returns the exit code and the index of the failed one."""
     try:
         while True:
             codes = [child.poll() for child in children]

@@ -8,9 +8,10 @@ gathered over `particle` for the other players. Random numbers depend on the ind
 whole batch or set of particles. A run on any number of devices therefore equals the run on one device, up to the
 rounding of sums in another order. The devices may belong to several processes (`processes.py`).
 
-`transform` binds the axes: "shard_map", which JAX recommends, or "pmap", which has one axis. Both trace the same
-function. The check of `shard_map` is off (`check_vma=False`). With it, the gradient of replicated parameters on sharded
-data would already be summed over devices, and the mean in `kernels/gradient.py` would be too large by their number.
+`transform` names the JAX function that binds the axes: "shard_map", which JAX recommends, or "pmap", which has one
+axis. Both trace the same step. The check of `shard_map` is off (`check_vma=False`). If it were on, the gradient of
+replicated parameters on sharded data would already be summed over devices. The mean in `kernels/gradient.py` would then
+be too large by a factor of the number of devices.
 """
 
 import math
@@ -30,23 +31,25 @@ TRANSFORMS = ("shard_map", "pmap")
 
 
 def data_parallel(kernel: Kernel, num_devices: int | None = None, *, transform: str = "shard_map") -> Kernel:
-    """Spreads the batch of a kernel over devices; the state is replicated. See `spread`.
+    """Spreads the batch of a kernel over devices; the state is replicated. Result and errors are those of `spread`.
 
     Args:
       kernel: any kernel.
-      num_devices: all devices if None.
+      num_devices: number of devices; None means all.
       transform: "shard_map" or "pmap".
     """
     return spread(kernel, data=jax.device_count() if num_devices is None else num_devices, transform=transform)
 
 
 def particle_parallel(kernel: Kernel, num_devices: int | None = None, *, transform: str = "shard_map") -> Kernel:
-    """Spreads the particles of a kernel over devices; every device receives the whole batch. See `spread`.
+    """Spreads the particles of a kernel over devices; every device receives the whole batch.
+
+    Result and errors are those of `spread`.
 
     Args:
       kernel: `kernels.particles(...)`, or a `kernels.alternate(...)` in which some players are particles. A player
         whose number of particles is not a multiple of the number of devices is replicated.
-      num_devices: all devices if None.
+      num_devices: number of devices; None means all.
       transform: "shard_map" or "pmap".
     """
     return spread(kernel, particle=jax.device_count() if num_devices is None else num_devices, transform=transform)
@@ -68,9 +71,9 @@ def spread(
         the first one runs over particles.
       particle: number of parts of the particles. It must divide the number of particles. In a game it must divide that
         of at least one player; the other players are replicated.
-      transform: "shard_map", or "pmap" for one of the two axes, on the devices of one process.
+      transform: "shard_map", or "pmap", which accepts only one of `data` and `particle` above 1, and one process.
       devices: the devices to use, of which the first `data * particle` are taken. They may be those of a topology to
-        compile for (`jax.experimental.topologies`). If None, equally many devices of each process are used.
+        compile for (`jax.experimental.topologies`). None takes equally many devices of each process.
 
     Returns:
       A kernel with the same states and infos; its `init` places the state on the devices.
@@ -129,7 +132,7 @@ def spread(
 
 
 def axis_sizes(kernel: Kernel, num_devices: int, transform: str = "shard_map") -> dict[str, int]:
-    """Chooses the arguments `data` and `particle` of `spread` that use all of `num_devices`.
+    """Chooses the arguments `data` and `particle` of `spread` so that they use all of `num_devices`.
 
     The particle axis is as large as the number of particles allows, because it needs no reduction of gradients. The
     batch is spread over the remaining factor.

@@ -2,12 +2,12 @@
 
     initialize()                      connects this process to the others, before any computation
     spread(kernel, data=4)            a mesh over the devices of all processes (parallel.py)
-    fetch(values)                     whole host arrays on every process, wherever their shards are
+    fetch(values)                     whole host arrays on every process, from shards on any device
     broadcast_from_first(compute)     the result of process 0 on all processes, for decisions about files and time
 
 Every process holds the whole batch and every key, so only the reductions and gathers of the kernel's step communicate.
 All processes must call `fetch` and `broadcast_from_first` at the same points of the program: if one process takes
-another branch, the others wait forever. Only process 0 writes files. With one process these functions do nothing.
+another branch, the others wait forever. Only process 0 writes files. With one process they communicate nothing.
 """
 
 import json
@@ -29,11 +29,11 @@ def initialize(
 ) -> None:
     """Connects this process to the other processes of a run, unless it is connected already.
 
-    CPU devices then communicate by gloo.
+    Without arguments, JAX reads all three from the environment of a TPU pod, SLURM, MPI or Kubernetes. CPU devices then
+    communicate by Gloo.
 
     Args:
-      coordinator_address: host:port of process 0. Without arguments JAX reads all three from the cluster environment: a
-        TPU pod, SLURM, MPI or Kubernetes.
+      coordinator_address: host:port of process 0.
       num_processes: number of processes.
       process_id: index of this process, from 0.
 
@@ -71,7 +71,7 @@ def fetch(values: PyTree) -> PyTree:
 
 
 def place_like(example: Any, value: np.ndarray) -> Any:
-    """Places a value that every process has whole on the devices of `example`, with the same sharding."""
+    """Places a value on the devices of `example`, with its sharding. Every process must hold the whole value."""
     if not isinstance(example, jax.Array) or isinstance(value, jax.Array):  # a key
         return value
     return jax.make_array_from_callback(value.shape, example.sharding, lambda index: value[index])
@@ -98,7 +98,10 @@ def barrier() -> None:
 
 
 def _row_of_first(row: np.ndarray) -> np.ndarray:
-    """The row of process 0 on all processes. One device per process takes part, so that none share a CPU's threads."""
+    """Returns the row of process 0 on all processes.
+
+    Only one device per process takes part, so that devices do not compete for the threads of a CPU.
+    """
     devices = np.array([jax.local_devices(process_index=process)[0] for process in range(jax.process_count())])
     spec = NamedSharding(Mesh(devices, ("process",)), PartitionSpec("process"))
     return fetch(jax.make_array_from_callback((len(devices), *row.shape), spec, lambda index: row[None]))[0]

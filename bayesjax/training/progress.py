@@ -27,7 +27,7 @@ class Progress:
         )
 
     def update(self, done: int, numbers: dict[str, float]) -> None:
-        """Moves the bar to `done` steps and shows the last four metrics."""
+        """Moves the bar to `done` steps and shows the last four entries of `numbers`, the metrics by name."""
         shown = [f"{name.split('.')[-1]} {value:.4g}" for name, value in numbers.items() if name != "step"][-4:]
         self._bar.set_postfix_str(", ".join(shown), refresh=False)
         self._bar.update(done - self._bar.n)
@@ -50,7 +50,7 @@ class MetricsFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def rewrite(self, rows: list[dict[str, float]]) -> None:
-        """Replaces the lines of this stage by `rows`, which are empty for a new run."""
+        """Replaces the lines of this stage by `rows`; a new run passes an empty list."""
         kept = [files.dumps(line) for line in read(self.path) if line["stage"] != self.stage]
         with files.replacing(self.path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept + [self._line(row) for row in rows]))
@@ -77,6 +77,6 @@ def read(path: str | Path) -> list[dict]:
 
 
 def scalars(info: PyTree) -> dict[str, float]:
-    """The mean of each leaf of an info by its path, such as `{"players.generator.logdensity": -1.2}`."""
+    """Returns the mean of each leaf of an info by path, such as `{"players.generator.logdensity": -1.2}`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(info)
     return {jax.tree_util.keystr(path, simple=True, separator="."): float(np.mean(leaf)) for path, leaf in leaves}

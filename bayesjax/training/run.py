@@ -1,11 +1,12 @@
-"""The training loop of all methods: chunks of kernel steps, each a scan under one jit.
+"""The training loop of all methods. It runs a kernel in chunks of steps; each chunk is one compiled scan.
 
     for each chunk:   state <- scan of   state, info <- kernel.step(fold_in(rng_key, t), state, data(t))
 
 Step t depends only on (rng_key, t, state). A run that stops after any chunk and resumes from its checkpoint is
 therefore bit-identical to an uninterrupted run. Between chunks the loop shows progress, writes metrics, stores draws
 and saves checkpoints. It stops at the first non-finite state and keeps the last finite one. With several processes
-(`processes.py`) each returns the whole trace, and only process 0 shows progress and writes. Read `checkpoint.py` next.
+(`processes.py`), each process returns the whole trace, and only process 0 shows progress and writes files. Read
+`checkpoint.py` next.
 """
 
 import contextlib
@@ -28,13 +29,13 @@ MAX_CHUNK = 100
 
 
 class Trace(NamedTuple):
-    """The results of a run beside its final state. After a resumption they cover the whole run.
+    """The results of a run beside its final state. Draws, infos and metrics include those before a resumption.
 
     Attributes:
       draws: kept positions, stacked on a leading axis, `[num_draws, ...]` (NumPy); None if there are none.
-      info: the kernel's info for each draw, averaged over the last `thinning` steps: the same pytree with the leading
+      info: the kernel's info for each draw, averaged over the `thinning` steps that end with the draw, with the leading
         axis of `draws` (NumPy); None if there are no draws.
-      burnin_info: the same for every `thinning` steps of the burn-in; None without a burn-in.
+      burnin_info: the kernel's info averaged over every `thinning` steps of the burn-in; None without a burn-in.
       metrics: a dictionary of numbers for each chunk, with the key "step".
       seconds: wall-clock time of this call.
       compile_seconds: the part of `seconds` that was spent on compilation.
@@ -57,7 +58,7 @@ class NonFinite(FloatingPointError):
 
     Attributes:
       state: the last finite state, at the end of the previous chunk.
-      step: the number of steps of that state.
+      step: the number of steps after which the state was `state`.
     """
 
     def __init__(self, message: str, state: Any, step: int):
@@ -91,11 +92,11 @@ def run(
         `data.Minibatches`. A function is traced once. If it is also a pytree, its arrays are arguments of jit.
       num_steps: total number of steps, including those before a resumption.
       num_burnin: number of steps before the first draw is kept.
-      thinning: steps per draw. Steps after the last multiple of `thinning` yield no draw; the metrics include them.
+      thinning: number of steps per draw. Steps after the last multiple of it yield no draw, but enter the metrics.
       keep: function of the state whose result is the draw; by default the position. `lambda state: ()` keeps nothing.
-      chunk_size: steps per chunk, a multiple of `thinning`. The default is the largest divisor of `num_steps` up to
-        100, or about 100 if that divisor is below 10.
-      callback: called on the host after each chunk with the step and the state. It returns numbers for the metrics.
+      chunk_size: number of steps per chunk, a multiple of `thinning`. The default is the largest such divisor of
+        `num_steps` up to 100, or about 100 if that divisor is below 10.
+      callback: `(step, state) -> numbers by name` for the metrics; it is called on the host after each chunk.
         Every process calls it; arrays may be spread over processes, so read them through `training.fetch`.
       checkpointer: saves the run periodically and resumes it from an existing checkpoint.
       metrics: receives one line per chunk.
@@ -107,9 +108,9 @@ def run(
     Raises:
       ValueError: if a count is out of range, or if `data` is a function whose result does not depend on the step, such
         as an iterator, or has leaves that are not arrays.
-      NonFinite: if the initial position is not finite or a later state is not; a checkpoint then holds the last finite
-        state.
-      CheckpointMismatch: before the first step, if the checkpoint is of another run (`identity.py`) or has more steps.
+      NonFinite: if the initial position or a later state is not finite; a checkpoint then holds the last finite state.
+      CheckpointMismatch: if the checkpoint belongs to another run (`identity.py`) or has more than `num_steps` steps.
+        It is raised before the first step.
       CheckpointError: if a checkpoint cannot be written or read, or if another process is writing in its folder.
       KeyboardInterrupt: raised again after the state of the last chunk is saved.
     """
@@ -246,7 +247,7 @@ def _not_finite(values: PyTree) -> list[str]:
 
 
 def _savable(state: Any, checkpointer: Checkpointer | None) -> Any:
-    """The state as a checkpoint needs it. It is fetched now, since an interrupted process cannot fetch from others."""
+    """The state as a checkpoint needs it. It is fetched now, because an interrupted process cannot fetch it later."""
     return state if checkpointer is None or jax.process_count() == 1 else processes.fetch(state)
 
 
