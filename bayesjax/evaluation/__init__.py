@@ -1,4 +1,4 @@
-"""Functions of arrays: predictions of posterior draws, their accuracy and calibration, sample quality, diagnostics."""
+"""Evaluation: predictions of posterior draws, their calibration and uncertainty, sample quality, chain diagnostics."""
 
 import importlib
 from typing import Any

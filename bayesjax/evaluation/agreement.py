@@ -1,7 +1,7 @@
 """Agreement of a predictive distribution with a reference, such as the predictive of long HMC runs.
 
     agreement        fraction of test points whose most probable class is the same
-    total variation  mean over test points of sum_c |p(c) - q(c)| / 2; 0 if p = q, 1 if they are disjoint
+    total variation  mean over test points of sum_c |p(c) - q(c)| / 2; 0 if p = q, 1 if no class is possible under both
     KL               mean over test points of KL(reference || predictive), in nats
     calibration      expected calibration error for labels drawn from the reference
     W2               mean over test points of the 2-Wasserstein distance of predictive draws, in units of the target
@@ -43,7 +43,7 @@ def agreement(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
 def total_variation(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
     """Mean total variation distance, sum_c |p(c) - q(c)| / 2, over test points; between 0 and 1.
 
-    Arguments, result and errors are those of `agreement`.
+    It is returned with its standard error over test points. Arguments and errors are those of `agreement`.
     """
     p, q = _distributions(probabilities, reference)
     return mean_over_points(np.abs(p - q).sum(axis=1) / 2)
@@ -52,8 +52,8 @@ def total_variation(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
 def kl_from_reference(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
     """Mean over test points of KL(reference || predictive), in nats.
 
-    It is infinite if the predictive gives probability 0 to a class to which the reference does not. Arguments, result
-    and errors are those of `agreement`.
+    It is infinite if the predictive gives probability 0 to a class to which the reference does not. It is returned with
+    its standard error over test points. Arguments and errors are those of `agreement`.
     """
     p, q = _distributions(probabilities, reference)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -64,16 +64,19 @@ def kl_from_reference(probabilities: ArrayLike, reference: ArrayLike) -> Estimat
 def calibration_error(probabilities: ArrayLike, reference: ArrayLike, *, num_bins: int = 15) -> float:
     """Expected calibration error for labels drawn from the reference.
 
-        sum_b n_b / n |mean_b q(most probable class of p) - mean_b max p|
+        ECE = sum_b n_b / n |mean_b q(most probable class of p) - mean_b max p|
 
-    The bins are bins of the confidence max p. This is the limit of `calibration.expected_calibration_error` for many
-    labels drawn from each row of the reference. It is 0 if p = q, and also if p is correct on average at each level of
-    confidence.
+    p is the predictive, q the reference, and n_b of the n test points have a confidence max p in bin b. The result is
+    the limit of `calibration.expected_calibration_error` for many labels drawn from each row of the reference. It is 0
+    if p = q, and also if p is correct on average at each level of confidence.
 
     Args:
       probabilities: class probabilities of the predictive, `[num, num_classes]`.
       reference: class probabilities of the reference, `[num, num_classes]`.
       num_bins: number of bins of equal width.
+
+    Returns:
+      The error, between 0 and 1.
 
     Raises:
       ValueError: if the shapes differ, a row is not a distribution, or `num_bins` is not positive.

@@ -1,12 +1,12 @@
-"""Calibration: of the predictions made with confidence c, a fraction c should be correct.
+"""Calibration: a fraction c of the predictions made with confidence c should be correct.
 
     ECE = sum_b n_b / n |accuracy_b - confidence_b|
 
-The sum runs over bins of the confidence, which is the largest class probability. Bins are half open, (low, high], and
-confidences of 0 and 1 belong to the first and the last bin. All functions compute in float64 with NumPy. Sources:
-Naeini, Cooper & Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015; Guo et al.,
-"On calibration of modern neural networks", ICML 2017; Nixon et al., "Measuring calibration in deep learning", 2019
-(bins of equal counts).
+The expected calibration error (ECE) is a sum over bins b of the confidence, which is the largest class probability. Bin
+b holds n_b of the n predictions. Bins are half open, (low, high], and confidences of 0 and 1 belong to the first and
+the last bin. All functions compute in float64 with NumPy. Sources: Naeini, Cooper & Hauskrecht, "Obtaining well
+calibrated probabilities using Bayesian binning", AAAI 2015; Guo et al., "On calibration of modern neural networks",
+ICML 2017; Nixon et al., "Measuring calibration in deep learning", 2019 (bins of equal counts).
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from bayesjax.types import ArrayLike
 
 
 class Reliability(NamedTuple):
-    """A reliability diagram: counts, mean confidence and accuracy by bin of the confidence.
+    """A reliability diagram: counts, mean confidence and accuracy for each bin of the confidence.
 
     Attributes:
       counts: number of points in each bin, `[num_bins]`.
@@ -34,7 +34,7 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The expected calibration error: the gap between accuracy and confidence, weighted by the counts."""
+        """Expected calibration error, the mean over bins of |accuracy - confidence|, weighted by the counts."""
         used = self.counts > 0
         gaps = np.abs(self.accuracy[used] - self.confidence[used])
         return float((self.counts[used] * gaps).sum() / self.counts.sum())
@@ -43,7 +43,7 @@ class Reliability(NamedTuple):
 def reliability(
     probabilities: ArrayLike, labels: ArrayLike, *, num_bins: int = 15, equal_counts: bool = False
 ) -> Reliability:
-    """Accuracy as a function of the confidence.
+    """Computes counts, mean confidence and accuracy of predictions in bins of their confidence.
 
     Args:
       probabilities: class probabilities averaged over posterior draws, `[num, num_classes]`.
@@ -65,7 +65,7 @@ def reliability(
 def bin_confidences(
     confidence: np.ndarray, correct: np.ndarray, num_bins: int, equal_counts: bool = False
 ) -> Reliability:
-    """The reliability diagram of given confidences.
+    """Computes a reliability diagram from the confidence and the correctness of each prediction.
 
     Args:
       confidence: confidence of each prediction, `[num]`.
@@ -95,10 +95,10 @@ def bin_confidences(
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, num_bins: int = 15) -> float:
-    """Expected calibration error over bins of equal width.
+    """Expected calibration error over bins of equal width, sum_b n_b / n |accuracy_b - confidence_b|.
 
-    The estimate is biased upwards for few test points, so their number belongs to the result. Arguments and errors are
-    those of `reliability`.
+    The estimate is biased upwards for few test points, so report their number with it. Arguments and errors are those
+    of `reliability`.
     """
     return reliability(probabilities, labels, num_bins=num_bins).error
 
@@ -111,7 +111,7 @@ def adaptive_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, n
 def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
     """Brier score, the mean over test points of sum_k (p_k - [k = label])^2, between 0 and 2.
 
-    It comes with its standard error over test points. Arguments and errors are those of `reliability`.
+    It is returned with its standard error over test points. Arguments and errors are those of `reliability`.
     Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
     """
     probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
@@ -126,6 +126,9 @@ def coverage(targets: ArrayLike, low: ArrayLike, high: ArrayLike) -> Estimate:
       targets: `[num]`.
       low: lower ends of the intervals, `[num]`; they may be infinite.
       high: upper ends of the intervals, `[num]`; they may be infinite.
+
+    Returns:
+      The fraction and its standard error.
 
     Raises:
       ValueError: if a shape is wrong, a number is NaN, or a lower end exceeds its upper end.

@@ -1,4 +1,4 @@
-"""A function of one example, applied to many of them in chunks, so that memory does not grow with their number."""
+"""Application of a function of one example to many examples in chunks, which bounds the memory."""
 
 import functools
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def map_in_chunks(
     """Applies `function(params, key, example)` to every example, in one compiled loop over chunks.
 
     Args:
-      function: `(params, key, example) -> pytree of arrays`, for one example, pure.
+      function: `(params, key, example) -> pytree of arrays`, a pure function of one example.
       params: first argument of every call.
       rng_key: the key of example i is `fold_in(rng_key, i)`.
       x: examples `[num, ...]`.
@@ -34,7 +34,7 @@ def map_in_chunks(
     if num == 0:
         raise ValueError(f"x must be [num >= 1, ...]; got shape {examples.shape}")
 
-    # All chunks have one size, and the last one is filled up. A smaller one would be compiled separately.
+    # All chunks have the same size, and the last one is filled up. A smaller chunk would be compiled separately.
     num_chunks = -(-num // chunk_size)
     size = -(-num // num_chunks)
 

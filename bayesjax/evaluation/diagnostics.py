@@ -3,10 +3,11 @@
     R-hat = sqrt( (within-chain variance * (n-1)/n + between-chain variance / n) / within-chain variance )
     ESS   = n / (1 + 2 sum_t autocorrelation_t)
 
-Chains are split in halves, so that a drift appears as disagreement. `r_hat` is the larger of two values: that of the
-normal scores of ranks, and that of the ranks of distances from the median. It therefore also detects differences in
-heavy tails and in scale. The sum over autocorrelations ends where Geyer's sums of pairs stop decreasing. R-hat and ESS
-come from `blackjax.diagnostics`, and the tests compare them with ArviZ.
+n is the number of draws of one chain in R-hat, and of all chains in ESS. Chains are split in halves, so that a drift
+appears as disagreement. `r_hat` is the larger of two values of R-hat: that of the normal scores of ranks, and that of
+the ranks of distances from the median. It therefore also detects differences in heavy tails and in scale. The sum over
+autocorrelations ends where Geyer's sums of pairs stop decreasing. R-hat and ESS come from `blackjax.diagnostics`, and
+the tests compare them with ArviZ.
 
 All functions take chains first, `[num_chains, num_draws, ...]`. `training.run` of `kernels.particles` returns draws
 first; `chains_first` swaps the axes. The functions compute in float64 and return NumPy arrays, whatever the type of the
@@ -110,7 +111,7 @@ def effective_sample_size(chains: ArrayLike, kind: str = "mean") -> ArrayLike:
 def monte_carlo_standard_error(chains: ArrayLike, kind: str = "mean") -> ArrayLike:
     """Monte Carlo standard error of the mean, or of the standard deviation, over all draws of all chains.
 
-        sd(x) / sqrt(ESS),    sd((x - mean)^2) / sqrt(ESS of (x - mean)^2) / (2 sd(x))
+        mean: sd(x) / sqrt(ESS),    sd: sd((x - mean)^2) / sqrt(ESS of (x - mean)^2) / (2 sd(x))
 
     If the `cross_chain_correlation` of m chains is c, the true standard error of the mean is sqrt(1 + (m - 1) c) times
     this value.
@@ -141,10 +142,10 @@ def cross_chain_correlation(chains: ArrayLike) -> ChainCorrelation:
 
         c = mean over t of  ((sum_i z_it)^2 - sum_i z_it^2) / (m (m - 1)),    z_it = (x_it - mean_i) / sd_i
 
-    Chains that share minibatches, noise or a drift have c > 0. The variance of the mean over m chains is then
-    1 + (m - 1) c times that of independent chains, if correlations decay equally fast between and within chains. For
-    example, eight SGHMC chains at learning rate 0.1 with shared minibatches had c = 0.43 and a true standard error
-    twice the estimated one.
+    x_it is draw t of chain i, one of m chains, with mean mean_i and standard deviation sd_i over its draws. Chains that
+    share minibatches, noise or a drift have c > 0. The variance of the mean over m chains is then 1 + (m - 1) c times
+    that of independent chains, if correlations decay equally fast between and within chains. For example, eight SGHMC
+    chains at learning rate 0.1 with shared minibatches had c = 0.43 and a true standard error twice the estimated one.
 
     Args:
       chains: `[num_chains >= 2, num_draws >= 4, ...]`.
@@ -163,7 +164,7 @@ def cross_chain_correlation(chains: ArrayLike) -> ChainCorrelation:
         raise ValueError(f"chains must be [num_chains >= 2, num_draws, ...]; got shape {values.shape}")
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = (values - values.mean(axis=1, keepdims=True)) / values.std(axis=1, keepdims=True)
-    products = scores * (scores.sum(axis=0) - scores) / (num * (num - 1))  # each chain with all others
+    products = scores * (scores.sum(axis=0) - scores) / (num * (num - 1))  # of each chain with all others
     per_chain = products.mean(axis=1, keepdims=True)
     # First-order influence of a step on the correlation. The second term is due to the estimated standard deviations.
     influence = (products - per_chain * scores**2).sum(axis=0)
@@ -173,8 +174,8 @@ def cross_chain_correlation(chains: ArrayLike) -> ChainCorrelation:
 def e_bfmi(energy: ArrayLike) -> ArrayLike:
     """Energy Bayesian fraction of missing information of each chain: sum (E_t - E_t-1)^2 / sum (E_t - mean E)^2.
 
-    It compares the energy changes due to momentum refreshment with the variation of the energy. Below about 0.3 the
-    chain explores energies, and therefore the tails, too slowly.
+    E_t is the energy at step t. The fraction compares the energy changes due to momentum refreshment with the variation
+    of the energy. Below about 0.3 the chain explores energies, and therefore the tails, too slowly.
 
     Args:
       energy: value of the Hamiltonian at the start of each step, `[num_chains, num_draws >= 4]`.
@@ -215,7 +216,7 @@ def configurational_temperature(draws: PyTree, gradients: PyTree) -> ArrayLike:
 
 
 def kinetic_temperature(momenta: PyTree, velocities: PyTree) -> ArrayLike:
-    """Kinetic temperature of each draw, `<p, M^-1 p> / dim`. Its expectation is T if momenta come from N(0, T M).
+    """Kinetic temperature of each draw, `<p, M^-1 p> / dim`. Its expectation is T if p ~ N(0, T M) with mass M.
 
     Args:
       momenta: p, leaves `[num_chains, num_draws, ...]`.

@@ -1,18 +1,20 @@
-"""Measures of generated samples against real ones, on features of a classifier, other features, or the samples.
+"""Measures of generated samples against real ones, on features of a classifier, other features, or raw samples.
 
     Fréchet distance        |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2), of Gaussians fitted to the features
     kernel distance         unbiased MMD^2 with the kernel (x . y / dim + 1)^3
     inception score         exp E_x KL(p(y | x) || E_x p(y | x)), of a classifier's probabilities
     precision, recall       fraction of generated samples near real ones, fraction of real samples near generated ones
-    density, coverage       their variants that are robust to outliers, with neighbourhoods of real samples alone
+    density, coverage       variants of precision and recall that use neighbourhoods of real samples only, and are
+                            therefore robust to outliers
 
+m and S are the mean and covariance of real features, m' and S' those of generated features, x and y are two samples.
 The distances are called FID and KID only with the features of the Inception network. With other features they need
 another name. The expectation of all measures but the kernel distance depends on the number of samples. Compare values
-only at equal numbers; results contain these numbers. `generation.py` computes all of them at once, `two_sample.py` has
-a test with a p-value, and `likelihood.py` has Parzen windows. Sources: Heusel et al., "GANs trained by a two time-scale
-update rule", NIPS 2017; Bińkowski et al., "Demystifying MMD GANs", ICLR 2018; Salimans et al., "Improved techniques for
-training GANs", NIPS 2016; Kynkäänniemi et al., "Improved precision and recall metric", NeurIPS 2019; Naeem et al.,
-"Reliable fidelity and diversity metrics for generative models", ICML 2020.
+only at equal numbers of samples, which every result contains. `generation.py` computes all of them at once,
+`two_sample.py` has a test with a p-value, and `likelihood.py` has Parzen windows. Sources: Heusel et al., "GANs trained
+by a two time-scale update rule", NIPS 2017; Bińkowski et al., "Demystifying MMD GANs", ICLR 2018; Salimans et al.,
+"Improved techniques for training GANs", NIPS 2016; Kynkäänniemi et al., "Improved precision and recall metric", NeurIPS
+2019; Naeem et al., "Reliable fidelity and diversity metrics for generative models", ICML 2020.
 """
 
 from typing import Any, NamedTuple
@@ -98,8 +100,8 @@ class ModeCoverage(NamedTuple):
     Attributes:
       num_covered: number of components with at least one sample near their centre.
       high_quality: fraction of samples near a centre.
-      divergence: KL in nats from the distribution of these samples over components to the uniform one; infinite if no
-        sample is near a centre.
+      divergence: KL(q || uniform) in nats, where q is the distribution over components of the samples near a centre;
+        infinite if there are none.
       num_fake: number of generated samples.
     """
 
@@ -110,16 +112,21 @@ class ModeCoverage(NamedTuple):
 
 
 def frechet_distance(real: ArrayLike, fake: ArrayLike) -> FrechetDistance:
-    """Squared Fréchet distance of features, in float64, with unbiased covariances.
+    """Squared Fréchet distance between Gaussians fitted to real and generated features, in float64.
 
-        |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2)
+        FD = |m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2)
+
+    m and m' are the means, S and S' the unbiased covariances.
 
     Args:
       real: features of real samples, `[num_real, dim]`.
       fake: features of generated samples, `[num_fake, dim]`.
 
+    Returns:
+      The distance, in squared units of the features, and the numbers of samples.
+
     Raises:
-      ValueError: if the features differ in `dim`, are not finite, or are fewer than two.
+      ValueError: if the features differ in `dim` or are not finite, or if there are fewer than two samples of a kind.
     """
     real, fake = _features(real, fake)
     moments = [(x.mean(axis=0), np.atleast_2d(np.cov(x.T))) for x in (real, fake)]
@@ -131,19 +138,22 @@ def kernel_distance(
 ) -> KernelDistance:
     """Unbiased squared MMD of features with the kernel (x . y / dim + 1)^3, over random subsets, in float64.
 
-    The standard error describes the choice of subsets from the given samples. New samples would vary more, because
-    subsets overlap: by a factor of two for 25 subsets of 1000 out of 10 000 samples. It is NaN if a subset contains all
-    samples.
+    The standard error describes the choice of subsets from the given samples, and is NaN if a subset contains all
+    samples. The distance of new samples varies more, because subsets overlap. For 25 subsets of 1000 out of 10 000
+    samples, it varies twice as much.
 
     Args:
       real: features of real samples, `[num_real, dim]`.
       fake: features of generated samples, `[num_fake, dim]`.
-      subset_size: number of samples of each kind in a subset, at least 2 and at most as many as there are.
+      subset_size: number of samples of each kind in a subset, at least 2. It is reduced if there are fewer samples.
       num_subsets: number of random subsets, at least 2.
-      seed: seed of the random subsets.
+      seed: random seed of the subsets.
+
+    Returns:
+      The mean over subsets, its standard error and the numbers of samples.
 
     Raises:
-      ValueError: if features are invalid as in `frechet_distance`, or a number is below 2.
+      ValueError: if features are invalid as in `frechet_distance`, or `subset_size` or `num_subsets` is below 2.
     """
     real, fake = _features(real, fake)
     if num_subsets < 2 or subset_size < 2:
@@ -168,7 +178,7 @@ def _cubic_mmd_squared(x: np.ndarray, y: np.ndarray) -> float:
 def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> InceptionScore:
     """Inception score of a classifier's probabilities of generated samples.
 
-        exp E_x KL(p(y | x) || E_x p(y | x))
+        score = exp E_x KL(p(y | x) || E_x p(y | x)),    p(y | x): probability of class y for sample x
 
     The score rewards confident predictions of many classes. It does not use real data, and one sample of each class
     suffices for the maximum. Splits are consecutive, so shuffle samples that are sorted by class.
@@ -176,6 +186,9 @@ def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> Incept
     Args:
       probabilities: class probabilities of generated samples, `[num, num_classes]`.
       num_splits: number of splits.
+
+    Returns:
+      Mean and standard deviation of the score over splits, and the number of samples.
 
     Raises:
       ValueError: if a row is not a distribution, or there are fewer rows than splits.
@@ -206,7 +219,7 @@ def precision_recall(
       The four measures and the numbers of samples.
 
     Raises:
-      ValueError: if features are invalid as in `frechet_distance`, or there are at most `num_neighbours` of a kind.
+      ValueError: if features are invalid as in `frechet_distance`, or either kind has at most `num_neighbours` samples.
     """
     real, fake = _features(real, fake)
     if not 1 <= num_neighbours < min(len(real), len(fake)):
@@ -232,7 +245,7 @@ def precision_recall(
 
 
 def mode_coverage(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_deviations: float = 3.0) -> ModeCoverage:
-    """Number of components of a mixture of equal Gaussians that generated samples cover.
+    """Counts the components of a mixture of equal Gaussians that generated samples cover.
 
     Args:
       samples: generated samples `[num, dim]`. Samples that are not finite are near no centre.

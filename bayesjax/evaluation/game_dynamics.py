@@ -1,7 +1,7 @@
 """Local convergence of gradient descent on games: the factor by which a step changes the distance from an equilibrium.
 
-Near an equilibrium the gradients of the players' losses are linear in the joint position, v(z) = J z, and a step of
-size eta is a matrix. Its spectral radius is the factor; below 1 the players converge:
+Near an equilibrium at z = 0 the gradients of the players' losses are linear in the joint position z, v(z) = J z. A step
+of size eta multiplies z by a matrix whose spectral radius is the factor. The players converge if it is below 1:
 
     simultaneous    I - eta J
     alternating     the product of I - eta J_p over the players p, where J_p has only the rows of player p
@@ -24,13 +24,13 @@ from bayesjax.types import Density, Given, PRNGKey, PyTree
 
 Method = Literal["simultaneous", "alternating", "extragradient", "optimistic", "consensus"]
 METHODS: tuple[Method, ...] = get_args(Method)
-"""Kinds of gradient descent: those of `kernels.game_descent`, and `kernels.alternate` of single steps."""
+"""Kinds of gradient descent: those of `kernels.game_descent`, and "alternating" for `kernels.alternate`."""
 
 
 def game_jacobian(
     losses: Mapping[str, Density], position: Mapping[str, PyTree], rng_key: PRNGKey, data: PyTree = None
 ) -> np.ndarray:
-    """The Jacobian of v, the gradients of all players' losses, each with respect to its own parameters.
+    """Computes J, the Jacobian of the gradients v of all losses, each with respect to its own player's parameters.
 
     Args:
       losses: the loss of each player, by name: `(params, rng_key, Given) -> scalar`.
@@ -39,7 +39,7 @@ def game_jacobian(
       data: the data that every loss receives.
 
     Returns:
-      `[num_params, num_params]`, where `num_params` counts those of all players.
+      `[num_params, num_params]`, where `num_params` is the number of parameters of all players together.
     """
     start, unravel = ravel_pytree([position[name] for name in losses])
 
@@ -59,11 +59,13 @@ def convergence_factor(
     consensus: float = 1.0,
     num_params: Sequence[int] | None = None,
 ) -> float:
-    """The spectral radius of the matrix of a step.
+    """Computes the factor by which a step changes the distance from the equilibrium in the long run.
+
+    It is the spectral radius of the matrix that the module lists for the method.
 
     Args:
       jacobian: J, `[n, n]`.
-      method: the formula above.
+      method: one of METHODS.
       step_size: eta.
       consensus: gamma, for the method "consensus".
       num_params: number of parameters of each player, in the order of their steps, for the method "alternating"; None

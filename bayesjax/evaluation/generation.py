@@ -41,7 +41,7 @@ class GenerationReport(NamedTuple):
 
     Attributes:
       frechet_distance: Fréchet distance of the features.
-      extrapolated: the same, extrapolated to infinitely many generated samples.
+      extrapolated: Fréchet distance of the features, extrapolated to infinitely many generated samples.
       kernel_distance: kernel distance of the features, over 25 subsets.
       inception_score: inception score of the classifier's probabilities of the generated samples.
       precision_recall: precision, recall, density and coverage of the features.
@@ -57,15 +57,22 @@ class GenerationReport(NamedTuple):
 def extrapolated_frechet_distance(real: ArrayLike, fake: ArrayLike, *, seed: int = 0) -> ExtrapolatedDistance:
     """The squared Fréchet distance of features, extrapolated to infinitely many generated samples.
 
-    The generated samples are divided in two halves at random, because samples in order may alternate between classes.
+        FD_infinity = 2 FD(n) - mean FD(n / 2)
+
+    FD(n) is the distance of all n generated samples, and the mean is over two random halves of them. Halves in the
+    given order might differ in their classes.
 
     Args:
       real: features of real samples, `[num_real, dim]`.
       fake: features of generated samples, `[num_fake, dim]`.
-      seed: seed of the random halves.
+      seed: random seed of the halves.
+
+    Returns:
+      The extrapolated distance, the distances that it is computed from, and the numbers of samples.
 
     Raises:
-      ValueError: if the features differ in `dim`, are not finite, or are fewer than two real or four generated ones.
+      ValueError: if the features differ in `dim` or are not finite, or if there are fewer than two real or four
+        generated samples.
     """
     full = fidelity.frechet_distance(real, fake)
     fake = np.asarray(fake)
@@ -77,7 +84,7 @@ def extrapolated_frechet_distance(real: ArrayLike, fake: ArrayLike, *, seed: int
 def generation_report(
     real: ArrayLike, fake: ArrayLike, fake_probabilities: ArrayLike, *, max_precision_recall: int = 5000, seed: int = 0
 ) -> GenerationReport:
-    """All measures of generated samples, from a classifier's features and probabilities.
+    """Computes all measures of generated samples from a classifier's features and probabilities.
 
     The kernel distance uses 25 subsets of at most 1000 samples and at most half of either set.
 
@@ -85,9 +92,9 @@ def generation_report(
       real: features of real samples, `[num_real, dim]`.
       fake: features of generated samples, `[num_fake, dim]`.
       fake_probabilities: the classifier's probabilities of the generated samples, `[num_fake, num_classes]`.
-      max_precision_recall: largest number of samples of either set that precision, recall, density and coverage use,
-        the first ones of each. Their cost is the product of the two numbers.
-      seed: seed of the random halves of the extrapolation and of the subsets of the kernel distance.
+      max_precision_recall: largest number of samples of either set for precision, recall, density and coverage, which
+        use the first samples. Their cost is proportional to the product of the two numbers of samples.
+      seed: random seed of the halves of the extrapolation and of the subsets of the kernel distance.
 
     Raises:
       ValueError: if either set has fewer than `MIN_SAMPLES` samples, or features or probabilities are invalid.
@@ -98,7 +105,7 @@ def generation_report(
             f"got {len(real)}, {len(fake)} and {len(fake_probabilities)}"
         )
     extrapolated = extrapolated_frechet_distance(real, fake, seed=seed)
-    subset_size = min(1000, min(len(real), len(fake)) // 2)  # a subset must not be all of a sample
+    subset_size = min(1000, min(len(real), len(fake)) // 2)  # a subset must not contain all samples
     return GenerationReport(
         fidelity.FrechetDistance(extrapolated.full, extrapolated.num_real, extrapolated.num_fake),
         extrapolated,

@@ -42,14 +42,16 @@ def diversity(real: ArrayLike, fake: ArrayLike) -> float:
 def mean_drift(samples: ArrayLike) -> np.ndarray:
     """Distance that the mean of generated samples moves between evaluations, in units of sampling noise.
 
-        |m_{t+1} - m_t| / sqrt(tr S_t / num + tr S_{t+1} / num),    m_t, S_t: mean and covariance at evaluation t
+        drift_t = |m_{t+1} - m_t| / sqrt(tr S_t / num + tr S_{t+1} / num)
+
+    m_t and S_t are the mean and the covariance of the samples at evaluation t.
 
     Args:
       samples: `[num_evaluations, num, dim]`, independent of one another within an evaluation.
 
     Returns:
-      `[num_evaluations - 1]`; infinite where the mean moves although all samples of an evaluation are equal, NaN where
-      samples are not finite.
+      `[num_evaluations - 1]`; infinite where the mean moves although the samples within each evaluation are equal, and
+      NaN where samples are not finite.
 
     Raises:
       ValueError: if the shape is wrong, or there are fewer than two evaluations or samples.

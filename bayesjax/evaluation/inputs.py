@@ -1,8 +1,9 @@
 """Argument checks of the evaluation functions: shapes, types, ranges and NaN.
 
-Every function returns its argument as a NumPy array (numbers and probabilities in float64, labels in int64), or raises
-a one-line `ValueError` that names the argument, its value and the expected one. Shapes must match exactly: `[num]` is
-never broadcast against `[num, 1]`. The arrays must be concrete, because evaluation runs on the host.
+Every function but `same_shape` returns its argument as a NumPy array (numbers and probabilities in float64, labels in
+int64). An invalid argument raises a `ValueError` whose message is one line with the argument's name, the expected value
+and the given one. Shapes must match exactly: `[num]` is never broadcast against `[num, 1]`. The arrays must be
+concrete, because evaluation runs on the host.
 """
 
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ def same_shape(**arrays: np.ndarray) -> None:
 
 
 def broadcast_to_means(values: ArrayLike | float, name: str, means: np.ndarray, axes: str) -> np.ndarray:
-    """Broadcasts a number, or an array with axes as `means` has them or of length 1, to the shape of `means`.
+    """Broadcasts a number, or an array whose axes have the lengths of those of `means` or length 1, to their shape.
 
     Args:
       values: the argument.
@@ -95,7 +96,7 @@ def broadcast_to_means(values: ArrayLike | float, name: str, means: np.ndarray, 
 
 
 def probabilities(values: ArrayLike, name: str = "probabilities", axes: str = "[num, num_classes]") -> np.ndarray:
-    """Checks distributions over at least two classes: non-negative, with sum 1 over the last axis within TOLERANCE.
+    """Checks that probabilities over at least two classes are non-negative and sum to 1 within TOLERANCE.
 
     Rows are not normalised.
 
@@ -126,7 +127,7 @@ def probabilities_and_labels(values: ArrayLike, labels: ArrayLike) -> tuple[np.n
     """Checks probabilities `[num, num_classes]` and integer labels `[num]` in 0 .. num_classes - 1.
 
     Raises:
-      ValueError: if a shape, type or value is wrong. The message mentions one-hot labels where labels have that shape.
+      ValueError: if a shape, type or value is wrong. The message has a hint if the labels have a one-hot shape.
     """
     rows, classes = probabilities(values), _array(labels, "labels")
     if classes.shape != rows.shape[:1]:
@@ -144,7 +145,7 @@ def label_map(values: ArrayLike, name: str, num_classes: int, void: int | None =
       values: the argument.
       name: name of the argument in the error message.
       num_classes: number of classes.
-      void: a further label that is accepted; None if there is none.
+      void: a further label that is accepted, that of pixels without a class; None if there is none.
 
     Raises:
       ValueError: if a value is not an integer, or is neither a class nor void.
@@ -162,7 +163,12 @@ def label_map(values: ArrayLike, name: str, num_classes: int, void: int | None =
 
 
 def booleans(values: ArrayLike, name: str, axes: str = "[num]") -> np.ndarray:
-    """Checks booleans, or numbers that are all 0 or 1.
+    """Checks booleans, or numbers that are all 0 or 1, and converts them to booleans.
+
+    Args:
+      values: the argument.
+      name: name of the argument in the error message.
+      axes: the expected axes, as in `numbers`.
 
     Raises:
       ValueError: if the shape is wrong, or a value is neither 0 nor 1.

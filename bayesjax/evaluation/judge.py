@@ -31,7 +31,7 @@ from bayesjax.types import ArrayLike
 CHUNK_SIZE = 500
 """Number of images in a pass through the network."""
 LEVELS = 255
-"""Images are rounded to this many levels above black, as if they had been saved."""
+"""Images are rounded to multiples of 1 / LEVELS, as if they had been saved in eight bits."""
 
 
 class Reading(NamedTuple):
@@ -71,7 +71,7 @@ class Judge:
     params: Any = dataclasses.field(repr=False)
 
     def read(self, images: ArrayLike) -> Reading:
-        """Features and probabilities of images, which are rounded to 256 levels as if they had been saved.
+        """Computes features and probabilities of images, which are first rounded to 256 levels like saved images.
 
         Args:
           images: `[num, height, width, channels]` in [0, 1].
@@ -85,7 +85,7 @@ class Judge:
         if not (x.min() >= -1e-3 and x.max() <= 1 + 1e-3):
             raise ValueError(f"images must lie in [0, 1]; got {x.min()} .. {x.max()}")
         num, size = len(x), min(CHUNK_SIZE, len(x))
-        x = np.concatenate([x, x[: -num % size]])  # chunks of one shape, to compile once
+        x = np.concatenate([x, x[: -num % size]])  # chunks of equal shape are compiled once
         chunks = [_read(self.network, self.params, x[start : start + size]) for start in range(0, len(x), size)]
         return Reading(*(np.concatenate(each)[:num] for each in zip(*chunks, strict=True)))
 
@@ -95,15 +95,19 @@ class Judge:
 
 
 def normalise_features(network: Classifier, params: Any, images: np.ndarray) -> Any:
-    """Parameters of the same classifier with features of average variance 1.
+    """Rescales the parameters of a classifier so that its features have average variance 1.
 
-    Distances of features then have that unit, and the cubic kernel of the kernel distance is neither flat nor dominated
-    by its highest power. A factor passes through the ReLU to the output layer, which is divided by it.
+    Distances are then in units of the features' standard deviation, and the cubic kernel of the kernel distance is
+    neither flat nor dominated by its highest power. The probabilities do not change, because the factor of the hidden
+    layer passes through the ReLU and the output layer is divided by it.
 
     Args:
       network: the classifier.
       params: its parameters, with the hidden layer `Dense_0` and the output layer `Dense_1`.
       images: `[num, height, width, channels]` in [0, 1], over which the variance is taken.
+
+    Returns:
+      Parameters of the same structure.
     """
     features = np.concatenate([_read(network, params, x)[0] for x in np.array_split(images, 1 + len(images) // 1000)])
     scale = float(np.sqrt(features.var(axis=0).mean()))
@@ -113,7 +117,7 @@ def normalise_features(network: Classifier, params: Any, images: np.ndarray) -> 
 
 
 def pack(params: Any) -> bytes:
-    """The contents of a file of weights: an .npz of float16 arrays whose bytes depend only on the weights."""
+    """Returns the contents of a file of weights: an .npz of float16 arrays whose bytes depend only on the weights."""
     arrays: Any = {path: np.asarray(leaf, np.float16) for path, leaf in tree.leaves_by_path(params).items()}
     file = io.BytesIO()
     np.savez(file, **arrays)
@@ -123,13 +127,13 @@ def pack(params: Any) -> bytes:
 def unpack(
     packed: bytes, name: str, input_shape: tuple[int, ...], make_network: Callable[[int], Classifier]
 ) -> Judge:  # fmt: skip
-    """The judge whose weights `pack` has written.
+    """Returns the judge whose weights `pack` has written.
 
     Args:
       packed: the contents of the file.
       name: name of the data set.
       input_shape: (height, width, channels) of an image.
-      make_network: `num_classes -> network`.
+      make_network: `num_classes -> network`, which makes the Flax module of the classifier.
     """
     params: dict = {}
     for path, leaf in files.read_npz(f"the judge of {name}", packed).items():

@@ -1,4 +1,4 @@
-"""Log-likelihood log p(x) of latent-variable models, which has no closed form, and estimates from samples.
+"""Estimates of the log-likelihood log p(x) of latent-variable models, which has no closed form.
 
     importance sampling   log p(x) = log E_{z ~ q(z | x)} [ p(x, z) / q(z | x) ]          q: the encoder
     annealed (AIS)        log p(x) = log E [ prod_t p(x | z_t)^(b_{t+1} - b_t) ]          z_0 ~ p(z); no encoder
@@ -43,7 +43,7 @@ def importance_sampling(
 ) -> Array:
     """Importance-sampling estimate of log p(x) for each example, with the encoder as proposal.
 
-        log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x),    z_i ~ q(z | x)
+        log p(x) ~ log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x),    z_i ~ q(z | x)
 
     In expectation it is a lower bound that rises with k.
 
@@ -63,7 +63,8 @@ def importance_sampling(
       Log-likelihoods in nats, `[num]`.
 
     Raises:
-      ValueError: if a count is not positive, `x` has no examples, or a distribution is not over whole vectors.
+      ValueError: if a count is not positive, `x` has no examples, or the log density of a whole vector z or x under one
+        of the distributions is not a scalar.
     """
     checks.count(num_samples=num_samples, chunk_size=chunk_size, sample_chunk_size=sample_chunk_size)
     num_chunks, remainder = divmod(num_samples, sample_chunk_size)
@@ -91,7 +92,7 @@ class AnnealedImportanceSampling(NamedTuple):
     Attributes:
       log_likelihood: logarithm of the mean weight, in nats, `[num]`.
       log_weights: log weights of the chains, `[num, num_chains]`. A wide spread means an unreliable estimate.
-      acceptance_probability: mean over all transitions, `[num]`.
+      acceptance_probability: mean over all chains and transitions, `[num]`.
     """
 
     log_likelihood: Array
@@ -114,7 +115,7 @@ def annealed_importance_sampling(
 ) -> AnnealedImportanceSampling:
     """Annealed importance sampling from the prior to the posterior of each example, one HMC step per temperature.
 
-        log 1/m sum_j prod_t p(x | z_jt)^(b_{t+1} - b_t),    z_jt ~ a transition that keeps p(z) p(x | z)^b_t
+        log p(x) ~ log 1/m sum_j prod_t p(x | z_jt)^(b_{t+1} - b_t),    z_jt ~ a transition that keeps p(z) p(x | z)^b_t
 
     The inverse temperatures b_0 = 0, ..., b_n = 1 follow a sigmoid, which is dense at both ends. A pilot run with a
     tenth of the temperatures (at least 30) and three steps at each adapts the step sizes of each example to the target
@@ -136,8 +137,8 @@ def annealed_importance_sampling(
       Log-likelihoods, log weights and acceptance probabilities.
 
     Raises:
-      ValueError: if an argument is out of range, `x` has no examples, p(x | z) is not over one, or the prior's density
-        of one vector is not a scalar.
+      ValueError: if an argument is out of range, `x` has no examples, or the log density of one example under p(x | z)
+        or of one latent vector under the prior is not a scalar.
     """
     checks.count(num_chains=num_chains, num_integration_steps=num_integration_steps, chunk_size=chunk_size)
     if num_temperatures < 10:
@@ -201,6 +202,8 @@ def inverse_temperatures(num: int, steepness: float = 4.0) -> Array:
 
         b_t = (s(x_t) - s(x_0)) / (s(x_num) - s(x_0)),    x_t evenly spaced from -steepness to steepness
 
+    s is the logistic sigmoid.
+
     Args:
       num: number of steps.
       steepness: half the range of the sigmoid's argument.
@@ -231,7 +234,7 @@ def parzen_window(samples: ArrayLike, x: ArrayLike, scale: float, *, chunk_size:
 
 
 def parzen_scale(samples: ArrayLike, validation: ArrayLike, scales: Sequence[float]) -> float:
-    """The scale with the largest mean Parzen-window log density of validation data.
+    """Returns the scale with the largest mean Parzen-window log density of validation data.
 
     Args:
       samples: samples of the model, `[n, ...]`.
@@ -284,7 +287,7 @@ def active_units(
     threshold: float = 0.01,
     chunk_size: int = 1024,
 ) -> Array:
-    """Latent dimensions that the encoder uses: Var_x E[z | x] > threshold.
+    """Marks the latent dimensions that the encoder uses: Var_x E[z | x] > threshold.
 
     Source: Burda, Grosse & Salakhutdinov, ICLR 2016, section 5.
 
@@ -292,7 +295,7 @@ def active_units(
       encode: `(params, x) -> q(z | x)`, for one example.
       params: parameters of the encoder.
       x: examples `[num, ...]`.
-      threshold: smallest variance over examples of the posterior mean.
+      threshold: smallest variance of the posterior mean over examples.
       chunk_size: number of examples that are evaluated at once.
 
     Returns:

@@ -1,8 +1,9 @@
-"""Samples of a mixture of generators: the draws of a posterior, or an ensemble.
+"""Samples of a mixture of generators, which are posterior draws or the members of an ensemble.
 
     x ~ 1/S sum_s p(x | w_s)
 
-Every draw makes equally many samples, to within one. Read `generation.py` next for measures of the samples.
+The numbers of samples from the S generators w_s differ by at most one. Read `generation.py` next for measures of the
+samples.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,11 @@ from bayesjax.types import Array, Params, PRNGKey
 
 
 def evenly_spaced(num_available: int, num: int) -> np.ndarray:
-    """Indices of `num` items among those available, the first and the last included; all if there are no more.
+    """Returns indices of `num` evenly spaced items, including the first and the last, or of all if there are fewer.
+
+    Args:
+      num_available: number of items.
+      num: number of indices, at most.
 
     Raises:
       ValueError: if a number is below 1.
@@ -27,16 +32,16 @@ def evenly_spaced(num_available: int, num: int) -> np.ndarray:
 def sample_mixture(
     generate: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_key: PRNGKey, num: int
 ) -> np.ndarray:
-    """`num` samples of stacked generators, equally many of each, interleaved.
+    """Draws `num` samples from stacked generators, equally many from each.
 
     Args:
       generate: `(params, rng_key, num) -> samples [num, ...]`; jitted, and compiled once for equal arguments.
-      draws: params with a leading axis; of more than `num` draws, `num` evenly spaced ones are used.
+      draws: parameters with leaves `[num_draws, ...]`. If there are more than `num`, evenly spaced draws are used.
       rng_key: consumed.
       num: number of samples.
 
     Returns:
-      Samples `[num, ...]`: one of each draw in order, then the next of each.
+      Samples `[num, ...]`: first one sample of each draw in order, then the second of each, and so on.
 
     Raises:
       ValueError: if the draws have no common leading axis, or `num` is below 1.

@@ -2,8 +2,8 @@
 
     p(y | x, D) ~= 1/S sum_s p(y | x, w_s)
 
-It takes stacked draws from any kernel or family: an ensemble, samples of a variational posterior, keys of MC dropout
-masks, SGHMC or HMC draws. Read `calibration.py` and `uncertainty.py` next.
+The S draws w_s are stacked. They may be an ensemble, samples of a variational posterior, keys of MC dropout masks, or
+draws of SGHMC or HMC. Read `calibration.py` and `uncertainty.py` next.
 """
 
 import functools
@@ -42,15 +42,15 @@ def predict(
     chunk_size: int = 1024,
     draw_chunk_size: int | None = None,
 ) -> Array:
-    """Predictions of every posterior draw at every input.
+    """Computes the predictions of every posterior draw at every input.
 
-    A function is compiled once for each shape, across calls. A new lambda is a new function, so define it once, outside
-    of loops. As under `jax.jit`, a global variable that `apply` reads is fixed when `apply` is compiled. A method of an
-    object that is hashed by its identity (unlike a Flax module or a frozen dataclass) is compiled at every call,
-    because the object's attributes may have changed.
+    `apply` is compiled once for each shape of its arguments, also across calls. A new lambda is a new function, so
+    define it once, outside of loops. As under `jax.jit`, a global variable that `apply` reads is fixed when `apply` is
+    compiled. A method of an object that is hashed by its identity (unlike a Flax module or a frozen dataclass) is
+    compiled at every call, because the object's attributes may have changed.
 
     Args:
-      apply: `(params, x [n, ...]) -> outputs [n, ...]`, pure.
+      apply: `(params, x [n, ...]) -> outputs [n, ...]`, a pure function.
       draws: stacked parameters, leaves `[num_draws, ...]`.
       x: inputs `[num, ...]`, at least one.
       chunk_size: largest number of inputs that are evaluated at once. It bounds the memory. All chunks have one size;
@@ -77,7 +77,7 @@ def predict_mean(
 ) -> Array:
     """Mean over posterior draws of their predictions: the posterior predictive if `apply` returns probabilities.
 
-        1/S sum_s apply(w_s, x)
+        mean(x) = 1/S sum_s apply(w_s, x),    w_s: draw s of S
 
     It equals `predict(...).mean(axis=0)` up to rounding. It holds the predictions of all draws at only `chunk_size`
     inputs at a time.
@@ -100,6 +100,9 @@ def error_rate(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
     Args:
       probabilities: class probabilities averaged over draws, `[num, num_classes]`.
       labels: integers `[num]` in 0 .. num_classes - 1.
+
+    Returns:
+      The fraction and its standard error.
 
     Raises:
       ValueError: if a shape is wrong, a label is not an integer in range, or a row is not a distribution.

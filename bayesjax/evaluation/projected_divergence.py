@@ -4,9 +4,9 @@
 
 p and q are Gaussian kernel densities of the projected data and samples, with Scott's bandwidth. They are evaluated on a
 grid with spacing 0.1 that extends 3 beyond the data. This is the measure of the synthetic experiment of Saatci &
-Wilson, "Bayesian GAN", NIPS 2017, as their program computes it. One thing differs: the bandwidth here is at least the
-spacing of the grid in every direction. This is the narrowest kernel whose sum over the grid is 1 (to 1e-8). The program
-of the authors fails for samples that are all equal or lie on a line, which a collapsed generator produces.
+Wilson, "Bayesian GAN", NIPS 2017, as their program computes it, with one difference. The bandwidth here is at least the
+spacing of the grid in every direction, which gives the narrowest kernel whose sum over the grid is 1 (to 1e-8). The
+authors' program fails for samples that are all equal or lie on a line, which a collapsed generator produces.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ MAX_POINTS = 1_000_000
 
 
 class ProjectedDivergence:
-    """Divergence of samples from a fixed data set, whose projection and density are computed once.
+    """Computes the divergence of samples from a fixed data set, whose projection and density are computed once.
 
     Args:
       data: the data, `[num >= 3, dim >= 2]`.
@@ -66,9 +66,9 @@ class ProjectedDivergence:
         """Jensen-Shannon divergence, in nats, between the data and samples that are already projected.
 
         Samples that are all equal get a density with standard deviation `step`; samples on a line get this width across
-        the line. Their divergences from 100 normal data are about 0.63 and 0.49; samples of the same distribution have
-        0.04. Mass outside the grid is ignored, as in the authors' program, so samples that all lie outside it have the
-        value ln(2) / 2.
+        the line. Their divergences from 100 normal data points are about 0.63 and 0.49; that of samples from the same
+        distribution is about 0.04. Mass outside the grid is ignored, as in the authors' program, so samples that all
+        lie outside it have the value ln(2) / 2.
 
         Args:
           projected: coordinates from `project`, `[num, 2]`.

@@ -72,10 +72,11 @@ def eight_schools(*, is_centred: bool) -> Target:
 
         mu ~ N(0, 5^2),    tau ~ half-Cauchy(5),    theta_j ~ N(mu, tau^2),    y_j ~ N(theta_j, s_j^2)
 
-    The parameters are mu, log tau and, in the centred form, theta; its posterior is a funnel. The non-centred form has
-    (theta - mu) / tau instead. Even a long run of the centred form is biased, because it avoids the neck of the funnel.
-    A long run of the non-centred form is therefore the reference for both. With a target acceptance probability of 0.8
-    that form occasionally diverges.
+    y_j are the observed effects (EFFECTS) and s_j their standard errors (ERRORS). The parameters are mu, log tau and,
+    in the centred form, theta. The posterior of the centred form is a funnel. The non-centred form has (theta - mu) /
+    tau instead of theta. Even a long run of the centred form is biased, because it avoids the neck of the funnel. A
+    long run of the non-centred form is therefore the reference for both forms. With a target acceptance probability of
+    0.8, steps of the non-centred form occasionally diverge.
 
     Args:
       is_centred: whether the parameters are theta instead of (theta - mu) / tau.
@@ -107,7 +108,7 @@ def eight_schools(*, is_centred: bool) -> Target:
 
 
 def correlated_gaussian() -> Target:
-    """A Gaussian in 100 dimensions with standard deviations from 0.1 to 10 and correlation 0.9 of neighbours."""
+    """A Gaussian in 100 dimensions with standard deviations from 0.1 to 10; neighbours have the correlation 0.9."""
     scales = np.logspace(-1, 1, DIM)
     lag = np.abs(np.subtract.outer(np.arange(DIM), np.arange(DIM)))
     covariance = scales[:, None] * CORRELATION**lag * scales
@@ -167,14 +168,17 @@ def curve_with_a_gap(random: np.random.Generator) -> tuple[np.ndarray, np.ndarra
     """Draws inputs and targets `[40]`, noisy values of sin(2 x) with half of the inputs on each side of a gap.
 
     Args:
-      random: NumPy's generator.
+      random: NumPy's random generator.
     """
     x = np.concatenate([random.uniform(-2, -0.7, 20), random.uniform(0.5, 2, 20)])
     return x, np.sin(2 * x) + NOISE * random.normal(size=40)
 
 
 def small_network() -> Target:
-    """A Bayesian neural network with 50 tanh units on 40 points with a gap. The quantities are its values on a grid."""
+    """A Bayesian neural network with 50 tanh units on the points of `curve_with_a_gap`.
+
+    The quantities are the values of the network on a grid of inputs.
+    """
     x, y = curve_with_a_gap(np.random.default_rng(0))
     model = models.MLP((50, 1), activation=jnp.tanh)
     prior = posteriors.fan_in_gaussian(1.0)

@@ -34,7 +34,7 @@ class TwoSampleTest(NamedTuple):
 def mmd_test(
     rng_key: PRNGKey, x: Array, y: Array, kernel: PairKernel | None = None, *, num_permutations: int = 999
 ) -> TwoSampleTest:
-    """Tests whether two samples come from one distribution. The function is pure and can be vmapped.
+    """Tests whether two samples come from the same distribution. The function is pure and can be vmapped.
 
     Args:
       rng_key: key of the permutations.
@@ -42,6 +42,9 @@ def mmd_test(
       y: independent samples `[m, dim]`.
       kernel: kernel of the MMD. By default it is Gaussian, with the median distance of the pooled samples as scale.
       num_permutations: B, at least 1. The smallest possible p-value is 1 / (1 + B).
+
+    Returns:
+      The unbiased estimate of MMD^2 and the p-value.
 
     Raises:
       ValueError: if either sample has fewer than two rows, or `num_permutations` is below 1.
@@ -72,9 +75,9 @@ def mmd_test(
 
 
 def median_distance(x: Array) -> Array:
-    """The median distance between two of the samples, the usual scale of a Gaussian kernel.
+    """The median distance between pairs of samples, the usual scale of a Gaussian kernel.
 
-    If at least half of all pairs are equal, it is the root mean square distance instead; if all are equal, it is 1.
+    If the median is 0, the root mean square distance is returned instead, and 1 if all samples are equal.
 
     Args:
       x: samples `[num, dim]`.

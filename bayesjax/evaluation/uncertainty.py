@@ -1,14 +1,15 @@
-"""Predictive uncertainty, divided into the noise of the data (aleatoric) and that of the weights (epistemic).
+"""Predictive uncertainty, divided into noise of the data (aleatoric) and uncertainty of the weights (epistemic).
 
     classification    H(E_s p_s) = E_s H(p_s) + I(y; w)             predictive entropy = expected + mutual information
                       Var y      = E_s p_s (1 - p_s) + Var_s p_s    of each class's indicator
     regression        Var y      = E_s sigma_s^2 + Var_s f_s
 
-The inputs are predictions `[num_draws, num, ...]` of posterior draws (`predictive.predict`). The first term is the
-aleatoric part. The second is the epistemic part, which vanishes as the number of data grows. Two functions measure the
-use of an uncertainty: `auroc` for ranking errors and `selective_risk` for abstaining. All functions compute in float64
-with NumPy, and entropies are in nats. Rows that are not distributions, NaN, and shapes other than the documented ones
-raise a ValueError.
+The inputs are predictions `[num_draws, num, ...]` of posterior draws (`predictive.predict`): class probabilities p_s,
+or means f_s and noise variances sigma_s^2 of draw s. H is the entropy, I the mutual information, and E_s and Var_s are
+over draws. The first term is the aleatoric part. The second is the epistemic part, which vanishes as the number of data
+grows. Two functions measure the usefulness of an uncertainty: `auroc` for ranking errors and `selective_risk` for
+abstaining. All functions compute in float64 with NumPy, and entropies are in nats. Rows that are not distributions,
+NaN, and shapes other than the documented ones raise a ValueError.
 
 Sources: Depeweg et al., "Decomposition of uncertainty in Bayesian deep learning", ICML 2018; Kwon et al., "Uncertainty
 quantification using Bayesian neural networks in classification", 2020; Kendall & Gal, NeurIPS 2017, equation 9.
@@ -29,8 +30,8 @@ class VarianceDecomposition(NamedTuple):
     """A predictive variance as the sum of two parts.
 
     Attributes:
-      aleatoric: mean over the draws of the predicted variance.
-      epistemic: variance over the draws of the predicted mean.
+      aleatoric: mean over draws of the predicted variance, `[...]`, in squared units of the target.
+      epistemic: variance over draws of the predicted mean, `[...]`, in squared units of the target.
     """
 
     aleatoric: np.ndarray
@@ -135,7 +136,7 @@ def decompose_gaussian_variance(means: ArrayLike, variances: ArrayLike | float) 
 def mixture_log_density(targets: ArrayLike, means: ArrayLike, scales: ArrayLike | float) -> np.ndarray:
     """Log density of targets under the mixture of Gaussian predictions of posterior draws.
 
-        log 1/S sum_s N(y; mean_s, scale_s^2)
+        log p(y) = log 1/S sum_s N(y; mean_s, scale_s^2)
 
     Args:
       targets: `[num]`.
@@ -187,7 +188,7 @@ def mixture_quantiles(levels: Sequence[float], means: ArrayLike, scales: ArrayLi
 def auroc(scores: ArrayLike, positive: ArrayLike) -> Estimate:
     """Area under the ROC curve, with DeLong's standard error.
 
-        P(score of a positive > score of a negative) + P(equal) / 2
+        AUROC = P(score of a positive > score of a negative) + P(equal) / 2
 
     For out-of-distribution detection, `positive` marks the inputs from outside; for error detection, the wrong
     predictions.
@@ -195,6 +196,9 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> Estimate:
     Args:
       scores: `[num]`, such as entropies; they may be infinite.
       positive: booleans `[num]`.
+
+    Returns:
+      The area, between 0 and 1, and its standard error, which is NaN if only one is positive or negative.
 
     Raises:
       ValueError: if a shape is wrong, a score is NaN, or all or none are positive.
