@@ -74,7 +74,7 @@ class Minibatches:
         return jax.vmap(_permute, in_axes=(0, 0, None))(round_keys, place, self.num)
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
-        """Children and static part."""
+        """Returns the children and the static part of the pytree."""
         return (self.rng_key, self.arrays), (self.num, self.batch_size, self.with_replacement)
 
     @classmethod
@@ -91,7 +91,7 @@ class Binarised:
     """Binary images, drawn anew from grey images at every step: x ~ Bernoulli(grey value).
 
     This is the dynamic binarisation of Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
-    Its likelihoods differ by several nats from those of grey values and of fixed binarisation: state which was used.
+    Its likelihoods differ by several nats from those of grey values and of fixed binarisation, so report its use.
     """
 
     def __init__(self, rng_key: PRNGKey, batches: Callable[[Array | int], Array]):
@@ -116,7 +116,7 @@ class Binarised:
         return noise.bernoulli(jax.random.fold_in(self.rng_key, step), self.batches(step))
 
     def tree_flatten(self) -> tuple[tuple, None]:
-        """Children and static part."""
+        """Returns the children and the static part of the pytree."""
         return (self.rng_key, self.batches), None
 
     @classmethod
@@ -151,7 +151,7 @@ def _with_number(batches: Callable[[Array | int], PyTree], step: Array | int) ->
 def stacked_minibatches(
     rng_keys: PRNGKey, arrays: PyTree, batch_size: int, *, shared: bool = False, with_replacement: bool = False
 ) -> Callable[[Array | int], PyTree]:
-    """Minibatches of several data sets, or of one data set in several orders, stacked on a leading axis.
+    """Returns minibatches of several data sets, or of one data set in several orders, stacked on a leading axis.
 
     Element i of a batch is the batch of `Minibatches(rng_keys[i], ...)` at the same step.
 
@@ -159,7 +159,7 @@ def stacked_minibatches(
       rng_keys: one key for each data set or order, `[num_sets]`; consumed.
       arrays: leaves `[num_sets, num, ...]`, or `[num, ...]` if `shared`.
       batch_size: examples from each data set per batch.
-      shared: whether one data set, given once, is used in all orders.
+      shared: whether `arrays` is one data set that is used in all orders.
       with_replacement: as in `Minibatches`.
 
     Returns:
@@ -183,7 +183,7 @@ def stacked_minibatches(
 def independent_minibatches(
     rng_key: PRNGKey, arrays: PyTree, batch_size: int, num_chains: int, *, with_replacement: bool = False
 ) -> Callable[[Array | int], PyTree]:
-    """Minibatches of one data set for several chains, with a separate order of the examples for each chain.
+    """Returns minibatches of one data set for several chains, with a separate order of the examples for each chain.
 
         kernel = kernels.particles(kernel, num_chains, batch_axis=0)
         batches = data.independent_minibatches(rng_key, arrays, batch_size, num_chains)
@@ -221,10 +221,10 @@ def _stacked_batch(
 
 
 def permute_index(rng_key: PRNGKey, index: Array, num: int) -> Array:
-    """The element at `index` of the random permutation of 0 .. num - 1 that belongs to the key, in time O(1).
+    """Returns the element at `index` of the random permutation of 0 .. num - 1 that the key determines, in time O(1).
 
     Six rounds of a Feistel network permute the integers below the smallest power of four that is at least num. A
-    result of num or more is permuted again until it is below num: at most four permutations on average.
+    result of num or more is permuted again until it is below num. That takes at most four permutations on average.
 
     Args:
       rng_key: consumed; equal keys give the same permutation.

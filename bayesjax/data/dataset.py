@@ -71,7 +71,7 @@ class Dataset:
         return self.train.inputs.shape[1:]
 
     def hold_out(self, num: int) -> "Dataset":
-        """Returns the data set with the last `num` training examples in place of its test split, to choose settings on.
+        """Returns the data set with the last `num` training examples in place of its test split, as validation split.
 
         Args:
           num: number of examples to hold out, less than the number of training examples; 0 changes nothing.
@@ -107,8 +107,8 @@ def load(
     """Loads a data set by name.
 
     Args:
-      name: "digits", "synthetic/...", the path of an .npz or .npy file, or a name of TensorFlow Datasets; see
-        `bayesjax/data/dataset.py`.
+      name: "digits", "synthetic/...", the path of an .npz or .npy file, or the name of an image data set of TensorFlow
+        Datasets; the module describes each.
       data_dir: folder of the prepared data sets of TensorFlow Datasets; by default `TFDS_DATA_DIR`, or else the default
         folder of TensorFlow Datasets.
       num_classes: number of classes of an .npz file with labels; a class may then have no example. If None, it is the
@@ -155,12 +155,12 @@ def _load_digits() -> Dataset:
 
 
 def data_folder(name: str, data_dir: str | None, contents: str) -> Path:
-    """Returns `data_dir` or, if that is None, the folder named by `BAYESJAX_DATA_DIR`.
+    """Returns `data_dir` or, if that is None, the folder named by the environment variable `BAYESJAX_DATA_DIR`.
 
     Args:
-      name: name of the data set, for the message.
+      name: name of the data set; it serves only the error message.
       data_dir: a folder, or None.
-      contents: the expected contents of the folder, for the message.
+      contents: the expected contents of the folder; they serve only the error message.
 
     Raises:
       DataUnavailable: if both are unset.
@@ -211,9 +211,9 @@ def _load_npy(path: Path, max_bytes: int) -> Dataset:
 
 
 def _test_runs(num: int) -> np.ndarray:
-    """A mask of the test split: a tenth of `num` examples, as five runs of consecutive examples.
+    """A mask of the test split, which is a tenth of `num` examples in five runs of consecutive examples.
 
-    The runs keep neighbouring frames of a video in one split; test frames drawn singly would resemble training frames.
+    Runs keep neighbouring frames of a video in one split. Single test frames would resemble training frames.
     """
     num_test, is_test = max(1, num // 10), np.zeros(num, bool)
     places = np.array_split(np.arange(num), min(5, num_test))
@@ -271,12 +271,12 @@ def _labels(y: np.ndarray, num: int, num_classes: int, name: str) -> np.ndarray:
 
 
 def check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
-    """Raises ValueError if a class below the largest label has no example, as class 0 in labels that start at 1.
+    """Raises ValueError if a class has no training example, such as class 0 in labels that start at 1.
 
     Args:
       labels: training labels, integers in 0 .. num_classes - 1.
       num_classes: the largest label plus 1.
-      name: name of the array, for the message.
+      name: name of the array; it serves only the error message.
     """
     present = np.unique(labels)
     if len(present) < num_classes:
@@ -304,7 +304,7 @@ def _load_tfds(name: str, data_dir: str | None) -> Dataset:
 
 
 def load_builder(name: str, data_dir: str | None) -> Any:
-    """Returns the builder of an image data set of TensorFlow Datasets that is prepared on this machine.
+    """Returns the builder of the image data set `name` of TensorFlow Datasets, which is prepared in `data_dir`.
 
     Raises:
       UnknownDataset: if there is no data set of that name.
@@ -334,10 +334,10 @@ def load_builder(name: str, data_dir: str | None) -> Any:
 
 
 def data_source(builder: Any, name: str, split: str) -> Any:
-    """Returns a split as a sequence of examples.
+    """Returns the split `split` of a builder as a sequence of examples; `name` serves only the error message.
 
     Raises:
-      DataUnavailable: if the format in which it is stored has no random access.
+      DataUnavailable: if the format in which the data set is stored has no random access.
     """
     try:
         return builder.as_data_source(split=split)

@@ -1,6 +1,6 @@
-"""Densities with a sampler and a log density, for density estimation with a known truth.
+"""Known densities with a sampler and a log density, for evaluating density estimation.
 
-    p(x) = 1/K sum_k N(x; m_k, F F^T)
+    p(x) = 1/K sum_k N(x; m_k, F F^T),    K components with means m_k and one covariance F F^T
 
     moons      64 Gaussians along each of two interleaved half circles
     ring       eight Gaussians on a circle

@@ -29,12 +29,12 @@ class Points(NamedTuple):
 
 
 def regression_mean(x: np.ndarray) -> np.ndarray:
-    """The mean of the regression's targets at inputs of any shape."""
+    """Returns the mean of the regression's targets, sin(3 x) + x / 2, at inputs of any shape."""
     return np.sin(3 * x) + x / 2
 
 
 def noise_scale(x: np.ndarray) -> np.ndarray:
-    """The standard deviation of the regression's noise at inputs of any shape."""
+    """Returns the standard deviation s(x) of the regression's noise at inputs of any shape."""
     return 0.1 + 0.3 * special.expit(4 * x)
 
 
@@ -45,7 +45,7 @@ def sample_regression(rng: np.random.Generator, num: int) -> Points:
 
 
 def class_probability(x: np.ndarray) -> np.ndarray:
-    """p(y = 1 | x) of the classification, `[num]`, at inputs `[num, 2]`."""
+    """Returns p(y = 1 | x) of the classification, `[num]`, at inputs `[num, 2]`."""
     return special.expit(3 * x[:, 0] + 2 * x[:, 1] ** 2 - 1)
 
 

@@ -6,13 +6,13 @@ from bayesjax.data.dataset import Split
 
 
 def labelled_subset(split: Split, num_labelled: int, num_classes: int, seed: int) -> Split:
-    """Draws a class-balanced subset of a split; the class counts differ by at most one.
+    """Chooses a random class-balanced subset of a split; the class counts differ by at most one.
 
     Args:
       split: the training split, with labels.
-      num_labelled: number of examples to draw, N_s.
-      num_classes: number of classes, K.
-      seed: random seed of the draw.
+      num_labelled: number of examples to choose.
+      num_classes: number of classes.
+      seed: random seed of the choice.
 
     Returns:
       The chosen examples with their labels, in random order.

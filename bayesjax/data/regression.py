@@ -54,7 +54,7 @@ class RegressionDataset:
     splits: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     def rows(self, split: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the training rows and the test rows of a split.
+        """Returns the indices of the training rows and of the test rows of split 0, 1, ...
 
         Raises:
           ValueError: if there is no such split.
@@ -64,7 +64,7 @@ class RegressionDataset:
         return self.splits[split]
 
     def standardise(self, split: int) -> StandardisedSplit:
-        """Standardises a split; a column that is constant over the training rows becomes 0.
+        """Standardises split 0, 1, ...; a column that is constant over the training rows becomes 0.
 
         Raises:
           ValueError: if there is no such split.
@@ -81,7 +81,7 @@ class RegressionDataset:
         return StandardisedSplit(*scaled(train), *scaled(test), y.mean(), target_scale)
 
     def standardise_all(self) -> StandardisedSplit:
-        """Standardises every split; the arrays have a leading axis of splits.
+        """Standardises every split; the arrays of the result have a leading axis of splits.
 
         Raises:
           ValueError: if the splits differ in size.
@@ -93,9 +93,9 @@ class RegressionDataset:
         return StandardisedSplit(*(np.stack(arrays) for arrays in zip(*splits, strict=True)))
 
     def hold_out(self, fraction: float) -> "RegressionDataset":
-        """Returns the data set with a random fraction of each split's training rows in place of its test rows.
+        """Returns the data set with a random part of each split's training rows in place of its test rows.
 
-        The rows that are held out of split I are chosen by NumPy's generator with seed I.
+        `fraction`, in (0, 1), is the size of that part. For split I it is chosen by NumPy's generator with seed I.
 
         Raises:
           ValueError: if a split has too few training rows to hold one out.

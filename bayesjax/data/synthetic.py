@@ -1,7 +1,7 @@
 """Synthetic data with a known distribution, for experiments and tests.
 
-    ten_clusters      the mixture on which the authors of the Bayesian GAN show mode collapse and its cure
-    single_gaussian   the data that the text of the paper describes: a single Gaussian, on which modes cannot collapse
+    ten_clusters      the mixture on which the authors of the Bayesian GAN show mode collapse and how to avoid it
+    single_gaussian   the data that the text of their paper describes, a Gaussian, which has only one mode
     ring, grid        8 and 25 narrow Gaussians in the plane, a standard test of mode collapse
 
 The random seeds are fixed, so the data are the same on every machine. `dataset.py` loads them by name.
@@ -33,7 +33,7 @@ MIXTURES = {
     "ring": Mixture(_on_circle(8), 0.02),
     "grid": Mixture(np.stack(np.meshgrid(*[np.arange(-4.0, 5.0, 2.0)] * 2), axis=-1).reshape(-1, 2), 0.05),
 }
-"""Metz et al., "Unrolled GANs", ICLR 2017, and Srivastava et al., "VEEGAN", NIPS 2017."""
+"""Mixtures by name. Sources: Metz et al., "Unrolled GANs", ICLR 2017; Srivastava et al., "VEEGAN", NIPS 2017."""
 
 
 def mixture(name: str, num_data: int = 10000) -> np.ndarray:
@@ -53,7 +53,7 @@ def mixture(name: str, num_data: int = 10000) -> np.ndarray:
 
 
 def ten_clusters(num_data: int = 10000, dim: int = 100, latent_dim: int = 2, num_clusters: int = 10) -> np.ndarray:
-    """Gaussian clusters on separate random planes, standardised by column, with NumPy's seed 1234.
+    """Draws Gaussian clusters on separate random planes, standardised by column, with NumPy's seed 1234.
 
     Cluster c: x = A_c z with A_c = 5 N(0, 1)^{dim x latent_dim}, z ~ N(m_c, I), m_c ~ 5 N(0, I).
 
@@ -83,9 +83,9 @@ def ten_clusters(num_data: int = 10000, dim: int = 100, latent_dim: int = 2, num
 
 
 def single_gaussian(num_data: int = 10000, dim: int = 100, latent_dim: int = 2) -> np.ndarray:
-    """Draws of x = A z + e, z ~ N(0, 10 I), A ~ N(0, 1)^{dim x latent_dim}, e ~ N(0, 0.01 I), standardised by column.
+    """Draws from one Gaussian on a random plane, standardised by column, with NumPy's seed 1234.
 
-    x has a single Gaussian distribution, N(0, 10 A A^T + 0.01 I), so it has one mode. NumPy's seed is 1234.
+    x = A z + e, z ~ N(0, 10 I), A ~ N(0, 1)^{dim x latent_dim}, e ~ N(0, 0.01 I). Given A, x ~ N(0, 10 A A^T + 0.01 I).
 
     Args:
       num_data: number of draws.

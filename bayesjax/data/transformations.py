@@ -3,8 +3,8 @@
     transform_image(image, angle, log_scale, shift)      a given rotation, scaling and shift
     randomly_transform_image(rng_key, image, ...)        random amounts
 
-A pixel of the result at position x' is interpolated bilinearly at x = c + exp(-log_scale) R(-angle) (x' - c - shift),
-where c is the centre of the image.
+A pixel of the result at position x' is interpolated bilinearly at x = c + exp(-log_scale) R(-angle) (x' - c - shift).
+Here c is the centre of the image, and R(-angle) is the rotation by -angle.
 """
 
 import chex
@@ -45,9 +45,9 @@ def transform_image(image: Array, angle: ArrayLike, log_scale: ArrayLike, shift:
 def randomly_transform_image(
     rng_key: PRNGKey, image: Array, *, max_angle: float = 0.35, max_log_scale: float = 0.2, max_shift: float = 0.07
 ) -> Array:
-    """Transforms an image by an angle, a scale and a shift that are uniform between minus and plus their maximum.
+    """Rotates, scales and shifts an image by random amounts, each uniform between minus and plus its maximum.
 
-    The defaults are 20 degrees, a factor of 1.2 and 2 of 28 pixels, which is about the variation of handwritten digits.
+    The default maxima are 20 degrees, a factor of 1.2 and 2 of 28 pixels, about the variation of handwritten digits.
 
     Args:
       rng_key: consumed.

@@ -1,4 +1,4 @@
-"""Translations of grey images that are known, so that image translation without pairs can be judged.
+"""Known translations of grey images, for evaluating image translation without pairs.
 
     inverted   y = 1 - x
     coloured   y = PAPER + x (INK - PAPER), a line between two colours
@@ -23,7 +23,7 @@ class Translation(NamedTuple):
 
     Attributes:
       translate: maps grey images to their translations, `[num, height, width, num_channels]`.
-      invert: maps translations to grey images; None if a translation is no function of single pixels.
+      invert: maps translations to grey images; None if the translation mixes neighbouring pixels.
       num_channels: number of channels of the translations.
     """
 
@@ -33,21 +33,21 @@ class Translation(NamedTuple):
 
 
 def colour(grey: np.ndarray) -> np.ndarray:
-    """Colours `[..., 3]` of grey values `[..., 1]`, on the line from PAPER to INK."""
+    """Returns colours `[..., 3]` of grey values `[..., 1]`, on the line from PAPER to INK."""
     return PAPER + grey * (INK - PAPER)
 
 
 def uncolour(images: np.ndarray) -> np.ndarray:
-    """Grey values `[..., 1]` of colours `[..., 3]`: those of the nearest colours on the line from PAPER to INK."""
+    """Returns grey values `[..., 1]` of colours `[..., 3]`, those of the nearest colours on the line of `colour`."""
     direction = INK - PAPER
     return np.clip(((images - PAPER) @ direction / (direction @ direction))[..., None], 0, 1)
 
 
 def outline(grey: np.ndarray) -> np.ndarray:
-    """The largest value of the 3 x 3 pixels around each pixel, minus its own value.
+    """Returns the largest value of the 3 x 3 pixels around each pixel, minus its own value.
 
     Args:
-      grey: `[num, height, width, channels]`.
+      grey: images `[num, height, width, channels]`; the result has the same shape.
     """
     from scipy import ndimage
 

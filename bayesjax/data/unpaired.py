@@ -24,7 +24,7 @@ class UnpairedDataset(NamedTuple):
     """Images of two domains, X and Y.
 
     Attributes:
-      x_train, y_train: training images `[num, size, size, channels]` in [0, 1]; the two numbers may differ.
+      x_train, y_train: training images `[num, size, size, channels]` in [0, 1]; `num` may differ between X and Y.
       x_test, y_test: test images, in the same format.
     """
 

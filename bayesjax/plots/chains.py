@@ -20,7 +20,7 @@ def paths(
 
     Args:
       path: the PNG file to write.
-      panels: `{title: {name: points [num, 2]}}`.
+      panels: `{title: {name: points [num, 2]}}`, one path for each name.
       logdensity: the log density on a grid over `extent`, `[height, width]`, with the lowest row first.
       extent: left, right, bottom and top limits.
       num_columns: number of panels per row.
@@ -117,7 +117,8 @@ def ranks(path: str | Path, quantities: Mapping[str, np.ndarray], *, num_bins: i
 def energies(path: str | Path, energy: np.ndarray, *, title: str = "") -> Path:
     """Plots the distribution of the change of the energy in one step beside the marginal distribution of the energy.
 
-    If the first is much narrower, E-BFMI (`evaluation.e_bfmi`) is small and the chains explore the tails slowly.
+    If the distribution of the change is much narrower, E-BFMI (`evaluation.e_bfmi`) is small and the chains explore the
+    tails slowly.
 
     Source: Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016.
 

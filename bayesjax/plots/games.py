@@ -1,4 +1,4 @@
-"""Figures of games between two players: paths in the plane of their positions."""
+"""Figures of games between two players: paths in the plane of their positions, and a GAN in one dimension."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,9 +47,10 @@ def densities_and_maps(
 
     Args:
       path: the PNG file to write.
-      x: `[num]`, ascending.
+      x: points of the data space, `[num]`, ascending.
       panels: `{title: {name: values [num]}}`; discriminators have names that begin with D and are dashed.
-      maps: `{title: (noise [n], generated points [n])}`, drawn below the densities as lines from noise to x.
+      maps: `{title: (noise [n], generated points [n])}` with the titles of `panels`, drawn below the densities as lines
+        from each noise z to its generated point x.
     """
     grid = {"ncols": len(panels), "sharex": True, "sharey": "row", "gridspec_kw": {"height_ratios": (4, 1)}}
     figure, axes = new_figure(3.1 * len(panels), 3.6, nrows=2, squeeze=False, **grid)

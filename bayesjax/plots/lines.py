@@ -59,7 +59,7 @@ def bands(
       path: the PNG file to write.
       x: inputs, `[num]`, ascending.
       panels: `{title: quantiles [num_levels, num]}`, with an odd number of levels, symmetric around the median.
-      points: inputs and targets of the data, `[num_data]` each.
+      points: inputs and targets of the data, `[num_data]` each, drawn as dots in every panel.
       truth: the true function at `x`, `[num]`, drawn as a dashed line; None omits it.
       num_columns: number of panels per row; None places all panels in one row.
     """
@@ -93,7 +93,7 @@ def estimates(
     Args:
       path: the PNG file to write.
       panels: `{measure: {name: {"value": ..., "stderr": ...}}}`; "stderr" is optional. The first measure determines the
-        names, some of which other measures may omit.
+        names; other measures may omit some of them.
       log_x: measures with a logarithmic axis.
     """
     from matplotlib import ticker

@@ -11,7 +11,7 @@ from bayesjax.plots.figure import new_figure, save_figure
 def scatter_by_group(
     path: str | Path, panels: dict[str, np.ndarray], background: np.ndarray, *, num_background: int = 2000
 ) -> Path:
-    """Plots the data in grey and the samples of each generator in its own colour, one panel for each method.
+    """Plots the data in grey and the samples of each generator in its own colour, one panel for each title.
 
     Args:
       path: the PNG file to write.
