@@ -113,7 +113,7 @@ def load(
         folder of TensorFlow Datasets.
       num_classes: number of classes of an .npz file with labels; a class may then have no example. If None, it is the
         largest training label plus 1, and every class must have a training example.
-      max_bytes: limit on the size of the arrays that an .npz or .npy file declares. Arrays of uint8 take four
+      max_bytes: limit in bytes on the size of the arrays that an .npz or .npy file declares. Arrays of uint8 take four
         times that space as float32.
 
     Returns:

@@ -58,4 +58,4 @@ PLANAR_MIXTURES = {
     "ring": GaussianMixture(2 * _on_arc(8, 2 * np.pi, 0.0), 0.2 * np.eye(2)),
     "gaussian": GaussianMixture(np.array([[0.5, -0.5]]), np.array([[1.0, 0.0], [0.72, 0.35]])),
 }
-"""The densities above, by name."""
+"""The three densities that the module describes, by name."""

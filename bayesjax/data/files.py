@@ -67,7 +67,7 @@ def read_npz(
       path: the file.
       contents: the bytes of the file, if they are already in memory; `path` then occurs only in error messages.
       names: names of the arrays to read; names that are not in the file are ignored. None reads all arrays.
-      max_bytes: limit on the total size of these arrays.
+      max_bytes: limit in bytes on the total size of the arrays that are read.
 
     Returns:
       The arrays by name.
@@ -107,7 +107,7 @@ def read_npy(path: str | Path, *, max_bytes: int = MAX_BYTES) -> np.ndarray:
 
     Args:
       path: the file.
-      max_bytes: limit on the size of the array.
+      max_bytes: limit in bytes on the size of the array.
 
     Raises:
       ValueError: if the file is not readable as one plain array, or the array is larger than `max_bytes`.

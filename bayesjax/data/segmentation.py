@@ -60,7 +60,7 @@ def load_segmentation(
       num_classes: number of classes; larger labels are ignored. If None, it is the largest label plus 1, and every
         class must occur in the training split.
       data_dir: the folder that contains FOLDER; the default is `BAYESJAX_DATA_DIR`, or else the working directory.
-      max_bytes: limit on the size of the arrays that a file declares, and of its decoded images.
+      max_bytes: limit in bytes on the size of the arrays that a file declares, and of its decoded images.
 
     Returns:
       The data set with its three splits.

@@ -59,4 +59,4 @@ TRANSLATIONS = {
     "coloured": Translation(colour, uncolour, 3),
     "edges": Translation(outline, None, 1),
 }
-"""The translations above, by name."""
+"""The three translations that the module describes, by name."""

@@ -44,7 +44,7 @@ def load_unpaired(
       size: height and width in pixels to which images are resized; 0 keeps their size.
       data_dir: folder of the prepared data sets of TensorFlow Datasets; by default `TFDS_DATA_DIR`, or else the default
         folder of TensorFlow Datasets.
-      max_bytes: limit on the size of the arrays that a file declares.
+      max_bytes: limit in bytes on the size of the arrays that a file declares.
 
     Returns:
       The images of both domains.

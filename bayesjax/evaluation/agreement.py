@@ -4,7 +4,8 @@
     total variation  mean over test points of sum_c |p(c) - q(c)| / 2; 0 if p = q, 1 if no class is possible under both
     KL               mean over test points of KL(reference || predictive), in nats
     calibration      expected calibration error for labels drawn from the reference
-    W2               mean over test points of the 2-Wasserstein distance of predictive draws, in units of the target
+    W2               mean over test points of the 2-Wasserstein distance between draws of the predictive and of the
+                     reference, in units of the target
 
 All but the calibration error are means over test points and come with a standard error over test points. A reference
 file is a text file with one row of class probabilities for each test point, separated by commas or blanks. Reference

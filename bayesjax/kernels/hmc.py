@@ -265,8 +265,8 @@ def begin(
 def _reused(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
     """Terms, aux and gradient of the density at the position, from the state where possible; its aux is then zero.
 
-    They are evaluated in the first step, and whenever the position is not the one that the previous step returned. A
-    `while_loop` of at most one iteration skips the evaluation under `vmap` too, where `cond` would evaluate both
+    They are evaluated in the first step, and whenever the position differs from that which the previous step returned.
+    A `while_loop` of at most one iteration skips the evaluation under `vmap` too, where `cond` would evaluate both
     branches. The state holds the sum of the terms only, so terms are computed again, without their gradient.
     """
     terms, aux, _ = jax.eval_shape(density, state.position)

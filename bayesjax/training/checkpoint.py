@@ -53,7 +53,7 @@ class Record:
         self.files: list[str] = []
 
     def add(self, draws: PyTree, info: PyTree, burnin_info: PyTree, metrics: dict[str, float]) -> None:
-        """Adds the results of a chunk: draws and their infos `[num, ...]`, infos of the burn-in, and metrics."""
+        """Adds the results of a chunk: draws, their infos, infos of the burn-in, each `[num, ...]`, and its metrics."""
         leaves, self.structure = jax.tree.flatten((draws, info, burnin_info))
         self.pieces.append([np.asarray(leaf) for leaf in leaves])
         self.metrics.append(metrics)
@@ -205,7 +205,7 @@ class Checkpointer:
             raise CheckpointMismatch(f"{saved} {difference}")
 
     def save(self, step: int, state: Any, record: Record) -> None:
-        """Saves the run after `step` steps, unless that step is already saved. Only process 0 writes.
+        """Saves the state and the record after `step` steps, unless that step is already saved. Only process 0 writes.
 
         With several processes the leaves of `state` must be host arrays (`processes.fetch`). Ctrl-C is delayed until
         the save is complete.

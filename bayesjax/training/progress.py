@@ -14,7 +14,12 @@ from bayesjax.types import PyTree
 class Progress:
     """A tqdm progress bar on standard error with the rate, the remaining time and a few metrics.
 
-    Without a label there is no bar. With several processes only process 0 shows it.
+    With several processes only process 0 shows it.
+
+    Args:
+      label: name of the bar; None shows no bar.
+      num_steps: number of steps of the whole run.
+      done: number of steps already taken.
     """
 
     def __init__(self, label: str | None, num_steps: int, done: int):
