@@ -5,18 +5,19 @@ errors by width), figure 2 (curves), figure 3 (weights), table 2 and figure 4 (p
 
     python -m experiments.bayes_by_backprop                     quick: digits, 100 units: under a minute
     python -m experiments.bayes_by_backprop --preset paper      MNIST, 400 units, three seeds: an hour on two cores
-    python -m experiments.bayes_by_backprop --preset wide       the same with 1200 units: three hours on one core
+    python -m experiments.bayes_by_backprop --preset wide       MNIST, 1200 units, three seeds: three hours on one core
 
 Every network has two hidden layers of ReLU units. Each method trains one network for each of --widths and --num-seeds.
 The curves show the test error of the mean weights after each epoch. The table shows the error, the negative
 log-likelihood and the calibration of the predictive distribution, an average over --num-draws draws or dropout masks.
-Settings are chosen on --num-validation training images, which then replace the test set. The settings chosen for MNIST
-differ from the paper's bound: --kl-weight 0.05 tempers the posterior. The prior's second component is wide enough to be
-reached from the initial weights, so that unnecessary weights can be removed.
+To choose settings, --num-validation training images are held out and replace the test set. For MNIST the posterior is
+tempered by --kl-weight 0.05, whereas the paper uses the untempered bound. The second component of the mixture prior is
+wide enough for weights to reach it from their initial values, so that unnecessary weights can be pruned.
 
 Expected (the paper's test error in % at 400, 800 and 1200 units): SGD 1.83, 1.84, 1.88; dropout 1.51, 1.33, 1.36;
-Gaussian prior 1.82, 1.99, 2.04; scale mixture 1.36, 1.34, 1.32. With 50, 75, 95 and 98 % of the weights of the mixture
-at 1200 units removed: 1.24, 1.24, 1.29 and 1.39, and 1.24 with all weights. The paper trains for 600 epochs.
+Gaussian prior 1.82, 1.99, 2.04; scale mixture 1.36, 1.34, 1.32. If 50, 75, 95 and 98 % of the weights of the mixture
+at 1200 units are pruned, the errors are 1.24, 1.24, 1.29 and 1.39; without pruning the error is 1.24. The paper trains
+for 600 epochs.
 """
 
 import functools
@@ -43,22 +44,22 @@ class Config(RunConfig):
     """Flags of experiments.bayes_by_backprop."""
 
     dataset: str = "digits"
-    """digits, an image set of TensorFlow Datasets (mnist, fashion_mnist), or an .npz file with labels."""
+    """Labelled images: `digits`, the name of a TensorFlow Datasets image set, or the path of an .npz file."""
     methods: tuple[Literal["sgd", "dropout", "bbb_gaussian", "bbb_mixture"], ...] = (
         "sgd", "dropout", "bbb_gaussian", "bbb_mixture",
     )  # fmt: skip
-    """Methods to compare; bbb_gaussian and bbb_mixture are Bayes by Backprop with a Gaussian prior, or with a mixture
-    of two Gaussians as the prior of each weight."""
+    """Methods to compare; bbb_gaussian is Bayes by Backprop with a Gaussian prior, and bbb_mixture is Bayes by Backprop
+    with a mixture of two Gaussians as the prior of each weight."""
     widths: Annotated[tuple[Count, ...], NonEmpty] = (100,)
     """Numbers of units in each of the two hidden layers; one network is trained for each width."""
     num_seeds: Count = 1
-    """Number of trainings of each network, with the seeds --seed, --seed + 1, ..."""
+    """Number of training runs of each network; their random seeds are --seed, --seed + 1, ..."""
     num_epochs: Count = 60
-    """Epochs of Bayes by Backprop and of dropout."""
+    """Number of training epochs of Bayes by Backprop and of dropout."""
     num_sgd_epochs: Count = 30
-    """Epochs of SGD."""
+    """Number of training epochs of SGD."""
     batch_size: Count = 128
-    """Images per step."""
+    """Number of images in a training step."""
     learning_rate: Positive = 1e-3
     """Initial learning rate of Adam for Bayes by Backprop and dropout; it decays to 0 along a cosine."""
     sgd_learning_rate: Positive = 0.1
@@ -66,30 +67,30 @@ class Config(RunConfig):
     dropout_rate: Annotated[float, Range(least=0, below=1)] = 0.5
     """Dropout rate of hidden units; the rate of inputs is 0.4 times as large."""
     initial_scale: Positive = 0.05
-    """Initial standard deviation of the variational posterior."""
+    """Initial standard deviation of each weight in the variational posterior."""
     prior_scale: Positive = 0.1
-    """Standard deviation of the Gaussian prior."""
+    """Standard deviation of the Gaussian prior of each weight."""
     mixture_weight: Annotated[float, Range(above=0, below=1)] = 0.5
     """Weight pi of the mixture prior's first component."""
     mixture_scales: tuple[Positive, Positive] = (1.0, 0.0025)
     """Standard deviations sigma_1 and sigma_2 of the mixture prior's components."""
     kl_weight: NonNegative = 1.0
-    """Factor of the KL divergence: 1 for the evidence lower bound, less for a tempered posterior."""
+    """Weight of the KL divergence in the loss; 1 gives the evidence lower bound, and less tempers the posterior."""
     kl_schedule: Literal["uniform", "blundell"] = "uniform"
-    """Share of the KL divergence in each of the M batches of an epoch: uniform, or blundell: 2^(M - i) / (2^M - 1) for
-    batch i."""
+    """Share of the KL divergence in the loss of batch i of the M batches of an epoch; uniform is 1 / M, and blundell is
+    2^(M - i) / (2^M - 1)."""
     estimator: Literal["weights", "flipout", "local"] = "flipout"
-    """Gradient estimator: weights (one draw per batch), flipout, or local (local reparameterisation, for the Gaussian
-    prior only)."""
+    """Gradient estimator; weights uses one draw of the weights for a batch, flipout uses Flipout, and local uses local
+    reparameterisation (for the Gaussian prior only)."""
     num_draws: Count = 50
-    """Number of draws, or of dropout masks, in the predictive average."""
+    """Number of posterior draws, or of dropout masks, over which predictions are averaged."""
     removed: tuple[Annotated[float, Range(least=0, below=1)], ...] = (0.5, 0.75, 0.95, 0.98)
-    """Fractions of the weights to prune from the posteriors whose width is the last of --widths."""
+    """Fractions of the weights to prune; only the posteriors with the last of --widths are pruned."""
     num_validation: Natural = 0
-    """Number of training images that replace the test set, for the choice of settings."""
+    """Number of held-out training images that replace the test set, for choosing settings; 0 uses the test set."""
 
     def __post_init__(self) -> None:
-        """Refuses `local` for the mixture prior, which requires a draw of the weights."""
+        """Rejects `local` for the mixture prior, whose KL divergence is estimated from a draw of the weights."""
         super().__post_init__()
         require(
             self.estimator != "local" or "bbb_mixture" not in self.methods,
@@ -105,7 +106,7 @@ PRESETS = {"quick": Config(), "paper": PAPER, "wide": replace(PAPER, widths=(120
 
 
 def describe(config: dict) -> str:
-    """The table's note on the settings of a run."""
+    """The note below the table on the settings of a run."""
     images = f"{config['num_validation']} held-out training" if config["num_validation"] else "test"
     (first, second), weight = config["mixture_scales"], config["mixture_weight"]
     return (
@@ -144,26 +145,26 @@ TABLES = [
 HEADLINE = "bayes_by_backprop-wide-mnist", {
     "measure": "error %", "method": "bbb_mixture", "width": 1200, "removed_percent": 98.0,
 }  # fmt: skip
-PUBLISHED = {  # test error in %, table 1; all but 1.34 and 1.32 as recalled
+PUBLISHED = {  # test error in %, table 1 of the paper; all but 1.34 and 1.32 are quoted from memory
     "sgd": {400: 1.83, 800: 1.84, 1200: 1.88},
     "dropout": {400: 1.51, 800: 1.33, 1200: 1.36},
     "bbb_gaussian": {400: 1.82, 800: 1.99, 1200: 2.04},
     "bbb_mixture": {400: 1.36, 800: 1.34, 1200: 1.32},
 }
-PUBLISHED_PRUNING = {0.0: 1.24, 0.5: 1.24, 0.75: 1.24, 0.95: 1.29, 0.98: 1.39}  # table 2, of bbb_mixture at 1200 units
+PUBLISHED_PRUNING = {0.0: 1.24, 0.5: 1.24, 0.75: 1.24, 0.95: 1.29, 0.98: 1.39}  # table 2: bbb_mixture, 1200 units
 SCALE = 255 / 126  # factor of pixels in [0, 1]; the paper divides grey values by 126
 
 # ---- the networks and their losses
 
 
 class Network(NamedTuple):
-    """A network and the loss of its training.
+    """The functions that initialise, train and evaluate a network.
 
     Attributes:
       init: `rng_key -> position`, parameters or a variational posterior.
       loss: `(position, rng_key, batch) -> (scalar, aux)`.
-      logits: `(position, rng_key, x [num, pixels]) -> logits` of one draw or mask.
-      mean_logits: logits of the mean weights, without noise.
+      logits: `(position, rng_key, x [num, pixels]) -> [num, num_classes]`, the logits of one draw or dropout mask.
+      mean_logits: `logits` at the posterior mean of the weights, or without dropout.
       is_random: whether `logits` depends on its key.
     """
 
@@ -175,7 +176,7 @@ class Network(NamedTuple):
 
 
 def build(config: Config, method: str, width: int, images: Images, num_classes: int) -> Network:
-    """The network of a method with the given width, to be trained on the images."""
+    """Returns the functions of a method's network with `width` units in each hidden layer, for training on `images`."""
     rate = config.dropout_rate if method == "dropout" else 0.0
     model = models.MLP(
         (width, width, num_classes), dropout_rate=rate, input_dropout_rate=0.4 * rate,
@@ -222,14 +223,14 @@ def build(config: Config, method: str, width: int, images: Images, num_classes: 
 
 
 def steps_per_epoch(config: Config, images: Images) -> int:
-    """Number of whole batches of the images, at least one."""
+    """Number of whole batches in an epoch, at least one."""
     return max(1, len(images.x) // config.batch_size)
 
 
 def train(
     run: Run, network: Network, method: str, stage: str, seed: int, train_set: Images, test_set: Images
 ) -> dict[str, Any]:
-    """Trains a network. Returns its position, the test error of the mean weights by epoch, and the final measures."""
+    """Trains a network. Returns its position, the error (%) of the mean weights by epoch, and the final measures."""
     config, steps = run.config, steps_per_epoch(run.config, train_set)
     num_steps = steps * (config.num_sgd_epochs if method == "sgd" else config.num_epochs)
     data_key, init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(seed), 5)
@@ -257,7 +258,7 @@ def train(
 
 @functools.partial(jax.jit, static_argnums=0)
 def average(logits: Callable, position: Any, rng_keys: jax.Array, x: jax.Array) -> jax.Array:
-    """The mean of softmax(logits(position, key, x)) over keys; they are scanned, since all at once need not fit."""
+    """The mean of softmax(logits(position, key, x)) over keys, accumulated one key at a time to limit memory."""
 
     def add(total: jax.Array, rng_key: jax.Array) -> tuple[jax.Array, None]:
         return total + jax.nn.softmax(logits(position, rng_key, x)), None
@@ -282,7 +283,7 @@ def evaluate(config: Config, network: Network, position: Any, rng_key: jax.Array
 def evaluate_pruned(
     config: Config, network: Network, trained: Sequence[dict], seeds: Sequence[int], test_set: Images
 ) -> dict[str, list]:
-    """Measures of each trained posterior by the fraction of its weights that is removed."""
+    """Measures of the trained posteriors, one for each seed, by the fraction of weights that is pruned."""
     measures: dict[str, list] = {}
     for fraction, (seed, result) in itertools.product((0.0, *config.removed), zip(seeds, trained, strict=True)):
         kept, _ = posteriors.prune(posteriors.MeanFieldParams(**result["position"]), fraction)
@@ -298,7 +299,7 @@ def evaluate_pruned(
 
 
 def make_rows(results: Sequence[dict], published: float | None, table: int, **keys: Any) -> list[dict]:
-    """The rows of means over seeds; rows of the error also have the published number."""
+    """Result rows with means over seeds; the row of the error also has the published value of the paper's `table`."""
     rows = [row(measure, evaluation.mean_estimate([one[measure] for one in results]), **keys) for measure in results[0]]
     if published is not None:
         rows[0] |= {"paper": published, "source": f"Blundell et al. (2015), table {table}, as recalled"}
@@ -306,7 +307,7 @@ def make_rows(results: Sequence[dict], published: float | None, table: int, **ke
 
 
 def flatten(params: Any) -> np.ndarray:
-    """All weights in one array."""
+    """All weights of a pytree in one vector."""
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)])
 
 

@@ -7,13 +7,14 @@ Paper: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, sect
     python -m experiments.bayes_by_backprop_regression                     quick: 2000 steps, half a minute
     python -m experiments.bayes_by_backprop_regression --preset paper      20000 steps, a minute
 
-Inputs are drawn between --low and --high, and the figure extends by the same width on both sides. A point estimate of
-the same network, which models noise but no uncertainty of its weights, is compared with the variational posterior. Both
-learn the precision of their noise; inputs and targets are standardised.
+Training inputs x are uniform between --low and --high. The figure extends beyond this interval by its width on both
+sides. The variational posterior is compared with a point estimate of the same network, which models the noise but not
+the uncertainty of the weights. Both methods learn the precision of the noise. Inputs and targets are standardised.
 
-Expected (the paper gives no numbers): the posterior's inter-quartile range is narrow within the data and grows outside;
-the point estimate's does not grow. The noise inside the sines is larger where they are steep, whereas the networks
-have one scale: the quartiles of that normal would contain 66 % of the points instead of 50 %.
+Expected (the paper gives no numbers): the inter-quartile range of the posterior predictive is narrow within the data
+and grows outside; that of the point estimate does not grow. The noise inside the sines has more effect where they are
+steep, whereas the networks model normal noise of one scale. The quartiles of such a normal would contain 66 % of the
+points instead of 50 %.
 """
 
 from collections.abc import Callable
@@ -37,30 +38,30 @@ class Config(RunConfig):
     """Flags of experiments.bayes_by_backprop_regression."""
 
     dataset: Literal["synthetic/wave"] = "synthetic/wave"
-    """Name of the data, which are the noisy curve above."""
+    """Name of the data, which are drawn from the noisy curve in the description above."""
     num_data: Count = 1000
     """Number of training points."""
     low: float = 0.0
-    """Lower end of the training inputs."""
+    """Lower end of the interval of training inputs."""
     high: float = 0.5
-    """Upper end of the training inputs."""
+    """Upper end of the interval of training inputs."""
     noise: Positive = 0.02
-    """Standard deviation of e."""
+    """Standard deviation of the noise e of the curve."""
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (50, 50)
     """Widths of the hidden layers of ReLU units."""
     prior_scale: Positive = 2.0
     """Scale s of the weights' prior N(0, s^2 / fan-in)."""
     initial_scale: Positive = 0.02
-    """Initial standard deviation of the variational posterior."""
+    """Initial standard deviation of each weight in the variational posterior."""
     num_steps: Count = 2000
-    """Training steps, each with all data."""
+    """Number of training steps, each on all training points."""
     learning_rate: Positive = 0.01
     """Initial learning rate of Adam; it decays to 0 along a cosine."""
     num_draws: Count = 500
-    """Number of draws of the weights for the bands."""
+    """Number of posterior draws of the weights from which the predictive bands are computed."""
 
     def __post_init__(self) -> None:
-        """Refuses an empty interval of inputs."""
+        """Rejects an empty interval of inputs."""
         super().__post_init__()
         require(self.low < self.high, f"--low must be below --high; got {self.low} and {self.high}")
 
@@ -77,13 +78,13 @@ HEADLINE = "bayes_by_backprop_regression-paper-synthetic_wave", {"measure": "out
 
 
 def curve(random: np.random.Generator, x: np.ndarray, noise: float) -> np.ndarray:
-    """Targets at x; the noise also enters the sines."""
+    """Draws targets `[num]` at inputs `x [num]`; `noise` is the standard deviation of e."""
     e = noise * random.normal(size=x.shape)
     return x + 0.3 * np.sin(2 * np.pi * (x + e)) + 0.3 * np.sin(4 * np.pi * (x + e)) + e
 
 
 def fit(run: Run, method: str, x: np.ndarray, y: np.ndarray) -> Callable:
-    """Trains a method on points; returns `(rng_keys, x [num]) -> means [num_draws, num], scale of the noise`."""
+    """Trains a method; returns `(rng_keys, x [num]) -> (means [num_draws, num], standard deviation of the noise)`."""
     config = run.config
     model = models.MLP((*config.hidden, 1))
     (x_mean, x_scale), (y_mean, y_scale) = (x.mean(), x.std()), (y.mean(), y.std())
@@ -126,7 +127,7 @@ def fit(run: Run, method: str, x: np.ndarray, y: np.ndarray) -> Callable:
 
 
 def main(config: Config) -> None:
-    """Trains both methods, draws the bands, and measures them within the data and outside."""
+    """Trains both methods, plots their predictive bands, and measures them within the training inputs and outside."""
     with Run("bayes_by_backprop_regression", config) as run:
         random, width = np.random.default_rng(config.seed), config.high - config.low
         x = random.uniform(config.low, config.high, config.num_data)

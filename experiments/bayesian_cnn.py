@@ -8,9 +8,10 @@ predictive uncertainty estimation using deep ensembles", NeurIPS 2017; Wen et al
     python -m experiments.bayesian_cnn --preset paper                           MNIST, outside images from Fashion-MNIST
     python -m experiments.bayesian_cnn --preset paper --dataset fashion_mnist --outside mnist
 
-All methods train the same Flax module for the same number of epochs. The variational posterior has a normal for each
-weight of kernels and biases; training uses Flipout's noise, prediction uses plain draws. Outside images are separated
-from test images by the entropy of the predictive, and by the mutual information of label and weights.
+All methods train the same LeNet for the same number of epochs. The variational posterior is a product of normal
+distributions, one for each element of the kernels and biases. Training uses Flipout, and prediction uses posterior
+draws of the weights. Outside images do not follow the distribution of the data. They are told apart from test images by
+the entropy of the predictive distribution, and by the mutual information between the label and the weights.
 
 Expected (MNIST, LeNet5 of uncertainty-baselines: NLL, accuracy and ECE): point .037, 99.1 % and -, ensemble of ten
 .016, 99.4 % and .005, variational .048, 98.5 % and .010.
@@ -38,35 +39,35 @@ class Config(RunConfig):
     """Flags of experiments.bayesian_cnn."""
 
     dataset: str = "digits"
-    """digits, an image set of TensorFlow Datasets (mnist, fashion_mnist, cifar10), or an .npz file with labels."""
+    """Labelled images: `digits`, the name of a TensorFlow Datasets image set, or the path of an .npz file."""
     outside: str = "permuted"
-    """Name of the data set of outside images; permuted: the test images with their pixels in a random order."""
+    """Outside images: a data set as in --dataset, or `permuted`, the test images with pixels in a random order."""
     methods: tuple[Literal["point", "ensemble", "dropout", "bbb"], ...] = ("point", "ensemble", "dropout", "bbb")
     """Methods to compare; bbb is Bayes by Backprop."""
     channels: Annotated[tuple[Count, ...], NonEmpty] = (8, 16)
-    """Numbers of channels of LeNet's convolutions."""
+    """Number of channels of each of LeNet's convolutions."""
     hidden: Count = 64
     """Number of units of the dense layer."""
     num_members: Count = 5
     """Number of networks in the ensemble."""
     num_epochs: Count = 20
-    """Epochs of each method."""
+    """Number of training epochs of each method."""
     batch_size: Count = 128
-    """Images per step."""
+    """Number of images in a training step."""
     learning_rate: Positive = 3e-3
     """Initial learning rate of Adam; it decays to 0 along a cosine."""
     dropout_rate: Annotated[float, Range(above=0, below=1)] = 0.5
     """Dropout rate of the dense layer; the rate after the convolutions is 0.4 times as large."""
     initial_scale: Positive = 0.02
-    """Initial standard deviation of the variational posterior."""
+    """Initial standard deviation of each weight in the variational posterior."""
     prior_scale: Positive = 1.4142
     """Scale s of the prior: N(0, s^2 / fan-in) for kernels, N(0, s^2) for biases."""
     kl_weight: NonNegative = 1.0
-    """Factor of the KL divergence: 1 for the evidence lower bound, less for a tempered posterior."""
+    """Weight of the KL divergence in the loss; 1 gives the evidence lower bound, and less tempers the posterior."""
     num_draws: Count = 50
-    """Number of draws, or of dropout masks, in the predictive average."""
+    """Number of posterior draws, or of dropout masks, over which predictions are averaged."""
     num_validation: Natural = 0
-    """Number of training images that replace the test set, for the choice of settings."""
+    """Number of held-out training images that replace the test set, for choosing settings; 0 uses the test set."""
 
 
 PRESETS = {
@@ -94,12 +95,12 @@ TABLES = [
 
 
 class Method(NamedTuple):
-    """The loss of a method's training, and its predictions.
+    """The functions that initialise a method, train it and predict with it.
 
     Attributes:
       init: `rng_key -> position`.
       loss: `(position, rng_key, batch) -> (scalar, aux)`.
-      logits: `(position, rng_key, x) -> logits` of one draw or mask.
+      logits: `(position, rng_key, x [num, ...]) -> [num, num_classes]`, the logits of one draw or dropout mask.
     """
 
     init: Callable
@@ -108,7 +109,7 @@ class Method(NamedTuple):
 
 
 def build(config: Config, method: str, images: Images, num_classes: int) -> Method:
-    """LeNet and its loss on the images; the members of an ensemble are point estimates."""
+    """Returns the functions of a method for training on `images`; the members of an ensemble are point estimates."""
     rate = config.dropout_rate if method == "dropout" else 0.0
     model = models.LeNet(
         num_classes, config.channels, config.hidden, dropout_rate=rate, convolution_dropout_rate=0.4 * rate
@@ -137,7 +138,7 @@ def build(config: Config, method: str, images: Images, num_classes: int) -> Meth
 
 
 def train(run: Run, setup: Method, method: str, train_set: Images) -> Any:
-    """The trained position of a method; for the ensemble, positions `[num_members, ...]`."""
+    """Trains a method; returns its parameters or variational posterior, for the ensemble `[num_members, ...]`."""
     config, num_steps = run.config, max(1, len(train_set.x) // run.config.batch_size) * run.config.num_epochs
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(config.seed), 4)
     kernel = kernels.optimize(setup.loss, optax.adam(optax.cosine_decay_schedule(config.learning_rate, num_steps)))
@@ -155,7 +156,7 @@ def train(run: Run, setup: Method, method: str, train_set: Images) -> Any:
 
 
 def predict(config: Config, setup: Method, method: str, position: Any, x: np.ndarray) -> np.ndarray:
-    """Probabilities of each draw, mask or member, `[num_draws, num, num_classes]`."""
+    """Class probabilities of images for each draw, dropout mask or ensemble member, `[num_draws, num, num_classes]`."""
     keys = jax.random.split(jax.random.key(config.seed + 1), 1 if method == "point" else config.num_draws)
     if method == "ensemble":
         apply, draws = lambda member, x: jax.nn.softmax(setup.logits(member, keys[0], x)), position
@@ -165,7 +166,7 @@ def predict(config: Config, setup: Method, method: str, position: Any, x: np.nda
 
 
 def load_outside(config: Config, test_set: Images) -> np.ndarray:
-    """Outside images, at most as many as there are test images."""
+    """Loads the outside images `[num, ...]`, at most as many as there are test images."""
     if config.outside == "permuted":
         random, shape = np.random.default_rng(config.seed), test_set.x.shape
         pixels = random.permutation(shape[1] * shape[2])
@@ -179,7 +180,7 @@ def load_outside(config: Config, test_set: Images) -> np.ndarray:
 
 
 def evaluate(inside: np.ndarray, outside: np.ndarray, labels: np.ndarray, method: str) -> dict[str, Any]:
-    """The rows of a method and the curves of its figures, from probabilities `[num_draws, num, num_classes]`."""
+    """Result rows and curves of a method, from probabilities `[num_draws, num, num_classes]` of both sets of images."""
     mean = inside.mean(axis=0)
     error = evaluation.error_rate(mean, labels)
     rows = [

@@ -5,23 +5,25 @@ Paper: Fortunato, Blundell & Vinyals, "Bayesian recurrent neural networks", 2017
 
     python -m experiments.bayesian_rnn                          quick: a Markov chain of known entropy, under a minute
     python -m experiments.bayesian_rnn --preset paper           PTB, 200 units, seven hours on one core
-    python -m experiments.bayesian_rnn --preset bbb             one of its methods (lstm, dropout, bbb, bbb_sharpened)
-    python -m experiments.bayesian_rnn --preset bbb_half        one with another setting (dropout_light, bbb_quarter)
+    python -m experiments.bayesian_rnn --preset bbb             one method of paper (lstm, dropout, bbb, bbb_sharpened)
+    python -m experiments.bayesian_rnn --preset bbb_half        one method, other settings (dropout_light, bbb_quarter)
     python -m experiments.bayesian_rnn --preset medium          PTB, 650 units as in the paper: for a GPU
-    python -m experiments.bayesian_rnn --preset medium_bbb      one of its methods (medium_lstm, medium_dropout, ...)
+    python -m experiments.bayesian_rnn --preset medium_bbb      one method of medium (medium_lstm, medium_dropout, ...)
 
 The text is read as --num-streams parallel streams, in windows of --length words. The LSTM's state is carried from one
-window to the next; gradients are truncated. One draw of all weights serves a window. The loss is a mean per word, so
-the divergence from the scale-mixture prior has the weight 1 / (number of training words), which equals the paper's
-1 / (B C) for sums over a window. Weights and posterior means use gradient descent as in the papers. The posterior's rho
-uses Adam, since a learning rate that suits the means would hardly change it. The paper's narrow prior component,
-0.0025, is not used: its gradient is as large as the data's when the prior mixes per weight, and is clipped with it.
+window to the next, and gradients are truncated between windows. One draw of all weights is used for a window. The loss
+is a mean per word, so the KL divergence from the scale-mixture prior has the weight 1 / (number of training words). For
+a loss summed over a window, this is the paper's 1 / (B C). Weights and posterior means are trained by gradient descent,
+as in the papers. The scale parameters rho of the posterior are trained by Adam, since a learning rate that suits the
+means would hardly change them. The paper's narrow prior component of standard deviation 0.0025 is not used. If each
+weight has its own mixture, the gradient of this component is as large as the data's, and both are clipped together.
 After each epoch the perplexity of the validation text is computed at the posterior mean, and each method is reported at
-its best epoch. Validation and test text are read as --num-streams streams that start from a zero state; words that do
+its best epoch. Validation and test text are read as --num-streams streams that start from a zero state. Words that do
 not fill a window are dropped.
 
 Expected (650 units, validation and test perplexity): LSTM 120.7 and 114.5, dropout 86.2 and 82.1, Bayesian RNN 78.8 and
-75.5, sharpened at most 77.8 and 74.8 (a bound, at theta; here all methods are evaluated at the mean of phi).
+75.5, sharpened at most 77.8 and 74.8. The last two are bounds at the sharpened weights. Here all methods are evaluated
+at the posterior mean, without sharpening.
 """
 
 import functools
@@ -47,49 +49,50 @@ class Config(RunConfig):
     """Flags of experiments.bayesian_rnn."""
 
     dataset: str = "synthetic/chain"
-    """synthetic/chain, ptb (in ptb/ of --data-dir, or of BAYESJAX_DATA_DIR), or a .txt file, read by characters."""
+    """Text: `synthetic/chain`, `ptb` (ptb/ in --data-dir or BAYESJAX_DATA_DIR), or a .txt file, read by characters."""
     methods: tuple[Literal["lstm", "dropout", "bbb", "bbb_sharpened"], ...] = (
         "lstm", "dropout", "bbb", "bbb_sharpened",
     )  # fmt: skip
-    """Methods to compare: lstm (no regularisation), dropout, bbb (Bayes by Backprop), bbb_sharpened (a posterior
-    sharpened by the gradient of each window)."""
+    """Methods to compare: lstm (no regularisation), dropout, bbb (Bayes by Backprop), and bbb_sharpened (Bayes by
+    Backprop with a posterior sharpened by the gradient of each window)."""
     features: Count = 32
-    """Width of the embedding and of the LSTM layers."""
+    """Number of units in the embedding and in each LSTM layer."""
     num_layers: Count = 1
     """Number of LSTM layers."""
     num_streams: Count = 20
     """Number of parallel streams into which the text is divided."""
     length: Count = 20
-    """Words per window."""
+    """Number of words in a window; gradients are truncated between windows."""
     unroll: Count = 1
-    """Words per iteration of the loop over a window; the number of words in a window suits a GPU."""
+    """Number of words in one iteration of the compiled loop over a window; on a GPU, --length is fastest."""
     num_epochs: Count = 10
-    """Epochs of each method."""
+    """Number of training epochs of each method."""
     learning_rate: Positive = 1.0
     """Initial learning rate of gradient descent, for the loss summed over a window's words; it decays to 0 along a
     cosine."""
     deviation_learning_rate: Positive = 1e-3
-    """Initial learning rate of Adam for the posterior's rho and the step sizes of sharpening; it decays likewise."""
+    """Initial learning rate of Adam for the posterior's scale parameters rho and the step sizes of sharpening; it
+    decays to 0 along a cosine."""
     clip: Positive = 5.0
-    """Largest norm of a gradient of the loss summed over a window's words."""
+    """Norm to which larger gradients of the loss summed over a window's words are clipped."""
     weight_range: Positive = 0.1
-    """Initial weights are uniform between minus this number and this number."""
+    """Bound r of the initial weights, which are uniform between -r and r."""
     dropout_rate: Annotated[float, Range(least=0, below=1)] = 0.2
-    """Dropout rate of connections that are not recurrent."""
+    """Dropout rate of the non-recurrent connections, for the method dropout."""
     initial_scale: Positive = 0.05
-    """Initial standard deviation of the variational posterior."""
+    """Initial standard deviation of each weight in the variational posterior."""
     kl_weight: Positive = 1.0
-    """Factor of the KL divergence: 1 for the evidence lower bound, less for a tempered posterior."""
+    """Weight of the KL divergence in the loss; 1 gives the evidence lower bound, and less tempers the posterior."""
     mixture_weight: Annotated[float, Range(above=0, below=1)] = 0.25
-    """Weight pi of the prior's first component."""
+    """Weight pi of the first component of the scale-mixture prior."""
     mixture_scales: tuple[Positive, Positive] = (1.0, 0.3)
-    """Standard deviations sigma_1 and sigma_2 of the prior's components."""
+    """Standard deviations sigma_1 and sigma_2 of the components of the scale-mixture prior."""
     sharpening_scale: Positive = 0.02
-    """Standard deviation of sharpened weights about their centre."""
+    """Standard deviation of sharpened weights around their mean."""
     sharpening_step: Positive = 0.002
     """Initial step size of sharpening, for the gradient of a window's loss summed over its words."""
     num_draws: Count = 10
-    """Number of draws of the weights whose predictions are averaged after training."""
+    """Number of posterior draws of the weights whose predictions are averaged after training."""
 
 
 PAPER = Config(dataset="ptb", features=200, num_layers=2, length=35, num_epochs=20, dropout_rate=0.3)
@@ -105,7 +108,7 @@ PRESETS = {
     "bbb_quarter": replace(PAPER, methods=("bbb",), kl_weight=0.25),
     "bbb_sharpened": replace(PAPER, methods=("bbb_sharpened",)),
     "medium": MEDIUM,
-    # Without regularisation 650 units reach their best after a few epochs: the papers' schedule for such a network.
+    # Networks of 650 units without regularisation are best after a few epochs, hence the papers' schedule for them.
     "medium_lstm": replace(MEDIUM, methods=("lstm",), num_epochs=13),
     "medium_dropout": replace(MEDIUM, methods=("dropout",)),
     "medium_bbb": replace(MEDIUM, methods=("bbb",)),
@@ -135,7 +138,7 @@ TABLES = [
     Table({}, [Column("lowest possible perplexity")]),
 ]
 HEADLINE = "bayesian_rnn-medium_bbb_half-ptb", {"measure": "test perplexity", "method": "bbb", **BEST}
-PUBLISHED = {  # validation and test perplexity
+PUBLISHED = {  # validation and test perplexity with 650 units
     "lstm": (120.7, 114.5), "dropout": (86.2, 82.1), "bbb": (78.8, 75.5), "bbb_sharpened": (77.8, 74.8),
 }  # fmt: skip
 
@@ -143,13 +146,13 @@ PUBLISHED = {  # validation and test perplexity
 
 
 def log_probs(logits: jax.Array, words: jax.Array) -> jax.Array:
-    """Log probabilities of every word but the first of each stream, `[length, num_streams]`."""
+    """Log probabilities `[length, num_streams]` of all words but the first in `words [length + 1, num_streams]`."""
     picked = jnp.take_along_axis(logits, words[1:, :, None], axis=-1)[..., 0]
     return picked - jax.nn.logsumexp(logits, axis=-1)
 
 
 def log_likelihood(model: Any, params: Any, rng_key: jax.Array | None, carried: Carried) -> tuple[jax.Array, dict]:
-    """Mean log probability of a window's words, and the LSTM's state after it; without dropout if the key is None."""
+    """Mean log probability of a window's words, and the LSTM's state after it; no dropout is applied without a key."""
     words, is_first = carried.batch
     carry = jax.tree.map(lambda leaf: jnp.where(is_first, 0, leaf), carried.carry)
     rngs = {} if rng_key is None else {"dropout": rng_key}
@@ -158,13 +161,13 @@ def log_likelihood(model: Any, params: Any, rng_key: jax.Array | None, carried: 
 
 
 class Method(NamedTuple):
-    """The loss of a method, and the weights that it predicts with.
+    """The functions that initialise a method, train it and predict with it.
 
     Attributes:
       init: `params -> position`.
       loss: `(position, rng_key, Carried) -> (nats per word, aux)`.
       mean: `position -> params`, the weights at which perplexity is computed.
-      draw: `(position, rng_key) -> params`; None for a point estimate.
+      draw: `(position, rng_key) -> params`, a posterior draw; None for a point estimate.
     """
 
     init: Callable
@@ -174,7 +177,7 @@ class Method(NamedTuple):
 
 
 def build(config: Config, model: Any, method: str, num_words: int) -> Method:
-    """The loss of a method on a training text of `num_words` words."""
+    """Returns the functions of a method for a training text of `num_words` words."""
     if method in ("lstm", "dropout"):
 
         def loss(params: Any, rng_key: jax.Array, carried: Carried) -> tuple[jax.Array, dict]:
@@ -222,7 +225,7 @@ def build(config: Config, model: Any, method: str, num_words: int) -> Method:
 
 
 def optimizer(config: Config, num_steps: int) -> optax.GradientTransformation:
-    """Clipped gradient descent for weights and their means; Adam for rho and step sizes, which have other units."""
+    """Gradient descent with clipping for weights and their means; Adam for rho and step sizes, whose units differ."""
     rate = optax.cosine_decay_schedule(config.learning_rate * config.length, num_steps)  # the loss is a mean per word
     adam = optax.adam(optax.cosine_decay_schedule(config.deviation_learning_rate, num_steps))
 
@@ -239,7 +242,7 @@ def optimizer(config: Config, num_steps: int) -> optax.GradientTransformation:
 
 
 def perplexity(model: Any, draws: list[Any], windows: np.ndarray) -> float:
-    """The exponential of the mean negative log probability per word, where the predictions of draws are averaged."""
+    """Perplexity per word of `windows [num, length + 1, num_streams]`, with predictions averaged over draws."""
 
     @jax.jit
     def predict(params: Any, words: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
@@ -265,8 +268,8 @@ def train(run: Run, text: TextDataset, method: str) -> dict[str, Any]:
     """Trains a method.
 
     Returns:
-      `by_epoch`, perplexities of both texts at the mean weights; `averaged`, those of averaged draws after the last
-      epoch; and `seconds` per epoch.
+      `by_epoch`, perplexities of validation and test text at the mean weights after each epoch; `averaged`, those of
+      predictions averaged over draws after the last epoch; and `seconds` per epoch.
     """
     config = run.config
     num_streams = min(config.num_streams, min(len(text.validation), len(text.test)) // (config.length + 1))
@@ -289,7 +292,7 @@ def train(run: Run, text: TextDataset, method: str) -> dict[str, Any]:
     on_device = {name: jnp.asarray(array) for name, array in held_out.items()}
 
     def observe(state: Any) -> dict[str, jax.Array]:
-        """Log perplexities of both texts at the mean weights."""
+        """Log perplexities of validation and test text at the mean weights."""
         mean = setup.mean(state.position)
 
         def scan_window(carry: Any, words: jax.Array) -> tuple[Any, jax.Array]:
@@ -313,7 +316,7 @@ def train(run: Run, text: TextDataset, method: str) -> dict[str, Any]:
 
 
 def make_rows(config: Config, method: str, result: dict[str, Any]) -> list[dict]:
-    """The rows of a method."""
+    """Result rows of a method, with the published perplexities where they apply."""
     keys: dict[str, Any] = {"method": method}
     if method != "lstm":
         keys |= {"dropout": config.dropout_rate} if method == "dropout" else {"kl_factor": config.kl_weight}

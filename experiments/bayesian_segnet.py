@@ -7,15 +7,16 @@ Badrinarayanan, Kendall & Cipolla, "SegNet", PAMI 2017.
     python -m experiments.bayesian_segnet --preset paper        CamVid at 120 x 160 in the folder camvid: 15 minutes
     python -m experiments.bayesian_segnet --preset full         the widths of VGG-16, for a GPU
 
-One network is used in three ways: a single pass with dropout, weight averaging (one pass without dropout), and the mean
-of --num-draws passes with dropout (Monte Carlo). Uncertainty is the entropy of the prediction; for a mean of passes,
-also the mutual information, which is the part of the entropy that stems from disagreement between passes. In the
-training loss a class's weight is the median frequency of all classes over its own, as in the papers. To choose
-settings, --judge validation evaluates on the validation images.
+One network predicts in three ways: by a single pass with dropout, by weight averaging (one pass without dropout), and
+by the mean of --num-draws passes with dropout (Monte Carlo). Uncertainty is the entropy of the predicted class
+probabilities. For a mean of passes, it is also the mutual information between class and dropout mask, the part of the
+entropy that stems from disagreement between passes. In the training loss, the weight of a class is the median of all
+class frequencies divided by its own frequency, as in the papers. To choose settings, --judge validation evaluates on
+the validation images.
 
 Expected (papers, 360 x 480, VGG-16 widths): class average 71.20 % for SegNet and 76.3 % for Bayesian SegNet, mean IoU
 60.1 % and 63.1 %. The paper preset has a ninth of the pixels and a small network, so that its numbers are lower. The
-order of the three ways should be the same, and uncertainty should be high at boundaries and at errors.
+three ways should rank as in the papers, and uncertainty should be high at boundaries and at errors.
 """
 
 from collections.abc import Callable
@@ -38,27 +39,27 @@ class Config(RunConfig):
     """Flags of experiments.bayesian_segnet."""
 
     dataset: str = "synthetic/shapes"
-    """Images: synthetic/shapes, or a folder in --data-dir (or BAYESJAX_DATA_DIR) with train.npz, val.npz, test.npz."""
+    """Images: `synthetic/shapes`, or a folder in --data-dir or BAYESJAX_DATA_DIR with train.npz, val.npz, test.npz."""
     num_classes: Annotated[int, Range(least=2)] = 4
     """Number of classes; pixels with other labels, such as void, are ignored."""
     widths: Annotated[tuple[Count, ...], NonEmpty] = (16, 32)
-    """Channels of each stage of the encoder."""
+    """Number of channels in each stage of the encoder."""
     convolutions: Annotated[tuple[Count, ...], NonEmpty] = (1, 1)
-    """Convolutions in each stage; VGG-16 has 2 2 3 3 3 of widths 64 128 256 512 512."""
+    """Number of convolutions in each stage of the encoder; VGG-16 has 2 2 3 3 3, with --widths 64 128 256 512 512."""
     dropout_rate: Annotated[float, Range(above=0, below=1)] = 0.5
-    """Dropout rate after the deepest half of the stages."""
+    """Dropout rate after each stage in the deepest half of encoder and decoder."""
     num_epochs: Count = 12
-    """Epochs of training."""
+    """Number of training epochs."""
     batch_size: Count = 8
-    """Images per step."""
+    """Number of images in a training step."""
     learning_rate: Positive = 3e-3
     """Initial learning rate of Adam; it decays to 0 along a cosine."""
     flip: bool = True
     """Mirror each training image with probability 1/2 at every step."""
     num_draws: Annotated[int, Range(least=2)] = 50
-    """Number of passes with dropout."""
+    """Number of passes with dropout whose predictions are averaged."""
     judge: Literal["test", "validation"] = "test"
-    """Images on which the network is evaluated."""
+    """Split of the data set on which the network is evaluated."""
     num_shown: Count = 4
     """Number of images in the figure."""
 
@@ -102,7 +103,10 @@ CHUNK_SIZE = 4  # images that are segmented at once
 
 
 def class_weights(split: SegmentationSplit, num_classes: int) -> np.ndarray:
-    """The median class frequency divided by each class's, which is computed on the images that contain the class."""
+    """Weights `[num_classes]` of the classes: the median of all class frequencies divided by each class's own.
+
+    The frequency of a class is its fraction of the labelled pixels of those images that contain the class.
+    """
     present = np.stack([(split.labels == k).any(axis=(1, 2)) for k in range(num_classes)])
     pixels = np.array([(split.labels == k).sum() for k in range(num_classes)], float)
     labelled = np.array([(split.labels[images] < num_classes).sum() for images in present], float)
@@ -111,7 +115,7 @@ def class_weights(split: SegmentationSplit, num_classes: int) -> np.ndarray:
 
 
 def network(config: Config, num_classes: int) -> tuple[models.SegNet, Callable]:
-    """The Flax module, and `(params, rng_key, x) -> logits`; without dropout if the key is None."""
+    """Returns the Flax module, and `(params, rng_key, x) -> logits`, which applies no dropout if the key is None."""
     stages = tuple((width,) * num for width, num in zip(config.widths, config.convolutions, strict=True))
     model = models.SegNet(num_classes, stages=stages, dropout_rate=config.dropout_rate)
 
@@ -123,7 +127,7 @@ def network(config: Config, num_classes: int) -> tuple[models.SegNet, Callable]:
 
 
 def train(run: Run, dataset: SegmentationDataset) -> Any:
-    """The trained parameters."""
+    """Trains the network; returns its parameters."""
     config, num_classes = run.config, dataset.num_classes
     model, apply = network(config, num_classes)
     weights = jnp.asarray(class_weights(dataset.train, num_classes), jnp.float32)
@@ -153,12 +157,12 @@ def train(run: Run, dataset: SegmentationDataset) -> Any:
 
 
 class Maps(NamedTuple):
-    """Predictions of pixels, `[num, height, width]` each.
+    """Predictions for all pixels of images, arrays `[num, height, width]`.
 
     Attributes:
       labels: the most probable class.
       entropy: entropy of the predicted probabilities, in nats.
-      mutual_information: information in nats between the class and the dropout mask; 0 for a single pass.
+      mutual_information: mutual information between class and dropout mask, in nats; 0 for a single pass.
     """
 
     labels: Any
@@ -167,9 +171,9 @@ class Maps(NamedTuple):
 
 
 def mean_prediction(apply: Callable) -> Callable[[Any, jax.Array | None, Any], Maps]:
-    """`(params, rng_keys, x [num, height, width, channels]) -> Maps` of the mean of sequential passes.
+    """Returns the function `(params, rng_keys, x [num, height, width, channels]) -> Maps`.
 
-    Each key gives one pass. If the keys are None, there is a single pass without dropout.
+    It averages the probabilities of one pass for each key. If the keys are None, it makes one pass without dropout.
     """
 
     def probabilities_and_entropy(params: Any, rng_key: jax.Array | None, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -194,7 +198,7 @@ def mean_prediction(apply: Callable) -> Callable[[Any, jax.Array | None, Any], M
 
 
 def segment(run: Run, apply: Callable, params: Any, images: np.ndarray, name: str, num_passes: int) -> Maps:
-    """Maps of all images by a number of passes with dropout, or by one pass without dropout for 0."""
+    """Predicts maps of all images by `num_passes` passes with dropout, or by one pass without dropout if it is 0."""
     predict, draws_key = mean_prediction(apply), jax.random.key(run.config.seed + 1)
 
     def segment_chunk(start: int, stop: int) -> dict[str, Any]:
@@ -208,7 +212,7 @@ def segment(run: Run, apply: Callable, params: Any, images: np.ndarray, name: st
 
 
 def judge(dataset: SegmentationDataset, split: SegmentationSplit, name: str, maps: Maps) -> list[dict]:
-    """Rows of one way to predict: accuracies, and how uncertainty relates to errors and boundaries."""
+    """Result rows of one way to predict: accuracies, and the relation of uncertainty to errors and boundaries."""
     num_classes = dataset.num_classes
     labelled, boundary = split.labels < num_classes, segmentation.boundaries(split.labels)
     counts = segmentation.confusion_matrix(maps.labels, split.labels, num_classes, void=num_classes)
@@ -233,7 +237,7 @@ def judge(dataset: SegmentationDataset, split: SegmentationSplit, name: str, map
 
 
 def main(config: Config) -> None:
-    """Trains, predicts in three ways and draws maps; writes the figure and the results."""
+    """Trains the network, predicts in three ways and plots the maps; writes the figure and the results."""
     with Run("bayesian_segnet", config) as run:
         dataset = load_segmentation(config.dataset, num_classes=config.num_classes, data_dir=config.data_dir or None)
         split = dataset.test if config.judge == "test" else dataset.validation
