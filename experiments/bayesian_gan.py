@@ -6,8 +6,8 @@ Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.1 and figure 2.
     python -m experiments.bayesian_gan --preset paper      hidden 1000, five seeds, all temperatures: 80 minutes
     python -m experiments.bayesian_gan --dataset synthetic/single_gaussian     the data of the paper's text: one mode
 
-Ten generators G_g and a discriminator D_d are sampled in turn, each from its posterior given the other player's
-networks (`conditionals` below; equations 1 and 2 of the paper). N is the number of data:
+The weights w_g of ten generators G_g and w_d of a discriminator D_d are sampled in turn, each from its posterior given
+the opposing networks (`conditionals` below; equations 1 and 2 of the paper). N is the number of data x, and z is noise:
 
     log p(w_g | w_d) = log p(w_g) + sum_d N E_z[ log D_d(G_g(z)) ]
     log p(w_d | w_g) = log p(w_d) + sum_g N { E_x[ log D_d(x) ] + E_z[ log(1 - D_d(G_g(z))) ] }
@@ -16,14 +16,14 @@ Methods, all with the same number of steps:
     ml               one GAN, Adam (maximum likelihood)
     ml_independent   ten GANs, each with a discriminator of its own, Adam
     ml_coupled       ten generators that face one discriminator, Adam
-    bayes            the same networks: a warm-up of Adam, then the sampler at --temperature and --extra-temperatures
-                     (0: gradient descent with momentum on the same posterior, to a mode)
-    authors_code     the same networks with the losses of the released program (`shared/released_bayesian_gan.py`)
+    bayes            networks as in ml_coupled: a warm-up of Adam, then the sampler at --temperature and at each of
+                     --extra-temperatures (0 is gradient descent with momentum to a mode of the posterior)
+    authors_code     networks as in ml_coupled, losses of the released program (`shared/released_bayesian_gan.py`)
 
 The measure is the Jensen-Shannon divergence between data and samples in the plane of the data's two leading principal
-components. As in the released code it is estimated from 640 samples of each generator. The one generator of ml has
-fewer samples than ten do, which raises the smallest value that it could reach, but not near the value that it does
-reach. The prior's 10 is a standard deviation; in the paper it is a variance.
+components. As in the released code, it is estimated from 640 samples of each generator. A single generator thus has
+fewer samples than ten generators. This raises the lowest divergence that ml could reach, which still is far below the
+divergence that it does reach. The prior's scale of 10 is a standard deviation here and a variance in the paper.
 
 Expected (paper preset): ml and ten independent GANs stay above 0.3 nats. Ten generators that face one discriminator
 reach 0.03 nats or less, optimised (most seeds) or sampled (T = 1, every seed).
@@ -54,20 +54,21 @@ class Config(populations.PopulationConfig):
     """Flags of experiments.bayesian_gan."""
 
     dataset: str = "synthetic/ten_clusters"
-    """synthetic/ten_clusters, synthetic/single_gaussian, or an .npz file (x_train: vectors [num, dim])."""
+    """Data: `synthetic/ten_clusters`, `synthetic/single_gaussian`, or the path of an .npz file (x_train [num, dim])."""
     methods: tuple[Method, ...] = ("ml", "bayes")
-    """Methods to compare."""
+    """Methods to compare; the description above defines them."""
     num_seeds: Count = 1
-    """Number of random seeds: seed, seed + 1, ..."""
+    """Number of runs of each method; their random seeds are --seed, --seed + 1, ..."""
     extra_temperatures: tuple[NonNegative, ...] = ()
-    """Further temperatures of the posterior; 0 optimises to a mode instead of sampling."""
+    """Further temperatures at which bayes samples the posterior; 0 optimises to a mode instead of sampling."""
     hidden: Count = 200
-    """Number of hidden units of every network."""
+    """Number of units in the one hidden layer of every network."""
     grid_step: Positive = 0.2
-    """Grid spacing of the JS divergence; the released code's 0.1 takes four times as long and agrees to 1e-3."""
+    """Spacing, in units of the data, of the grid on which the JS divergence is computed; the released code's 0.1 takes
+    four times as long and agrees to 1e-3."""
 
     def __post_init__(self) -> None:
-        """Checks that every stage keeps a draw."""
+        """Checks that every stage keeps at least one draw."""
         super().__post_init__()
         sampled = min(self.num_warmup, self.num_steps - self.num_warmup)
         shortest = sampled if "bayes" in self.methods else self.num_steps
@@ -103,9 +104,10 @@ HEADLINE = (
 
 
 def networks(config: Config, dim: int) -> Networks:
-    """Two-layer networks with leaky ReLU, as in the released code.
+    """Returns networks with one hidden layer of leaky ReLUs, as in the released code, for data `[num, dim]`.
 
-    They start at He's scale: generators that start nearer to zero than the data leave a cluster uncovered more often.
+    Initial weights have He's scale. Generators that start nearer to zero than the data leave a cluster uncovered more
+    often.
     """
     leaky_relu = functools.partial(jax.nn.leaky_relu, negative_slope=0.2)
     he_normal = models.initializers.fan_in_normal(math.sqrt(2))
@@ -118,15 +120,18 @@ def conditionals(
     net: Networks, prior: Prior, num_data: int, *, batch_size: int, pool: Literal["sum", "mean"] = "sum",
     num_labelled: float = 0,
 ) -> dict[str, Density]:  # fmt: skip
-    """The log posterior densities of a discriminator and of a generator, each given the other player's networks.
+    """Log posterior densities of the weights of one discriminator and one generator, given the opposing networks.
 
     Args:
       net: the networks.
-      prior: log density of the weights of either network.
-      num_data: N, the number of data that the real examples, and the fakes of each generator, represent.
-      batch_size: number of fakes of each generator in a step.
-      pool: whether the likelihood is the "sum" or the "mean" over the other player's networks.
-      num_labelled: the number of data that the labelled images represent; 0 for an unsupervised game.
+      prior: log prior density of the weights of a network.
+      num_data: N, the number of data for which a batch of real examples, or of one generator's examples, counts.
+      batch_size: number of examples that each generator generates in a step.
+      pool: whether the likelihood is the "sum" or the "mean" over the opposing networks.
+      num_labelled: number of data for which a batch of labelled images counts; 0 for an unsupervised game.
+
+    Returns:
+      `{"discriminator": density, "generator": density}`.
     """
 
     def log_prob_real(params: Params, x: Array) -> Array:
@@ -152,7 +157,7 @@ def conditionals(
 def optimised(
     config: populations.PopulationConfig, net: Networks, prior: Prior, num_data: int, num_steps: int, **options: Any
 ) -> list[Kernel]:
-    """Adam on the negative log posterior per datum, for a discriminator and a generator."""
+    """Kernels for a discriminator and a generator: Adam on the negative log posterior divided by `num_data`."""
     densities = conditionals(net, prior, num_data, batch_size=config.batch_size, pool=config.pool, **options)
     return [
         games.adam(config, player, posteriors.as_loss(density, num_data), num_steps)
@@ -163,7 +168,7 @@ def optimised(
 def sampled(
     config: populations.PopulationConfig, net: Networks, num_data: int, temperature: float, **options: Any
 ) -> list[Kernel]:
-    """The sampler of the posterior, for a discriminator and a generator."""
+    """Kernels for a discriminator and a generator that sample the posterior at a temperature."""
     prior = games.prior(config)
     densities = conditionals(net, prior, num_data, batch_size=config.batch_size, pool=config.pool, **options)
     return [games.sampler(config, density, num_data, temperature) for density in densities.values()]
@@ -172,7 +177,7 @@ def sampled(
 def method_stages(
     config: Config, net: Networks, num_data: int, method: Method, temperature: float
 ) -> list[games.Stage]:
-    """The stages of a method: one of optimisation, or a warm-up and a sampler."""
+    """The training stages of a method: one stage of Adam, or a warm-up by Adam followed by a sampler."""
     num, num_steps, num_warmup = config.num_networks, config.num_steps, config.num_warmup
     stage = functools.partial(games.Stage, thinning=config.thinning)
     if method == "bayes":
@@ -200,7 +205,7 @@ def method_stages(
 def play(
     run: Run, inputs: np.ndarray, plane: evaluation.ProjectedDivergence, method: Method, temperature: float, seed: int
 ) -> dict[str, Any]:
-    """Runs one method with one seed. Returns the JS divergence during training and of the draws, and final samples."""
+    """Runs one method with one seed. Returns JS divergences (nats) during training and of draws, and final samples."""
     config, (num_data, dim) = run.config, inputs.shape
     net = networks(config, dim)
     data_key, init_key, sample_key, run_key = jax.random.split(jax.random.key(seed), 4)
@@ -208,9 +213,9 @@ def play(
     fixed_points = jnp.asarray(inputs[:20])
 
     def keep(stage: games.Stage, state: Any) -> dict[str, Array]:
-        """640 samples of each generator in the plane, and the first discriminator's logits at 20 data points."""
+        """Projects 640 samples of each generator on the plane, and evaluates a discriminator at 20 data points."""
         position = state.position
-        if method == "ml_independent":  # games of one generator and one discriminator each
+        if method == "ml_independent":  # each game has one generator and one discriminator
             position = jax.tree.map(lambda leaf: leaf[:, 0], position)
         samples = populations.generate_each(net, position["generator"], sample_key, 640)
         first = jax.tree.map(lambda leaf: leaf[0], position["discriminator"])
@@ -254,7 +259,7 @@ def play(
 
 
 def method_rows(method: Method, temperature: float | None, outcomes: list[dict[str, Any]]) -> list[dict]:
-    """Means over seeds with their standard errors; R-hat and ESS with the seeds as chains."""
+    """Result rows of a method: means over seeds with standard errors, and R-hat and ESS with the seeds as chains."""
     measures = ("JS at the end (nats)", "ms per step", "fraction outside chunks")
     values: dict[str, Any] = {
         measure: evaluation.mean_estimate([outcome[measure] for outcome in outcomes]) for measure in measures
@@ -270,14 +275,14 @@ def method_rows(method: Method, temperature: float | None, outcomes: list[dict[s
 
 
 def load_vectors(name: str, data_dir: str = "") -> np.ndarray:
-    """The training inputs of a data set as vectors `[num, dim]`."""
+    """Loads the training inputs of a data set as vectors `[num, dim]`."""
     inputs = data.load(name, data_dir=data_dir or None).train.inputs
     require(len(inputs) >= 3, f"--dataset {name} must have at least 3 examples; it has {len(inputs)}")
     return inputs.reshape(len(inputs), -1)
 
 
 def main(config: Config) -> None:
-    """Runs every method and seed, then writes the table, the figures and the results."""
+    """Runs every method with every seed, then writes the table, the figures and the results."""
     with Run("bayesian_gan", config) as run:
         inputs = load_vectors(config.dataset, config.data_dir)
         plane = evaluation.ProjectedDivergence(inputs, step=config.grid_step)

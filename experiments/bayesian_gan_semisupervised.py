@@ -1,7 +1,8 @@
 """Semi-supervised learning with few labels: the Bayesian GAN against its point-estimate relatives.
 
-Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.2 and table 1. A discriminator of K classes and "fake" is
-trained on N_s labelled images and on all images without labels. The measure is the test error as a function of N_s.
+Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.2 and table 1. A discriminator that distinguishes K classes
+and "fake" is trained on N_s labelled images and on all N training images without labels. The measure is the test error
+as a function of N_s.
 
     python -m experiments.bayesian_gan_semisupervised                    quick: digits, 100 labels, under a minute
     python -m experiments.bayesian_gan_semisupervised --preset paper     digits, 20 to 200 labels, ten label draws each
@@ -10,21 +11,21 @@ trained on N_s labelled images and on all images without labels. The measure is 
 Methods, all with the same networks and the same number of steps; quick runs two, paper all but the last:
     supervised     the discriminator's network on the labelled images alone
     dcgan          one generator, one discriminator, Adam
-    w_dcgan        the same with a clipped Wasserstein critic in place of the probability of real
-    dcgan_10       ten independent dcgans, their predictions averaged
+    w_dcgan        dcgan with a weight-clipped Wasserstein critic in place of the probability that an image is real
+    dcgan_10       ten independent dcgans, whose predictions are averaged
     ml_coupled     J_g generators that face J_d discriminators, Adam
-    bayes          the same players, a warm-up of Adam and then the sampler; predictions averaged over all kept draws
-    authors_code   the same players with the losses of the released program (`shared/released_bayesian_gan.py`)
+    bayes          networks as in ml_coupled: Adam, then the sampler; predictions are averaged over all kept draws
+    authors_code   networks as in ml_coupled, losses of the released program (`shared/released_bayesian_gan.py`)
 
-All label draws of a row are trained at once, as one vmapped pytree. Labels are class-balanced. The unlabelled images
-are the whole training set, whose labels are withheld. The Bayesian GAN's settings were chosen by hand on 240 held-out
-training images (--num-validation 240), at 50 and 200 labels. The baselines share its networks, its batches and Adam's
-usual settings, and have not been tuned.
+A label draw is a random, class-balanced choice of the labelled images. All label draws of a row of the table are
+trained at once, as one vmapped pytree. The unlabelled images are the whole training set, whose labels are withheld. The
+Bayesian GAN's settings were chosen by hand on 240 held-out training images (--num-validation 240), at 50 and 200
+labels. The baselines have the same networks and batches with Adam's usual settings, and have not been tuned.
 
-The presets depart from the paper in four respects. J_g = 2 and J_d = 5, where the paper has 10 and 1: on images of
-8 x 8 more generators made the discriminator worse, and more discriminators made the average better. The likelihood is a
-mean over the other player's networks. The prior's standard deviation is 10 / sqrt(fan-in). Labelled images count N
-times.
+The presets depart from the paper in four respects. First, J_g = 2 and J_d = 5, where the paper has 10 and 1. On images
+of 8 x 8, more generators made the discriminator worse, and more discriminators made the average better. Second, the
+likelihood is a mean over the opposing networks. Third, the prior's standard deviation is 10 / sqrt(fan-in). Fourth, the
+labelled images count as N data in the likelihood.
 
 Expected (paper preset, about an hour): the error of bayes is below that of supervised at every number of labels, and
 below that of dcgan. It is above that of dcgan_10, which is ten independent runs.
@@ -55,17 +56,17 @@ class Config(few_labels.FewLabelsConfig, populations.PopulationConfig):
     """Flags of experiments.bayesian_gan_semisupervised."""
 
     methods: tuple[Method, ...] = ("supervised", "bayes")
-    """Methods to compare."""
+    """Methods to compare; the description above defines them."""
     labels_count_as: Literal["labelled", "unlabelled"] = "unlabelled"
-    """Number for which the labelled images count in the likelihood: their own (labelled), or N (unlabelled), as in the
-    released code. With N_s << N, the terms of real and fake outweigh the labels in the first case."""
+    """Number of data for which the labelled images count in the likelihood; labelled is N_s, and unlabelled is N, as in
+    the released code. If N_s << N, the terms of real and fake images outweigh the labels under labelled."""
     num_burnin: Natural = 50
-    """Steps of the sampler before the first kept draw."""
+    """Number of burn-in steps of the sampler, from which no draw is kept."""
     clip: Positive = 0.1
-    """Largest absolute weight of the Wasserstein critic."""
+    """Bound to which the absolute weights of the Wasserstein critic (w_dcgan) are clipped."""
 
     def __post_init__(self) -> None:
-        """Checks that the sampler keeps a draw, and that batch norm has whole batches."""
+        """Checks that the sampler keeps a draw, and that no batch is divided over devices under batch normalisation."""
         super().__post_init__()
         left = self.num_steps - self.num_warmup - self.num_burnin
         require(
@@ -104,12 +105,12 @@ HEADLINE = "bayesian_gan_semisupervised-paper-digits", {"measure": "error %", "m
 
 
 def supervised_loss(net: Networks, params: Params, rng_key: PRNGKey, batch: Given) -> Array:
-    """The cross entropy of the labelled images, a mean per image."""
+    """The mean cross-entropy of the labelled images of a batch."""
     return -populations.log_prob_label(net)(params, batch.data.labelled, batch.data.labels).mean()
 
 
 def wasserstein_losses(config: Config, net: Networks) -> dict[str, Density]:
-    """The losses with a critic log sum_k exp m_k, which is unbounded, in place of the probability of real."""
+    """Wasserstein losses with the critic log sum_k exp m_k of the logits m_k, which is unbounded."""
 
     def rate(params: Params, x: Array) -> Array:
         return jax.nn.logsumexp(net.logits(params, x), axis=-1).mean()
@@ -135,7 +136,7 @@ def num_networks(config: Config, method: Method) -> tuple[int, int]:
 
 
 def method_stages(config: Config, net: Networks, num_data: int, num_labelled: int, method: Method) -> list[games.Stage]:
-    """The stages of a method on one labelled set: one of optimisation, or a warm-up and a sampler."""
+    """The training stages of a method on one labelled set: one stage of Adam, or a warm-up and a second stage."""
     num, num_steps, num_warmup = num_networks(config, method), config.num_steps, config.num_warmup
     label_count = num_data if config.labels_count_as == "unlabelled" else num_labelled
 
@@ -183,9 +184,9 @@ def method_stages(config: Config, net: Networks, num_data: int, num_labelled: in
 def minibatches(
     config: Config, rng_keys: tuple[PRNGKey, PRNGKey], train: data.Split, labelled: dict[str, np.ndarray]
 ) -> Any:
-    """Data by step, `step -> GANBatch` with a leading axis of label draws.
+    """The function `step -> GANBatch`, whose arrays have a leading axis of label draws.
 
-    Every label draw has its own labelled images, and its own part of the unlabelled stream.
+    Every label draw has its own labelled images, and its own minibatches of unlabelled images.
     """
     real_key, label_key = rng_keys
     draws, num_labelled = labelled["y"].shape
@@ -204,7 +205,7 @@ def minibatches(
 
 
 def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int) -> dict[str, Any]:
-    """Trains one method on all draws of one number of labels. Returns the test scores of each draw, and samples."""
+    """Trains a method on all label draws of `num_labelled` images; returns the test scores of each, and samples."""
     config, draws = run.config, run.config.num_label_draws
     net = few_labels.networks(config, splits, config.latent_dim)
     root = jax.random.fold_in(jax.random.key(config.seed), num_labelled)
@@ -252,7 +253,7 @@ def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int)
 
 
 def differences(results: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict]:
-    """Rows of the error of each method minus that of bayes, paired over label draws."""
+    """Result rows with the error of each method minus that of bayes, paired over label draws."""
     rows = []
     for (method, num), result in results.items():
         if method != "bayes" and ("bayes", num) in results and len(result["errors"]) > 1:

@@ -4,12 +4,14 @@
     python -m experiments.bayesian_gan_step_sizes --preset paper     the networks of experiments.bayesian_gan: 5 minutes
 
 At each setting SGHMC takes the same number of steps from the end of one warm-up of Adam. Networks and densities are
-those of `bayesian_gan.py`. A step size is stable if the run stays finite and the kinetic temperature of either player,
-averaged over the second half, is T. Too large a step gives a higher temperature, and then infinity: BAOAB needs eta < 2
-(2 - alpha) / (largest curvature of -log p), and the noise of the minibatches adds heat that grows with eta / alpha.
+those of `bayesian_gan.py`. A step size is stable if the run stays finite and the kinetic temperatures of generators and
+discriminator, averaged over the second half of the run, equal the posterior's temperature T. A step size that is too
+large raises the kinetic temperature, or makes the run diverge. The integrator BAOAB with step size eta and friction
+alpha needs eta < 2 (2 - alpha) / (largest curvature of -log p). Minibatch noise raises the kinetic temperature by
+an amount that grows with eta / alpha.
 
-Expected (paper preset): at T = 1 a friction of 0.5 is right to 2 % up to a learning rate of 1e-3. A friction of 0.1
-makes both players twenty times too hot there, and diverges above it.
+Expected (paper preset): at T = 1 and a friction of 0.5, kinetic temperatures are right to 2 % up to a learning rate of
+1e-3. With a friction of 0.1 they are twenty times too high at this learning rate, and higher ones diverge.
 """
 
 import itertools
@@ -45,19 +47,19 @@ class Config(RunConfig):
     """Flags of experiments.bayesian_gan_step_sizes."""
 
     dataset: str = "synthetic/ten_clusters"
-    """synthetic/ten_clusters, synthetic/single_gaussian, or an .npz file (x_train: vectors [num, dim])."""
+    """Data: `synthetic/ten_clusters`, `synthetic/single_gaussian`, or the path of an .npz file (x_train [num, dim])."""
     learning_rates: Annotated[tuple[Positive, ...], NonEmpty] = (1e-4, 1e-3, 3e-3, 1e-2)
-    """Step sizes of SGHMC times the number of data."""
+    """Learning rates of SGHMC, its step sizes times the number of data."""
     frictions: Annotated[tuple[Friction, ...], NonEmpty] = (0.1, 0.5)
     """Frictions of SGHMC; 1 minus friction is the fraction of the momentum that a step keeps."""
     temperatures: Annotated[tuple[Positive, ...], NonEmpty] = (1.0, 0.01)
-    """Temperatures of the posterior."""
+    """Temperatures T of the posterior."""
     hidden: Count = 200
-    """Number of hidden units of every network."""
+    """Number of units in the one hidden layer of every network."""
     num_generators: Count = 10
-    """Number of generators."""
+    """Number of generators that face the discriminator."""
     num_warmup: Count = 200
-    """Steps of Adam before SGHMC."""
+    """Number of steps of Adam before SGHMC."""
     num_steps: Count = 300
     """Number of steps at each setting, including the warm-up."""
 
@@ -84,7 +86,7 @@ HEADLINE = "bayesian_gan_step_sizes-paper-synthetic_ten_clusters", {
 
 
 def main(config: Config) -> None:
-    """Runs every setting from one warm-up and writes the table of kinetic temperatures."""
+    """Runs SGHMC at every setting from the end of one warm-up, and writes the table of kinetic temperatures."""
     with Run("bayesian_gan_step_sizes", config) as run:
         inputs = bayesian_gan.load_vectors(config.dataset, config.data_dir)
         num_data, num_sampled = len(inputs), config.num_steps - config.num_warmup
@@ -102,7 +104,7 @@ def main(config: Config) -> None:
 
         @jax.jit
         def sample(position, batches, rng_key, temperature, friction, learning_rate):
-            """Kinetic temperatures of both players after every step, and whether the run is finite."""
+            """Kinetic temperatures of generators and discriminator after every step, and whether the run is finite."""
             densities = bayesian_gan.conditionals(net, games.prior(game), num_data, batch_size=game.batch_size)
             moves = [
                 kernels.sghmc(density, step_size=learning_rate / num_data, friction=friction, temperature=temperature)
@@ -121,7 +123,7 @@ def main(config: Config) -> None:
             return kinetic, tree.all_finite(state.position)
 
         def measure(setting: tuple[float, float, float]) -> dict[str, float]:
-            """The mean kinetic temperature of each player in the second half, infinite if the run diverges."""
+            """Mean kinetic temperature of each player over the second half of a run; infinite if the run diverges."""
             kinetic, is_finite = training.fetch(sample(position, batches, sample_key, *setting))
             print("T {:g}, friction {:g}, learning rate {:g}".format(*setting), "" if is_finite else "diverges")
             return {
