@@ -7,11 +7,12 @@ Paper: Odena, Olah & Shlens, "Conditional image synthesis with auxiliary classif
     python -m experiments.acgan --preset mnist             MNIST, sized for one core (mnist_sghmc)
     python -m experiments.acgan --dataset fashion_mnist --num-steps 5000
 
-The class accuracy is the fraction of samples that the judge (`shared/judge.py`), a classifier trained on data alone,
-assigns to the class for which they were made. The discriminator's second head has been trained with the generator, so
-that its own accuracy on the same samples is no evaluation; it stands beside, with its error on test images. FCD and the
-score IS are compared with the row of training images. With --kernel sghmc or sgld, samples come from all draws of the
-generator.
+The class accuracy is the fraction of generated images that the judge (`shared/judge.py`), a classifier trained on data
+alone, assigns to the class that the generator was given. The second head of the discriminator also classifies images.
+It is trained together with the generator, so its accuracy on generated images is no independent evaluation. The table
+has this accuracy, and the head's error on test images, for comparison. FCD and IS are the Fréchet classifier distance
+and the inception score by the judge; the table also has those of training images. With --kernel sghmc or sgld,
+generated images come from all posterior draws of the generator's weights.
 
 Expected: a class accuracy of 99 % on MNIST, after a quarter of an hour of one core.
 """
@@ -40,7 +41,7 @@ class Config(conditional.ConditionalConfig):
     """Flags of experiments.acgan."""
 
     class_weight: NonNegative = 1.0
-    """Weight of the second head's log likelihood in the losses of both players."""
+    """Weight of the class log likelihood of the second head in the losses of generator and discriminator."""
 
 
 QUICK = Config(
@@ -55,7 +56,7 @@ PRESETS |= {f"{name}_sghmc": replace(config, kernel="sghmc") for name, config in
 
 
 def note(config: dict) -> str:
-    """The table's note on how the players were trained."""
+    """The note below the table: training steps, batch size and number of generated images."""
     return f"{games.describe_steps(config)}, batches of {config['batch_size']}; {config['num_judged']} samples."
 
 
@@ -73,7 +74,7 @@ HEADLINE = "acgan-mnist-mnist", {"measure": "class accuracy %"}
 
 
 class Networks(NamedTuple):
-    """Both players as pure functions of their weights."""
+    """The generator and the discriminator as pure functions of their weights."""
 
     init: Callable[[PRNGKey], dict[str, Params]]  # {player: params}
     generate: Callable[[Params, Array, Array], Array]  # params, noise [n, latent_dim], classes [n] -> images [n, ...]
@@ -81,7 +82,7 @@ class Networks(NamedTuple):
 
 
 def networks(config: Config, shape: tuple[int, ...], num_classes: int) -> Networks:
-    """The networks for images of a shape, in (-1, 1)."""
+    """Returns the generator and the discriminator with two heads, for images `[n, *shape]` in (-1, 1)."""
     generator: Any = dcgan.Generator(
         shape, config.generator_features, config.norm, config.kernel_size, hidden=config.generator_hidden
     )
@@ -103,7 +104,7 @@ def networks(config: Config, shape: tuple[int, ...], num_classes: int) -> Networ
 
 
 def losses(config: Config, net: Networks, num_classes: int) -> dict[str, Density]:
-    """The losses of both players, means per example, and the accuracy of the second head."""
+    """Losses of the discriminator and of the generator, means over a batch; aux is the second head's accuracy."""
 
     def draw(rng_key: PRNGKey, num: int) -> tuple[Array, Array]:
         noise_key, class_key = jax.random.split(rng_key)
@@ -132,7 +133,7 @@ def losses(config: Config, net: Networks, num_classes: int) -> dict[str, Density
 
 
 def play(run: Run, subject: images.Images) -> dict[str, Any]:
-    """Plays the game; returns its measures, and arrays for the figures."""
+    """Trains both networks; returns the measures of the generated images, and arrays for the figures."""
     config, shape, num_classes = run.config, subject.train.inputs.shape[1:], subject.num_classes
     net = networks(config, shape, num_classes)
     data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(config.seed), 5)
@@ -180,12 +181,12 @@ def play(run: Run, subject: images.Images) -> dict[str, Any]:
 
 
 def percent(values: np.ndarray) -> dict[str, float]:
-    """The mean of zeros and ones in per cent, and its standard error."""
+    """The mean of an array of zeros and ones and its standard error, both in per cent."""
     return {name: 100 * value for name, value in evaluation.mean_estimate(values.astype(float))._asdict().items()}
 
 
 def draw_figures(run: Run, result: dict[str, Any]) -> None:
-    """Draws samples of each class, interpolations, and an image and the second head's accuracy during the run."""
+    """Plots generated images and interpolations of each class, and images and second-head accuracy during training."""
     names = [f"class {label}" for label in range(len(result["classes"]))]
     steps = [f"step {step}" for step in result["steps"]]
     for name, row_names, title in (
@@ -199,7 +200,7 @@ def draw_figures(run: Run, result: dict[str, Any]) -> None:
 
 
 def main(config: Config) -> None:
-    """Plays the game; writes the table, the figures and the results."""
+    """Trains and evaluates an ACGAN; writes the table, the figures and the results."""
     with Run("acgan", config, one_device=True) as run:
         subject = images.load(config)
         result = run.part("acgan", functools.partial(play, run, subject))

@@ -7,16 +7,17 @@ optimism", ICLR 2018; Korpelevich, "The extragradient method", 1976.
     python -m experiments.adversarial_games                     quick: seconds
     python -m experiments.adversarial_games --preset paper      more step sizes, longer runs: a minute
 
-Two scalars x and y have an equilibrium at (0, 0), and v(x, y) are the gradients of their two losses:
+Each game has two players, the scalars x and y, and an equilibrium at (0, 0):
 
     bilinear      min_x max_y  x y
     quadratic     min_x max_y  a/2 x^2 + x y - a/2 y^2,  a = --curvature
     dirac         a GAN: data at 0, fakes at x, D(t) = y t;  min_x max_y  log sigmoid(0) + log sigmoid(-x y)
-    dirac_r1      the same with R1's penalty, r/2 y^2 on D's loss, r = --penalty
+    dirac_r1      dirac with the R1 penalty r/2 y^2 added to D's loss, r = --penalty
 
-Near the equilibrium every game is linear, so a step is a matrix. Its spectral radius is the theoretical factor; see
+Near the equilibrium the gradients are linear in z = (x, y), so a step of size eta multiplies z by a matrix. The
+spectral radius of this matrix is the theoretical factor by which a step changes |z|; see
 `bayesjax/evaluation/game_dynamics.py`. The measured factor is the exponential of the slope of log |z| over the second
-half of a run. Runs are in float64 and start 1e-9 from the equilibrium, where terms of higher order are negligible.
+half of a run. Runs are in float64 and start 1e-9 from the equilibrium, where nonlinear terms are negligible.
 
 Expected: measured and theoretical factors agree to three decimals (two where a matrix has a double eigenvalue). The
 bilinear game and the Dirac-GAN diverge by sqrt(1 + eta^2) and sqrt(1 + eta^2 / 4) under simultaneous descent, circle
@@ -43,7 +44,7 @@ from experiments.harness import Column, NonEmpty, Positive, Range, Run, RunConfi
 Losses = dict[str, Density]
 Game = Literal["bilinear", "quadratic", "dirac", "dirac_r1"]
 NEAR = 1e-9
-"""Initial distance from the equilibrium; the next order of the Dirac-GAN is then 1e-18."""
+"""Initial distance from the equilibrium; nonlinear terms of the Dirac-GAN are then about 1e-18 of the linear terms."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,21 @@ class Config(RunConfig):
     """Flags of experiments.adversarial_games."""
 
     dataset: Literal["synthetic/games"] = "synthetic/games"
-    """Name for the results; the games have no data."""
+    """Name under which results are stored; the games use no data."""
     games: tuple[Game, ...] = get_args(Game)
-    """Games to play."""
+    """Games to simulate; the description above defines them."""
     methods: tuple[Method, ...] = METHODS
-    """Kinds of gradient descent."""
+    """Kinds of gradient descent to compare."""
     step_sizes: Annotated[tuple[Positive, ...], NonEmpty] = (0.2,)
-    """Step sizes eta; the figure shows the first."""
+    """Step sizes eta of gradient descent; the figure shows trajectories for the first."""
     consensus: Positive = 0.5
-    """Weight gamma of the consensus term."""
+    """Weight gamma of the consensus term; only the method consensus uses it."""
     curvature: Positive = 0.3
     """Curvature a of the quadratic game."""
     penalty: Positive = 0.5
-    """Weight r of R1's penalty."""
+    """Weight r of the R1 penalty in dirac_r1."""
     num_steps: Annotated[int, Range(least=40)] = 600
-    """Largest number of steps of a run; runs that diverge or converge fast are shorter."""
+    """Maximum number of steps of a run; runs that diverge or converge fast are shorter."""
 
 
 PRESETS = {"quick": Config(), "paper": Config(step_sizes=(0.2, 0.05, 0.5), num_steps=4000)}
@@ -89,7 +90,7 @@ HEADLINE = (
 
 
 def games(config: Config) -> dict[str, Losses]:
-    """The losses of x and y, by the name of the game."""
+    """The losses of x and y in each game, `{game: {"x": loss, "y": loss}}`."""
     half = config.curvature / 2
     minimax = adversarial.MINIMAX
 
@@ -117,7 +118,7 @@ def games(config: Config) -> dict[str, Losses]:
 
 
 def descent(config: Config, losses: Losses, method: Method, step_size: float) -> Kernel:
-    """The kernel that moves both players."""
+    """The kernel whose step updates x and y by the given kind of gradient descent."""
     if method == "alternating":
         players = {name: kernels.optimize(loss, optax.sgd(step_size)) for name, loss in losses.items()}
         return kernels.alternate(**players)
@@ -125,7 +126,7 @@ def descent(config: Config, losses: Losses, method: Method, step_size: float) ->
 
 
 def simulate(kernel: Kernel, start: tuple[float, float], num_steps: int) -> np.ndarray:
-    """Positions `[num_steps + 1, 2]` of the players, in float64."""
+    """Runs the kernel from `start`; returns (x, y) before and after every step, `[num_steps + 1, 2]` in float64."""
     with jax.enable_x64(True):
         state = kernel.init({"x": jnp.asarray(start[0], float), "y": jnp.asarray(start[1], float)}, jax.random.key(0))
 
@@ -142,18 +143,18 @@ def simulate(kernel: Kernel, start: tuple[float, float], num_steps: int) -> np.n
 
 
 def measured_factor(positions: np.ndarray) -> float:
-    """The exponential of the slope of log |z| over the second half of a run."""
-    logs = np.log(np.hypot(*positions[len(positions) // 2 :].T))  # squares would underflow
+    """The factor per step: exp of the slope of log |z| over the second half of `positions [num, 2]`."""
+    logs = np.log(np.hypot(*positions[len(positions) // 2 :].T))  # np.hypot, since squares would underflow
     return float(np.exp(np.polyfit(np.arange(len(logs)), logs, 1)[0]))
 
 
 def factors(config: Config, game: str, method: Method, step_size: float) -> dict[str, float]:
-    """The factor of a step, measured and predicted by theory."""
+    """The factor by which a step changes |z| near the equilibrium, measured in a run and predicted by theory."""
     losses = games(config)[game]
     with jax.enable_x64(True):
         jacobian = evaluation.game_jacobian(losses, {"x": jnp.zeros(()), "y": jnp.zeros(())}, jax.random.key(0))
     theory = evaluation.convergence_factor(jacobian, method, step_size, consensus=config.consensus)
-    # |z| stays above 1e-139, and where the game is linear.
+    # Runs of this length keep |z| above 1e-139, and small enough for the game to be linear.
     longest = (300 if theory < 1 else 7) / max(abs(np.log(theory)), 1e-6)
     num_steps = max(20, int(min(config.num_steps, longest)))
     positions = simulate(descent(config, losses, method, step_size), (NEAR, NEAR / 2), num_steps)
@@ -161,7 +162,7 @@ def factors(config: Config, game: str, method: Method, step_size: float) -> dict
 
 
 def main(config: Config) -> None:
-    """Measures every factor and draws every path; writes the figure and the results."""
+    """Measures all factors and plots all trajectories; writes the figure and the results."""
     with Run("adversarial_games", config, one_device=True) as run:
         rows = []
         for game, step_size, method in itertools.product(config.games, config.step_sizes, config.methods):

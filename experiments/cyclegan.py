@@ -6,28 +6,30 @@ Paper: Zhu, Park, Isola & Efros, "Unpaired image-to-image translation using cycl
 
     python -m experiments.cyclegan                                  quick: digits to inverted digits, under a minute
     python -m experiments.cyclegan --preset mnist                   MNIST at 32 pixels (mnist_sghmc: Bayesian)
-    python -m experiments.cyclegan --preset mnist --task edges      or coloured
+    python -m experiments.cyclegan --preset mnist --task edges      digits to their edges; coloured: to coloured digits
     python -m experiments.cyclegan --preset horse2zebra             any cycle_gan/NAME of TensorFlow Datasets; a GPU
     python -m experiments.cyclegan --dataset mine.npz               arrays trainA, trainB, testA, testB
 
-X and Y of labelled grey images are disjoint halves of the training images, and each test image is known in both
-domains. An image of Y is inverted, coloured or reduced to its edges by `data/translations.py`. The table has the
-fraction of translations that a judge (`shared/judge.py`) assigns to the correct class, and the L1 distance to the true
-image (a mean over pixels of values in [0, 1]). Rows of the true and of the untranslated images have the same measures.
-The table also has the distance after both translations.
+For labelled grey images, the domains X and Y have disjoint halves of the training images, and each test image is known
+in both domains. Images of Y are inverted, coloured or reduced to their edges by `data/translations.py`. The table has
+the fraction of translations that a judge (`shared/judge.py`), a classifier trained on data, assigns to the correct
+class. It also has the L1 distance to the true image (a mean over pixels of values in [0, 1]), and the L1 distance
+between an image and its translation to the other domain and back. For comparison, the table has the fraction for the
+true images and the distance of the untranslated images.
 
-With --kernel sghmc or sgld both translators are one player and both discriminators the other, as with Adam, and images
-are translated by the mean over all kept draws. The pool of earlier fakes is part of the state of Adam's discriminators;
-sampled ones have no pool, because their conditional posterior depends on the current translators. As a log likelihood,
-the distance after both translations is that of a Laplace distribution of the image's mean pixel.
+Both translators are updated together, and both discriminators together. With --kernel sghmc or sgld, an image is
+translated by the mean over all kept draws. Under Adam the discriminators are trained on a pool of earlier fakes.
+Sampled discriminators have no pool, because their conditional posterior depends on the current translators. As a log
+likelihood, the distance after both translations is that of a Laplace distribution of the image's mean pixel.
 
-Translators of digits are small: one residual block at full size, with a receptive field of 5 pixels. The objective does
-not fix the position of a stroke. Translators that halved the image and doubled it again had a distance of only 0.02 per
-pixel after both translations of held-out images. They lost half of the classes, because strokes moved and moved back
-(steps and rates differed as well).
+Translators of digits are small: one residual block at full resolution, with a receptive field of 5 pixels. The
+objective does not fix the position of a stroke. Translators that halved the image and doubled it again had a distance
+of only 0.02 per pixel after both translations of held-out images, and yet they lost half of the classes. One
+translation moved strokes, and the other moved them back. (Their steps and learning rates also differed.)
 
 The paper's lambda of 10 is --cycle-weight 5 here, and its identity weight of 0.5 is --identity-weight 2.5, because the
-least squares of `objectives/adversarial.py` are halved. The identity loss is off by default: the images are to change.
+least-squares losses of `objectives/adversarial.py` have a factor 1/2. The identity loss is off by default, because
+translations are meant to change the images.
 
 Expected: at least 95 % of digits keep their class in both directions. On MNIST (mnist, nine minutes of two cores) the
 distance after both translations falls from 0.48 to 0.03.
@@ -52,7 +54,7 @@ from experiments.shared import games
 from experiments.shared import judge as judges
 
 CHUNK_SIZE = 100  # images in one pass through the translators
-NUM_EVALUATED = 32  # images of an evaluation during training
+NUM_EVALUATED = 32  # test images of each domain in an evaluation during training
 NUM_SHOWN = 10
 GAME = adversarial.least_squares()
 DIRECTIONS = {"X to Y": ("forward", "backward"), "Y to X": ("backward", "forward")}
@@ -63,33 +65,34 @@ class Config(games.PairConfig):
     """Flags of experiments.cyclegan."""
 
     dataset: str = "digits"
-    """digits, mnist or another set of grey images with labels; cycle_gan/NAME; or an .npz file of either kind."""
+    """Labelled grey images (`digits`, a TensorFlow Datasets name or an .npz file), or images of two domains
+    (`cycle_gan/NAME`, or an .npz file with trainA, trainB, testA and testB)."""
     task: Literal["inverted", "coloured", "edges"] = "inverted"
-    """Domain Y into which labelled images are translated."""
+    """Domain Y into which labelled grey images are translated; other data sets have their own domains."""
     image_size: Natural = 0
-    """Image size in pixels: digits get a margin, other images are resized; 0 keeps their size."""
+    """Height and width in pixels; labelled grey images are padded to it, and others resized. 0 keeps their size."""
     num_validation: Natural = 0
-    """Number of training images that replace the test set, for choosing settings."""
+    """Number of held-out training images that replace the test set, for choosing settings; 0 uses the test set."""
     num_judged: Annotated[int, Range(least=2)] = 1000
-    """Number of test images that are translated and judged."""
+    """Number of test images of each domain that are translated and evaluated."""
     features: Count = 8
-    """Channels of the translators' first layer; each halving doubles them."""
+    """Number of channels of the translators' first layer; each halving of the image doubles it."""
     num_halvings: Natural = 0
-    """Number of times that the translators halve the image; 2 in the paper."""
+    """Number of layers of a translator that halve height and width of the image; 2 in the paper."""
     num_blocks: Natural = 1
-    """Number of residual blocks of the translators."""
+    """Number of residual blocks of each translator."""
     kernel_size: Count = 1
-    """Odd width of the translators' first and last convolution in pixels; 7 in the paper, at 128 pixels and more."""
+    """Width in pixels of the translators' first and last convolution, an odd number; 7 in the paper."""
     discriminator_features: Annotated[tuple[Count, ...], NonEmpty] = (16, 32)
     """Channels of the discriminators' layers, all but the last of which halve the image."""
     norm: Literal["instance", "group", "batch", "none"] = "instance"
-    """Normalisation in all networks."""
+    """Normalisation of the layers of all networks."""
     cycle_weight: NonNegative = 5.0
-    """Weight of the distance after both translations: half of the paper's lambda."""
+    """Weight of the distance after both translations, the cycle-consistency loss; half of the paper's lambda."""
     identity_weight: NonNegative = 0.0
-    """Weight of the change that a translator makes to images of its target domain."""
+    """Weight of the identity loss, the change that a translator makes to images of its target domain; 0 omits it."""
     pool_size: Natural = 50
-    """Number of earlier fakes of each domain in the pool of Adam's discriminators; 0 uses only the step's fakes."""
+    """Number of earlier fakes of each domain in the pool for Adam's discriminators; 0 trains them on new fakes only."""
 
     def __post_init__(self) -> None:
         """Checks the width of the convolutions."""
@@ -141,7 +144,7 @@ HEADLINE = "cyclegan-mnist-mnist", {"measure": "correct class %", "direction": "
 
 
 class Truth(NamedTuple):
-    """The same test images in both domains, in [0, 1], their labels, and how a judge reads classes in each domain."""
+    """Test images `[num, ...]` in both domains, in [0, 1], their labels, and classifiers of images of X and of Y."""
 
     x: np.ndarray
     y: np.ndarray
@@ -151,7 +154,7 @@ class Truth(NamedTuple):
 
 
 class Domains(NamedTuple):
-    """Images of both domains in (-1, 1), for training and for testing; `truth` is None if it is not known."""
+    """Images of both domains in (-1, 1), for training and testing; `truth` is None if translations are not known."""
 
     x: np.ndarray
     y: np.ndarray
@@ -193,7 +196,7 @@ def load_domains(run: Run) -> Domains:
     def read_grey(images: np.ndarray) -> np.ndarray:
         return judge.classes(np.clip(images[:, rows : size - rows, columns : size - columns], 0, 1))
 
-    if task.invert is None:  # a judge of images in Y is trained
+    if task.invert is None:  # a classifier of images in Y is trained
         images, recipe = in_both(train.inputs)[1], judges.Recipe()
         split, stage = data.Split(images, train.labels), functools.partial(run.stage, "judge")
         packed = judges.pack(judges.train(split, dataset.num_classes, recipe, stage=stage))
@@ -213,12 +216,12 @@ def load_domains(run: Run) -> Domains:
 
 
 class Networks(NamedTuple):
-    """Both players as pure functions of their weights.
+    """The translators and the discriminators as pure functions of their weights.
 
     Attributes:
       init: `rng_key -> {"generator": {"forward", "backward"}, "discriminator": {"x", "y"}}`.
       translate: `(a translator's params, images [n, ...]) -> images [n, ...]`.
-      rate: `(a discriminator's params, images [n, ...]) -> [n, height, width]`, a number for each patch.
+      rate: `(a discriminator's params, images [n, ...]) -> [n, height, width]`, an output for each patch.
     """
 
     init: Callable[[PRNGKey], dict[str, dict[str, Params]]]
@@ -227,7 +230,7 @@ class Networks(NamedTuple):
 
 
 def networks(config: Config, shape: tuple[int, ...]) -> Networks:
-    """The translators and the discriminators of images of a shape."""
+    """Returns the translators and the discriminators for images `[n, *shape]`."""
     translator: Any = models.ResNetGenerator(
         shape[-1], config.features, config.num_halvings, config.num_blocks, config.norm, config.kernel_size
     )
@@ -247,7 +250,7 @@ def networks(config: Config, shape: tuple[int, ...]) -> Networks:
 
 
 def translate_both(net: Networks, params: Params, x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """The fakes in X and in Y, and the mean distance of a pixel after both translations, summed over directions."""
+    """The fakes in X and in Y, and the L1 distance per pixel after both translations, summed over directions."""
     forward, backward = (functools.partial(net.translate, params[name]) for name in ("forward", "backward"))
     fake_x, fake_y = backward(y), forward(x)
     distance = cycle.mean_absolute_error(backward(fake_y), x) + cycle.mean_absolute_error(forward(fake_x), y)
@@ -255,7 +258,7 @@ def translate_both(net: Networks, params: Params, x: Array, y: Array) -> tuple[A
 
 
 def losses(config: Config, net: Networks) -> dict[str, Density]:
-    """The losses of both players, means per example."""
+    """Losses of the translators and of the discriminators, means over a batch."""
 
     def generator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
         x, y = (given.data[name][-1] for name in "xy")  # images of the discriminators' last step
@@ -287,7 +290,7 @@ def losses(config: Config, net: Networks) -> dict[str, Density]:
 
 
 def minibatches(config: Config, rng_key: PRNGKey, domains: Domains) -> Callable[[Array], dict[str, Array]]:
-    """Images of both domains by step, each in its own order."""
+    """The function `step -> {"x": images, "y": images}`, with an independent order of the images of each domain."""
     x, y = (
         games.minibatches(config, key, images)
         for key, images in zip(jax.random.split(rng_key), (domains.x, domains.y), strict=True)
@@ -296,7 +299,10 @@ def minibatches(config: Config, rng_key: PRNGKey, domains: Domains) -> Callable[
 
 
 def translate(net: Networks, generators: Params, direction: str, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Images in [0, 1] by all draws: "there" and "back" are means over draws, "sd" is that of "there" over draws."""
+    """Translates images "there" and "back" by all draws, and returns means over draws, in [0, 1].
+
+    The entry "sd" is the standard deviation of "there" over draws.
+    """
     first, second = DIRECTIONS[direction]
 
     @jax.jit
@@ -313,7 +319,7 @@ def translate(net: Networks, generators: Params, direction: str, images: np.ndar
 
 
 def judge_rows(config: Config, domains: Domains, direction: str, made: dict[str, np.ndarray]) -> list[dict]:
-    """The measures of the translations of the test images, means over images."""
+    """Result rows of one direction: measures of the translated test images, means over images."""
     is_forward, truth = direction == "X to Y", domains.truth
     given = (domains.x_test if is_forward else domains.y_test)[: len(made["there"])] / 2 + 0.5
 
@@ -343,7 +349,7 @@ def judge_rows(config: Config, domains: Domains, direction: str, made: dict[str,
 
 
 def play(run: Run, domains: Domains) -> dict[str, Any]:
-    """Plays the game: distances along the way, and the translations of the test images."""
+    """Trains the networks; returns the distances during training, and the translations of the test images."""
     config, shape = run.config, domains.x.shape[1:]
     net = networks(config, shape)
     data_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
@@ -353,7 +359,7 @@ def play(run: Run, domains: Domains) -> dict[str, Any]:
     def evaluate(params: Params) -> dict[str, Array]:
         fake_x, fake_y, distance = translate_both(net, params, x, y)
         values = {"L1 after both translations": distance / 4}  # a mean over directions, and pixels lie in (-1, 1)
-        if domains.truth is not None:  # the test images of both domains are the same
+        if domains.truth is not None:  # y has the true translations of x
             values["L1 to the true image"] = (
                 cycle.mean_absolute_error(fake_y, y) + cycle.mean_absolute_error(fake_x, x)
             ) / 4
@@ -380,7 +386,7 @@ def play(run: Run, domains: Domains) -> dict[str, Any]:
 
 
 def plot(run: Run, domains: Domains, result: dict[str, Any]) -> None:
-    """X to Y to X and Y to X to Y, and the distances along the way."""
+    """Plots test images with their translations there and back, and the distances during training."""
     num = min(NUM_SHOWN, len(domains.x_test), len(domains.y_test), run.config.num_judged)
     panels = {}
     for direction, given, names in (
@@ -398,7 +404,7 @@ def plot(run: Run, domains: Domains, result: dict[str, Any]) -> None:
 
 
 def main(config: Config) -> None:
-    """Plays the game; writes the table, the figures and the results."""
+    """Trains and evaluates a CycleGAN; writes the table, the figures and the results."""
     with Run("cyclegan", config, one_device=True) as run:
         domains = load_domains(run)
         result = run.part("game", lambda: play(run, domains))

@@ -7,27 +7,27 @@ training methods for GANs do actually converge?", ICML 2018; Saatci & Wilson, "B
 
     python -m experiments.gan                          quick: a ring of eight Gaussians, under a minute
     python -m experiments.gan --preset ring            all losses, five seeds; grid: 25 Gaussians
-    python -m experiments.gan --preset grid_pairs      Adam with three independent chains a game; ring_pairs
+    python -m experiments.gan --preset grid_pairs      grid by Adam, three independent chains in a game; ring_pairs
     python -m experiments.gan --preset digits          DCGAN on images of 8 x 8, minutes
     python -m experiments.gan --preset mnist           DCGAN on MNIST, sized for two cores; cifar10_small: CIFAR-10
     python -m experiments.gan --preset cifar10         DCGAN on CIFAR-10, for a GPU; cifar10_sngan
-    python -m experiments.gan --preset ring_sghmc      Bayesian; likewise PRESET_sghmc and PRESET_sgld, but for pairs
+    python -m experiments.gan --preset ring_sghmc      Bayesian; PRESET_sghmc and PRESET_sgld for all PRESETs but pairs
 
 All losses have the same networks, data, steps and learning rates, so that the table compares losses rather than
-tunings. Only hinge differs: its critic has spectral normalisation in place of the other norms, and always leaky ReLUs.
+tunings. Only hinge differs: its critic always has leaky ReLUs, and spectral normalisation instead of --norm.
 
-With --kernel sghmc or sgld, minus a player's loss times the number of data is its log likelihood, and the prior is
-N(0, s^2 / fan-in). Samples come from the mixture of all kept draws of all chains. The measures "before sampling" are
-those of the generator at the end of the warm-up, by Adam on the negative log posterior.
+With --kernel sghmc or sgld, the log likelihood of a network's weights is minus its loss times the number of data, and
+their prior is N(0, s^2 / fan-in). Samples come from the mixture of all kept draws of all chains. The measures "before
+sampling" are those of the generator after the warm-up, which is Adam on the negative log posterior.
 
 Samples in the plane are compared with the modes of the data. A mode is covered if a sample lies within three standard
-deviations of its centre. The fraction of such samples is called high quality. Images are compared in the features of a
-classifier (`shared/judge.py`), beside a row of training images.
+deviations of its centre. The fraction of samples that are this close to a mode is called high quality. Generated images
+are compared with test images in the features of a classifier (`shared/judge.py`). One row has training images.
 
 Expected: under Adam a game covers 7 to 8 of the ring's modes and 16 to 20 of the grid's 25 (r1 23, wasserstein 24,
 wasserstein_gp all). One sampled chain covers about as many. Three sampled chains cover all 8 of the ring and 22 or more
-of the grid, and so do three of Adam, with a higher fraction of high quality. On one core, ring takes 20 minutes, grid
-36, ring_sghmc 75, and grid_pairs and grid_sghmc take 2 hours.
+of the grid. So do three chains of Adam, with a higher fraction of high quality. On one core, ring takes 20 minutes,
+grid 36, ring_sghmc 75, and grid_pairs and grid_sghmc take 2 hours.
 """
 
 import functools
@@ -58,42 +58,42 @@ class Config(games.PairConfig):
     """Flags of experiments.gan."""
 
     dataset: str = "synthetic/ring"
-    """synthetic/ring, synthetic/grid, digits, an image set of TensorFlow Datasets, or an .npz file of images."""
+    """Data: `synthetic/ring`, `synthetic/grid`, `digits`, a TensorFlow Datasets image set, or path of an .npz file."""
     judge: str = ""
-    """Data set whose judge evaluates the images; empty: that of --dataset; none: no evaluation."""
+    """Data set whose classifier evaluates generated images; empty means --dataset, and `none` omits the evaluation."""
     losses: tuple[LossName, ...] = get_args(LossName)
-    """Losses to compare: r1 is non_saturating with a penalty of the gradient at data; wasserstein clips the weights;
+    """Losses to compare: r1 is non_saturating with a gradient penalty at data; wasserstein clips the weights;
     wasserstein_gp penalises the gradient between data and samples; hinge has spectral normalisation."""
     architecture: Literal["mlp", "dcgan", "residual"] = "mlp"
-    """Architecture of both networks; residual is that of SNGAN."""
+    """Architecture of generator and discriminator; residual is that of SNGAN."""
     num_seeds: Count = 1
-    """Number of games of each loss, trained side by side."""
+    """Number of independent games of each loss, trained in parallel; results are means over games."""
     num_chains: Count = 1
-    """Number of independent chains of a game, each with networks and batches of its own, whose mixture generates."""
+    """Number of independent chains in a game, each with its own networks and batches; their mixture is evaluated."""
     latent_dim: Count = 8
-    """Dimension of the generator's noise, standard normal."""
+    """Dimension of the generator's noise, which is standard normal."""
     hidden: Widths = (128, 128)
-    """Units of the hidden layers of either mlp."""
+    """Number of units in each hidden layer of both networks of --architecture mlp."""
     activation: Literal["leaky_relu", "tanh"] = "leaky_relu"
-    """Activation of the mlps; the critic of hinge always has leaky_relu, because it does not learn with tanh."""
+    """Activation of both mlp networks; the critic of hinge always has leaky_relu, since it does not learn with tanh."""
     generator_features: Widths = (128, 64, 32)
-    """Channels of the dcgan generator's layers, from the noise to the image."""
+    """Number of channels of each layer of the dcgan generator, from the noise to the image."""
     discriminator_features: Widths = (32, 64, 128)
-    """Channels of the dcgan discriminator's layers, from the image on."""
+    """Number of channels of each layer of the dcgan discriminator, from the image to the output."""
     width: Count = 64
-    """Channels of the residual blocks."""
+    """Number of channels of the residual blocks."""
     num_doublings: Count = 3
-    """Times that the residual generator doubles the size of the image: 1 for 8 pixels, 3 for 28 and 32."""
+    """Number of times that the residual generator doubles the image size: 1 for 8 pixels, 3 for 28 and 32."""
     norm: Literal["group", "batch", "none"] = "group"
     """Normalisation in the dcgan networks and in the residual generator; batch uses the statistics of the batch."""
     clip: Positive = 0.05
-    """Bound of the weights of the wasserstein critic."""
+    """Bound to which the absolute weights of the wasserstein critic are clipped."""
     penalty: Positive = 10.0
     """Weight of the gradient penalty of wasserstein_gp."""
     r1_penalty: Positive = 1.0
     """Weight gamma of the gradient penalty of r1."""
     real_target: games.Share = 1.0
-    """Target probability of a real example (one-sided label smoothing); 1 for losses without probabilities."""
+    """Target probability of real examples (one-sided label smoothing); must be 1 for losses without probabilities."""
     num_judged: Annotated[int, Range(least=12)] = 2500
     """Number of samples that are evaluated."""
 
@@ -108,10 +108,10 @@ class Config(games.PairConfig):
 
 
 class Loss(NamedTuple):
-    """A loss of the table, and its requirements on the discriminator."""
+    """A GAN loss and the constraints that it places on the discriminator."""
 
     game: adversarial.Game
-    is_clipped: bool = False  # whether weights are bounded
+    is_clipped: bool = False  # whether the weights are clipped
     is_normalised: bool = False  # whether kernels are divided by their spectral norms
     penalty: Literal["", "between", "data"] = ""  # points at which the gradient is penalised
 
@@ -158,7 +158,7 @@ ADAM = {
     "cifar10_small": CIFAR10_SMALL, "cifar10_sngan": SNGAN, "ring_pairs": replace(RING, num_chains=3),
     "grid_pairs": replace(GRID, num_chains=3),
 }  # fmt: skip
-SAMPLED = {  # on the ring and the grid the warm-up has as many steps as Adam has alone
+SAMPLED = {  # on ring and grid, the warm-up has as many steps as a run of Adam alone
     **{name: config for name, config in ADAM.items() if not name.endswith("_pairs")},
     "ring": replace(RING, num_chains=3, num_steps=12_500, num_warmup=10_000),
     "grid": replace(GRID, num_chains=3, num_steps=22_222, num_warmup=20_000),
@@ -168,7 +168,7 @@ PRESETS |= {f"{name}_sgld": replace(config, kernel="sgld") for name, config in S
 
 
 def note(config: dict) -> str:
-    """The table's note on the training."""
+    """The note below the table on the training."""
     repetitions = f"{config['num_seeds']} games" if config["num_seeds"] > 1 else "One game"
     chains = f" of {config['num_chains']} independent chains" if config["num_chains"] > 1 else ""
     steps, samples = games.describe_steps(config), config["num_judged"]
@@ -192,17 +192,17 @@ COLUMNS = [
 TABLES = [Table({"method": "loss", "kernel": "kernel"}, COLUMNS, note=note)]
 HEADLINE = "gan-ring-synthetic_ring", {"method": "wasserstein_gp", "measure": "modes", **POOLED}
 
-NUM_EVALUATED = 200  # samples of an evaluation during training
-NUM_COMPARED = 5000  # data whose mean distance is compared with that of samples, at most
-NUM_SHOWN = 200
-NUM_MOMENTS = 8  # evaluations in a figure of the training, at most
+NUM_EVALUATED = 200  # samples of a game in an evaluation during training
+NUM_COMPARED = 5000  # largest number of data whose mean distance is compared with that of samples
+NUM_SHOWN = 200  # samples of a game in the figure
+NUM_MOMENTS = 8  # largest number of evaluations in a figure of the training
 NUM_COLUMNS = 12  # images in a row of a figure
 
 # ---- networks and losses
 
 
 class Networks(NamedTuple):
-    """Both players as pure functions of their weights."""
+    """The generator and the discriminator as pure functions of their weights."""
 
     init: Callable[[PRNGKey], dict[str, Params]]  # {player: params}
     decode: Callable[[Params, Array], Array]  # the generator's params, noise [num, latent_dim] -> examples [num, ...]
@@ -211,7 +211,7 @@ class Networks(NamedTuple):
 
 
 def networks(config: Config, loss: Loss, shape: tuple[int, ...]) -> Networks:
-    """The networks of an architecture, for examples of a shape; images lie in (-1, 1)."""
+    """Returns the networks of --architecture for a loss and examples `[num, *shape]`; images lie in (-1, 1)."""
     norm = "none" if loss.is_normalised else config.norm
     he_normal = models.initializers.fan_in_normal(math.sqrt(2))
     is_flat, flat_shape = config.architecture == "mlp", shape
@@ -241,7 +241,7 @@ def networks(config: Config, loss: Loss, shape: tuple[int, ...]) -> Networks:
         return decode(params, models.latent_noise(rng_key, num, config.latent_dim, "normal"))
 
     def discriminate(params: Params, x: Array) -> Array:
-        if loss.is_clipped:  # for samplers; Adam's weights are inside, those on the bound have half their gradient
+        if loss.is_clipped:  # for samplers, since Adam clips; on the bound the gradient is halved
             params = jax.tree.map(lambda w: jnp.clip(w, -config.clip, config.clip), params)
         return apply({"params": params}, x.reshape(-1, *flat_shape))[:, 0]
 
@@ -250,7 +250,7 @@ def networks(config: Config, loss: Loss, shape: tuple[int, ...]) -> Networks:
 
 
 def losses(config: Config, loss: Loss, net: Networks) -> dict[str, Density]:
-    """The losses of both players, means per example."""
+    """Losses of the discriminator and of the generator, means over a batch."""
     game = adversarial.smooth_labels(loss.game, config.real_target) if config.real_target < 1 else loss.game
 
     def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
@@ -281,7 +281,7 @@ def losses(config: Config, loss: Loss, net: Networks) -> dict[str, Density]:
 
 
 def load(config: Config) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, dict]], dict[str, dict]]:
-    """The data `[num, ...]`, the function `samples -> {measure: entries of a row}`, and that of training images."""
+    """The data `[num, ...]`, a function `samples -> {measure: entries of a row}`, and its value on training images."""
     name = config.dataset.removeprefix("synthetic/")
     if name in MIXTURES:
 
@@ -306,7 +306,7 @@ def load(config: Config) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, d
 
 
 def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str, Any]:
-    """Plays all games of one loss side by side; returns the measures of each game, and arrays for the figures."""
+    """Trains all games of one loss in parallel; returns the measures of each game, and arrays for the figures."""
     config, loss, shape = run.config, LOSSES[name], train.shape[1:]
     net = networks(config, loss, shape)
     num_games = config.num_seeds * config.num_chains if config.num_seeds * config.num_chains > 1 else None
@@ -360,20 +360,20 @@ def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str,
 
 
 def pool_chains(draws: PyTree, first: int, num: int) -> PyTree:
-    """Draws `[num_draws, chains, ...]` of `num` chains from the first on, interleaved: `[num_draws * num, ...]`."""
+    """The chains `first` to `first + num - 1` of draws `[num_draws, chains, ...]`, as `[num_draws * num, ...]`."""
     return jax.tree.map(lambda leaf: leaf[:, first : first + num].reshape(-1, *leaf.shape[2:]), draws)
 
 
 def mix_chains(samples: np.ndarray) -> np.ndarray:
-    """Draws samples of the mixture of each game's chains, `[num_evaluations, num_games, num, ...]`.
+    """Returns samples of the mixture of the chains of each game, `[num_evaluations, num_games, num, ...]`.
 
     The argument has samples of all chains from the same noise, `[num_evaluations, num_games, num_chains, num, ...]`.
 
-    The chain of each noise is drawn at random with equal shares. Samples are then independent of one another, and two
-    of them come from the same chain as often as two samples of the mixture do.
+    Each noise is assigned to a random chain, with equal shares of the chains. Samples are then independent of one
+    another, and two of them come from the same chain as often as two samples of the mixture do.
     """
     num_chains, num = samples.shape[2:4]
-    chain = np.random.default_rng(0).permutation(np.arange(num) % num_chains)  # the same at each evaluation
+    chain = np.random.default_rng(0).permutation(np.arange(num) % num_chains)  # the same assignment at each evaluation
     return samples[:, :, chain, np.arange(num)]
 
 
@@ -381,9 +381,9 @@ def mix_chains(samples: np.ndarray) -> np.ndarray:
 
 
 def summarise(name: str, result: dict) -> list[dict]:
-    """The rows of a loss: means over games, with standard errors if there are several games.
+    """Result rows of a loss: means over games, with standard errors if there are several games.
 
-    Rows with `chain="mean"` are the mean of the measures of each chain of a game on its own.
+    Rows with `chain="mean"` have measures of single chains, averaged over the chains of a game.
     """
     results, rows = result["games"], []
     for stage in results[0]["pooled"]:
@@ -398,7 +398,7 @@ def summarise(name: str, result: dict) -> list[dict]:
 
 
 def _over_games(measures: list[list[dict[str, dict]]], **keys: Any) -> list[dict]:
-    """The rows of measures, by game and chain."""
+    """Result rows with the means of `measures[game][chain]` over chains and games."""
     rows = []
     for name, entry in measures[0][0].items():
         values: list[Any] = [game[0][name]["value"] for game in measures]
@@ -411,7 +411,7 @@ def _over_games(measures: list[list[dict[str, dict]]], **keys: Any) -> list[dict
 
 
 def draw_figures(run: Run, train: np.ndarray, results: dict[str, dict]) -> None:
-    """Draws samples of each loss, at the end and during training; interpolations; diversity and mean drift."""
+    """Plots samples of each loss after and during training, interpolations, diversity and mean drift."""
     names, all_results = list(results), results.values()
     if train.ndim == 4:
         grids = {
@@ -437,7 +437,7 @@ def draw_figures(run: Run, train: np.ndarray, results: dict[str, dict]) -> None:
 
 
 def main(config: Config) -> None:
-    """Plays the games of every loss; writes the table, the figures and the results."""
+    """Trains and evaluates the games of every loss; writes the table, the figures and the results."""
     with Run("gan", config, one_device=True) as run:
         train, measure, report = load(config)
         results = {name: run.part(name, functools.partial(play, run, train, measure, name)) for name in config.losses}

@@ -5,15 +5,16 @@ Paper: Goodfellow et al., "Generative adversarial nets", NIPS 2014, propositions
     python -m experiments.gan_theory                     quick: under a minute
     python -m experiments.gan_theory --preset paper      more toy distributions, longer training
 
-Two demonstrations. First, L-BFGS trains a table of logits on --num-toys pairs of distributions p, q over a few
-outcomes. The trained discriminator must equal D* = p / (p + q), and its value must be V(D*) = -ln 4 + 2 JS(p, q).
-Second, a GAN in one dimension is trained on data N(m, s^2). The generator is b + a z with normal z, and the logit of
-the discriminator is a polynomial of degree two. It can therefore represent D*, and every density is known. The figure
-shows four moments, as in the paper: the start, the trained discriminator, a few steps of the generator, and the end.
+There are two demonstrations. In the first, data and samples have discrete distributions p and q over a few outcomes,
+and L-BFGS trains a discriminator with one logit for each outcome on --num-toys such pairs. The discriminator must equal
+D* = p / (p + q), and its value must be V(D*) = -ln 4 + 2 JS(p, q). In the second, a GAN in one dimension is trained on
+data N(m, s^2). The generator is b + a z with normal z, and the logit of the discriminator is a polynomial of degree
+two. The discriminator can therefore represent D*, and every density is known. The figure shows four moments, as in the
+paper: the start, the trained discriminator, a few steps of the generator, and the end.
 
-Expected: |D - D*| and |V + ln 4 - 2 JS| of 1e-12 or less on the toy distributions. At the end of the game the generator
-has the data's mean, its standard deviation to 5 %, D = 1/2 where there is mass, and V = -ln 4 = -1.386. The remaining
-JS of about 0.0005 nats cannot be resolved by batches of this size.
+Expected: |D - D*| and |V + ln 4 - 2 JS| are at most 1e-12 on the discrete distributions. At the end of the game the
+generator has the mean of the data, and their standard deviation to 5 %. Where there is mass, D = 1/2, and V = -ln 4 =
+-1.386. The remaining JS of about 0.0005 nats cannot be resolved by batches of this size.
 """
 
 import functools
@@ -34,7 +35,7 @@ from bayesjax.types import Given
 from experiments.harness import Column, Count, Positive, Range, Run, RunConfig, Table, cli, row
 
 FEW_STEPS = 50
-"""Sweeps of the game before the third moment of the figure."""
+"""Sweeps of the game before the third moment of the figure; a sweep updates the discriminator, then the generator."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,19 @@ class Config(RunConfig):
     """Flags of experiments.gan_theory."""
 
     dataset: Literal["synthetic/normal"] = "synthetic/normal"
-    """Data of the game, N(2, 0.5^2)."""
+    """Name of the data of the game, which are drawn from N(2, 0.5^2)."""
     num_toys: Count = 5
-    """Number of pairs of discrete distributions."""
+    """Number of pairs p, q of discrete distributions."""
     num_outcomes: Annotated[int, Range(least=2)] = 6
     """Number of outcomes of each discrete distribution."""
     num_steps: Annotated[int, Range(above=FEW_STEPS)] = 3000
-    """Sweeps of the game. A tenth as many steps train the discriminator alone before it."""
+    """Number of sweeps of the game; before it, a tenth as many sweeps train the discriminator alone."""
     batch_size: Count = 256
-    """Real examples per step, and generated examples per step of either player."""
+    """Number of real examples, and of generated examples, in a step."""
     learning_rate: Positive = 1e-2
-    """Initial learning rate of Adam for both players; it decays to 0 along a cosine."""
+    """Initial learning rate of Adam for generator and discriminator; it decays to 0 along a cosine."""
     discriminator_steps: Count = 5
-    """Steps of the discriminator in each sweep."""
+    """Number of steps of the discriminator in each sweep."""
 
 
 PRESETS = {"quick": Config(), "paper": Config(num_toys=50, num_steps=20_000)}
@@ -83,11 +84,11 @@ MEAN, DEVIATION = 2.0, 0.5  # mean and standard deviation of the data
 START = {"shift": -1.0, "log_scale": 0.0}  # initial parameters of the generator
 GRID = np.linspace(-5.0, 5.0, 2001)
 
-# ---- a table of logits on discrete distributions
+# ---- discriminators of discrete distributions
 
 
 def train_table(config: Config, index: int) -> dict[str, float]:
-    """Trains a table of logits on one pair of distributions. Returns its errors against D* and -ln 4 + 2 JS."""
+    """Trains one logit for each outcome on one pair p, q. Returns the errors against D* and -ln 4 + 2 JS."""
     p, q = np.random.default_rng([config.seed, index]).dirichlet(np.ones(config.num_outcomes), 2)
     with jax.enable_x64(True):
 
@@ -95,7 +96,7 @@ def train_table(config: Config, index: int) -> dict[str, float]:
             game = adversarial.MINIMAX
             return jnp.sum(p * game.real_loss(logits)) + jnp.sum(q * game.fake_loss(logits))
 
-        # The loss is convex, and each logit has its own curvature (p + q) D* (1 - D*) at the end: L-BFGS finds it.
+        # The loss is convex. Its curvature (p + q) D* (1 - D*) differs between logits, and L-BFGS adapts to it.
         optimizer = optax.lbfgs()
         evaluate = optax.value_and_grad_from_state(loss)
 
@@ -118,17 +119,17 @@ def train_table(config: Config, index: int) -> dict[str, float]:
 
 
 def logit(params: Any, x: Any) -> Any:
-    """The discriminator's logit, a polynomial: log p / q of two normal densities is one."""
+    """The discriminator's logit, a polynomial of degree two, as is log(p / q) of two normal densities."""
     return params["bias"] + params["slope"] * x + params["curvature"] * x**2
 
 
 def generate(params: Any, z: Any) -> Any:
-    """Generated examples from noise z."""
+    """The generator's examples shift + exp(log_scale) z from noise z."""
     return params["shift"] + jnp.exp(params["log_scale"]) * z
 
 
 def losses(config: Config) -> tuple[Callable, Callable]:
-    """Non-saturating losses of the discriminator and of the generator, means per example."""
+    """Non-saturating losses of the discriminator and of the generator, means over a batch."""
     game = adversarial.NON_SATURATING
 
     def discriminator_loss(params: Any, rng_key: jax.Array, batch: Given) -> jax.Array:
@@ -143,12 +144,12 @@ def losses(config: Config) -> tuple[Callable, Callable]:
 
 
 def draw_batch(batch_size: int, rng_key: jax.Array, step: jax.Array) -> jax.Array:
-    """The real examples of a step."""
+    """Draws the real examples `[batch_size]` of a step."""
     return MEAN + DEVIATION * jax.random.normal(jax.random.fold_in(rng_key, step), (batch_size,))
 
 
 def play(run: Run) -> dict[str, dict[str, dict[str, float]]]:
-    """Plays the game. Returns the parameters of both players at four moments, `{moment: {player: params}}`."""
+    """Trains the one-dimensional GAN. Returns its parameters at four moments, `{moment: {player: params}}`."""
     config = run.config
     data_key, init_key, alone_key, game_key, rest_key = jax.random.split(jax.random.key(config.seed), 5)
     batches = jax.tree_util.Partial(functools.partial(draw_batch, config.batch_size), data_key)
@@ -183,7 +184,7 @@ def play(run: Run) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def curves(position: dict[str, dict[str, float]]) -> dict[str, np.ndarray]:
-    """Both densities, D and D* on the grid."""
+    """The densities of data and generator, D and D*, evaluated on the grid."""
 
     def log_density(mean: float, log_scale: float) -> np.ndarray:
         return -0.5 * (((GRID - mean) / math.exp(log_scale)) ** 2 + math.log(2 * math.pi)) - log_scale
@@ -199,7 +200,7 @@ def curves(position: dict[str, dict[str, float]]) -> dict[str, np.ndarray]:
 
 
 def compare(curves: dict[str, np.ndarray]) -> dict[str, float]:
-    """The distance of D from D* weighted by mass, the value of the game, and -ln 4 + 2 JS, by quadrature."""
+    """Computes the mean of |D - D*| under (p + q) / 2, the value V of the game, and -ln 4 + 2 JS by quadrature."""
     p, q = curves["data"], curves["generator"]
     d = np.clip(curves["D"], 1e-300, 1 - 1e-16)  # D may be 0 or 1 to rounding
     mixture = (p + q) / 2
@@ -216,7 +217,7 @@ def compare(curves: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def main(config: Config) -> None:
-    """Trains the tables and plays the game; writes the figure and the results."""
+    """Runs both demonstrations; writes the figure and the results."""
     with Run("gan_theory", config, one_device=True) as run:
         toys = run.part("toys", lambda: [train_table(config, index) for index in range(config.num_toys)])
         moments = run.part("moments", lambda: play(run))
