@@ -13,12 +13,14 @@ Three demonstrations of p(x) = p(z) / |det dx/dz|:
     x = f_1(... f_K(z))          couplings of `models.flows`, trained by maximum likelihood on data of --targets
 
 The targets are mixtures of Gaussians, so that the true density is known: two moons (64 Gaussians along each half
-circle), a ring of eight Gaussians, and one correlated Gaussian. Each flow is judged by its log-likelihood on held-out
-data, by KL(truth || flow) on the same data, and by JS from quadrature. Its density must integrate to 1, a two-sample
-test (MMD) compares its draws with data, and the inverse of a draw is compared with the noise that made it.
+circle), a ring of eight Gaussians, and one correlated Gaussian. Three measures compare each flow with the truth: its
+log-likelihood on held-out data, KL(truth || flow) estimated on held-out data, and the Jensen-Shannon divergence (JS) by
+quadrature. Three checks follow: the flow's density must integrate to 1, a two-sample test (MMD) compares its draws with
+data, and the inverse of a draw is compared with the noise that was mapped to it.
 
-Expected (paper): integrals within 1e-3 of 1. Splines reach a KL of 0.01 nats (moons) and 0.02 (ring). Affine couplings
-reach 0.02 and 0.14, because their continuous maps leave mass between the ring's modes. The Gaussian has at most 0.002.
+Expected (paper preset): integrals are within 1e-3 of 1. Splines reach a KL of 0.01 nats (moons) and 0.02 (ring). Affine
+couplings reach 0.02 and 0.14, because their continuous maps leave mass between the ring's modes. Both kinds reach at
+most 0.002 on the Gaussian.
 """
 
 import functools
@@ -48,29 +50,29 @@ class Config(RunConfig):
     """Flags of experiments.density_estimation."""
 
     dataset: Literal["synthetic/densities"] = "synthetic/densities"
-    """Data drawn from the targets."""
+    """Name of the data, which are drawn from the densities of --targets."""
     targets: tuple[Target, ...] = TARGETS
-    """Densities to which flows are fitted."""
+    """Target densities to which flows are fitted."""
     flows: tuple[Literal["affine", "spline"], ...] = ("affine", "spline")
-    """Kinds of coupling."""
+    """Kinds of coupling layer to compare."""
     num_layers: Count = 3
-    """Number of couplings in a flow."""
+    """Number of coupling layers in a flow."""
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (32, 32)
     """Widths of the hidden layers of each coupling's network."""
     num_data: Count = 20_000
-    """Training examples of each target."""
+    """Number of training examples of each target."""
     num_test: Count = 5000
-    """Held-out examples of each target; also the number of draws of the quantile transforms and linear maps."""
+    """Number of held-out examples of each target, and of draws of each quantile transform and linear map."""
     batch_size: Count = 256
-    """Training examples of each target per step."""
+    """Number of training examples of each target in a step."""
     num_steps: Count = 200
-    """Steps of Adam."""
+    """Number of training steps of Adam."""
     learning_rate: Positive = 1e-2
     """Initial learning rate of Adam; it decays to 0 along a cosine."""
     num_compared: Annotated[int, Range(least=2)] = 300
-    """Draws of a flow in the two-sample test, and the number of held-out examples they are compared with."""
+    """Number of draws of a flow, and of held-out examples, that the two-sample test compares."""
     grid_size: Annotated[int, Range(least=12)] = 300
-    """Points along each axis of the square on which densities are integrated."""
+    """Number of points along each axis of the square on which densities are integrated."""
 
     def __post_init__(self) -> None:
         """Checks that there are enough held-out examples for the two-sample test."""
@@ -115,9 +117,9 @@ HEADLINE = (
     {"measure": "KL (nats)", "method": "spline", "target": "ring"},
 )
 
-HALF_WIDTH, SHOWN = 6.0, 3.5  # half widths of the squares of the integrals and of the figure
+HALF_WIDTH, SHOWN = 6.0, 3.5  # half widths of the squares for integration and for the figure
 DIMENSIONS = (2, 5, 10)  # dimensions of the linear maps
-CHUNK_SIZE = 20_000  # points at which a flow is evaluated at once
+CHUNK_SIZE = 20_000  # number of points at which a flow is evaluated at once
 
 # ---- closed forms
 
@@ -130,7 +132,7 @@ QUANTILES = {  # quantile function, distribution function and scipy's distributi
 
 
 def compare_quantile(config: Config, name: str) -> dict[str, float]:
-    """A quantile transform of uniform noise against scipy: its log density, and a Kolmogorov-Smirnov test of draws."""
+    """Compares a quantile transform of uniform noise with scipy: log densities, and a KS test of draws."""
     quantile, cdf, known = QUANTILES[name]
     rng_key = jax.random.fold_in(jax.random.key(config.seed), list(QUANTILES).index(name))
     with jax.enable_x64(True):
@@ -146,7 +148,7 @@ def compare_quantile(config: Config, name: str) -> dict[str, float]:
 
 
 def compare_linear_map(config: Config, dim: int) -> dict[str, float]:
-    """A linear map of normal noise against N(mu, A A^T): its log density, and the mean and covariance of draws."""
+    """Compares a linear map of normal noise with N(mu, A A^T): log densities, and mean and covariance of draws."""
     rng = np.random.default_rng([config.seed, dim])
     shift, matrix = rng.normal(size=dim), rng.normal(size=(dim, dim)) + 2 * np.eye(dim)
     covariance, num = matrix @ matrix.T, config.num_test
@@ -173,7 +175,7 @@ def compare_linear_map(config: Config, dim: int) -> dict[str, float]:
 
 
 def draw_data(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Training and held-out data of every target, `[targets, num, 2]` each."""
+    """Draws training and held-out data of every target, two arrays `[targets, num, 2]`."""
     num = config.num_data + config.num_test
     rngs = [np.random.default_rng([config.seed, TARGETS.index(name)]) for name in config.targets]
     both = np.stack([PLANAR_MIXTURES[name].sample(rng, num) for name, rng in zip(config.targets, rngs, strict=True)])
@@ -181,7 +183,7 @@ def draw_data(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def square(config: Config) -> np.ndarray:
-    """Midpoints of the cells on which densities are integrated, `[grid_size^2, 2]`."""
+    """Midpoints `[grid_size^2, 2]` of the cells of the square on which densities are integrated."""
     width = 2 * HALF_WIDTH / config.grid_size
     line = -HALF_WIDTH + width * (np.arange(config.grid_size) + 0.5)
     return np.stack(np.meshgrid(line, line, indexing="xy"), axis=-1).reshape(-1, 2)
@@ -196,7 +198,7 @@ def coupling_flow(config: Config, coupling: str) -> flows.Flow:
 
 
 def train(run: Run, coupling: str, train_set: np.ndarray) -> Any:
-    """Fits a flow to each target, all at once. Returns their parameters, stacked on the leading axis."""
+    """Fits a flow to each target in parallel, on `train_set [targets, num, 2]`. Returns stacked parameters."""
     config, num = run.config, len(run.config.targets)
     model = coupling_flow(config, coupling)
     density = flows.density(model)
@@ -216,7 +218,7 @@ def train(run: Run, coupling: str, train_set: np.ndarray) -> Any:
 
 
 def evaluate(config: Config, coupling: str, params: Any, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log densities `[targets, num]` of the flows at points `[targets, num, 2]`, and the noise that maps to these."""
+    """Log densities `[targets, num]` at `points [targets, num, 2]`, and the noise that the flows map to the points."""
     density = flows.density(coupling_flow(config, coupling))
 
     @jax.jit
@@ -234,7 +236,7 @@ def evaluate(config: Config, coupling: str, params: Any, points: np.ndarray) -> 
 
 
 def judge(config: Config, coupling: str, params: Any, held_out: np.ndarray) -> dict[str, Any]:
-    """Measures of the flow of every target, `{target: {measure: value}}`, and log densities `[targets, cells]`."""
+    """Returns `measures`, `{target: {measure: value}}` of each flow, and `log_density [targets, cells]` on the grid."""
     grid, num, cell = square(config), len(config.targets), (2 * HALF_WIDTH / config.grid_size) ** 2
     density = flows.density(coupling_flow(config, coupling))
     noise_key, test_key = jax.random.split(jax.random.key(config.seed + 1))
@@ -260,7 +262,7 @@ def judge(config: Config, coupling: str, params: Any, held_out: np.ndarray) -> d
 
 
 def draw_densities(run: Run, log_densities: dict[str, np.ndarray]) -> None:
-    """Draws the truth and each flow in a row, a target in a column; brightness is the square root of the density."""
+    """Plots the truth and each kind of flow in a row, each target in a column, as square roots of densities."""
     size = run.config.grid_size
     margin = round(size * (1 - SHOWN / HALF_WIDTH) / 2)
     densities = np.exp(np.stack(list(log_densities.values())))  # [rows, targets, cells]

@@ -4,23 +4,24 @@ Paper: Li, Swersky & Zemel, "Generative moment matching networks", ICML 2015 (ta
 
     python -m experiments.gmmn                        quick: digits, by Adam and by SGHMC: under a minute
     python -m experiments.gmmn --preset paper         MNIST, 40000 steps of SGD with momentum: minutes on a GPU
-    python -m experiments.gmmn --preset bayes         the same, continued by SGHMC and SGLD: for a GPU, too
+    python -m experiments.gmmn --preset bayes         paper, continued by SGHMC and SGLD: for a GPU
     python -m experiments.gmmn --preset cpu           MNIST, 1000 steps of Adam on 500 images: 32 minutes on two cores
 
-A generator maps uniform noise to samples and minimises sqrt(MMD^2) between a batch of samples and one of data
+A generator maps uniform noise to samples and minimises sqrt(MMD^2) between a batch of samples and a batch of data
 (`objectives.moment_matching`); there is no discriminator. In code space the data are the codes of an auto-encoder that
 is trained first, and samples are decoded. A sampler (--kernels sghmc, sgld) starts where an optimiser ended and draws
-weights from exp(-N loss(w)) prior(w). The samples of its draws are pooled.
+weights w from exp(-N loss(w)) prior(w), with N training images. The samples of all its draws are pooled.
 
-The measure is the literature's, the log-likelihood of the test set under a Parzen window of --num-samples samples; it
-is a poor one (Theis, van den Oord & Bethge, ICLR 2016). The window's width is chosen on --num-validation held-out
-training images. The same measure of as many training images, and the unbiased MMD^2 between samples and test set, are
-reported beside it.
+The measure is that of the literature, the log-likelihood of the test set under a Parzen window of --num-samples
+samples, although it is a poor measure (Theis, van den Oord & Bethge, ICLR 2016). The window's width is chosen on
+--num-validation held-out training images. For comparison, the table has the log-likelihood under a Parzen window of as
+many training images, and the unbiased MMD^2 between samples and test set.
 
-Expected (paper preset, MNIST): GMMN 147 +- 2 nats, GMMN+AE 282 +- 2 (Li et al. 2015). As in the authors' program the
-kernel's six numbers are variances (one of 1 in code space), and SGD has a momentum of 0.99 and a tenth of its learning
-rate from step 10000 on. Initial weights are N(0, 1 / fan-in); from the authors' N(0, 0.1 / fan-in), training in code
-space stays on a plateau for thousands of steps. (cpu preset): 49 and 210; training images themselves have 244.
+Expected (paper preset, MNIST): GMMN 147 +- 2 nats, GMMN+AE 282 +- 2 (Li et al. 2015). The cpu preset reaches 49 and
+210, and training images themselves reach 244. As in the authors' program, the six numbers of the kernel are variances
+(a single variance of 1 in code space). From step 10000 on, SGD has a momentum of 0.99 and a tenth of its learning rate.
+Initial weights are N(0, 1 / fan-in). From the authors' N(0, 0.1 / fan-in), training in code space stays on a plateau
+for thousands of steps.
 """
 
 import functools
@@ -52,25 +53,25 @@ class Config(RunConfig):
     """Flags of experiments.gmmn."""
 
     dataset: str = "digits"
-    """Images: digits, a set of TensorFlow Datasets, or an .npz file (x_train, y_train, x_test, y_test)."""
+    """Images: `digits`, the name of a TensorFlow Datasets image set, or the path of an .npz file."""
     spaces: tuple[Literal["data", "code"], ...] = ("data", "code")
     """Spaces in which samples and data are compared: data (GMMN) or the code of an auto-encoder (GMMN+AE)."""
     kernels: tuple[Literal["adam", "sgd", "sghmc", "sgld"], ...] = ("adam", "sghmc")
     """Optimisers and samplers of the generator's weights to compare; sgd has momentum."""
     latent_dim: Count = 10
-    """Dimensions of the noise, which is uniform on (-1, 1)."""
+    """Dimension of the generator's noise, which is uniform on (-1, 1)."""
     hidden: Counts = (64, 256, 256)
     """Widths of the generator's hidden layers."""
     initial_scale: Positive = 1.0
-    """Standard deviation of an initial weight, times the square root of its fan-in."""
+    """Scale s of the initial weights, which are N(0, s^2 / fan-in)."""
     variances: Variances = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
     """Variances of the Gaussian kernels that are summed in data space."""
     code_variances: Variances = (0.1, 0.3, 1.0)
     """Variances of the Gaussian kernels that are summed in code space."""
     batch_size: Count = 200
-    """Images per step; the generator draws as many samples."""
+    """Number of images in a step; the generator draws as many samples."""
     num_steps: Count = 300
-    """Steps of the optimiser."""
+    """Number of steps of the optimiser."""
     learning_rate: Positive = 3e-3
     """Initial learning rate of the optimiser; Adam's decays to 0 along a cosine."""
     momentum: Fraction = 0.9
@@ -80,9 +81,9 @@ class Config(RunConfig):
     warmup_kernel: Literal["adam", "sgd"] = "adam"
     """Optimiser whose final weights the samplers start from."""
     num_sampling_steps: Count = 60
-    """Steps of a sampler; draws are taken from the second half."""
+    """Number of steps of a sampler; draws are taken from the second half."""
     num_draws: Count = 10
-    """Evenly spaced draws of the weights that are kept."""
+    """Number of evenly spaced draws of the weights that a sampler keeps."""
     sampling_learning_rate: Positive = 0.02
     """Learning rate of the samplers, their step size times the number of training images."""
     friction: Fraction = 0.1
@@ -90,17 +91,17 @@ class Config(RunConfig):
     temperature: Positive = 1.0
     """Temperature T of the sampled density, exp(-N loss / T) prior^(1/T)."""
     prior_scale: Positive = 1.4
-    """Standard deviation of the prior of a weight, times the square root of its fan-in, and of a bias."""
+    """Scale s of the prior, which is N(0, s^2 / fan-in) for weights and N(0, s^2) for biases."""
     code_features: Counts = (128, 16)
     """Widths of the auto-encoder from its first hidden layer to the code."""
     code_dropout_rates: tuple[Annotated[float, Range(least=0, below=1)], ...] = (0.0, 0.0)
-    """Dropout rate of the inputs of each layer of the encoder."""
+    """Dropout rates of the inputs of the encoder's layers, one for each of --code-features."""
     num_code_steps: Count = 600
-    """Steps of Adam for the auto-encoder, on 100 images each."""
+    """Number of steps of Adam for the auto-encoder, each on 100 images."""
     code_learning_rate: Positive = 1e-2
     """Initial learning rate of Adam for the auto-encoder; it decays to 0 along a cosine."""
     num_samples: Annotated[int, Range(least=NUM_SHOWN)] = 1000
-    """Samples of each model behind its Parzen window."""
+    """Number of samples of each model in its Parzen window."""
     num_validation: Annotated[int, Range(least=2)] = 300
     """Number of training images that are held out to choose the window's width."""
 
@@ -141,7 +142,7 @@ PARZEN = "Parzen log-likelihood (nats)"
 
 
 def table_note(config: dict) -> str:
-    """The note of a table on its settings."""
+    """The note below the table on the settings of a run."""
     note = f"Test images under a Parzen window of {config['num_samples']} samples, ± standard error over images. The "
     note += f"window's width is chosen on {config['num_validation']} held-out training images. Optimisers take "
     note += f"{config['num_steps']} steps on {config['batch_size']} images."
@@ -164,13 +165,13 @@ TABLES = [
 ]  # fmt: skip
 HEADLINE = "gmmn-cpu-mnist", {"measure": PARZEN, "space": "code", "method": "adam"}
 
-WIDTHS = np.arange(5, 41) / 100  # candidate widths of the Parzen window; the authors have 0.10 to 0.29
-NUM_COMPARED = 2000  # test images of the MMD
+WIDTHS = np.arange(5, 41) / 100  # candidate widths of the Parzen window; the authors try 0.10 to 0.29
+NUM_COMPARED = 2000  # largest number of samples, and of test images, in the MMD
 CODE_BATCH_SIZE, CHUNK_SIZE = 100, 1000  # images per step of the auto-encoder; images coded at once
 
 
 def split_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Training, held-out and test images, flat, `[num, pixels]`; the shape of one image."""
+    """Returns training, held-out and test images as vectors `[num, pixels]`, and the shape of one image."""
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     train, test, num_held_out = dataset.train.inputs, dataset.test.inputs, config.num_validation
     require(len(test) > 1, f"--dataset {config.dataset} must have at least 2 test examples")
@@ -187,7 +188,7 @@ def split_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray, tu
 def run_stage(
     run: Run, name: str, kernel: kernels.Kernel, rng_key: jax.Array, state: Any, batches: Any, num_steps: int
 ) -> tuple[Any, Any]:
-    """Runs a stage in at most twenty compiled chunks, so that a GPU need not wait for the host; keeps no draws."""
+    """Runs a stage in about twenty compiled chunks, so that a GPU need not wait for the host; keeps no draws."""
     kernel, options = run.stage(name, kernel)
     options |= {"num_steps": num_steps, "chunk_size": max(1, num_steps // 20)}
     return training.run(rng_key, kernel, state, batches, keep=lambda state: (), **options)
@@ -197,12 +198,12 @@ def run_stage(
 
 
 def auto_encoder(config: Config, num_pixels: int) -> AutoEncoder:
-    """The Flax module; 784-1024-32-1024-784 in the paper."""
+    """The auto-encoder, a Flax module; its widths are 784-1024-32-1024-784 in the paper."""
     return AutoEncoder(num_pixels, config.code_features, dropout_rates=config.code_dropout_rates)
 
 
 def train_code(run: Run, train: np.ndarray) -> dict[str, Any]:
-    """Trains the auto-encoder by the cross-entropy of its pixels. Returns its parameters, and the loss in nats."""
+    """Trains the auto-encoder on the cross-entropy of pixels. Returns its parameters, and the loss (nats per image)."""
     config, model = run.config, auto_encoder(run.config, train.shape[1])
 
     def loss(params: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
@@ -220,7 +221,7 @@ def train_code(run: Run, train: np.ndarray) -> dict[str, Any]:
 
 
 def apply_in_chunks(function: Callable, x: np.ndarray) -> np.ndarray:
-    """Applies a jitted function to rows, CHUNK_SIZE at once."""
+    """Applies a jitted function to the rows of `x [num, dim]`, CHUNK_SIZE rows at once."""
     filled = np.pad(x, ((0, -len(x) % CHUNK_SIZE), (0, 0)))
     chunks = [np.asarray(function(filled[i : i + CHUNK_SIZE])) for i in range(0, len(filled), CHUNK_SIZE)]
     return np.concatenate(chunks)[: len(x)]
@@ -230,7 +231,7 @@ def apply_in_chunks(function: Callable, x: np.ndarray) -> np.ndarray:
 
 
 def generator(config: Config, dim: int) -> tuple[Callable, Callable]:
-    """`init(rng_key)`, and `generate(params, rng_key, num)` of points in (0, 1)^dim from uniform noise."""
+    """Returns `init(rng_key)`, and `generate(params, rng_key, num)`: points `[num, dim]` in (0, 1) from noise."""
     model = models.MLP((*config.hidden, dim), kernel_init=fan_in_normal(config.initial_scale))
 
     def init(rng_key: jax.Array) -> Any:
@@ -244,13 +245,13 @@ def generator(config: Config, dim: int) -> tuple[Callable, Callable]:
 
 
 def gaussian_kernels(config: Config, space: str) -> divergences.PairKernel:
-    """The sum of Gaussian kernels whose MMD is minimised in a space."""
+    """The sum of Gaussian kernels of --variances (data space) or --code-variances (code space)."""
     variances = {"data": config.variances, "code": config.code_variances}[space]
     return divergences.gaussian_kernel([math.sqrt(variance) for variance in variances])
 
 
 def generator_loss(config: Config, space: str, dim: int) -> Callable:
-    """sqrt(MMD^2) between a batch of data and as many samples."""
+    """The loss `(params, rng_key, batch) -> sqrt(MMD^2)` between a batch of data and as many samples."""
     _, generate = generator(config, dim)
     kernel = gaussian_kernels(config, space)
 
@@ -261,7 +262,7 @@ def generator_loss(config: Config, space: str, dim: int) -> Callable:
 
 
 def optimise(run: Run, space: str, name: str, points: np.ndarray) -> dict[str, Any]:
-    """Minimises the loss by Adam or SGD. Returns the final weights as a single draw, `draws`, and the `losses`."""
+    """Minimises the loss by Adam or SGD. Returns `draws`, the final weights as a single draw, and `losses`."""
     config = run.config
     loss, rate = generator_loss(config, space, points.shape[1]), config.learning_rate
     data_key, init_key, start_key, run_key, late_key = jax.random.split(jax.random.key(config.seed), 5)
@@ -284,7 +285,7 @@ def optimise(run: Run, space: str, name: str, points: np.ndarray) -> dict[str, A
 
 
 def sample(run: Run, space: str, name: str, points: np.ndarray, start: Any) -> dict[str, Any]:
-    """Draws weights by SGHMC or SGLD, from `start`. Returns `draws`, `losses`, and `temperatures` divided by T."""
+    """Samples weights by SGHMC or SGLD from `start` on. Returns `draws`, `losses`, and `temperatures` divided by T."""
     config = run.config
     loss = generator_loss(config, space, points.shape[1])
 
@@ -320,7 +321,7 @@ def sample(run: Run, space: str, name: str, points: np.ndarray, start: Any) -> d
 
 
 def average_pieces(values: np.ndarray, num: int = 20) -> list[float]:
-    """Means of `num` pieces of equal length."""
+    """Means of `num` consecutive pieces of `values`, which are equally long to within one."""
     return [float(piece.mean()) for piece in np.array_split(values, min(num, len(values)))]
 
 
@@ -328,7 +329,7 @@ def average_pieces(values: np.ndarray, num: int = 20) -> list[float]:
 
 
 def generate_images(config: Config, draws: Any, dim: int, decode: Callable) -> np.ndarray:
-    """Images `[num_samples, pixels]`, an equal number for each draw of the weights; the draws alternate."""
+    """Generates images `[num_samples, pixels]`, equally many with each draw of the weights; the draws alternate."""
     _, generate = generator(config, dim)
     num = len(jax.tree.leaves(draws)[0])
     num_each = -(-config.num_samples // num)
@@ -339,7 +340,7 @@ def generate_images(config: Config, draws: Any, dim: int, decode: Callable) -> n
 
 
 def judge(config: Config, images: np.ndarray, held_out: np.ndarray, test: np.ndarray) -> dict[str, Any]:
-    """Parzen log-likelihood of the test set, width of the window, and unbiased MMD^2 to the test set."""
+    """Parzen log-likelihood of the test set under `images [num, pixels]`, window width, and unbiased MMD^2."""
     width = likelihood.parzen_scale(images, held_out, WIDTHS.tolist())
     kernel = gaussian_kernels(config, "data")
     mmd = jax.jit(functools.partial(divergences.mmd_squared, kernel=kernel, is_unbiased=True))
@@ -351,13 +352,13 @@ def judge(config: Config, images: np.ndarray, held_out: np.ndarray, test: np.nda
 
 
 def nearest(images: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """The training image nearest to each image, by Euclidean distance."""
+    """The training image `[num, pixels]` nearest to each image, by Euclidean distance."""
     distances = (train**2).sum(axis=1) - 2 * images @ train.T
     return train[np.argmin(distances, axis=1)]
 
 
 def main(config: Config) -> None:
-    """Trains every model, draws from the samplers and judges all; writes the figures and the results."""
+    """Trains or samples every model and evaluates it; writes the figures and the results."""
     with Run("gmmn", config, one_device=True) as run:
         train, held_out, test, shape = split_images(config)
         rows, images, curves = [], {}, {}
