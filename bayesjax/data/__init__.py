@@ -9,7 +9,8 @@ from bayesjax.data.batches import (
     permute_index,
     stacked_minibatches,
 )
-from bayesjax.data.dataset import Dataset, DataUnavailable, Split, UnknownDataset, load
+from bayesjax.data.dataset import Dataset, Split, load
+from bayesjax.data.errors import DataUnavailable, UnknownDataset
 from bayesjax.data.files import read_npy, read_npz
 from bayesjax.data.labelled import labelled_subset
 from bayesjax.data.regression import RegressionDataset, StandardisedSplit, load_regression

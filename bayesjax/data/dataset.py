@@ -12,25 +12,16 @@ classes from 0. `files.py` reads the files. Read `batches.py` next for minibatch
 """
 
 import dataclasses
-import difflib
 import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bayesjax import checks
-from bayesjax.data import files, synthetic
-
-
-class UnknownDataset(ValueError):
-    """There is no data set of that name; the message lists similar names."""
-
-
-class DataUnavailable(RuntimeError):
-    """The data set exists but is not on this machine; the message names the variable to set or the command to run."""
+from bayesjax.data import files, prepared, synthetic
+from bayesjax.data.errors import DataUnavailable
 
 
 @dataclass(frozen=True)
@@ -288,80 +279,16 @@ def check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
 
 
 def _load_tfds(name: str, data_dir: str | None) -> Dataset:
-    builder = load_builder(name, data_dir)
+    builder = prepared.load_builder(name, data_dir, (*SYNTHETIC, "digits"))
     features = builder.info.features
-    sources = [data_source(builder, name, split) for split in ("train", "test")]
+    sources = [prepared.data_source(builder, name, split) for split in ("train", "test")]
     num_classes = features["label"].num_classes if "label" in features else 0
     images, all_labels = {}, []
     for split, examples in zip(("train", "test"), sources, strict=True):
-        decoded, labels = _decode(examples, f"{name} {split}")
+        decoded, labels = prepared.decode(examples, f"{name} {split}")
         if num_classes:
             labels = _labels(labels, len(decoded), num_classes, f"{name} {split} labels")
         images[f"{name} {split} images"] = decoded
         all_labels.append(labels)
     splits = [Split(*pair) for pair in zip(normalise_images(images), all_labels, strict=True)]
     return Dataset(name, splits[0], splits[1], num_classes)
-
-
-def load_builder(name: str, data_dir: str | None) -> Any:
-    """Returns the builder of the image data set `name` of TensorFlow Datasets, which is prepared in `data_dir`.
-
-    Raises:
-      UnknownDataset: if there is no data set of that name.
-      DataUnavailable: if the data set is not prepared.
-      ValueError: if its examples are not images.
-    """
-    import tensorflow_datasets as tfds
-
-    known = [*SYNTHETIC, "digits", *tfds.list_builders(with_community_datasets=False)]
-    try:
-        if name.partition("/")[0].partition(":")[0] not in known:
-            raise ValueError(name)
-        builder: Any = tfds.builder(name, data_dir=data_dir)
-    except (ValueError, AssertionError):  # AssertionError if the version does not exist
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"the nearest names are {', '.join(near)}" if near else "try digits, mnist, or a path ending in .npz"
-        raise UnknownDataset(f"unknown data set {name!r}: {hint}") from None
-    if not builder.data_path.exists():
-        raise DataUnavailable(
-            f"data set {name!r} is not prepared in {builder.data_dir}: set TFDS_DATA_DIR (or --data-dir) to a folder "
-            f"that contains it, or prepare it on a machine with a network: tfds build {name} --file_format=array_record"
-        )
-    features = builder.info.features
-    if features is None or "image" not in features:
-        raise ValueError(f"data set {name!r} must have the feature image; it has {list(features or ())}")
-    return builder
-
-
-def data_source(builder: Any, name: str, split: str) -> Any:
-    """Returns the split `split` of a builder as a sequence of examples; `name` serves only the error message.
-
-    Raises:
-      DataUnavailable: if the format in which the data set is stored has no random access.
-    """
-    try:
-        return builder.as_data_source(split=split)
-    except NotImplementedError as error:
-        raise DataUnavailable(
-            f"data set {name!r} in {builder.data_dir} is stored without random access: prepare it with "
-            f"tfds build {name} --file_format=array_record ({str(error).splitlines()[0]})"
-        ) from None
-
-
-def _decode(source: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes all images and labels of a split; a progress bar is shown, because MNIST takes half a minute."""
-    from tqdm import tqdm
-
-    images, labels = None, []
-    for i, example in enumerate(tqdm(source, desc=f"decoding {name}", leave=False, mininterval=1, delay=2)):
-        if images is None:
-            images = np.empty((len(source), *example["image"].shape), example["image"].dtype)
-        if example["image"].shape != images.shape[1:]:
-            raise ValueError(
-                f"{name}: images must all have one shape; the first has {images.shape[1:]}, number {i} has "
-                f"{example['image'].shape}"
-            )
-        images[i] = example["image"]
-        if "label" in example:
-            labels.append(example["label"])
-    return np.zeros((0,)) if images is None else images, np.array(labels, np.int32)

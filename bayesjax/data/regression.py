@@ -17,7 +17,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bayesjax.data import files
-from bayesjax.data.dataset import UnknownDataset, data_folder
+from bayesjax.data.dataset import data_folder
+from bayesjax.data.errors import UnknownDataset
 
 
 class StandardisedSplit(NamedTuple):

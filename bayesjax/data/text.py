@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from bayesjax import checks
-from bayesjax.data.dataset import DataUnavailable, UnknownDataset, data_folder
+from bayesjax.data.dataset import data_folder
+from bayesjax.data.errors import DataUnavailable, UnknownDataset
 from bayesjax.data.files import read_text
 
 END = "<eos>"

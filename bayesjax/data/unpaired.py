@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bayesjax.data import dataset, files
+from bayesjax.data import dataset, files, prepared
 
 PARTS = ("trainA", "trainB", "testA", "testB")
 
@@ -93,10 +93,10 @@ def _read_file(path: Path, max_bytes: int) -> dict[str, Iterable[np.ndarray]]:
 
 
 def _read_tfds(name: str, data_dir: str | None) -> dict[str, Iterable[np.ndarray]]:
-    builder: Any = dataset.load_builder(name, data_dir)
+    builder: Any = prepared.load_builder(name, data_dir)
     if missing := [part for part in PARTS if part not in builder.info.splits]:
         raise ValueError(f"data set {name!r} must have the splits {', '.join(PARTS)}; it lacks {', '.join(missing)}")
-    return {part: (example["image"] for example in dataset.data_source(builder, name, part)) for part in PARTS}
+    return {part: (example["image"] for example in prepared.data_source(builder, name, part)) for part in PARTS}
 
 
 def _resize(images: Iterable[np.ndarray], size: int, name: str) -> np.ndarray:
