@@ -344,15 +344,3 @@ def test_mixtures_in_the_plane(name, num, scale):
     assert abs(np.sqrt(np.mean(left**2)) / scale - 1) < 0.02
     between = np.linalg.norm(centres[:, None] - centres, axis=-1)
     assert between[between > 0].min() > 20 * scale
-
-
-def test_hold_out():
-    """The last training examples replace the test split; none changes nothing; all is refused."""
-    digits = data.load("digits")
-    held = digits.hold_out(100)
-    np.testing.assert_array_equal(held.test.inputs, digits.train.inputs[-100:])
-    np.testing.assert_array_equal(held.train.labels, digits.train.labels[:-100])
-    assert digits.hold_out(0) is digits
-    for num in (-1, len(digits.train)):
-        with pytest.raises(ValueError, match=rf"num must lie in 0 .. {len(digits.train) - 1}.*got {num}"):
-            digits.hold_out(num)

@@ -56,3 +56,15 @@ def test_no_labels():
     """A split without labels has nothing to draw."""
     with pytest.raises(ValueError, match="labels"):
         data.labelled_subset(data.Split(SPLIT.inputs), 8, 2, seed=0)
+
+
+def test_hold_out():
+    """The last training examples replace the test split; none changes nothing; all is refused."""
+    digits = data.load("digits")
+    held = digits.hold_out(100)
+    np.testing.assert_array_equal(held.test.inputs, digits.train.inputs[-100:])
+    np.testing.assert_array_equal(held.train.labels, digits.train.labels[:-100])
+    assert digits.hold_out(0) is digits
+    for num in (-1, len(digits.train)):
+        with pytest.raises(ValueError, match=rf"num must lie in 0 .. {len(digits.train) - 1}.*got {num}"):
+            digits.hold_out(num)
