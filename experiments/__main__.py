@@ -6,7 +6,7 @@ from experiments.harness.provenance import ROOT
 
 
 def experiments() -> dict[str, str]:
-    """The first line of every experiment's description, by name; imports nothing."""
+    """Maps the name of every experiment to the first line of its docstring, without importing the experiment."""
     places = {path.stem: path for path in (ROOT / "experiments").glob("[!_]*.py")}
     places |= {path.parent.name: path for path in (ROOT / "experiments").glob("*/__main__.py")}
     return {

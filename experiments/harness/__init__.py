@@ -2,11 +2,11 @@
 
     cli.py          `RunConfig`, the types that validate flags, and `parse`
     run.py          `Run`: the run folder, checkpoints, finished parts, results
-    launch.py       the devices and processes of a run
+    launch.py       devices and processes of a run
     provenance.py   command, commit, versions and device of a result
     report.py       `Column` and `Table`: from the rows of results files to Markdown
 
-An experiment imports these names from here. Read `run.py` next.
+Experiments import the names in `__all__` from this package. Read `run.py` next.
 """
 
 from experiments.harness import cli

@@ -11,8 +11,8 @@
         main(cli.parse(PRESETS, __doc__))
 
 Every field is a flag, the string below it is the flag's help, and `--preset` chooses the defaults. The annotations are
-checked whenever a configuration is made; `__post_init__` checks other conditions with `require`. Bad input is one line
-and exit code 2.
+checked whenever a configuration is made; `__post_init__` checks other conditions with `require`. Bad input ends the
+program with one line on standard error and exit code 2.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ BAD_INPUT = 2
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, for annotations such as `Annotated[float, Range(above=0, most=1)]`."""
+    """Bounds `least <= x <= most` and `above < x < below` of a number x, for annotations of fields."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -52,11 +52,11 @@ class Range:
 
 
 class NonEmpty:
-    """Marks a tuple that must have an element, as in `Annotated[tuple[Count, ...], NonEmpty]`."""
+    """Annotation of a tuple that must not be empty, as in `Annotated[tuple[Count, ...], NonEmpty]`."""
 
 
 class MayBeEmpty:
-    """Marks a tuple of choices that may have no element; without it, tuples of `Literal` must have one."""
+    """Annotation of a tuple of choices that may be empty; without it, tuples of `Literal` must not be empty."""
 
 
 Count = Annotated[int, Range(least=1)]
@@ -70,17 +70,17 @@ class RunConfig:
     """Flags of every experiment."""
 
     preset: str = "quick"
-    """Preset that gives the other flags their defaults."""
+    """Name of the preset that gives the other flags their defaults."""
     dataset: str = ""
     """Name of the data set."""
     data_dir: str = ""
-    """Folder of the prepared TensorFlow Datasets; if empty, the environment variable TFDS_DATA_DIR."""
+    """Folder of the prepared TensorFlow Datasets; if empty, that of the environment variable TFDS_DATA_DIR."""
     seed: Natural = 0
     """Random seed of the data order, the networks and the noise."""
     checkpoint_interval: NonNegative = 60.0
     """Seconds between checkpoints; 0 saves after every compiled chunk of steps."""
     out: str = ""
-    """Run folder; if empty, runs/NAME-PRESET-DATASET-seedS."""
+    """Run folder; if empty, runs/NAME-PRESET-DATASET-seedS for experiment NAME and seed S."""
     resume: bool = False
     """Continue the run in --out from its checkpoints."""
     overwrite: bool = False
@@ -88,20 +88,20 @@ class RunConfig:
     publish: bool = False
     """Also write the results to experiments/results/NAME-PRESET-DATASET.json, to be committed."""
     devices: Count = 1
-    """Devices that each process uses; on a CPU, JAX creates as many."""
+    """Number of devices that each process uses; on a CPU, JAX creates enough virtual devices."""
     processes: Natural = 1
-    """Processes to start on this machine; 0 joins the processes that a pod or a cluster has started, one per host."""
+    """Number of processes to start on this machine; 0 joins those that a pod or cluster has started, one per host."""
     parallel: Literal["shard_map", "pmap"] = "shard_map"
-    """Transformation that spreads a step over the devices; pmap supports one process and one parallel axis."""
+    """JAX transformation that spreads a step over the devices; pmap supports one process and one parallel axis."""
     data_devices: Natural = 0
-    """Number of devices that divide each batch; the others divide the particles. 0: as many devices as possible divide
-    the particles, and the rest divide the batch."""
+    """Number of parts into which each batch is divided; the other factor of the number of devices
+    divides the particles. 0 divides the particles into as many parts as possible, and then the batch."""
 
     def __post_init__(self) -> None:
         """Checks every field against its annotation.
 
         Raises:
-          ValueError: naming the first flag whose value is not allowed.
+          ValueError: if a value violates its annotation, or pmap is combined with several processes.
         """
         for name, annotation in typing.get_type_hints(type(self), include_extras=True).items():
             if expected := _violated(getattr(self, name), annotation):
@@ -180,7 +180,10 @@ def parse(presets: dict[str, C], description: str | None, arguments: Sequence[st
     Args:
       presets: configurations by name; the first is the default.
       description: text of --help, usually the module's docstring.
-      arguments: replaces `sys.argv[1:]`; the devices are then left as they are.
+      arguments: replaces `sys.argv[1:]`; no devices are prepared if it is given.
+
+    Raises:
+      SystemExit: with code 2 if a flag is unknown or its value is invalid; with code 0 after --help.
     """
     import tyro
 
@@ -217,7 +220,7 @@ def parse(presets: dict[str, C], description: str | None, arguments: Sequence[st
 
 
 def _first_paragraph(box: str) -> str:
-    """The message of an error that tyro prints in a box, whose lines are drawn with Unicode or ASCII, as one line."""
+    """Converts the error message that tyro prints in a box, drawn with Unicode or ASCII, to one line."""
     lines = [line.strip("│| ") for line in box.splitlines()[1:]]
     is_rule = [not line.strip("─-╰╯+") for line in lines]
     start = is_rule.index(False)

@@ -22,26 +22,26 @@ from experiments.harness.cli import BAD_INPUT, RunConfig
 
 
 def prepare(config: RunConfig) -> None:
-    """Configures JAX's devices, before its first computation.
+    """Configures JAX's devices; it must be called before JAX's first computation.
 
-    With several processes to start, starts them and exits with their code.
+    If the flags request several processes, it starts them, waits for them and exits with their exit code.
     """
     if config.processes > 1 and "JAX_PROCESS_ID" not in os.environ:
         command = [sys.executable, *sys.orig_argv[1:]]
         raise SystemExit(launch.run(command, config.processes, devices=config.devices, reported=BAD_INPUT))
     if (config.devices > 1 or config.processes != 1) and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        # Twice as many as are used: XLA:CPU has as many threads as devices, all of which a reduction may hold, and
-        # whatever else is in flight needs one too.
+        # Twice as many devices as are used: XLA:CPU has one thread per device. A reduction may hold the threads of all
+        # its devices, and other work in flight needs further threads.
         jax.config.update("jax_num_cpu_devices", 2 * config.devices)
 
 
 def join() -> None:
-    """Joins the other processes: those that `prepare` has started, or else those of the cluster."""
+    """Connects this process to the other processes of the run, which `prepare` or a cluster has started."""
     training.initialize(**launch.coordinates())
 
 
 def missing(config: RunConfig) -> str:
-    """One line that names the flag which the available devices cannot satisfy; empty if they can."""
+    """Error message about a flag that the available devices cannot satisfy; empty if there is none."""
     num = config.devices * jax.process_count()
     if config.devices > jax.local_device_count():
         return f"--devices must be at most {jax.local_device_count()}, the number available; got {config.devices}"
@@ -51,10 +51,10 @@ def missing(config: RunConfig) -> str:
 
 
 def spread(config: RunConfig, kernel: Kernel) -> Kernel:
-    """The kernel on the devices of a configuration.
+    """Spreads a kernel over the devices of a configuration.
 
     Raises:
-      ValueError: if the particles or the batch cannot be divided over them.
+      ValueError: if the particles or the batch cannot be divided over the devices.
     """
     num, data = config.devices * jax.process_count(), config.data_devices
     parts = {"data": data, "particle": num // data} if data else parallel.axis_sizes(kernel, num, config.parallel)
@@ -62,7 +62,7 @@ def spread(config: RunConfig, kernel: Kernel) -> Kernel:
 
 
 def leave(error: BaseException) -> NoReturn:
-    """Ends one of several processes at once: JAX's own exit would wait minutes for processes that may wait for it."""
+    """Ends one of several processes immediately. JAX's own exit would wait minutes for the other processes."""
     if not isinstance(error, SystemExit):
         traceback.print_exception(error)
     sys.stdout.flush()

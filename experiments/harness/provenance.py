@@ -23,7 +23,7 @@ def command(experiment: str) -> str:
 
 
 def device_name(num: int = 1) -> str:
-    """Kind and number of the devices that all processes use together, e.g. "cpu x 1 (2 cores)"."""
+    """Kind and number of the devices of all processes, with `num` in each, for example "cpu x 1 (2 cores)"."""
     device, processes = jax.devices()[0], jax.process_count()
     cores = f" ({len(os.sched_getaffinity(0))} cores)" if device.platform == "cpu" else ""
     return f"{device.device_kind} x {num * processes}{f' on {processes} processes' if processes > 1 else ''}{cores}"

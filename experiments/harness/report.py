@@ -2,7 +2,7 @@
 
     TABLES = [Table({"loss": "loss"}, [Column("modes", digits=1), Column("high quality %", digits=1)])]
 
-An experiment keeps its `TABLES` beside its code. `python -m docs.tables` fills the documentation.
+An experiment keeps its `TABLES` beside its code. `python -m docs.tables` writes the tables into the documentation.
 """
 
 import dataclasses
@@ -34,17 +34,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A pivot of rows. A line or column for which there is no row is left out; an absent cell is a dash.
+    """A pivot table of results. Lines and columns without a row are omitted; a cell without a row is a dash.
 
-    A key of a line is looked up in the row, and then in the configuration of its run.
+    The key of a line is looked up in the row and, if the row does not have it, in the configuration of its run.
 
     Attributes:
       lines: keys whose values identify a line, with their headings, for example `{"loss": "loss"}`.
-      columns: measures across; empty: the values of `across` are the columns, and `measure` is a key of the lines.
-      across: a key each of whose values has columns of its own.
+      columns: columns of the table; if empty, the values of `across` are the columns, and `measure` is a line's key.
+      across: key of the rows; each of its values has its own set of columns.
       heading: format of that value in the headings of its columns, for example "d = {}".
-      digits: decimals where there are no `columns`; by measure, or for all.
-      where: keys that the rows of the table have; None: that they do not have; a tuple: any of these values.
+      digits: number of decimals if `columns` is empty, for all measures or as `{measure: digits}`.
+      where: values that the rows must have, by key; None excludes rows with the key, a tuple lists alternatives.
       note: text below the table, or a function of a run's configuration that returns it.
     """
 
@@ -62,7 +62,7 @@ def render(tables: Sequence[Table], runs: Sequence[dict]) -> str:
 
     Args:
       tables: specifications of the tables.
-      runs: contents of results files, of the same experiment.
+      runs: contents of results files of one experiment.
     """
     blocks = []
     for table in tables:
@@ -112,7 +112,7 @@ def pivot(table: Table, rows: Sequence[tuple[dict, dict]]) -> str:
 
 
 def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    """Whether a row has these keys; None: that it does not have the key; a tuple: any of these values."""
+    """Whether a row has the values of `where`; None requires that the key is absent, a tuple lists alternatives."""
     return all(row.get(key) in (value if isinstance(value, tuple) else (value,)) for key, value in where.items())
 
 
@@ -150,7 +150,7 @@ def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def origin(run: dict) -> str:
-    """The command that made a results file, how long it took, on which device and from which commit."""
+    """The command that made a results file, with its duration, device and commit."""
     seconds = run.get("seconds")
     took = "" if seconds is None else f"{seconds / 60:.0f} min on " if seconds >= 120 else f"{seconds:.0f} s on "
     return f"`{run['command']}`: {took}{run['device']}, commit {run['commit']}"

@@ -7,8 +7,8 @@
         plots.curves(run.figure("loss.png"), ...)
         run.finish([row("FCD", 1.2, method="hinge")], TABLES)   # results.json, and its table on standard output
 
-The folder holds config.json, metrics.jsonl, results.json, figures/, parts/ and checkpoints/. Exit codes: 0 done; 2 bad
-input, in one line; 130 interrupted (continue with --resume). Read `report.py` next.
+The folder holds config.json, metrics.jsonl, results.json, figures/, parts/ and checkpoints/. The exit code is 0 after
+success, 2 after bad input, and 130 after an interruption (--resume continues the run). Read `report.py` next.
 """
 
 import contextlib
@@ -40,19 +40,20 @@ ENTRIES = (
     "figures", "parts", "checkpoints",
 )  # fmt: skip
 LARGEST_LOSS = 1e5
-"""Losses are means per example in nats, or of that order; losses of images of 64 x 64 x 3 pixels are below 1e5."""
+"""Absolute loss above which a run has diverged. Losses are means per example, in nats or of that order; the loss of an
+image of 64 x 64 x 3 pixels is below this bound."""
 
 
 class Run:
-    """The folder of one run; an error caused by bad input ends the run with one line on standard error.
+    """Context manager of one run and its folder; bad input ends the run with one line on standard error.
 
     Nothing is written or deleted before the first stage, part or figure, so that errors in flags and data are found
-    before. All processes execute the whole script. Only process 0 writes to the run folder and prints; the others use a
+    first. All processes execute the whole script. Only process 0 writes to the run folder and prints; the others use a
     temporary folder, and skip the parts that process 0 has finished.
 
     Args:
       name: name of the experiment.
-      config: its flags.
+      config: flags of the experiment.
       one_device: whether the experiment supports only one device of one process.
 
     Attributes:
@@ -69,7 +70,7 @@ class Run:
         self._recorded_config = json.loads(files.dumps({"experiment": name, **config.identity()}))
 
     def __enter__(self) -> "Run":
-        """Joins the other processes, and refuses a folder with any other content than this run."""
+        """Connects the processes, and rejects a folder that holds another run."""
         if self._one_device and not self.config.devices == self.config.processes == 1:
             fail(f"experiments.{self.name} runs on one device of one process")
         if self.config.processes != 1:
@@ -85,7 +86,7 @@ class Run:
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
         """Converts errors that a user can cause to one line and an exit code."""
         if self._is_open:
-            with contextlib.suppress(OSError):  # a full disk has been reported already, or has lost no result
+            with contextlib.suppress(OSError):  # an error here loses no result, and must not hide an earlier one
                 files.append(self.out / "seconds.txt", f"{time.time() - self._started:.1f}")
         self._at_exit.close()
         outcome = error
@@ -103,14 +104,15 @@ class Run:
     # ---- methods for experiments
 
     def stage(self, name: str, kernel: Kernel) -> tuple[Kernel, dict[str, Any]]:
-        """Prepares a stage of the run: the kernel on the devices of the flags, and the options of `training.run`.
+        """Returns a kernel spread over the devices of the flags, and the options with which `training.run` runs it.
 
-        The options show, record and resume the stage. On several devices a program depends on --parallel
-        and --data-devices, which do not affect results, so that only the configuration is compared on resumption.
+        The options set the progress bar, the metrics file and the checkpoints. On several devices the compiled program
+        depends on --parallel and --data-devices, which do not affect results. Only the configuration is then compared
+        on resumption.
 
         Args:
           name: name of the stage's checkpoints, metrics and progress bar; unique within the run.
-          kernel: the kernel of the stage.
+          kernel: the kernel on one device.
 
         Raises:
           ValueError: if the particles or the batch cannot be divided over the devices.
@@ -125,7 +127,7 @@ class Run:
         return kernel, {"checkpointer": checkpointer, "metrics": metrics, "label": name}
 
     def part(self, name: str, compute: Callable[[], Any]) -> Any:
-        """The value of `compute`, computed once; a resumed run reads it from `parts/NAME.npz`.
+        """Returns the value of `compute()`, computed once; a resumed run reads it from `parts/NAME.npz`.
 
         Args:
           name: name of the part; unique within the run.
@@ -144,11 +146,11 @@ class Run:
     def part_in_chunks(
         self, name: str, compute: Callable[[int, int], dict[str, Any]], num: int, chunk_size: int
     ) -> dict[str, np.ndarray]:
-        """Arrays over `num` items, computed in chunks; a resumed run continues with the first chunk that is missing.
+        """Returns arrays over `num` items, computed in chunks; a resumed run continues with the first missing chunk.
 
         Args:
           name: name of the part, and of its progress bar.
-          compute: `(start, stop) -> {name: [stop - start, ...]}`.
+          compute: `(start, stop) -> {name: array [stop - start, ...]}`, the values of items start to stop - 1.
           num: number of items.
           chunk_size: number of items in a chunk; the last may have fewer.
         """
@@ -168,11 +170,11 @@ class Run:
     def finish(self, rows: Sequence[dict], tables: Sequence[report.Table], warnings: Sequence[str] = ()) -> None:
         """Writes results.json and prints its tables; with --publish, also writes experiments/results/.
 
-        A stage whose last loss exceeds LARGEST_LOSS has diverged; standard error and the results have a warning.
+        If the last loss of a stage exceeds LARGEST_LOSS, standard error and results.json have a warning.
 
         Args:
-          rows: results of `row`.
-          tables: specification of the printed tables.
+          rows: rows of the results file, made by `row`.
+          tables: specifications of the printed tables.
           warnings: further remarks on the validity of the results, one line each.
         """
         self._open()
@@ -206,7 +208,7 @@ class Run:
         return {key: value for key, value in self._recorded_config.items() if key != "experiment"}
 
     def _refusal(self) -> str:
-        """One line on why the folder cannot hold this run; empty if it can."""
+        """Error message if the folder cannot hold this run; otherwise empty."""
         saved = self.out / "config.json"
         try:
             was = files.read_json(saved) if saved.exists() else None
@@ -238,7 +240,7 @@ class Run:
             self._make_folder()
             if (self._shared / "parts").exists():  # the parts that a resumed run reads
                 shutil.copytree(self._shared / "parts", self.out / "parts", dirs_exist_ok=True)
-        processes.broadcast_from_first(lambda: None)  # process 0 writes on when the others have copied
+        processes.broadcast_from_first(lambda: None)  # process 0 waits until the others have copied
         self._is_open = True
 
     def _make_folder(self) -> None:
@@ -285,12 +287,12 @@ def row(
     Args:
       measure: the measured quantity with its unit, for example "error %".
       value: the number, or an estimate with the attributes `value` and `stderr`.
-      stderr: its standard error; omitted if it is not finite.
-      method: the method to which the measure belongs.
+      stderr: standard error of the value; omitted if it is not finite.
+      method: the method that was measured.
       n: number of independent repetitions, examples or draws behind the standard error.
       paper: the published number.
       source: the source of the published number.
-      **keys: further keys, such as `loss`, `kernel`, `latents`, `labels`, and `values` of single repetitions.
+      **keys: further keys, such as `loss`, `kernel` or `labels`, and `values`, the numbers of single repetitions.
     """
     if hasattr(value, "stderr"):
         value, stderr = value.value, value.stderr
@@ -301,7 +303,7 @@ def row(
 
 
 def _plain(value: Any) -> Any:
-    """JSON's own types; a standard error or value that is not finite becomes None."""
+    """Converts a value to JSON's types; a number that is not finite becomes None."""
     value = value.tolist() if isinstance(value, np.ndarray | np.generic) or hasattr(value, "tolist") else value
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
@@ -309,7 +311,7 @@ def _plain(value: Any) -> Any:
 
 
 def _slug(name: str) -> str:
-    """A data set's name as part of a file name."""
+    """Converts the name of a data set to a part of a file name."""
     return Path(name).stem if name.endswith((".npz", ".npy")) else name.replace("/", "_").replace(":", "_")
 
 
