@@ -25,15 +25,15 @@ class Images(NamedTuple):
 
 
 def load_images(config: Any, *, scale: float = 1.0, flat: bool = False) -> tuple[Images, Images, int]:
-    """Training images, evaluation images and the number of classes.
+    """Loads the training images, the evaluation images and the number of classes.
 
     Args:
-      config: with `dataset`, `data_dir` and `num_validation`, the number of training images that replace the test set.
-      scale: factor of pixels in [0, 1].
-      flat: whether images are vectors.
+      config: has `dataset`, `data_dir` and `num_validation`, the number of training images that replace the test set.
+      scale: factor by which pixels in [0, 1] are multiplied.
+      flat: whether each image is flattened to a vector.
 
     Raises:
-      ValueError: if the data set has no labels, or no images to evaluate on.
+      ValueError: if the data set has no labels or no images to evaluate on, or `num_validation` is out of range.
     """
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     require(dataset.num_classes > 1, f"--dataset {config.dataset} must have labels of two classes or more")
@@ -49,7 +49,7 @@ def load_images(config: Any, *, scale: float = 1.0, flat: bool = False) -> tuple
 
 
 def log_likelihood(apply: Callable) -> Callable:
-    """The function log p(label | image) of one example, from logits `apply(params, rng_key, x)`."""
+    """Returns `(params, rng_key, image) -> log p(label | image)`, in nats, from logits `apply(params, rng_key, x)`."""
 
     def log_prob(params: Any, rng_key: jax.Array, image: Images) -> jax.Array:
         return categorical_log_likelihood(apply(params, rng_key, image.x), jnp.asarray(image.y))

@@ -1,4 +1,4 @@
-"""Generators of labelled images with an input that chooses the class: flags, balanced samples, and classification."""
+"""Class-conditional generators of images: flags, class-balanced samples, and classification by discriminators."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,55 +15,56 @@ from experiments.shared import games
 
 Norm = Literal["group", "batch", "none"]
 JUDGE_COLUMNS = [Column("FCD"), Column("IS"), Column("precision", digits=3), Column("recall", digits=3)]
-CHUNK_SIZE = 500  # images in a pass through a discriminator
+CHUNK_SIZE = 500  # number of images that a discriminator evaluates at once
 
 
 @dataclass(frozen=True)
 class ConditionalConfig(games.PairConfig):
-    """Flags of the networks, by the guidelines of DCGAN, and of the judge of their images."""
+    """Flags of the DCGAN networks, and of the classifier (the judge) that evaluates generated images."""
 
     dataset: str = "digits"
-    """Labelled images: digits, an image set of TensorFlow Datasets, or an .npz file."""
+    """Labelled images: `digits`, the name of a TensorFlow Datasets image set, or the path of an .npz file."""
     judge: str = ""
-    """Data set whose judge evaluates the images; empty: that of --dataset; none: no evaluation."""
+    """Data set on which the judge, the classifier that evaluates generated images, was trained. If empty, it is that of
+    --dataset; `none` skips the evaluation."""
     num_judged: Annotated[int, Range(least=12)] = 10_000
     """Number of generated images that are evaluated."""
     latent_dim: Count = 62
     """Dimension of the generator's noise, uniform on (-1, 1)."""
     generator_features: Annotated[tuple[Count, ...], NonEmpty] = (32, 16)
-    """Channels of the generator's layers, from the noise to the image."""
+    """Numbers of channels of the generator's layers, in order from the noise to the image."""
     generator_hidden: tuple[Count, ...] = ()
-    """Units of the dense layers before the generator's convolutions."""
+    """Numbers of units of the dense layers before the generator's convolutions."""
     discriminator_features: Annotated[tuple[Count, ...], NonEmpty] = (16, 32)
-    """Channels of the discriminator's layers, from the image on."""
+    """Numbers of channels of the discriminator's layers, in order from the image to the logits."""
     discriminator_hidden: tuple[Count, ...] = (128,)
-    """Units of the dense layers after the discriminator's convolutions."""
+    """Numbers of units of the dense layers after the discriminator's convolutions."""
     kernel_size: Count = 4
-    """Height and width of the convolutions, in pixels."""
+    """Height and width of the convolution kernels, in pixels."""
     norm: Norm = "batch"
     """Normalisation in the generator; batch uses the statistics of the current batch."""
     discriminator_norm: Norm = "group"
-    """Normalisation in the discriminator and its second head; with batch, outputs depend on the rest of the batch."""
+    """Normalisation in the discriminator and its second head; with batch, an output depends on the whole batch."""
 
 
 def generate_balanced(
     make: Callable[[Params, PRNGKey, Array], Array], draws: Params, rng_key: PRNGKey, num: int, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images, equally many of each class and of each draw, to within one.
+    """Generates images whose numbers per class, and per draw of the generator, differ by at most one.
 
     Args:
       make: `(params, rng_key, classes [n]) -> images [n, ...]`.
-      draws: generators, params with a leading axis.
-      rng_key: consumed.
+      draws: parameters of the generators, leaves `[num_draws, ...]`.
+      rng_key: random key.
       num: number of images.
-      num_classes: number of classes. They alternate, and each draw continues with the class after the last one of the
-        draw before it, so that the classes are balanced however few images a draw makes.
+      num_classes: number of classes. A draw's images take the classes in turn. Each draw continues with the class after
+        the last class of the draw before it, which balances the classes even if a draw makes few images.
 
     Returns:
       Images `[num, ...]` and their classes `[num]`.
     """
     chosen = evaluation.evenly_spaced(jax.tree.leaves(draws)[0].shape[0], num)
-    shares = (num - np.arange(len(chosen)) - 1) // len(chosen) + 1  # the draws are interleaved
+    shares = (num - np.arange(len(chosen)) - 1) // len(chosen) + 1  # the images of all draws are interleaved
     first = np.cumsum(shares) - shares
     images = evaluation.sample_mixture(
         lambda params, key, share: make(params[0], key, (params[1] + jnp.arange(share)) % num_classes),
@@ -74,13 +75,13 @@ def generate_balanced(
 
 
 def classifier(logits: Callable[[Params, Array], Array], draws: Params) -> Callable[[ArrayLike], np.ndarray]:
-    """The function that returns the most probable class of images `[num, ...]`, by the mean over discriminators.
+    """Returns the function `images [num, ...] -> classes [num]`, by the mean probabilities of the discriminators.
 
-    The order of the images is random, because batch normalisation requires chunks with images of all classes.
+    It evaluates the images in random order, because batch normalisation requires chunks with images of all classes.
 
     Args:
       logits: `(params, images [n, ...]) -> [n, num_classes]`.
-      draws: discriminators, params with a leading axis.
+      draws: parameters of the discriminators, leaves `[num_draws, ...]`.
     """
 
     def probabilities(params: Params, x: Array) -> Array:

@@ -1,8 +1,8 @@
-"""Learning from few labels with a discriminator of K classes and "fake": data, networks, and the errors of classifiers.
+"""Learning from few labels with a discriminator of K classes and the class "fake": data, networks and test errors.
 
     FewLabelsConfig                     flags
-    load, draw_labelled                 the splits of a data set, and repeated draws of the labelled images
-    networks                            a DCGAN
+    load, draw_labelled                 the splits of a data set, and random choices of the labelled images
+    networks                            the generator and the discriminator of a DCGAN
     score, score_rows, plot_errors      errors and log-likelihoods of the test images, as rows and as a figure
 
 The discriminator's probabilities are in `bayesjax/objectives/semi_supervised.py`.
@@ -28,30 +28,31 @@ from experiments.shared.populations import Networks
 
 @dataclass(frozen=True)
 class FewLabelsConfig(RunConfig):
-    """Flags of games with few labels; the first of the bases of a configuration."""
+    """Flags of GANs with few labels; as a base class of a configuration it must come first."""
 
     dataset: str = "digits"
-    """digits, an image set of TensorFlow Datasets by name, or an .npz file with x_train, y_train, x_test, y_test."""
+    """Labelled images: `digits`, the name of a TensorFlow Datasets image set, or the path of an .npz file with
+    x_train, y_train, x_test and y_test."""
     num_labelled: Annotated[tuple[Count, ...], NonEmpty] = (100,)
-    """Numbers of labelled images to compare."""
+    """Numbers of labelled training images to compare."""
     num_label_draws: Count = 1
-    """Independent draws of the labelled images, each with its own networks, trained side by side."""
+    """Number of independent random choices of labelled images; each has its own networks, trained side by side."""
     num_validation: Natural = 0
-    """Number of training images that replace the test set, for choosing settings."""
+    """Number of training images that replace the test set, to choose settings; 0 uses the test set."""
     labelled_batch_size: Count = 32
     """Largest number of labelled images in a step."""
     generator_features: Annotated[tuple[Count, ...], NonEmpty] = (32, 16)
-    """Channels of the generator's layers, each of which doubles the size of the image."""
+    """Numbers of channels of the generator's layers, each of which doubles height and width."""
     discriminator_features: Annotated[tuple[Count, ...], NonEmpty] = (16, 32)
-    """Channels of the discriminator's layers, each of which halves the size of the image."""
+    """Numbers of channels of the discriminator's layers, each of which halves height and width."""
     norm: Literal["group", "batch", "none"] = "none"
-    """Normalisation of the layers. With batch norm, the logits of an image depend on its batch."""
+    """Normalisation in both networks. With batch normalisation, the logits of an image depend on its batch."""
     kernel_size: Count = 3
-    """Width of the convolutions in pixels."""
+    """Height and width of the convolution kernels, in pixels."""
 
 
 class Splits(NamedTuple):
-    """Training images, most of whose labels are withheld; the test images; and the number of classes."""
+    """The training images, most of whose labels will be withheld, the test images, and the number of classes."""
 
     train: data.Split
     test: data.Split
@@ -59,10 +60,12 @@ class Splits(NamedTuple):
 
 
 def load(config: FewLabelsConfig) -> Splits:
-    """The splits of `config.dataset`; with --num-validation the last training images replace the test set.
+    """Loads the splits of `config.dataset`; with --num-validation the last training images replace the test set.
 
     Raises:
-      ValueError: if these are not images with labels that suit the networks and the numbers of the configuration.
+      ValueError: if the data are not images [height, width, channels] with labels of two classes or more; if the images
+        are too small for the numbers of layers; if --num-validation exceeds half of the training images; or if
+        --num-labelled is less than the number of classes or more than the number of training images.
     """
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     require(
@@ -85,7 +88,7 @@ def load(config: FewLabelsConfig) -> Splits:
 
 
 def draw_labelled(config: FewLabelsConfig, splits: Splits, num_labelled: int) -> dict[str, np.ndarray]:
-    """Class-balanced draws of labelled images, "x" in (-1, 1) and "y", both `[num_label_draws, num_labelled, ...]`."""
+    """Random class-balanced choices of images "x" in (-1, 1) and labels "y", `[num_label_draws, num_labelled, ...]`."""
     subsets = [
         data.labelled_subset(splits.train, num_labelled, splits.num_classes, seed=1000 * config.seed + draw)
         for draw in range(config.num_label_draws)
@@ -97,7 +100,7 @@ def draw_labelled(config: FewLabelsConfig, splits: Splits, num_labelled: int) ->
 
 
 def networks(config: FewLabelsConfig, splits: Splits, latent_dim: int) -> Networks:
-    """A DCGAN sized by the image, each of whose layers halves or doubles the image."""
+    """The networks of a DCGAN, whose layers double (generator) or halve (discriminator) the height and width."""
     init = models.initializers.fan_in_normal(math.sqrt(2)) if config.norm == "none" else dcgan.DCGAN_INIT
     shape, options = splits.train.inputs.shape[1:], (config.norm, config.kernel_size, init)
     generator = dcgan.Generator(shape, config.generator_features, *options)
@@ -106,12 +109,17 @@ def networks(config: FewLabelsConfig, splits: Splits, latent_dim: int) -> Networ
 
 
 def score(net: Networks, discriminators: Params, test: data.Split) -> dict[str, np.ndarray]:
-    """Error in % and negative log-likelihood of each draw of the labels, predictions averaged over networks.
+    """Test error and negative log-likelihood for each random choice of the labelled images.
+
+    Class probabilities are averaged over the discriminators that were trained with the same labelled images.
 
     Args:
-      net: the networks.
-      discriminators: `[num_networks, draws, ...]`.
-      test: images and labels.
+      net: functions of the networks.
+      discriminators: parameters, leaves `[num_networks, num_label_draws, ...]`.
+      test: images in [0, 1] and labels.
+
+    Returns:
+      Arrays `[num_label_draws]`: "errors" in %, and "nll", the mean per image in nats.
     """
 
     def classify(params: Params, x: Array) -> Array:
@@ -127,9 +135,9 @@ def score(net: Networks, discriminators: Params, test: data.Split) -> dict[str, 
 
 
 def score_rows(method: str, num_labelled: int, result: Mapping[str, Any], **published: Any) -> list[dict]:
-    """The rows of one method at one number of labels; `result` holds the values of `score` and "ms per step".
+    """The result rows of one method with one number of labels; `result` has the values of `score` and "ms per step".
 
-    `published` may hold the `paper` and the `source` of the error.
+    `published` may contain the published error, `paper`, and its `source`.
     """
     errors, num = result["errors"], len(result["errors"])
     keys: dict[str, Any] = {"method": method, "labels": num_labelled}
@@ -145,7 +153,7 @@ def score_rows(method: str, num_labelled: int, result: Mapping[str, Any], **publ
 
 
 def plot_errors(path: Path, results: Mapping[tuple[str, int], Mapping[str, Any]], title: str) -> None:
-    """Plots the error against the number of labels, if there are several, from scores by method and number."""
+    """Plots errors against the number of labels, if there are several; `results` has scores by method and number."""
     methods, numbers = (list(dict.fromkeys(names)) for names in zip(*results, strict=True))
     if len(numbers) > 1:
         errors = {method: np.stack([results[method, num]["errors"] for num in numbers], axis=1) for method in methods}

@@ -3,12 +3,12 @@
     GameConfig, PairConfig              flags of every game, and of games between one generator and one discriminator
     initialise, minibatches             weights of a generator and a discriminator; data by step
     adam, sampler, prior                updates of a player
-    pair_stages                         of two losses: Adam; or Adam on the negative log posteriors, then the sampler
+    pair_stages                         stages of a game: Adam, or Adam on negative log posteriors and then a sampler
     run_stages, play_pair               run stages one after another, with evaluations along the way
     timings                             time per step
 
-`posteriors.from_loss` turns a loss into a log density that counts for as many examples as there are data. This alone
-makes a GAN Bayesian: an optimised generator is the average of Adam's path, a sampled one is all draws of the posterior.
+`posteriors.from_loss` turns a loss into a log density that counts for as many examples as there are data. Only
+this makes a GAN Bayesian. Adam yields one generator, the moving average of its path; a sampler yields posterior draws.
 """
 
 import functools
@@ -59,7 +59,7 @@ class GameConfig(RunConfig):
     """Normal prior of the weights. gaussian: the standard deviation is the same for all weights. fan_in: that of a
     layer's weights, but not of its biases, is divided by the square root of the layer's number of inputs."""
     prior_scale: Positive = 3.0
-    """Standard deviation of the prior."""
+    """Standard deviation of the prior, before fan_in divides it."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ class PairConfig(GameConfig):
     discriminator_steps: Count = 1
     """Steps of the discriminator for each step of the generator; each has its own real examples."""
     average: Decay = 0.999
-    """Decay rate of the moving average of Adam's generator, which generates; 0 takes the last weights."""
+    """Decay rate of the moving average of the generator under Adam, which makes the images; 0 uses the last weights."""
     num_evaluations: Annotated[int, Range(least=2)] = 20
-    """Number of evenly spaced evaluations in each stage of the training, which are also the draws that a sampler
-    keeps; remaining steps are dropped."""
+    """Number of evenly spaced evaluations in each stage of the training; a sampler keeps one draw at each. Remaining
+    steps are dropped."""
 
     def __post_init__(self) -> None:
         """Checks that every stage has a step for each evaluation."""
@@ -86,7 +86,7 @@ class PairConfig(GameConfig):
 
 
 def describe_steps(config: dict) -> str:
-    """The steps of each stage of a results file's configuration in words, for the note of a table."""
+    """Describes the steps of each stage in words, for the note of a table; `config` is that of a results file."""
 
     def run(num_steps: int) -> int:
         return num_steps - num_steps % max(num_steps // config["num_evaluations"], 1)
@@ -103,7 +103,7 @@ def describe_steps(config: dict) -> str:
 def initialise(
     generator: Any, discriminator: Any, noise_size: int, shape: tuple[int, ...]
 ) -> Callable[[PRNGKey], dict[str, Params]]:
-    """The function `rng_key -> {player: params}` of Flax modules that take `[n, noise_size]` and `[n, *shape]`."""
+    """Returns the function `rng_key -> {player: params}`, for Flax modules on `[n, noise_size]` and `[n, *shape]`."""
 
     def init(rng_key: PRNGKey) -> dict[str, Params]:
         discriminator_key, generator_key = jax.random.split(rng_key)
@@ -118,9 +118,9 @@ def initialise(
 def minibatches(
     config: PairConfig, rng_key: PRNGKey, arrays: PyTree, num_games: int | None = None
 ) -> Callable[[Array], PyTree]:
-    """Data by step: leaves `[discriminator_steps, batch_size, ...]` of `arrays` `[num, ...]`.
+    """Returns minibatches of `arrays` `[num, ...]` by step, with leaves `[discriminator_steps, batch_size, ...]`.
 
-    With several games the leaves have a leading axis of games, each with its own order of the data.
+    With `num_games`, the leaves have a leading axis of games, and each game has its own order of the data.
     """
     num, shape = config.discriminator_steps * config.batch_size, (config.discriminator_steps, config.batch_size)
     available = jax.tree.leaves(arrays)[0].shape[0]
@@ -144,7 +144,7 @@ def adam(
     config: GameConfig, player: str, loss: Density, num_steps: int,
     constraint: optax.GradientTransformation | None = None,
 ) -> Kernel:  # fmt: skip
-    """Adam on the loss of a player, "generator" or "discriminator"; a constraint is applied after each update."""
+    """The kernel of Adam on the loss of "generator" or "discriminator"; `constraint` is applied after each update."""
     rate, start = getattr(config, f"{player}_learning_rate"), round(config.decay_from * num_steps)
     schedule = optax.linear_schedule(rate, 0.0, num_steps - start, start) if start < num_steps else rate
     optimizer = optax.adam(schedule, b1=config.momentum)
@@ -152,7 +152,7 @@ def adam(
 
 
 def sampler(config: GameConfig, density: Density, num_data: int, temperature: float | None = None) -> Kernel:
-    """SGHMC or SGLD on a log density; `temperature` replaces that of the configuration."""
+    """The kernel of SGHMC or SGLD on a log density; `temperature`, if given, replaces --temperature."""
     step_size, temperature = config.learning_rate / num_data, config.temperature if temperature is None else temperature
     if config.kernel == "sgld":
         return kernels.sgld(density, step_size=step_size, temperature=temperature)
@@ -168,9 +168,10 @@ def prior(config: GameConfig) -> Prior:
 
 
 class Stage(NamedTuple):
-    """The kernel of all players and its number of steps, of which those after the last kept draw are dropped.
+    """A stage of training: the kernel of all players, and its number of steps.
 
-    A draw is kept after every `thinning` steps that follow `num_burnin` steps. `is_sampler`: draws are of a posterior.
+    After `num_burnin` steps, one draw is kept in every `thinning` steps; steps after the last kept draw are dropped.
+    Draws are posterior draws if `is_sampler` is true, and otherwise iterates of an optimiser.
     """
 
     name: str
@@ -185,15 +186,15 @@ def pair_stages(
     config: PairConfig, losses: Mapping[str, Density], num_data: int, *,
     constraint: optax.GradientTransformation | None = None, carry: PyTree = None,
 ) -> list[Stage]:  # fmt: skip
-    """The stages of a game of two players: Adam; or Adam on their negative log posteriors, and the sampler.
+    """The stages of a game of two players: Adam, or Adam on their negative log posteriors and then a sampler.
 
     Args:
       config: the kernel, its settings and the numbers of steps.
-      losses: the losses of both players, `{player: loss}`, means per example.
+      losses: losses of the generator and the discriminator, `{player: loss}`, means per example.
       num_data: number of training examples, the factor of the losses in a log posterior.
       constraint: applied to the discriminator's weights after Adam's update.
       carry: initial value of the array that the discriminator's loss under Adam passes to its next step, such as a pool
-        of earlier fakes (`kernels.carrying`). A sampler has none: its density depends on current positions only.
+        of earlier fakes (`kernels.carrying`). Samplers do not use it: their density depends on current positions only.
     """
 
     def sweep(moves: Mapping[str, Kernel]) -> Kernel:
@@ -235,9 +236,9 @@ def run_stages(
     """Runs stages one after another, each from the positions at which the one before it ends.
 
     Args:
-      run, name: the run that records the stages, and the game's name in progress and checkpoints.
-      stages, rng_keys: the stages in order, and a key for each.
-      position, batches: the initial position of all players, and data by step.
+      run, name: the run that records the stages, and the game's name in progress bars and checkpoints.
+      stages, rng_keys: the stages in order, and a random key for each.
+      position, batches: the initial position of all players, and the function `step -> minibatches`.
       keep: `(stage, state) -> pytree`, the values that are kept of a draw.
       num_games: number of independent games, the leading axis of positions, data and kept values.
 
@@ -262,8 +263,8 @@ def run_stages(
 class Played(NamedTuple):
     """The outcome of a game of two players; params have a leading axis of draws."""
 
-    generators: Params  # all draws of a sampler, or one: Adam's average
-    discriminators: Params  # all draws of a sampler, or one: Adam's last weights
+    generators: Params  # all draws of a sampler, or one draw: the moving average under Adam
+    discriminators: Params  # all draws of a sampler, or one draw: the last weights of Adam
     start: Params | None  # the generator from which a sampler starts, as one draw
     evaluations: PyTree  # evaluations of the generator during training, `[num_evaluations, ...]`
     aux: dict[str, PyTree]  # auxiliary outputs of each player's loss, averaged between evaluations
@@ -275,7 +276,7 @@ def play_pair(
     run: Run, name: str, stages: Sequence[Stage], position: dict[str, Params], batches: Callable, *,
     rng_key: PRNGKey, evaluate: Callable[[Params], PyTree], num_games: int | None = None,
 ) -> Played:  # fmt: skip
-    """Plays a game of two players and keeps `evaluate(generator's params)`; arguments as in `run_stages`."""
+    """Plays a game of two players and records `evaluate(params of the generator)`; see `run_stages` for the rest."""
     evaluate_games = evaluate if num_games is None else jax.vmap(evaluate)
 
     def draw(state: Any) -> tuple[Params, Params]:
@@ -305,8 +306,8 @@ def play_pair(
 
 
 def timings(traces: Sequence[training.Trace], num_games: int = 1) -> dict[str, float | None]:
-    """Milliseconds of a step of one game, and the fraction of time outside compiled chunks, both without compilation;
-    None if a resumed run had no step left."""
+    """Milliseconds per step of one game, and the fraction of time outside compiled chunks, excluding compilation. The
+    values are None if a resumed run had no step left."""
     inside, num_steps = sum(trace.chunk_seconds for trace in traces), sum(trace.steps for trace in traces)
     total = sum(trace.seconds - trace.compile_seconds for trace in traces)
     return {

@@ -1,4 +1,4 @@
-"""Labelled images in (-1, 1) for the players of a game, and the judge that compares generated images with them."""
+"""Labelled images in (-1, 1) for a GAN, and the classifier (the judge) that compares generated images with them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +12,14 @@ from experiments.shared import judge
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images in (-1, 1), and the judge that compares images with the test images."""
+    """Labelled images in (-1, 1), and the judge that compares other images with the test images."""
 
     train: data.Split
     test: data.Split
     num_classes: int
     classifier: judge.Judge | None
     test_reading: Any  # features and probabilities of the test images
-    training_report: dict[str, dict]  # on training images: the level that a generator can reach
+    training_report: dict[str, dict]  # report on training images: the level that a generator can reach
 
     def report(self, images: np.ndarray) -> tuple[judge.Reading, dict[str, dict]]:
         """Returns the judge's features and probabilities of images in (-1, 1), and its report on them."""
@@ -29,7 +29,7 @@ class Images:
 
 
 def load(config: Any) -> Images:
-    """The images of --dataset and the judge of --judge: "" is that of the data set, "none" is no judge."""
+    """Loads the images of --dataset and the judge of --judge: "" means the judge of --dataset, and "none" no judge."""
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     require(
         len(dataset.input_shape) == 3 and dataset.num_classes > 1,

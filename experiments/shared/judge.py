@@ -4,8 +4,8 @@
     judge.report(judge.read(real), judge.read(fake))     {"FCD": {"value": ..., "num_real": ...}, "KCD": ..., ...}
 
 The features are the last hidden layer of a small classifier that is trained on the data set in question. Their Fréchet
-distance is called the Fréchet classifier distance (FCD), their kernel distance KCD. They are not FID and KID, which use
-the Inception network, and compare only with numbers of the same judge, whose name contains the hash of its weights.
+distance is called the Fréchet classifier distance (FCD), their kernel distance KCD. FID and KID differ: they use the
+Inception network. Only numbers of one judge can be compared; a judge's name contains the hash of its weights.
 
 The judges of `COMMITTED` are made by `judge_images.py`, and their weights are in `experiments/judges`. For other
 labelled images a judge is trained when it is loaded, from a fixed seed. The measures and their sources are in
@@ -34,8 +34,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "judges"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A judge's network (`models.classifier.Classifier`) and its training by AdamW on images that are moved by up to
-    `shift` pixels along each axis and, with `flips`, mirrored at random."""
+    """A judge's network (`models.classifier.Classifier`) and its training by AdamW. Images are shifted by up to `shift`
+    pixels along each axis and, with `flips`, mirrored, both at random."""
 
     channels: tuple[int, ...] = (16, 32)
     num_features: int = 32
@@ -75,7 +75,7 @@ COMMITTED = {
 
 
 def report(real: Reading, fake: Reading, *, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Measures of generated and real images, `{measure: entries of a row}`, by `evaluation.generation_report`."""
+    """Compares generated and real images by `evaluation.generation_report`; returns `{measure: entries of a row}`."""
     fcd, extrapolated, kcd, score, fractions = evaluation.generation_report(
         real.features, fake.features, fake.probabilities, seed=seed
     )
@@ -98,7 +98,7 @@ def train(
 ) -> Any:  # fmt: skip
     """Trains a judge's network on labelled images; returns its parameters.
 
-    `stage` returns the kernel on the devices of a run, and the options of `training.run`, as `Run.stage` does.
+    `stage(kernel)` returns the kernel on the devices of a run and the options of `training.run`, as `Run.stage` does.
     """
     network, (height, width, _) = recipe.network(num_classes), images.inputs.shape[1:]
     data_key, init_key, start_key, run_key = jax.random.split(jax.random.key(seed), 4)
@@ -125,7 +125,7 @@ def train(
 
 
 def load(dataset_name: str, *, data_dir: str | None = None, folder: Path = FOLDER) -> Judge:
-    """The judge of a data set: a committed one from `folder`, or one that is trained now, in seconds for small images.
+    """Loads the judge of a data set from `folder` if it is committed, or trains one, in seconds for small images.
 
     Raises:
       ValueError: if a committed file has another hash, or no judge can be trained on the data set.

@@ -40,7 +40,7 @@ class PopulationConfig(GameConfig):
     pool: Literal["sum", "mean"] = "sum"
     """Whether the likelihood is the sum over the other player's networks, as in the paper, or their mean."""
     thinning: Count = 20
-    """Steps between kept draws."""
+    """Number of steps between kept draws."""
 
     def __post_init__(self) -> None:
         """Checks that steps remain after the warm-up."""
@@ -49,7 +49,7 @@ class PopulationConfig(GameConfig):
 
     @property
     def num_networks(self) -> tuple[int, int]:
-        """Number of generators and of discriminators that face one another."""
+        """Numbers of generators and of discriminators in the game, M J_g and M J_d."""
         return self.num_generators * self.num_mc_samples, self.num_discriminators * self.num_mc_samples
 
 
@@ -57,7 +57,7 @@ class Networks(NamedTuple):
     """Generators and discriminators as pure functions of their parameters.
 
     Attributes:
-      init: `(rng_key, num_generators, num_discriminators) -> {"generator": stacked, "discriminator": stacked}`.
+      init: `(rng_key, num_generators, num_discriminators) -> {player: params with a leading axis of networks}`.
       generate: `(generator_params, rng_key, num) -> examples [num, ...]`, from uniform noise.
       logits: `(discriminator_params, examples [n, ...]) -> [n, K]`.
       features: `(discriminator_params, examples [n, ...]) -> [n, F]`.
@@ -70,7 +70,7 @@ class Networks(NamedTuple):
 
 
 def networks(generator: Any, discriminator: Any, latent_dim: int, shape: tuple[int, ...]) -> Networks:
-    """Two Flax modules as pure functions, for examples of a shape."""
+    """Wraps two Flax modules as pure functions; `shape` is that of one example."""
 
     def init(rng_key: PRNGKey, num_generators: int, num_discriminators: int) -> dict[str, Params]:
         generator_key, discriminator_key = jax.random.split(rng_key)
@@ -97,7 +97,7 @@ def networks(generator: Any, discriminator: Any, latent_dim: int, shape: tuple[i
 
 
 def sweep(moves: Iterable[Kernel], num_generators: int, num_discriminators: int) -> Kernel:
-    """All discriminators move, then all generators; `moves` are the kernels of one of either."""
+    """The kernel that updates all discriminators, then all generators; `moves` are the kernels of one of each kind."""
     discriminator, generator = moves
     return kernels.alternate(
         discriminator=kernels.particles(discriminator, num_discriminators),
@@ -106,23 +106,23 @@ def sweep(moves: Iterable[Kernel], num_generators: int, num_discriminators: int)
 
 
 def flat_prior(params: Params) -> Array:
-    """A constant log density, with which the mode of a posterior is the maximum of the likelihood."""
+    """The log density 0 of a flat prior, with which a posterior mode is a maximum of the likelihood."""
     return jnp.zeros(())
 
 
 def log_prob_label(net: Networks) -> Callable[[Params, Array, Array], Array]:
-    """The function `(discriminator_params, images, labels) -> [n]`, log P(label | image, real)."""
+    """Returns the function `(discriminator_params, images, labels) -> log P(label | image, real)` `[n]`, in nats."""
     return lambda params, x, labels: semi_supervised.log_prob_label(net.logits(params, x), labels)
 
 
 def generate_each(net: Networks, generators: Params, rng_key: PRNGKey, num: int) -> Array:
-    """`num` examples of each of the stacked generators, `[J, num, ...]`."""
+    """Generates `num` examples with each of J generators, `[J, num, ...]`; `generators` has leaves `[J, ...]`."""
     keys = jax.random.split(rng_key, jax.tree.leaves(generators)[0].shape[0])
     return jax.vmap(net.generate, in_axes=(0, 0, None))(generators, keys, num)
 
 
 def unlabelled_batches(rng_key: PRNGKey, inputs: np.ndarray, batch_size: int) -> Callable[[Array], posteriors.GANBatch]:
-    """Minibatches of unlabelled data by step: `step -> GANBatch`."""
+    """Returns minibatches of unlabelled data as a function `step -> GANBatch`."""
     return jax.tree_util.Partial(
         lambda batches, step: posteriors.GANBatch(batches(step)), data.Minibatches(rng_key, inputs, batch_size)
     )

@@ -1,4 +1,4 @@
-"""Real-valued targets: their likelihood, mean-field posterior, measures, and the table of the UCI data sets."""
+"""Regression: likelihood, mean-field posterior, measures, and the table of results on the UCI data sets."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from bayesjax.posteriors import MeanField
 from experiments.harness import Column, Table
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Quantiles that limit the bands of figures."""
+"""Levels of the predictive quantiles that bound the bands of figures."""
 LOG_PRECISION = (2.0, 2.0)
 """Mean and standard deviation of the normal prior of the noise's log precision, for targets of variance 1."""
 TABLE = Table(
@@ -31,11 +31,11 @@ TABLE = Table(
     ],
     note="± standard error over the splits. RMSE and log-likelihood (nats) are in the units of the targets.",
 )
-"""The results of `mc_dropout` and `hmc_regression`, which one page shows together."""
+"""Table of `mc_dropout` and `hmc_regression`, whose results the documentation shows together."""
 
 
 def log_likelihood(apply: Callable) -> Callable:
-    """The function log N(y; mean, 1 / precision) of one example `(x, y)`.
+    """Returns `(params, rng_key, (x, y)) -> log N(y; mean, 1 / precision)`, in nats, of one example.
 
     Args:
       apply: `(params["network"], rng_key, x) -> mean [1]`. The log precision is `params["log_precision"]`.
@@ -49,18 +49,18 @@ def log_likelihood(apply: Callable) -> Callable:
 
 
 def network_posterior(initial_scale: float, prior_scale: float) -> tuple[MeanField, Callable]:
-    """A mean-field family over the entry "network" only, and its divergence from a fan-in Gaussian prior."""
+    """A mean-field family over the entry "network" of params, and its KL divergence from a fan-in Gaussian prior."""
     kl = posteriors.kl.apply_to_entry(posteriors.kl_to_fan_in_gaussian(prior_scale), "network")
     return posteriors.apply_to_entry(posteriors.mean_field(initial_scale), "network"), kl
 
 
 def noise_unit(num_data: int) -> float:
-    """Standard error of a log variance from `num_data` normal draws: about the posterior's for the log precision."""
+    """Standard error of a log variance from `num_data` normals, about the posterior deviation of the log precision."""
     return float(np.sqrt(2 / num_data))
 
 
 def noise_scales(log_precision: np.ndarray) -> np.ndarray:
-    """Standard deviations of the noise, in float64."""
+    """Standard deviations of the noise, in float64, from log precisions of any shape."""
     return np.exp(-0.5 * log_precision.astype(float))
 
 
@@ -68,9 +68,9 @@ class Measures(NamedTuple):
     """Quality of a predictive distribution of real-valued targets.
 
     Attributes:
-      rmse: root mean squared error of its mean, in the units of the targets.
-      nll: negative log density of a target, in nats and these units.
-      in_band: fraction of targets between its quantiles 5 and 95 %.
+      rmse: root mean squared error of the predictive mean, in the units of the targets.
+      nll: mean negative log density, in nats, of the targets in their units.
+      in_band: fraction of targets between the predictive quantiles of 5 % and 95 %.
     """
 
     rmse: evaluation.Estimate
@@ -79,13 +79,13 @@ class Measures(NamedTuple):
 
 
 def measure(y: np.ndarray, means: np.ndarray, scales: np.ndarray, target_scale: float) -> Measures:
-    """Evaluates a mixture of normals.
+    """Evaluates the predictive distribution of draws, an equally weighted mixture of normals.
 
     Args:
       y: standardised targets `[num]`.
       means: predictive means of the draws, `[num_draws, num]`.
       scales: standard deviations of their noise, broadcastable to the means.
-      target_scale: the unit of `y`.
+      target_scale: standard deviation by which the targets were divided.
     """
     squares = evaluation.mean_over_points((y - means.mean(axis=0)) ** 2)
     rmse = np.sqrt(squares.value)

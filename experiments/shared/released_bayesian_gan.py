@@ -3,11 +3,11 @@
 Saatci & Wilson (NIPS 2017) describe a sampler: a sum of minibatch terms scaled to the data set, noise at temperature 1,
 and draws that are kept. This file follows their program (bgan.py), in which
 
-- losses are means over the minibatch, so they are U/N;
+- losses are means over the minibatch: the negative log posterior U divided by the number of data N;
 - the prior is sum_tensors mean((w / sd)^2) / N, without the factor 1/2 and with a mean where a normal prior has a sum;
 - the noise is sum(w * xi) / N in the loss, xi ~ N(0, 2 alpha eta): an effective temperature near 4e-13 at its settings;
 - the networks of the other player are pooled by logsumexp of the losses, which gives the largest loss the most weight;
-- real images have the number of generators as their weight, beside the fakes of one generator;
+- the log-likelihood of real images is weighted by the number J of generators, that of one generator's fakes by 1;
 - the generator also matches features under a Huber loss;
 - the learning rate falls to exp(-3) of its initial value within the first epoch, and stays there.
 
@@ -30,7 +30,7 @@ DECAY = math.exp(-3)
 
 
 def discriminator_loss(real_logits: Array, fake_logits: Array, label_log_probs: Array | None = None) -> Array:
-    """logsumexp_j [ -mean log P(label) - J mean log P(real) - mean log P(fake_j) ].
+    """The discriminator's loss, logsumexp_j [ -mean log P(label) - J mean log P(real) - mean log P(fake_j) ], in nats.
 
     Args:
       real_logits: `[n, K]`.
@@ -52,7 +52,7 @@ def discriminator_loss(real_logits: Array, fake_logits: Array, label_log_probs: 
 
 
 def generator_loss(fake_logits: Array, real_features: Array, fake_features: Array) -> Array:
-    """logsumexp_k [ -mean log P_k(real | fake) + mean Huber(features of fakes - features of real images) ].
+    """A generator's loss, logsumexp_k [ -mean log P_k(real | fake) + mean Huber(features of fakes - of real images) ].
 
     Args:
       fake_logits: `[num_discriminators, n, K]`.
@@ -75,7 +75,10 @@ def generator_loss(fake_logits: Array, real_features: Array, fake_features: Arra
 def prior_and_noise(
     params: Params, rng_key: PRNGKey, *, num_data: int, prior_scale: float, friction: float, learning_rate: float
 ) -> Array:
-    """[ sum_tensors mean((w / sd)^2) + sum(w * xi) ] / N with xi ~ N(0, 2 alpha eta I)."""
+    """Prior and noise terms of a loss, [ sum_tensors mean((w / sd)^2) + sum(w * xi) ] / N, xi ~ N(0, 2 alpha eta I).
+
+    N is `num_data`, sd `prior_scale`, alpha `friction` and eta `learning_rate`.
+    """
     prior = sum(jnp.mean((leaf / prior_scale) ** 2) for leaf in jax.tree.leaves(params))
     noise = jnp.sqrt(2 * friction * learning_rate) * tree.dot(params, tree.normal_like(rng_key, params))
     return (prior + noise) / num_data
@@ -92,7 +95,7 @@ def players(
 ) -> list[Kernel]:  # fmt: skip
     """The kernels of a discriminator and of a generator, with `batch_size` fakes of each generator in a step.
 
-    The other arguments are those of `prior_and_noise`, which is added to either loss.
+    The other arguments are those of `prior_and_noise`, which is added to the loss of each player.
     """
     options = {"num_data": num_data, "prior_scale": prior_scale, "friction": friction, "learning_rate": learning_rate}
 
