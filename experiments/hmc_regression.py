@@ -10,11 +10,11 @@ layer's prior and the noise are sampled with the weights (Neal, "Bayesian learni
 
     w = s_l z / sqrt(fan-in),   b = s_l z',   z ~ N(0, 1),   log s_l ~ N(0.5, 1),   log precision ~ N(2, 2^2)
 
-in units of the targets' standard deviation. The unit of the noise is five of its standard deviations given the weights.
-With this mass the noise follows the weights' fit along a trajectory. With a unit of one standard deviation it mixes
-worst of all quantities. All splits of a set and all their chains run in one program, and each chain adapts its own step
-size. R-hat and effective sample sizes refer to the means at the test rows and to the noise; weights are not identified,
-because units may be exchanged.
+for each layer l, in units of the targets' standard deviation. The log precision moves in units of five of its standard
+deviations given the weights, which acts as a mass: the noise then follows the weights' fit along a trajectory. With a
+unit of one standard deviation it mixes worst of all quantities. All splits of a set and all their chains run in one
+program, and each chain adapts its own step size. R-hat and effective sample sizes refer to the means at the test rows
+and to the noise; weights are not identified, because units may be exchanged.
 
 Expected: no published table of HMC on these splits is known. MC dropout with its grid of 2018 has test RMSE 2.90,
 4.82, 0.54, 0.62 and log-likelihood -2.40, -2.93, -1.21, -0.93 on boston, concrete, energy and wine.
@@ -43,23 +43,23 @@ class Config(RunConfig):
     dataset: str = "diabetes"
     """Regression set: diabetes, or uci/NAME for the folder uci/NAME of --data-dir (BAYESJAX_DATA_DIR if empty)."""
     num_splits: Natural = 0
-    """Number of splits to use, the first ones of the set; 0: all."""
+    """Number of splits to use, the first ones of the set; 0 means all."""
     hidden: Count = 50
     """Number of units of the hidden layer."""
     num_chains: Annotated[int, Range(least=2)] = 2
     """Number of independent chains of each split."""
     num_warmup: Annotated[int, Range(least=20)] = 60
-    """Steps of each chain's warm-up."""
+    """Number of warm-up steps of each chain, which adapt its step size."""
     num_draws: Annotated[int, Range(least=20)] = 60
     """Number of draws that each chain keeps."""
     shortest_step: Annotated[float, Range(above=0, most=1)] = 1.0
-    """Each step size is drawn between this fraction of the adapted step size and all of it. A value below 1 frees
-    chains that are stuck where the step is too long, but the adapted step sizes grow and more trajectories diverge."""
+    """Smallest step size as a fraction of the adapted one; each trajectory draws its step size in between. A value
+    below 1 frees chains that are stuck where steps are too long, but step sizes grow and more trajectories diverge."""
     num_integration_steps: Count = 20
-    """Leapfrog steps of a trajectory."""
+    """Number of leapfrog steps of a trajectory."""
     chunk_size: Natural = 1
-    """Number of splits, and of chains of a split, that are computed at once; 0: all, which suits an accelerator. With 1
-    a CPU is 1.6 times as fast, because activations stay in its cache."""
+    """Number of splits, and of chains of a split, that are computed at once; 0 means all, which suits an accelerator.
+    With 1 a CPU is 1.6 times as fast, because activations stay in its cache."""
 
 
 PRESETS = {
@@ -77,11 +77,11 @@ PRESETS = {
 TABLES = [TABLE]
 HEADLINE = "hmc_regression-paper-uci_concrete", {"measure": "RMSE", "method": "hmc"}
 LOG_SCALE = (0.5, 1.0)  # mean and standard deviation of the normal prior of a layer's log scale
-NOISE_UNIT = 5.0  # unit of the noise, in its standard deviations given the weights
+NOISE_UNIT = 5.0  # unit of the log precision, in its standard deviations given the weights
 
 
 def sample(run: Run, splits: StandardisedSplit) -> training.Trace:
-    """Chains of every split: means at its test rows and log precision, `[num_draws, splits, chains, num_test + 1]`."""
+    """Samples every split; draws are test means and log precision, `[num_draws, splits, chains, num_test + 1]`."""
     config, (num, num_data, num_features) = run.config, splits.x.shape
     model = models.MLP((config.hidden, 1))
     unit = NOISE_UNIT * noise_unit(num_data)

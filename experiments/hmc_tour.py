@@ -1,8 +1,8 @@
 """A tour of Hamiltonian Monte Carlo: trajectories, the energy that they conserve, and acceptance against the step size.
 
-Source: Neal, "MCMC using Hamiltonian dynamics", 2011, sections 2 and 5 (figures 1, 3 and 5). Three points are often
-printed wrongly. A trajectory has half kicks only at its two ends, the mass does not enter a kick, and a step is
-accepted with probability min(1, exp(H(old) - H(new))).
+Source: Neal, "MCMC using Hamiltonian dynamics", 2011, sections 2 and 5 (figures 1, 3 and 5). Three facts are often
+misprinted: a trajectory has half steps of the momentum only at its two ends, the mass does not enter a step of the
+momentum, and a proposal is accepted with probability min(1, exp(H(old) - H(new))), where H is the energy.
 
     python -m experiments.hmc_tour                     quick: under a minute
     python -m experiments.hmc_tour --preset paper      more chains
@@ -11,9 +11,10 @@ The figures show paths of leapfrog, symplectic Euler and explicit Euler from one
 plane, and H along each path. Further figures show chains of random-walk Metropolis and of HMC, and the acceptance of
 HMC on N(0, I) by step size and dimension.
 
-Expected: on N(0, I) in d dimensions, L leapfrog steps of size eps change H by d/2 sin^2(L theta) (chi - 1/chi)^2 in the
-mean, with cos(theta) = 1 - eps^2 / 2 and chi^-2 = 1 - eps^2 / 4, exactly. For large d the change is normal with a
-variance of twice its mean mu, so the mean acceptance is 2 Phi(-sqrt(mu / 2)). The measured values must agree.
+Expected: on N(0, I) in d dimensions, the mean change of H by L leapfrog steps of size eps is exactly
+d/2 sin^2(L theta) (chi - 1/chi)^2, with cos(theta) = 1 - eps^2 / 2 and chi^-2 = 1 - eps^2 / 4. For large d the change
+is normal with a variance of twice its mean mu, so the mean acceptance probability is 2 Phi(-sqrt(mu / 2)), where Phi is
+the normal distribution function. The measured values must agree.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Config(RunConfig):
     """Flags of experiments.hmc_tour."""
 
     dataset: Literal["synthetic/gaussians"] = "synthetic/gaussians"
-    """Name for the results; the targets of the tour are Gaussians."""
+    """Name in the results of the targets, which are Gaussians."""
     step_sizes: Annotated[tuple[Annotated[float, Range(above=0, below=2)], ...], NonEmpty] = (
         0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5,
     )  # fmt: skip
@@ -41,11 +42,11 @@ class Config(RunConfig):
     dimensions: Annotated[tuple[Count, ...], NonEmpty] = (1, 10, 100, 1000)
     """Dimensions d of N(0, I)."""
     num_integration_steps: Count = 5
-    """Leapfrog steps L of a trajectory."""
+    """Number L of leapfrog steps of a trajectory."""
     num_chains: Annotated[int, Range(least=2)] = 50
-    """Chains per step size and dimension, which start in the target."""
+    """Number of chains per step size and dimension, which start from draws of the target."""
     num_steps: Count = 100
-    """Steps of each chain."""
+    """Number of steps of each chain."""
 
 
 PRESETS = {"quick": Config(), "paper": Config(num_chains=400, num_steps=500)}
@@ -72,12 +73,12 @@ STEP_SIZE, NUM_LEAPS = 0.25, 25
 
 
 def log_density(position: jax.Array) -> jax.Array:
-    """Two normal variables with a correlation of 0.95."""
+    """The log density, up to a constant, of two standard normal variables with a correlation of 0.95."""
     return -0.5 * position @ jnp.asarray(PRECISION, position.dtype) @ position
 
 
 def integrators() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Paths of three integrators from one start: positions `[NUM_LEAPS + 1, 2]` and H `[NUM_LEAPS + 1]`."""
+    """Paths of three integrators from the same start: positions `[NUM_LEAPS + 1, 2]` and H `[NUM_LEAPS + 1]`."""
     start, momentum = jnp.array([-1.5, -1.55]), jnp.array([-1.0, 1.0])
     gradient = jax.grad(log_density)
 
@@ -135,7 +136,7 @@ def mean_energy_error(step_size: float, dim: int, num_integration_steps: int) ->
 
 
 def measure_acceptance(config: Config, dim: int, step_size: float) -> dict[str, np.ndarray]:
-    """Mean acceptance and energy error of each chain of HMC on N(0, I), `[num_chains]`."""
+    """Mean acceptance probability and energy error of each chain of HMC on N(0, I), `[num_chains]`."""
 
     def normal(position: jax.Array, rng_key: jax.Array, batch: Any) -> jax.Array:
         return -0.5 * jnp.sum(position**2)

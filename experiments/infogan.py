@@ -7,25 +7,26 @@ GAN", NIPS 2017.
     python -m experiments.infogan                          quick: digits, under a minute
     python -m experiments.infogan --preset mnist           smaller networks, sized for one core (mnist_sghmc)
     python -m experiments.infogan --preset paper           the paper's networks and steps, for a GPU (paper_sghmc)
-    python -m experiments.infogan --preset paper_invariant categories that small movements do not change (also quick_,
-                                                           and mnist_invariant with larger batches)
+    python -m experiments.infogan --preset paper_invariant categories that small movements do not change (also
+                                                           quick_invariant, and mnist_invariant with larger batches)
     python -m experiments.infogan --dataset mnist.npz --judge none
 
 G maps noise and a code to an image. D and Q are two heads of one network, which maps an image to a logit and to the
 distribution of its code. The code is one of --num-codes categories and --num-continuous numbers. D and Q minimise the
-discriminator's loss minus lambda I_Q at the generator's images; G minimises its own loss minus lambda I_Q. I_Q, in
-nats, is at most the logarithm of the number of codes. Lambda differs between categorical and continuous codes.
+discriminator's loss minus lambda I_Q at the generator's images; G minimises its own loss minus lambda I_Q. I_Q, a
+lower bound of the mutual information of code and image in nats, is at most the logarithm of the number of codes for
+the categorical code. Lambda differs between categorical and continuous codes.
 
 The code classifies images without labels: an image has the code that Q finds most probable, and a code stands for the
 class that most training images with this code have. Games that differ only in their seed may split one class into two
 codes and merge two others. The table therefore has several games, and the test error of the game with the smallest
-error on training images. With --kernel sghmc or sgld, Q is the mean of all draws, and images come from all generators.
+error on training images. With --kernel sghmc or sgld, Q is averaged over all draws, and all generators make images.
 
 A high I_Q alone does not show that categories are classes: continuous codes can carry the classes, and then a row of
-figures/traversal-*.png turns from one digit into another. Even otherwise 4 and 9 often share a category. With
---invariance-weight, D and Q also maximise the information that the categories of a training image and of the same
-image, moved slightly, have in common (Ji et al., "Invariant information clustering", ICCV 2019; first in this game
-by Ojha et al., "Elastic-InfoGAN", NeurIPS 2020), again without labels.
+figures/traversal-*.png turns from one digit into another. Apart from this, 4 and 9 often share a category. With
+--invariance-weight, D and Q also maximise the mutual information between the categories of a training image and of a
+slightly moved copy, again without labels (Ji et al., "Invariant information clustering", ICCV 2019; first used with
+InfoGAN by Ojha et al., "Elastic-InfoGAN", NeurIPS 2020).
 
 On MNIST the discriminator has batch normalisation, with separate batches of real and generated images, as in the
 authors' program; with group normalisation games collapse there. On the small images of digits the opposite holds.
@@ -67,16 +68,16 @@ class Config(conditional.ConditionalConfig):
     num_continuous: Natural = 2
     """Number of continuous codes, uniform on (-1, 1)."""
     information_weight: NonNegative = 1.0
-    """Weight lambda of the information in the categorical code."""
+    """Weight lambda of the mutual information between an image and its categorical code."""
     continuous_weight: NonNegative = 1.0
-    """Weight lambda of the information in the continuous codes."""
+    """Weight lambda of the mutual information between an image and its continuous codes."""
     invariance_weight: NonNegative = 0.0
-    """Weight of the information that the categories of a training image and of the same image, slightly rotated, scaled
-    and shifted, have in common (Ji et al. 2019); 0 as in the paper."""
+    """Weight of the mutual information between the categories of a training image and of a slightly rotated, scaled and
+    shifted copy (Ji et al. 2019). 0 omits this term, which the InfoGAN paper does not have."""
     fixed_scale: bool = True
-    """Whether Q's Gaussian of the continuous codes has scale 1, as in the authors' program."""
+    """Whether Q's Gaussian of the continuous codes has standard deviation 1, as in the authors' program."""
     code_hidden: tuple[Count, ...] = (64,)
-    """Units of the layers that only Q has."""
+    """Numbers of units of the hidden layers that Q does not share with D."""
 
 
 QUICK = Config(
@@ -99,7 +100,7 @@ PRESETS = {
     "quick_invariant": replace(QUICK, **INVARIANT),
     "mnist": MNIST,
     "mnist_sghmc": replace(MNIST, kernel="sghmc"),
-    # A batch of 64 overestimates the information that images and moved images share by a third of a nat.
+    # With a batch of 64, the mutual information of images and moved copies is overestimated by a third of a nat.
     "mnist_invariant": replace(MNIST, **INVARIANT, batch_size=128, num_steps=4000, num_warmup=2000, num_seeds=1),
     "paper": PAPER,
     "paper_sghmc": replace(PAPER, kernel="sghmc"),
@@ -140,7 +141,7 @@ HEADLINE = "infogan-paper-mnist", {"measure": "error %", "games": "mean"}
 
 
 class Networks(NamedTuple):
-    """Both players as pure functions of their weights."""
+    """The generator and the discriminator as pure functions of their weights."""
 
     init: Callable[[PRNGKey], dict[str, Params]]  # {player: params}
     generate: Callable[
@@ -150,7 +151,7 @@ class Networks(NamedTuple):
 
 
 def networks(config: Config, shape: tuple[int, ...]) -> Networks:
-    """The networks for images of a shape, in (-1, 1)."""
+    """The networks for images of the given shape, with pixels in (-1, 1)."""
     generator: Any = dcgan.Generator(
         shape, config.generator_features, config.norm, config.kernel_size, hidden=config.generator_hidden
     )
@@ -175,7 +176,7 @@ def networks(config: Config, shape: tuple[int, ...]) -> Networks:
 
 
 def draw_code(config: Config, rng_key: PRNGKey, num: int) -> tuple[Array, infogan.Code]:
-    """Noise and codes of `num` images, from their priors; one draw compiles faster than `infogan.sample_code`."""
+    """Draws noise and codes of `num` images from their priors; one call compiles faster than `infogan.sample_code`."""
     uniform = models.latent_noise(rng_key, num, config.latent_dim + 1 + config.num_continuous, "uniform")
     noise, share, numbers = jnp.split(uniform, [config.latent_dim, config.latent_dim + 1], axis=1)
     categorical = jnp.floor(config.num_codes * (share + 1) / 2).astype(int)
@@ -183,10 +184,10 @@ def draw_code(config: Config, rng_key: PRNGKey, num: int) -> tuple[Array, infoga
 
 
 def losses(config: Config, net: Networks) -> dict[str, Density]:
-    """The losses of both players, means per example, with I_Q in nats and R^2 of the continuous codes.
+    """The losses of generator and discriminator, means per example, with I_Q in nats and R^2 of the continuous codes.
 
-    The information shared by moved images is that of a batch, and no mean over examples: as part of a sampler's log
-    density it has the bias of a batch.
+    The invariance term is estimated from a whole batch and is not a mean over examples. In a sampler's log density it
+    therefore has the bias of an estimate from one batch.
     """
     game = adversarial.NON_SATURATING
 
@@ -205,7 +206,7 @@ def losses(config: Config, net: Networks) -> dict[str, Density]:
         information, aux = weighted_information(head, code)
         value = game.discriminator_loss(real_logits, fake_logits).mean() - information
         if config.invariance_weight:
-            # fold_in rather than split: other random numbers do not depend on whether there is this term.
+            # With fold_in rather than split, the other random numbers are the same with and without this term.
             keys = jax.random.split(jax.random.fold_in(rng_key, 1), len(given.data))
             _, moved_head = net.discriminate(params, jax.vmap(data.randomly_transform_image)(keys, given.data))
             aux["invariant"] = infogan.invariant_information(real_head.logits[0], moved_head.logits[0])
@@ -232,10 +233,10 @@ def assign(codes: np.ndarray, labels: np.ndarray, num_codes: int, num_classes: i
 
 
 def traverse(config: Config, net: Networks, params: Params, rng_key: PRNGKey) -> np.ndarray:
-    """Images with one noise, `[num_codes, num_continuous, num_values, ...]`: each continuous code takes all `VALUES`
-    while the others are 0.
+    """Images from one noise vector, `[num_codes, num_continuous, num_values, ...]`: each continuous code takes
+    all `VALUES` while the others are 0.
 
-    They are generated in one batch with images of the prior, because batch normalisation would remove common features.
+    They are generated in one batch with images of random codes, because batch normalisation removes common features.
     """
     numbers = np.zeros((config.num_codes, config.num_continuous, len(VALUES), config.num_continuous), np.float32)
     for i in range(config.num_continuous):
@@ -257,7 +258,7 @@ def traverse(config: Config, net: Networks, params: Params, rng_key: PRNGKey) ->
 
 
 def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
-    """Plays the game of a seed; returns its measures, and arrays for the figures."""
+    """Trains the networks of one seed; returns the measures, and arrays for the figures."""
     config, (train, test) = run.config, (subject.train, subject.test)
     net = networks(config, train.inputs.shape[1:])
     data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(seed), 5)
@@ -309,8 +310,8 @@ def _percent(estimate: evaluation.Estimate) -> dict[str, float]:
 
 
 def summarise(config: Config, results: dict[int, dict]) -> list[dict]:
-    """The rows of each game, of the mean error over games, and of the game with the smallest error on training images;
-    with one game, the mean is its error with the standard error over test images."""
+    """The rows of each game, the mean error over games, and the error of the game that is best on training images. With
+    one game, the standard error of the mean is that over test images."""
     rows = [
         row(name, **entry, method="infogan", game=seed)
         for seed, result in results.items() for name, entry in result["measures"].items()
@@ -327,7 +328,7 @@ def summarise(config: Config, results: dict[int, dict]) -> list[dict]:
 
 
 def draw_figures(run: Run, results: dict[int, dict]) -> None:
-    """Draws traversals of each game, and an image of each code and the information during training."""
+    """Draws traversals of each game and, during training, an image of each code and the mutual information."""
     for seed, result in results.items():
         pictures, training = ((result[name] + 1) / 2 for name in ("traversals", "training"))
         names = [f"code {code}: {'-' if label < 0 else label}" for code, label in enumerate(result["classes"])]

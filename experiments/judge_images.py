@@ -1,7 +1,7 @@
 """The judge of generated images: its training, and its measures on sets of images whose quality is known.
 
 Papers: Heusel et al., "GANs trained by a two time-scale update rule", NIPS 2017 (the distance under disturbances, their
-figure 3); those of the other measures are in `bayesjax/evaluation/fidelity.py`.
+figure 3). `bayesjax/evaluation/fidelity.py` names the papers of the other measures.
 
     python -m experiments.judge_images                                       quick: digits, under a minute
     python -m experiments.judge_images --preset paper                        MNIST
@@ -11,8 +11,8 @@ A small classifier (`shared/judge.py`) is trained on the training images, and it
 The table compares sets of images with the first --num-images training images. The sets are other training images, test
 images, and test images with normal noise or a blur of several strengths. Further sets are test images of one class, or
 of all but one, and copies of the training images, all of them or a tenth repeated. A distance must rise with noise and
-with blur. It cannot tell a generator from a copier: copies have the smallest distance. The judge was trained on the
-training images, so that the distance of test images is the least to expect of a generator.
+with blur. It does not detect memorisation: copies of the training images have the smallest distance. The judge was
+trained on the training images, so the distance of test images is the smallest to expect of a generator.
 
 The run folder holds the weights. With --publish they are also written to experiments/judges, to be committed with
 their sha256 in `shared/judge.py`.
@@ -41,9 +41,10 @@ class Config(RunConfig):
     """Flags of experiments.judge_images."""
 
     dataset: str = "digits"
-    """digits, an image set of TensorFlow Datasets (mnist, fashion_mnist, cifar10), or an .npz file with labels."""
+    """`digits`, the name of a TensorFlow Datasets image set (mnist, fashion_mnist, cifar10), or the path of an .npz
+    file with labels."""
     num_images: Annotated[int, Range(least=24)] = 10_000
-    """Number of images of each set that is compared; at most half of the training images."""
+    """Number of images in each set; at most half of the training images are used."""
     noises: Annotated[tuple[Positive, ...], NonEmpty] = (0.05, 0.1, 0.2, 0.4)
     """Standard deviations of the normal noise, for pixels in [0, 1]."""
     blurs: Annotated[tuple[Positive, ...], NonEmpty] = (0.5, 1.0, 1.5, 2.0)
@@ -51,10 +52,10 @@ class Config(RunConfig):
     num_steps: Natural = 0
     """Number of training steps of the judge; 0 uses the number in the judge's recipe."""
     num_validation: Natural = 0
-    """Number of training images that replace the test images, for choosing a recipe."""
+    """Number of training images that replace the test images, to choose a recipe; 0 uses the test images."""
 
 
-Place = tuple[str, float | None]  # the kind and the level of a set of images
+Place = tuple[str, float | None]  # kind of a set of images, and level of its noise or blur
 PRESETS = {"quick": Config(noises=(0.1, 0.4), blurs=(0.5, 1.0)), "paper": Config(dataset="mnist")}
 MEASURES = {
     "FCD": 3, "FCD extrapolated": 3, "KCD": 4, "IS": 2, "precision": 3, "recall": 3, "density": 3, "coverage": 3
@@ -89,7 +90,7 @@ def add_noise(images: np.ndarray, deviation: float, seed: int) -> np.ndarray:
 
 
 def blur(images: np.ndarray, deviation: float) -> np.ndarray:
-    """Images under a Gaussian blur with a standard deviation in pixels."""
+    """Images `[num, height, width, channels]` after a Gaussian blur with a standard deviation in pixels."""
     return ndimage.gaussian_filter(images, (0, deviation, deviation, 0), mode="nearest")
 
 
@@ -104,7 +105,7 @@ def load_splits(config: Config) -> tuple[data.Split, data.Split, int]:
 
 
 def make_sets(config: Config, train: data.Split, test: data.Split, num: int) -> dict[Place, np.ndarray]:
-    """The images of each row of the table, by kind and level."""
+    """The sets of images, one for each row of the table, by kind and level."""
     real, images, labels = train.inputs[:num], test.inputs[:num], test.labels[:num]
     sets: dict[Place, np.ndarray] = {
         ("other training images", None): train.inputs[num : 2 * num],
@@ -126,7 +127,7 @@ def make_sets(config: Config, train: data.Split, test: data.Split, num: int) -> 
 
 
 def train_judge(run: Run, train: data.Split, num_classes: int) -> tuple[judge.Judge, bytes]:
-    """The judge, and the file of its weights."""
+    """Trains the judge; returns it and the bytes of its weights file."""
     config = run.config
     recipe = judge.COMMITTED[config.dataset].recipe if config.dataset in judge.COMMITTED else judge.Recipe()
     recipe = replace(recipe, num_steps=config.num_steps or recipe.num_steps)
@@ -141,13 +142,13 @@ def train_judge(run: Run, train: data.Split, num_classes: int) -> tuple[judge.Ju
 
 
 def rises(distances: dict[Place, float], kind: str, levels: tuple[float, ...]) -> bool:
-    """Whether the distance is larger at each level than at the one before, and at the first than without."""
+    """Whether the distance rises from the test images to the lowest level, and from each level to the next."""
     places = [("test images", None), *((kind, level) for level in sorted(levels))]
     return bool((np.diff([distances[place] for place in places]) > 0).all())
 
 
 def draw_figures(run: Run, distances: dict[Place, float], sets: dict) -> None:
-    """The FCD against the strength of noise and blur, and the images."""
+    """Draws the FCD against the strength of noise and blur, and examples of the images."""
     curves = {}
     for kind, levels in (("noise", run.config.noises), ("blur", run.config.blurs)):
         unit = f"{max(levels):g}{' px' if kind == 'blur' else ''}"

@@ -1,8 +1,8 @@
 """MC dropout: regression on the UCI data sets beside Bayes by Backprop, and the uncertainty of a rotated digit.
 
 Papers: Gal & Ghahramani, "Dropout as a Bayesian approximation", ICML 2016, table 1 and figure 4, and the authors' grid
-of 2018 (no hyper-parameters shared between splits); Hernandez-Lobato & Adams, "Probabilistic backpropagation", ICML
-2015, for the splits and the results of variational inference (Graves 2011).
+search of 2018 (no hyper-parameters shared between splits); Hernandez-Lobato & Adams, "Probabilistic
+backpropagation", ICML 2015, for the splits and the results of variational inference (Graves 2011).
 
     python -m experiments.mc_dropout                                            quick: diabetes, 20 splits
     python -m experiments.mc_dropout --preset paper --dataset uci/bostonHousing     and concrete, energy, wine
@@ -10,14 +10,14 @@ of 2018 (no hyper-parameters shared between splits); Hernandez-Lobato & Adams, "
     python -m experiments.mc_dropout --preset protein                           15 minutes
     python -m experiments.mc_dropout --preset rotation                          MNIST, LeNet, a 1 turned by 180 degrees
 
-Regression uses one hidden layer of ReLU units and noise of one learned precision. Each split chooses its own settings,
-without its test rows: every setting is trained on 80 % of the split's training rows. The log-likelihood of the rest
-selects the setting, and a factor for the learned precision. The chosen setting is trained again on all training rows.
-All splits of a setting train in one program.
+Regression uses one hidden layer of ReLU units and Gaussian noise with one learned precision. Settings are chosen for
+each split without its test rows. Every setting is trained on 80 % of the split's training rows. The log-likelihood of
+the others selects the setting and a factor of the learned precision. The chosen setting is trained again on all
+training rows. For each setting, all splits are trained in one program.
 
-Expected: test RMSE and log-likelihood of the grid of 2018, boston 2.90 and -2.40, concrete 4.82 and -2.93, energy 0.54
-and -1.21, kin8nm 0.08 and 1.14, protein 4.27 and -2.87, wine 0.62 and -0.93. On the rotated digit single passes stay
-confident, while their most probable class changes from pass to pass.
+Expected: the test RMSE and log-likelihood of the grid search of 2018 are 2.90 and -2.40 on boston, 4.82 and -2.93 on
+concrete, 0.54 and -1.21 on energy, 0.08 and 1.14 on kin8nm, 4.27 and -2.87 on protein, and 0.62 and -0.93 on wine. On
+the rotated digit single passes stay confident, while their most probable class changes from pass to pass.
 """
 
 import functools
@@ -49,8 +49,8 @@ class Config(RunConfig):
     """Flags of experiments.mc_dropout."""
 
     dataset: str = "diabetes"
-    """For regression: diabetes, or uci/NAME, a folder NAME in uci/ of --data-dir (BAYESJAX_DATA_DIR if empty). For the
-    rotated digit: digits, an image set of TensorFlow Datasets (mnist), or an .npz file with labels."""
+    """For regression: diabetes, or uci/NAME for the folder uci/NAME of --data-dir (BAYESJAX_DATA_DIR if empty). For the
+    rotated digit: `digits`, the name of a TensorFlow Datasets image set, or the path of an .npz file with labels."""
     methods: tuple[Literal["dropout", "bbb"], ...] = ("dropout", "bbb")
     """Methods to compare: dropout (MC dropout), bbb (Bayes by Backprop)."""
     hidden: Count = 50
@@ -62,15 +62,15 @@ class Config(RunConfig):
     length_scale: Positive = 0.01
     """Length scale of MC dropout's prior N(0, 1 / length_scale^2)."""
     initial_scale: Positive = 0.02
-    """Initial standard deviation of bbb's posterior."""
+    """Initial standard deviation of every weight under bbb's posterior."""
     num_steps: Count = 1000
-    """Steps of each training."""
+    """Number of steps of Adam in each training."""
     batch_size: Count = 32
-    """Rows per step."""
+    """Number of training rows or images in a minibatch."""
     learning_rate: Positive = 0.01
     """Initial learning rate of Adam; it decays to 0 along a cosine."""
     num_draws: Count = 200
-    """Number of masks or draws in the predictive average."""
+    """Number of dropout masks or posterior draws in the predictive average."""
     validation_fraction: Fraction = 0.2
     """Fraction of a split's training rows on which its settings are chosen."""
     rotated_label: int = 1
@@ -107,7 +107,7 @@ TABLES = [
 ]
 HEADLINE = "mc_dropout-large-uci_kin8nm", {"measure": "log-likelihood", "method": "dropout"}, 3
 FACTORS = np.geomspace(0.25, 4, 25)  # candidate factors of the learned precision
-PUBLISHED = {  # RMSE and log-likelihood: variational inference (Graves), and the grid of 2018 for MC dropout
+PUBLISHED = {  # RMSE and log-likelihood of variational inference (Graves) and of MC dropout (grid search of 2018)
     "uci/bostonHousing": {"bbb": (4.32, -2.90), "dropout": (2.90, -2.40)},
     "uci/concrete": {"bbb": (7.19, -3.39), "dropout": (4.82, -2.93)},
     "uci/energy": {"bbb": (2.65, -2.39), "dropout": (0.54, -1.21)},
@@ -129,7 +129,7 @@ class Method(NamedTuple):
 
     Attributes:
       init: `rng_key -> position`, with the leaf "log_precision" of the noise.
-      loss: loss of a batch `(x, y)`.
+      loss: loss function on a batch `(x, y)`.
       predict: `(position, rng_key, x [num, features]) -> means [num]` of one draw or mask.
     """
 
@@ -183,7 +183,7 @@ class Predictions(NamedTuple):
 
 
 def train(run: Run, splits: StandardisedSplit, method: str, setting: float, stage: str) -> Predictions:
-    """Trains a network on each split, all at once, and predicts."""
+    """Trains a network on each split, all in one program, and predicts the test rows."""
     config, (num, num_data, num_features) = run.config, splits.x.shape
     setup = build(config, method, setting, num_features, num_data)
     data_key, init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(config.seed), 5)
@@ -209,14 +209,14 @@ def train(run: Run, splits: StandardisedSplit, method: str, setting: float, stag
 
 
 def log_likelihoods(splits: StandardisedSplit, predictions: Predictions, factor: float | np.ndarray) -> np.ndarray:
-    """Mean log density `[num_splits]` of the test targets, in their own units; `factor` multiplies the precision."""
+    """Mean log density (nats) of the test targets of each split, in their units; `factor` multiplies the precision."""
     scales = (predictions.precision * factor) ** -0.5
     each = zip(splits.y_test, predictions.means, scales, splits.target_scale, strict=True)
     return np.array([uncertainty.mixture_log_density(y, m, s).mean() - np.log(unit) for y, m, s, unit in each])
 
 
 def choose(run: Run, splits: StandardisedSplit, settings: tuple[float, ...], method: str) -> dict[str, np.ndarray]:
-    """For each split, the indices of the setting and of the factor with the best held-out log-likelihood."""
+    """Indices `[num_splits]` of the setting and of the factor with the best held-out log-likelihood."""
     table = []
     for setting in settings:
         predictions = train(run, splits, method, setting, f"{method}-{setting:g}-held-out")
@@ -227,7 +227,7 @@ def choose(run: Run, splits: StandardisedSplit, settings: tuple[float, ...], met
 
 
 def evaluate(run: Run, splits: StandardisedSplit, method: str, setting: float, factors: np.ndarray) -> dict[str, Any]:
-    """Test RMSE and log-likelihood `[num_splits]` of splits that are trained on all their training rows.
+    """Test RMSE and log-likelihood (nats per row), `[num_splits]`, after training on all training rows.
 
     All splits have the same setting (dropout rate or prior scale), and each has its own factor of the precision.
     """
@@ -276,7 +276,7 @@ def compare_on_splits(run: Run) -> list[dict]:
 
 
 def rotate_digit(run: Run) -> list[dict]:
-    """Trains LeNet with dropout, and measures many passes at each angle of a test digit; draws the figure."""
+    """Trains LeNet with dropout and measures its stochastic passes at each angle of a test digit; draws the figure."""
     config = run.config
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     train, test = dataset.train, dataset.test

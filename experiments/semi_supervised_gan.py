@@ -2,7 +2,7 @@
 
 Papers: Odena, "Semi-supervised learning with generative adversarial networks", ICML workshop 2016; Salimans et al.,
 "Improved techniques for training GANs", NIPS 2016. With --kernel sghmc or sgld this is a Bayesian GAN (Saatci & Wilson,
-NIPS 2017) of two networks; `bayesian_gan_semisupervised.py` has games of more.
+NIPS 2017) with one generator and one discriminator; `bayesian_gan_semisupervised.py` has several of each.
 
     python -m experiments.semi_supervised_gan                       quick: digits, 100 labels (quick_sghmc)
     python -m experiments.semi_supervised_gan --preset labels       digits, 25 to 1000 labels, five label draws
@@ -11,14 +11,16 @@ NIPS 2017) of two networks; `bayesian_gan_semisupervised.py` has games of more.
 Methods, all with the same discriminator network and the same number of steps:
     supervised          the discriminator is trained to classify the labelled images alone
     gan                 it has K + 1 classes, and the generator minimises -log P(real) (Odena)
-    feature_matching    likewise, but the generator matches the mean of its features at data (Salimans et al.)
+    feature_matching    likewise, but the generator matches the mean of its features at real images (Salimans et al.)
 
-Labels are class-balanced. The unlabelled images are the whole training set, whose labels are withheld. The losses are
-those of `bayesjax/posteriors/bayesian_gan.py` without a prior, per datum; labelled images count --label-weight times as
-many as there are unlabelled ones. With a sampler, minus such a loss of all data is a log likelihood, and predictions
-are averaged over all kept draws; the classifier is then sampled as well.
+The labelled images are chosen at random, equally many of each class; one such choice is a label draw. The unlabelled
+images are the whole training set, whose labels are withheld. The losses are the negative log conditionals of
+`bayesjax/posteriors/bayesian_gan.py` without a prior, divided by the number of unlabelled images. The labelled images
+together have --label-weight times the weight of the unlabelled ones. With a sampler, a log likelihood is minus the loss
+times the number of unlabelled images. Predictions are then averaged over all kept draws, and the classifier is sampled
+as well.
 
-Settings are to be chosen on held-out training images (--num-validation). On 240 digits, with 100 labels and three
+Settings are to be chosen on held-out training images (--num-validation). On 240 digits, with 100 labels and three label
 draws, a label weight of 5 was as good as 1. Published errors on MNIST with 100 labels are 10.5 % for a classifier,
 7.2 % for Odena's GAN, and 0.93 % for Salimans et al. after far longer training.
 
@@ -62,7 +64,7 @@ class Config(few_labels.FewLabelsConfig, games.PairConfig):
     latent_dim: Count = 32
     """Dimension of the generator's noise."""
     label_weight: Positive = 1.0
-    """Weight of the labelled images; that of all real images is 1, as is that of all fakes."""
+    """Weight of all labelled images together; the unlabelled and the generated images have a weight of 1 each."""
 
 
 QUICK = Config(
@@ -115,7 +117,7 @@ HEADLINE = "semi_supervised_gan-mnist-mnist", {"measure": "error %", "method": "
 
 
 def losses(config: Config, net: populations.Networks, method: Method, num_data: int) -> dict[str, Density]:
-    """The losses of both players, means per unlabelled image."""
+    """The losses of generator and discriminator, means per unlabelled image."""
     conditionals = bayesian_gan.conditionals(
         net, populations.flat_prior, num_data, batch_size=config.batch_size, num_labelled=config.label_weight * num_data
     )
@@ -137,7 +139,7 @@ def losses(config: Config, net: populations.Networks, method: Method, num_data: 
         real = given.data.real[-1]  # the real images of the discriminator's last step
         return semi_supervised.feature_matching(net.features(discriminator, real), net.features(discriminator, fakes))
 
-    if method == "supervised":  # the generator does not move
+    if method == "supervised":  # the generator is not trained
         return {"discriminator": classification, "generator": lambda params, rng_key, given: jnp.zeros(())}
     generator = feature_matching if method == "feature_matching" else loss("generator")
     return {"discriminator": loss("discriminator"), "generator": generator}
@@ -149,11 +151,11 @@ def losses(config: Config, net: populations.Networks, method: Method, num_data: 
 def minibatches(
     config: Config, rng_key: PRNGKey, train: data.Split, labelled: dict[str, np.ndarray]
 ) -> Callable[[Array], posteriors.GANBatch]:
-    """Data by step: leaves `[discriminator_steps, batch_size, ...]`, after an axis of label draws if there are several.
+    """Minibatches by step, `[discriminator_steps, batch_size, ...]`; several label draws are a further, leading axis.
 
     Args:
       config: the batch sizes.
-      rng_key: consumed.
+      rng_key: random key of the order of the data.
       train: all training images, whose labels are not used.
       labelled: the result of `few_labels.draw_labelled`.
     """
@@ -179,7 +181,7 @@ def minibatches(
 
 
 def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int) -> dict[str, Any]:
-    """Trains one method on all draws of one number of labels. Returns the test scores of each draw, and samples."""
+    """Trains one method with one number of labels on every label draw; returns test scores by draw, and samples."""
     config, draws = run.config, run.config.num_label_draws
     net = few_labels.networks(config, splits, config.latent_dim)
     root = jax.random.fold_in(jax.random.key(config.seed), num_labelled)
@@ -204,7 +206,7 @@ def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int)
 
 
 def bayesian_rows(config: Config) -> list[dict]:
-    """Errors of a point estimate and of the posterior of larger games, from the results of the same label draws."""
+    """Rows with the errors of `bayesian_gan_semisupervised` on the same label draws, from its results if present."""
     path, kernels = RESULTS / "bayesian_gan_semisupervised-paper-digits.json", {"dcgan": "adam", "bayes": "sghmc"}
     if config.dataset != "digits" or config.num_validation or not path.exists():
         return []

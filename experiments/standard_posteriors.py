@@ -2,9 +2,9 @@
 
 Targets (`bayesjax.evaluation.targets`): eight schools, centred and non-centred; a Gaussian of 100 correlated variables;
 logistic regression; Neal's funnel; a Bayesian neural network of 50 hidden units. The protocol is that of posteriordb
-and of Stan's tests. A reference run has --num-reference draws per chain (or is the exact answer). The means of a run of
---num-draws must lie within 4 standard errors of the reference and its standard deviations within 5 %, without
-divergences after the warm-up.
+and of Stan's tests. The reference is the exact answer where it is known, and otherwise a run of --num-reference draws
+per chain. The means of a run of --num-draws must lie within 4 standard errors of the reference, and its standard
+deviations within 5 %, without divergences after the warm-up.
 
     python -m experiments.standard_posteriors                    quick: two targets, under a minute
     python -m experiments.standard_posteriors --preset paper     all six targets
@@ -12,8 +12,8 @@ divergences after the warm-up.
 
 Expected: the protocol is met except where the geometry forbids it. Chains on the centred schools and on the funnel
 diverge in the necks at any fixed step size (Betancourt & Girolami, "Hamiltonian Monte Carlo for hierarchical models",
-2015), and their scales come out wrong. Randomising the step size lets chains enter the necks; the large steps among
-them diverge there and are rejected.
+2015), and their scales come out wrong. Randomising the step size lets chains enter the necks; trajectories
+with large steps diverge there and are rejected.
 """
 
 from dataclasses import dataclass
@@ -46,19 +46,19 @@ class Config(RunConfig):
     num_chains: Annotated[int, Range(least=2)] = 4
     """Number of independent chains."""
     num_warmup: LongEnough = 500
-    """Warm-up steps of each chain, which adapt the step size and the mass matrix."""
+    """Number of warm-up steps of each chain, which adapt the step size and the mass matrix."""
     num_draws: LongEnough = 1000
-    """Draws that each chain keeps."""
+    """Number of draws that each chain keeps."""
     num_reference: LongEnough = 4000
-    """Draws that each chain of the reference run keeps; it uses NUTS with a target acceptance of 0.95."""
+    """Number of draws that each chain of the reference run keeps, which is NUTS with a target acceptance of 0.95."""
     num_integration_steps: Count = 16
-    """Leapfrog steps of an HMC trajectory."""
+    """Number of leapfrog steps of an HMC trajectory."""
     hmc_shortest_step: Share = 0.5
-    """Smallest step size of HMC as a share of the adapted one; each draw's step size is log-uniform in between."""
+    """Smallest step size of HMC as a fraction of the adapted one; each draw's step size is log-uniform in between."""
     nuts_shortest_step: Share = 1.0
-    """Smallest step size of NUTS as a share of the adapted one; each draw's step size is log-uniform in between."""
+    """Smallest step size of NUTS as a fraction of the adapted one; each draw's step size is log-uniform in between."""
     target_acceptance: Annotated[float, Range(above=0, below=1)] = 0.8
-    """Target acceptance probability of the warm-ups; some densities have a higher target of their own."""
+    """Target acceptance probability of the warm-up; some densities have a higher value of their own, which is used."""
     max_num_doublings: Count = 9
     """Maximal number of doublings of a NUTS trajectory."""
 
@@ -111,8 +111,8 @@ class Sample(NamedTuple):
 
     Attributes:
       chains: values of the target's quantities, `[num_chains, num_draws, num_quantities]`.
-      divergent: share of divergent steps.
-      gradients: gradient evaluations of all chains.
+      divergent: fraction of divergent steps.
+      gradients: number of gradient evaluations, summed over chains.
       acceptance: mean acceptance probability.
     """
 
@@ -155,7 +155,7 @@ def draw(
 
 
 def moments(chains: np.ndarray) -> dict[str, np.ndarray]:
-    """Means and standard deviations of the quantities with their Monte Carlo errors, R-hat and ESS."""
+    """Means and standard deviations, their Monte Carlo errors, R-hat and ESS of each quantity, `[num_quantities]`."""
     summary = {
         "mean": chains.mean(axis=(0, 1)),
         "mean error": evaluation.monte_carlo_standard_error(chains),
@@ -169,7 +169,7 @@ def moments(chains: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def reference(run: Run, name: str) -> dict[str, Any]:
-    """Moments of a target: the exact answer, or those of a long run."""
+    """Exact moments of a target if they are known, and otherwise the moments of a long run."""
     config, target = run.config, TARGETS[name]()
     if target.exact is not None:
         mean, deviation = target.exact
@@ -182,7 +182,7 @@ def reference(run: Run, name: str) -> dict[str, Any]:
 
 
 def compare(run: Run, name: str, method: str, exact: dict[str, Any]) -> dict[str, float]:
-    """Measures of a run of ordinary length, some of them against the reference."""
+    """Measures of a run of --num-draws; errors are relative to `exact`, the moments of the reference."""
     config, target = run.config, TARGETS[name]()
     sample = draw(
         run, target, f"{name}-{method}", method, num_draws=config.num_draws,

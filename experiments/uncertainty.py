@@ -6,11 +6,11 @@ sections 2 and 3 and table 3 (epistemic uncertainty falls with data, aleatoric d
     python -m experiments.uncertainty                      quick: 100 to 1000 points, under a minute
     python -m experiments.uncertainty --preset paper       300 to 30000 points, five seeds: 13 minutes
 
-Regression: y = sin(3 x) + x / 2 + s(x) e with s(x) = 0.1 + 0.3 / (1 + exp(-4 x)) and x uniform on (-1.5, 1.5). One
-network has a mean and a log variance as outputs (heteroscedastic); the other learns one variance for all inputs
-(homoscedastic). Classification: two overlapping classes in the plane with p(y = 1 | x) = 1 / (1 + exp(-3 x_1 - 2 x_2^2
-+ 1)). One network has a softmax of its logits (softmax), the other also learns noise on the logits (noisy_logits). Each
-has a mean-field posterior over its weights, trained by Bayes by Backprop.
+Regression: y = sin(3 x) + x / 2 + s(x) e with e ~ N(0, 1), s(x) = 0.1 + 0.3 / (1 + exp(-4 x)) and x uniform on (-1.5,
+1.5). One network has a mean and a log variance as outputs (heteroscedastic); the other learns one variance for all
+inputs (homoscedastic). Classification: two overlapping classes in the plane with p(y = 1 | x) = 1 / (1 + exp(-3 x_1
+- 2 x_2^2 + 1)). One network has a softmax of its logits (softmax), the other also learns noise on the logits
+(noisy_logits). Each has a mean-field posterior over its weights, trained by Bayes by Backprop.
 
 Expected (the paper has no numbers for these problems): epistemic variance and mutual information fall with the number
 of points, with an exponent of -0.7 to -0.8. Aleatoric variance and expected entropy tend to those of the problem.
@@ -40,7 +40,7 @@ class Config(RunConfig):
     """Flags of experiments.uncertainty."""
 
     dataset: Literal["synthetic/known_noise"] = "synthetic/known_noise"
-    """Name for the results; the data are those of the two problems above."""
+    """Name in the results of the data, the regression and classification problems with known noise."""
     num_data: tuple[Annotated[int, Range(least=2)], ...] = (100, 300, 1000)
     """Numbers of training points to compare, two or more in ascending order."""
     num_seeds: Count = 2
@@ -52,16 +52,16 @@ class Config(RunConfig):
     initial_scale: Positive = 0.02
     """Initial standard deviation of the posterior of every weight."""
     num_steps: Count = 1500
-    """Steps of Adam."""
+    """Number of steps of Adam."""
     batch_size: Count = 100
-    """Training points per step; all of them if there are fewer."""
+    """Number of training points in a minibatch; all points if there are fewer."""
     learning_rate: Positive = 0.01
     """Initial learning rate of Adam; it decays to 0 along a cosine."""
     num_draws: Count = 100
-    """Posterior draws of the weights in a prediction."""
+    """Number of posterior draws of the weights in a prediction."""
 
     def __post_init__(self) -> None:
-        """Checks that the sizes can be compared."""
+        """Checks that --num-data has two or more ascending numbers."""
         super().__post_init__()
         require(
             len(self.num_data) > 1 and sorted(set(self.num_data)) == list(self.num_data),
@@ -107,11 +107,11 @@ GRID = np.linspace(-2 * known_noise.LIMIT, 2 * known_noise.LIMIT, 301)  # inputs
 
 
 class Method(NamedTuple):
-    """A likelihood, with its problem.
+    """A likelihood, and the problem on which it is used.
 
     Attributes:
-      sample: `(random, num) -> Points`.
-      num_outputs: number of outputs of the network; a log variance that all examples share follows them.
+      sample: `(NumPy generator, num) -> Points`, draws of the problem's data.
+      num_outputs: number of outputs of the network; the log variance that all examples share is appended to them.
       log_likelihood: `(outputs, rng_key, y) -> scalar` of one example.
     """
 
@@ -234,7 +234,7 @@ def judge_classification(name: str, outputs: np.ndarray, test: Points) -> dict[s
 
 
 def train_and_judge(run: Run, name: str, sets: list[Points], test: Points) -> dict[str, Any]:
-    """Trains on data sets of one size; `measures` `[sets]`, and of the largest regression the first set's `bands`."""
+    """Trains on data sets of one size; returns `measures` by set and, for the largest regression, one set's `bands`."""
     config, is_regression, bands = run.config, name in REGRESSION, None
     predict = train(run, name, Points(*(np.stack(parts) for parts in zip(*sets, strict=True))))
     keys = jax.random.split(jax.random.key(config.seed + 1), config.num_draws)
@@ -272,7 +272,7 @@ def main(config: Config) -> None:
                 bands = {f"{name}, {config.num_data[-1]} points": judged[-1]["bands"]}
                 plots.bands(run.figure(f"{name}.png"), GRID, bands, shown, truth=known_noise.regression_mean(GRID))
 
-        rng = functools.partial(np.random.default_rng, 10**6 + config.seed)  # the inputs of the test points
+        rng = functools.partial(np.random.default_rng, 10**6 + config.seed)  # seeded as for the test points
         probability = known_noise.class_probability(known_noise.sample_classification(rng(), NUM_TEST).x)
         entropy = uncertainty.entropy(np.stack([probability, 1 - probability], axis=-1)).mean()
         variance = (known_noise.noise_scale(known_noise.sample_regression(rng(), NUM_TEST).x) ** 2).mean()

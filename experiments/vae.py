@@ -65,17 +65,19 @@ class Config(RunConfig):
     """Flags of experiments.vae."""
 
     dataset: str = "digits"
-    """Images: digits, a set of TensorFlow Datasets, an .npz file (x_train, y_train, x_test, y_test) or an .npy file."""
+    """Images: `digits`, the name of a TensorFlow Datasets image set, or the path of an .npz file (x_train, y_train,
+    x_test, y_test) or of an .npy file."""
     binarise: Literal["resampled", "fixed", "none"] = "resampled"
-    """Binarisation of pixels: drawn as 0 or 1 at every step (test images once), drawn once, or none (grey values)."""
+    """Binarisation of pixels: resampled draws 0 or 1 at every step (for test images once), fixed draws once, and none
+    keeps grey values."""
     likelihood: Literal["bernoulli", "gaussian", "gaussian_shared"] = "bernoulli"
-    """Distribution of a pixel. A gaussian has a variance for every pixel, gaussian_shared has one for all."""
+    """Distribution of a pixel given z. gaussian has a variance for every pixel, gaussian_shared one for all pixels."""
     architecture: Literal["mlp", "convolutional"] = "mlp"
     """Networks of the encoder and decoder: multi-layer perceptrons or strided convolutions."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Activation of the perceptrons; tanh as in the paper of 2014."""
     centred: bool = False
-    """Start the perceptron decoder at the mean of the training images."""
+    """Whether the output of the perceptron decoder starts at the mean of the training images."""
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (200,)
     """Widths of the encoder's hidden layers, or channels of its convolutions; the decoder has them in reverse order."""
     latent_dims: Annotated[tuple[Count, ...], NonEmpty] = (2, 10)
@@ -87,25 +89,26 @@ class Config(RunConfig):
     schedule: Literal["constant", "cosine"] = "constant"
     """Schedule of the learning rate; cosine decays to 0 at the last step."""
     batch_size: Count = 128
-    """Images per step."""
+    """Number of images in a minibatch."""
     num_epochs: Count = 60
-    """Epochs of training, of (number of images // batch size) steps each."""
+    """Number of epochs of training, each of (number of images // batch size) steps."""
     warm_epochs: Natural = 0
-    """Epochs of a bound that starts from the model of the bound before it; 0 trains every bound from scratch."""
+    """Number of epochs of each later one of --bounds, which starts from the model of the bound before it; 0 trains
+    every bound from scratch."""
     estimators: Annotated[tuple[Estimator, ...], MayBeEmpty] = get_args(Estimator)
-    """Estimators of the ELBO's gradient to compare; none skips the comparison."""
+    """Estimators of the ELBO's gradient to compare; an empty list skips the comparison."""
     estimator_epochs: Count = 20
-    """Epochs of training with each estimator."""
+    """Number of epochs of training with each estimator."""
     num_validation: Natural = 0
     """Number of training images that are held out and replace the test set, to choose settings; 0 or at least 2."""
     num_likelihood: Count = 100
     """Largest number of test images whose likelihood is estimated by importance sampling."""
     likelihood_samples: Count = 1000
-    """Draws of z per image in importance sampling."""
+    """Number of draws of z per image in importance sampling."""
     num_annealed: Natural = 0
-    """Number of these images whose likelihood is also estimated by annealed importance sampling."""
+    """Number of test images whose likelihood is also estimated by annealed importance sampling; 0 skips it."""
     num_temperatures: Annotated[int, Range(least=10)] = 500
-    """Temperatures of annealed importance sampling, with 8 chains per image and 5 leapfrog steps per temperature."""
+    """Number of temperatures of annealed importance sampling, with 8 chains per image and 5 leapfrog steps at each."""
 
     def __post_init__(self) -> None:
         """Checks the bounds' names, and which options exclude each other."""
@@ -158,7 +161,7 @@ MODELS = {"latents": "latents", "method": "trained by"}
 
 
 def table_note(config: dict) -> str:
-    """The note of a table on its images and pixels."""
+    """The note of a table, on the images, the likelihood estimates and the pixels."""
     held_out = config["num_validation"]
     note = f"Nats per image, for {f'{held_out} held-out training images' if held_out else 'the test set'}. "
     note += f"Likelihoods are estimated with {config['likelihood_samples']} draws for each image. Pixels: "
@@ -202,14 +205,14 @@ TABLES = [
 ]  # fmt: skip
 HEADLINE = "vae-paper-mnist", {"measure": TEST, "method": "elbo", "latents": 20, "epoch": None}
 
-NUM_GRADIENTS = 200  # gradients behind an estimator's variance
+NUM_GRADIENTS = 200  # number of gradients from which a variance is estimated
 SAMPLED_CHUNK, ANNEALED_CHUNK = 1000, 100  # images whose likelihoods are estimated at once
 
 # ---- data
 
 
 def load_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training images, test images and the labels of the latter (empty if there are none)."""
+    """Training images, test images and the labels of the test images (empty if there are none)."""
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     train, num_held_out = dataset.train, config.num_validation
     require(len(dataset.test) > 1 or num_held_out > 0, f"--dataset {config.dataset} must have at least 2 test examples")
@@ -228,12 +231,12 @@ def load_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def binarise(images: np.ndarray, seed: int) -> np.ndarray:
-    """One Bernoulli draw of every pixel."""
+    """Draws every pixel as 0 or 1; its value is the probability of 1."""
     return np.asarray(jax.jit(noise.bernoulli)(jax.random.key(seed), jnp.asarray(images)))
 
 
 def minibatches(config: Config, rng_key: jax.Array, images: np.ndarray) -> Callable:
-    """Training batches as a function of the step."""
+    """Minibatches of training images as a function of the step, binarised anew if they are resampled."""
     order_key, draw_key = jax.random.split(rng_key)
     source = data.Minibatches(order_key, images, config.batch_size)
     return data.Binarised(draw_key, source) if config.binarise == "resampled" else source
@@ -273,8 +276,8 @@ def train(
     Training starts from the parameters of `start`, another result of this function, or from fresh ones if it is None.
 
     Returns:
-      the parameters `params`; after each epoch, the negative ELBO of the test set (`test`) and of as many training
-      images (`train`), and the divergence `kl`; `epochs_before`, `images_per_epoch` and `seconds_per_epoch`.
+      The parameters `params`; after each epoch, the negative ELBO (nats) of the test set (`test`) and of as many
+      training images (`train`), and the divergence `kl`; `epochs_before`, `images_per_epoch` and `seconds_per_epoch`.
     """
     config, (train_set, test_set) = run.config, images
     shape, steps = train_set.shape[1:], max(1, len(train_set) // config.batch_size)
@@ -319,7 +322,7 @@ def train(
 
 
 def judge(run: Run, name: str, latent_dim: int, params: Any, test_set: np.ndarray) -> dict[str, Any]:
-    """Measures of a model: likelihoods by importance sampling and by annealing, their difference, active units."""
+    """Measures of a model: likelihoods by importance sampling and by annealing, their difference, and active units."""
     config = run.config
     model, encode, decode = networks(config, test_set.shape[1:], latent_dim)
     sampling_key, annealing_key = jax.random.split(jax.random.key(config.seed + 3))
@@ -362,7 +365,7 @@ def judge(run: Run, name: str, latent_dim: int, params: Any, test_set: np.ndarra
 
 
 def gradient_variances(config: Config, params: Any, train_set: np.ndarray) -> dict[str, float]:
-    """Total variance of each estimator's gradient in the first model's encoder, on one batch."""
+    """Variance of each estimator's gradient on one batch, summed over the parameters of the first model's encoder."""
     batch = minibatches(config, jax.random.key(config.seed + 1), train_set)(0)
     keys = jax.random.split(jax.random.key(config.seed + 2), NUM_GRADIENTS)
 
@@ -384,7 +387,7 @@ def gradient_variances(config: Config, params: Any, train_set: np.ndarray) -> di
 
 
 def draw_models(run: Run, models: dict[tuple[int, str], dict], test_set: np.ndarray, labels: np.ndarray) -> None:
-    """Draws reconstructions, samples and interpolations of every model, and the manifold and plane of two latents."""
+    """Draws reconstructions, samples, interpolations and, for two latent dimensions, the manifold and latent plane."""
     config, shape = run.config, test_set.shape[1:]
     images, samples = {"test data": test_set[:12]}, {}
     for (latent_dim, bound), model in models.items():
@@ -438,7 +441,7 @@ def draw_curves(run: Run, name: str, models: dict[str, dict], measure: str) -> N
 
 
 def model_rows(config: Config, latent_dim: int, bound: str, model: dict, measures: dict[str, Any]) -> list[dict]:
-    """The rows of one model."""
+    """The result rows of one model."""
     num_epochs, is_first, rows = len(model["test"]), not model["epochs_before"], []
     published = FLAX_EXAMPLE if (config.preset, latent_dim, bound) == ("paper", 20, "elbo") else {}
     keys: dict[str, Any] = {"method": bound, "latents": latent_dim}

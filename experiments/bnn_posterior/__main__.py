@@ -10,19 +10,21 @@ Bayesian deep learning", ICLR 2020.
     python -m experiments.bnn_posterior --preset gap       a curve: 20 points on each side of a gap, 50 units
     python -m experiments.bnn_posterior --preset uci       one split of a regression set (--dataset uci/NAME), 50 units
 
-HMC runs --num-chains chains with the whole data set. The predictive of one half of the chains is the reference, and the
-row `hmc` is the other half; with --reference FILE that file is the reference, and the row is all chains. All methods
-share network, prior and data. The samplers are NUTS, SGHMC, cyclical SGHMC, SGLD with and without RMSprop's
-preconditioner, and SGNHT. The approximations are Bayes by Backprop, MC dropout (whose prior is its weight decay), an
-ensemble of modes, one mode, and the Laplace approximation of its last layer. Effective sample sizes and R-hat refer to
-the log odds of the test labels, or to the means at test points and the noise; weights are not identified, because units
-may be exchanged. Real-valued targets have noise of an unknown precision, which samplers draw and the other methods
-optimise. Samplers move in units of the prior's standard deviations. Every chain, and every member of the ensemble, has
-its own minibatches, from shuffled epochs, or independent draws for SGNHT. Chains that shared minibatches would be
-correlated, while R-hat and ESS assume independent chains.
+HMC runs --num-chains chains with the whole data set. The predictive distribution of one half of the chains is the
+reference, and the row `hmc` is the other half. With --reference FILE the probabilities in that file are the reference,
+and the row `hmc` is all chains. All methods share network, prior and data.
 
-Expected (the paper's ResNet-20 on CIFAR-10, table 6, as recalled): HMC agrees with itself best, then SGHMC, cyclical
-SGHMC and ensembles; mean-field VI and dropout agree less. Read `problems.py` next: network, prior, data and measures.
+The samplers are NUTS, SGHMC, cyclical SGHMC, SGLD with and without RMSprop's preconditioner, and SGNHT. The
+approximations are Bayes by Backprop, MC dropout (whose prior is its weight decay), an ensemble of modes, one mode, and
+the Laplace approximation of its last layer. Effective sample sizes and R-hat refer to the log odds of the test labels,
+or to the means at test points and the noise; weights are not identified, because units may be exchanged. Real-valued
+targets have noise of an unknown precision, which samplers draw and the other methods optimise. Samplers move in units
+of the prior's standard deviations. Every chain, and every member of the ensemble, has its own minibatches, from
+shuffled epochs or, for SGNHT, drawn with replacement. Chains that shared minibatches would be correlated, while R-hat
+and ESS assume independent chains.
+
+Expected (the paper's ResNet-20 on CIFAR-10, table 6, as recalled): HMC agrees best with itself, then with SGHMC,
+cyclical SGHMC and ensembles; mean-field VI and dropout agree less. Read `problems.py` next.
 """
 
 import functools
@@ -57,68 +59,68 @@ class Config(RunConfig):
     """Flags of experiments.bnn_posterior."""
 
     dataset: str = "digits"
-    """digits, an image set of TensorFlow Datasets (mnist, fashion_mnist), or an .npz file with labels; for real-valued
-    targets synthetic/gap (a curve), diabetes, or uci/NAME."""
+    """For classification: `digits`, the name of a TensorFlow Datasets image set (mnist, fashion_mnist), or the path of
+    an .npz file with labels. For regression: synthetic/gap (a curve), diabetes, or uci/NAME."""
     split: Natural = 0
-    """Index of the split of a regression set."""
+    """Index of the split of a regression set, from 0."""
     num_train: Natural = 400
-    """Number of training points, the first ones; 0: all."""
+    """Number of training points to use, the first ones of the data set; 0 means all."""
     num_test: Natural = 360
-    """Number of test points, the first ones; 0: all."""
+    """Number of test points to use, the first ones of the data set; 0 means all."""
     num_validation: Natural = 0
-    """Number of training points that replace the test set, for the choice of settings."""
+    """Number of training points that replace the test set, to choose settings; 0 uses the test set."""
     methods: tuple[Method, ...] = (
         "hmc", "nuts", "sghmc", "csghmc", "sgld", "psgld", "sgnht", "bbb", "mc_dropout", "ensemble", "laplace", "map",
     )  # fmt: skip
     """Methods to compare; hmc comes first unless there is a --reference. csghmc is cyclical SGHMC, psgld uses RMSprop's
     preconditioner, bbb is Bayes by Backprop, laplace approximates the last layer's posterior, map is one mode."""
     reference: str = ""
-    """File of class probabilities, one row for each test point, to which all methods are compared in place of one half
-    of HMC's chains, for example parts/reference.csv of a run with another --seed (chains with the same seed would be
-    compared to themselves)."""
+    """File of class probabilities, one row for each test point, with which all methods are compared; if empty, one half
+    of HMC's chains. A run writes parts/reference.csv, which is for runs with another --seed: with the same seed, chains
+    would be compared with themselves."""
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (20,)
-    """Numbers of tanh units in the hidden layers."""
+    """Numbers of tanh units of the hidden layers."""
     prior_scale: Positive = 3.0
     """Scale s of the prior: N(0, s^2 / fan-in) for weights, N(0, s^2) for biases."""
     num_chains: Annotated[int, Range(least=4)] = 4
-    """Number of independent chains of each sampler, an even number; one half of HMC's chains is the reference."""
+    """Even number of independent chains of each sampler; one half of HMC's chains is the reference."""
     num_warmup: LongEnough = 150
-    """Warm-up steps of HMC and NUTS."""
+    """Number of warm-up steps of each chain of HMC and NUTS."""
     num_hmc_draws: LongEnough = 150
     """Number of draws of each chain of HMC and NUTS."""
     num_integration_steps: Count = 60
-    """Leapfrog steps of HMC's trajectories."""
+    """Number of leapfrog steps of a trajectory of HMC."""
     chunk_size: Natural = 1
-    """Number of chains of HMC and NUTS that are computed at once; 0: all, which suits an accelerator. With 1, NUTS does
-    not wait for the longest trajectory."""
+    """Number of chains of HMC and NUTS that are computed at once; 0 means all, which suits an accelerator. With 1, NUTS
+    does not wait for the longest trajectory."""
     max_num_doublings: Count = 7
     """Largest number of doublings of NUTS's trajectories."""
     batch_size: Count = 50
-    """Points per step of all methods but HMC and NUTS."""
+    """Number of training points in a minibatch of all methods except HMC and NUTS."""
     num_epochs: Count = 200
-    """Epochs of each sampler with minibatches, or more if --num-draws needs them; the second half gives the draws."""
+    """Number of epochs of samplers with minibatches; more if --num-draws needs them. The second half gives draws."""
     num_draws: LongEnough = 100
-    """Number of draws of each chain of the samplers with minibatches, of bbb and laplace, and of dropout masks; csghmc
+    """Number of draws of each chain of a sampler with minibatches, of bbb and laplace, and of dropout masks; csghmc
     keeps about 0.6 times as many."""
     learning_rate: Positive = 0.05
-    """Step size of SGHMC and SGNHT times the number of training points, in units of the prior."""
+    """Step size of SGHMC and SGNHT times the number of training points, for weights in prior standard deviations."""
     sgld_learning_rate: Positive = 0.01
-    """Step size of SGLD times the number of training points, in units of the prior."""
+    """Step size of SGLD times the number of training points, for weights in prior standard deviations."""
     psgld_learning_rate: Positive = 1e-3
-    """Step size of psgld times the number of training points, in units of the prior."""
+    """Step size of psgld times the number of training points, for weights in prior standard deviations."""
     friction: Fraction = 0.1
     """Friction of SGHMC and SGNHT, the fraction of momentum that is lost in a step."""
     num_cycles: Count = 6
     """Number of cycles of csghmc."""
     cyclical_factor: Positive = 4.0
-    """Largest step size of csghmc, in units of SGHMC's."""
+    """Ratio of the largest step size of csghmc to the step size of SGHMC."""
     noise_unit: Positive = 1.0
-    """Unit of the noise for samplers, in its standard deviations given the weights; with a larger one the noise follows
-    the weights' fit more closely along a trajectory of HMC."""
+    """Unit in which samplers move the noise's log precision, in its standard deviations given the weights. With a
+    larger unit the noise follows the weights' fit more closely along a trajectory of HMC."""
     num_optimizer_epochs: Count = 150
-    """Epochs of Adam for mc_dropout, ensemble, laplace and map."""
+    """Number of epochs of Adam for mc_dropout, ensemble, laplace and map."""
     num_bbb_epochs: Count = 1200
-    """Epochs of Adam for bbb, whose standard deviations must grow to the prior's."""
+    """Number of epochs of Adam for bbb, in which its standard deviations must grow to those of the prior."""
     optimizer_learning_rate: Positive = 5e-3
     """Initial learning rate of Adam; it decays to 0 along a cosine."""
     dropout_rate: Fraction = 0.1
@@ -127,7 +129,7 @@ class Config(RunConfig):
     """Number of networks in the ensemble."""
 
     def __post_init__(self) -> None:
-        """Refuses methods without a reference, and an odd number of chains."""
+        """Checks that there is a reference, and that the number of chains is even."""
         super().__post_init__()
         require(
             self.methods[0] == "hmc" or bool(self.reference),
@@ -138,13 +140,13 @@ class Config(RunConfig):
 
 PRESETS = {
     "quick": Config(),
-    # Learning rates with the best NLL of 437 training images, --num-validation 437, after 500 epochs: of SGHMC among
-    # 0.015, 0.05, 0.15; of SGLD among 0.01, 0.05, 0.2; with the preconditioner among 1e-3, 5e-3.
+    # The learning rates have the best NLL of 437 held-out training images (--num-validation 437) after 500 epochs. The
+    # candidates were 0.015, 0.05, 0.15 for SGHMC, 0.01, 0.05, 0.2 for SGLD, and 1e-3, 5e-3 for psgld.
     "paper": Config(
         num_train=1000, hidden=(50, 50), num_warmup=100, num_hmc_draws=500, num_integration_steps=150,
         max_num_doublings=6, num_epochs=600, num_bbb_epochs=2000, sgld_learning_rate=0.2, psgld_learning_rate=5e-3,
     ),
-    # The same on 1000 images: of SGHMC 0.015, 0.05, 0.15; of SGLD 0.01, 0.05, 0.2; preconditioned 1e-3, 5e-3, 2e-2.
+    # Likewise on 1000 held-out images: SGHMC 0.015, 0.05, 0.15; SGLD 0.01, 0.05, 0.2; psgld 1e-3, 5e-3, 2e-2.
     "mnist": Config(
         dataset="mnist", num_train=1000, num_test=1000, num_warmup=100, num_hmc_draws=1000, num_integration_steps=100,
         max_num_doublings=6, num_epochs=600, num_bbb_epochs=2000, sgld_learning_rate=0.2, psgld_learning_rate=5e-3,
@@ -154,8 +156,8 @@ PRESETS = {
         num_integration_steps=100, batch_size=40, num_epochs=100_000, num_draws=500, num_optimizer_epochs=4000,
         num_bbb_epochs=20_000, learning_rate=4e-4, sgld_learning_rate=4e-4, friction=0.005,
     ),
-    # The same on 144 training rows, --num-validation 144: of SGHMC 0.015, 0.05; of SGLD 0.01, 0.05; preconditioned
-    # 1e-3, 5e-3; csghmc 1, 2 and 4 times SGHMC's.
+    # Likewise on 144 held-out training rows (--num-validation 144): SGHMC 0.015, 0.05; SGLD 0.01, 0.05; psgld 1e-3,
+    # 5e-3; csghmc 1, 2 and 4 times the rate of SGHMC.
     "uci": Config(
         dataset="uci/wine-quality-red", num_train=0, num_test=0, hidden=(50,), num_warmup=500, num_hmc_draws=5000,
         num_integration_steps=100, max_num_doublings=6, num_epochs=2000, num_draws=200, num_optimizer_epochs=400,
@@ -165,7 +167,7 @@ PRESETS = {
 
 
 def describe(config: dict) -> str:
-    """The table's note on the reference of a run."""
+    """The note of the table, which describes the reference and the measures."""
     reference = (
         f"the predictive of the file {config['reference']}."
         if config.get("reference")
@@ -213,7 +215,7 @@ class Predictions(NamedTuple):
     """Predictions of a method at the test points.
 
     Attributes:
-      outputs: outputs of its draws, `[num_chains, num_draws, num_test, num_outputs]`.
+      outputs: network outputs of the draws, `[num_chains, num_draws, num_test, num_outputs]`.
       passes: number of passes over the training set, summed over chains.
       is_chain: whether the draws are those of Markov chains, in order.
     """
@@ -237,17 +239,17 @@ def predict(problem: Problem, draws: Any) -> np.ndarray:
 
 
 def count_steps(config: Config, problem: Problem, num_epochs: int) -> int:
-    """Number of steps of some epochs."""
+    """Number of minibatch steps in `num_epochs` epochs."""
     return num_epochs * max(1, len(problem.train.x) // config.batch_size)
 
 
 def count_passes(config: Config, problem: Problem, num_steps: int) -> float:
-    """Number of passes over the training set in some steps."""
+    """Number of passes over the training set in `num_steps` minibatch steps."""
     return num_steps * config.batch_size / len(problem.train.x)
 
 
 def stage_key(config: Config, label: str) -> jax.Array:
-    """The random key of a stage."""
+    """The random key of the stage with a label."""
     return jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(label.encode()))
 
 
@@ -258,10 +260,10 @@ def run_chains(
     run: Run, problem: Problem, label: str, kernel: Kernel, batches: Any, *,
     num_steps: int, num_burnin: int, thinning: int = 1, batch_axis: int | None = None, chunk_size: int | None = None,
 ) -> training.Trace:  # fmt: skip
-    """Runs `num_chains` copies of a kernel on positions in the problem's units.
+    """Runs --num-chains copies of a kernel, which moves parameters divided by the problem's units.
 
     Returns:
-      Draws with leaves `[num_draws, num_chains, ...]`, and the infos.
+      The trace: draws of the parameters with leaves `[num_draws, num_chains, ...]`, and the kernel's infos.
     """
     num_chains = run.config.num_chains
     start_key, init_key, run_key = jax.random.split(stage_key(run.config, label), 3)
@@ -277,7 +279,7 @@ def run_chains(
 
 
 def sample_full_batch(run: Run, problem: Problem, method: str) -> Predictions:
-    """HMC or NUTS from the network's initial weights with all data; only the step size is adapted."""
+    """Predicts with draws of HMC or NUTS on all data, from initial weights; only the step size is adapted."""
     config, density, is_hmc = run.config, problem.scaled_density(), method == "hmc"
     if is_hmc:
         make = functools.partial(kernels.hmc, density, num_integration_steps=config.num_integration_steps)
@@ -307,7 +309,7 @@ class Schedule(NamedTuple):
       num_steps: number of steps of a chain.
       thinning: number of steps between draws.
       cycle: step size and temperature of csghmc.
-      is_sampling: which of all draws belong to the sampling stages of csghmc.
+      is_sampling: whether each draw belongs to a sampling stage of csghmc, booleans `[num_steps // thinning]`.
     """
 
     num_steps: int
@@ -317,7 +319,7 @@ class Schedule(NamedTuple):
 
 
 def make_schedule(config: Config, problem: Problem) -> Schedule:
-    """The number of steps for which the second half has --num-draws draws.
+    """The schedule whose second half of steps has --num-draws draws.
 
     Raises:
       ValueError: if csghmc would keep no draw.
@@ -335,7 +337,7 @@ def make_schedule(config: Config, problem: Problem) -> Schedule:
 
 
 def sample_minibatches(run: Run, problem: Problem, method: str, schedule: Schedule) -> Predictions:
-    """A sampler with minibatches and a constant step size, or the cyclical one."""
+    """Predicts with draws of SGHMC, SGLD, psgld or SGNHT at a constant step size, or of cyclical SGHMC."""
     config, density, num_data = run.config, problem.scaled_density(), len(problem.train.x)
     num_steps, thinning, cycle, is_sampling = schedule
     is_cyclical = method == "csghmc"
@@ -351,7 +353,7 @@ def sample_minibatches(run: Run, problem: Problem, method: str, schedule: Schedu
     else:
         make = kernels.sghmc if method == "sghmc" else kernels.sgnht
         kernel = make(density, step_size=config.learning_rate / num_data, friction=config.friction)
-    # The noise of an epoch's minibatches adds up to 0, which biases the noise estimate of SGNHT.
+    # The gradient noise of an epoch's minibatches sums to 0, which biases the noise estimate of SGNHT.
     with_replacement = method == "sgnht" and config.batch_size % num_data != 0
     batches = data.independent_minibatches(
         stage_key(config, "batches"), problem.train, config.batch_size, config.num_chains,
@@ -370,11 +372,11 @@ def sample_minibatches(run: Run, problem: Problem, method: str, schedule: Schedu
 
 
 def minimise(run: Run, problem: Problem, label: str, loss: Any, init: Callable, num: int, num_steps: int) -> Any:
-    """Positions of `num` trainings with Adam, leaves `[num, ...]`."""
+    """Minimises a loss `num` times with Adam, from different starts; returns positions with leaves `[num, ...]`."""
     config = run.config
     adam = optax.adam(optax.cosine_decay_schedule(config.optimizer_learning_rate, num_steps))
     kernel, options = run.stage(label, kernels.particles(kernels.optimize(loss, adam), num, batch_axis=0))
-    init_key, start_key, run_key = jax.random.split(stage_key(config, "optimised"), 3)  # one start for all methods
+    init_key, start_key, run_key = jax.random.split(stage_key(config, "optimised"), 3)  # all methods start alike
     batches = data.independent_minibatches(stage_key(config, "batches"), problem.train, config.batch_size, num)
     position = jax.jit(jax.vmap(init))(jax.random.split(init_key, num))
     state, _ = training.run(
@@ -385,24 +387,24 @@ def minimise(run: Run, problem: Problem, label: str, loss: Any, init: Callable, 
 
 
 def find_modes(run: Run, problem: Problem, label: str, num: int, network: Callable | None = None) -> Any:
-    """Finds modes from different starts, leaves `[num, ...]`; a network that is given replaces the problem's."""
+    """Finds `num` posterior modes, leaves `[num, ...]`; `network`, if given, replaces that of the problem."""
     loss = posteriors.as_loss(problem.density(network), len(problem.train.x))
     num_steps = count_steps(run.config, problem, run.config.num_optimizer_epochs)
     return minimise(run, problem, label, loss, problem.init, num, num_steps)
 
 
 def take_one(stacked: Any) -> Any:
-    """The first of stacked positions."""
+    """The first of several stacked positions."""
     return jax.tree.map(lambda leaf: leaf[0], stacked)
 
 
 def predict_draws(problem: Problem, draws: Any) -> np.ndarray:
-    """Outputs of draws with leaves `[num_draws, ...]` as those of one chain."""
+    """Test outputs `[1, num_draws, num_test, num_outputs]` of draws with leaves `[num_draws, ...]`."""
     return predict(problem, jax.tree.map(lambda leaf: leaf[:, None], draws))
 
 
 def optimise(run: Run, problem: Problem, method: str) -> Predictions:
-    """A method that is trained by gradient descent."""
+    """Trains map, ensemble, laplace, bbb or mc_dropout with Adam, and predicts the test points."""
     config = run.config
     keys = jax.random.split(stage_key(config, f"draws of {method}"), config.num_draws)
     num_epochs = config.num_bbb_epochs if method == "bbb" else config.num_optimizer_epochs
@@ -412,7 +414,7 @@ def optimise(run: Run, problem: Problem, method: str) -> Predictions:
         num = 1 if method == "map" else config.num_members
         outputs, passes = predict_draws(problem, find_modes(run, problem, method, num)), num * passes
     elif method == "laplace":
-        mode = take_one(find_modes(run, problem, "map", 1))  # the stage of `map`, which is trained once
+        mode = take_one(find_modes(run, problem, "map", 1))  # the same stage as for `map`, which is trained only once
         outputs = predict_last_layer(problem, mode, keys)[None]
     elif method == "bbb":
         family, kl = network_posterior(0.05, config.prior_scale)
@@ -474,7 +476,7 @@ def main(config: Config) -> None:
     """Runs every method and compares it with the reference; writes the figures and the results."""
     with Run("bnn_posterior", config) as run:
         problem = problems.load(config)
-        schedule = make_schedule(config, problem)  # refuses wrong flags before anything runs
+        schedule = make_schedule(config, problem)  # checks flags before anything runs
         reference = problems.load_reference(config, problem) if config.reference else np.empty(0)
         rows, bands = [], {}
         for method in config.methods:

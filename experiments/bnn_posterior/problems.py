@@ -1,7 +1,7 @@
 """The problems of `bnn_posterior`: a network with its prior and data, and the measures of a predictive distribution.
 
-Parameters are {"network": weights}, with {"log_precision"} of the noise for real-valued targets. The outputs of a draw
-are logits, or (mean, log precision), so that all measures are functions of them.
+Parameters are {"network": weights}, and for real-valued targets also the "log_precision" of the noise. The outputs of a
+draw at a point are logits, or (mean, log precision of the noise). All measures are functions of the outputs.
 """
 
 import dataclasses
@@ -41,17 +41,18 @@ class Problem(NamedTuple):
     """The network, prior, data and measures that all methods share.
 
     Attributes:
-      train, test: points.
+      train, test: training points and test points.
       model: the network.
       init: `rng_key -> params`.
       outputs: `(params, output of the network [..., features]) -> [..., num_outputs]`.
       log_likelihood: `(outputs of one point, its target) -> scalar`.
       log_prior: the log density of params.
       log_noise_prior: the term of `log_prior` that does not belong to the network.
-      units: a tree like params: standard deviations of the prior, and the unit of the noise's log precision. Samplers
-        move in these units, which acts as a diagonal mass matrix.
-      evaluate: `(outputs [num_draws, num_test, num_outputs], those of the reference) -> {measure: number or estimate}`.
-      scores: `outputs [..., num_test, num_outputs] -> [..., num]`, identified numbers by which chains are compared.
+      units: standard deviations of the prior, and the unit of the noise's log precision, structured like params.
+        Samplers move in these units, which act as a diagonal mass matrix.
+      evaluate: `(outputs, outputs of the reference) -> {measure: number or estimate}`; both outputs are
+        `[num_draws, num_test, num_outputs]`.
+      scores: `outputs [..., num_test, num_outputs] -> [..., num]`, identified quantities for R-hat and ESS.
       probabilities: `outputs [num_draws, num_test, num_outputs] -> [num_test, num_classes]`; None without labels.
     """
 
@@ -81,7 +82,7 @@ class Problem(NamedTuple):
         return log_prob
 
     def density(self, network: Callable | None = None) -> Density:
-        """The log posterior on a batch; `network`, if given, replaces that of the problem."""
+        """The log posterior density by batch; `network`, if given, replaces that of the problem."""
         plain = lambda weights, rng_key, x: self.model.apply({"params": weights}, x)  # noqa: E731
         return posteriors.log_posterior(self.point_likelihood(network or plain), self.log_prior, len(self.train.x))
 
@@ -100,14 +101,14 @@ class Problem(NamedTuple):
 
 
 def load(config: Any) -> Problem:
-    """The problem of a configuration: labelled images, or real-valued targets, by the name of the data set."""
+    """The problem of a configuration, classification or regression as the name of the data set requires."""
     if config.dataset == "synthetic/gap" or config.dataset == "diabetes" or config.dataset.startswith("uci/"):
         return regression(config)
     return classification(config)
 
 
 def take_first(config: Any, train: Any, test: Any) -> tuple[Points, Points]:
-    """The first --num-train and --num-test points; all where the flag is 0."""
+    """The first --num-train and --num-test points; a flag of 0 means all points."""
     for flag, wanted, part in (("num-train", config.num_train, train), ("num-test", config.num_test, test)):
         require(wanted <= len(part.x), f"--{flag} must be at most {len(part.x)}; got {wanted}")
     num_train, num_test = config.num_train or None, config.num_test or None
@@ -115,12 +116,12 @@ def take_first(config: Any, train: Any, test: Any) -> tuple[Points, Points]:
 
 
 def prior_scales(config: Any, init: Callable) -> Any:
-    """Standard deviations of the prior of the network's weights."""
+    """Standard deviations of the prior of the network's weights, structured like the weights."""
     return posteriors.fan_in_scales(jax.eval_shape(init, jax.random.key(0))["network"], config.prior_scale)
 
 
 def percent(estimate: evaluation.Estimate) -> evaluation.Estimate:
-    """A fraction in %."""
+    """Converts an estimated fraction to %."""
     return evaluation.Estimate(100 * estimate.value, 100 * estimate.stderr)
 
 
@@ -128,12 +129,12 @@ def percent(estimate: evaluation.Estimate) -> evaluation.Estimate:
 
 
 def average_probabilities(logits: np.ndarray) -> np.ndarray:
-    """The predictive distribution `[num_test, num_classes]` of draws `[num_draws, num_test, num_classes]`."""
+    """Predictive probabilities `[num_test, num_classes]` from logits `[num_draws, num_test, num_classes]`."""
     return special.softmax(logits.astype(float), axis=-1).mean(axis=0)
 
 
 def classification(config: Any) -> Problem:
-    """Labels of images, whose pixels are one vector."""
+    """The problem of classifying images, which are flattened to vectors."""
     require(config.split == 0, f"--split is for regression sets only; got {config.split} for {config.dataset}")
     *parts, num_classes = load_images(config, flat=True)
     train, test = take_first(config, *parts)
@@ -166,7 +167,7 @@ def classification(config: Any) -> Problem:
 
 
 def load_reference(config: Any, problem: Problem) -> np.ndarray:
-    """The log class probabilities of a file, as outputs `[1, num_test, num_classes]` of one draw."""
+    """Reads log class probabilities from --reference, as the outputs `[1, num_test, num_classes]` of one draw."""
     require(
         problem.probabilities is not None, f"--reference is for labels, which --dataset {config.dataset} does not have"
     )
@@ -185,7 +186,7 @@ def load_reference(config: Any, problem: Problem) -> np.ndarray:
 
 
 def regression(config: Any) -> Problem:
-    """Standardised real-valued targets with noise of an unknown precision."""
+    """The problem of regression on standardised targets, with noise of unknown precision."""
     if config.dataset == "synthetic/gap":
         require(config.split == config.num_validation == 0, "synthetic/gap has no --split or --num-validation")
         dataset = curve_and_grid(config.seed)
@@ -232,7 +233,7 @@ def regression(config: Any) -> Problem:
 
 
 def take_split(dataset: RegressionDataset, config: Any) -> RegressionDataset:
-    """One split; with --num-validation, random rows of its training part replace its test part."""
+    """The split --split of a data set; with --num-validation, random training rows replace its test rows."""
     train, test = dataset.rows(config.split)
     held = config.num_validation
     require(0 <= held < len(train), f"--num-validation must lie in 0 .. {len(train) - 1}; got {held}")
@@ -243,7 +244,7 @@ def take_split(dataset: RegressionDataset, config: Any) -> RegressionDataset:
 
 
 def curve_and_grid(seed: int) -> RegressionDataset:
-    """A curve with a gap; its test points are on a grid that includes the gap and exceeds the data."""
+    """Training points on a curve with a gap; the test inputs are a grid over the gap and beyond the data."""
     random = np.random.default_rng(seed)
     x, y = curve_with_a_gap(random)
     grid = np.linspace(-2.5, 2.5, 200)
