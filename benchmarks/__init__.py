@@ -1,1 +1,5 @@
-"""Cost beside other libraries: `python -m benchmarks.NAME` prints a table and writes benchmarks/results/NAME.json."""
+"""The cost of bayesjax beside other libraries.
+
+`python -m benchmarks.NAME` prints a table and writes benchmarks/results/NAME.json. A *bar* is the required
+value of a ratio.
+"""

@@ -1,7 +1,8 @@
 """The cost of one sweep of the synthetic Bayesian GAN in bayesjax and in PyTorch.
 
 A sweep is one SGHMC step of the discriminator and one of each generator, with the networks of the paper preset of
-`experiments/bayesian_gan.py`: generators 10-1000-100, discriminator 100-1000-1, leaky ReLU, batch 64, N = 10000, T = 1.
+`experiments/bayesian_gan.py`: generators 10-1000-100, discriminator 100-1000-1, leaky ReLU, batch
+64, N = 10000 training points, temperature T = 1.
 
     python -m benchmarks.bayesian_gan                      fifteen repeats, four minutes on two idle cores
     python -m benchmarks.bayesian_gan --repeats 2 --num-sweeps 20 --num-run-sweeps 200      a short check
@@ -51,7 +52,7 @@ class Config:
     num_generators: int = 10
     """Number of generators J_g in the row with several."""
     threads: int = 2
-    """Number of cores, and of threads, for either library."""
+    """Number of cores, and of threads, for each library."""
     out: str = str(measure.RESULTS / "bayesian_gan.json")
     """The JSON file to write."""
 
@@ -60,7 +61,7 @@ class Config:
 
 
 def generate(params: Any, rng_key: jax.Array, num: int) -> Any:
-    """One generator's samples `[num, dim]`; `params` may carry the noise vectors to use (`check_ports`)."""
+    """One generator's samples `[num, dim]`; `params` may be a pair with the noise vectors to use."""
     if not isinstance(params, tuple):
         params = params, models.latent_noise(rng_key, num, peer.LATENT_DIM)
     params, noise = params
@@ -69,15 +70,17 @@ def generate(params: Any, rng_key: jax.Array, num: int) -> Any:
 
 
 def network(num_outputs: int) -> models.MLP:
+    """A generator or discriminator: one hidden layer of leaky ReLU units."""
     return models.MLP((peer.HIDDEN, num_outputs), functools.partial(jax.nn.leaky_relu, negative_slope=peer.SLOPE))
 
 
 def log_prior(params: Any) -> jax.Array:
+    """The log prior density of one network's weights; `params` may be a pair with noise vectors."""
     return posteriors.gaussian(peer.PRIOR_SCALE)(params[0] if isinstance(params, tuple) else params)
 
 
 def conditionals(num_data: int) -> dict[str, Density]:
-    """Log density of each player given the other."""
+    """The log conditional density of each player's weights given the other player."""
 
     def log_prob(of_logit: Callable) -> Callable:
         def apply(params: Any, x: jax.Array) -> jax.Array:
@@ -124,7 +127,7 @@ def minibatches(rng_key: jax.Array, inputs: np.ndarray) -> Callable[[jax.Array],
 
 
 def initial_position(num_generators: int, dim: int, num_discriminators: int = 1) -> dict:
-    """The discriminators and the generators, stacked."""
+    """Initial parameters of the discriminators and the generators, with a leading axis of networks."""
     stacked = {}
     for i, (name, num, width, outputs) in enumerate(
         (("discriminator", num_discriminators, dim, 1), ("generator", num_generators, peer.LATENT_DIM, dim))
@@ -137,7 +140,7 @@ def initial_position(num_generators: int, dim: int, num_discriminators: int = 1)
 def bayesjax_sweeps(
     inputs: np.ndarray, num_generators: int, temperature: float, num_sweeps: int, diagnostics: bool = False
 ) -> measure.Row:
-    """Compiles sweeps of the game; `diagnostics` keeps their info."""
+    """Compiles sweeps of the game; their infos are kept if `diagnostics` is true."""
     kernel = game(len(inputs), num_generators, temperature)
     state = kernel.init(initial_position(num_generators, inputs.shape[1]), jax.random.key(3))
 
@@ -196,7 +199,7 @@ def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
     momenta after two steps at T = 0, on two sets of noise vectors.
 
     Raises:
-      ArithmeticError: if one exceeds TOLERANCE.
+      ArithmeticError: if a difference exceeds TOLERANCE.
     """
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -225,7 +228,7 @@ def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
                 else:
                     gradient = port.discriminator_gradient(torch.tensor(inputs[: peer.BATCH_SIZE]), z)
                 port.move(name, gradient)
-                if f"{label} {name} gradient" not in differences:  # the momentum starts at 0
+                if f"{label} {name} gradient" not in differences:  # the momentum of step 1
                     differences[f"{label} {name} gradient"] = _difference(port.stacked(name, gradient), momentum)
                 velocity = [v / step_size for v in port.stacked(name, port.velocity[name])]
                 differences[f"{label} {name} momentum"] = _difference(velocity, momentum)
@@ -249,7 +252,7 @@ def _difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
 
 
 def time_outside_chunks(inputs: np.ndarray, num_generators: int, num_sweeps: int) -> dict[str, float]:
-    """`training.run` with a metrics file, a draw of all networks every 100 sweeps, no checkpoints."""
+    """Times `training.run` with a metrics file and a draw of all networks every 100 sweeps, without checkpoints."""
     kernel = game(len(inputs), num_generators, 1.0)
     state = kernel.init(initial_position(num_generators, inputs.shape[1]), jax.random.key(3))
     source = minibatches(jax.random.key(2), inputs)
@@ -269,7 +272,7 @@ def time_outside_chunks(inputs: np.ndarray, num_generators: int, num_sweeps: int
 
 
 def main(config: Config) -> None:
-    """Checks the ports, measures, prints the tables, writes the file."""
+    """Checks the ports, measures, prints the tables and writes the file."""
     load_average = measure.prepare(config, "num_sweeps", "num_generators")
     if config.num_run_sweeps < 0:
         measure.fail(f"--num-run-sweeps must be at least 0; got {config.num_run_sweeps}")

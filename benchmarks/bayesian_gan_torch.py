@@ -1,7 +1,7 @@
 """The synthetic Bayesian GAN in eager PyTorch, for comparison: one `linear` per generator, or all batched.
 
-The same mathematics as `bayesian_gan.py` beside it: the conditionals of `posteriors/bayesian_gan.py` (pool = "sum") and
-the update of `kernels/sghmc.py`. The settings of both are here.
+It computes the conditionals of `posteriors/bayesian_gan.py` (pool = "sum") and the update of `kernels/sghmc.py`, as
+`benchmarks/bayesian_gan.py` does with bayesjax. The constants below are the settings of both programs.
 """
 
 import math
@@ -15,7 +15,7 @@ LEARNING_RATE, FRICTION, PRIOR_SCALE = 1e-3, 0.5, 10.0
 
 
 class TorchGame:
-    """The same game in eager PyTorch: parameters and velocities are lists of tensors, moved in place."""
+    """The game in eager PyTorch; parameters and velocities are lists of tensors, which are updated in place."""
 
     def __init__(self, position: dict, inputs: np.ndarray, temperature: float, batched: bool):
         import torch  # pyright: ignore[reportMissingImports]
@@ -115,7 +115,7 @@ def layers(params: dict) -> list[np.ndarray]:
 
 
 def torch_sweeps(ported: TorchGame, num_sweeps: int) -> Callable[[], None]:
-    """A function that runs `num_sweeps` sweeps."""
+    """Returns a function that runs `num_sweeps` sweeps."""
 
     def measure() -> None:
         for _ in range(num_sweeps):

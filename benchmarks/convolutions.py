@@ -1,25 +1,26 @@
 """The cost of convolutions: a DCGAN step beside PyTorch, ten games, and single shapes beside XLA's own convolution.
 
 The game is the 28-pixel DCGAN of `models/dcgan.py` without normalisation: generator 100-128-64-32-1, discriminator
-1-32-64-128, kernels 5 x 5, stride 2, batch 64, Adam, in a `scan` as `training.run` has it. The PyTorch port
-(`convolutions_torch.py`) is eager code whose gradients are compared with bayesjax's before anything is timed; it runs
-in both memory formats. Ten particles are ten independent games, in PyTorch a loop. Each library has its own process.
+1-32-64-128, kernels 5 x 5, stride 2, batch 64, Adam. Steps run in a `scan`, as in `training.run`. The PyTorch port
+(`convolutions_torch.py`) is eager code whose gradients are compared with bayesjax's before anything is timed. It runs
+in both memory formats. Ten particles are ten independent games, which PyTorch trains in a loop. Each library has its
+own process.
 
-XLA runs a convolution on one core. Rows "on 2 devices" have each core as a device (`training.spread`): a half of the
-batch each, or a half of the particles. The same bars apply to both.
+XLA runs a convolution on one core. In rows "on 2 devices" each core is a device of JAX, with half of the batch or half
+of the particles. The bars are the same on one and on two devices.
 
     python -m benchmarks.convolutions                       half an hour on two idle cores
     python -m benchmarks.convolutions --shapes few --repeats 3      a short check
 
 The table of shapes times a convolution and both its gradients; the gradient in the image is the transposed
-convolution. They are compared with `lax.conv_general_dilated` and with patches, each differentiated by JAX. Every form
-is compiled alone, which favours XLA: inside a `scan` its gradients can be tens of times slower. Batches are such that a
-shape takes some milliseconds. The few shapes of which one image takes a second are excluded. The same program may take
-twice as long in one process as in another, so shapes with a ratio above 1.1 are measured in five processes. Their
-result is the median over processes.
+convolution. bayesjax is compared with `lax.conv_general_dilated` and with a product over patches, each differentiated
+by JAX. Every form is compiled alone, which favours XLA: inside a `scan` its gradients can be tens of times slower.
+Batch sizes are chosen so that a shape takes some milliseconds. The few shapes whose single image takes a second are
+excluded. A program may take twice as long in one process as in another, so shapes with a ratio above 1.1 are measured
+in five processes. Their result is the median over processes.
 
 Bars: a step of either player takes at most 1.3 times PyTorch's; ten particles cost at most 10 times one and less than
-the PyTorch loop; no shape takes more than 1.2 times the better of the two other forms. Results:
+the PyTorch loop; no shape takes more than 1.2 times as long as the faster of the two other forms. Results:
 benchmarks/results/convolutions.json.
 """
 
@@ -52,9 +53,9 @@ BATCH_SIZE, LATENT_DIM, LEARNING_RATE, IMAGE = 64, 100, 2e-4, (28, 28, 1)
 TOLERANCE = 1e-4  # relative, between the port's gradients and bayesjax's
 SIZES = (4, 8, 16, 32, 64)
 CHANNELS = ((1, 16), (1, 64), (3, 64), (16, 1), (16, 16), (64, 3), (64, 64), (64, 256), (256, 64), (256, 256))
-MAX_WORK = 3e8  # multiply-adds of a shape: sets the batch, at most 32
-MORE_PROCESSES = 4  # in which a shape is measured again: one may be twice as slow as another
-SHORTEST = 2e-3  # seconds of a timing: shorter shapes are computed several times in it
+MAX_WORK = 3e8  # multiply-adds of a shape, which determine its batch size, at most 32
+MORE_PROCESSES = 4  # in which a slow shape is measured again: processes differ in speed
+SHORTEST = 2e-3  # least seconds of a timing; faster shapes are computed several times
 KEYS = ("size", "inputs", "outputs", "kernel", "stride", "batch")  # keys of a shape
 PLAYERS = ("discriminator", "generator")
 
@@ -72,7 +73,7 @@ class Config:
     shapes: Literal["all", "few", "none"] = "all"
     """Table of convolution shapes to time: all of them, or a few."""
     threads: int = 2
-    """Number of cores, and of threads, for either library."""
+    """Number of cores, and of threads, for each library."""
     out: str = str(measure.RESULTS / "convolutions.json")
     """The JSON file to write."""
 
@@ -81,11 +82,12 @@ class Config:
 
 
 def networks() -> tuple[dcgan.Generator, dcgan.Discriminator]:
+    """The generator and the discriminator, as Flax modules."""
     return dcgan.Generator(IMAGE, norm="none"), dcgan.Discriminator(IMAGE, norm="none")
 
 
 def losses(noise: np.ndarray | None = None) -> dict[str, Callable]:
-    """The loss of each player given the other, a mean per example. Noise is drawn in each step if none is given."""
+    """The loss of each player given the other, a mean per example; noise is drawn in each step unless it is given."""
     generator, discriminator = networks()
 
     def fakes(params: Any, rng_key: jax.Array) -> Any:
@@ -108,6 +110,7 @@ def losses(noise: np.ndarray | None = None) -> dict[str, Callable]:
 
 
 def initial_position() -> dict[str, Any]:
+    """Initial parameters of each player."""
     generator, discriminator = networks()
     return {
         "discriminator": discriminator.init(jax.random.key(1), jnp.zeros((1, *IMAGE)))["params"],
@@ -116,6 +119,7 @@ def initial_position() -> dict[str, Any]:
 
 
 def players() -> dict[str, Kernel]:
+    """The kernel of an Adam step of each player."""
     optimizer = optax.adam(LEARNING_RATE, b1=0.5)
     return {name: kernels.optimize(loss, optimizer) for name, loss in losses().items()}
 
@@ -127,7 +131,7 @@ def check_port(position: dict[str, Any], images: np.ndarray) -> float:
     terms.
 
     Raises:
-      ArithmeticError: if it exceeds TOLERANCE.
+      ArithmeticError: if the difference exceeds TOLERANCE.
     """
     from benchmarks import convolutions_torch as peer
 
@@ -148,6 +152,7 @@ def check_port(position: dict[str, Any], images: np.ndarray) -> float:
 
 
 def real_images() -> np.ndarray:
+    """A batch of random images `[64, 28, 28, 1]` in [-1, 1)."""
     return np.random.default_rng(0).uniform(-1, 1, (BATCH_SIZE, *IMAGE)).astype(np.float32)
 
 
@@ -211,7 +216,7 @@ def shape_cases(which: str) -> list[dict[str, int]]:
 
 
 def by_patches(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
-    """A "SAME" convolution as one product over patches, as a user would write it."""
+    """A "SAME" convolution as one matrix product over patches, as a user would write it."""
     pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, "SAME")
     x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
     out = [(x.shape[a + 1] - kernel.shape[a]) // strides[a] + 1 for a in (0, 1)]
@@ -223,6 +228,7 @@ def by_patches(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax
 
 
 def by_xla(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """A "SAME" convolution by XLA's own operation."""
     return lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=forms.LAYOUT)
 
 
@@ -290,7 +296,7 @@ def shape_table(which: str, repeats: int) -> list[dict[str, Any]]:
 
 
 def main(config: Config) -> None:
-    """Checks the port, measures, prints the tables, writes the file."""
+    """Checks the port, measures, prints the tables and writes the file."""
     load_average = measure.prepare(config, "num_steps", "num_particles")
     difference = check_port(initial_position(), real_images())
     threads, spread_steps, spread_particles = config.threads, "bayesjax, batch in parts", "bayesjax, particles in parts"

@@ -45,11 +45,11 @@ class TorchGAN:
 
     def _weight(self, player: str, name: str, layer: dict) -> list[Any]:
         kernel, bias = np.asarray(layer["kernel"]), np.asarray(layer["bias"])
-        if name.startswith("ConvTranspose"):  # Flax does not turn the kernel, PyTorch does
+        if name.startswith("ConvTranspose"):  # Flax does not flip the kernel, PyTorch does
             kernel = kernel[::-1, ::-1].transpose(2, 3, 0, 1)
         elif kernel.ndim == 4:
             kernel = kernel.transpose(3, 2, 0, 1)
-        else:  # images are flattened, and made, in channels-first order here
+        else:  # PyTorch flattens and reshapes images in channels-first order
             kernel = _channels_first(kernel, axis=1 if player == "generator" else 0).T
             bias = _channels_first(bias, axis=0) if player == "generator" else bias
         return [self._tensor(kernel), self._tensor(bias)]
@@ -98,7 +98,7 @@ class TorchGAN:
         other = "discriminator" if player == "generator" else "generator"
 
         def run() -> None:
-            for layer in self.weights[other]:  # no gradients in the player that stands still
+            for layer in self.weights[other]:  # the other player needs no gradients
                 for tensor in layer:
                     tensor.requires_grad_(False)
             for _ in range(num):

@@ -87,7 +87,7 @@ class Program(NamedTuple):
 
     Attributes:
       flops: floating-point operations of matrix products and convolutions.
-      flops_once: the same with one iteration of every loop, for comparison with `cost_analysis`.
+      flops_once: `flops` with one iteration of every loop, for comparison with `cost_analysis`.
       memory_bytes: bytes read and written in the main memory.
       collectives: all exchanges of data between chips.
       unknown_loops: names of the loops whose number of iterations is not in the text.
@@ -221,7 +221,7 @@ def _products(body: list[Instruction]) -> Iterator[int]:
 
 
 def _convolution(instruction: Instruction, image: tuple[int, ...], kernel: tuple[int, ...]) -> int:
-    """Twice the multiply-adds of pixels that exist; a batch of products is a convolution with one more axis."""
+    """FLOPs: twice the multiply-adds with pixels that exist. A batched product is a convolution with one more axis."""
     labels = instruction.find(r"dim_labels=([\w?>\-]+)").replace("->", "_").split("_")
     of_image, of_kernel, of_output = (
         dict(zip(names, shape, strict=True))
@@ -254,7 +254,7 @@ def _traffic(body: list[Instruction]) -> Iterator[int]:
         if opcode in FREE or opcode.endswith(("-done", "-update")):
             continue
         operands = [arrays[name] for name in instruction.operands]
-        if opcode in ("copy-start", "slice-start"):  # destination and source, or source and destination, and a context
+        if opcode in ("copy-start", "slice-start"):  # results: destination, source (in any order), context
             size = min(array.bytes for array in results[:2])
             yield size * sum(array.is_in_main_memory for array in results[:2])
         elif opcode in ("slice", "dynamic-slice", "gather"):
@@ -262,7 +262,7 @@ def _traffic(body: list[Instruction]) -> Iterator[int]:
         elif opcode == "dynamic-update-slice":
             yield moved(*operands[1]) + operands[1][0].bytes * results[0].is_in_main_memory
         else:
-            aliases = instruction.find(r"output_to_operand_aliasing=\{(.*?)\)\}")  # passed through, not moved
+            aliases = instruction.find(r"output_to_operand_aliasing=\{(.*?)\)\}")  # not moved
             pairs = re.findall(r"\{(\d*)\}: \((\d+), \{\}", aliases)
             kept, given = {int(result or 0) for result, _ in pairs}, {int(operand) for _, operand in pairs}
             read = [array for at, group in enumerate(operands) if at not in given for array in group]
@@ -279,7 +279,7 @@ def _collectives(computations: Computations, times: dict[str, int], num_chips: i
                 continue
             chains |= {chain} - {""}
             arrays = instruction.arrays
-            if kind != instruction.opcode and kind != "all-reduce":  # operands, results, contexts
+            if kind != instruction.opcode and kind != "all-reduce":  # arrays: operands, results, contexts
                 arrays = [array for array in arrays if array.shape]
                 arrays = arrays[len(arrays) // 2 :]
             group = _group(instruction, num_chips)

@@ -1,4 +1,4 @@
-"""The memory of full-batch HMC on MNIST: a step over 60 000 images at once, and in chunks.
+"""The memory of full-batch HMC on data of MNIST's size: a step over 60 000 images at once, and in chunks.
 
     python -m benchmarks.hmc_memory                    two minutes on two idle cores
     python -m benchmarks.hmc_memory --repeats 1        a short check
@@ -8,7 +8,7 @@ noise, with differences of the energy taken term by term (`posteriors.log_poster
 runs in its own process, so that peak memory is measured separately: all images at once, chunks of 1000 images, and
 chunks with four chains.
 
-Bar: within 4 GiB. Results: benchmarks/results/hmc_memory.json.
+Bar: no process uses more than 4 GiB. Results: benchmarks/results/hmc_memory.json.
 """
 
 import functools
@@ -47,7 +47,7 @@ class Config:
 
 
 def rows(config: Config, name: str, chunk_size: int | None, num_chains: int) -> dict[str, measure.Row]:
-    """The row of one HMC step."""
+    """The row of one HMC step, under its name."""
     model = models.MLP((*WIDTHS, NUM_CLASSES), activation=jnp.tanh)
 
     def log_likelihood(params: Any, rng_key: jax.Array, example: Any) -> jax.Array:
@@ -69,7 +69,7 @@ def rows(config: Config, name: str, chunk_size: int | None, num_chains: int) -> 
 
 
 def main(config: Config) -> None:
-    """Measures, prints the tables, writes the file."""
+    """Measures, prints the tables and writes the file."""
     load_average = measure.prepare(config, "num_data", "chunk_size", "num_integration_steps", "num_chains", needs=())
     chunks = f"chunks of {config.chunk_size}"
     sides = {

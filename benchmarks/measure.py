@@ -30,7 +30,7 @@ from benchmarks import report
 from experiments.harness import provenance
 
 RESULTS = Path(__file__).parent / "results"
-BUSY = 0.7  # load average of the last minute above which another program is at work
+BUSY = 0.7  # load average of the last minute above which the machine counts as busy
 
 
 def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> tuple[float, ...]:
@@ -92,7 +92,7 @@ class Row(NamedTuple):
 
     Attributes:
       run: takes `steps` steps, compiled and warm, and waits for the result.
-      steps: the steps of a call.
+      steps: number of steps of a call.
       compile_seconds: compilation time; None for code that is not compiled.
     """
 
@@ -105,15 +105,15 @@ class Sides:
     """A context manager for several processes, of which one computes at a time.
 
     Args:
-      sides: by name, functions without arguments that make the rows of a process. They are pickled: functions of a
-        module, or `functools.partial` of one.
-      threads: cores and threads of each.
-      devices: the number of CPU devices of a side that has JAX spread its work; 1 for the others.
+      sides: functions without arguments that make the rows of a process, by the name of the process (side). They are
+        pickled, so they must be functions of a module, or `functools.partial` of one.
+      threads: number of cores and threads of each process.
+      devices: number of CPU devices on which JAX spreads the work of a side; 1 for sides that are not listed.
       pause: seconds before a row, in which idle threads stop spinning.
 
     Attributes:
       compile_seconds: compilation time of each row, by its name.
-      peak_mib: largest resident memory of each process so far, by side; it includes the interpreter and libraries.
+      peak_mib: largest resident memory so far in MiB, by side; it includes the interpreter and libraries.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Sides:
         """Starts the processes; each makes its rows."""
         context = multiprocessing.get_context("spawn")
         try:
-            for name, make_rows in self.sides.items():  # one after the other: they compile
+            for name, make_rows in self.sides.items():  # one after the other, because they compile
                 self._pipes[name], theirs = context.Pipe()
                 process = context.Process(
                     target=_serve, args=(theirs, make_rows, self.devices.get(name, 1)), daemon=True
@@ -159,7 +159,7 @@ class Sides:
             process.join()
 
     def alternate(self, repeats: int, rows: list[str] | None = None) -> dict[str, list[float]]:
-        """Milliseconds per step of each row, `repeats` times; the order is reversed in every second repeat.
+        """Times each row `repeats` times, in milliseconds per step; the order is reversed in every second repeat.
 
         Raises:
           RuntimeError: if a side fails; the message is its traceback.
@@ -225,7 +225,7 @@ def check_finite(arrays: Any) -> None:
 
 
 def kernel_steps(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> Row:
-    """Steps of a kernel from one state, in a scan that keeps the infos, as in `training.run`."""
+    """A row of steps of a kernel from a fixed state, in a scan that keeps the infos, as in `training.run`."""
 
     def steps(rng_key: jax.Array, state: Any, batch: Any) -> Any:
         def one(state: Any, step: jax.Array) -> tuple[Any, Any]:
@@ -245,7 +245,7 @@ def kernel_steps(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> R
 
 
 def alternate(rows: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """`Sides.alternate` for rows of one library in this process, with one step per row."""
+    """Does the same as `Sides.alternate`, for rows of one step in this process."""
     milliseconds = {name: [] for name in rows}
     for repeat in range(repeats):
         for name in list(rows)[:: 1 if repeat % 2 == 0 else -1]:
@@ -256,7 +256,7 @@ def alternate(rows: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, 
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """The median and the range."""
+    """The median, the minimum and the maximum."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 

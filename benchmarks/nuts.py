@@ -4,7 +4,7 @@
     python -m benchmarks.nuts --num-groups 3           a short check
 
 The targets are those of `bayesjax.evaluation.targets`, in float32. Every library starts from the same points and has
-the same numbers of warm-up steps and draws. It adapts a step size towards an acceptance probability of 0.8, and a
+the same numbers of warm-up steps and draws. All adapt a step size towards an acceptance probability of 0.8, and a
 diagonal mass matrix. Each of the --num-groups groups of --num-chains chains is evaluated separately, which gives a
 standard error. The measure is the smallest bulk effective sample size over the quantities of a target, per 1000
 gradients of the kept draws. Gradients of the warm-up are reported beside it.
@@ -174,7 +174,7 @@ def ratio(own: dict[str, Any], peer: dict[str, Any], *, is_comparable: bool) -> 
 
 
 def main(config: Config) -> None:
-    """Samples every target with every library, prints the table, writes the file."""
+    """Samples every target with every library, prints the table and writes the file."""
     measure.require_modules("numpyro")
     if not config.targets or len(set(config.targets)) < len(config.targets) or not set(config.targets) <= set(TARGETS):
         measure.fail(f"--targets must be among {', '.join(TARGETS)}, each at most once; got {config.targets}")

@@ -1,6 +1,6 @@
 """Markdown tables of the files in benchmarks/results: `render(results)` for one file as a dictionary.
 
-Every benchmark prints its own tables with it, and `python -m experiments.harness.report` writes them into docs/.
+Every benchmark prints its own tables with it, and `python -m docs.tables` writes them into docs/.
 """
 
 import statistics
@@ -138,5 +138,5 @@ def _projected(row: dict) -> str:
 
 
 def _milliseconds(value: float) -> str:
-    """Two decimals, and at least three digits below 1."""
+    """Formats a time with two decimals, or with three significant digits below 1."""
     return f"{value:.2f}" if value >= 1 else f"{value:.3g}"

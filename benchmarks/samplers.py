@@ -1,30 +1,32 @@
 """The cost of samplers: full-batch HMC beside BlackJAX and NumPyro; SGHMC and SGLD beside BlackJAX and posteriors.
 
-The target is the posterior of a network of 973 weights (`samplers_problem.py`). HMC uses 512 data, and the same log
-density, step size and 50 leapfrog steps in every library. It is compared with two loops without a sampler: the bare
-loop, a scan of `value_and_grad` that updates the position, and a second loop that also has a momentum. SGHMC and SGLD
-use batches of 64, one for each step; BlackJAX's SGHMC takes 10 gradients per call, its default.
+The target is the posterior of a network of 973 weights (`samplers_problem.py`). HMC uses 512 data points, and the same
+log density, step size and 50 leapfrog steps in every library. It is compared with two loops without a sampler:
+the bare loop, a scan of `value_and_grad` that updates the position, and a second loop that also has a momentum. SGHMC
+and SGLD use batches of 64, one for each step; BlackJAX's SGHMC takes 10 gradients per call, its default.
 
     python -m benchmarks.samplers                       twenty minutes on two idle cores
     python -m benchmarks.samplers --repeats 2 --close-repeats 2 --processes 2 --num-draws 20 --scaling few    a check
 
 Each library has its own process on the same cores. Rows run in alternating order, after compilation. A time is that of
 one gradient and includes noise and accept decisions. Three checks precede the timing (`samplers_checks.py`). The
-posterior of `posteriors` (PyTorch) must have bayesjax's gradient. The HMC kernels must agree on the means of the
-posterior. BlackJAX's function estimates their bulk effective sample sizes from chains with common starting points; the
-smallest over 64 predictions and the log density is reported per gradient (`effective`). Every stochastic-gradient
-sampler draws from N(0, I) at its matched step size. A variance off by more than 5 % fails, and stands beside the speed.
+log posterior in PyTorch, for the library `posteriors`, must have bayesjax's gradient. The HMC kernels must agree on the
+means of the posterior. BlackJAX's function estimates their bulk effective sample sizes from chains with common starting
+points; the smallest over 64 predictions and the log density is reported per gradient (`effective`). Every
+stochastic-gradient sampler draws from N(0, I) at its matched step size. It fails if its variance differs from 1 by more
+than 5 %; the variance is reported beside the speed.
 
 Bars: HMC computes at least 0.97 of the bare loop's gradients per second and more than any other library; 32 chains
 cost at most 12 times one. One chain keeps a core busy, so that on two cores 32 chains cost about 16 times one, and less
-where the fixed cost of a step dominates. That ratio is therefore measured with 512 data and with 16, on one device and
-with one device per core. The speed of the same program differs between processes by a few per cent. Rows that are close
-to a bar or to each other are therefore measured in several sets of processes, and their ratio is taken for each repeat.
+where the fixed cost of a step dominates. That ratio is therefore measured with 512 and with 16 data points, on one
+device and with one device per core. The speed of a program differs between processes by a few per cent. Rows close to a
+bar or to each other are therefore measured in several sets of processes, and their ratio is taken for each repeat.
 Every library draws its noise with its default generator; bayesjax's is `bayesjax.noise`. The committed results were
 measured when its default was the sixteen-bit law; the present default is the exact normal law, which is slower to draw.
 
-The last measurements are the slope of log cost in log size over chains, width and data, with its standard error, and
-the fraction of this machine's matrix-product rate that a gradient reaches. Results: benchmarks/results/samplers.json.
+The last measurements are the slopes of log cost against the logarithm of the number of chains, of the width and of the
+number of data points, with standard errors, and the fraction of this machine's matrix-product rate that a gradient
+reaches. Results: benchmarks/results/samplers.json.
 """
 
 import functools
@@ -49,7 +51,7 @@ SIZES = {
 }
 NETWORK_STEPS = (1e-6, 1e-6)  # step sizes of SGHMC and SGLD, in bayesjax's units
 FEW = f", {FEW_DATA} data"
-FLOPS = 3e9  # FLOPs in a call of a row of the sweep: some hundredths of a second
+FLOPS = 3e9  # FLOPs in a call of a row of the sweep, which takes some hundredths of a second
 PEERS = ("blackjax", "numpyro")
 HMC = "bayesjax hmc"
 CLOSE = ("bare loop", "bare loop with a momentum", *(f"{name} hmc" for name in PEERS))
@@ -71,7 +73,7 @@ class Config:
     num_draws: int = 400
     """Number of draws of each of four chains for the effective sample size."""
     scaling: Literal["all", "few"] = "all"
-    """Sizes to sweep: all, or every fourth (few)."""
+    """Sizes to sweep: all, or every fourth one (few)."""
     threads: int = 2
     """Number of cores, and of threads, for every library."""
     out: str = str(measure.RESULTS / "samplers.json")
@@ -160,7 +162,7 @@ def stochastic_rows(samplers: dict[str, Sampler], num_gradients: int) -> dict[st
 
 
 def close_rows(config: Config) -> dict[str, measure.Row]:
-    """Rows of the bare loops, and of HMC on many and on few data."""
+    """Rows of the bare loops, and of HMC on many and on few data points."""
     num, position = config.num_gradients, problem.initial_weights()
     return {
         "bare loop": bare_loop(problem.closure(NUM_DATA), position, num),
@@ -253,7 +255,7 @@ def posteriors_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def slopes(config: Config, summaries: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """The exponent of the cost as a function of each size."""
+    """The exponent of the cost as a function of the number of chains, the width and the number of data points."""
     fitted = {}
     for kind in SIZES:
         values = [size for of, size in sizes(config) if of == kind]
@@ -273,7 +275,7 @@ def roofline(summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def main(config: Config) -> None:
-    """Checks, measures, prints the tables, writes the file."""
+    """Checks, measures, prints the tables and writes the file."""
     load_average = measure.prepare(
         config, "num_gradients", "num_draws", "close_repeats", needs=("torch", "posteriors", "numpyro")
     )

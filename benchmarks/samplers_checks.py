@@ -21,7 +21,7 @@ NUM_CHAINS, NUM_RUNS, WARM_UP = 4, 4, 300
 
 
 class Sampler(NamedTuple):
-    """A sampler of any JAX library in one form.
+    """A sampler of any JAX library, with one interface.
 
     Attributes:
       init: `(position, rng_key) -> state`.
@@ -62,7 +62,7 @@ def bayesjax_samplers(density: Density, sghmc_step: float, sgld_step: float) -> 
 
 def blackjax_samplers(density: Density, sghmc_step: float, sgld_step: float) -> dict[str, Sampler]:
     """BlackJAX's samplers at the same step sizes; its SGHMC takes 10 gradients per call, as by default."""
-    import blackjax  # here and below: its import starts JAX's backend, whose devices a side is yet to set
+    import blackjax  # not at the top: the import starts JAX's backend before its devices are set
 
     def value(position: Params, batch: Any) -> jax.Array:
         out: Any = density(position, jax.random.key(0), batch)
@@ -87,7 +87,7 @@ def blackjax_samplers(density: Density, sghmc_step: float, sgld_step: float) -> 
 
 
 def variance(sampler: Sampler) -> tuple[float, float]:
-    """The stationary variance on N(0, I), and its Monte Carlo standard error over independent coordinates."""
+    """A sampler's stationary variance on N(0, I), and its Monte Carlo standard error over independent coordinates."""
 
     @jax.jit
     def run() -> jax.Array:
@@ -127,7 +127,7 @@ def check_port(num_data: int) -> float:
     """The relative difference (Euclidean, the largest over tensors) of the port's gradient on a batch from bayesjax's.
 
     Raises:
-      ArithmeticError: if it exceeds TOLERANCE.
+      ArithmeticError: if the difference exceeds TOLERANCE.
     """
     from benchmarks import samplers_torch as peer
 

@@ -31,10 +31,12 @@ def regression(num_data: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def network(hidden: Sequence[int] = HIDDEN) -> models.MLP:
+    """The network, with one output."""
     return models.MLP((*hidden, 1), jnp.tanh)
 
 
 def initial_weights(hidden: Sequence[int] = HIDDEN, seed: int = 0) -> Params:
+    """Random initial weights of the network."""
     return network(hidden).init(jax.random.key(seed), jnp.zeros((1, NUM_INPUTS)))["params"]
 
 
@@ -45,7 +47,7 @@ def predict(params: Params, x: Any, hidden: Sequence[int] = HIDDEN) -> jax.Array
 
 
 def density(num_data: int, hidden: Sequence[int] = HIDDEN) -> Density:
-    """The log posterior, from a minibatch or from the whole data set."""
+    """The log posterior density, from a minibatch or from the whole data set."""
 
     def log_likelihood(params: Params, rng_key: jax.Array, example: dict[str, jax.Array]) -> jax.Array:
         del rng_key
@@ -80,6 +82,6 @@ def minibatches(num_data: int, batch_size: int, num: int) -> dict[str, np.ndarra
 
 
 def gaussian(params: Params, rng_key: Any, batch: Any) -> jax.Array:
-    """The log density of N(0, I)."""
+    """The log density of N(0, I), up to a constant."""
     del rng_key, batch
     return -0.5 * jnp.sum(params["x"] ** 2)

@@ -28,6 +28,7 @@ def log_posterior(weights: list[Any], batch: dict[str, Any], num_data: int) -> A
 
 
 def log_normal(w: Any, scale: float) -> Any:
+    """The log density of N(0, scale^2) at a tensor, summed over its elements."""
     return -0.5 * (w**2).sum() / scale**2 - w.numel() * (math.log(scale) + 0.5 * math.log(2 * math.pi))
 
 
@@ -44,6 +45,7 @@ def named(weights: list[Any]) -> dict[str, Any]:
 
 
 def unnamed(weights: Any) -> list[Any]:
+    """Returns the list of tensors from which `named` made a dict."""
     return [weights[str(at)] for at in range(len(weights.keys()))]
 
 

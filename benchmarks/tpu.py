@@ -110,7 +110,7 @@ def devices(kind: str, num_chips: int) -> Sequence[Any]:
     """The chips to compile for."""
     chip = CHIPS[kind]
     name, options = f"{kind}:{chip.slices[num_chips]}", dict(chip.options)
-    if num_chips == 1:  # a host has four
+    if num_chips == 1:  # a host has four chips by default
         options["chips_per_host_bounds"] = (1, 1, 1)
     return topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
 
@@ -138,7 +138,7 @@ def cost(kind: str, num_chips: int, workload: tpu_workloads.Workload) -> dict[st
     if text is None or of_xla is None or memory is None:
         raise ArithmeticError(f"XLA says nothing of {workload.what} on {num_chips} x {kind}")
     counted = hlo.read(text, num_chips, unknown_turns=workload.unknown_turns)
-    if not of_xla["flops"] / 5 <= counted.flops_once <= of_xla["flops"]:  # the rest is elementwise, much in small nets
+    if not of_xla["flops"] / 5 <= counted.flops_once <= of_xla["flops"]:  # XLA's has elementwise work too
         raise ArithmeticError(f"products of {counted.flops_once:.3g} FLOPs were found; XLA says {of_xla['flops']:.3g}")
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return {
@@ -160,7 +160,7 @@ def cost(kind: str, num_chips: int, workload: tpu_workloads.Workload) -> dict[st
 
 
 def roofline(kind: str, num_chips: int, program: hlo.Program) -> dict[str, float]:
-    """Seconds that each resource needs, and the step's."""
+    """Projected seconds of products, memory traffic and collectives, and of the whole step."""
     chip = CHIPS[kind]
     compute, memory = program.flops / chip.peak, program.memory_bytes / chip.hbm_bandwidth
     exchange = sum(each.times * exchange_seconds(kind, num_chips, each) for each in program.collectives)
@@ -214,7 +214,7 @@ def check(config: Config) -> None:
 
 
 def main(config: Config) -> None:
-    """Compiles, prints the tables, writes the file."""
+    """Compiles, prints the tables and writes the file."""
     check(config)
     workloads = {}
     for name in config.workloads:

@@ -1,8 +1,8 @@
 """The steps that `tpu.py` compiles: a kernel, the shapes of its position and batch, and how it is spread over chips.
 
-Each is one short function of the number of chips. Strong scaling is the same work on any number of chips: HMC divides
-its full batch, and the Bayesian GAN divides first its particles and then its images. Weak scaling is a batch that grows
-with the number of chips (VAE).
+Each workload is a function of the number of chips. With strong scaling the work is the same on any number of chips: HMC
+divides its full batch, and the Bayesian GAN divides first its particles and then its images. With weak scaling the
+batch grows with the number of chips (VAE).
 """
 
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def hmc(num_chips: int, size: Size) -> Workload:
         position(network, widths[0]),
         {"x": shape(num_data, widths[0]), "y": shape(num_data, dtype=jnp.int32)},
         data=num_chips,
-        unknown_turns=0,  # the first step has no gradient yet
+        unknown_turns=0,  # the loop computes a missing gradient, only in the first step
     )
 
 

@@ -8,9 +8,9 @@ approximate fraction of pixels that are not black (a fifth). The cost does not d
     python -m benchmarks.vae --repeats 2 --num-steps 10      a short check
 
 The bayesjax rows are the steps of `training.run`: kernel, minibatches, binarisation and info in one scan. The last row
-is `training.run` itself for an epoch, with the fraction of its time outside compiled code. "Products" are the matrix
-products of a step alone, forward and both gradients, in the same scan or in a loop of PyTorch; they bound the time of a
-step from below. The PyTorch port is ordinary eager code in several forms: batches by index or from a `DataLoader`, the
+is `training.run` itself for an epoch, with the fraction of its time outside compiled code. "Products" are only the
+matrix products of a step, forward and backward, in a scan of JAX or a loop of PyTorch; they bound the time of a step
+from below. The PyTorch port is ordinary eager code in several forms: batches by index or from a `DataLoader`, the
 default or the fused Adam, and compiled by `torch.compile`. pythae trains the same networks in its own trainer's loop,
 on grey images because it has no binarisation. Before the timing, loss and gradient of the port, and pythae's loss, are
 compared with bayesjax's from equal weights, images and noise. Each library uses its default random numbers: bayesjax
@@ -55,7 +55,7 @@ class Config:
     num_steps: int = 50
     """Number of training steps in a measurement."""
     threads: int = 2
-    """Number of cores, and of threads, for either library."""
+    """Number of cores, and of threads, for each library."""
     out: str = str(measure.RESULTS / "vae.json")
     """The JSON file to write."""
 
@@ -85,6 +85,7 @@ def training_parts(width: int = HIDDEN) -> tuple[Callable, Kernel, Any]:
 
 
 def batches(images: np.ndarray, batch_size: int) -> data.Binarised:
+    """Minibatches by step, binarised anew each time."""
     return data.Binarised(jax.random.key(2), data.Minibatches(jax.random.key(3), images, batch_size))
 
 
@@ -157,6 +158,7 @@ def square_row() -> measure.Row:
 
 
 def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
+    """Rows of training steps, of their matrix products and of a large product."""
     images, num_steps = made_images(), config.num_steps
     return {
         "bayesjax": training_row(images, BATCH_SIZE, HIDDEN, num_steps),
@@ -172,6 +174,7 @@ def sizes() -> list[tuple[str, int, int, int]]:
 
 
 def bayesjax_sizes(config: Config) -> dict[str, measure.Row]:
+    """Rows of training steps for each batch size and width."""
     images = made_images()
     return {
         f"bayesjax {name} {value}": training_row(images, batch_size, width, config.num_steps)
@@ -207,6 +210,7 @@ def torch_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def pythae_rows(config: Config) -> dict[str, measure.Row]:
+    """The row of pythae's training steps."""
     os.environ["TQDM_DISABLE"] = "1"  # its progress bars
     from benchmarks import vae_torch as peer
 
@@ -219,7 +223,7 @@ def check_ports() -> dict[str, float]:
     """Largest relative differences from bayesjax: both ports' losses, and the PyTorch port's gradient (over tensors).
 
     Raises:
-      ArithmeticError: if one exceeds TOLERANCE.
+      ArithmeticError: if a difference exceeds TOLERANCE.
     """
     from benchmarks import vae_torch as peer
 
@@ -246,7 +250,7 @@ def check_ports() -> dict[str, float]:
 
 
 def epoch_of_training_run() -> dict[str, float]:
-    """Times `training.run` for one epoch, with the compilation separate."""
+    """Times `training.run` for one epoch; the compilation is timed separately."""
     _, kernel, params = training_parts()
     state, source = kernel.init(params, jax.random.key(1)), batches(made_images(), BATCH_SIZE)
     _, trace = training.run(jax.random.key(4), kernel, state, source, num_steps=STEPS_PER_EPOCH, keep=lambda state: ())
@@ -270,7 +274,7 @@ def exponents(milliseconds: dict[str, float]) -> dict[str, dict[str, Any]]:
 
 
 def main(config: Config) -> None:
-    """Checks the ports, measures, prints the tables, writes the file."""
+    """Checks the ports, measures, prints the tables and writes the file."""
     load_average = measure.prepare(config, "num_steps", needs=("torch", "pythae"))
     differences = check_ports()
     makers = {"bayesjax": bayesjax_rows, "torch": torch_rows, "pythae": pythae_rows, "bayesjax, sizes": bayesjax_sizes}

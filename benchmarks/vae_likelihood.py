@@ -29,7 +29,7 @@ from bayesjax.evaluation import likelihood
 from benchmarks import measure, vae
 
 NUM_SAMPLES, BATCH_SIZE, CHUNK_SIZE = 5000, 64, 50
-TRAINING_STEPS = 200  # with the initial weights, p(x | z) does not depend on z
+TRAINING_STEPS = 200  # with untrained weights, p(x | z) would not depend on z
 MAX_MIB = 1024
 WHOLE = "bayesjax, all images"
 
@@ -41,11 +41,11 @@ class Config:
     repeats: int = 7
     """Number of times that every row is measured."""
     num_images: int = 64
-    """Number of images in a measurement of bayesjax; pythae has an eighth of them."""
+    """Number of images in a measurement of bayesjax; a measurement of pythae has an eighth of them."""
     num_whole: int = 10_000
     """Number of images in the call whose memory is measured."""
     threads: int = 2
-    """Number of cores, and of threads, for either library."""
+    """Number of cores, and of threads, for each library."""
     out: str = str(measure.RESULTS / "vae_likelihood.json")
     """The JSON file to write."""
 
@@ -65,7 +65,7 @@ def binary_images(num: int) -> np.ndarray:
 
 
 def estimate(params: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:
-    """Estimates log p(x) of each image by importance sampling."""
+    """Estimates log p(x) in nats of each image by importance sampling, `[num]`."""
     model, encode, decode = vae.networks()
     return likelihood.importance_sampling(
         encode, decode, model.prior(), params, rng_key, x,
@@ -99,6 +99,7 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def pythae_rows(config: Config) -> dict[str, measure.Row]:
+    """The row of pythae's estimate."""
     from benchmarks import vae_torch as peer
 
     num = max(1, config.num_images // 8)
@@ -107,10 +108,10 @@ def pythae_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def check_peer(num: int = 8) -> dict[str, float]:
-    """Returns the mean NLL of some images by either library.
+    """Returns the mean NLL of `num` images, in nats, as each library estimates it.
 
     Raises:
-      ArithmeticError: if they are more than half a nat apart (importance weights of 5000 draws vary by less).
+      ArithmeticError: if the estimates are more than half a nat apart (importance weights of 5000 draws vary by less).
     """
     from benchmarks import vae_torch as peer
 
@@ -132,7 +133,7 @@ def whole_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def main(config: Config) -> None:
-    """Compares the estimates, measures, prints the tables, writes the file."""
+    """Compares the estimates, measures, prints the tables and writes the file."""
     load_average = measure.prepare(config, "num_images", "num_whole", needs=("torch", "pythae"))
     means = check_peer()
     sides = {

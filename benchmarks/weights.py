@@ -12,7 +12,7 @@ and batch in eager PyTorch. Before the timing, both libraries' logits at small s
 divergence, are compared with bayesjax's at equal parameters.
 
 Bars: a step of SGHMC takes at most 1.25 times SGD with momentum on the same density; a step with sampled weights takes
-at most 1.5 times the deterministic one. The last row draws only standard normals. Results:
+at most 1.5 times the deterministic one. The last rows draw only standard normals. Results:
 benchmarks/results/weights.json.
 """
 
@@ -52,16 +52,19 @@ class Config:
 
 
 def network(widths: tuple[int, ...]) -> models.MLP:
+    """The classifier with the given widths of hidden layers."""
     return models.MLP((*widths, NUM_CLASSES))
 
 
 def batch(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random images `[size, 784]` and labels `[size]`."""
     random = np.random.default_rng(0)
     images = random.uniform(size=(size, NUM_PIXELS)).astype(np.float32)
     return images, random.integers(0, NUM_CLASSES, size)
 
 
 def initial_weights(widths: tuple[int, ...]) -> Params:
+    """Random initial weights of the classifier."""
     return network(widths).init(jax.random.key(0), jnp.zeros((1, NUM_PIXELS)))["params"]
 
 
@@ -133,10 +136,10 @@ def torch_rows(config: Config, library: str) -> dict[str, measure.Row]:
 
 
 def check_peers() -> dict[str, float]:
-    """Largest relative differences, by name: logits of each library at small standard deviations, and a divergence.
+    """Relative differences from bayesjax: each library's logits at small standard deviations, and one KL divergence.
 
     Raises:
-      ArithmeticError: if one exceeds TOLERANCE.
+      ArithmeticError: if a difference exceeds TOLERANCE.
     """
     from benchmarks import weights_torch as peer
 
@@ -156,7 +159,7 @@ def check_peers() -> dict[str, float]:
 
 
 def main(config: Config) -> None:
-    """Checks the peers, measures, prints the tables, writes the file."""
+    """Checks the peers, measures, prints the tables and writes the file."""
     load_average = measure.prepare(config, "num_steps", "batch_size", needs=("torch", "bayesian_torch", "blitz"))
     differences = check_peers()
     sides = {"bayesjax": functools.partial(bayesjax_rows, config)} | {

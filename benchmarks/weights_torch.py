@@ -11,10 +11,11 @@ from torch import nn  # pyright: ignore[reportMissingImports]
 from benchmarks.weights import LEARNING_RATE, NUM_CLASSES, NUM_DATA, NUM_PIXELS, POSTERIOR_WIDTHS, SAMPLER_WIDTHS, SCALE
 
 RHO = float(np.log(np.expm1(SCALE)))
-FIXED = -25.0  # the rho of weights that do not vary to float32
+FIXED = -25.0  # rho of weights whose standard deviation is negligible in float32
 
 
 def plain(widths: tuple[int, ...]) -> Any:
+    """A network of plain linear layers and ReLUs."""
     sizes = (NUM_PIXELS, *widths, NUM_CLASSES)
     layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
@@ -88,7 +89,7 @@ def _filled(library: str, weights: list[dict], rho: float) -> list[Any]:
 
 
 def logits(library: str, weights: list[dict], x: np.ndarray) -> np.ndarray:
-    """The logits of the network with deterministic weights."""
+    """The logits `[num, 10]` of a library's network with deterministic weights."""
     return forward(_filled(library, weights, FIXED), torch.tensor(x))[0].detach().numpy()
 
 
