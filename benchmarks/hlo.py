@@ -148,7 +148,7 @@ def read(text: str, num_chips: int = 1, *, unknown_turns: int = 1) -> Program:
 
 
 def _parse(text: str) -> tuple[Computations, str]:
-    """Computations by name, and the name of the entry."""
+    """Parses the text: computations by name, and the name of the entry computation."""
     computations, entry, body = {}, None, []
     for line in text.splitlines():
         header = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)
@@ -262,7 +262,7 @@ def _traffic(body: list[Instruction]) -> Iterator[int]:
         elif opcode == "dynamic-update-slice":
             yield moved(*operands[1]) + operands[1][0].bytes * results[0].is_in_main_memory
         else:
-            aliases = instruction.find(r"output_to_operand_aliasing=\{(.*?)\)\}")  # not moved
+            aliases = instruction.find(r"output_to_operand_aliasing=\{(.*?)\)\}")  # aliased, so not moved
             pairs = re.findall(r"\{(\d*)\}: \((\d+), \{\}", aliases)
             kept, given = {int(result or 0) for result, _ in pairs}, {int(operand) for _, operand in pairs}
             read = [array for at, group in enumerate(operands) if at not in given for array in group]
@@ -270,7 +270,7 @@ def _traffic(body: list[Instruction]) -> Iterator[int]:
 
 
 def _collectives(computations: Computations, times: dict[str, int], num_chips: int) -> list[Collective]:
-    """Every exchange of data, listed once."""
+    """All collectives of the program, each listed once."""
     found, chains = [], set()
     for name in (name for name in times if times[name]):
         for instruction in computations[name]:

@@ -66,7 +66,7 @@ def fail(message: str) -> NoReturn:
 
 
 def require_at_least(config: Any, least: int, *names: str) -> None:
-    """Ends the program with one line if one of these flags is below `least`."""
+    """Ends the program with one line if one of the named flags is below `least`."""
     for name in names:
         if (value := getattr(config, name)) < least:
             fail(f"--{name.replace('_', '-')} must be at least {least}; got {value}")

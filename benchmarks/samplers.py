@@ -131,7 +131,7 @@ def hmc(num_data: int = NUM_DATA, hidden: tuple[int, ...] = problem.HIDDEN) -> K
 
 
 def hmc_row(kernel: Kernel, position: Params, num_gradients: int) -> measure.Row:
-    """Compiled steps of bayesjax's HMC, from a state whose gradient is known."""
+    """A row of steps of bayesjax's HMC, from a state that already has its gradient."""
 
     def step(index: jax.Array, state: Any) -> Any:
         return kernel.step(jax.random.fold_in(jax.random.key(1), index), state, None)[0]
@@ -186,7 +186,7 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def device_rows(config: Config, names: tuple[str, ...] = ("", FEW)) -> dict[str, measure.Row]:
-    """Rows of HMC with many chains spread over the cores, with many and with few data."""
+    """Rows of HMC with many chains spread over the cores, with many and with few data points."""
     rows = {}
     for name in names:
         num_data, num = (FEW_DATA, 5 * config.num_gradients) if name else (NUM_DATA, config.num_gradients)
@@ -197,7 +197,7 @@ def device_rows(config: Config, names: tuple[str, ...] = ("", FEW)) -> dict[str,
 
 
 def scaling_rows(config: Config) -> dict[str, measure.Row]:
-    """Rows of HMC for each number of chains, width and number of data, with enough steps for a stable time."""
+    """Rows of HMC for each number of chains, width and number of data points, with steps enough for a stable time."""
     rows = {}
     for kind, size in sizes(config):
         hidden = (size, size) if kind == "width" else problem.HIDDEN

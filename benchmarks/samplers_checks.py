@@ -124,7 +124,7 @@ def moment_gate() -> dict[str, dict[str, Any]]:
 
 
 def check_port(num_data: int) -> float:
-    """The relative difference (Euclidean, the largest over tensors) of the port's gradient on a batch from bayesjax's.
+    """Largest relative difference (Euclidean, by tensor) between the port's and bayesjax's gradients on a batch.
 
     Raises:
       ArithmeticError: if the difference exceeds TOLERANCE.

@@ -68,10 +68,10 @@ def closure(num_data: int, hidden: Sequence[int] = HIDDEN) -> Callable[[Params],
 
 
 def matrix_flops(num_data: int, hidden: Sequence[int] = HIDDEN) -> int:
-    """Floating-point operations of the matrix products of one gradient: forward, and for weights and inputs back."""
+    """FLOPs of the matrix products of one gradient: the forward pass, and the backward pass to weights and inputs."""
     sizes = [NUM_INPUTS, *hidden, 1]
     products = [2 * num_data * a * b for a, b in itertools.pairwise(sizes)]
-    return 3 * sum(products) - products[0]  # the gradient of the data is not needed
+    return 3 * sum(products) - products[0]  # no gradient with respect to the data
 
 
 @functools.cache

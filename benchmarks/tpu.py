@@ -129,7 +129,7 @@ def cost(kind: str, num_chips: int, workload: tpu_workloads.Workload) -> dict[st
     """The work of the compiled step on each chip, and its projected time.
 
     Raises:
-      ArithmeticError: if XLA reports no cost, or a number of products that does not fit the count.
+      ArithmeticError: if XLA reports no cost, or FLOPs that disagree with the counted products.
     """
     started = time.perf_counter()
     program = compiled(workload, devices(kind, num_chips))
@@ -138,7 +138,7 @@ def cost(kind: str, num_chips: int, workload: tpu_workloads.Workload) -> dict[st
     if text is None or of_xla is None or memory is None:
         raise ArithmeticError(f"XLA says nothing of {workload.what} on {num_chips} x {kind}")
     counted = hlo.read(text, num_chips, unknown_turns=workload.unknown_turns)
-    if not of_xla["flops"] / 5 <= counted.flops_once <= of_xla["flops"]:  # XLA's has elementwise work too
+    if not of_xla["flops"] / 5 <= counted.flops_once <= of_xla["flops"]:  # XLA also counts elementwise work
         raise ArithmeticError(f"products of {counted.flops_once:.3g} FLOPs were found; XLA says {of_xla['flops']:.3g}")
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return {
@@ -194,7 +194,7 @@ def rings(kind: str, num_chips: int, group: int) -> list[tuple[int, bool]]:
 
 
 def efficiency(rows: list[dict[str, Any]], scaling: str) -> list[float | None]:
-    """Time on one chip over time on n, divided by n if the work is fixed; None without a result for one chip."""
+    """Time on one chip over time on n chips, divided by n for strong scaling; None without a result for one chip."""
     alone = next((row["seconds"] for row in rows if row["chips"] == 1), math.nan)
     found = [alone / row["seconds"] / (row["chips"] if scaling == "strong" else 1) for row in rows]
     return [None if math.isnan(value) else value for value in found]

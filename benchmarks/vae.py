@@ -145,7 +145,7 @@ def products_row(num_steps: int) -> measure.Row:
 
 
 def num_operations() -> float:
-    """Floating-point operations of a step's products; each kernel has three products, and the first has two."""
+    """FLOPs of the matrix products of a step: three products for each kernel, but two for the first."""
     sizes = NUM_PIXELS * HIDDEN, HIDDEN * 2 * LATENT_DIM, LATENT_DIM * HIDDEN, HIDDEN * NUM_PIXELS
     return 2.0 * BATCH_SIZE * (3 * sum(sizes) - sizes[0])
 
@@ -169,7 +169,7 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def sizes() -> list[tuple[str, int, int, int]]:
-    """Name, value, batch and width of the rows that show how time grows."""
+    """Varied quantity, its value, batch size and width of the rows that show how time grows."""
     return [("batch", n, n, HIDDEN) for n in BATCH_SIZES] + [("width", n, BATCH_SIZE, n) for n in WIDTHS]
 
 

@@ -120,7 +120,7 @@ def repeated(products: Callable, x: np.ndarray, weights: list[Any], num_steps: i
 
 
 def pythae_model(params: dict, num_pixels: int, latent_dim: int) -> Any:
-    """The VAE of pythae on the same networks."""
+    """The VAE of pythae on the networks of `TorchVAE`."""
     from pythae.models import VAE, VAEConfig  # pyright: ignore[reportMissingImports]
     from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
     from pythae.models.nn import BaseDecoder, BaseEncoder  # pyright: ignore[reportMissingImports]

@@ -34,7 +34,7 @@ class Config(RunConfig):
     """Flags of experiments.hmc_tour."""
 
     dataset: Literal["synthetic/gaussians"] = "synthetic/gaussians"
-    """Name in the results of the targets, which are Gaussians."""
+    """Name of the targets in the results; they are Gaussians."""
     step_sizes: Annotated[tuple[Annotated[float, Range(above=0, below=2)], ...], NonEmpty] = (
         0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5,
     )  # fmt: skip
@@ -102,7 +102,7 @@ def integrators() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def two_chains(seed: int, num: int = 20) -> dict[str, np.ndarray]:
-    """Positions of HMC, and every 25th position of a random walk with as many evaluations of the density."""
+    """Positions `[num, 2]` of HMC, and every 25th position of a random walk with as many density evaluations."""
     start = jnp.array([-1.5, -1.55])
     kernel = kernels.hmc(
         lambda position, rng_key, batch: log_density(position), step_size=STEP_SIZE, num_integration_steps=NUM_LEAPS
@@ -129,7 +129,7 @@ def two_chains(seed: int, num: int = 20) -> dict[str, np.ndarray]:
 
 
 def mean_energy_error(step_size: float, dim: int, num_integration_steps: int) -> float:
-    """Mean change of H by leapfrog on N(0, I), d/2 sin^2(L theta) (chi - 1/chi)^2."""
+    """Mean change of H by a leapfrog trajectory on N(0, I), d/2 sin^2(L theta) (chi - 1/chi)^2."""
     angle = np.arccos(1 - step_size**2 / 2)
     chi = 1 / np.sqrt(1 - step_size**2 / 4)
     return float(dim / 2 * np.sin(num_integration_steps * angle) ** 2 * (chi - 1 / chi) ** 2)
@@ -158,7 +158,7 @@ def measure_acceptance(config: Config, dim: int, step_size: float) -> dict[str, 
 
 
 def draw_paths(run: Run) -> None:
-    """Draws the paths in the plane, and H along them."""
+    """Draws the paths in the plane, and the energy H along each path."""
     paths = integrators()
     plots.curves(
         run.figure("energy.png"), {name: (np.arange(len(h)), h[None]) for name, (_, h) in paths.items()},

@@ -146,8 +146,8 @@ class Networks(NamedTuple):
     init: Callable[[PRNGKey], dict[str, Params]]  # {player: params}
     generate: Callable[
         [Params, Array, infogan.Code], Array
-    ]  # params, noise [n, latent_dim], code of n -> images [n, ...]
-    discriminate: Callable[[Params, Array], tuple[Array, CodeHead]]  # params, images [n, ...] -> logits [n], code of n
+    ]  # params, noise [n, latent_dim], n codes -> images [n, ...]
+    discriminate: Callable[[Params, Array], tuple[Array, CodeHead]]  # params, images [n, ...] -> logits [n], n codes
 
 
 def networks(config: Config, shape: tuple[int, ...]) -> Networks:

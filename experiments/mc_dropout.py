@@ -209,7 +209,7 @@ def train(run: Run, splits: StandardisedSplit, method: str, setting: float, stag
 
 
 def log_likelihoods(splits: StandardisedSplit, predictions: Predictions, factor: float | np.ndarray) -> np.ndarray:
-    """Mean log density (nats) of the test targets of each split, in their units; `factor` multiplies the precision."""
+    """Mean log density (nats) of unstandardised test targets, `[num_splits]`; `factor` multiplies the precision."""
     scales = (predictions.precision * factor) ** -0.5
     each = zip(splits.y_test, predictions.means, scales, splits.target_scale, strict=True)
     return np.array([uncertainty.mixture_log_density(y, m, s).mean() - np.log(unit) for y, m, s, unit in each])
@@ -254,7 +254,7 @@ def compare_on_splits(run: Run) -> list[dict]:
         measures = {measure: np.empty(len(chosen)) for measure in ("RMSE", "log-likelihood")}
         for index in np.unique(chosen):
             members, setting = np.flatnonzero(chosen == index), settings[index]
-            padded = np.resize(members, -(-len(members) // num_parts) * num_parts)  # devices receive equal numbers
+            padded = np.resize(members, -(-len(members) // num_parts) * num_parts)  # equal numbers per device
             some = StandardisedSplit(*(array[padded] for array in splits))
             compute = functools.partial(evaluate, run, some, method, setting, factors[padded])
             result = run.part(f"{method}-{setting:g}-evaluated", compute)

@@ -84,7 +84,7 @@ PRESETS = {
 
 
 def describe_run(config: dict) -> str:
-    """The note of a table."""
+    """The note of a table, on the test images, the label draws and the training."""
     images = f"{config['num_validation']} held-out training images" if config["num_validation"] else "the test set"
     return (
         f"Errors on {images}. Label draws: {config['num_label_draws']}. Training: {games.describe_steps(config)}, "

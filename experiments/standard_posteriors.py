@@ -58,7 +58,7 @@ class Config(RunConfig):
     nuts_shortest_step: Share = 1.0
     """Smallest step size of NUTS as a fraction of the adapted one; each draw's step size is log-uniform in between."""
     target_acceptance: Annotated[float, Range(above=0, below=1)] = 0.8
-    """Target acceptance probability of the warm-up; some densities have a higher value of their own, which is used."""
+    """Target acceptance probability of the warm-up; some targets set a higher value, which takes precedence."""
     max_num_doublings: Count = 9
     """Maximal number of doublings of a NUTS trajectory."""
 

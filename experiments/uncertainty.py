@@ -40,7 +40,7 @@ class Config(RunConfig):
     """Flags of experiments.uncertainty."""
 
     dataset: Literal["synthetic/known_noise"] = "synthetic/known_noise"
-    """Name in the results of the data, the regression and classification problems with known noise."""
+    """Name of the data in the results: a regression and a classification problem with known noise."""
     num_data: tuple[Annotated[int, Range(least=2)], ...] = (100, 300, 1000)
     """Numbers of training points to compare, two or more in ascending order."""
     num_seeds: Count = 2
@@ -48,7 +48,7 @@ class Config(RunConfig):
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (20, 20)
     """Widths of the hidden layers of ReLU units."""
     prior_scale: Positive = 2.0
-    """Standard deviation of the prior of a weight, times the square root of its fan-in, and of a bias."""
+    """Scale s of the prior: N(0, s^2 / fan-in) for weights, N(0, s^2) for biases."""
     initial_scale: Positive = 0.02
     """Initial standard deviation of the posterior of every weight."""
     num_steps: Count = 1500
@@ -202,7 +202,7 @@ def gaussian_mixture(name: str, outputs: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def judge_regression(name: str, outputs: np.ndarray, test: Points) -> dict[str, float]:
-    """Measures of one posterior on test points, from outputs `[num_draws, num, 2 or 3]`."""
+    """Measures of a regression posterior on test points, from outputs `[num_draws, num, 2 or 3]`."""
     means, log_variances = gaussian_mixture(name, outputs)
     parts = uncertainty.decompose_gaussian_variance(means, np.exp(log_variances))
     quantiles = uncertainty.mixture_quantiles((0.05, 0.95), means, np.exp(0.5 * log_variances))
@@ -216,7 +216,7 @@ def judge_regression(name: str, outputs: np.ndarray, test: Points) -> dict[str, 
 
 
 def judge_classification(name: str, outputs: np.ndarray, test: Points) -> dict[str, float]:
-    """Measures of one posterior on test points, from outputs `[num_draws, num, 3 or 5]`."""
+    """Measures of a classification posterior on test points, from outputs `[num_draws, num, 3 or 5]`."""
     logits = outputs[..., :2]
     probabilities = special.softmax(logits, axis=-1)
     if name == "noisy_logits":  # only the difference of two logits matters; Gauss-Hermite quadrature over its noise

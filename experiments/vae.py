@@ -81,7 +81,7 @@ class Config(RunConfig):
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (200,)
     """Widths of the encoder's hidden layers, or channels of its convolutions; the decoder has them in reverse order."""
     latent_dims: Annotated[tuple[Count, ...], NonEmpty] = (2, 10)
-    """Numbers of latent dimensions to compare; a model with 2 is drawn as a manifold."""
+    """Numbers of latent dimensions to compare; figures show the manifold of a model with two."""
     bounds: Annotated[tuple[str, ...], NonEmpty] = ("elbo",)
     """Objectives to compare: elbo, elbo-L with the mean of L draws of z, or iwae-K with K draws."""
     learning_rate: Positive = 1e-3
@@ -93,7 +93,7 @@ class Config(RunConfig):
     num_epochs: Count = 60
     """Number of epochs of training, each of (number of images // batch size) steps."""
     warm_epochs: Natural = 0
-    """Number of epochs of each later one of --bounds, which starts from the model of the bound before it; 0 trains
+    """Number of epochs for every bound after the first, which starts from the model of the bound before it; 0 trains
     every bound from scratch."""
     estimators: Annotated[tuple[Estimator, ...], MayBeEmpty] = get_args(Estimator)
     """Estimators of the ELBO's gradient to compare; an empty list skips the comparison."""

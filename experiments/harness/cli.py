@@ -119,7 +119,7 @@ class RunConfig:
 BOOKKEEPING = tuple(
     field.name for field in dataclasses.fields(RunConfig) if field.name not in ("preset", "dataset", "seed")
 )
-"""Flags for output and devices, which do not affect the result."""
+"""Fields for output, data folder and devices, which do not affect the result."""
 
 
 def _violated(value: Any, annotation: Any) -> str:

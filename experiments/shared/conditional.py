@@ -44,7 +44,7 @@ class ConditionalConfig(games.PairConfig):
     norm: Norm = "batch"
     """Normalisation in the generator; batch uses the statistics of the current batch."""
     discriminator_norm: Norm = "group"
-    """Normalisation in the discriminator and its second head; with batch, an output depends on the whole batch."""
+    """Normalisation in the discriminator and its class or code head; with batch, an output depends on its batch."""
 
 
 def generate_balanced(

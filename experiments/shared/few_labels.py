@@ -63,9 +63,9 @@ def load(config: FewLabelsConfig) -> Splits:
     """Loads the splits of `config.dataset`; with --num-validation the last training images replace the test set.
 
     Raises:
-      ValueError: if the data are not images [height, width, channels] with labels of two classes or more; if the images
-        are too small for the numbers of layers; if --num-validation exceeds half of the training images; or if
-        --num-labelled is less than the number of classes or more than the number of training images.
+      ValueError: if the data are not images [height, width, channels] with labels of two classes or more, or are too
+        small for the numbers of layers; if --num-validation exceeds half of the training images; if --num-labelled is
+        less than the number of classes, or more than the number of training images.
     """
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     require(

@@ -1,4 +1,4 @@
-"""The game of any GAN: updates of its players by Adam or by a sampler of their weights, and evaluations.
+"""The training of any GAN as a game: updates of its players by Adam or by a sampler of weights, and evaluations.
 
     GameConfig, PairConfig              flags of every game, and of games between one generator and one discriminator
     initialise, minibatches             weights of a generator and a discriminator; data by step
@@ -7,8 +7,9 @@
     run_stages, play_pair               run stages one after another, with evaluations along the way
     timings                             time per step
 
-`posteriors.from_loss` turns a loss into a log density that counts for as many examples as there are data. Only
-this makes a GAN Bayesian. Adam yields one generator, the moving average of its path; a sampler yields posterior draws.
+The players are generators and discriminators. `posteriors.from_loss` turns a loss, a mean over N training examples,
+into the log density log prior - N loss, which a sampler needs for a Bayesian GAN. Adam yields one generator, the moving
+average of its iterates; a sampler yields posterior draws of generators.
 """
 
 import functools
@@ -269,14 +270,14 @@ class Played(NamedTuple):
     evaluations: PyTree  # evaluations of the generator during training, `[num_evaluations, ...]`
     aux: dict[str, PyTree]  # auxiliary outputs of each player's loss, averaged between evaluations
     steps: np.ndarray  # number of generator steps at each evaluation
-    milliseconds: float | None  # time of a step of one game without compilation; None if this call ran no step
+    milliseconds: float | None  # milliseconds per step of one game without compilation; None if no step was run
 
 
 def play_pair(
     run: Run, name: str, stages: Sequence[Stage], position: dict[str, Params], batches: Callable, *,
     rng_key: PRNGKey, evaluate: Callable[[Params], PyTree], num_games: int | None = None,
 ) -> Played:  # fmt: skip
-    """Plays a game of two players and records `evaluate(params of the generator)`; see `run_stages` for the rest."""
+    """Plays a game of two players and records `evaluate(generator params)`; other arguments as in `run_stages`."""
     evaluate_games = evaluate if num_games is None else jax.vmap(evaluate)
 
     def draw(state: Any) -> tuple[Params, Params]:
