@@ -342,7 +342,7 @@ def main(config: Config) -> None:
         stack, _ = pretrain(run, images, batches)
         deep = deep_machine(config, images.train.shape[1])
         trained, mean = train_jointly(run, deep, deep_boltzmann.from_rbms(stack), images, batches)
-        samples = equilibrate(run, "dbm", deep.machine, trained.params, trained.chains)
+        samples, _ = equilibrate(run, "dbm", deep.machine, trained.params, trained.chains)
         rows = bound_rows(run, deep, trained, samples, mean, test)
         draw(run, deep, trained.params, samples[:60], test, images.shape)
         if config.num_labelled:

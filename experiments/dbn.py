@@ -130,7 +130,7 @@ def main(config: Config) -> None:
             )  # fmt: skip
             layer = Layer(machine, jax.tree.map(jnp.asarray, trained.params))
             layers.append(layer)
-            samples = equilibrate(run, name, machine, layer.params, trained.chains)
+            samples, _ = equilibrate(run, name, machine, layer.params, trained.chains)
             sides = log_partition_functions(run, name, machine, layer.params, samples, mean)
             weights = run.part(f"{name}-weights", lambda: log_weights(config, layers, test, evaluation_key))
             method = "-".join(map(str, config.hidden[: index + 1]))

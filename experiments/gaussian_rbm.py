@@ -117,7 +117,7 @@ def main(config: Config) -> None:
             variance_rate=config.variance_rate,
         )  # fmt: skip
         params = trained.params
-        samples = equilibrate(run, "centred", machine, params, trained.chains)
+        samples, _ = equilibrate(run, "centred", machine, params, trained.chains)
         sides = log_partition_functions(run, "centred", machine, params, samples, zero)
         free_energies = jax.jit(jax.vmap(functools.partial(machine.free_energy, params)))
         rows = likelihood_rows(-free_energies(test), sides, method="centred")

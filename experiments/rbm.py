@@ -44,7 +44,6 @@ from bayesjax.objectives import boltzmann as objectives
 from bayesjax.types import Kernel, Params
 from experiments.harness import Column, Count, Natural, Positive, Range, Run, Table, cli, require, row
 from experiments.shared.boltzmann import (
-    EQUILIBRATION,
     EXACT,
     FORWARD,
     MAX_EXACT,
@@ -222,9 +221,10 @@ def fit_quality(model: boltzmann.RBM, params: Params, test: np.ndarray) -> dict[
     }
 
 
-def draw(run: Run, name: str, model: boltzmann.RBM, trained: Trained, samples: np.ndarray, test: np.ndarray,
-         shape: tuple) -> None:  # fmt: skip
-    """Draws filters, the chains at the end of training and after further sweeps, and reconstructions."""
+def draw(
+    run: Run, name: str, model: boltzmann.RBM, trained: Trained, history: np.ndarray, test: np.ndarray, shape: tuple
+) -> None:
+    """Draws filters, reconstructions, and the chains along Gibbs sampling after the training."""
     machine, params = boltzmann.machine(model), trained.params
     filters = np.asarray(params["kernel"]).T[:64]
     columns = max(1, min(16, len(filters) // 4))
@@ -233,15 +233,11 @@ def draw(run: Run, name: str, model: boltzmann.RBM, trained: Trained, samples: n
     plots.image_grid(run.figure(f"filters-{name}.png"), images.reshape(-1, columns, *shape), title=f"filters, {name}")
 
     visible = jax.jit(jax.vmap(lambda v: machine.visible(params, machine.hidden(params, v).mean()).mean()))
-    num = min(12, len(samples))
-    rows = {
-        "test": test[:num],
-        "mean": visible(test[:num]),
-        "chains": visible(trained.chains[:num]),
-        f"{EQUILIBRATION} sweeps on": visible(samples[:num]),
-    }
-    grid = np.stack([np.asarray(each) for each in rows.values()]).reshape(len(rows), num, *shape)
-    title = f"reconstructions and samples, {name}"
+    shown = test[: history.shape[1]]
+    rows = {"test": shown, "mean": visible(shown), "chains": visible(trained.chains[: len(shown)])}
+    rows |= {f"{sweeps} sweeps on": visible(history[sweeps // 10 - 1]) for sweeps in (10, 100, 1000)}
+    grid = np.stack([np.asarray(each) for each in rows.values()]).reshape(len(rows), len(shown), *shape)
+    title = f"reconstructions, and chains along Gibbs sampling, {name}"
     plots.image_grid(run.figure(f"images-{name}.png"), grid, row_names=list(rows), title=title)
 
 
@@ -365,14 +361,14 @@ def main(config: Config) -> None:
                 run, name, machine, params, batches, first, num_epochs=config.num_epochs,
                 steps_per_epoch=steps_per_epoch, num_evaluations=config.num_evaluations,
             )  # fmt: skip
-            samples = equilibrate(run, name, machine, trained.params, trained.chains)
+            samples, history = equilibrate(run, name, machine, trained.params, trained.chains)
             rows += evaluate(run, name, model, trained, samples, mean, test)
             quality = run.part(f"{name}-quality", lambda m=model, t=trained: fit_quality(m, t.params, test))
             rows += [
                 row(measure, value["value"] if isinstance(value, dict) else value, method=name)
                 for measure, value in quality.items()
             ]
-            draw(run, name, model, trained, samples, test, images.shape)
+            draw(run, name, model, trained, history, test, images.shape)
             for measure, side in ((FORWARD, "forward"), (REVERSE, "reverse"), (EXACT, "exact")):
                 points = [(each["epoch"], each["value"]) for each in rows if each["method"] == name
                           and each["measure"] == measure and "epoch" in each]  # fmt: skip

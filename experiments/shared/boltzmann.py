@@ -199,16 +199,21 @@ def draw_independent(machine: boltzmann.Machine, base: Params, rng_key: jax.Arra
 
 def equilibrate(
     run: Run, name: str, machine: boltzmann.Machine, params: Params, v: ArrayLike, num_sweeps: int = EQUILIBRATION
-) -> np.ndarray:
-    """Chains `[num_chains, V]` after further sweeps of block Gibbs sampling with fixed parameters."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chains after further sweeps of block Gibbs sampling with fixed parameters.
+
+    Returns:
+      The visible units after the last sweep, `[num_chains, V]`, and those of the first twelve chains after every tenth
+      sweep, `[num_sweeps // 10, 12, V]`.
+    """
     kernel = kernels.particles(kernels.block_gibbs(machine.hidden, machine.visible), len(v))
     kernel, options = run.stage(f"{name}-sweeps", kernel)
     rng_key = jax.random.key(run.config.seed + 1)
-    state, _ = training.run(
-        rng_key, kernel, kernel.init(jnp.asarray(v), rng_key), params, num_steps=num_sweeps, keep=lambda state: (),
-        **options,
+    state, trace = training.run(
+        rng_key, kernel, kernel.init(jnp.asarray(v), rng_key), params, num_steps=num_sweeps, thinning=10,
+        keep=lambda state: state.position[:12], **options,
     )  # fmt: skip
-    return training.fetch(state.position)
+    return training.fetch(state.position), trace.draws
 
 
 def log_partition_functions(
