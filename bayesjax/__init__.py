@@ -1,8 +1,8 @@
 """bayesjax: Bayesian deep learning and deep generative models as pure functions in JAX.
 
-Every method is a scalar function of a parameter pytree (`objectives`, `posteriors`) plus a way to move the parameters
-(`kernels`). One loop runs all of them (`training.run`), and their results are evaluated as stacked draws
-(`evaluation`). Subpackages load on first use.
+A method combines a scalar function of a parameter pytree (`objectives`, `posteriors`) with an optimiser or a sampler
+(`kernels`). `training.run` runs every method, and `evaluation` evaluates the resulting draws of the parameters, which
+are stacked along a leading axis. Subpackages are imported on first use.
 """
 
 import importlib

@@ -1,14 +1,15 @@
-"""The two axes that devices can divide, `data` and `particle`, and the operations along them.
+"""The named axes `data` and `particle`, over which devices divide the work, and the operations along them.
 
-`training.parallel` binds them with `shard_map` or `pmap`; `vmap(axis_name=...)` binds them as well. Where an axis is
-not bound, a device has all examples or particles.
+`training.parallel` binds the axes with `shard_map` or `pmap`; `vmap(axis_name=...)` binds them as well. Where an axis
+is not bound, the device holds all examples or particles.
 
-    local_keys(rng_key, num, axis)     keys of this device's examples or particles, the same on any number of devices
+    local_keys(rng_key, num, axis)     keys of this device's examples or particles
     mean(value, DATA)                  the mean over all examples, from the means of the devices
-    gather(position, PARTICLE)         all particles of a player, for the players that depend on them
+    gather(position, PARTICLE)         all particles of one player of a game, which the other players depend on
 
-Gradients are reduced in `kernels/gradient.py` only. A device computes log prior + N/n sum over its n examples, so the
-mean over devices counts the prior once, however many devices there are.
+An example or particle has the same key for any number of devices. `kernels/gradient.py` averages the gradients of the
+devices. A device computes log prior + N/n sum over its n examples of the N in the data set. The mean over devices
+therefore counts the prior once for any number of devices.
 """
 
 from typing import Any
@@ -22,7 +23,7 @@ DATA, PARTICLE = "data", "particle"
 
 
 def size(axis: str) -> int:
-    """The number of devices along the axis; 1 if the axis is not bound."""
+    """The number of devices along `axis`, DATA or PARTICLE; 1 if the axis is not bound."""
     try:
         return lax.axis_size(axis)
     except NameError:
@@ -30,17 +31,17 @@ def size(axis: str) -> int:
 
 
 def local_part(values: Any, axis: str) -> Any:
-    """This device's block of the leading axis, of arrays that are the same on every device.
+    """Selects this device's block of arrays that every device holds in full.
 
     Args:
-      values: a pytree of arrays `[num, ...]`.
+      values: a pytree of arrays `[num, ...]`, the same on every device.
       axis: DATA or PARTICLE.
 
     Returns:
       The tree with leaves `[num / number of devices, ...]`.
 
     Raises:
-      ValueError: if the leading axis cannot be divided evenly.
+      ValueError: if the leading axis cannot be divided evenly over the devices.
     """
     num = size(axis)
     if num == 1:
@@ -54,10 +55,10 @@ def local_part(values: Any, axis: str) -> Any:
 
 
 def local_keys(rng_key: PRNGKey, num: int, axis: str) -> PRNGKey:
-    """Keys for this device's `num` examples or particles: its block of the keys of all devices.
+    """Splits a key over all devices and returns the keys of this device's examples or particles.
 
     Args:
-      rng_key: a key that is the same on all devices.
+      rng_key: a key that is the same on all devices; consumed.
       num: number of examples or particles on each device.
       axis: DATA or PARTICLE.
 
@@ -68,10 +69,14 @@ def local_keys(rng_key: PRNGKey, num: int, axis: str) -> PRNGKey:
 
 
 def local_size(total: int, axis: str) -> int:
-    """The number of examples or particles on this device, out of `total`.
+    """The number of examples or particles on each device.
+
+    Args:
+      total: number of examples or particles on all devices together.
+      axis: DATA or PARTICLE.
 
     Raises:
-      ValueError: if they cannot be divided evenly.
+      ValueError: if `total` is not a multiple of the number of devices.
     """
     if total % size(axis):
         raise ValueError(f"{total} cannot be divided evenly over the {size(axis)} devices of the {axis} axis")
@@ -79,20 +84,26 @@ def local_size(total: int, axis: str) -> int:
 
 
 def mean(values: Any, axis: str) -> Any:
-    """The mean over the devices of the axis, leaf by leaf.
+    """Averages each leaf of a pytree over the devices of an axis.
 
     Args:
-      values: a pytree of arrays.
+      values: a pytree of arrays, of equal shapes on all devices.
       axis: DATA or PARTICLE.
+
+    Returns:
+      A pytree of the same structure and shapes.
     """
     return lax.pmean(values, axis) if size(axis) > 1 else values
 
 
 def gather(values: Any, axis: str) -> Any:
-    """The blocks of all devices of the axis, concatenated along the leading axis.
+    """Concatenates the blocks of all devices of an axis along the leading axis.
 
     Args:
-      values: a pytree of arrays `[num, ...]`.
+      values: a pytree of arrays `[num, ...]`, the block of this device.
       axis: DATA or PARTICLE.
+
+    Returns:
+      The tree with leaves `[num * number of devices, ...]`.
     """
     return lax.all_gather(values, axis, tiled=True) if size(axis) > 1 else values

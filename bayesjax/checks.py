@@ -1,7 +1,7 @@
 """Argument validation. Traced values cannot be inspected and are accepted.
 
-Each check raises a ValueError of one line for the first invalid argument. The message has the name of the
-argument, the expected value and the given one.
+Each check raises a ValueError of one line for the first invalid argument. The message states the name of the
+argument, the expected value and the given value.
 """
 
 import inspect
@@ -19,26 +19,27 @@ from bayesjax.types import Array, PyTree
 
 
 def non_negative(**arguments: float | Array) -> None:
-    """Raises ValueError for the first argument that is negative, not finite, or an array with axes."""
+    """Raises ValueError for the first argument that is negative, not finite or not a scalar."""
     satisfies("non-negative and finite", lambda value: (value >= 0) & (value < np.inf), **arguments)
     number(**arguments)
 
 
 def positive(**arguments: float | Array) -> None:
-    """Raises ValueError for the first argument that is not positive, not finite, or an array with axes."""
+    """Raises ValueError for the first argument that is not positive, not finite or not a scalar."""
     all_positive(**arguments)
     number(**arguments)
 
 
 def all_positive(**arguments: float | Array) -> None:
-    """Raises ValueError for the first number or array with an element that is not positive and finite."""
+    """Raises ValueError for the first argument, number or array, with an element that is not positive and finite."""
     satisfies("positive and finite", lambda value: (value > 0) & (value < np.inf), **arguments)
 
 
 def probability(**arguments: Array) -> None:
-    """Raises ValueError for the first argument that is not a probability: integers, or values outside [0, 1].
+    """Raises ValueError for the first argument that has an integer type or a value outside [0, 1].
 
-    Booleans are probabilities of 0 and 1. Integers are refused because they are probably grey values from 0 to 255.
+    Booleans count as the probabilities 0 and 1. Integers are refused because they are probably grey values from 0 to
+    255.
     """
     for name, value in arguments.items():
         dtype = jnp.result_type(value)
@@ -48,7 +49,7 @@ def probability(**arguments: Array) -> None:
 
 
 def count(**arguments: int | Array) -> None:
-    """Raises ValueError for the first argument that is not an integer of at least 1."""
+    """Raises ValueError for the first argument that is not a scalar integer of at least 1."""
     for name, value in arguments.items():
         if not _is_number(value) or jnp.ndim(value) != 0 or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
             raise ValueError(f"{name} must be an integer, and at least 1; got {_format(value)}")
@@ -58,15 +59,15 @@ def count(**arguments: int | Array) -> None:
 def scalar(value: Array, name: str) -> Array:
     """Returns the value of a loss or a log density if it is a scalar.
 
-    Averaging or summing an array here would silently change the scale of a likelihood: the mean over three outputs is
-    a third of their log likelihood.
+    Averaging or summing an array here would silently change the scale of a likelihood. For example, the mean over three
+    outputs is a third of their log likelihood.
 
     Args:
-      value: the returned value.
-      name: the name of the function in the message.
+      value: the value of the loss or log density.
+      name: the name of the function, used only in the error message.
 
     Raises:
-      ValueError: if `value` is an array with axes; the message has its shape.
+      ValueError: if `value` is not a scalar; the message states its shape.
     """
     if jnp.shape(value) != ():
         raise ValueError(f"{name} must return a scalar; got an array of shape {jnp.shape(value)}: sum over its axes")
@@ -74,21 +75,21 @@ def scalar(value: Array, name: str) -> Array:
 
 
 def scalar_valued(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Wraps a function so that every call checks that it returns a scalar, alone or in `(scalar, aux)`.
+    """Wraps a function so that every call checks that it returns a scalar or `(scalar, aux)`.
 
-    All functions that users pass for one example, log priors, divergences and losses are wrapped with it. A function of
-    one example is wrapped before `vmap`, so that the message has the shape of one example's value and `[n, 1]` is
-    refused like any other array.
+    The library wraps the functions that users pass: objectives of one example, log priors, divergences and losses. A
+    function of one example is wrapped before `vmap`. The message then states the shape for one example, and a value of
+    shape `[1]` is refused like any other array.
 
     Args:
       function: returns a scalar or `(scalar, aux)`.
-      name: the name of the function in the message.
+      name: the name of the function, used only in the error message.
 
     Returns:
       A function with the same arguments and results.
 
     Raises:
-      ValueError: from the returned function, if its value is an array with axes.
+      ValueError: the returned function raises it if its value is not a scalar.
     """
 
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -100,7 +101,7 @@ def scalar_valued(function: Callable[..., Any], name: str) -> Callable[..., Any]
 
 
 def rank(expected: str, ndim: int, **arguments: Array) -> None:
-    """Raises ValueError for the first array that does not have `ndim` axes; `expected` describes its shape."""
+    """Raises ValueError for the first array that does not have `ndim` axes; the message states the shape `expected`."""
     for name, value in arguments.items():
         if jnp.ndim(value) != ndim:
             raise ValueError(f"{name} must be {expected}; got an array of shape {jnp.shape(value)}")
@@ -109,13 +110,13 @@ def rank(expected: str, ndim: int, **arguments: Array) -> None:
 def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
     """Raises ValueError if a function `step -> batch` returns the same batch at every step.
 
-    A function is called once, while a run is traced, so `lambda step: next(iterator)` would return its first batch at
-    every step. The function is traced here, and at least one leaf of its result must depend on `step`. A result without
-    leaves is accepted, and so is one that a callback reads at every step.
+    JAX calls the function once, while it traces a run. `lambda step: next(iterator)` would therefore return its first
+    batch at every step. The function is traced here, and at least one leaf of its result must depend on `step`. Results
+    without leaves are accepted, and so are results that a callback reads at every step.
 
     Args:
       source: the function. If it is a pytree, its leaves are traced as arguments.
-      name: the name of the argument in the message.
+      name: the name of the argument, used only in the error message.
     """
     step = jnp.int32(0)
     if jax.tree_util.all_leaves([source]):
@@ -130,7 +131,7 @@ def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
 
 
 def arrays(tree: PyTree, name: str) -> None:
-    """Raises ValueError unless every leaf is an array or a number; the message has the path and the type."""
+    """Raises ValueError unless every leaf is an array or a number; the message names `name`, path and type."""
     if isinstance(tree, Iterator):  # checked first because JAX warns about iterators
         raise ValueError(f"{name} must hold arrays; got {type(tree).__name__}")
     for path, leaf in jax.tree.leaves_with_path(tree):
@@ -140,9 +141,9 @@ def arrays(tree: PyTree, name: str) -> None:
 
 
 def number(**arguments: float | Array) -> None:
-    """Raises ValueError for the first argument that is an array with axes, traced or not.
+    """Raises ValueError for the first argument that is not a scalar, traced or not.
 
-    A hyper-parameter with axes would broadcast the position to another shape.
+    An array as a hyper-parameter would broadcast the position to another shape.
     """
     for name, value in arguments.items():
         if jnp.shape(value) != ():
@@ -150,10 +151,14 @@ def number(**arguments: float | Array) -> None:
 
 
 def floating(tree: PyTree, name: str) -> PyTree:
-    """Returns the tree with its leaves as JAX arrays if they are real floating-point arrays.
+    """Converts the leaves of a tree of real floating-point arrays to JAX arrays.
+
+    Args:
+      tree: a pytree of arrays or numbers.
+      name: the name of the tree, used only in the error message.
 
     Raises:
-      ValueError: if a leaf is not; the message has its path and type.
+      ValueError: if a leaf is not a real floating-point array; the message states its path and type.
     """
     for path, leaf in jax.tree.leaves_with_path(tree):
         dtype = jnp.result_type(leaf)
@@ -164,7 +169,7 @@ def floating(tree: PyTree, name: str) -> PyTree:
 
 
 def density(function: Callable[..., Any], name: str) -> None:
-    """Raises ValueError if the function cannot be called with `(params, rng_key, batch)`."""
+    """Raises ValueError if `function`, called `name` in the message, does not accept `(params, rng_key, batch)`."""
     if not callable(function):
         raise ValueError(f"{name} must be a function (params, rng_key, batch); got {type(function).__name__}")
     try:
@@ -182,10 +187,10 @@ def density(function: Callable[..., Any], name: str) -> None:
 
 
 def satisfies(expected: str, is_right: Callable[[Any], Any], **arguments: float | Array) -> None:
-    """Raises ValueError for the first argument that is not a number or does not satisfy a condition.
+    """Raises ValueError for the first argument that is not a number or array, or does not satisfy a condition.
 
     Args:
-      expected: description of the condition in the message.
+      expected: description of the condition, used only in the error message.
       is_right: the condition, elementwise for arrays.
       **arguments: numbers or arrays by name; traced values are accepted.
     """
@@ -193,14 +198,14 @@ def satisfies(expected: str, is_right: Callable[[Any], Any], **arguments: float 
         if isinstance(value, Tracer):
             continue
         with np.errstate(invalid="ignore"):  # comparisons with NaN in bfloat16 warn
-            # A NumPy array, because operations on a jax.Array would be traced.
+            # The condition gets a NumPy array, because operations on a jax.Array would be traced.
             is_valid = _is_number(value) and np.all(is_right(np.asarray(value)))
         if not is_valid:
             raise ValueError(f"{name} must be {expected}; got {_format(value)}")
 
 
 def _varying_outputs(jaxpr: Jaxpr, is_varying: list[bool]) -> list[bool]:
-    """Whether each output depends on a varying input or on a side effect, such as a callback that reads a batch."""
+    """For each output, whether it depends on a varying input or on a side effect, such as a callback."""
     varying = {var for var, varies in zip(jaxpr.invars, is_varying, strict=True) if varies}
 
     def varies(var: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Divergences between distributions; entropies and KL divergences are in nats.
+"""Divergences between distributions. Entropies, KL and Jensen-Shannon divergences are in nats.
 
     H(p, q) = -sum_i p_i log q_i = H(p) + KL(p || q)
     KL(p || q) = sum_i p_i log(p_i / q_i) >= 0, asymmetric
@@ -6,9 +6,11 @@
     MMD^2(p, q) = E k(x, x') + E k(y, y') - 2 E k(x, y) >= 0, 0 only at p = q for the Gaussian kernel
     W_2^2(N_0, N_1) = |m_0 - m_1|^2 + tr(S_0 + S_1 - 2 (S_0^1/2 S_1 S_0^1/2)^1/2)
 
-There are closed forms for discrete and Gaussian distributions, and estimators of MMD from samples. Sources: Gretton et
-al., "A kernel two-sample test", 2012; Dowson & Landau, "The Fréchet distance between multivariate normal
-distributions", 1982. Read `evaluation/fidelity.py` next, which applies them to generated images.
+In MMD, x and x' are independent samples of p, y and y' are independent samples of q, and k is a positive definite
+kernel. N_0 and N_1 are Gaussians with means m and covariances S. The functions compute closed forms for discrete and
+Gaussian distributions, and estimate MMD from samples. Sources: Gretton et al., "A kernel two-sample test", 2012; Dowson
+& Landau, "The Fréchet distance between multivariate normal distributions", 1982. Read `evaluation/fidelity.py` next,
+which applies divergences to generated images.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,23 +30,46 @@ PairKernel = Callable[[Array, Array], Array]
 
 
 def kl_categorical(p: Array, q: Array) -> Array:
-    """KL(p || q) of probabilities `[..., n]` over the last axis, `[...]`; infinite where q = 0 < p."""
+    """Kullback-Leibler divergence of two categorical distributions.
+
+        KL(p || q) = sum_i p_i log(p_i / q_i)
+
+    Args:
+      p, q: probabilities of the n categories, `[..., n]` each.
+
+    Returns:
+      The divergence in nats, of shape `[...]`. It is infinite where q_i = 0 < p_i.
+    """
     chex.assert_equal_shape([p, q])
     return rel_entr(p, q).sum(axis=-1)
 
 
 def js_categorical(p: Array, q: Array) -> Array:
-    """The Jensen-Shannon divergence of probabilities `[..., n]` over the last axis, `[...]`."""
+    """Jensen-Shannon divergence of two categorical distributions.
+
+        JS(p, q) = 1/2 KL(p || m) + 1/2 KL(q || m),    m = (p + q) / 2
+
+    Args:
+      p, q: probabilities of the n categories, `[..., n]` each.
+
+    Returns:
+      The divergence in nats, between 0 and ln 2, of shape `[...]`.
+    """
     m = (p + q) / 2
     return (kl_categorical(p, m) + kl_categorical(q, m)) / 2
 
 
 def js_quadrature(log_p: np.ndarray, log_q: np.ndarray, cell: float) -> float:
-    """The Jensen-Shannon divergence of two densities, by the midpoint rule in float64.
+    """Jensen-Shannon divergence of two densities, by the midpoint rule in float64.
+
+        JS(p, q) = 1/2 int p log(p / m) + 1/2 int q log(q / m),    m = (p + q) / 2
 
     Args:
       log_p, log_q: log densities at the midpoints of the cells of a grid, `[num_cells]`, in nats.
       cell: length, area or volume of a cell.
+
+    Returns:
+      The divergence in nats.
     """
     log_p, log_q = np.asarray(log_p, float), np.asarray(log_q, float)
     log_m = np.logaddexp(log_p, log_q) - np.log(2)
@@ -52,25 +77,45 @@ def js_quadrature(log_p: np.ndarray, log_q: np.ndarray, cell: float) -> float:
 
 
 def entropy_categorical(p: Array) -> Array:
-    """The entropy of probabilities `[..., n]` over the last axis, `[...]`."""
+    """Entropy of a categorical distribution.
+
+        H(p) = -sum_i p_i log p_i
+
+    Args:
+      p: probabilities of the n categories, `[..., n]`.
+
+    Returns:
+      The entropy in nats, of shape `[...]`.
+    """
     return jax.scipy.special.entr(p).sum(axis=-1)
 
 
 def cross_entropy_categorical(p: Array, q: Array) -> Array:
-    """The cross entropy H(p, q) of probabilities `[..., n]` over the last axis, `[...]`; infinite where q = 0 < p."""
+    """Cross entropy of two categorical distributions.
+
+        H(p, q) = -sum_i p_i log q_i
+
+    Args:
+      p, q: probabilities of the n categories, `[..., n]` each.
+
+    Returns:
+      The cross entropy in nats, of shape `[...]`. It is infinite where q_i = 0 < p_i.
+    """
     chex.assert_equal_shape([p, q])
     return -xlogy(p, q).sum(axis=-1)
 
 
 def kl_diagonal_gaussian(mean0: Array, scale0: Array, mean1: Array | float = 0.0, scale1: Array | float = 1.0) -> Array:
-    """KL(N(mean0, diag scale0^2) || N(mean1, diag scale1^2)), summed over the last axis.
+    """Kullback-Leibler divergence of two Gaussians with diagonal covariances.
+
+        KL(N_0 || N_1) = 1/2 sum_j [ (s_0j^2 + (m_0j - m_1j)^2) / s_1j^2 - 1 - 2 log(s_0j / s_1j) ]
 
     Args:
-      mean0, mean1: means, `[..., n]` or a number.
-      scale0, scale1: standard deviations, `[..., n]` or a number.
+      mean0, mean1: means m_0 and m_1, `[..., n]` or a number.
+      scale0, scale1: standard deviations s_0 and s_1, `[..., n]` or a number.
 
     Returns:
-      The divergence in nats, `[...]`.
+      The divergence in nats, of shape `[...]`.
 
     Raises:
       ValueError: if two arguments that are not numbers differ in the length of the last axis.
@@ -85,11 +130,16 @@ def kl_diagonal_gaussian(mean0: Array, scale0: Array, mean1: Array | float = 0.0
 
 
 def kl_gaussian(mean0: Array, covariance0: Array, mean1: Array, covariance1: Array) -> Array:
-    """KL(N(mean0, covariance0) || N(mean1, covariance1)) in nats; NaN if a covariance is singular.
+    """Kullback-Leibler divergence of two Gaussians.
+
+        KL(N_0 || N_1) = 1/2 [ tr(S_1^-1 S_0) + (m_1 - m_0)' S_1^-1 (m_1 - m_0) - dim + log det S_1 - log det S_0 ]
 
     Args:
-      mean0, mean1: `[dim]`.
-      covariance0, covariance1: `[dim, dim]`, symmetric and positive definite.
+      mean0, mean1: means m_0 and m_1, `[dim]`.
+      covariance0, covariance1: covariances S_0 and S_1, `[dim, dim]`, symmetric and positive definite.
+
+    Returns:
+      The divergence in nats, a scalar. It is NaN if a covariance is singular.
     """
     chex.assert_equal_shape([mean0, mean1])
     chex.assert_equal_shape([covariance0, covariance1])
@@ -101,14 +151,19 @@ def kl_gaussian(mean0: Array, covariance0: Array, mean1: Array, covariance1: Arr
 
 
 def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any) -> float:
-    """The squared Fréchet (2-Wasserstein) distance of two Gaussians, in squared units of the variable.
+    """Squared Fréchet (2-Wasserstein) distance of two Gaussians.
 
-    It is computed in float64 from eigenvalues of symmetric matrices. This is accurate for singular covariances, which
-    arise from fewer samples than dimensions. A general matrix square root would have imaginary parts there.
+        W_2^2(N_0, N_1) = |m_0 - m_1|^2 + tr(S_0 + S_1 - 2 (S_0^1/2 S_1 S_0^1/2)^1/2)
+
+    It is computed in float64 from eigenvalues of symmetric matrices. This is also accurate for singular covariances,
+    which arise from fewer samples than dimensions. A general matrix square root of them could have imaginary parts.
 
     Args:
-      mean0, mean1: `[dim]`.
-      covariance0, covariance1: `[dim, dim]`, symmetric and positive semi-definite.
+      mean0, mean1: means m_0 and m_1, `[dim]`.
+      covariance0, covariance1: covariances S_0 and S_1, `[dim, dim]`, symmetric and positive semi-definite.
+
+    Returns:
+      The squared distance, in squared units of the variable.
     """
     arrays = [np.asarray(array, np.float64) for array in (mean0, mean1, covariance0, covariance1)]
     chex.assert_equal_shape(arrays[:2])
@@ -123,7 +178,7 @@ def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any)
 def squared_distances(x: Array, y: Array) -> Array:
     """The squared distances |x_i - y_j|^2 between `[n, dim]` and `[m, dim]`, as `[n, m]` in float32 or a wider type."""
     x, y = tree.widen((x, y))
-    centre = jax.lax.stop_gradient(y.mean(axis=0, keepdims=True))  # smaller numbers, less cancellation
+    centre = jax.lax.stop_gradient(y.mean(axis=0, keepdims=True))  # smaller numbers cancel less
     x, y = x - centre, y - centre
     products = jnp.matmul(x, y.T, precision="highest")  # TPUs would round the products, whose differences are small
     return jnp.maximum(jnp.sum(x**2, axis=-1)[:, None] + jnp.sum(y**2, axis=-1)[None] - 2 * products, 0.0)
@@ -133,7 +188,10 @@ def gaussian_kernel(scales: Sequence[float | Array]) -> PairKernel:
     """The Gaussian kernel k(x, y) = sum_s exp(-|x - y|^2 / (2 s^2)).
 
     Args:
-      scales: s > 0, in units of x.
+      scales: the positive scales s, in units of x.
+
+    Returns:
+      The kernel `(x [n, dim], y [m, dim]) -> [n, m]`.
     """
 
     def kernel(x: Array, y: Array) -> Array:
@@ -147,6 +205,13 @@ def polynomial_kernel(degree: int = 3, offset: float = 1.0) -> PairKernel:
     """The polynomial kernel k(x, y) = (x . y / dim + offset)^degree.
 
     With the default arguments it is the kernel of the kernel Inception distance.
+
+    Args:
+      degree: degree of the polynomial.
+      offset: constant that is added to the normalised inner product.
+
+    Returns:
+      The kernel `(x [n, dim], y [m, dim]) -> [n, m]`.
     """
 
     def kernel(x: Array, y: Array) -> Array:
@@ -159,13 +224,18 @@ def polynomial_kernel(degree: int = 3, offset: float = 1.0) -> PairKernel:
 def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = False, chunk_size: int = 1024) -> Array:
     """The squared maximum mean discrepancy of two samples.
 
+        MMD^2 = mean_ij k(x_i, x_j) + mean_ij k(y_i, y_j) - 2 mean_ij k(x_i, y_j)
+
     Args:
       x, y: samples, `[n, dim]` and `[m, dim]`.
-      kernel: a positive definite kernel, such as `gaussian_kernel([1.0])`.
+      kernel: a positive definite kernel k, such as `gaussian_kernel([1.0])`.
       is_unbiased: whether to leave out the pairs of a point with itself. The estimate is then unbiased and may be
         negative. Otherwise it is at least 0, and its mean is too large by about
         (E k(x, x) - E k(x, x')) (1/n + 1/m).
       chunk_size: number of rows of the kernel matrix that are in memory at once, also for the gradient.
+
+    Returns:
+      A scalar.
 
     Raises:
       ValueError: if the shapes do not fit, there are too few points, or `chunk_size` is less than 1.
@@ -181,7 +251,7 @@ def mmd_squared(x: Array, y: Array, kernel: PairKernel, *, is_unbiased: bool = F
 
 
 def _mean_of_pairs(x: Array, y: Array, kernel: PairKernel, chunk_size: int, skips_diagonal: bool) -> Array:
-    """The mean of k(x_i, y_j), over i != j if `skips_diagonal`, a chunk of rows at a time."""
+    """The mean of k(x_i, y_j), over i != j if `skips_diagonal`, computed for one chunk of rows at a time."""
 
     @jax.checkpoint  # the gradient computes the kernel of a chunk again, so that it is not stored
     def sum_of_rows(block: tuple[Array, Array]) -> Array:

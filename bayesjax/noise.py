@@ -1,11 +1,12 @@
-"""Fast random numbers: each law costs a few passes over memory, where `jax.random` would dominate a step on a CPU.
+"""Fast random numbers for training on CPUs, where noise from `jax.random` can dominate the time of a step.
 
-All laws use the random words of Threefry-2x32, JAX's own generator, or `jax.random.bits` for keys of another kind.
+Each distribution costs a few passes over memory. All use the random words of Threefry-2x32, JAX's default generator, or
+`jax.random.bits` for keys of another kind.
 
-    normal               the default wherever the library draws normal noise (`tree.normal_like`)
+    normal               the default normal noise of the library (`tree.normal_like`)
     sixteen_bit_normal   a cheaper approximation, which the SG-MCMC kernels offer by name
     uniform              the latent noise of generators (`models.latent_noise`)
-    bernoulli            binarises grey images (`data.Binarised`)
+    bernoulli            the binarisation of grey images (`data.Binarised`)
 
 All results are float32, whether or not JAX's 64-bit mode is on.
 """
@@ -23,27 +24,28 @@ from bayesjax import checks
 from bayesjax.types import Array, PRNGKey
 
 NormalLaw = Literal["normal", "sixteen_bit"]
-"""The laws of normal noise by name: `normal` and `sixteen_bit_normal`."""
+"""The name of a distribution of normal noise, drawn by `normal` or by `sixteen_bit_normal`."""
 
-# Coefficients of minimax polynomials, constant first: ln(1 + t) / t with error 2e-7 for 1 + t in [1/sqrt(2), sqrt(2)];
-# and, in powers of t^2 for t in [-1, 1], sin(pi t / 2) / t with error 1e-8 and cos(pi t / 2) with error 5e-8.
+# Coefficients of minimax polynomials, constant first. _LOG gives ln(1 + t) / t with error 2e-7 for 1 + t in
+# [1/sqrt(2), sqrt(2)]. _SINE and _COSINE, in powers of t^2 for t in [-1, 1], give sin(pi t / 2) / t with error 1e-8 and
+# cos(pi t / 2) with error 5e-8.
 _LOG = (0.99999992, -0.50000344, 0.33335608, -0.2497156, 0.19884236, -0.17212428, 0.16338144, -0.10378708)
 _SINE = (1.57079632, -0.645963761, 0.0796899272, -0.00467415799, 0.00015167875)
 _COSINE = (0.999999954, -1.23369822, 0.253650747, -0.0208106309, 0.000858192137)
-# Odd coefficients of x and y mod 2^32 in the two angles of `normal`. They are the best of 400 random choices in the
-# spectral test (Knuth, "The art of computer programming", 3.3.4) of the points (x, y, first angle, second angle), with
-# nu_4 = 65000, and of any three of their coordinates, with nu_3 >= 2.2e6.
+# Odd coefficients A, B and C, D of the words x and y in the two angles of `normal`. They are the best of 400 random
+# choices in the spectral test (Knuth, "The art of computer programming", 3.3.4) of the points (x, y, first angle,
+# second angle), with nu_4 = 65000, and of any three of their coordinates, with nu_3 >= 2.2e6.
 _ANGLES = ((0x07D11B6B, 0xDA0DBC79), (0xE63EA3D7, 0xDE518343))
 
-# Coefficients of s, s^3, ..., s^9: they give all 2^16 values the moments of N(0, 1) and, subject to that, the smallest
-# distance from the normal quantiles. tests/test_noise.py enumerates the values.
+# Coefficients of s, s^3, ..., s^9 in `sixteen_bit_normal`. They give the 2^16 equally likely results the moments of
+# N(0, 1) and, subject to that, the smallest distance from the normal quantiles. tests/test_noise.py enumerates them.
 _QUANTILE = (2.83687246, 0.45358742, 0.59465766, -2.69241749, 3.48256243)
 
 
 def uniform(rng_key: PRNGKey, size: int) -> Array:
-    """Uniform float32 noise `[size]` on (-1, 1).
+    """Draws uniform float32 noise `[size]` on (-1, 1).
 
-    Its values are the 2^23 odd multiples of 2^-23, so its mean is exactly 0.
+    The possible values are the 2^23 odd multiples of 2^-23, so the expectation is exactly 0.
 
     Args:
       rng_key: consumed.
@@ -56,7 +58,7 @@ def uniform(rng_key: PRNGKey, size: int) -> Array:
 
 @functools.partial(jax.jit, static_argnums=1)  # traced once for all calls of one size
 def normal(rng_key: PRNGKey, size: int) -> Array:
-    """Standard normal float32 noise `[size]` with |z| < 6.8, from 16 random bits for each number.
+    """Draws standard normal float32 noise `[size]` with |z| < 6.8, from 16 random bits for each number.
 
         z = (r sin a, r cos a),    r = sqrt(-2 ln u),    u uniform in (0, 1), a in (-pi, pi)
 
@@ -74,13 +76,16 @@ def normal(rng_key: PRNGKey, size: int) -> Array:
 
 
 def bernoulli(rng_key: PRNGKey, probability: Array) -> Array:
-    """Independent Bernoulli draws, float32 in the shape of `probability`, from 16 random bits for each.
+    """Draws independent Bernoulli variables from 16 random bits each.
 
     The probability of a 1 is `probability` rounded to a multiple of 2^-16; 0 and 1 are exact.
 
     Args:
       rng_key: consumed.
       probability: probabilities in [0, 1], of any floating-point type, or booleans.
+
+    Returns:
+      Zeros and ones in float32, of the shape of `probability`.
 
     Raises:
       ValueError: if `probability` holds integers, or has NaN or values outside [0, 1].
@@ -95,11 +100,12 @@ def bernoulli(rng_key: PRNGKey, probability: Array) -> Array:
 
 
 def sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:
-    """Approximately standard normal float32 noise `[size]` from 16 random bits for each number.
+    """Draws approximately standard normal float32 noise `[size]` from 16 random bits for each number.
 
-    It has 188 values with |z| < 4.22. The odd moments are 0, and the moments 2, 4, 6 and 8 are those of N(0, 1): 1, 3,
-    15 and 105. The distribution function is within 0.001 of Phi at the middle of each of its 188 steps. Weak schemes
-    for stochastic differential equations require only these moments (Kloeden & Platen 1992, chapter 14).
+    The noise has 188 possible values, all with |z| < 4.22. Its odd moments are 0, and its moments 2, 4, 6 and 8 are
+    those of N(0, 1): 1, 3, 15 and 105. The distribution function is within 0.001 of that of N(0, 1) at the middle of
+    each of its 188 steps. Weak schemes for stochastic differential equations require only these moments (Kloeden &
+    Platen, "Numerical solution of stochastic differential equations", 1992, chapter 14).
 
     The sum s of three uniforms (5, 5 and 6 bits) is nearly normal, and an odd polynomial of s corrects the rest without
     logarithms or tables. Four sums are stored in each word of memory, as bytes. They are the operands of a
@@ -124,7 +130,10 @@ def sixteen_bit_normal(rng_key: PRNGKey, size: int) -> Array:
 
 
 def normal_law(name: NormalLaw) -> Callable[[PRNGKey, int], Array]:
-    """The function `(rng_key, size) -> [size]` of a law of normal noise.
+    """Returns the function `(rng_key, size) -> noise [size]` that draws normal noise.
+
+    Args:
+      name: "normal" for `normal`, or "sixteen_bit" for `sixteen_bit_normal`.
 
     Raises:
       ValueError: if the name is unknown.
@@ -146,7 +155,7 @@ def _four_normals(x: Array, y: Array) -> Array:
 def _radius(word: Array) -> Array:
     """sqrt(-2 ln u) for u = (word + 1/2) / 2^32, from the exponent and mantissa of u, with relative error 3e-7."""
     bits = jax.lax.bitcast_convert_type(word.astype(jnp.float32) + 0.5, jnp.int32)
-    exponent = (bits - 0x3F3504F3) >> 23  # such that the mantissa is in [1/sqrt(2), sqrt(2)]
+    exponent = (bits - 0x3F3504F3) >> 23  # chosen so that the mantissa is in [1/sqrt(2), sqrt(2)]
     t = jax.lax.bitcast_convert_type(bits - (exponent << 23), jnp.float32) - 1
     doubled_log = jnp.float32(2 * math.log(2)) * (32 - exponent).astype(jnp.float32) - 2 * t * _polynomial(_LOG, t)
     return jnp.sqrt(doubled_log)
@@ -173,7 +182,7 @@ def _words_in_memory(blocks: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     """The first and the second words of all blocks, `[16, n]` each, written to memory once.
 
     XLA repeats a hash in every loop that reads it, unless it is the operand of a concatenation. On a CPU it repeats the
-    hash for each operand, so there the two words of a hash form one operand, as the parts of a complex number. No
+    hash for each operand. There the two words of a hash form one operand, as the parts of a complex number. No
     arithmetic is done with complex numbers, so the bits do not change.
     """
 

@@ -18,12 +18,12 @@ def num_elements(tree: PyTree) -> int:
 
 
 def sum_leaves(tree: PyTree) -> Array:
-    """The sum of all leaves, which have one shape, such as the terms of a log density."""
+    """The elementwise sum of all leaves, which must have equal shapes, such as the terms of a log density."""
     return sum(jax.tree.leaves(tree), start=jnp.zeros(()))
 
 
 def widen(tree: PyTree) -> PyTree:
-    """Casts leaves of float16, bfloat16 and narrower types to float32, the narrowest type for computation."""
+    """Casts leaves of floating-point types narrower than float32 to float32, for intermediate computations."""
 
     def widen_leaf(leaf: Array) -> Array:
         dtype = jnp.result_type(leaf)
@@ -38,7 +38,7 @@ def cast_like(tree: PyTree, like: PyTree) -> PyTree:
 
     Args:
       tree: a tree of arrays.
-      like: a tree of the same structure.
+      like: a tree of the same structure, whose leaves have the types of the result.
     """
     return jax.tree.map(lambda leaf, other: leaf.astype(other.dtype), tree, like)
 
@@ -56,7 +56,7 @@ def dot(a: PyTree, b: PyTree) -> Array:
 
 
 def float_type(tree: PyTree) -> jnp.dtype:
-    """The type for scalars that are computed with a tree: that of its widest leaf, and at least float32."""
+    """The type of scalars that are computed from a tree: the type of its widest leaf, and at least float32."""
     return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
 
 
@@ -70,18 +70,18 @@ def add_scaled(x: PyTree, y: PyTree, size: float | Array) -> PyTree:
 
     Args:
       x, y: trees of equal structure and shapes.
-      size: a number, or a scalar array.
+      size: factor of y, a number or a scalar array.
     """
     return jax.tree.map(lambda a, b, wide: (wide + size * b).astype(a.dtype), x, widen(y), widen(x))
 
 
 def value_and_aux(out: Array | tuple[Array, PyTree]) -> tuple[Array, PyTree]:
-    """Turns either return form of a density into a pair `(value, aux)`; without aux, `aux` is an empty dict."""
+    """Turns the result of a density, a scalar or `(scalar, aux)`, into `(scalar, aux)`; `aux` is {} if missing."""
     return out if isinstance(out, tuple) else (out, {})
 
 
 def all_finite(tree: PyTree) -> Array:
-    """Whether all elements of all floating-point leaves are finite."""
+    """A boolean scalar that is true if all elements of all floating-point leaves are finite."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves] or [True]))
 
@@ -113,6 +113,9 @@ def stack(trees: Sequence[PyTree]) -> PyTree:
     Args:
       trees: trees of equal structure and shapes, at least one.
 
+    Returns:
+      A tree with leaves `[len(trees), ...]`.
+
     Raises:
       ValueError: if there is no tree.
     """
@@ -134,14 +137,17 @@ def unstack(tree: PyTree) -> list[PyTree]:
 
 
 def leading_axis(tree: PyTree, name: str = "tree") -> int:
-    """The common length of the leading axis of every leaf.
+    """The length of the leading axis, which must be the same for all leaves.
 
     Args:
       tree: a pytree of arrays, `[num, ...]` each.
-      name: name of the tree in the error message.
+      name: name of the tree, used only in the error message.
+
+    Returns:
+      `num`, a Python integer.
 
     Raises:
-      ValueError: if a leaf is a scalar or two leaves disagree.
+      ValueError: if there are no leaves, a leaf is a scalar, or the leading axes of two leaves differ in length.
     """
     lengths = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else -1 for leaf in jax.tree.leaves(tree)}
     if len(lengths) != 1 or -1 in lengths:
@@ -151,18 +157,18 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
 
 
 def leaves_by_path(tree: PyTree) -> dict[str, Array]:
-    """The leaves by path, the keys joined by "/", in the order of `jax.tree.leaves`."""
+    """A dictionary from paths to leaves, in the order of `jax.tree.leaves`. A path joins its keys by "/"."""
     name = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
     return {name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def match_paths(paths: Iterable[str], patterns: Sequence[str], name: str) -> list[str]:
-    """For each path, the first pattern that it matches.
+    """Returns the first pattern that each path matches.
 
     Args:
       paths: paths of leaves, such as the keys of `leaves_by_path`.
       patterns: patterns in the syntax of `fnmatch`, such as "Dense_0/*", "*/bias" and "*", in order of precedence.
-      name: name of the patterns in error messages.
+      name: name of the patterns, used only in error messages.
 
     Returns:
       One pattern for each path.
@@ -182,19 +188,21 @@ def match_paths(paths: Iterable[str], patterns: Sequence[str], name: str) -> lis
 
 
 def normal_like(rng_key: PRNGKey, tree: PyTree, *, law: noise.NormalLaw = "normal") -> PyTree:
-    """Independent standard normal noise with the shapes and types of the leaves of `tree`.
+    """Draws independent standard normal noise with the structure, shapes and types of `tree`.
 
-    All leaves come from one draw, since many small draws cost more than a large one. It is drawn in float32 and cast to
-    narrower types at the end: `jax.random.normal` in bfloat16 has only 128 values, and a mean of -0.012.
+    All leaves are parts of one vector of noise, since many small draws cost more than a large one. The noise is drawn
+    in float32 or wider and cast to narrower types at the end. In bfloat16, `jax.random.normal` has only 128 values,
+    whose mean is -0.012.
 
     Args:
       rng_key: consumed.
       tree: a pytree of floating-point arrays.
-      law: "normal", or the cheaper "sixteen_bit" (`noise.sixteen_bit_normal`), which has the same 188 values in every
-        type. With "normal", a tree with a leaf wider than float32 gets noise from `jax.random.normal` in that type.
+      law: "normal" (`noise.normal`), or the cheaper approximation "sixteen_bit" (`noise.sixteen_bit_normal`), whose 188
+        values are the same in every type. With "normal", `jax.random.normal` draws the noise of a tree that has a leaf
+        wider than float32, in the type of that leaf.
 
     Raises:
-      ValueError: if `law` is unknown, or a leaf holds integers.
+      ValueError: if `law` is unknown, or a leaf is not a floating-point array.
     """
     draw, leaves, structure = noise.normal_law(law), *jax.tree.flatten(tree)
     for leaf in leaves:

@@ -1,16 +1,16 @@
-"""Types that every part of bayesjax shares: densities, kernels, and the batches of special kernels.
+"""Types that all parts of bayesjax share: densities, kernels, and the batches of special kernels.
 
-    model      apply(params, x)                                  a Flax Linen module's pure function
-    objective  f(params, rng_key, example) -> scalar             one example without a batch axis, one scalar;
-                                                                 `objectives.batch_mean` makes it a loss
+    model      apply(params, x)                                  the pure function of a Flax Linen module
+    objective  f(params, rng_key, example) -> scalar             for one example without a batch axis;
+                                                                 `objectives.batch_mean` turns it into a loss
     density    f(params, rng_key, batch) -> scalar               a loss (mean per example, minimised) or a log density
                                                                  (sum over the whole data set, sampled at temperature 1)
     kernel     init(position, rng_key), step(rng_key, state, batch)
 
 An objective or a density may return `(scalar, aux)` in place of the scalar, where `aux` is a pytree of arrays for
-display. The scalar must have no axes. An array, even of shape `[1]`, raises a ValueError that gives its shape
-(`checks.scalar_valued`), because a mean over outputs would silently divide a log likelihood by their number. Read
-`kernels/sghmc.py` next for an example of a kernel, and `training/run.py` for the training loop.
+display. An array in place of the scalar, even of shape `[1]`, raises a ValueError that states its shape
+(`checks.scalar_valued`). Otherwise a mean over several outputs would silently divide a log likelihood by their number.
+Read `kernels/sghmc.py` next for an example of a kernel, and `training/run.py` for the training loop.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,9 +30,9 @@ Params = PyTree
 Distribution = Any
 """A distrax distribution over one event, with `sample`, `log_prob` and `kl_divergence`.
 
-It is not annotated as such because that would load distrax on import."""
+The type is `Any`, because distrax's own class would have to be imported together with bayesjax."""
 Conditional = Callable[[Params, Array], Distribution]
-"""`(params, x) -> q(z | x)` of an encoder, `(params, z) -> p(x | z)` of a decoder, for one x or z."""
+"""An encoder `(params, x) -> q(z | x)` or a decoder `(params, z) -> p(x | z)`, for one x or one z."""
 Schedule = Callable[[Array], Array | float]
 """A step size or temperature as a function of the number of steps taken so far (an int32 scalar)."""
 
@@ -45,7 +45,7 @@ class Density(Protocol):
     """
 
     def __call__(self, params: Params, rng_key: PRNGKey, batch: PyTree, /) -> Array | tuple[Array, PyTree]:
-        """The value at `params`, alone or with auxiliary output."""
+        """The value at `params`, or the pair of value and auxiliary output."""
         ...
 
 
@@ -67,10 +67,10 @@ class State(Protocol):
 
 
 class Kernel(NamedTuple):
-    """An optimiser or a Markov chain, as a pair of functions that move a position.
+    """An optimiser or a Markov chain: a pair of functions that initialise and update its state.
 
     Attributes:
-      init: `init(position, rng_key) -> state`.
+      init: `init(position, rng_key) -> state`. The position is a pytree of parameters.
       step: `step(rng_key, state, batch) -> (state, info)`, a pure function that works under jit, vmap, scan, pmap and
         shard_map. `state` and `info` are NamedTuples whose leaves are arrays; `state.position` is the position.
     """
@@ -80,16 +80,16 @@ class Kernel(NamedTuple):
 
     @property
     def structure(self) -> "ParticleAxis | Players | None":
-        """Where particles are in the state, for `training.parallel`; None for a kernel of a single position."""
+        """The particle axis or the players of the state, for `training.parallel`; None for a single position."""
         return None
 
 
 class ParticleAxis(NamedTuple):
-    """The structure of a kernel made by `kernels.particles`: states and infos have a leading particle axis.
+    """The structure of a kernel made by `kernels.particles`, whose states and infos have a leading particle axis.
 
     Attributes:
       num: the number of particles.
-      batch_axis: the axis of the batch's leaves that runs over particles; None if all particles share the batch.
+      batch_axis: the axis of the batch's leaves that indexes particles; None if all particles share the batch.
     """
 
     num: int
@@ -97,10 +97,10 @@ class ParticleAxis(NamedTuple):
 
 
 class Players(NamedTuple):
-    """The structure of a kernel made by `kernels.alternate`: states and infos have one entry for each player.
+    """The structure of a kernel made by `kernels.alternate`, whose states and infos have an entry for each player.
 
     Attributes:
-      players: the structure of each player's kernel, by name.
+      players: the structure of the kernel of each player of the game, by name.
     """
 
     players: "dict[str, ParticleAxis | Players | None]"
@@ -114,28 +114,28 @@ class StructuredKernel(Kernel):
     def __new__(
         cls, init: Callable[..., Any], step: Callable[..., Any], structure: ParticleAxis | Players
     ) -> "StructuredKernel":
-        """Makes a kernel whose `structure` is the one given."""
+        """Makes a kernel with the given `structure`."""
         kernel = super().__new__(cls, init, step)
         kernel._structure = structure
         return kernel
 
     @property
     def structure(self) -> ParticleAxis | Players:
-        """Where particles are in the state, for `training.parallel`."""
+        """The particle axis or the players of the state, for `training.parallel`."""
         return self._structure
 
     def _replace(self, **changes: Any) -> "StructuredKernel":  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The kernel with another `init` or `step` and the same structure."""
+        """Returns a kernel with the same structure and another `init` or `step`."""
         functions = {"init": self.init, "step": self.step} | changes
         return StructuredKernel(**functions, structure=self.structure)
 
 
 class Numbered(NamedTuple):
-    """A batch with the number of its step, for losses that change from step to step; see `data.number_batches`.
+    """A batch with the number of its training step, for losses that depend on the step; see `data.number_batches`.
 
     Attributes:
       step: int32 `[n]`, the same number for every example, so that a batch can be divided over devices.
-      batch: leaves `[n, ...]`.
+      batch: the examples, leaves `[n, ...]`.
     """
 
     step: Array
@@ -143,11 +143,11 @@ class Numbered(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """The batch of a kernel of `kernels.carrying`: the data and the carry of the previous step.
+    """The batch for a kernel made by `kernels.carrying`: the data and the value carried over from the previous step.
 
     Attributes:
       batch: the data.
-      carry: the carry of the previous step, such as the state of a recurrent network.
+      carry: the carried value, such as the state of a recurrent network.
     """
 
     batch: PyTree
@@ -155,15 +155,15 @@ class Carried(NamedTuple):
 
 
 class CodeHead(NamedTuple):
-    """InfoGAN's Q(c | x): the parameters of a distribution over the code c of an image x.
+    """The parameters of InfoGAN's Q(c | x), a distribution over the code c of an image x.
 
-    `models.infogan.CodeDiscriminator` computes it for a batch of images, with a leading axis on every array. The
-    functions of `objectives.infogan` take that of one image.
+    `models.infogan.CodeDiscriminator` computes them for a batch of images, with a leading batch axis on every array.
+    The functions of `objectives.infogan` take the parameters for one image.
 
     Attributes:
-      logits: one array `[num_classes]` for each categorical code.
+      logits: logits of each categorical code, a sequence of arrays `[num_classes]`.
       mean: means of the continuous codes, `[num_continuous]`.
-      log_scale: logarithms of their standard deviations, `[num_continuous]`.
+      log_scale: logarithms of the standard deviations of the continuous codes, `[num_continuous]`.
     """
 
     logits: Sequence[Array]
@@ -172,11 +172,12 @@ class CodeHead(NamedTuple):
 
 
 class Given(NamedTuple):
-    """The batch of one player of a game (`kernels.alternate`, `game_descent`): the data, given the other players.
+    """The batch for one player of a game (`kernels.alternate`, `game_descent`): the data and the other players.
 
     Attributes:
       data: the batch of the whole game.
-      others: the current position of every other player, by name. A player made of particles has a leading axis.
+      others: the current position of every other player, by name. The leaves have a leading particle axis if the player
+        consists of particles.
     """
 
     data: PyTree
