@@ -1,4 +1,4 @@
-"""Losses and log densities of one example, each a scalar to be minimised or sampled. One family for each file."""
+"""Losses and log densities of one example, which are scalars to be minimised or sampled. Each module has one family."""
 
 from bayesjax.objectives import (
     adversarial,

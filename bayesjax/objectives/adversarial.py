@@ -3,11 +3,11 @@
     min_G max_D  V = E_x log D(x) + E_z log(1 - D(G(z))),    D(x) = sigmoid(logit(x))
 
 This is the minimax game of Goodfellow et al., "Generative adversarial nets", NIPS 2014. Its generator loss
-log(1 - D(G(z))) saturates: its gradient vanishes when D is confident. The non-saturating loss -log D(G(z)) has the same
-fixed point and is the one used in practice. `GAMES` contains both games and others that differ only in the two losses.
-With optimisers as kernels a `Game` is a GAN. With samplers it is a Bayesian GAN, in which minus the loss of N examples
-takes the place of the log likelihood. All functions take logits of any shape and return values of the same shape. Read
-`semi_supervised.py` next, which extends them to K classes.
+log(1 - D(G(z))) saturates, because its gradient vanishes when D is confident. The non-saturating loss -log D(G(z)) has
+the same fixed point and is preferred in practice. `GAMES` contains the games with these two generator losses, and games
+with other losses. A `Game` with optimisers as kernels is a GAN. With samplers it is a Bayesian GAN, in which minus the
+loss of N examples takes the place of the log likelihood. The losses take logits of any shape and return values of the
+same shape. Read `semi_supervised.py` next, which extends them to K classes.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from bayesjax.types import Array, PRNGKey
 
 
 def log_prob_real(logit: Array) -> Array:
-    """Log D(x) = -softplus(-logit).
+    """Log probability log D(x) = -softplus(-logit) that an example is real.
 
     Args:
       logit: logits of D, of any shape.
@@ -34,7 +34,7 @@ def log_prob_real(logit: Array) -> Array:
 
 
 def log_prob_fake(logit: Array) -> Array:
-    """log(1 - D(x)) = -softplus(logit).
+    """Log probability log(1 - D(x)) = -softplus(logit) that an example is generated.
 
     Args:
       logit: logits of D, of any shape.
@@ -46,32 +46,44 @@ def log_prob_fake(logit: Array) -> Array:
 
 
 def minimax_value(real_logit: Array, fake_logit: Array) -> Array:
-    """The game's value V for one real and one generated example.
+    """Value of the minimax game for one real example x and one generated example G(z).
 
-    For the best discriminator, D = p/(p + q), its expectation is -ln 4 + 2 JS(p, q).
+        V = log D(x) + log(1 - D(G(z)))
+
+    Let p be the density of real and q that of generated examples. The best discriminator is D = p / (p + q), and the
+    expectation of V is then -ln 4 + 2 JS(p, q).
 
     Args:
       real_logit: logits of real examples, of any shape.
       fake_logit: logits of generated examples, of the same shape.
+
+    Returns:
+      Values in nats, of the same shape.
     """
     return log_prob_real(real_logit) + log_prob_fake(fake_logit)
 
 
 def discriminator_loss(real_logit: Array, fake_logit: Array) -> Array:
-    """Discriminator loss -V, the binary cross-entropy of real against generated examples.
+    """Discriminator loss -log D(x) - log(1 - D(G(z))), the binary cross-entropy of real against generated examples.
 
     Args:
-      real_logit: logits of real examples, of any shape.
-      fake_logit: logits of generated examples, of the same shape.
+      real_logit: logits of real examples x, of any shape.
+      fake_logit: logits of generated examples G(z), of the same shape.
+
+    Returns:
+      Losses in nats, of the same shape.
     """
     return -minimax_value(real_logit, fake_logit)
 
 
 def saturating_generator_loss(fake_logit: Array) -> Array:
-    """Generator loss log(1 - D(G(z))), its part of the minimax value.
+    """Generator loss log(1 - D(G(z))), the term of the minimax value that depends on G.
 
     Args:
-      fake_logit: logits of generated examples, of any shape.
+      fake_logit: logits of generated examples G(z), of any shape.
+
+    Returns:
+      Losses in nats, of the same shape.
     """
     return log_prob_fake(fake_logit)
 
@@ -80,16 +92,19 @@ def non_saturating_generator_loss(fake_logit: Array) -> Array:
     """Generator loss -log D(G(z)).
 
     Args:
-      fake_logit: logits of generated examples, of any shape.
+      fake_logit: logits of generated examples G(z), of any shape.
+
+    Returns:
+      Losses in nats, of the same shape.
     """
     return -log_prob_real(fake_logit)
 
 
 class Game(NamedTuple):
-    """The losses of a game, for one example each, to be minimised.
+    """The losses of a two-player game for one example, each to be minimised.
 
-    The discriminator's loss is `real_loss(D(x)) + fake_loss(D(G(z)))`, the generator's is `generator_loss(D(G(z)))`. D
-    is a logit, or the critic's output where the game has no probabilities.
+    The discriminator's loss is `real_loss(D(x)) + fake_loss(D(G(z)))`. The generator's is `generator_loss(D(G(z)))`.
+    D is a logit, or the output of a critic if the game defines no probabilities. The losses act elementwise on arrays.
 
     Attributes:
       real_loss: loss of the discriminator at a real example.
@@ -102,22 +117,22 @@ class Game(NamedTuple):
     generator_loss: Callable[[Array], Array]
 
     def discriminator_loss(self, real_output: Array, fake_output: Array) -> Array:
-        """Loss of the discriminator at one real and one generated example."""
+        """Loss of the discriminator from its outputs for a real and a generated example, elementwise for arrays."""
         return self.real_loss(real_output) + self.fake_loss(fake_output)
 
 
 def least_squares(fake_target: float = 0.0, real_target: float = 1.0, generator_target: float = 1.0) -> Game:
-    """The least-squares game.
+    """The least-squares game, with a discriminator output D.
 
-        real 1/2 (D - b)^2,    fake 1/2 (D - a)^2,    generator 1/2 (D - c)^2
+        real_loss = 1/2 (D - b)^2,    fake_loss = 1/2 (D - a)^2,    generator_loss = 1/2 (D - c)^2
 
-    For b - c = 1 and b - a = 2 it minimises Pearson's chi^2 divergence. Source: Mao et al., "Least squares generative
-    adversarial networks", ICCV 2017; the defaults are theirs.
+    For b - c = 1 and b - a = 2 the game minimises Pearson's chi^2 divergence. Source: Mao et al., "Least squares
+    generative adversarial networks", ICCV 2017, which also has the default targets.
 
     Args:
-      fake_target: a.
-      real_target: b.
-      generator_target: c.
+      fake_target: a, the discriminator's target for generated examples.
+      real_target: b, the discriminator's target for real examples.
+      generator_target: c, the generator's target for generated examples.
     """
 
     def squared_error(target: float) -> Callable[[Array], Array]:
@@ -127,18 +142,22 @@ def least_squares(fake_target: float = 0.0, real_target: float = 1.0, generator_
 
 
 def smooth_labels(game: Game, target: float = 0.9) -> Game:
-    """The game with one-sided label smoothing.
+    """Adds one-sided label smoothing to a game.
 
         real_loss <- target * real_loss + (1 - target) * fake_loss
 
-    For a game of probabilities, and for least squares with targets 0 and 1, the best D is then `target` p / (p + q), so
-    D is never certain of a real example. The smoothed Wasserstein loss has no lower bound. Labels of generated examples
-    are not smoothed, because that would reward the generator for samples far from the data. Source: Salimans et al.,
-    "Improved techniques for training GANs", NIPS 2016, section 3.4.
+    Let p be the density of real and q that of generated examples. For a game with probabilities, and for least squares
+    with targets 0 and 1, the best D is then `target` p / (p + q), so D is never certain that an example is real. The
+    smoothed Wasserstein loss has no lower bound. Labels of generated examples are not smoothed, because that would
+    reward the generator for samples far from the data. Source: Salimans et al., "Improved techniques for training
+    GANs", NIPS 2016, section 3.4.
 
     Args:
       game: the game to smooth.
       target: probability of the label "real" for a real example, in (0, 1].
+
+    Returns:
+      The game with the new `real_loss`; the other losses are unchanged.
 
     Raises:
       ValueError: if `target` is outside (0, 1].
@@ -155,11 +174,11 @@ MINIMAX = Game(lambda logit: -log_prob_real(logit), lambda logit: -log_prob_fake
 NON_SATURATING = MINIMAX._replace(generator_loss=non_saturating_generator_loss)
 """The game of Goodfellow et al. (2014) with the non-saturating generator loss."""
 WASSERSTEIN = Game(lambda output: -output, lambda output: output, lambda output: -output)
-"""Arjovsky, Chintala & Bottou, "Wasserstein GAN", ICML 2017. Minus the discriminator's loss is a lower bound of the
-Wasserstein distance if the critic has Lipschitz constant 1. `gradient_penalty` and spectral normalisation enforce this;
-`kernels.clip_weights` enforces some other constant."""
+"""The game of Arjovsky, Chintala & Bottou, "Wasserstein GAN", ICML 2017. Minus the discriminator's loss is a lower
+bound of the Wasserstein distance if the critic has Lipschitz constant 1. `gradient_penalty` and spectral normalisation
+enforce this constant, and `kernels.clip_weights` enforces another one."""
 HINGE = Game(lambda output: jax.nn.relu(1 - output), lambda output: jax.nn.relu(1 + output), lambda output: -output)
-"""Lim & Ye, "Geometric GAN", 2017; Miyato et al., "Spectral normalization for GANs", ICLR 2018."""
+"""The hinge game. Sources: Lim & Ye, "Geometric GAN", 2017; Miyato et al., "Spectral normalization for GANs", 2018."""
 GAMES = {
     "minimax": MINIMAX,
     "non_saturating": NON_SATURATING,
@@ -170,50 +189,55 @@ GAMES = {
 
 
 def gradient_penalty(critic: Callable[[Array], Array], x: Array, target: float = 1.0) -> Array:
-    """Gradient penalty (|grad_x critic(x)| - target)^2 at one example.
+    """Gradient penalty (|grad_x critic(x)| - target)^2 at one example, with the Euclidean norm.
 
     For the Wasserstein game, x is a random point between a real and a generated example (`interpolate`), and the
     penalty has weight 10. Source: Gulrajani et al., "Improved training of Wasserstein GANs", NIPS 2017.
 
     Args:
       critic: `x -> scalar`, for one example.
-      x: one example.
-      target: target of the norm of the gradient.
+      x: one example, an array of any shape.
+      target: desired norm of the gradient.
 
     Returns:
       A scalar.
 
     Raises:
-      ValueError: if the critic returns an array with axes.
+      ValueError: if the critic does not return a scalar.
     """
     return (_norm(_gradient(critic, x)) - target) ** 2
 
 
 def r1_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
-    """R1 penalty 1/2 |grad_x critic(x)|^2 at one real example, to be multiplied by the weight gamma.
+    """R1 penalty 1/2 |grad_x critic(x)|^2 at one real example x, to be multiplied by a weight, gamma in the paper.
 
     Source: Mescheder, Geiger & Nowozin, "Which training methods for GANs do actually converge?", ICML 2018.
 
     Args:
       critic: `x -> scalar`, for one example.
-      real: one real example.
+      real: one real example, an array of any shape.
 
     Returns:
       A scalar.
 
     Raises:
-      ValueError: if the critic returns an array with axes.
+      ValueError: if the critic does not return a scalar.
     """
     return 0.5 * jnp.sum(_gradient(critic, real) ** 2)
 
 
 def interpolate(rng_key: PRNGKey, real: Array, fake: Array) -> Array:
-    """A point drawn uniformly from the line segment between a real and a generated example of equal shape.
+    """Draws a point uniformly from the line segment between a real and a generated example.
+
+        x = fake + u (real - fake),    u ~ U(0, 1)
 
     Args:
       rng_key: consumed.
-      real: one real example.
+      real: one real example, an array of any shape.
       fake: one generated example of the same shape.
+
+    Returns:
+      The point x, of the same shape.
     """
     chex.assert_equal_shape([real, fake])
     return fake + jax.random.uniform(rng_key) * (real - fake)

@@ -2,8 +2,8 @@
 
     loss(params, rng_key, batch) = 1/n sum_i f(params, rng_key_i, batch_i)
 
-f returns one scalar for one example. A model with several outputs must sum its log likelihood over them, because their
-mean would divide the log likelihood by their number. An array raises a ValueError and is never averaged. Read
+f returns one scalar for one example. A model with several outputs must sum its log likelihood over them, because a mean
+would divide the log likelihood by the number of outputs. If f returns an array, the loss raises a ValueError. Read
 `posteriors/log_posterior.py` for the corresponding log density, which is a sum over the data set.
 """
 
@@ -16,18 +16,20 @@ from bayesjax.types import Array, Params, PRNGKey, PyTree
 
 
 def batch_mean(objective: Callable) -> Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree]]:
-    """Turns a one-example objective into a minibatch loss.
+    """Turns an objective f of one example into a minibatch loss.
+
+        loss(params, rng_key, batch) = 1/n sum_i f(params, rng_key_i, batch_i)
 
     Args:
-      objective: `(params, rng_key, example) -> scalar` or `(scalar, aux)`, for one example without a batch axis.
+      objective: f, `(params, rng_key, example) -> scalar` or `(scalar, aux)`, for one example without a batch axis.
 
     Returns:
       `(params, rng_key, batch) -> (mean scalar, mean aux)`. Every leaf of `batch` has a leading batch axis, and each
       example has its own key. `aux` is an empty dict if the objective returns a scalar.
 
     Raises:
-      ValueError: from the loss, if the objective returns an array with axes for one example, or the leaves of `batch`
-        differ in their leading axis.
+      ValueError: the returned loss raises it if the objective of one example does not return a scalar, or the leaves
+        of `batch` differ in the length of their leading axis.
     """
     scalar_objective = checks.scalar_valued(objective, "the objective of one example")
 

@@ -2,13 +2,14 @@
 
     F(theta) = KL(q(w | theta) || p(w)) / N - 1/n sum_{i in batch} log p(y_i | x_i, w),   w ~ q(w | theta)
 
-One draw of the weights is used for the whole batch. The loss is a mean per example, so the KL has weight 1/N and counts
-once in each epoch. Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, equations 1, 2 and 9.
+The same draw w of the weights is used for all n examples of a batch. The loss is a mean over examples, so the KL has
+weight 1/N for N examples in the data set, and counts once in each epoch. Source: Blundell et al., "Weight uncertainty
+in neural networks", ICML 2015, equations 1, 2 and 9.
 
-The variance of the gradient can be reduced for the same bound. One way is to average over `num_samples` draws, in
-antithetic pairs with `reflect`. Another is separate noise for each example with `models.flipout` or
-`models.local_reparameterisation`; `sample` then returns their `weights`. Read `posteriors/mean_field.py` and
-`posteriors/kl.py` for variational families and divergences.
+The variance of the gradient can be reduced without changing the bound. One way is to average over `num_samples` draws,
+in antithetic pairs with `reflect`. Another is separate noise for each example with `models.flipout` or
+`models.local_reparameterisation`, whose argument `weights` is then returned by `sample`. Read
+`posteriors/mean_field.py` and `posteriors/kl.py` for variational families and divergences.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,9 @@ def bayes_by_backprop(
 ) -> Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree]]:
     """Negative evidence lower bound over weights, to be minimised over variational parameters.
 
-        KL(q(w | theta) || p(w)) / N - 1/n sum_i log p(y_i | x_i, w),    w ~ q(w | theta)
+        F(theta) = KL(q(w | theta) || p(w)) / N - 1/n sum_i log p(y_i | x_i, w),    w ~ q(w | theta)
+
+    theta are the variational parameters, p(w) is the prior, and i runs over the n examples of a batch.
 
     Args:
       log_likelihood: `(params, rng_key, example) -> scalar` or `(scalar, aux)`, for one example.
@@ -54,9 +57,9 @@ def bayes_by_backprop(
       and "kl" (nats for the whole data set, without the weight).
 
     Raises:
-      ValueError: if a count is not positive, `num_samples` is odd with `reflect`, or `kl_weight` is negative. From the
-        loss, if the likelihood of one example or the divergence is not a scalar, or `kl_weight` is a function but the
-        batch is not `Numbered`.
+      ValueError: if a count is not positive, `num_samples` is odd with `reflect`, or `kl_weight` is negative. The
+        returned loss raises it if the likelihood of one example or the divergence is not a scalar, or if `kl_weight` is
+        a function but the batch is not `Numbered`.
     """
     checks.count(num_data=num_data, num_samples=num_samples)
     if reflect is not None and num_samples % 2:
@@ -99,10 +102,11 @@ def bayes_by_backprop(
 def blundell_kl_weights(num_batches: int) -> Schedule:
     """Weights of the divergence that decrease within an epoch, as Blundell et al. recommend.
 
-        M pi_i,   pi_i = 2^(M - i) / (2^M - 1),   i = 1 .. M: index of the batch in its epoch
+        weight_i = M pi_i,   pi_i = 2^(M - i) / (2^M - 1),   i = 1 .. M: index of the batch in its epoch
 
-    The factor M makes the weights relative to the uniform pi_i = 1/M. Their sum over an epoch is M, so the mean loss of
-    an epoch is the bound. Source: equation 9 of the same paper.
+    The factor M makes the weights relative to the uniform pi_i = 1/M. The weights of an epoch add up to M, so the mean
+    loss of an epoch is the bound. Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, equation
+    9.
 
     Args:
       num_batches: M, the number of batches in an epoch.

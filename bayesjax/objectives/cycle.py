@@ -1,12 +1,13 @@
-"""CycleGAN: unpaired translation between image domains by G: X to Y and F: Y to X, which should be inverses.
+"""CycleGAN: unpaired translation between image domains X and Y by generators G: X to Y and F: Y to X.
 
     min_{G, F} max_{D_X, D_Y}  V(G, D_Y) + V(F, D_X) + lambda ( E_x |F(G(x)) - x|_1 + E_y |G(F(y)) - y|_1 )
                                + lambda identity ( E_y |G(y) - y|_1 + E_x |F(x) - x|_1 )
 
-V is the least-squares game, lambda = 10, and identity = 0.5 where colours should be preserved. The paper's generator
-loss (D - 1)^2 is twice that of `adversarial.least_squares`, so its lambda corresponds to 5 here. Norms are means over
-pixels, as in the authors' program. The discriminators are trained on a pool of earlier generated images, which keeps
-them from forgetting. Sources: Zhu, Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent
+The cycle terms make G and F approximate inverses of each other. D_X and D_Y are discriminators. V is the value of the
+least-squares game, lambda = 10, and identity = 0.5 where colours should be preserved. The paper's generator loss
+(D - 1)^2 is twice that of `adversarial.least_squares`, so its lambda corresponds to 5 here. Norms are means over
+pixels, as in the authors' program. The discriminators are trained on a pool of earlier generated images, so that they
+still recognise them. Sources: Zhu, Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent
 adversarial networks", ICCV 2017; Shrivastava et al., "Learning from simulated and unsupervised images through
 adversarial training", CVPR 2017 (the pool).
 """
@@ -25,12 +26,12 @@ Translate = Callable[[Array], Array]
 
 
 def cycle_loss(forward: Translate, backward: Translate, x: Array) -> Array:
-    """Cycle-consistency loss |backward(forward(x)) - x|_1, a mean over the pixels of one or several images.
+    """Cycle-consistency loss |backward(forward(x)) - x|_1, averaged over the pixels and channels of the images.
 
     Args:
-      forward: translation to the other domain.
-      backward: translation back.
-      x: one image or a batch of images.
+      forward: translates images to the other domain.
+      backward: translates images of the other domain back.
+      x: one image `[height, width, channels]`, or a batch of images with a leading axis.
 
     Returns:
       A scalar.
@@ -39,7 +40,7 @@ def cycle_loss(forward: Translate, backward: Translate, x: Array) -> Array:
 
 
 def identity_loss(forward: Translate, y: Array) -> Array:
-    """Identity loss |forward(y) - y|_1 of an image that is already in the target domain, a mean over its pixels.
+    """Identity loss |forward(y) - y|_1 of an image of the target domain, averaged over its pixels and channels.
 
     Args:
       forward: translates an image to the target domain.
@@ -61,7 +62,7 @@ class ImagePool(NamedTuple):
     """A pool of earlier generated images.
 
     Attributes:
-      images: `[size, ...]`.
+      images: array `[size, ...]`, in which the first `num` images are valid.
       num: number of images in the pool, an int32 scalar.
     """
 
@@ -70,10 +71,10 @@ class ImagePool(NamedTuple):
 
 
 def empty_pool(size: int, shape: tuple[int, ...]) -> ImagePool:
-    """A pool without images.
+    """Returns a pool without images.
 
     Args:
-      size: capacity, at least 1.
+      size: capacity in images, at least 1.
       shape: shape of one image.
 
     Raises:
@@ -86,12 +87,12 @@ def empty_pool(size: int, shape: tuple[int, ...]) -> ImagePool:
 def exchange(rng_key: PRNGKey, pool: ImagePool, fakes: Array) -> tuple[ImagePool, Array]:
     """Adds generated images to the pool and returns images for the discriminator.
 
-    While the pool is not full, each image is added and returned. When it is full, an image replaces a random image of
-    the pool with probability 1/2 and the replaced one is returned. Otherwise the image itself is returned and not
-    added.
+    While the pool is not full, each image is added and also returned. When the pool is full, a generated image replaces
+    a random image of the pool with probability 1/2, and the replaced image is returned. Otherwise the generated image
+    is returned and the pool stays unchanged.
 
     Args:
-      rng_key: key of the random choices.
+      rng_key: consumed.
       pool: the pool.
       fakes: generated images `[n, ...]`, processed in order.
 

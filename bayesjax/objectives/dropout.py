@@ -1,11 +1,12 @@
-"""MC dropout: the loss for which training with dropout is variational inference over the weights.
+"""MC dropout: a loss with which training with dropout is variational inference over the weights.
 
     F(w) = -1/n sum_i log p(y_i | x_i, dropped w) + 1/N [ sum_layers l^2 / (2 keep) |W|^2 + l^2 / 2 |b|^2 ]
 
-The second term is, up to a constant, the divergence to the prior N(0, l^-2) of weights W whose input rows are dropped.
-keep = 1 - rate; the factor 1/keep arises because Flax's `nn.Dropout` divides the remaining inputs by keep. The noise
-precision tau of the likelihood log N(y; f(x), 1/tau) determines the weight decay, and the reverse (`precision` and
-`weight_decay`). Predictions average over passes with dropout, for which random keys take the place of draws:
+w consists of the kernels W and the biases b. The second term is, up to a constant, the KL divergence to the prior
+N(0, l^-2) of kernels whose input rows are dropped with probability `rate`, and keep = 1 - rate. The factor 1/keep
+arises because Flax's `nn.Dropout` divides the remaining inputs by keep. The noise precision tau of the likelihood
+N(y; f(x), 1/tau) determines the weight decay and vice versa (`precision` and `weight_decay`). Predictions are averages
+over forward passes with dropout, for which random keys take the place of posterior draws:
 
     evaluation.predict(lambda rng_key, x: model.apply({"params": params}, x, rngs={"dropout": rng_key}), keys, x)
 
@@ -32,7 +33,10 @@ def mc_dropout(
 ) -> Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree]]:
     """Negative evidence lower bound of a network with dropout, to be minimised over its weights.
 
-        -1/n sum_i log p(y_i | x_i, dropped w) + 1/N [ sum_layers l^2 / (2 keep) |W|^2 + l^2 / 2 |b|^2 ]
+        F(w) = -1/n sum_i log p(y_i | x_i, dropped w) + 1/N [ sum_layers l^2 / (2 keep) |W|^2 + l^2 / 2 |b|^2 ]
+
+    w consists of the kernels W and the biases b of the layers, i runs over the n examples of a batch, and keep is 1
+    minus the dropout rate of a layer.
 
     Args:
       log_likelihood: `(params, rng_key, example) -> scalar` or `(scalar, aux)`, for one example. It draws the dropout
@@ -41,15 +45,17 @@ def mc_dropout(
       rates: probability that an input of a layer is dropped, in [0, 1): one number for all kernels, or a mapping from
         patterns of the kernels' paths to numbers (`tree.match_paths`). Leaves with one axis (biases) are never dropped.
       length_scale: l, for the prior N(0, l^-2) on the weights.
-      weights: selects the parameters that have the prior, such as all but a learned noise precision.
+      weights: `params -> weights`, which selects the parameters with the prior, such as all but a learned noise
+        precision.
 
     Returns:
       `(params, rng_key, batch) -> (loss, aux)`. `aux` contains the aux of the likelihood, "nll" (nats per example) and
       "kl" (nats for the whole data set, up to a constant).
 
     Raises:
-      ValueError: if `num_data` or `length_scale` is not positive, or a rate is not in [0, 1). From the loss, if a
-        kernel matches no pattern of `rates`, or the likelihood of one example is not a scalar.
+      ValueError: if `num_data` or `length_scale` is not positive, or a rate is not in [0, 1). The returned loss
+        raises it if a kernel matches no pattern of `rates`, a pattern is the first match of no kernel, or the
+        likelihood of one example is not a scalar.
     """
     checks.count(num_data=num_data)
     checks.positive(length_scale=length_scale)
@@ -81,17 +87,20 @@ def precision(weight_decay: float, *, rate: float, length_scale: float, num_data
 
         tau = keep l^2 / (2 N lambda)
 
-    It holds for the loss 1/n sum |y - f|^2 / 2 + lambda |W|^2 and dropout that does not divide by keep. Source: Gal &
-    Ghahramani (2016), equation 7.
+    The relation holds for the loss 1/n sum |y - f|^2 / 2 + lambda |W|^2 of predictions f, with dropout that does not
+    divide by keep. Source: Gal & Ghahramani, "Dropout as a Bayesian approximation", ICML 2016, equation 7.
 
     Args:
-      weight_decay: lambda.
+      weight_decay: lambda, positive.
       rate: dropout rate, 1 - keep, in [0, 1).
-      length_scale: l, for the prior N(0, l^-2).
+      length_scale: l, for the prior N(0, l^-2) on the weights, positive.
       num_data: N, the number of examples in the data set.
 
+    Returns:
+      tau, in inverse squared units of the targets.
+
     Raises:
-      ValueError: if an argument is out of range.
+      ValueError: if `rate` is not in [0, 1) or another argument is not positive and finite.
     """
     _check_rate(rate)
     checks.positive(weight_decay=weight_decay, length_scale=length_scale, num_data=num_data)
@@ -99,16 +108,21 @@ def precision(weight_decay: float, *, rate: float, length_scale: float, num_data
 
 
 def weight_decay(precision: float, *, rate: float, length_scale: float, num_data: int) -> float:
-    """Weight decay lambda = keep l^2 / (2 N tau) that corresponds to a noise precision; the inverse of `precision`.
+    """Weight decay lambda that corresponds to a noise precision tau; the inverse of `precision`.
+
+        lambda = keep l^2 / (2 N tau)
 
     Args:
       precision: tau, positive, in inverse squared units of the targets.
-      rate: dropout rate in [0, 1).
-      length_scale: l, positive.
-      num_data: N.
+      rate: dropout rate, 1 - keep, in [0, 1).
+      length_scale: l, for the prior N(0, l^-2) on the weights, positive.
+      num_data: N, the number of examples in the data set.
+
+    Returns:
+      lambda, for the loss that the docstring of `precision` states.
 
     Raises:
-      ValueError: if an argument is outside its range.
+      ValueError: if `rate` is not in [0, 1) or another argument is not positive and finite.
     """
     _check_rate(rate)
     checks.positive(precision=precision, length_scale=length_scale, num_data=num_data)

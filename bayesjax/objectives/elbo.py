@@ -2,12 +2,14 @@
 
     log p(x) >= E_q [ log p(x | z) + log p(z) - log q(z | x) ]            SGVB A: every term is sampled
               = E_q [ log p(x | z) ] - KL(q(z | x) || p(z))               SGVB B: the divergence in closed form
-    log p(x) >= E_q log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x)          importance-weighted; rises with k
+    log p(x) >= E_q log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x)          importance-weighted, increases with k
 
 Draws z ~ q(z | x) are reparameterised, z = mean + scale * noise, so the bounds are differentiable in q's parameters.
-For other families the score function gives a gradient with the same expectation and more variance:
+For other families q, the score function gives a gradient with the same expectation and a larger variance:
 
-    d/dphi E_q [ f(z) ] = E_q [ f(z) d/dphi log q(z | x) ] + E_q [ d/dphi f(z) ]      z held fixed; first derivatives
+    d/dphi E_q [ f(z) ] = E_q [ f(z) d/dphi log q(z | x) ] + E_q [ d/dphi f(z) ]
+
+phi are the parameters of q, and z is held fixed on the right-hand side. The estimate is for first derivatives only.
 
 Sources: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, section 2.2, equations 6 and 7; Burda, Grosse
 & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016. `models/vae.py` has encoders and decoders:
@@ -46,25 +48,26 @@ def negative_elbo(
 ) -> Objective:
     """Negative evidence lower bound of one example.
 
-        -1/L sum_l log p(x | z_l) + beta KL(q(z | x) || p(z)),    z_l ~ q(z | x)
+        loss = -1/L sum_l log p(x | z_l) + beta KL(q(z | x) || p(z)),    z_l ~ q(z | x)
 
     Args:
       encode: `(params, x) -> q(z | x)`.
       decode: `(params, z) -> p(x | z)`, for one latent vector.
       prior: p(z).
       num_samples: L, the number of draws of z.
-      beta: weight of the divergence. The loss is a bound on -log p(x) for 1; for other values see Higgins et al.,
-        "beta-VAE", ICLR 2017.
-      kl: "closed_form" (SGVB B), for pairs that distrax supports; "sampled" (SGVB A), which estimates it by
-        1/L sum_l log q(z_l | x) - log p(z_l) for any pair of distributions.
-      gradient: "reparameterised", through the draws; "score_function", for any q whose log density is differentiable.
+      beta: weight of the divergence. For beta = 1 the expected loss is an upper bound on -log p(x). For other values
+        see Higgins et al., "beta-VAE", ICLR 2017.
+      kl: "closed_form" (SGVB B) for pairs of distributions that distrax supports, or "sampled" (SGVB A), which
+        estimates the divergence by 1/L sum_l log q(z_l | x) - log p(z_l) for any pair.
+      gradient: "reparameterised" differentiates through the draws of z. "score_function" works for any q whose log
+        density is differentiable.
 
     Returns:
-      `(params, rng_key, x) -> (loss, aux)`, in nats. `aux` has both terms: "reconstruction", the mean of log p(x | z),
-      and "kl".
+      `(params, rng_key, x) -> (loss, aux)`, in nats. `aux` has "reconstruction", the mean of log p(x | z_l), and "kl",
+      the divergence without its weight.
 
     Raises:
-      ValueError: if an option is invalid; from the loss, if the divergence has no closed form.
+      ValueError: if an option is invalid. The returned loss raises it if the divergence has no closed form.
     """
     checks.non_negative(beta=beta)
     if kl not in KL:
@@ -78,7 +81,7 @@ def negative_elbo(
         reconstruction = log_likelihoods.mean()
         divergence = _closed_form_kl(posterior, prior) if kl == "closed_form" else log_ratio.mean()
         loss = beta * divergence - reconstruction
-        if gradient == "score_function":  # its value is zero and its gradient f(z) d log q
+        if gradient == "score_function":  # the added term has value 0 and gradient f(z) d log q
             sampled = -log_likelihoods if kl == "closed_form" else beta * log_ratio - log_likelihoods
             loss += jnp.mean(lax.stop_gradient(sampled) * (log_q - lax.stop_gradient(log_q)))
         return loss, {"reconstruction": reconstruction, "kl": divergence}
@@ -91,9 +94,10 @@ def negative_iwae_bound(
 ) -> Objective:
     """Negative importance-weighted bound of one example, the loss of an IWAE.
 
-        -log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x),    z_i ~ q(z | x)
+        loss = -log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x),    z_i ~ q(z | x)
 
-    For k = 1 it is the negative ELBO of SGVB A. For k to infinity it converges to -log p(x).
+    For k = 1 it is the negative ELBO with a sampled divergence. As k tends to infinity, it converges to -log p(x).
+    Source: Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
 
     Args:
       encode: `(params, x) -> q(z | x)`.
@@ -131,7 +135,8 @@ def log_likelihood(decode: Conditional, params: Params, z: Array, x: Array) -> A
       A scalar, in nats.
 
     Raises:
-      ValueError: if p(x | z) is not one distribution over examples of the shape of x. Broadcasting would hide this.
+      ValueError: if p(x | z) is not one distribution over examples of the shape of x. Without this check, broadcasting
+        would hide the error.
     """
     likelihood = decode(params, z)
     event, batch = tuple(likelihood.event_shape), tuple(likelihood.batch_shape)
@@ -146,7 +151,7 @@ def log_likelihood(decode: Conditional, params: Params, z: Array, x: Array) -> A
 def _sampled_terms(
     encode: Conditional, decode: Conditional, prior: Distribution, num_samples: int, *, through_draws: bool = True
 ) -> Callable[[Params, PRNGKey, Array], tuple[Distribution, Array, Array, Array]]:
-    """`(params, rng_key, x) -> q(z | x), [log q(z_i | x)], [log p(x | z_i)], [log q(z_i | x) - log p(z_i)]`.
+    """Returns `(params, rng_key, x) -> q(z | x), [log q(z_i | x)], [log p(x | z_i)], [log q(z_i | x) - log p(z_i)]`.
 
     The draws z_i ~ q(z | x) are differentiable if `through_draws`, and constants otherwise.
     """
@@ -164,7 +169,7 @@ def _sampled_terms(
         def log_prob(z: Array) -> Array:
             return log_likelihood(decode, params, z, x)
 
-        # A single draw has no sample axis, because XLA would transpose the gradients of the decoder for one.
+        # A single draw gets no sample axis, because XLA would transpose the gradients of the decoder for such an axis.
         log_likelihoods = log_prob(z[0])[None] if num_samples == 1 else jax.vmap(log_prob)(z)
         for name, value in (("encode", log_q), ("prior", log_prior)):
             if value.shape != (num_samples,):

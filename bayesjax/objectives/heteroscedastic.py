@@ -3,13 +3,12 @@
     regression        log N(y; f(x), exp s(x)) = -1/2 [ exp(-s) (y - f)^2 + s + log 2 pi ]
     classification    log 1/T sum_t softmax(f(x) + exp(s(x) / 2) eps_t)_y,   eps_t ~ N(0, I)
 
-Both are log likelihoods of one example as functions of the network's outputs. They are computed in float32 for outputs
-in half precision. s is the log variance, which avoids divisions by 0; a constant s is the homoscedastic model. Without
-noise on the logits, the second reduces to `categorical_log_likelihood`. With a posterior over the weights
-(`bayes_by_backprop`, `dropout`) they give aleatoric and epistemic uncertainty, which `evaluation/uncertainty.py`
-separates.
-Source: Kendall & Gal, "What uncertainties do we need in Bayesian deep learning for computer vision?", NeurIPS 2017,
-equations 8 and 12.
+The log likelihoods of one example are functions of the network's outputs f(x) and s(x). They are computed in float32
+for outputs in half precision. s is the log variance, which avoids divisions by 0. A constant s gives the homoscedastic
+model. Without noise on the logits, the likelihood for classification reduces to `categorical_log_likelihood`. With a
+posterior over the weights (`bayes_by_backprop`, `dropout`) the likelihoods give aleatoric and epistemic uncertainty,
+which `evaluation/uncertainty.py` separates. Source: Kendall & Gal, "What uncertainties do we need in Bayesian deep
+learning for computer vision?", NeurIPS 2017, equations 8 and 12.
 """
 
 import math
@@ -23,12 +22,14 @@ from bayesjax.types import Array, PRNGKey
 
 
 def gaussian_log_likelihood(mean: Array, log_variance: Array, target: Array) -> Array:
-    """Log density log N(target; mean, exp(log_variance)) of one example, summed over its elements.
+    """Gaussian log likelihood of one example, summed over the elements of its target y.
+
+        log N(y; f, exp s) = -1/2 sum_j [ exp(-s_j) (y_j - f_j)^2 + s_j + log 2 pi ]
 
     Args:
-      mean: `[...]`.
-      log_variance: `[...]` or a scalar.
-      target: `[...]`, of the shape of the mean.
+      mean: predicted mean f, `[...]`.
+      log_variance: logarithm s of the variance, `[...]` or a scalar.
+      target: y, of the shape of the mean.
 
     Returns:
       A scalar, in nats.
@@ -47,15 +48,17 @@ def gaussian_log_likelihood(mean: Array, log_variance: Array, target: Array) -> 
 
 
 def categorical_log_likelihood(logits: Array, label: Array) -> Array:
-    """Log softmax(logits)[label], without a gather, whose gradient is a scatter and slow on accelerators.
+    """Log probability log softmax(logits)[label] of a label.
+
+    It is computed without a gather, whose gradient is a scatter and slow on accelerators.
 
     Args:
-      logits: `[..., num_classes]`; -inf excludes a class.
+      logits: logits of the classes, `[..., num_classes]`; -inf excludes a class.
       label: integer scalar in [0, num_classes), the same for all rows. Labels are not checked, because they may be
-        traced; a label outside of the range gives 0.
+        traced. A label outside of the range gives 0.
 
     Returns:
-      Log probabilities in nats, `[...]`.
+      Log probabilities in nats, of shape `[...]`.
     """
     chex.assert_rank(label, 0)
     is_label = jnp.broadcast_to(jnp.arange(jnp.shape(logits)[-1]) == label, jnp.shape(logits))
@@ -67,13 +70,13 @@ def noisy_logits_log_likelihood(
 ) -> Array:
     """Log likelihood of one label under Gaussian noise on the logits; finite for any finite logits.
 
-        log 1/T sum_t softmax(logits + exp(log_variance / 2) eps_t)[label],    eps_t ~ N(0, I)
+        log p(label) = log 1/T sum_t softmax(logits + exp(log_variance / 2) eps_t)[label],    eps_t ~ N(0, I)
 
     Args:
-      logits: `[num_classes]`.
+      logits: logits of the classes without noise, `[num_classes]`.
       log_variance: log variance of the noise on each logit, `[num_classes]` or a scalar.
       label: integer scalar in [0, num_classes).
-      rng_key: key of the noise.
+      rng_key: consumed.
       num_samples: T, the number of draws of the noise.
 
     Returns:

@@ -2,14 +2,15 @@
 
     min_{G, Q} max_D  V(D, G) - lambda I_Q,     I_Q = E_{c, z} log Q(c | G(z, c)) + H(c) <= I(c; G(z, c))
 
-Q(c | x) is a head on the discriminator's features. It is categorical for each categorical code and Gaussian for the
-continuous ones. H(c) does not depend on the networks. It makes I_Q a lower bound of the mutual information in nats: I_Q
-is 0 if Q always equals the prior, H(c) = ln 10 if Q predicts a code of ten classes without error, and negative if Q is
-worse than the prior. Source: Chen et al., "InfoGAN: interpretable representation learning by information maximizing
+V is the value of the adversarial game, and I(c; x) the mutual information between code and image. Q(c | x) is a head on
+the discriminator's features. It is categorical for each categorical code and Gaussian for continuous codes. The entropy
+H(c) of the code does not depend on the networks. It makes I_Q a lower bound of the mutual information in nats. I_Q is 0
+if Q always equals the prior, and negative if Q is worse than the prior. I_Q is H(c) = ln 10 if Q predicts a code of ten
+classes without error. Source: Chen et al., "InfoGAN: interpretable representation learning by information maximizing
 generative adversarial nets", NIPS 2016.
 
-I_Q does not determine which images share a category. `invariant_information` adds this without labels: it is the mutual
-information between the categories of an image and of the same image slightly rotated or shifted (Ji et al. 2019).
+I_Q does not determine which images share a category. `invariant_information` does so without labels. It is the mutual
+information between the predicted categories of an image and of a slightly rotated or shifted copy (Ji et al. 2019).
 """
 
 import math
@@ -40,9 +41,12 @@ def sample_code(rng_key: PRNGKey, num_classes: Sequence[int], num_continuous: in
     """Draws a code from its prior: uniform classes, and uniform numbers in (-1, 1).
 
     Args:
-      rng_key: key of the draw.
+      rng_key: consumed.
       num_classes: number of classes of each categorical code.
       num_continuous: number of continuous codes.
+
+    Returns:
+      The code of one example.
     """
     categorical_key, continuous_key = jax.random.split(rng_key)
     return Code(
@@ -55,11 +59,11 @@ def to_generator_input(code: Code, num_classes: Sequence[int]) -> Array:
     """Encodes a code for the generator: one-hot classes followed by the continuous codes.
 
     Args:
-      code: a code, also with leading axes.
+      code: the code of one example, or codes with leading axes `[...]`.
       num_classes: number of classes of each categorical code.
 
     Returns:
-      `[..., sum of num_classes + num_continuous]`.
+      An array `[..., sum of num_classes + num_continuous]`.
     """
     one_hot = [jax.nn.one_hot(code.categorical[..., i], num) for i, num in enumerate(num_classes)]
     return jnp.concatenate([*one_hot, code.continuous], axis=-1)
@@ -76,11 +80,14 @@ def entropy(num_classes: Sequence[int], num_continuous: int) -> float:
 
 
 def log_prob(head: CodeHead, code: Code) -> tuple[Array, Array]:
-    """Log Q(c | x) of one image, as two scalars in nats: for the categorical and for the continuous codes.
+    """Log probabilities log Q(c | x) of the categorical and of the continuous codes c of one image x.
 
     Args:
-      head: the parameters of Q for one image.
+      head: the parameters of Q for the image.
       code: the code of the image.
+
+    Returns:
+      Two scalars in nats: the sum over the categorical codes and the sum over the continuous codes.
     """
     chex.assert_equal_shape([head.mean, head.log_scale, code.continuous])
     chex.assert_shape(code.categorical, (len(head.logits),))
@@ -90,9 +97,11 @@ def log_prob(head: CodeHead, code: Code) -> tuple[Array, Array]:
 
 
 def information_bound(head: CodeHead, code: Code) -> Array:
-    """Lower bound I_Q = log Q(c | x) + H(c) of one generated image.
+    """Estimate of the lower bound I_Q of the mutual information between code and image, from one generated image x.
 
-    The losses of G and Q contain minus lambda times this value.
+        I_Q = log Q(c | x) + H(c)
+
+    The losses of G and Q contain minus lambda times this value. H(c) is the entropy of the prior of the code c.
 
     Args:
       head: parameters of Q(c | x) for the generated image.
@@ -111,15 +120,15 @@ def invariant_information(logits: Array, paired_logits: Array) -> Array:
 
         I(c; c') = sum_{c, c'} P(c, c') log P(c, c') / (P(c) P(c')),    P(c, c') = mean of Q(c | x) Q(c' | x')
 
-    P is made symmetric. The value is at most ln K. It reaches ln K if all categories are equally frequent and both
-    images of a pair always have the same category. It is 0 if Q is the same for all images. For a confident Q and
-    unrelated pairs, a batch of `num` pairs overestimates it by about K (K - 1) / (4 num) nats. Source: Ji, Henriques &
-    Vedaldi, "Invariant information clustering for unsupervised image classification and segmentation", ICCV 2019,
-    equation 3.
+    The mean is over the pairs (x, x') of the batch, and P is then made symmetric. With K categories, the value is at
+    most ln K. It reaches ln K if all categories are equally frequent and both images of a pair always have the same
+    category. It is 0 if Q is the same for all images. For a confident Q and unrelated pairs, a batch of `num` pairs
+    overestimates the mutual information by about K (K - 1) / (4 num) nats. Source: Ji, Henriques & Vedaldi, "Invariant
+    information clustering for unsupervised image classification and segmentation", ICCV 2019, equation 3.
 
     Args:
-      logits: logits of Q for the images, `[num, K]`.
-      paired_logits: logits of Q for their partners, such as rotated or shifted copies, `[num, K]`.
+      logits: logits of Q for the images x, `[num, K]`.
+      paired_logits: logits of Q for the paired images x', such as rotated or shifted copies, `[num, K]`.
 
     Returns:
       A scalar, in nats.
@@ -128,7 +137,7 @@ def invariant_information(logits: Array, paired_logits: Array) -> Array:
     chex.assert_equal_shape([logits, paired_logits])
     joint = jax.nn.softmax(logits).T @ jax.nn.softmax(paired_logits) / len(logits)
     joint = (joint + joint.T) / 2
-    marginal = joint.sum(axis=1)  # one marginal for both, because the joint is symmetric
+    marginal = joint.sum(axis=1)  # the marginal of c and of c', because the joint is symmetric
     # `divergences.kl_categorical` of the joint and the product of marginals would underflow if a category is unused.
     tiny = jnp.finfo(joint.dtype).tiny
     log = lambda p: jnp.log(jnp.maximum(p, tiny))  # noqa: E731

@@ -1,4 +1,4 @@
-"""Semi-supervised GAN: a discriminator over K classes and "fake", with logits m_1 .. m_K and 0 for fake.
+"""Semi-supervised GAN: a discriminator over K real classes with logits m_1 .. m_K and a class "fake" with logit 0.
 
 With S = sum_k exp m_k and l = log S,
 
@@ -20,25 +20,27 @@ from bayesjax.types import Array
 
 
 def log_prob_real(logits: Array) -> Array:
-    """Log P(real | x): logits `[..., K]` to `[...]`."""
+    """Log probability log P(real | x) = -softplus(-logsumexp(logits)) in nats, logits `[..., K]` to `[...]`."""
     return -jax.nn.softplus(-jax.nn.logsumexp(logits, axis=-1))
 
 
 def log_prob_fake(logits: Array) -> Array:
-    """Log P(fake | x): logits `[..., K]` to `[...]`."""
+    """Log probability log P(fake | x) = -softplus(logsumexp(logits)) in nats, logits `[..., K]` to `[...]`."""
     return -jax.nn.softplus(jax.nn.logsumexp(logits, axis=-1))
 
 
 def log_prob_label(logits: Array, label: Array, reading: str = "conditional") -> Array:
-    """Log P(label | x, real) or, with `reading="joint"`, log P(label, real | x).
+    """Log probability of a label, conditional on a real example or joint with it.
+
+        log P(label | x, real) = m_label - log S,    log P(label, real | x) = m_label - log(1 + S),    S = sum_k exp m_k
 
     Args:
-      logits: `[..., K]`.
+      logits: m, `[..., K]`.
       label: integers in 0 .. K - 1, `[...]`. A label outside of the range gives NaN, which stops a run.
-      reading: "conditional" or "joint", as defined at the top of this module.
+      reading: "conditional" for log P(label | x, real), or "joint" for log P(label, real | x).
 
     Returns:
-      Log probabilities in nats, `[...]`.
+      Log probabilities in nats, of shape `[...]`.
 
     Raises:
       ValueError: if `reading` is unknown, or the shapes do not match.
@@ -66,9 +68,12 @@ def class_probabilities(logits: Array) -> Array:
 
 
 def feature_matching(real_features: Array, fake_features: Array) -> Array:
-    """Feature-matching loss |E f(x) - E f(G(z))|^2 / F of two batches.
+    """Feature-matching loss of a batch of real examples x and a batch of generated examples G(z).
 
-    Source: Salimans et al. (2016), section 3.1. The mean over features is that of their program for MNIST.
+        loss = |mean f(x) - mean f(G(z))|^2 / F
+
+    f are F features of the discriminator. Source: Salimans et al., "Improved techniques for training GANs", NIPS 2016,
+    section 3.1. The division by F follows the authors' program for MNIST.
 
     Args:
       real_features: discriminator features of real examples, `[n, F]`.

@@ -1,13 +1,14 @@
-"""Posterior sharpening: a variational posterior whose draws take a gradient step on the loss of their batch.
+"""Posterior sharpening: a variational posterior whose draws are moved by a gradient step on the loss of their batch.
 
     phi ~ q(phi),   theta ~ N(phi - eta * g, s^2 I),   g = -grad_phi 1/n sum_{i in batch} log p(y_i | x_i, phi)
 
     F = KL(q(phi) || p(phi)) / N + |eta * g|^2 / (2 s^2 n) - 1/n sum_{i in batch} log p(y_i | x_i, theta)
 
-The prior is p(phi) N(theta | phi, s^2 I). The second term is the divergence between the two normal distributions of
-theta, of which every batch of n examples has its own. The step sizes eta, one for each weight, are learned together
-with q. Source: Fortunato, Blundell & Vinyals, "Bayesian recurrent neural networks", 2017. The gradient step needs
-labels, so predictions use phi without it, as in the paper. The model itself would add N(0, s^2 I).
+The prior is p(phi) N(theta | phi, s^2 I). The second term is the KL divergence between the two normal distributions of
+theta, its posterior and its prior. It is divided by n, because each batch of n examples has its own theta. The step
+sizes eta, one for each weight, are learned together with q. Source: Fortunato, Blundell & Vinyals, "Bayesian recurrent
+neural networks", 2017. The gradient step needs labels, so predictions use phi as the weights, as in the paper. The
+model itself would add noise from N(0, s^2 I) to phi.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ class SharpenedPosterior(NamedTuple):
 
     Attributes:
       variational: parameters of q(phi), the first argument of `sample`.
-      step_sizes: eta, a pytree of the shapes of the weights.
+      step_sizes: the step sizes eta of the gradient step, a pytree with the structure and shapes of the weights.
     """
 
     variational: Params
@@ -46,10 +47,16 @@ def posterior_sharpening(
 ) -> Callable[[SharpenedPosterior, PRNGKey, PyTree], tuple[Array, PyTree]]:
     """Negative evidence lower bound of a sharpened posterior, to be minimised over a `SharpenedPosterior`.
 
-        KL(q(phi) || p(phi)) / N + |eta * g|^2 / (2 s^2 n) - 1/n sum_i log p(y_i | x_i, theta)
+        F = KL(q(phi) || p(phi)) / N + |eta * g|^2 / (2 s^2 n) - 1/n sum_i log p(y_i | x_i, theta)
+
+    phi is a draw from q(phi), g = -grad_phi 1/n sum_i log p(y_i | x_i, phi) is the gradient of the loss of the batch,
+    eta are the step sizes, and theta is a draw from N(phi - eta * g, s^2 I). i runs over the examples of the batch.
 
     Args:
-      log_likelihood, sample, kl, num_data: as in `bayes_by_backprop`.
+      log_likelihood: `(params, rng_key, example) -> scalar` or `(scalar, aux)`, for one example.
+      sample: `(variational, rng_key) -> phi`, differentiable in the first argument.
+      kl: `(variational, phi) -> nats`, the divergence KL(q(phi) || p(phi)), exact or an estimate at phi.
+      num_data: N, the number of examples in the data set.
       num_in_batch: n, the number of examples in a batch (the number of words, if `num_data` counts words).
       scale: s, the standard deviation of theta around its mean.
       kl_weight: weight of both divergences; below 1 for a tempered posterior.
@@ -62,8 +69,8 @@ def posterior_sharpening(
       batch).
 
     Raises:
-      ValueError: if a count is not positive, `scale` is not positive and finite, or `kl_weight` is negative. From the
-        loss, if the likelihood of one example or the divergence is not a scalar.
+      ValueError: if a count is not positive, `scale` is not positive and finite, or `kl_weight` is negative. The
+        returned loss raises it if the likelihood of one example or the divergence is not a scalar.
     """
     checks.count(num_data=num_data, num_in_batch=num_in_batch)
     checks.positive(scale=scale)
