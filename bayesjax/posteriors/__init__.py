@@ -1,7 +1,8 @@
 """Log densities over weights, and variational posteriors.
 
-Priors, the log posterior of a network and the conditionals of the Bayesian GAN; the mean-field family, its divergences
-from a prior and pruning by it; the last-layer Laplace approximation.
+The subpackage contains priors, the log posterior of a network, and the conditional posteriors of the Bayesian GAN. For
+variational inference it has the mean-field family, its divergences from a prior, and pruning. It also has the Laplace
+approximation of the last layer, and control variates for minibatch gradients.
 """
 
 from bayesjax.posteriors import kl, priors

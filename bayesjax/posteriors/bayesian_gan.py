@@ -4,14 +4,16 @@
     log p(th_d | z, X, Y, th_g)    = log p(th_d) + sum_j [ sum_x log P(real | x) + sum_z log P(fake | G(z; th_gj)) ]
                                      + sum_s log P(y_s | x_s)
 
-j runs over the generators and k over the discriminators, which are the particles of the other player. The noise z is
-marginalised by a fresh draw at every evaluation, a different one for each chain: the paper's Monte Carlo average over
-noise sets. The likelihood of the generator is the non-saturating one.
+th_g are the weights of the generator and th_d those of the discriminator. X are the unlabelled images x, and Y the
+labelled images x_s with their labels y_s. j runs over the generators and k over the discriminators, which are the
+particles of the other player. The noise z is drawn anew at every evaluation and for each chain, which corresponds to
+the paper's Monte Carlo average over noise sets. The likelihood of the generator is the non-saturating one.
 
-Two scales are arguments:
-- The N real images count as N data (N/n for each image of a minibatch). Generated images are not data. They count as
-  `num_generated` images, N by default, which balances real and generated images as in the released code.
-- Particles of the other player: with "sum" the likelihood counts once for each of them, as in the paper's algorithm 1.
+Two scales of the likelihood are set by arguments:
+- Each image of a minibatch of n counts N/n times, so the real images count as N examples. Generated images are not
+  data. They count as `num_generated` images, N by default, which balances real and generated images as in the released
+  code.
+- With `pool="sum"` the likelihood counts once for each particle of the other player, as in the paper's algorithm 1.
   With "mean" it counts once in total, so that adding particles does not sharpen the posterior.
 
 Read `kernels/alternate.py` next.
@@ -32,11 +34,11 @@ Generate = Callable[[Params, PRNGKey, int], Array]
 LogProb = Callable[[Params, Array], Array]
 """`(discriminator_params, images [n, ...]) -> log probabilities [n]`, one for each image."""
 Pool = Literal["sum", "mean"]
-"""Combination of the likelihoods under several particles of the other player: their sum or their mean."""
+"""How the likelihoods under several particles of the other player are combined: by their sum or by their mean."""
 
 
 class GANBatch(NamedTuple):
-    """A minibatch for both players.
+    """A minibatch for the two players, generator and discriminator.
 
     Attributes:
       real: unlabelled images `[n_d, ...]`.
@@ -58,23 +60,28 @@ def generator_conditional(
     batch_size: int = 64,
     pool: Pool = "sum",
 ) -> Density:
-    """Log p(th_g | z, th_d) given stacked discriminators in `batch.others["discriminator"]`.
+    """Returns the log density of the conditional posterior of the generator's weights th_g, up to a constant.
+
+        log p(th_g | z, th_d) = log p(th_g) + num_generated / n_g sum_k sum_z log P_k(real | G(z; th_g))
+
+    k runs over the discriminators in `batch.others["discriminator"]`, which are stacked along the leading axis. With
+    pool "mean", the sum over k is a mean.
 
     Args:
-      generate: generates images from noise.
-      log_prob_real: log P(real | image) under one discriminator.
-      log_prior: log prior of the generator's weights.
+      generate: `(generator_params, rng_key, num) -> images [num, ...]`, which draws the noise from its key.
+      log_prob_real: `(discriminator_params, images [n, ...]) -> log P(real | image) [n]` in nats.
+      log_prior: `generator_params -> log p(th_g)`, a scalar.
       num_generated: number of images that the generated ones count as in the likelihood.
       batch_size: n_g, number of noise vectors drawn at each evaluation, by all devices of a `data` axis together.
-      pool: "sum" or "mean" over discriminators.
+      pool: "sum" or "mean", the combination of the likelihoods under the discriminators.
 
     Returns:
       `(params, rng_key, Given) -> (log density, aux)`; aux has "log_prob_real", the mean over images and
-      discriminators.
+      discriminators in nats.
 
     Raises:
-      ValueError: if a number is not positive or `pool` is unknown; from the density, if `log_prob_real` does not return
-        `[n]` or the prior does not return a scalar.
+      ValueError: if a number is not positive or `pool` is unknown. The returned density raises it if `log_prob_real`
+        does not return `[n]` or the prior does not return a scalar.
     """
     factor = _pool_factor(pool)
     checks.positive(num_generated=num_generated, batch_size=batch_size)
@@ -104,18 +111,25 @@ def discriminator_conditional(
     log_prob_label: Callable[[Params, Array, Array], Array] | None = None,
     num_labelled: float = 0,
 ) -> Density:
-    """Log p(th_d | z, X, Y, th_g) given a `GANBatch` and stacked generators in `batch.others["generator"]`.
+    """Returns the log density of the conditional posterior of the discriminator's weights th_d, up to a constant.
+
+        log p(th_d | z, X, Y, th_g) = log p(th_d) + N_s / n_s sum_s log P(y_s | x_s)
+            + sum_j [ N / n_d sum_x log P(real | x) + num_generated / n_g sum_z log P(fake | G(z; th_gj)) ]
+
+    x are the n_d unlabelled and x_s the n_s labelled images of a `GANBatch`. j runs over the generators in
+    `batch.others["generator"]`, which are stacked along the leading axis. With pool "mean", the sum over j is a mean.
 
     Args:
-      generate: generates images from noise.
-      log_prob_real, log_prob_fake: log P(real | image) and log P(fake | image) under one discriminator.
-      log_prior: log prior of the discriminator's weights.
+      generate: `(generator_params, rng_key, num) -> images [num, ...]`, which draws the noise from its key.
+      log_prob_real, log_prob_fake: `(discriminator_params, images [n, ...]) -> [n]`, log P(real | image) and
+        log P(fake | image) in nats.
+      log_prior: `discriminator_params -> log p(th_d)`, a scalar.
       num_data: N, number of unlabelled images in the data set.
       num_generated: number of images that those of each generator count as in the likelihood; None means N.
       batch_size: n_g, number of noise vectors drawn for each generator at each evaluation, by all devices of a `data`
         axis together.
       pool: "sum" or "mean" over generators, for the terms of real and of generated images.
-      log_prob_label: `(params, images, labels) -> [n]`, or None for an unsupervised game.
+      log_prob_label: `(params, images, labels) -> log P(label | image) [n]`, or None for an unsupervised game.
       num_labelled: N_s, number of images that the labelled ones count as. Use more than their number to give labels
         more weight.
 
@@ -123,8 +137,8 @@ def discriminator_conditional(
       `(params, rng_key, Given) -> (log density, aux)`; aux has the mean log probability of each kind of image.
 
     Raises:
-      ValueError: if a number is not positive or `pool` is unknown; from the density, if a log probability is not `[n]`
-        or the prior does not return a scalar.
+      ValueError: if a number is not positive or `pool` is unknown. The returned density raises it if a log probability
+        is not `[n]` or the prior does not return a scalar.
     """
     factor = _pool_factor(pool)
     num_generated = num_data if num_generated is None else num_generated

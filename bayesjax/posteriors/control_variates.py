@@ -1,15 +1,16 @@
-"""Control variates for minibatch gradients: a correction at a fixed anchor that reduces their variance.
+"""Control variates, which reduce the variance of minibatch gradients by a correction at a fixed anchor.
 
     g(theta) = grad log p_batch(theta) - grad log p_batch(anchor) + grad log p(anchor)
 
-g is unbiased at any anchor. If the anchor is near the mode, the two batch gradients nearly cancel, and the variance of
-g is that of their difference, which grows with |theta - anchor|. Far from the anchor it may exceed the variance of the
-plain gradient. The log density
+log p is the log density of the whole data set, and log p_batch its estimate on a minibatch. g is unbiased for any
+anchor. The variance of g is that of the difference of the two batch gradients. It is small if theta is near the anchor,
+and grows with |theta - anchor|. Far from the anchor it may exceed the variance of the plain gradient. The log density
 
     log p_batch(theta) + <grad log p(anchor) - grad log p_batch(anchor), theta - anchor>
 
-has this gradient, so it can be passed to every kernel. Sources: Baker, Fearnhead, Fox & Nemeth, "Control variates for
-stochastic gradient MCMC", 2019; Nagapetyan et al., "The true cost of stochastic gradient Langevin dynamics", 2017.
+has the gradient g(theta), so it can be passed to every kernel. The anchor should be near the mode. Sources: Baker,
+Fearnhead, Fox & Nemeth, "Control variates for stochastic gradient MCMC", 2019; Nagapetyan et al., "The true cost of
+stochastic gradient Langevin dynamics", 2017.
 """
 
 import jax
@@ -20,7 +21,9 @@ from bayesjax.types import Array, Density, Params, PRNGKey, PyTree
 
 
 def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> Density:
-    """The log density whose minibatch gradient is g(theta), the gradient with a control variate.
+    """The log density whose minibatch gradient has a control variate.
+
+        log p_batch(theta) + <gradient - grad log p_batch(anchor), theta - anchor>
 
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, such as `posteriors.log_posterior`. It is
@@ -33,8 +36,8 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
       A density of the same form.
 
     Raises:
-      ValueError: if anchor and gradient differ in structure or shapes; from the density, if `logdensity` returns an
-        array with axes.
+      ValueError: if anchor and gradient differ in structure or shapes. The returned density raises it if `logdensity`
+        does not return a scalar.
     """
     if jax.tree.structure(anchor) != jax.tree.structure(gradient):
         raise ValueError(
@@ -52,7 +55,7 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
 
     def corrected(params: Params, rng_key: PRNGKey, batch: PyTree) -> Array | tuple[Array, PyTree]:
         out = logdensity(params, rng_key, batch)
-        at_anchor = batch_gradient(anchor, jax.random.clone(rng_key), batch)  # with the noise of the first evaluation
+        at_anchor = batch_gradient(anchor, jax.random.clone(rng_key), batch)  # uses the noise of the first evaluation
         displacement = jax.tree.map(jnp.subtract, tree.widen(params), tree.widen(anchor))
         correction = jax.tree.map(jnp.subtract, tree.widen(gradient), tree.widen(at_anchor))
         value = tree.value_and_aux(out)[0] + tree.dot(correction, displacement)
@@ -62,10 +65,10 @@ def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> D
 
 
 def full_gradient(logdensity: Density, anchor: Params, rng_key: PRNGKey, batches: PyTree) -> Params:
-    """The gradient of the log density of the whole data set, as the mean of the gradients of its batches.
+    """Computes the gradient of the log density of the whole data set, as the mean of the gradients of its batches.
 
     Args:
-      logdensity: as for `control_variates`; its minibatch gradients are unbiased estimates.
+      logdensity: as for `control_variates`, with minibatch gradients that are unbiased estimates.
       anchor: parameters at which the gradient is taken.
       rng_key: consumed; each batch gets its own key.
       batches: leaves `[num_batches, batch_size, ...]`, with every example in exactly one batch.
@@ -74,7 +77,8 @@ def full_gradient(logdensity: Density, anchor: Params, rng_key: PRNGKey, batches
       The gradient, shaped like `anchor`.
 
     Raises:
-      ValueError: if the leaves of `batches` differ in their leading axis, or `logdensity` returns an array with axes.
+      ValueError: if the leaves of `batches` differ in the length of their leading axis, or `logdensity` does not return
+        a scalar.
     """
     batch_gradient = _gradient(checks.scalar_valued(logdensity, "logdensity"))
     keys = jax.random.split(rng_key, tree.leading_axis(batches, "batches"))

@@ -5,8 +5,10 @@
                                       E|w| = sigma sqrt(2 / pi) exp(-mu^2 / (2 sigma^2)) + mu (1 - 2 Phi(-mu / sigma))
     KL(q || p)                             = -H(q) - E_q log p(w)                  estimated from one draw, for any p
 
-Each function returns a divergence `(variational, weights) -> nats`, the form that `objectives.bayes_by_backprop` takes.
-Closed forms ignore the weights. `by_path` combines different divergences for different layers.
+H(q) is the entropy of q, and Phi the standard normal distribution function. The closed forms are per weight and are
+summed over all weights. Each function returns a divergence `(variational, weights) -> nats`, the form that
+`objectives.bayes_by_backprop` takes. Closed forms ignore the argument `weights`. `by_path` combines different
+divergences for different layers.
 """
 
 import math
@@ -21,14 +23,18 @@ from bayesjax.posteriors.priors import fan_in_scales, log_of_scale
 from bayesjax.types import Array, Params, Prior
 
 Divergence = Callable[[MeanFieldParams, Params], Array]
-"""`(variational, weights) -> KL(q || p)` in nats; `weights` is a draw of q, a `Perturbed` or `Moments`."""
+"""`(variational, weights) -> KL(q || p)` in nats; `weights` is a draw from q, a `Perturbed` or `Moments`."""
 
 
 def kl_to_gaussian(scale: float = 1.0) -> Divergence:
-    """KL(q || N(0, scale^2 I)) in closed form, for the prior `priors.gaussian(scale)`.
+    """KL divergence to the prior `priors.gaussian(scale)` in closed form.
+
+        KL(q || N(0, s^2 I)) = sum_j [ log(s / sigma_j) + (sigma_j^2 + mu_j^2) / (2 s^2) - 1/2 ]
+
+    mu_j and sigma_j are the mean and standard deviation of weight j under q.
 
     Args:
-      scale: standard deviation of the prior.
+      scale: s, the standard deviation of the prior.
 
     Returns:
       A divergence `(variational, weights) -> nats`.
@@ -41,7 +47,12 @@ def kl_to_gaussian(scale: float = 1.0) -> Divergence:
 
 
 def kl_to_fan_in_gaussian(scale: float = 1.0, *, out_axis: int | None = None) -> Divergence:
-    """KL(q || p) in closed form for the prior `priors.fan_in_gaussian(scale, out_axis=out_axis)`.
+    """KL divergence to the prior `priors.fan_in_gaussian(scale, out_axis=out_axis)` in closed form.
+
+        KL(q || p) = sum_j [ log(s_j / sigma_j) + (sigma_j^2 + mu_j^2) / (2 s_j^2) - 1/2 ]
+
+    mu_j and sigma_j are the mean and standard deviation of weight j under q, and s_j is its standard deviation under
+    the prior, from `priors.fan_in_scales`.
 
     Args:
       scale: standard deviation of the prior where the fan-in is 1.
@@ -51,7 +62,8 @@ def kl_to_fan_in_gaussian(scale: float = 1.0, *, out_axis: int | None = None) ->
       A divergence `(variational, weights) -> nats`.
 
     Raises:
-      ValueError: if `scale` is not positive and finite; from the divergence, as in `priors.fan_in_scales`.
+      ValueError: if `scale` is not positive and finite. The returned divergence raises it in the cases of
+        `priors.fan_in_scales`.
     """
     checks.positive(scale=scale)
     return _to_gaussians(lambda params: fan_in_scales(params, scale, out_axis=out_axis))
@@ -71,15 +83,27 @@ def _to_gaussians(prior_scales: Callable[[Params], Params]) -> Divergence:
 
 
 def apply_to_entry(divergence: Divergence, name: str) -> Callable[[Params, Params], Array]:
-    """Applies a divergence to one entry of a dictionary, as `mean_field.apply_to_entry` does for the family."""
+    """Applies a divergence to one entry of a dictionary, as `mean_field.apply_to_entry` does for the family.
+
+    Args:
+      divergence: the divergence of the entry.
+      name: key of the entry.
+
+    Returns:
+      A divergence `(variational, weights) -> nats` of dictionaries, which ignores the other entries.
+    """
     return lambda variational, weights: divergence(variational[name], weights[name])
 
 
 def kl_to_laplace(scale: float = 1.0) -> Divergence:
-    """KL(q || p) in closed form for the prior `priors.laplace_prior(scale)`.
+    """KL divergence to the prior `priors.laplace_prior(scale)` in closed form.
+
+        KL(q || p) = sum_j [ log(2 b) - 1/2 log(2 pi e sigma_j^2) + E_q |w_j| / b ]
+
+    sigma_j is the standard deviation of weight w_j under q. The docstring of the module states E_q |w_j|.
 
     Args:
-      scale: b, of the density exp(-|w| / b) / (2 b) of each weight.
+      scale: b, in the density exp(-|w| / b) / (2 b) of each weight.
 
     Returns:
       A divergence `(variational, weights) -> nats`.
@@ -106,19 +130,21 @@ def kl_to_laplace(scale: float = 1.0) -> Divergence:
 
 
 def kl_sampled(log_prior: Prior) -> Divergence:
-    """An unbiased estimate of KL(q || p) for any prior: -H(q) - log p(w) at a draw w of q.
+    """Unbiased estimate of the KL divergence to any prior p, from one draw of the weights.
 
-    The entropy is exact. Blundell et al. estimate it by -log q(w) at the same draw, which has a larger variance.
+        KL(q || p) ~ -H(q) - log p(w),    w ~ q
+
+    The entropy H(q) is exact. Blundell et al. estimate it by -log q(w) at the same draw, which has a larger variance.
 
     Args:
-      log_prior: `weights -> scalar`.
+      log_prior: `weights -> log p(weights)`, a scalar in nats.
 
     Returns:
       A divergence `(variational, weights) -> nats`.
 
     Raises:
-      ValueError: from the divergence, if the weights are `Moments` rather than a draw, or the prior returns an array
-        with axes.
+      ValueError: the returned divergence raises it if the weights are `Moments` rather than a draw, or the prior does
+        not return a scalar.
     """
     log_prior = checks.scalar_valued(log_prior, "log_prior")
 
@@ -148,7 +174,8 @@ def by_path(divergences: Mapping[str, Divergence]) -> Divergence:
       A divergence `(variational, weights) -> nats`.
 
     Raises:
-      ValueError: from the divergence, if a leaf matches no pattern or a pattern matches no leaf.
+      ValueError: the returned divergence raises it if a leaf matches no pattern, a pattern is the first match of no
+        leaf, or the divergence of a part is not a scalar.
     """
 
     def divergence(variational: MeanFieldParams, weights: Params) -> Array:

@@ -5,10 +5,11 @@ Gauss-Newton approximation of the negative Hessian of the log posterior in the l
 
     P = sum_i (phi_i, 1)(phi_i, 1)' x L_i + prior precision,    L_i = -d^2 log p(y_i | f_i) / df df'
 
-and the posterior is N(mode, P^-1), with all other layers fixed at the mode. L is diag(p) - p p' for a softmax and
-1 / s^2 for a Gaussian of variance s^2; in both cases P is the exact Hessian. Sources: MacKay, "A practical Bayesian
-framework for backpropagation networks", 1992; Kristiadi, Hein & Hennig, "Being Bayesian, even just a bit, fixes
-overconfidence in ReLU networks", ICML 2020; Daxberger et al., "Laplace redux", 2021.
+and the posterior is N(mode, P^-1), with all other layers fixed at the mode. The symbol x is the Kronecker product. L is
+diag(p) - p p' for a softmax with probabilities p, and 1 / s^2 for a Gaussian of variance s^2. For these two likelihoods
+P is the exact Hessian. Sources: MacKay, "A practical Bayesian framework for backpropagation networks", 1992; Kristiadi,
+Hein & Hennig, "Being Bayesian, even just a bit, fixes overconfidence in ReLU networks", ICML 2020; Daxberger et al.,
+"Laplace redux", 2021.
 """
 
 from collections.abc import Callable
@@ -22,13 +23,13 @@ from bayesjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 
 class LastLayerPosterior(NamedTuple):
-    """A Gaussian posterior over the weights of a last layer.
+    """A Gaussian posterior N(mode, P^-1) over the weights of a last layer.
 
     Attributes:
       kernel: kernel at the mode, `[features, outputs]`.
       bias: bias at the mode, `[outputs]`.
-      factor: lower Cholesky factor of P, `[dim, dim]` with dim = (features + 1) outputs, kernel rows first and the bias
-        last.
+      factor: lower Cholesky factor of the precision matrix P, `[dim, dim]` with dim = (features + 1) outputs. The rows
+        of the kernel come first and the bias last.
     """
 
     kernel: Array
@@ -48,8 +49,13 @@ def last_layer_laplace(
 ) -> LastLayerPosterior:
     """The Gaussian approximation N(mode, P^-1) of the posterior of a last layer.
 
+        P = sum_i (phi_i, 1)(phi_i, 1)' x L_i + prior precision,    L_i = -d^2 log p(y_i | f_i) / df df'
+
+    phi_i are the features and y_i the target of training example i. f_i are the outputs of the layer at the mode, and
+    the symbol x is the Kronecker product.
+
     Args:
-      log_likelihood: `(outputs [outputs], target) -> scalar`, for one example without a batch axis.
+      log_likelihood: log p(y | f) as `(outputs [outputs], target) -> scalar`, for one example without a batch axis.
       kernel: kernel of the last layer at the mode, `[features, outputs]`.
       bias: bias of the last layer at the mode, `[outputs]`.
       features: inputs of the last layer for the training data, `[num, features]`.
@@ -61,8 +67,8 @@ def last_layer_laplace(
       The posterior, for `sample_last_layer`.
 
     Raises:
-      ValueError: if the shapes do not fit, a precision is not positive, or the likelihood of one example is an array
-        with axes.
+      ValueError: if the shapes do not fit, a precision is not positive, or the likelihood of one example is not a
+        scalar.
     """
     num_features, num_outputs = kernel.shape
     if features.ndim != 2 or features.shape[1] != num_features or bias.shape != (num_outputs,):
@@ -92,7 +98,7 @@ def last_layer_laplace(
 
 
 def sample_last_layer(posterior: LastLayerPosterior, rng_key: PRNGKey) -> tuple[Array, Array]:
-    """A posterior draw of the kernel `[features, outputs]` and the bias `[outputs]` of a last layer.
+    """Draws the kernel `[features, outputs]` and the bias `[outputs]` of a last layer from their posterior.
 
     Args:
       posterior: from `last_layer_laplace`.

@@ -3,10 +3,10 @@
     log p(w | D) = log p(w) + N/n sum_{i in batch} log p(y_i | x_i, w) + const
 
 The sum over the n examples of a minibatch is scaled up to the N examples of the data set. The scale of the log density
-then does not depend on the batch size, and it can be sampled at temperature 1. The prior counts once. `from_loss` turns
-a loss into a log density, and `as_loss` does the reverse. The log likelihood of one example, a log prior and a loss
-must be scalars. Arrays raise a ValueError, because a mean over output axes would temper the posterior. Read
-`kernels/sghmc.py` next.
+then does not depend on the batch size, so the posterior can be sampled at temperature 1. The prior counts once.
+`from_loss` turns a loss into a log density, and `as_loss` does the reverse. The log likelihood of one example, a log
+prior and a loss must be scalars. Arrays raise a ValueError, because a mean over output axes would temper the posterior.
+Read `kernels/sghmc.py` next.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,14 @@ from bayesjax.types import Array, Density, Params, Prior, PRNGKey, PyTree
 
 
 def data_sum(values: Array, num_data: float) -> Array:
-    """N/n times the sum of the n values of a batch: an unbiased estimate of the sum over all N examples.
+    """Unbiased estimate N/n sum_i values_i of a sum over all N examples, from the n examples of a batch.
 
     Args:
-      values: one scalar for each example, `[n]`.
-      num_data: N.
+      values: one scalar for each example of the batch, `[n]`.
+      num_data: N, the number of examples in the data set.
+
+    Returns:
+      A scalar.
 
     Raises:
       ValueError: if `values` does not have exactly one axis, since a mean over outputs would change the scale.
@@ -42,24 +45,30 @@ def log_posterior(
 ) -> Density:
     """The log posterior density up to a constant, estimated on a minibatch.
 
+        log p(w | D) = log p(w) + N/n sum_{i in batch} log p(y_i | x_i, w) + const
+
+    w are the parameters, D is the data set of N examples, and n is the number of examples in a batch.
+
     Args:
       log_likelihood: the log likelihood of one example without a batch axis, `(params, rng_key, example) -> scalar` or
         `(scalar, aux)`. For a model with several outputs it is the sum over them.
-      log_prior: `params -> scalar`.
+      log_prior: log p(w), `params -> scalar`.
       num_data: N, the number of examples in the data set.
       chunk_size: number of examples processed at once, for batches whose activations do not fit into memory. Value and
         gradient are summed chunk by chunk, and each chunk is computed a second time for the gradient. None processes
         the whole batch at once.
-      as_terms: whether to return the terms of the sum, `[1 + n]`: the log prior and N/n times the log likelihood of
-        each example. HMC and NUTS then subtract term by term, which keeps precision where the sum exceeds 1e5.
+      as_terms: whether to return the terms of the sum as an array `[1 + n]`: the log prior, and N/n times the log
+        likelihood of each example. HMC and NUTS then compute differences term by term, which keeps precision where the
+        sum exceeds 1e5.
 
     Returns:
       `(params, rng_key, batch) -> (scalar or terms, aux)`, with `aux` averaged over the batch. Every leaf of `batch`
       has a leading batch axis.
 
     Raises:
-      ValueError: if `num_data` or `chunk_size` is not an integer of at least 1; from the density, if the likelihood of
-        one example or the prior is an array with axes, or the leaves of `batch` differ in their leading axis.
+      ValueError: if `num_data` or `chunk_size` is not an integer of at least 1. The returned density raises it if the
+        likelihood of one example or the prior is not a scalar, or the leaves of `batch` differ in the length of their
+        leading axis.
     """
     checks.count(num_data=num_data)
     if chunk_size is not None:
@@ -87,7 +96,7 @@ def log_posterior(
 def from_loss(loss: Density, log_prior: Prior, num_data: float) -> Density:
     """The log density that corresponds to a loss, so that any optimised objective can be sampled.
 
-        log p(w) = log prior(w) - N loss(w)
+        log density(w) = log prior(w) - N loss(w)
 
     For a cross entropy this is the log posterior. For the losses of a game (`objectives.adversarial.GAMES`) it is the
     conditional of a player in the Bayesian GAN, with exp(-loss) as the likelihood of one example.
@@ -101,7 +110,8 @@ def from_loss(loss: Density, log_prior: Prior, num_data: float) -> Density:
       `(params, rng_key, batch) -> (scalar, aux)`.
 
     Raises:
-      ValueError: if `num_data` is not positive; from the density, if the loss or the prior is an array with axes.
+      ValueError: if `num_data` is not positive. The returned density raises it if the loss or the prior is not a
+        scalar.
     """
     checks.positive(num_data=num_data)
     loss, log_prior = checks.scalar_valued(loss, "loss"), checks.scalar_valued(log_prior, "log_prior")
@@ -114,7 +124,7 @@ def from_loss(loss: Density, log_prior: Prior, num_data: float) -> Density:
 
 
 def as_loss(logdensity: Density, num_data: float) -> Density:
-    """The loss -log p(w) / N, for an optimiser that searches the mode of a log density.
+    """The loss -log p(w) / N of a log density log p(w), whose minimum is the mode of the density.
 
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, not the terms of
@@ -125,7 +135,7 @@ def as_loss(logdensity: Density, num_data: float) -> Density:
       `(params, rng_key, batch) -> (scalar, aux)`.
 
     Raises:
-      ValueError: if `num_data` is not positive; from the loss, if the log density is an array with axes.
+      ValueError: if `num_data` is not positive. The returned loss raises it if the log density is not a scalar.
     """
     checks.positive(num_data=num_data)
     logdensity = checks.scalar_valued(logdensity, "logdensity")

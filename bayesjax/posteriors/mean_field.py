@@ -1,7 +1,7 @@
 """Mean-field normals over weights: the variational posterior of Bayes by Backprop, for any network.
 
     q(w | mu, rho) = prod_j N(w_j; mu_j, sigma_j^2),   sigma_j = log(1 + exp rho_j)
-    w = mu + sigma eps,   eps ~ N(0, I)                                              (not mu + sigma^2 eps)
+    w = mu + sigma eps,   eps ~ N(0, I)
 
 The family is defined over pytrees of weights, so a Bayesian MLP, CNN or RNN is the plain Flax module applied to a draw.
 Source: Blundell et al., "Weight uncertainty in neural networks", ICML 2015, section 3.2. Read `kl.py` next, which has
@@ -21,7 +21,7 @@ from bayesjax.types import Array, Params, PRNGKey
 
 
 class MeanFieldParams(NamedTuple):
-    """The variational parameters.
+    """The variational parameters of the mean-field family.
 
     Attributes:
       mean: mu, shaped like the weights.
@@ -33,11 +33,11 @@ class MeanFieldParams(NamedTuple):
 
 
 class Perturbed(NamedTuple):
-    """A draw of the weights as its mean and its noise, for `models.flipout`.
+    """A draw of the weights as the sum of its mean and its noise, for `models.flipout`.
 
     Attributes:
-      mean: mu.
-      noise: sigma eps; the weights are mean + noise.
+      mean: mu, shaped like the weights.
+      noise: sigma eps, shaped like the weights; the weights are mean + noise.
     """
 
     mean: Params
@@ -45,11 +45,11 @@ class Perturbed(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """The mean and scale of the weights, for `models.local_reparameterisation`, which samples activations instead.
+    """The mean and scale of the weights, for `models.local_reparameterisation`, which samples activations.
 
     Attributes:
-      mean: mu.
-      scale: sigma.
+      mean: mu, shaped like the weights.
+      scale: the standard deviation sigma, shaped like the weights.
     """
 
     mean: Params
@@ -60,7 +60,7 @@ class MeanField(NamedTuple):
     """The functions of a mean-field family. With `apply_to_entry`, they act on one entry of a dictionary.
 
     Attributes:
-      init: `params -> MeanFieldParams`, with these weights as means.
+      init: `params -> MeanFieldParams`, with the given weights as means.
       sample: `(variational, rng_key) -> params`, one draw of all weights.
       log_prob: `(variational, params) -> scalar`, log q(w) in nats.
       reflect: `(variational, params) -> params`, the antithetic draw 2 mu - w of a draw w or of a `Perturbed`.
@@ -78,6 +78,8 @@ class MeanField(NamedTuple):
 
 def mean_field(scale: float = 0.05) -> MeanField:
     """The family of independent normals over all weights.
+
+        q(w | mu, rho) = prod_j N(w_j; mu_j, sigma_j^2),   sigma_j = log(1 + exp rho_j)
 
     Args:
       scale: initial standard deviation of every weight, positive.
@@ -125,8 +127,8 @@ def mean_field(scale: float = 0.05) -> MeanField:
 def apply_to_entry(family: MeanField, name: str) -> MeanField:
     """Applies a family to one entry of a dictionary, such as a network's weights.
 
-    The other entries, such as the precision of the noise, are point estimates. They are optimised, and are the same in
-    every draw.
+    The other entries, such as the precision of the noise, are optimised as point estimates. They are the same in every
+    draw.
 
     Args:
       family: the family of the entry.
@@ -150,7 +152,7 @@ def apply_to_entry(family: MeanField, name: str) -> MeanField:
 
 
 def scales(variational: MeanFieldParams) -> Params:
-    """The standard deviation of every weight, shaped like the weights.
+    """The standard deviation sigma = softplus(rho) of every weight, shaped like the weights.
 
     Args:
       variational: mean and rho of every weight.
@@ -159,6 +161,10 @@ def scales(variational: MeanFieldParams) -> Params:
 
 
 def entropy(variational: MeanFieldParams) -> Array:
-    """The entropy -E log q(w) in nats, sum_j [log sigma_j + (1 + log 2 pi) / 2]."""
+    """The entropy -E log q(w) = sum_j [log sigma_j + (1 + log 2 pi) / 2] of the mean-field family in nats, a scalar.
+
+    Args:
+      variational: mean and rho of every weight.
+    """
     logs = tree.sum_leaves(jax.tree.map(lambda sd: jnp.sum(jnp.log(sd)), scales(tree.widen(variational))))
     return logs + tree.num_elements(variational.mean) * 0.5 * (1 + math.log(2 * math.pi))

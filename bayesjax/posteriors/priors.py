@@ -1,8 +1,8 @@
-"""Priors over a pytree of weights.
+"""Priors over a pytree of weights, such as independent normals.
 
     log p(w) = sum_j log N(w_j; 0, sd^2)
 
-Each function returns a normalised log prior `params -> scalar`. Scales may be traced values, for example to optimise
+Each prior is a normalised log density `params -> scalar` in nats. Scales may be traced values, for example to optimise
 or sample them. Draw from `gaussian` with `sample_gaussian`, and from `fan_in_gaussian` with
 `models.initializers.fan_in_normal`. Read `log_posterior.py` next.
 """
@@ -22,10 +22,15 @@ from bayesjax.types import Array, Params, Prior, PRNGKey
 
 
 def gaussian(scale: float = 1.0) -> Prior:
-    """Independent N(0, scale^2) priors on every weight and bias.
+    """Independent normal priors on every weight and bias.
+
+        log p(w) = sum_j log N(w_j; 0, scale^2)
 
     Args:
       scale: standard deviation.
+
+    Returns:
+      The log prior `params -> scalar`, in nats.
 
     Raises:
       ValueError: if `scale` is not between 1e-15 and 1e15.
@@ -35,7 +40,10 @@ def gaussian(scale: float = 1.0) -> Prior:
 
 
 def fan_in_gaussian(scale: float = 1.0, *, out_axis: int | None = None) -> Prior:
-    """N(0, scale^2 / fan_in) priors on weights of two axes or more, N(0, scale^2) on biases and normalisation scales.
+    """Independent normal priors whose variance is divided by the fan-in of a layer.
+
+        w_j ~ N(0, scale^2 / fan_in) for weights with two axes or more
+        w_j ~ N(0, scale^2) for other parameters, such as biases and normalisation scales
 
     The prior variance of a unit's input then does not grow with the width (Neal, "Bayesian learning for neural
     networks", 1996).
@@ -44,8 +52,12 @@ def fan_in_gaussian(scale: float = 1.0, *, out_axis: int | None = None) -> Prior
       scale: standard deviation where the fan-in is 1.
       out_axis: as in `fan_in_scales`; 0 for PyTorch's and Equinox's `[out, in, ...]`.
 
+    Returns:
+      The log prior `params -> scalar`, in nats.
+
     Raises:
-      ValueError: if `scale` is not between 1e-15 and 1e15; from the prior, as in `fan_in_scales`.
+      ValueError: if `scale` is not between 1e-15 and 1e15. The returned prior raises it in the cases that
+        `fan_in_scales` states.
     """
     _check_scale(scale)
     return lambda params: _gaussian_log_prob(params, fan_in_scales(params, scale, out_axis=out_axis))
@@ -61,7 +73,10 @@ def scale_mixture(weight: float = 0.5, scales: tuple[float, float] = (1.0, math.
 
     Args:
       weight: weight of the first component, strictly between 0 and 1.
-      scales: standard deviations of the two components. Unlike other scales, these must not be traced.
+      scales: standard deviations of the two components. Unlike the scales of other priors, they must not be traced.
+
+    Returns:
+      The log prior `params -> scalar`, in nats.
 
     Raises:
       ValueError: if `weight` is not strictly between 0 and 1, or a scale is traced or not between 1e-15 and 1e15.
@@ -82,7 +97,7 @@ def scale_mixture(weight: float = 0.5, scales: tuple[float, float] = (1.0, math.
         square = tree.widen(w) ** 2
         lead = (offsets[1] - offsets[0]) - (half_precisions[1] - half_precisions[0]) * square
         values = softplus(lead) - half_precisions[0] * square
-        if values.dtype == jnp.float32:  # no rounding: on a CPU, XLA sums slowly when it fuses this loop into the sum
+        if values.dtype == jnp.float32:  # rounds nothing, but prevents the fusion into the sum, which is slow on CPUs
             values = jax.lax.reduce_precision(values, exponent_bits=8, mantissa_bits=23)
         return jnp.sum(values) + w.size * offsets[0]
 
@@ -90,10 +105,15 @@ def scale_mixture(weight: float = 0.5, scales: tuple[float, float] = (1.0, math.
 
 
 def laplace_prior(scale: float = 1.0) -> Prior:
-    """Independent Laplace priors exp(-|w| / scale) / (2 scale) on every weight and bias: an L1 penalty.
+    """Independent Laplace priors on every weight and bias, which act as an L1 penalty.
+
+        log p(w) = -sum_j [ |w_j| / scale + log(2 scale) ]
 
     Args:
-      scale: mean absolute value.
+      scale: mean absolute value of a weight.
+
+    Returns:
+      The log prior `params -> scalar`, in nats.
 
     Raises:
       ValueError: if `scale` is not between 1e-15 and 1e15.
@@ -107,17 +127,20 @@ def laplace_prior(scale: float = 1.0) -> Prior:
 
 
 def by_path(priors: Mapping[str, Prior]) -> Prior:
-    """Different priors for different parts of the network; a leaf has the prior of the first pattern that it matches.
+    """Combines different priors for different parts of the network.
 
-    For example `{"Dense_0/*": laplace_prior(0.1), "*/bias": gaussian(10.0), "*": scale_mixture()}`. Patterns are those
-    of `tree.match_paths`.
+    A leaf has the prior of the first pattern that its path matches (`tree.match_paths`). An example of the argument is
+    `{"Dense_0/*": laplace_prior(0.1), "*/bias": gaussian(10.0), "*": scale_mixture()}`.
 
     Args:
       priors: a prior for each pattern of paths, whose keys are joined by "/".
 
+    Returns:
+      The log prior `params -> scalar`, in nats.
+
     Raises:
-      ValueError: from the prior, if a leaf matches no pattern, a pattern is the first match of no leaf, or the prior of
-        a part returns an array with axes.
+      ValueError: the returned prior raises it if a leaf matches no pattern, a pattern is the first match of no leaf, or
+        the prior of a part does not return a scalar.
     """
 
     def log_prior(params: Params) -> Array:
@@ -135,20 +158,21 @@ def by_path(priors: Mapping[str, Prior]) -> Prior:
 def fan_in_scales(params: Params, scale: float = 1.0, *, out_axis: int | None = None) -> Params:
     """The standard deviation of each leaf under `fan_in_gaussian`, as a pytree of floats.
 
-        scale / sqrt(fan_in) for leaves of two axes or more, where fan_in is the product of all axes but `out_axis`
-        scale for other leaves
+        sd = scale / sqrt(fan_in) for leaves of two axes or more, where fan_in is the product of all axes but `out_axis`
+        sd = scale for other leaves
 
-    Both the prior and `posteriors.kl_to_fan_in_gaussian` use this rule.
+    `posteriors.kl_to_fan_in_gaussian` uses the same standard deviations.
 
     Args:
-      params: weights, or their shapes.
+      params: weights, or a pytree of `jax.ShapeDtypeStruct` with their shapes.
       scale: standard deviation where the fan-in is 1.
       out_axis: axis of the outputs in weights of two axes or more: -1 for `[..., in, out]` (Flax, Haiku), 0 for
         `[out, in, ...]` (PyTorch, Equinox). None means -1, and refuses leaves with the names that PyTorch and Equinox
         use for `[out, in, ...]`: "weight", or names that contain it, such as "weight_ih".
 
     Raises:
-      ValueError: if `out_axis` is None and a leaf of two axes or more has such a name, or a leaf has no such axis.
+      ValueError: if `out_axis` is None and a leaf of two axes or more has such a name, or `out_axis` is not an axis of
+        a leaf of two axes or more.
     """
     axis = -1 if out_axis is None else out_axis
 
@@ -170,7 +194,7 @@ def fan_in_scales(params: Params, scale: float = 1.0, *, out_axis: int | None = 
 
 
 def sample_gaussian(rng_key: PRNGKey, params: Params, scale: float = 1.0) -> Params:
-    """A draw from `gaussian(scale)`, shaped like `params`.
+    """Draws weights from the prior `gaussian(scale)`, shaped like `params`.
 
     Args:
       rng_key: consumed.

@@ -1,9 +1,11 @@
-"""Pruning by signal-to-noise ratio: remove the weights whose posterior is compatible with 0.
+"""Pruning by signal-to-noise ratio, which removes the weights whose posterior is compatible with 0.
 
-    |mu_j| / sigma_j,   lowest first, across all layers
+    ratio_j = |mu_j| / sigma_j
 
-A removed weight is exactly 0 in every draw. Source: Blundell et al., "Weight uncertainty in neural networks",
-ICML 2015, section 5.3, after Graves, "Practical variational inference for neural networks", NeurIPS 2011.
+mu_j and sigma_j are the posterior mean and standard deviation of weight j. The weights with the lowest ratios across
+all layers are removed first. A removed weight is exactly 0 in every draw. Source: Blundell et al., "Weight uncertainty
+in neural networks", ICML 2015, section 5.3, after Graves, "Practical variational inference for neural networks",
+NeurIPS 2011.
 """
 
 import jax
@@ -14,7 +16,9 @@ from bayesjax.types import Params
 
 
 def signal_to_noise(variational: MeanFieldParams) -> Params:
-    """The signal-to-noise ratio |mu| / sigma of every weight; 20 log10 of it is in decibels.
+    """The signal-to-noise ratio |mu| / sigma of every weight.
+
+    mu and sigma are the posterior mean and standard deviation. In decibels, the ratio is 20 log10(|mu| / sigma).
 
     Args:
       variational: mean and rho of every weight.
@@ -26,15 +30,15 @@ def signal_to_noise(variational: MeanFieldParams) -> Params:
 
 
 def prune(variational: MeanFieldParams, fraction: float) -> tuple[MeanFieldParams, Params]:
-    """Removes the given fraction of all weights, those with the lowest signal-to-noise ratio.
+    """Removes a fraction of all weights, those with the lowest signal-to-noise ratios.
 
     Args:
-      variational: the posterior.
+      variational: mean and rho of every weight.
       fraction: fraction of the weights to remove, in [0, 1]; their number is rounded down.
 
     Returns:
       The pruned posterior, and a pytree of booleans that is true for the weights that remain. Removed weights have mean
-      and sigma 0, so entropy and KL of the pruned posterior are infinite: use it for prediction only.
+      and sigma 0, so entropy and KL of the pruned posterior are infinite. Use it for prediction only.
 
     Raises:
       ValueError: if `fraction` is not in [0, 1].

@@ -3,8 +3,8 @@
     softplus(x) = max(x, 0) - log(1 - p),   p = min(d, 1 - d),   d = 1 / (1 + exp -x) = softplus'(x)
 
 A variational posterior evaluates it for every weight at every step, and `log1p` takes ten times as long with XLA's CPU
-backend. Here p is at most 1/2, and -log(1 - p) is p times a polynomial. Only the derivative d is stored in memory: the
-value is computed from it where it is needed, and the gradient is a product with it.
+backend. Here p is at most 1/2, and -log(1 - p) is p times a polynomial. Only the derivative d is stored in memory. The
+value is computed from d where it is needed, and the backward pass multiplies by d.
 """
 
 import functools
@@ -24,7 +24,7 @@ _RATIO = (
 
 @jax.custom_jvp
 def softplus(x: Array) -> Array:
-    """log(1 + exp x), elementwise: the standard deviation of a weight from its rho."""
+    """log(1 + exp x), elementwise; it gives the standard deviation sigma of a weight from its parameter rho."""
     return _value_and_derivative(x)[0]
 
 
