@@ -1,4 +1,4 @@
-"""Networks as Flax Linen modules, pure functions `apply({"params": params}, x)` of their parameters."""
+"""Networks as Flax Linen modules, for which `apply({"params": params}, x)` is a pure function of the parameters."""
 
 import importlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Auto-encoder of dense layers with sigmoid activations, whose code space is that of GMMN+AE.
+"""Auto-encoder of dense layers with sigmoid activations, as in GMMN+AE.
 
     code = encode(x) in (0, 1)^k,    x ~ decode(code) in (0, 1)^d,    trained by the cross-entropy of d Bernoulli pixels
 
@@ -16,14 +16,15 @@ from bayesjax.types import Array
 
 
 class AutoEncoder(nn.Module):
-    """Auto-encoder from `[..., num_inputs]` to reconstructions in (0, 1) of the same shape.
+    """Auto-encoder from inputs `[..., num_inputs]` to reconstructions in (0, 1) of the same shape.
 
     Attributes:
-      num_inputs: d, such as the number of pixels of a flat image.
-      features: widths from the first hidden layer to the code. The decoder has them in reverse order.
+      num_inputs: d, the length of an input, such as the number of pixels of a flat image.
+      features: widths of the encoder's layers, of which the last is the length of the code. The decoder has the widths
+        in reverse order.
       activation: activation after every layer but the decoder's last, which has a sigmoid.
       dropout_rates: dropout rates of the inputs of the encoder's layers; empty for no dropout. Dropout is active if a
-        call is not `deterministic`, and uses the rng "dropout".
+        call has `deterministic=False`, and uses the rng "dropout".
       kernel_init: initialiser of kernels.
     """
 
@@ -48,7 +49,7 @@ class AutoEncoder(nn.Module):
         self.dropouts = [nn.Dropout(rate) for rate in self.dropout_rates or [0.0] * len(self.features)]
 
     def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Reconstruction of the input, in (0, 1)."""
+        """Reconstruction of the input, `[..., num_inputs]` in (0, 1)."""
         return self.decode(self.encode(x, deterministic=deterministic))
 
     def encode(self, x: Array, *, deterministic: bool = True) -> Array:
@@ -60,15 +61,15 @@ class AutoEncoder(nn.Module):
         return x
 
     def decode(self, code: Array) -> Array:
-        """Reconstruction from a code, in (0, 1)."""
+        """Reconstruction `[..., num_inputs]` in (0, 1) from a code `[..., features[-1]]`."""
         return nn.sigmoid(self.decode_logits(code))
 
     def decode_logits(self, code: Array) -> Array:
-        """Bernoulli logits of the reconstruction from a code, for a numerically stable cross-entropy."""
+        """Bernoulli logits `[..., num_inputs]` of the reconstruction from a code, for a stable cross-entropy."""
         for layer in self.decoder[:-1]:
             code = self.activation(layer(code))
         return self.decoder[-1](code)
 
     def reconstruct_logits(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Bernoulli logits of the reconstruction of the input."""
+        """Bernoulli logits `[..., num_inputs]` of the reconstruction of the input."""
         return self.decode_logits(self.encode(x, deterministic=deterministic))

@@ -1,11 +1,11 @@
-"""A small convolutional classifier that returns its last hidden layer, as features for measures of generated images.
+"""A small convolutional classifier, whose last hidden layer gives the features for measures of generated images.
 
     features = relu(dense(stages(x))),    logits = linear(features)
 
-The first stage is a 5 x 5 convolution of stride 2 or, for small images, a 3 x 3 convolution and pooling. The others are
-3 x 3 convolutions and pooling, as in LeNet. With `is_residual`, convolutions are followed by group normalisation, and
-all stages but the first end with two more convolutions whose result is added to their input, as in He et al., "Deep
-residual learning for image recognition", CVPR 2016. The module has no mutable collections. Read
+The first stage is a 5 x 5 convolution of stride 2 or, for small images, a 3 x 3 convolution and pooling. The other
+stages are 3 x 3 convolutions and pooling, as in LeNet. With `is_residual`, convolutions are followed by group
+normalisation. All stages but the first then end with two more convolutions whose result is added to their input, as in
+He et al., "Deep residual learning for image recognition", CVPR 2016. The module has no mutable collections. Read
 `evaluation/generation.py` for the measures.
 """
 
@@ -21,13 +21,15 @@ from bayesjax.types import Array
 
 
 class Classifier(nn.Module):
-    """Images `[..., height, width, channels]` in [0, 1] to features `[..., num_features]`, logits `[..., num_classes]`.
+    """Classifier of images `[..., height, width, channels]` in [0, 1].
+
+    It returns features `[..., num_features]` and logits `[..., num_classes]`.
 
     Attributes:
       num_classes: number of classes.
       channels: numbers of channels of the stages, each of which halves height and width, rounding up.
       num_features: width of the last hidden layer, whose activations after the ReLU are the features.
-      is_strided: whether the first stage is a convolution of stride 2. It costs a fifth of a convolution and pooling.
+      is_strided: whether the first stage is a convolution of stride 2. It costs a fifth of a convolution with pooling.
       is_residual: whether convolutions are normalised and stages have a residual pair of convolutions.
     """
 
@@ -39,7 +41,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        """Features and logits."""
+        """Features and logits of the images `x`."""
         x = 2 * x - 1
         for depth, channels in enumerate(self.channels):
             if depth == 0 and self.is_strided:

@@ -1,12 +1,13 @@
-"""Convolutions: Flax's `Conv` and `ConvTranspose`, with the same parameters and values, in a fast form per platform.
+"""Convolutions with the parameters and values of Flax's `Conv` and `ConvTranspose`, in a fast form on each platform.
 
     y[o] = sum_i x[stride o + i - low] kernel[i]
 
-A convolution, its gradient with respect to the image (the transposed convolution) and that with respect to the kernel
-are the same trilinear sum, each with another array left out. Here they are one differentiable operation, `contract`.
-The derivative of each is another of the three, to any order and in both modes. A `vmap` over images alone or kernels
-alone becomes one larger convolution. Read `convolution_forms.py` next: it has the forms that compute the operation,
-which are chosen for the platform of the compiled program.
+o is an output pixel, i a position in the kernel, and low the padding before the image x. A network needs the
+convolution, its gradient with respect to the image (the transposed convolution) and its gradient with respect to the
+kernel. They are one trilinear sum in which another array is left out, and are computed by one differentiable operation,
+`contract`. The derivatives of these three maps are again such maps, to any order in forward and reverse mode. A `vmap`
+over images alone or kernels alone becomes one larger convolution. Read `convolution_forms.py` next for the forms that
+compute the operation, which are chosen for the platform of the compiled program.
 
 The layout is NHWC, kernels are `[height, width, in, out]`, and padding is as in Flax.
 """
@@ -38,8 +39,8 @@ def contract(missing: str, first: Array, second: Array, geometry: Geometry) -> A
     """Computes one of image, kernel and output from the other two.
 
     Args:
-      missing: the array to compute: "output" for the convolution, "image" or "kernel" for the gradient with respect to
-        these.
+      missing: the array to compute: "output" for the convolution, or "image" or "kernel" for the gradient with respect
+        to that array.
       first: the first of the given arrays, in the order `image [batch, h, w, a]`, `kernel [kh, kw, a, b]`,
         `output [batch, oh, ow, b]`.
       second: the second of the given arrays.
@@ -53,7 +54,7 @@ def contract(missing: str, first: Array, second: Array, geometry: Geometry) -> A
 
 
 def _abstract(first: Any, second: Any, *, missing: str, geometry: Geometry) -> Any:
-    """Shape and type of the result. Inside `shard_map` both arrays must vary over the same axes, as the result does."""
+    """Shape and type of the result. Inside `shard_map` the two arrays must vary over the same axes."""
     varying = [getattr(array, "manual_axis_type", None) or getattr(array, "vma", None) for array in (first, second)]
     if varying[0] != varying[1]:
         raise ValueError(
@@ -116,8 +117,8 @@ def _implementation(one: forms.Form, several: forms.Form) -> Callable[..., Array
     return compute
 
 
-# By platform. GPUs and TPUs use XLA's own convolution; the fastest form for several networks has not been measured
-# there.
+# Implementations by platform. GPUs and TPUs use XLA's own convolution. The fastest form for several networks has not
+# been measured there.
 IMPLEMENTATIONS = {
     "cpu": _implementation(forms.in_float32(forms.fast_on_cpu), forms.in_float32(forms.several_on_cpu)),
     "gpu": _implementation(forms.native, functools.partial(forms.one_by_one, forms.native)),
@@ -127,7 +128,7 @@ IMPLEMENTATIONS = {
 
 @functools.partial(jax.jit, static_argnames=("missing", "geometry"))
 def _eagerly(first: Array, second: Array, *, missing: str, geometry: Geometry) -> Array:
-    """Evaluation outside of `jit`, in operations of JAX, so that it also works under `disable_jit` and `debug_nans`."""
+    """Evaluation outside of `jit` by JAX operations, which also works under `disable_jit` and `debug_nans`."""
     compute = IMPLEMENTATIONS.get(jax.default_backend(), IMPLEMENTATIONS[None])
     return compute(first, second, missing=missing, geometry=geometry)
 
@@ -141,13 +142,13 @@ for platform, compute in IMPLEMENTATIONS.items():
 
 
 def _twice(value: Any) -> tuple[int, int]:
-    """Two integers, from one for both or one for each; TypeError or ValueError for anything else."""
+    """Two integers, from one integer or a pair; TypeError or ValueError for anything else."""
     first, second = value if isinstance(value, Sequence | np.ndarray) else (value, value)
     return operator.index(first), operator.index(second)
 
 
 def _pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """Two positive integers, from one for both axes or one for each.
+    """Two positive integers, from one integer for both axes or a pair with one for each.
 
     Raises:
       ValueError: if a value is not an integer of at least 1.
@@ -175,7 +176,7 @@ def _pads(padding: Padding) -> list[tuple[int, int]] | None:
 
 
 def _images(x: Array, kernel: Array) -> Array:
-    """`x` with exactly one leading axis.
+    """Reshapes `x` to exactly one leading axis.
 
     Raises:
       ValueError: if image and kernel do not fit.
@@ -225,8 +226,8 @@ def convolve(x: Array, kernel: Array, strides: int | Sequence[int] = 1, padding:
 def convolve_transpose(x: Array, kernel: Array, strides: int | Sequence[int] = 1, padding: Padding = "SAME") -> Array:
     """Transposed convolution, equal to `flax.linen.ConvTranspose` without a bias.
 
-    It convolves `x`, with `stride - 1` zeros between its pixels, with the kernel. This is the gradient, with respect to
-    the image, of a convolution with the flipped kernel.
+    It inserts `stride - 1` zeros between the pixels of `x` and convolves the result with the kernel. This equals the
+    gradient, with respect to the image, of a convolution with the flipped kernel.
 
     Args:
       x: images `[..., h, w, in]`.
@@ -260,7 +261,7 @@ def convolve_transpose(x: Array, kernel: Array, strides: int | Sequence[int] = 1
 
 
 class Conv(nn.Module):
-    """Convolution layer as `flax.linen.Conv`, `[..., h, w, in]` to `[..., oh, ow, features]`.
+    """Convolution layer equal to `flax.linen.Conv`, from `[..., h, w, in]` to `[..., oh, ow, features]`.
 
     With padding "SAME", oh and ow are h / stride and w / stride, rounded up.
 
@@ -292,7 +293,7 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """Transposed convolution layer as `flax.linen.ConvTranspose`, `[..., h, w, in]` to `[..., oh, ow, features]`.
+    """Transposed convolution equal to `flax.linen.ConvTranspose`, from `[..., h, w, in]` to `[..., oh, ow, features]`.
 
     With padding "SAME", oh and ow are h * stride and w * stride.
 

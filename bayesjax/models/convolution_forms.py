@@ -1,27 +1,26 @@
-"""Forms of a convolution: equivalent computations, and a choice of the fastest one on a CPU for each shape.
+"""Equivalent forms of a convolution, and a choice of the fastest form on a CPU for each shape.
 
 A convolution combines the image x `[batch, h, w, a]`, the kernel `[kh, kw, a, b]` and the output y `[batch, oh, ow, b]`
 in one trilinear sum,
 
     sum over o, i of  x[stride o + i - low] kernel[i] y[o].
 
-Without one of the arrays, the sum is one of the three maps that a network needs, which are gradients of one another.
-They are `output` (the convolution), `image` (its gradient with respect to x, the transposed convolution) and `kernel`
-(its gradient with respect to the kernel). `convolution.py` combines them into one differentiable operation.
+o is an output pixel, i a position in the kernel, and low the padding before the image. Without one of the arrays, the
+sum is one of the three maps that a network needs, which are gradients of one another. They are `output` (the
+convolution), `image` (its gradient with respect to x, the transposed convolution) and `kernel` (its gradient with
+respect to the kernel). `convolution.py` combines them into one differentiable operation.
 
-The choices rest on measurements with jaxlib 0.10 on two cores, which `benchmarks/convolutions.py` repeats:
+The choices are based on measurements with jaxlib 0.10 on two cores, which `benchmarks/convolutions.py` repeats:
 
-* XLA computes a convolution at the speed of its matrix products only in the layout below, without dilation of the
-input,
-  and with a kernel no wider than the image. Otherwise it uses a plain loop that is 10 to 60 times slower.
+* XLA computes a convolution at the speed of its matrix products only in the layout `LAYOUT`, without dilation of the
+  input, and with a kernel no wider than the image. Otherwise it uses a plain loop that is 10 to 60 times slower.
 * XLA converts convolutions to this layout only at the top level of a program. Training runs inside a `scan`, where the
-  kernel gradient of JAX becomes a plain loop. Here it is written in this layout.
+  kernel gradient of JAX becomes a plain loop. Here the kernel gradient is written in this layout.
 * A strided gradient with respect to the image is computed as stride^2 convolutions without dilation, one for each phase
   of its pixels.
-* XLA runs a convolution on one core, whatever its size. `training.spread` divides the work between cores.
+* XLA runs a convolution of any size on one core. `training.spread` divides the work between cores.
 * For a batch of kernels, XLA's grouped convolution is slow. A batched product of patches runs at half the rate of
-single
-  products and exceeds the cache. A few networks are fastest one after the other.
+  single products and exceeds the cache. A few networks are fastest one after the other.
 """
 
 import functools
@@ -35,11 +34,11 @@ from jax import lax
 
 from bayesjax.types import Array
 
-ARRAYS = ("image", "kernel", "output")  # the order in which two of them are given
+ARRAYS = ("image", "kernel", "output")  # the order in which two of the arrays are passed
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 UNROLLED = 16  # largest number of networks that are unrolled; in a loop over networks XLA is a third slower
 LARGE = 2**22  # size of patches, in numbers, that exceeds the cache (16 MiB)
-SMALL = 2**25  # multiply-adds of a network above which it is faster to compute it separately
+SMALL = 2**25  # multiply-adds of a network above which networks are computed one by one
 
 
 class Geometry(NamedTuple):
@@ -47,7 +46,8 @@ class Geometry(NamedTuple):
 
     Attributes:
       strides: (vertical, horizontal).
-      low: padding before the image on each axis. The padding after it follows from the sizes and may be negative.
+      low: padding before the image on each axis. The padding after the image follows from the sizes and may be
+        negative.
       image: (h, w) of x.
       kernel: (kh, kw).
       output: (oh, ow) of y.
@@ -72,11 +72,11 @@ Form = Callable[[str, Array, Array, Geometry], Array]
 
 
 def shape_of(missing: str, first: tuple[int, ...], second: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
-    """Shape of the missing array, from the shapes of the two given ones in the order image, kernel, output.
+    """Shape of the array to compute, from the shapes of the two given arrays.
 
     Args:
-      missing: "image", "kernel" or "output".
-      first, second: shapes of the two other arrays.
+      missing: the array to compute: "image", "kernel" or "output".
+      first, second: shapes of the two other arrays, in the order image, kernel, output.
       geometry: sizes, strides and padding of the convolution.
     """
     if missing == "output":
@@ -87,7 +87,7 @@ def shape_of(missing: str, first: tuple[int, ...], second: tuple[int, ...], geom
 
 
 def native(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """XLA's own convolution and its transposes, the form for GPUs and TPUs.
+    """Computes the array by XLA's own convolution or one of its transposes, the form for GPUs and TPUs.
 
     Args:
       missing: the array to compute: "image", "kernel" or "output".
@@ -103,7 +103,7 @@ def native(missing: str, first: Array, second: Array, geometry: Geometry) -> Arr
 
 
 def fast_on_cpu(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """The form that is fastest on a CPU for the shape, for one network.
+    """Computes the array for one network by the form that is fastest on a CPU for its shape.
 
     Args:
       missing, first, second, geometry: as in `native`.
@@ -113,7 +113,7 @@ def fast_on_cpu(missing: str, first: Array, second: Array, geometry: Geometry) -
 
 
 def in_float32(form: Form) -> Form:
-    """`form` with sums in float32 for types of lower precision, rounded once at the end."""
+    """Wraps a form so that types of lower precision are summed in float32 and rounded once at the end."""
 
     def wide(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
         dtype = first.dtype
@@ -124,7 +124,7 @@ def in_float32(form: Form) -> Form:
 
 
 def products(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """A matrix product of patches for one network, which `vmap` turns into a batched product.
+    """Computes the array for one network by a matrix product of patches, which `vmap` turns into a batched product.
 
     Args:
       missing, first, second, geometry: as in `native`.
@@ -134,7 +134,7 @@ def products(missing: str, first: Array, second: Array, geometry: Geometry) -> A
 
 
 def several_on_cpu(missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """Networks along a leading axis on a CPU: small ones in one batched product, others one after the other.
+    """Computes the array for several networks on a CPU, in one batched product if they are small, else one by one.
 
     Args:
       missing, first, second, geometry: as in `native`; the arrays have a leading axis of networks.
@@ -181,7 +181,7 @@ def _large_products(inputs: int, outputs: int, geometry: Geometry) -> bool:
     """Whether the matrix products are large compared with the cost of extracting patches.
 
     A 4 x 4 kernel of stride 2 gives four equal phases, which are faster than patches; a 5 x 5 kernel does not. From
-    16 x 16 output pixels on, the patches exceed the cache, which pays only with many channels on one side.
+    16 x 16 output pixels on, the patches exceed the cache, and are faster only with many channels on one side.
     """
     channels, taps, fits = min(inputs, outputs), math.prod(geometry.kernel), math.prod(geometry.output) < 256
     small_kernel = taps <= 9 and channels >= 64 and (fits or max(inputs, outputs) >= 256)
@@ -194,9 +194,10 @@ def _is_tiny(inputs: int, geometry: Geometry) -> bool:
 
 
 def _output_by_patches(image: Array, kernel: Array, geometry: Geometry) -> Array:
-    """A matrix product of patches; for one input channel, a sum of scaled slices, which XLA fuses into one loop.
+    """The convolution as a matrix product of patches.
 
-    The sum is concatenated from two parts. Otherwise XLA would repeat the loop in every consumer of the sum.
+    For one input channel it is a sum of scaled slices, which XLA fuses into one loop. The sum is concatenated from two
+    parts. Otherwise XLA would repeat the loop in every consumer of the sum.
     """
     rows = kernel.reshape(-1, kernel.shape[-1])
     if image.shape[-1] > 1:
@@ -213,8 +214,8 @@ def _image(kernel: Array, output: Array, geometry: Geometry) -> Array:
     """The gradient with respect to the image.
 
     For few input channels, and for small kernels with many channels, it is a product followed by one shifted sum for
-    each kernel position. Otherwise it is one convolution for each phase, the pixels `t = stride q + phase` that use the
-    same rows of the kernel.
+    each kernel position. Otherwise it is one convolution for each phase. A phase consists of the pixels
+    `t = stride q + phase`, which use the same rows of the kernel.
     """
     (inputs, outputs), taps = kernel.shape[2:], math.prod(geometry.kernel)
     is_strided = min(geometry.strides) > 1
@@ -300,7 +301,7 @@ def _kernel_by_patches(image: Array, output: Array, geometry: Geometry) -> Array
 
 
 def _slices(image: Array, geometry: Geometry) -> list[Array]:
-    """The strided slice of the image for each kernel position, row by row, `[batch, oh, ow, channels]` each."""
+    """The strided slices of the image for all kernel positions, row by row, `[batch, oh, ow, channels]` each."""
     (stride_h, stride_w), (rows, columns) = geometry.strides, geometry.output
     pads = [(0, 0, 0), *((*pad, 0) for pad in geometry.padding), (0, 0, 0)]
     image = lax.pad(image, jnp.zeros((), image.dtype), pads)
@@ -317,7 +318,7 @@ def _patches(image: Array, geometry: Geometry) -> Array:
 
 
 def one_by_one(form: Form, missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """`form` for each network along a leading axis, in a loop that is unrolled up to `UNROLLED` times."""
+    """Applies `form` to each network along a leading axis, in a loop that is unrolled up to `UNROLLED` times."""
 
     def body(_: None, pair: tuple[Array, Array]) -> tuple[None, Array]:
         return None, form(missing, *pair, geometry)
@@ -326,5 +327,5 @@ def one_by_one(form: Form, missing: str, first: Array, second: Array, geometry: 
 
 
 def together(form: Form, missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """`form` under `vmap`: a grouped convolution for `native`, a batched product for `products`."""
+    """Applies `form` under `vmap`: a grouped convolution for `native`, or a batched product for `products`."""
     return jax.vmap(lambda first, second: form(missing, first, second, geometry))(first, second)

@@ -1,18 +1,19 @@
-"""The networks of pix2pix and CycleGAN: two generators that translate images, and a discriminator of patches.
+"""The networks of pix2pix and CycleGAN: two kinds of generators that translate images, and a patch discriminator.
 
     ResNetGenerator       c7s1-64, d128, d256, R256 n times, u128, u64, c7s1-3
     UNetGenerator         an encoder down to one pixel and a decoder, with skip connections at each size
     PatchDiscriminator    C64-C128-C256-C512, a logit for each patch of 70 x 70 pixels
 
-c7s1-k is a 7 x 7 convolution to k channels, dk a 3 x 3 convolution of stride 2, uk its transpose, and Rk a residual
-block of two 3 x 3 convolutions. Instance normalisation and ReLU follow each but the last. Images are reflected at their
-edges where the stride is 1. Ck is a 4 x 4 convolution; patches have 34 and 16 pixels with one and two layers fewer.
+c7s1-k is a 7 x 7 convolution to k channels, dk a 3 x 3 convolution of stride 2, uk the corresponding transposed
+convolution, and Rk a residual block of two 3 x 3 convolutions. Instance normalisation and ReLU follow each layer but
+the last. Layers of the ResNet with stride 1 use reflection padding. Ck is a 4 x 4 convolution to k channels. With one
+layer fewer, the patches of the discriminator have 34 x 34 pixels, and with two layers fewer 16 x 16.
 
 All networks are fully convolutional. Generators take images of any size. The last two layers of the discriminator
-reduce height and width by one pixel each, so it needs larger images. Sizes that are not divisible by two are rounded up
-by the encoder and cropped by the decoder. Kernels of the ResNet have odd sizes, and paddings are those of the authors'
-program. The dropout that pix2pix uses as noise is omitted, because CycleGAN has none. Instance normalisation is a pure
-function of one image, so weights of all these networks can be sampled.
+reduce height and width by one pixel each, so it needs larger images. Encoders round sizes that are not divisible by two
+up, and decoders crop them. Kernels of the ResNet have odd sizes, and paddings are those of the authors' program. The
+dropout that pix2pix uses as noise is omitted, because CycleGAN has none. Instance normalisation is a pure function of
+one image, so the weights of all these networks can be sampled.
 
 Sources: Isola, Zhu, Zhou & Efros, "Image-to-image translation with conditional adversarial networks", CVPR 2017; Zhu,
 Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV 2017.
@@ -34,11 +35,14 @@ NORMS = ("instance", *dcgan.NORMS)
 
 
 def make_norm(norm: str, channels: int) -> Callable[[Array], Array]:
-    """A normalisation layer by name.
+    """Makes a normalisation layer from its name.
 
     Args:
       norm: "instance" (each channel of each image, without weights), or one of `dcgan.NORMS`.
       channels: number of channels of the input.
+
+    Returns:
+      A function `x -> normalised x` of arrays `[batch, ..., channels]`.
 
     Raises:
       ValueError: for any other name.
@@ -51,7 +55,7 @@ def make_norm(norm: str, channels: int) -> Callable[[Array], Array]:
 
 
 class ResNetGenerator(nn.Module):
-    """Generator with residual blocks, images `[batch, h, w, in]` to images `[batch, h, w, num_channels]` in (-1, 1).
+    """Generator with residual blocks, from images `[batch, h, w, in]` to `[batch, h, w, num_channels]` in (-1, 1).
 
     Attributes:
       num_channels: number of channels of the generated images.
@@ -99,12 +103,12 @@ class ResNetGenerator(nn.Module):
 
 
 class UNetGenerator(nn.Module):
-    """U-Net generator, images `[batch, h, w, in]` to images `[batch, h, w, num_channels]` in (-1, 1).
+    """U-Net generator, from images `[batch, h, w, in]` to images `[batch, h, w, num_channels]` in (-1, 1).
 
     Attributes:
       num_channels: number of channels of the generated images.
       features: numbers of channels of the encoder's layers, each of stride 2. Height and width must be at least
-        2^len(features). The default is that of the papers for 256 pixels. Images of 32 pixels allow up to five layers,
+        2^len(features). The default is from the papers, for 256 pixels. Images of 32 pixels allow up to five layers,
         such as (64, 128, 256, 512, 512).
       norm: "instance", "group", "batch" or "none". The first and the last layer of the encoder have no normalisation.
       kernel_init: initialiser of kernels.
@@ -138,7 +142,7 @@ class UNetGenerator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Discriminator of patches, images `[batch, h, w, in]` to logits `[batch, h', w']`, one for each patch.
+    """Discriminator of patches, from images `[batch, h, w, in]` to logits `[batch, h', w']`, one for each patch.
 
     Attributes:
       features: numbers of channels of the layers. All but the last layer have stride 2.

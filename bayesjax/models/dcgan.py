@@ -1,12 +1,12 @@
 """DCGAN: a discriminator of strided convolutions and a generator of transposed convolutions that mirrors it.
 
-Radford, Metz & Chintala, "Unsupervised representation learning with deep convolutional GANs", ICLR 2016, with its
-guidelines: strides instead of pooling; no hidden dense layers but the generator's first; ReLU and tanh in the
-generator, leaky ReLU in the discriminator; normalisation except for the generator's output and the discriminator's
-input.
+The networks follow the guidelines of Radford, Metz & Chintala, "Unsupervised representation learning with deep
+convolutional GANs", ICLR 2016. They use strides instead of pooling, and no dense hidden layer but the generator's
+first. The generator has ReLU and tanh, and the discriminator leaky ReLU. All layers are normalised but the generator's
+output and the discriminator's input.
 
 Each layer of the discriminator halves height and width, rounding up (28, 14, 7, 4). The generator has the same sizes in
-reverse order. The discriminator returns one logit for each real class; with one class the logit is that of real against
+reverse order. The discriminator returns one logit for each real class. With one class it is the logit of real against
 fake. Read `objectives/semi_supervised.py` for the losses. All convolutions come from `convolution.py`.
 """
 
@@ -30,6 +30,9 @@ def layer_sizes(image_shape: Sequence[int], num_layers: int) -> list[tuple[int, 
     Args:
       image_shape: (height, width, channels).
       num_layers: number of layers of stride 2.
+
+    Returns:
+      The pairs (height, width), `num_layers + 1` of them, of which the first is the size of the image.
 
     Raises:
       ValueError: if the shape is not (height, width, channels), or the image is too small for so many layers.
@@ -62,11 +65,14 @@ class BatchStatistics(nn.Module):
 
 
 def make_norm(norm: str, channels: int) -> Callable[[Array], Array]:
-    """A normalisation layer by name.
+    """Makes a normalisation layer from its name.
 
     Args:
       norm: "group" (8 groups or fewer), "batch" (`BatchStatistics`) or "none".
       channels: number of channels of the input.
+
+    Returns:
+      A function `x -> normalised x` of arrays `[batch, ..., channels]`.
 
     Raises:
       ValueError: for any other name.
@@ -81,16 +87,16 @@ def make_norm(norm: str, channels: int) -> Callable[[Array], Array]:
 
 
 class Generator(nn.Module):
-    """Generator, noise `[batch, z_dim]` to images `[batch, *image_shape]`.
+    """Generator, from noise `[batch, z_dim]` to images `[batch, *image_shape]`.
 
     Attributes:
       image_shape: (height, width, channels).
       features: numbers of channels before each transposed convolution of stride 2, such as (128, 64, 32).
       norm: "group", "batch" or "none".
-      kernel_size: size of the kernels.
+      kernel_size: height and width of the kernels.
       kernel_init: initialiser of kernels.
       output: activation of the last layer; the default maps to (-1, 1).
-      hidden: widths of dense layers before the first image. DCGAN has none; InfoGAN for MNIST has one of 1024.
+      hidden: widths of dense layers before the first feature maps. DCGAN has none; InfoGAN for MNIST has one of 1024.
     """
 
     image_shape: Sequence[int]
@@ -121,14 +127,14 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Discriminator, images `[batch, *image_shape]` in (-1, 1) to logits `[batch, num_outputs]`.
+    """Discriminator, from images `[batch, *image_shape]` in (-1, 1) to logits `[batch, num_outputs]`.
 
     Attributes:
       image_shape: (height, width, channels).
       num_outputs: K, the number of real classes; 1 for real against fake.
       features: numbers of channels of the convolutions of stride 2, such as (32, 64, 128).
       norm: "group", "batch" or "none". The first layer has no normalisation.
-      kernel_size: size of the kernels.
+      kernel_size: height and width of the kernels.
       kernel_init: initialiser of kernels.
       hidden: widths of dense layers before the logits. DCGAN has none; InfoGAN for MNIST has one of 1024.
     """

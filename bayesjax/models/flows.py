@@ -5,9 +5,10 @@
     affine     g(x) = x exp(s) + t                                                       RealNVP
     spline     g(x) = monotone rational-quadratic, linear outside [-bound, bound]        neural spline flows
 
-g acts on each coordinate of b separately, so the determinant is a product and the inverse costs as much as the map.
-Sources: Dinh, Sohl-Dickstein & Bengio, "Density estimation using Real NVP", ICLR 2017; Durkan et al., "Neural spline
-flows", NeurIPS 2019. Maximum likelihood:
+The map from z to x is a composition of K coupling layers f_k with Jacobians df_k. g acts on each coordinate of x_b
+separately, so the determinant is a product and the inverse costs as much as the map. s, t and the spline are outputs of
+the network. Sources: Dinh, Sohl-Dickstein & Bengio, "Density estimation using Real NVP", ICLR 2017; Durkan et al.,
+"Neural spline flows", NeurIPS 2019. An example of training by maximum likelihood:
 
     density = flows.density(flows.Flow(dim=2))
     loss = objectives.batch_mean(lambda params, rng_key, x: -density(params).log_prob(x))
@@ -28,11 +29,11 @@ from bayesjax.types import Array, Distribution, Params, PRNGKey, PyTree
 
 BIJECTORS = ("affine", "spline")
 MIN_BIN_FRACTION = 1e-3
-"""Smallest width and height of a spline's bin, relative to the whole, and smallest slope; float32 must invert it."""
+"""Smallest slope of a spline, and smallest relative width and height of a bin, so that float32 can invert it."""
 
 
 class Flow(nn.Module):
-    """A density of vectors `[dim]`, for data of about unit scale.
+    """A normalising flow over vectors `[dim]`, for data of about unit scale.
 
     The initial density is N(0, I), because the outputs of the networks are multiplied by gates that are initially 0.
     The parameters of all layers are stacked, so the layers form one loop and are compiled once.
@@ -46,7 +47,7 @@ class Flow(nn.Module):
       bias_scale: standard deviation of the initial biases, which distributes the units' transitions over the input.
       max_log_scale: bound on |s| of an affine layer, imposed by tanh.
       num_bins: number of bins of a spline.
-      bound: the spline acts on [-bound, bound] and continues linearly with learned slopes.
+      bound: limit of the interval [-bound, bound] of a spline, which continues linearly with learned slopes.
     """
 
     dim: int
@@ -84,7 +85,7 @@ class Flow(nn.Module):
         self.apply_network = lambda params, x: network.apply({"params": params}, x)
 
     def __call__(self, x: Array) -> Array:
-        """Log density log p(x) in nats, `[..., dim]` to `[...]`."""
+        """Log density log p(x) in nats, from `[..., dim]` to `[...]`."""
         return self.distribution().log_prob(x)
 
     def distribution(self) -> Distribution:
@@ -127,16 +128,18 @@ class Roll(distrax.Bijector):
         self._shift = shift
 
     def forward_and_log_det(self, x: Any) -> tuple[Array, Array]:
-        """The shifted vectors, and log determinants 0."""
+        """The shifted vectors `[..., dim]`, and their log determinants 0, `[...]`."""
         return jnp.roll(x, self._shift, axis=-1), jnp.zeros(x.shape[:-1], x.dtype)
 
     def inverse_and_log_det(self, y: Any) -> tuple[Array, Array]:
-        """The vectors shifted back, and log determinants 0."""
+        """The vectors `[..., dim]` shifted back, and their log determinants 0, `[...]`."""
         return jnp.roll(y, -self._shift, axis=-1), jnp.zeros(y.shape[:-1], y.dtype)
 
 
 class ScannedChain(distrax.Bijector):
-    """`distrax.Chain` of bijectors that differ only in their parameters, computed by a loop. The last is applied first.
+    """A chain of bijectors that differ only in their parameters, computed by a loop.
+
+    As in `distrax.Chain`, the last bijector is applied first.
 
     Args:
       bijector: `layer_params -> bijector` of vectors.
@@ -165,7 +168,7 @@ class ScannedChain(distrax.Bijector):
 
 
 def density(model: Flow) -> Callable[[Params], Distribution]:
-    """The density as a function of its parameters.
+    """Turns a flow into a function from its parameters to its density.
 
     Args:
       model: the flow.

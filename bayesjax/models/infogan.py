@@ -2,9 +2,10 @@
 
     logit = a' h(x),    outputs = head(h(x)),    h = the trunk's `embed`
 
-`TwoHeadDiscriminator` is the discriminator of ACGAN if its outputs are class logits. `CodeDiscriminator` splits the
-outputs into the parameters of InfoGAN's Q(c | x). The trunk is any module with a method `embed`, such as those of
-`dcgan.py`, `sngan.py` and `mlp.py`. Its last layer is not used and has no parameters.
+h(x) are the features of an input x, and a are the weights of the logit. `TwoHeadDiscriminator` is the discriminator of
+ACGAN if its outputs are class logits. `CodeDiscriminator` splits the outputs into the parameters of InfoGAN's Q(c | x).
+The trunk is any module with a method `embed`, such as those of `dcgan.py`, `sngan.py` and `mlp.py`. The last layer of
+the trunk is not used and has no parameters.
 
 Sources: Chen et al., "InfoGAN: interpretable representation learning by information maximizing generative adversarial
 nets", NIPS 2016, appendix C; Odena, Olah & Shlens, "Conditional image synthesis with auxiliary classifier GANs", ICML
@@ -24,7 +25,7 @@ from bayesjax.types import Array, CodeHead
 
 
 class TwoHeadDiscriminator(nn.Module):
-    """Discriminator with two heads: inputs `[batch, ...]` to a logit `[batch]` and outputs `[batch, num_outputs]`.
+    """Discriminator with two heads, from inputs `[batch, ...]` to logits `[batch]` and outputs `[batch, num_outputs]`.
 
     Attributes:
       trunk: a module with `embed(x) -> [batch, num_features]`.
@@ -52,7 +53,7 @@ class TwoHeadDiscriminator(nn.Module):
 
 
 class CodeDiscriminator(nn.Module):
-    """InfoGAN's D and Q: inputs `[batch, ...]` to a logit `[batch]` and a `CodeHead` with a leading batch axis.
+    """InfoGAN's D and Q, from inputs `[batch, ...]` to logits `[batch]` and a `CodeHead` with a leading batch axis.
 
     Attributes:
       trunk: a module with `embed(x) -> [batch, num_features]`.
@@ -60,8 +61,8 @@ class CodeDiscriminator(nn.Module):
       num_continuous: number of continuous codes.
       hidden: widths of the hidden layers of Q.
       norm: normalisation of the hidden layers: "group", "batch" or "none".
-      is_scale_fixed: whether the scale of Q is always 1, as in the authors' program for MNIST. The log likelihood of
-        continuous codes is then minus half their squared error, up to a constant.
+      is_scale_fixed: whether the standard deviation of Q is always 1, as in the authors' program for MNIST. The log
+        likelihood of continuous codes is then minus half their squared error, up to a constant.
       kernel_init: initialiser of kernels.
     """
 

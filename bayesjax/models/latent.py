@@ -1,4 +1,4 @@
-"""Latent noise, the input of a generator: z ~ U(-1, 1) or z ~ N(0, 1) for each coordinate."""
+"""Latent noise, the input of a generator, with z ~ U(-1, 1) or z ~ N(0, 1) for each coordinate."""
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,11 @@ NOISE_KINDS = ("uniform", "normal")
 def latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str = "uniform") -> Array:
     """Draws independent noise vectors.
 
-    If a `data` axis is bound, the result is this device's part of one larger draw. Together the devices have the
-    vectors that a single device would draw.
+    If a `data` axis is bound (`axes.py`), the result is this device's part of a larger array. All devices together have
+    the vectors that a single device would draw.
 
     Args:
-      rng_key: key of the draw.
+      rng_key: consumed.
       num: number of vectors on this device.
       dim: length of a vector.
       kind: "uniform" on (-1, 1), or "normal" for the standard normal distribution.
@@ -31,16 +31,20 @@ def latent_noise(rng_key: PRNGKey, num: int, dim: int, kind: str = "uniform") ->
 
 
 def latent_arc(rng_key: PRNGKey, num: int, dim: int) -> Array:
-    """Noise vectors `[num, dim]` along an arc between two standard normal draws.
+    """Draws noise vectors along an arc between two standard normal vectors z_0 and z_1.
 
         z(t) = cos(t) z_0 + sin(t) z_1,  t from 0 to pi / 2
 
-    Every vector has the standard normal distribution; the points of the straight line have smaller norms.
+    Each vector z(t) has the standard normal distribution. Points on the straight line from z_0 to z_1 would have
+    smaller norms.
 
     Args:
       rng_key: consumed.
       num: number of points, both ends included.
-      dim: dimension of the noise.
+      dim: length of a vector.
+
+    Returns:
+      The vectors z(t) for equally spaced t, `[num, dim]`.
     """
     start, end = latent_noise(rng_key, 2, dim, "normal")
     angle = jnp.linspace(0, jnp.pi / 2, num)[:, None]

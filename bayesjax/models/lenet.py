@@ -1,9 +1,9 @@
-"""LeNet: two convolutions with pooling, a hidden layer and a linear layer; the network of the dropout papers.
+"""LeNet: two convolutions with pooling, a hidden layer and a linear layer.
 
 The widths are those of Caffe's version of LeCun et al., "Gradient-based learning applied to document recognition",
 1998: 20 and 50 kernels of 5 x 5, and 500 hidden units. Dropout is as in Gal & Ghahramani, "Bayesian convolutional
-neural networks with Bernoulli approximate variational inference", 2015: on the hidden layer ("LeNet-ip"), or after the
-convolutions as well ("LeNet-all").
+neural networks with Bernoulli approximate variational inference", 2015. It acts on the hidden layer ("LeNet-ip"), or
+after the convolutions as well ("LeNet-all").
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from bayesjax.types import Array
 
 
 class LeNet(nn.Module):
-    """LeNet, images `[..., height, width, channels]` to logits `[..., num_classes]`.
+    """LeNet, from images `[..., height, width, channels]` to logits `[..., num_classes]`.
 
-    Dropout is active if a call is not `deterministic`, and uses the rng "dropout".
+    Dropout is active if a call has `deterministic=False`, and uses the rng "dropout".
 
     Attributes:
       num_classes: number of classes.
-      channels: numbers of channels of the convolutions, each followed by 2 x 2 pooling.
+      channels: numbers of channels of the convolutions, each of which is followed by 2 x 2 max-pooling.
       hidden: width of the dense layer.
       padding: padding of the convolutions: "SAME" for images of any size, "VALID" as in the original.
       dropout_rate: dropout rate of the hidden units.

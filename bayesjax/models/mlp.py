@@ -1,7 +1,8 @@
 """Multi-layer perceptron: h <- activation(W h + b) for each hidden layer, followed by a linear layer.
 
-It is the network of the Bayesian GAN's synthetic experiment and of the papers of Blundell et al. and Gal & Ghahramani.
-Larger models use it as a head.
+It is the network of the synthetic experiment in Saatci & Wilson, "Bayesian GAN", NIPS 2017. Blundell et al., "Weight
+uncertainty in neural networks", ICML 2015, and Gal & Ghahramani, "Dropout as a Bayesian approximation", ICML 2016, use
+it as well. Larger models use it as a head.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +14,12 @@ from bayesjax.types import Array
 
 
 class MLP(nn.Module):
-    """Multi-layer perceptron, `[..., in]` to `[..., features[-1]]`.
+    """Multi-layer perceptron, from `[..., in]` to `[..., features[-1]]`.
 
-    Dropout is active if a call is not `deterministic`, and uses the rng "dropout".
+    Dropout is active if a call has `deterministic=False`, and uses the rng "dropout".
 
     Attributes:
-      features: width of each layer; the last is that of the output.
+      features: width of each layer; the last is the number of outputs.
       activation: activation after every layer but the last.
       kernel_init: initialiser of kernels.
       bias_init: initialiser of biases.
@@ -44,11 +45,11 @@ class MLP(nn.Module):
         self.dropouts = [nn.Dropout(rate) for rate in (self.input_dropout_rate, *hidden)]
 
     def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Output of the last layer, without activation."""
+        """Output of the last layer without activation, `[..., features[-1]]`."""
         return self.layers[-1](self.embed(x, deterministic=deterministic))
 
     def embed(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Activations before the last layer, such as features for `semi_supervised.feature_matching`."""
+        """Activations before the last layer, such as features for `objectives.semi_supervised.feature_matching`."""
         x = self.dropouts[0](x, deterministic=deterministic)
         for layer, dropout in zip(self.layers[:-1], self.dropouts[1:], strict=True):
             x = dropout(self.activation(layer(x)), deterministic=deterministic)

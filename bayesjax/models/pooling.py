@@ -17,7 +17,7 @@ from bayesjax.types import Array
 def max_pool(x: Array) -> Array:
     """Maximum of each 2 x 2 block, `[..., h, w, c]` to `[..., ceil(h / 2), ceil(w / 2), c]`.
 
-    The gradient of a block goes to its first maximum.
+    The gradient of a block is passed to its first maximum.
     """
     return _max_of_blocks(_blocks(x))
 
@@ -37,28 +37,28 @@ def _max_of_blocks_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[A
 
 
 def max_pool_with_indices(x: Array) -> tuple[Array, Array]:
-    """`max_pool`, and the pooling indices: the position of each maximum in its block.
+    """Maximum of each 2 x 2 block, and the pooling indices, which are the positions of the maxima in their blocks.
+
+    Args:
+      x: images `[..., h, w, c]`.
 
     Returns:
       Maxima and indices, each `[..., ceil(h / 2), ceil(w / 2), c]`. Indices are integers 0 .. 3, row by row.
-
-    Args:
-      x: `[..., h, w, c]`.
     """
     blocks = _blocks(x)
     return blocks.max(axis=-2), blocks.argmax(axis=-2)
 
 
 def max_unpool(y: Array, indices: Array, size: tuple[int, int]) -> Array:
-    """Puts each number at its pooling index in its 2 x 2 block, and 0 at the other three positions.
+    """Expands each value to a 2 x 2 block with the value at its pooling index and 0 at the other three positions.
 
     Args:
-      y: `[..., h, w, c]`.
+      y: values `[..., h, w, c]`.
       indices: pooling indices from `max_pool_with_indices`, `[..., h, w, c]`.
       size: (height, width) of the result, at most (2 h, 2 w).
 
     Returns:
-      `[..., *size, c]`.
+      Images `[..., *size, c]`.
     """
     blocks = y[..., None, :] * jax.nn.one_hot(indices, 4, axis=-2, dtype=y.dtype)
     *batch, height, width, _, channels = blocks.shape

@@ -2,12 +2,14 @@
 
     i, f, g, o = x W + h U + b;   c <- sigmoid(f) c + sigmoid(i) tanh(g);   h <- sigmoid(o) tanh(c)
 
-The products x W are computed for all times at once, outside of the loop over time. So is the gradient of U: the
-backward loop returns the gradients a_t at x W + h U + b, and dU = sum_t h_{t-1}' a_t is one product. Dropout acts on
-the non-recurrent connections. Sources: Hochreiter & Schmidhuber, "Long short-term memory", 1997; Zaremba, Sutskever &
-Vinyals, "Recurrent neural network regularization", 2014 (sizes, dropout and initial values). For a posterior over the
-weights, with one draw for each window of words, use `objectives.bayes_by_backprop` (Fortunato, Blundell & Vinyals,
-"Bayesian recurrent neural networks", 2017). `kernels.carrying` passes the state from window to window.
+x are the inputs, h the outputs and c the cell states of a layer. W and U are kernels and b is the bias. The products
+x W are computed for all times at once, outside of the loop over time. The gradient dU of U is also computed at once.
+The backward loop returns the gradients a_t with respect to x W + h U + b, and dU = sum_t h_{t-1}' a_t is one product.
+Dropout acts on the non-recurrent connections. Sources: Hochreiter & Schmidhuber, "Long short-term memory", 1997;
+Zaremba, Sutskever & Vinyals, "Recurrent neural network regularization", 2014 (sizes, dropout and initial values). For a
+posterior over the weights, with one draw for each window of words, use `objectives.bayes_by_backprop` (Fortunato,
+Blundell & Vinyals, "Bayesian recurrent neural networks", 2017). `kernels.carrying` passes the state from window to
+window.
 """
 
 from typing import NamedTuple
@@ -33,11 +35,14 @@ class Carry(NamedTuple):
 
 
 class LSTM(nn.Module):
-    """One LSTM layer: `[time, ..., in]` and the initial state to `[time, ..., features]` and the final state.
+    """One LSTM layer.
+
+    It maps inputs `[time, ..., in]` and initial states h and c, `[..., features]`, to outputs `[time, ..., features]`
+    and the final h and c.
 
     Attributes:
       features: width of the state.
-      kernel_init: initialiser of both kernels.
+      kernel_init: initialiser of the kernels W and U.
       unroll: number of time steps in one iteration of the compiled loop. On a GPU an iteration costs more than its
         products, so unrolling all steps is fastest; compilation then takes longer.
     """
@@ -73,7 +78,9 @@ def lstm_cell(gates: Array, c: Array) -> tuple[Array, Array]:
 
 
 def lstm_over_time(gates: Array, recurrent: Array, h: Array, c: Array, unroll: int = 1) -> tuple[Array, Array]:
-    """The loop over time, with a custom gradient.
+    """Applies an LSTM layer to all times in a loop, with a custom gradient.
+
+        h_t, c_t = lstm_cell(gates_t + h_{t-1} U, c_{t-1})
 
     Args:
       gates: x W + b, `[time, ..., 4 features]`.
@@ -123,15 +130,18 @@ _loop.defvjp(_forward, _backward)
 
 
 class LanguageModel(nn.Module):
-    """Words `[time, ...]` and a `Carry` to logits of the next words `[time, ..., vocabulary]` and the next `Carry`.
+    """LSTM language model.
+
+    It maps integer words `[time, ...]` and a `Carry` to logits of the next words `[time, ..., vocabulary]` and the next
+    `Carry`.
 
     Attributes:
       vocabulary: number of words.
       features: width of the embedding and of every layer.
       num_layers: number of LSTM layers.
-      dropout_rate: dropout rate of the inputs of each layer and of the softmax. Dropout is active if a call is not
-        `deterministic`, and uses the rng "dropout".
-      initial_scale: initial weights are uniform on (-initial_scale, initial_scale).
+      dropout_rate: dropout rate of the inputs of each layer and of the softmax. Dropout is active if a call has
+        `deterministic=False`, and uses the rng "dropout".
+      initial_scale: limit of the initial weights, which are uniform on (-initial_scale, initial_scale).
       unroll: number of time steps in one iteration of the compiled loop, as in `LSTM`.
     """
 
@@ -144,7 +154,7 @@ class LanguageModel(nn.Module):
 
     @nn.compact
     def __call__(self, words: Array, carry: Carry, *, deterministic: bool = True) -> tuple[Array, Carry]:
-        """Logits, and the state of the layers after the last word."""
+        """Logits of the next words, and the state of the layers after the last word."""
         uniform = _uniform(self.initial_scale)
         x = nn.Embed(self.vocabulary, self.features, embedding_init=uniform)(words)
         ends = []

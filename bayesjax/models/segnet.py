@@ -1,8 +1,8 @@
 """SegNet: semantic segmentation by an encoder with max-pooling and a decoder that reuses the pooling indices.
 
-The encoder has stages of 3 x 3 convolutions as in VGG-16, each followed by 2 x 2 max-pooling. The decoder mirrors them
-and begins each stage by unpooling with the indices of the encoder (`pooling.py`). Dropout with rate 0.5 on the deepest
-half of the stages makes it a Bayesian SegNet, whose posterior draws are passes with dropout. Group normalisation
+The encoder has stages of 3 x 3 convolutions as in VGG-16, each followed by 2 x 2 max-pooling. The decoder mirrors the
+stages and begins each by unpooling with the indices of the encoder (`pooling.py`). Dropout with rate 0.5 on the deepest
+half of the stages gives a Bayesian SegNet, whose posterior draws are forward passes with dropout. Group normalisation
 instead of batch normalisation makes the network a function of its parameters alone. Sources: Badrinarayanan, Kendall &
 Cipolla, "SegNet: a deep convolutional encoder-decoder architecture for image segmentation", PAMI 2017; Kendall,
 Badrinarayanan & Cipolla, "Bayesian SegNet", BMVC 2017.
@@ -18,19 +18,19 @@ from bayesjax.models.pooling import max_pool_with_indices, max_unpool
 from bayesjax.types import Array
 
 VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""The stages of VGG-16, as in the paper."""
+"""The stages of VGG-16, as in the SegNet paper."""
 SMALL_STAGES = ((32,), (48,), (64,), (64,))
 """Four stages of one convolution each, for training on two CPU cores."""
 
 
 class SegNet(nn.Module):
-    """SegNet, images `[..., height, width, channels]` to logits `[..., height, width, num_classes]`.
+    """SegNet, from images `[..., height, width, channels]` to logits `[..., height, width, num_classes]`.
 
     Attributes:
       num_classes: number of classes of a pixel.
       stages: numbers of channels of the convolutions of each encoder stage. The decoder has them in reverse order.
       dropout_rate: dropout rate after the deepest half of the stages of encoder and decoder. Dropout is active if a
-        call is not `deterministic`, and uses the rng "dropout".
+        call has `deterministic=False`, and uses the rng "dropout".
       group_size: number of channels in a group of the normalisation.
     """
 
@@ -41,7 +41,7 @@ class SegNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Logits of every pixel."""
+        """Logits of the classes for every pixel."""
         shallow = len(self.stages) // 2
         indices, sizes = [], []
         for depth, stage in enumerate(self.stages):

@@ -1,14 +1,14 @@
-"""SNGAN: a generator and a discriminator of residual blocks; the discriminator is used with spectral normalisation.
+"""SNGAN: a generator and a discriminator of residual blocks, for use with spectral normalisation.
 
     x -> skip(x) + conv(relu(norm(conv(resample(relu(norm(x)))))))
 
-Blocks of the generator double the image by nearest neighbours before their convolutions. Blocks of the discriminator
-halve it by means of 2 x 2 pixels after them and have no normalisation. The skip connection is a 1 x 1 convolution where
-the block resamples or changes the width, and the identity otherwise. Sources: Miyato, Kataoka, Koyama & Yoshida,
-"Spectral normalization for generative adversarial networks", ICLR 2018, table 4; Gulrajani et al., "Improved training
-of Wasserstein GANs", NIPS 2017 (the blocks). For CIFAR-10 the former use 256 channels and three blocks in the
-generator, 128 channels, two blocks of stride 2 and two more in the discriminator, 128 normal numbers as noise, and the
-hinge game. `spectral_norm.py` makes each layer of the discriminator 1-Lipschitz:
+Blocks of the generator double height and width by nearest neighbours before their convolutions. Blocks of the
+discriminator halve them by mean-pooling after their convolutions, and have no normalisation. The skip connection is a
+1 x 1 convolution where the block resamples or changes the width, and the identity otherwise. Sources: Miyato, Kataoka,
+Koyama & Yoshida, "Spectral normalization for generative adversarial networks", ICLR 2018, table 4; Gulrajani et al.,
+"Improved training of Wasserstein GANs", NIPS 2017 (the blocks). For CIFAR-10, Miyato et al. use the hinge game and 128
+normal numbers as noise. Their generator has three blocks of 256 channels. Their discriminator has 128 channels, two
+blocks of stride 2 and two more. `spectral_norm.py` normalises each kernel of the discriminator:
 
     apply = models.spectrally_normalised(models.sngan.Discriminator((32, 32, 3)).apply)
 """
@@ -28,7 +28,9 @@ from bayesjax.types import Array, PRNGKey
 
 
 def glorot_uniform(scale: float = 1.0) -> Initializer:
-    """Glorot's uniform initialiser, with variance 2 scale^2 / (fan_in + fan_out). 3 x 3 kernels have scale sqrt(2).
+    """Glorot's uniform initialiser, with variance 2 scale^2 / (fan_in + fan_out).
+
+    The blocks use scale sqrt(2) for their 3 x 3 kernels.
 
     Args:
       scale: factor of the standard deviation.
@@ -67,7 +69,7 @@ class Block(nn.Module):
 
     Attributes:
       features: number of channels of both convolutions.
-      resample: "up", "down", or "none".
+      resample: "up" doubles height and width, "down" halves them, and "none" keeps them.
       norm: "group", "batch" or "none".
       is_first: whether the input is an image, to which no ReLU is applied.
     """
@@ -99,7 +101,7 @@ class Block(nn.Module):
 
 
 class Generator(nn.Module):
-    """Generator, noise `[batch, z_dim]` to images `[batch, *image_shape]` in (-1, 1).
+    """Generator, from noise `[batch, z_dim]` to images `[batch, *image_shape]` in (-1, 1).
 
     Attributes:
       image_shape: (height, width, channels).
@@ -127,7 +129,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Discriminator, images `[batch, *image_shape]` in (-1, 1) to logits `[batch, num_outputs]`.
+    """Discriminator, from images `[batch, *image_shape]` in (-1, 1) to logits `[batch, num_outputs]`.
 
     Attributes:
       image_shape: (height, width, channels).
@@ -135,7 +137,7 @@ class Discriminator(nn.Module):
       width: number of channels of every block.
       num_downsamplings: number of blocks that halve the image, which come first: 2 for 28 and 32 pixels, 3 for 64, 1
         for 8.
-      num_blocks: number of all blocks.
+      num_blocks: total number of blocks.
     """
 
     image_shape: Sequence[int]

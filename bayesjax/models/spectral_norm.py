@@ -1,17 +1,17 @@
-"""Spectral normalisation: kernels divided by their largest singular value, as a pure function of the weights.
+"""Spectral normalisation divides kernels by their largest singular value, here as a pure function of the weights.
 
     W / sigma(W),    sigma(W) = max over |v| = 1 of |W v| = u' W v
 
-W is the matrix `[in, out]` of a dense kernel, or `[height * width * in, out]` of a convolution's, as in the paper. A
-dense layer then has Lipschitz constant 1. That of a convolution is at most (height width / stride^2)^1/2, the square
-root of the number of patches that share a pixel. Gradients differentiate u' W v with constant u and v, which is the
-gradient of sigma once they have converged.
+W is the matrix `[in, out]` of a dense kernel, or `[height * width * in, out]` of the kernel of a convolution, as in the
+paper. u and v are singular vectors of W. A normalised dense layer has Lipschitz constant 1. The Lipschitz constant of a
+convolution is at most (height width / stride^2)^1/2, the square root of the number of patches that share a pixel.
+Gradients differentiate u' W v with constant u and v, which gives the gradient of sigma once u and v have converged.
 
-The paper keeps u from step to step and makes one power iteration in each. Here no state is kept, so the network remains
-a function of its parameters alone and its weights can be sampled. Each call starts from the same vector and makes 2^k
-power iterations by squaring the smaller of W'W and WW' k times.
+The paper keeps u from step to step and makes one power iteration in each step. Here no state is kept, so the network
+remains a function of its parameters alone and its weights can be sampled. Each call starts from the same vector and
+makes 2^k power iterations by squaring the smaller of W'W and WW' k times.
 
-It applies to any module, or any other function of weights:
+`spectrally_normalised` wraps the `apply` of any module, or any other function of weights:
 
     apply = models.spectrally_normalised(discriminator.apply)
     logits = apply({"params": params}, images)
@@ -36,13 +36,15 @@ TINY = 1e-12  # lower bound of divisors, so that a kernel of zeros stays 0
 def largest_singular_value(kernel: Array, num_squarings: int = 8) -> Array:
     """Lower bound of the largest singular value of a kernel, by power iteration.
 
+        sigma(W) = max over |v| = 1 of |W v|
+
     After n = 2^num_squarings iterations, the weight of another singular value s has decreased by (s / sigma)^4n. For
     n = 256 the result is too small by at most 0.05 % for Gaussian kernels up to width 512, and by about 1 % in the
-    worst case; for n = 8, by up to 10 %.
+    worst case. For n = 8 it is too small by up to 10 %.
 
     Args:
-      kernel: `[..., in, out]` with at least two axes. All axes but the last are rows of the matrix.
-      num_squarings: k.
+      kernel: `[..., in, out]` with at least two axes. All axes but the last are rows of the matrix W.
+      num_squarings: number of matrix squarings, each of which doubles the number of power iterations.
 
     Returns:
       A scalar.
@@ -71,7 +73,7 @@ def largest_singular_value(kernel: Array, num_squarings: int = 8) -> Array:
 def normalise(params: Params, num_squarings: int = 8) -> Params:
     """Divides every leaf named "kernel" of one network by its largest singular value.
 
-    All other leaves are unchanged. Stacked weights of several networks need a `vmap`.
+    All other leaves are unchanged. For stacked weights of several networks, apply the function under `vmap`.
 
     Args:
       params: a pytree of dictionaries, such as Flax parameters.

@@ -33,7 +33,7 @@ ARCHITECTURES = ("mlp", "convolutional")
 
 
 class VAE(nn.Module):
-    """Encoder and decoder. Both accept any leading axes.
+    """Variational auto-encoder, whose methods `encode` and `decode` accept any leading axes.
 
     Attributes:
       latent_dim: length of z.
@@ -41,8 +41,8 @@ class VAE(nn.Module):
       hidden: widths of the encoder's hidden layers, or numbers of channels of its convolutions of stride 2. The decoder
         has them in reverse order.
       activation: activation of the hidden layers of a perceptron; `nn.tanh` as in the paper, or `nn.relu`.
-      likelihood: "bernoulli"; "gaussian", whose mean and variance of each pixel depend on z; "gaussian_shared", with a
-        mean for each pixel and one learned variance.
+      likelihood: "bernoulli"; "gaussian", whose mean and variance of each pixel depend on z; or "gaussian_shared", with
+        a mean for each pixel and one learned variance.
       mean_activation: activation of the mean of a Gaussian. `nn.sigmoid` keeps it between 0 and 1, as in the paper for
         Frey faces. Without it the initial mean is 0 for all z, and z encodes the common brightness of the images.
       min_scale: smallest standard deviation of a Gaussian p(x | z). Without it, pixels that are constant in the data
@@ -126,7 +126,7 @@ class VAE(nn.Module):
 
 
 def conditionals(model: VAE) -> tuple[Conditional, Conditional]:
-    """Encoder and decoder as functions of the parameters, the arguments of `objectives.elbo`.
+    """Returns the encoder and the decoder as functions of the parameters, for the losses of `objectives.elbo`.
 
     Args:
       model: the module.
@@ -148,7 +148,7 @@ def set_output_bias(model: VAE, params: Params, bias: Array) -> Params:
     """Sets the bias of the decoder's outputs, such as to the mean of the data.
 
     With the mean of the data as bias, z need not encode what all examples have in common. Source: the program of Burda,
-    Grosse & Salakhutdinov, ICLR 2016.
+    Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
 
     Args:
       model: the module, with architecture "mlp".
@@ -171,7 +171,7 @@ def set_output_bias(model: VAE, params: Params, bias: Array) -> Params:
     layer = {
         **layer,
         "bias": layer["bias"].at[: bias.size].set(jnp.ravel(bias)),
-    }  # followed by the biases of the variances
+    }  # the biases of the variances follow and are unchanged
     return {**params, "decoder": {**params["decoder"], last: layer}}
 
 
@@ -180,8 +180,8 @@ class Bernoulli(distrax.Bernoulli):
 
         log p(x) = x l - log(1 + e^l) = (x - 1/2) l - |l|/2 - log(1 + e^-|l|),    l: logits
 
-    distrax evaluates two softplus functions, which takes three times as long. After the matrix products this is the
-    most expensive part of a training step.
+    distrax evaluates two softplus functions, which takes three times as long. The log probability is the most expensive
+    part of a training step after the matrix products.
     """
 
     def log_prob(self, value: Array) -> Array:
@@ -198,7 +198,7 @@ class Pixels(distrax.Independent):
     """
 
     def log_prob(self, value: Array) -> Array:
-        """Log density of values `[..., *event_shape]`, `[...]`."""
+        """Log density in nats, from values `[..., *event_shape]` to `[...]`."""
         ndim = len(self.event_shape)
 
         def flat(array: Array) -> Array:

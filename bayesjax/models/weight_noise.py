@@ -6,12 +6,13 @@ reduce its variance. For a layer y = x W with independent W ~ N(mean, scale^2) t
     local reparameterisation   y ~ N(x mean, x^2 scale^2)                   draws outputs instead of weights
     Flipout                    y = x mean + ((x r) noise) s,  r, s = +-1    one noise ~ N(0, scale^2), signs by example
 
-For one example, both have the same distribution of y as weights that are drawn for this example alone. The gradient of
-a batch therefore has the same expectation, and its variance decreases with the size of the batch.
+Squares and the products with the vectors r and s of random signs are elementwise. For one example, y has the same
+distribution as with weights that are drawn for this example alone. The gradient of a batch therefore has the same
+expectation as with one draw of the weights, and its variance decreases with the size of the batch.
 
 Linear layers (Dense, Conv and ConvTranspose of Flax and of `convolution.py`) are intercepted when the module calls
-them. Weights of other layers are drawn explicitly: for each example in the first method, once for all examples in the
-second. The argument `weights` below comes from `moments` or `perturb` of `posteriors.mean_field`:
+them. Weights of other layers are drawn explicitly, for each example in local reparameterisation, and once for all
+examples in Flipout. The argument `weights` below comes from `moments` or `perturb` of `posteriors.mean_field`:
 
     apply = models.flipout(module)
     log_likelihood = lambda weights, rng_key, example: log_prob(apply(weights, rng_key, example["x"]), example["y"])
@@ -40,19 +41,22 @@ Apply = Callable[..., Any]
 
 
 def local_reparameterisation(module: nn.Module) -> Apply:
-    """Local reparameterisation: the module's `apply` with outputs of linear layers drawn at random, for one example.
+    """Returns the module's `apply` for one example, with outputs of linear layers drawn by local reparameterisation.
 
         y ~ N(x mean, x^2 scale^2)
 
-    It is exact if a layer is applied to one vector for each example. If there are several, such as the positions of a
-    convolution or a sequence, each gets independent noise, as in the literature. Shared weights would correlate them.
+    x is the input and y the output of a linear layer without bias, and squares are elementwise. The distribution of y
+    is exact if a layer is applied to one vector for each example. If there are several vectors, such as the positions
+    of a convolution or a sequence, each gets independent noise, as in the literature. Shared weights would correlate
+    them.
 
     Args:
       module: any Flax module.
 
     Returns:
-      `((mean, scale), rng_key, *args, **kwargs) -> outputs`. `mean` and `scale` are pytrees like the module's
-      parameters; the other arguments are passed to `module.apply`. Map it over a batch with a key for each example.
+      `((mean, scale), rng_key, *args, **kwargs) -> outputs`. `mean` and `scale` are means and standard deviations of
+      the weights, pytrees like the module's parameters. The other arguments are passed to `module.apply`. Use `vmap` to
+      apply the function to a batch, with a key for each example.
     """
 
     def layer_output(layer: Any, x: Array, mean: Params, scale: Params, rng_key: PRNGKey) -> Array:
@@ -66,7 +70,7 @@ def local_reparameterisation(module: nn.Module) -> Apply:
         return mean_output + deviation * tree.normal_like(rng_key, deviation)
 
     def draw_weights(mean: Params, scale: Params, rng_key: PRNGKey) -> Params:
-        """Weights for this example. Those of intercepted layers are unused, and `jit` removes their computation."""
+        """Weights for one example. Those of intercepted layers are unused, and `jit` removes their computation."""
         leaves, structure = jax.tree.flatten(mean)
         keys = jax.tree.unflatten(structure, list(jax.random.split(rng_key, len(leaves))))
         return jax.tree.map(lambda mu, sd, key: mu + sd * tree.normal_like(key, mu), mean, scale, keys)
@@ -75,20 +79,21 @@ def local_reparameterisation(module: nn.Module) -> Apply:
 
 
 def flipout(module: nn.Module) -> Apply:
-    """Flipout: the module's `apply` with the noise of kernels multiplied by random signs, for one example.
+    """Returns the module's `apply` for one example, with the noise of kernels multiplied by random signs (Flipout).
 
         y = x mean + ((x r) noise) s,    r, s = +-1
 
-    It is exact for noise that is symmetric and independent between weights, also for convolutions and sequences, whose
-    positions share the signs of an example.
+    x is the input and y the output of a linear layer without bias, and r and s are vectors of random signs. The
+    distribution of y is exact for noise that is symmetric and independent between weights. This includes convolutions
+    and sequences, whose positions share the signs of an example.
 
     Args:
       module: any Flax module.
 
     Returns:
       `((mean, noise), rng_key, *args, **kwargs) -> outputs`. `mean` and `noise` are the mean of the weights and one
-      draw of their noise, pytrees like the module's parameters; the other arguments are passed to `module.apply`. Map
-      it over a batch with one noise and a key for each example.
+      draw of their noise, pytrees like the module's parameters. The other arguments are passed to `module.apply`. Use
+      `vmap` to apply the function to a batch, with the same noise for all examples and a key for each.
     """
 
     def layer_output(layer: Any, x: Array, mean: Params, noise: Params, rng_key: PRNGKey) -> Array:
@@ -107,7 +112,7 @@ def flipout(module: nn.Module) -> Apply:
 
 
 def _intercept(module: nn.Module, layer_output: Callable[..., Array], combine: Callable) -> Apply:
-    """`module.apply` with `layer_output` in place of its linear layers.
+    """Returns `module.apply` with `layer_output` in place of the linear layers.
 
     The other layers use the parameters `combine(mean, spread, rng_key)`.
     """
