@@ -4,8 +4,8 @@
     UNetGenerator         an encoder down to one pixel and a decoder, with skip connections at each size
     PatchDiscriminator    C64-C128-C256-C512, a logit for each patch of 70 x 70 pixels
 
-c7s1-k is a 7 x 7 convolution to k channels, dk a 3 x 3 convolution of stride 2, uk the corresponding transposed
-convolution, and Rk a residual block of two 3 x 3 convolutions. Instance normalisation and ReLU follow each layer but
+c7s1-k is a 7 x 7 convolution to k channels. dk is a 3 x 3 convolution of stride 2, and uk the corresponding transposed
+convolution. Rk is a residual block of two 3 x 3 convolutions. Instance normalisation and ReLU follow each layer but
 the last. Layers of the ResNet with stride 1 use reflection padding. Ck is a 4 x 4 convolution to k channels. With one
 layer fewer, the patches of the discriminator have 34 x 34 pixels, and with two layers fewer 16 x 16.
 

@@ -147,7 +147,7 @@ def smooth_labels(game: Game, target: float = 0.9) -> Game:
         real_loss <- target * real_loss + (1 - target) * fake_loss
 
     Let p be the density of real and q that of generated examples. For a game with probabilities, and for least squares
-    with targets 0 and 1, the best D is then `target` p / (p + q), so D is never certain that an example is real. The
+    with targets 0 and 1, the best D is then `target` p / (p + q). D is never certain that an example is real. The
     smoothed Wasserstein loss has no lower bound. Labels of generated examples are not smoothed, because that would
     reward the generator for samples far from the data. Source: Salimans et al., "Improved techniques for training
     GANs", NIPS 2016, section 3.4.

@@ -49,8 +49,8 @@ def posterior_sharpening(
 
         F = KL(q(phi) || p(phi)) / N + |eta * g|^2 / (2 s^2 n) - 1/n sum_i log p(y_i | x_i, theta)
 
-    phi is a draw from q(phi), g = -grad_phi 1/n sum_i log p(y_i | x_i, phi) is the gradient of the loss of the batch,
-    eta are the step sizes, and theta is a draw from N(phi - eta * g, s^2 I). i runs over the examples of the batch.
+    phi is a draw from q(phi), and theta a draw from N(phi - eta * g, s^2 I) with step sizes eta. The gradient of the
+    loss is g = -grad_phi 1/n sum_i log p(y_i | x_i, phi), and i runs over the examples of the batch.
 
     Args:
       log_likelihood: `(params, rng_key, example) -> scalar` or `(scalar, aux)`, for one example.

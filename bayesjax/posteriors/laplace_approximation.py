@@ -1,7 +1,7 @@
 """The Laplace approximation of the last layer: a Gaussian posterior around a trained network.
 
-With the features phi(x) of the previous layers, logits f = phi W + b and a log likelihood log p(y | f), the generalised
-Gauss-Newton approximation of the negative Hessian of the log posterior in the last layer is
+The last layer maps features phi(x) of the previous layers to outputs f = phi W + b, and log p(y | f) is the log
+likelihood. The generalised Gauss-Newton approximation of the negative Hessian of the log posterior in W and b is
 
     P = sum_i (phi_i, 1)(phi_i, 1)' x L_i + prior precision,    L_i = -d^2 log p(y_i | f_i) / df df'
 
