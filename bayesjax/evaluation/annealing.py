@@ -74,7 +74,7 @@ def anneal(
       Final positions, log weights and diagnostics.
 
     Raises:
-      ValueError: if there are fewer than two levels, leading axes disagree, or `log_ratio` returns an array with axes.
+      ValueError: if there are fewer than two levels, leading axes disagree, or `log_ratio` does not return a scalar.
     """
     num_chains = tree.leading_axis(positions, "positions")
     num_levels = tree.leading_axis(levels, "levels")
