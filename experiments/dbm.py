@@ -232,8 +232,8 @@ def draw(run: Run, deep: DeepMachine, params: Params, x: np.ndarray, test: np.nd
 # ---- classifiers from few labels
 
 
-def first_weights(stack: list[Params], deep_params: Params) -> dict[str, dict]:
-    """First weights of the hidden layers of the networks, by start; layers without an entry are drawn at random."""
+def initial_weights(stack: list[Params], deep_params: Params) -> dict[str, dict]:
+    """Initial weights of the classifier's hidden layers, by initialisation; other layers are initialised at random."""
     (w1, b1), (w2, b2) = ((each["kernel"], each["hidden_bias"]) for each in stack)
     deep_w1, deep_w2 = deep_params["kernel_0"], deep_params["kernel_1"]
     return {
@@ -350,7 +350,7 @@ def main(config: Config) -> None:
             pixels = images.train, images.test
             augmented = [np.concatenate([each, np.asarray(h2(each))], axis=1) for each in pixels]
             labels = images.train_labels, images.test_labels
-            for name, weights in first_weights(stack, trained.params).items():
+            for name, weights in initial_weights(stack, trained.params).items():
                 inputs = augmented if name == "dbm" else pixels
                 rows += classify(run, name, weights, *map(data.Split, inputs, labels))
         run.finish(rows, TABLES)

@@ -75,7 +75,8 @@ class Config(MachineConfig):
     parameterisations: tuple[Parameterisation, ...] = get_args(Parameterisation)
     """Parameterisations to compare; the offsets of the centred one follow the means of the units."""
     binarise: Literal["resampled", "none"] = "resampled"
-    """Pixels: drawn as 0 or 1 at every step (test images once), or grey values."""
+    """Binarisation of pixels. `resampled` draws training pixels as 0 or 1 at every step, and test pixels once. `none`
+    keeps grey values."""
     invert: bool = False
     """Exchange black and white."""
     num_epochs: Count = 40

@@ -68,8 +68,8 @@ class Config(RunConfig):
     """Images: `digits`, the name of a TensorFlow Datasets image set, or the path of an .npz file (x_train, y_train,
     x_test, y_test) or of an .npy file."""
     binarise: Literal["resampled", "fixed", "none"] = "resampled"
-    """Binarisation of pixels: resampled draws 0 or 1 at every step (for test images once), fixed draws once, and none
-    keeps grey values."""
+    """Binarisation of pixels. `resampled` draws training pixels as 0 or 1 at every step, `fixed` draws them once. Both
+    draw test pixels once. `none` keeps grey values."""
     likelihood: Literal["bernoulli", "gaussian", "gaussian_shared"] = "bernoulli"
     """Distribution of a pixel given z. gaussian has a variance for every pixel, gaussian_shared one for all pixels."""
     architecture: Literal["mlp", "convolutional"] = "mlp"

@@ -75,10 +75,12 @@ class BidirectionalPartitionFunction(NamedTuple):
 def log_partition_function(
     free_energy: EnergyFunction, params: Params, num_units: int, *, chunk_size: int = 4096
 ) -> Array:
-    """Exact log Z of a machine with a small side, log sum_s exp(-F(s)) over all s in {0, 1}^num_units.
+    """Exact log Z of a Boltzmann machine, by enumeration of one of its two sides.
 
-    It is differentiable in the parameters: the gradient is -E[grad F(s)]. States are evaluated again in the backward
-    pass, so its memory, too, is that of one chunk.
+        log Z = log sum_s exp(-F(s)),    s in {0, 1}^num_units
+
+    It is differentiable in the parameters, with the gradient -E[grad F(s)]. The backward pass recomputes the free
+    energies, so both passes need memory for one chunk of states only.
 
     Args:
       free_energy: `machine.hidden_free_energy` to enumerate the hidden units, `machine.free_energy` for Bernoulli

@@ -1,4 +1,7 @@
-"""Losses and log densities of one example, which are scalars to be minimised or sampled. Each module has one family."""
+"""Losses and log densities of one example, each a scalar function. Each module has one family.
+
+Optimisers minimise losses. Samplers draw from the distributions that log densities define.
+"""
 
 from bayesjax.objectives import (
     adversarial,
