@@ -1,0 +1,306 @@
+"""The cost of learning an RBM beside scikit-learn, PyTorch and its own matrix products, and of an estimate of log Z.
+
+The machine has 784 visible and 500 hidden Bernoulli units, as for MNIST. It is learnt by PCD-1 with stochastic gradient
+descent, batches of 100 images and 100 persistent chains. An epoch of 60000 images is 600 steps, of which a measurement
+takes 50. The images are random bits with MNIST's shape; the cost does not depend on their content.
+
+    python -m benchmarks.boltzmann                                         about four minutes on two idle cores
+    python -m benchmarks.boltzmann --repeats 3 --num-temperatures 500      a short check
+
+The bayesjax rows have the loss, chains and optimiser of `experiments/shared/boltzmann.py`, in a scan with minibatches
+and infos as in `training.run`. In the row "hidden chains" the chains carry h instead of v (`samples=info.other`).
+scikit-learn is its own `fit` on float32 images. The PyTorch port has no autograd: products into buffers that are
+allocated once, and updates in place. Both peers carry h, so that one product v W gives the statistics and the next h:
+five products of 100 x 784 x 500 a step. bayesjax has six in the plain and seven in the centred parameterisation.
+"Products" are a step's matrix products alone, in either library; they bound the time of a step from below. Before the
+timing, the update of the port from given images and chains is compared with bayesjax's, plain and centred.
+
+A step of the AIS row is one inverse temperature with 100 chains. The last measurement is one call with all of
+--num-temperatures.
+
+Bar: scikit-learn and PyTorch take at least twice as long as bayesjax. Results: benchmarks/results/boltzmann.json.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from bayesjax import data, kernels
+from bayesjax.evaluation import annealing, partition_function
+from bayesjax.models import boltzmann
+from bayesjax.objectives import boltzmann as objectives
+from bayesjax.types import Carried, Kernel, Params
+from benchmarks import hlo, measure
+
+NUM_IMAGES, NUM_VISIBLE, NUM_HIDDEN, BATCH_SIZE, NUM_CHAINS = 60_000, 784, 500, 100, 100
+LEARNING_RATE, OFFSET_RATE = 0.05, 0.01
+STEPS_PER_EPOCH = NUM_IMAGES // BATCH_SIZE
+PLAIN, CENTRED, HIDDEN_CHAINS = "bayesjax plain", "bayesjax centred", "bayesjax plain, hidden chains"
+AIS, WHOLE = "bayesjax AIS", "bayesjax AIS, all temperatures"
+TOLERANCE = 1e-4  # relative, between the update of the port and bayesjax's
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of benchmarks.boltzmann."""
+
+    repeats: int = 9
+    """Number of times that every row is measured."""
+    num_steps: int = 50
+    """Number of training steps, or of inverse temperatures, in a measurement."""
+    num_temperatures: int = 20_000
+    """Number of inverse temperatures of the call that is measured once."""
+    threads: int = 2
+    """Number of cores, and of threads, for each library."""
+    out: str = str(measure.RESULTS / "boltzmann.json")
+    """The JSON file to write."""
+
+
+def made_images(num: int) -> np.ndarray:
+    """Random bits `[num, 784]` as float32; a seventh of them are 1."""
+    return (np.random.default_rng(0).random((num, NUM_VISIBLE), np.float32) < 1 / 7).astype(np.float32)
+
+
+# ---- bayesjax
+
+
+def made_params(is_centred: bool) -> tuple[boltzmann.Machine, Params]:
+    """The machine and its first parameters."""
+    model = boltzmann.RBM(NUM_VISIBLE, NUM_HIDDEN, is_centred=is_centred)
+    return boltzmann.machine(model), jax.jit(model.init)(jax.random.key(0), jnp.zeros(NUM_VISIBLE))["params"]
+
+
+def made_optimizer(params: Params) -> optax.GradientTransformation:
+    """Stochastic gradient descent; the offsets of a centred machine follow the means, at fixed distribution."""
+    groups = {"weights": optax.sgd(LEARNING_RATE), "offsets": optax.sgd(OFFSET_RATE)}
+    optimizer = optax.partition(
+        groups, {name: "offsets" if name in boltzmann.OFFSETS else "weights" for name in params}
+    )
+    if boltzmann.OFFSETS[0] not in params:
+        return optimizer
+    return optax.chain(optimizer, kernels.adjust(boltzmann.keep_distribution))
+
+
+def follow_means_if_centred(loss: Callable, machine: boltzmann.Machine, params: Params) -> Callable:
+    if boltzmann.OFFSETS[0] not in params:
+        return loss
+    return objectives.follow_means(loss, lambda params, x: machine.hidden(params, x).mean())
+
+
+def training_parts(is_centred: bool = False, carries_hidden: bool = False) -> tuple[Kernel, Params]:
+    """The kernel of `experiments/shared/boltzmann.py`, with chains of v or of h, and the first parameters."""
+    machine, params = made_params(is_centred)
+    if carries_hidden:
+        gibbs, size = kernels.block_gibbs(machine.visible, machine.hidden), NUM_HIDDEN
+    else:
+        gibbs, size = kernels.block_gibbs(machine.hidden, machine.visible), NUM_VISIBLE
+    chains = kernels.particles(gibbs, NUM_CHAINS)
+    loss = objectives.persistent_contrastive_divergence(
+        machine.free_energy, chains, samples=lambda state, info: info.other if carries_hidden else state.position
+    )
+    loss = follow_means_if_centred(loss, machine, params)
+    kernel = kernels.optimize(loss, made_optimizer(params))
+    start = chains.init(jnp.zeros((NUM_CHAINS, size)), jax.random.key(1))
+    return kernels.carrying(kernel, start), params
+
+
+def training_row(num_steps: int, **options: Any) -> measure.Row:
+    """A row of training steps with their own minibatches."""
+    kernel, params = training_parts(**options)
+
+    def step(rng_key: jax.Array, state: Any, source: Callable) -> tuple[Any, Any]:
+        return kernel.step(rng_key, state, source(state.inner.step))
+
+    batches = data.Minibatches(jax.random.key(2), made_images(num_steps * BATCH_SIZE), BATCH_SIZE)
+    return measure.kernel_steps(kernel._replace(step=step), params, batches, num_steps)
+
+
+def products(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The six products of a plain step, in a network without activations; of the shape of the kernel `[V, H]`."""
+    v = (x @ kernel) @ kernel.T
+    both = jnp.concatenate([x, v])
+    return both.T @ (both @ kernel)
+
+
+def products_row(num_steps: int) -> measure.Row:
+    """A row of `products` in a scan over batches; the weights change by a negligible amount, so none is hoisted."""
+
+    def steps(xs: jax.Array, kernel: jax.Array) -> jax.Array:
+        def one(gradient: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
+            return products(xs[step % len(xs)] + 1e-30 * gradient[:1, :1], kernel), None
+
+        return lax.scan(one, jnp.zeros_like(kernel), jnp.arange(num_steps))[0]
+
+    xs = jnp.asarray(made_images(4 * BATCH_SIZE)).reshape(4, BATCH_SIZE, NUM_VISIBLE)
+    arguments = xs, made_params(is_centred=False)[1]["kernel"]
+    program, seconds = measure.compiled(steps, *arguments)
+    jax.block_until_ready(program(*arguments))
+    return measure.Row(lambda: jax.block_until_ready(program(*arguments)), num_steps, seconds)
+
+
+def annealing_row(num_temperatures: int, is_warm: bool = True) -> measure.Row:
+    """A row of log Z by annealed importance sampling with 100 chains; a step is an inverse temperature."""
+    machine, params = made_params(is_centred=False)
+    estimate = functools.partial(
+        partition_function.annealed_log_partition_function, machine, num_chains=NUM_CHAINS,
+        inverse_temperatures=annealing.salakhutdinov_schedule(num_temperatures),
+    )  # fmt: skip
+    arguments = boltzmann.independent_units(params, np.full(NUM_VISIBLE, 1 / 7)), params, jax.random.key(4)
+    program, seconds = measure.compiled(estimate, *arguments)
+
+    def run() -> None:
+        measure.check_finite(program(*arguments))
+
+    if is_warm:
+        run()
+    return measure.Row(run, num_temperatures, seconds)
+
+
+def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
+    num_steps = config.num_steps
+    return {
+        PLAIN: training_row(num_steps),
+        CENTRED: training_row(num_steps, is_centred=True),
+        HIDDEN_CHAINS: training_row(num_steps, carries_hidden=True),
+        "bayesjax products": products_row(num_steps),
+        AIS: annealing_row(num_steps),
+    }
+
+
+def whole_rows(config: Config) -> dict[str, measure.Row]:
+    return {WHOLE: annealing_row(config.num_temperatures, is_warm=False)}
+
+
+def num_products(**options: Any) -> float:
+    """Number of products of 100 x 784 x 500 in a compiled step, from the operations in its HLO."""
+    kernel, params = training_parts(**options)
+    arguments = jax.random.key(0), kernel.init(params, jax.random.key(1)), jnp.zeros((BATCH_SIZE, NUM_VISIBLE))
+    text = jax.jit(kernel.step).lower(*arguments).compile().as_text()
+    return hlo.read(text).flops / (2 * BATCH_SIZE * NUM_VISIBLE * NUM_HIDDEN)
+
+
+# ---- the peers
+
+
+def torch_rows(config: Config) -> dict[str, measure.Row]:
+    from benchmarks import boltzmann_torch as peer
+
+    images, num_steps = made_images(config.num_steps * BATCH_SIZE), config.num_steps
+    plain, centred = (peer.TorchRBM(made_params(is_centred)[1], NUM_CHAINS) for is_centred in (False, True))
+    return {
+        "torch plain": measure.Row(peer.training_steps(plain, images, BATCH_SIZE), num_steps),
+        "torch centred": measure.Row(peer.training_steps(centred, images, BATCH_SIZE), num_steps),
+        "torch products": measure.Row(peer.products(plain, images[:BATCH_SIZE], num_steps), num_steps),
+    }
+
+
+def sklearn_rows(config: Config) -> dict[str, measure.Row]:
+    from sklearn.neural_network import BernoulliRBM
+
+    images = made_images(config.num_steps * BATCH_SIZE)
+    machine = BernoulliRBM(NUM_HIDDEN, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, n_iter=1, random_state=0)
+
+    def run() -> None:
+        machine.fit(images)
+        if machine.components_.dtype != np.float32 or not np.isfinite(machine.components_).all():
+            raise FloatingPointError("the weights of scikit-learn are not finite float32 numbers")
+
+    run()
+    return {"scikit-learn": measure.Row(run, config.num_steps)}
+
+
+def check_port() -> dict[str, float]:
+    """Largest relative difference of an update of the port from bayesjax's, over parameters, plain and centred.
+
+    Raises:
+      ArithmeticError: if one exceeds TOLERANCE.
+    """
+    from benchmarks import boltzmann_torch as peer
+
+    x, v = made_images(BATCH_SIZE + NUM_CHAINS)[:BATCH_SIZE], made_images(BATCH_SIZE + NUM_CHAINS)[BATCH_SIZE:]
+    differences = {}
+    for name, is_centred in (("plain", False), ("centred", True)):
+        machine, params = made_params(is_centred)
+
+        def loss(params: Params, rng_key: jax.Array, batch: Carried, machine: Any = machine) -> tuple[jax.Array, dict]:
+            del rng_key
+            free_energies = jax.vmap(machine.free_energy, in_axes=(None, 0))
+            return free_energies(params, batch.batch).mean() - free_energies(params, batch.carry).mean(), {}
+
+        loss, optimizer = follow_means_if_centred(loss, machine, params), made_optimizer(params)
+        gradient = jax.grad(loss, has_aux=True)(params, jax.random.key(0), Carried(jnp.asarray(x), jnp.asarray(v)))[0]
+        updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        port = peer.TorchRBM(params, NUM_CHAINS)
+        port.update(*port.statistics(x, v))
+        moved = {key: value - np.asarray(params[key]) for key, value in port.parameters().items()}
+        differences[name] = max(
+            float(np.linalg.norm(moved[key] - updates[key]) / np.linalg.norm(updates[key])) for key in params
+        )
+    for name, difference in differences.items():
+        if not difference < TOLERANCE:
+            raise ArithmeticError(f"the {name} update of PyTorch differs by {difference:.1e}; at most {TOLERANCE:g}")
+    return differences
+
+
+# ---- measurement
+
+
+def main(config: Config) -> None:
+    """Checks the port, measures, prints the tables, writes the file."""
+    load_average = measure.prepare(config, "num_steps", "num_temperatures", needs=("torch", "sklearn"))
+    differences = check_port()
+    counts = {PLAIN: num_products(), CENTRED: num_products(is_centred=True)}
+    counts[HIDDEN_CHAINS] = num_products(carries_hidden=True)
+    makers = {"bayesjax": bayesjax_rows, "torch": torch_rows, "scikit-learn": sklearn_rows, WHOLE: whole_rows}
+    sides = {name: functools.partial(make_rows, config) for name, make_rows in makers.items()}
+    rows = [PLAIN, CENTRED, HIDDEN_CHAINS, "bayesjax products", AIS, "torch plain", "torch centred", "torch products"]
+    with measure.Sides(sides, threads=config.threads) as running:
+        times = running.alternate(config.repeats, [*rows, "scikit-learn"])
+        times |= running.alternate(1, [WHOLE])
+    ratios = {
+        f"{over} / {under}": measure.ratio(times, over, under, bar)
+        for over, under, bar in (
+            ("scikit-learn", PLAIN, ">= 2"),
+            ("torch plain", PLAIN, ">= 2"),
+            ("torch centred", CENTRED, ">= 2"),
+            (HIDDEN_CHAINS, PLAIN, "-"),
+            ("bayesjax products", PLAIN, "-"),
+            ("torch products", "torch plain", "-"),
+            ("torch plain", "torch products", "- (2 cannot be if less)"),
+            ("scikit-learn", "torch products", "- (2 cannot be if less)"),
+        )
+    }
+    medians = {name: measure.summary(values)["median"] for name, values in times.items()}
+    epochs = ", ".join(
+        f"{name} {medians[name] * STEPS_PER_EPOCH / 1000:.1f}"
+        for name in (PLAIN, CENTRED, "torch plain", "torch centred", "scikit-learn")
+    )
+    of_step = ", ".join(f"{name} {count:.1f}" for name, count in counts.items())
+    num, extrapolated = config.num_temperatures, medians[AIS] * config.num_temperatures / 1000
+    results = {
+        **measure.made_beside_torch(config, load_average, "scikit-learn"),
+        **measure.of_steps(running, times, ratios),
+        "differences": differences,
+        "products_per_step": counts,
+        "annealing_seconds": {"extrapolated": extrapolated, "measured": medians[WHOLE] * num / 1000},
+        "remarks": [
+            f"Seconds of an epoch of {STEPS_PER_EPOCH} steps, from the medians: {epochs}. Products of "
+            f"{BATCH_SIZE} x {NUM_VISIBLE} x {NUM_HIDDEN} in a compiled step: {of_step}; 5 in the peers. "
+            f"A step of an AIS row is an inverse temperature of {NUM_CHAINS} chains; {num} of them take "
+            f"{medians[WHOLE] * num / 1000:.0f} s in one call ({extrapolated:.0f} s extrapolated from the short row)."
+        ],
+    }
+    measure.write(config.out, results)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config, description=__doc__))
