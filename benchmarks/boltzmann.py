@@ -79,7 +79,7 @@ def made_params(is_centred: bool) -> tuple[boltzmann.Machine, Params]:
 
 def made_optimizer(params: Params) -> optax.GradientTransformation:
     """Stochastic gradient descent; the offsets of a centred machine follow the means, at fixed distribution."""
-    groups = {"weights": optax.sgd(LEARNING_RATE), "offsets": optax.sgd(OFFSET_RATE)}
+    groups: Any = {"weights": optax.sgd(LEARNING_RATE), "offsets": optax.sgd(OFFSET_RATE)}
     optimizer = optax.partition(
         groups, {name: "offsets" if name in boltzmann.OFFSETS else "weights" for name in params}
     )
@@ -183,7 +183,7 @@ def num_products(**options: Any) -> float:
     kernel, params = training_parts(**options)
     arguments = jax.random.key(0), kernel.init(params, jax.random.key(1)), jnp.zeros((BATCH_SIZE, NUM_VISIBLE))
     text = jax.jit(kernel.step).lower(*arguments).compile().as_text()
-    return hlo.read(text).flops / (2 * BATCH_SIZE * NUM_VISIBLE * NUM_HIDDEN)
+    return hlo.read(text or "").flops / (2 * BATCH_SIZE * NUM_VISIBLE * NUM_HIDDEN)
 
 
 # ---- the peers
@@ -236,7 +236,7 @@ def check_port() -> dict[str, float]:
 
         loss, optimizer = follow_means_if_centred(loss, machine, params), made_optimizer(params)
         gradient = jax.grad(loss, has_aux=True)(params, jax.random.key(0), Carried(jnp.asarray(x), jnp.asarray(v)))[0]
-        updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        updates: Any = optimizer.update(gradient, optimizer.init(params), params)[0]
         port = peer.TorchRBM(params, NUM_CHAINS)
         port.update(*port.statistics(x, v))
         moved = {key: value - np.asarray(params[key]) for key, value in port.parameters().items()}
