@@ -96,17 +96,20 @@ def adjust(function: Callable[[Params, Params], Params]) -> optax.GradientTransf
 
         new <- function(old, new)
 
-    Make it the last transformation of an `optax.chain`. Its `update` must receive the parameters, and raises a
-    ValueError without them.
+    Make it the last transformation of an `optax.chain`. Its `update` must receive the parameters.
 
     Args:
       function: `(old, new) -> params`. It receives the parameters before and after the update, and returns those that
         replace `new`.
+
+    Returns:
+      An Optax transformation. Its updates are differences to the old parameters, so the new parameters are those of
+      `function` up to rounding. Without the parameters, its `update` raises a ValueError.
     """
 
     def update(updates: Params, state: PyTree, params: Params | None = None) -> tuple[Params, PyTree]:
         if params is None:
-            raise ValueError("params must be passed to the update of an optimiser that adjusts them")
+            raise ValueError("params must be passed to the update of an optimiser that adjusts them; got None")
         adjusted = function(params, optax.apply_updates(params, updates))
         return jax.tree.map(lambda new, old: new - old, adjusted, params), state
 

@@ -57,11 +57,22 @@ class DBM(nn.Module):
         return self.energy(layers[0], layers[1:])
 
     def energy(self, v: Array, hidden: Sequence[Array]) -> Array:
-        """E(v, h) of one visible vector and the hidden layers, in nats; linear in every unit."""
+        """E(v, h) of one visible vector and the hidden layers, in nats; linear in every unit.
+
+        Args:
+          v: one visible vector `[n_0]`.
+          hidden: one array `[n_i]` for each hidden layer; units or their means.
+
+        Returns:
+          A scalar.
+
+        Raises:
+          ValueError: if a layer has another shape.
+        """
         layers = [v, *hidden]
-        shapes, expected = [x.shape for x in layers], [(size,) for size in self.layer_sizes]
+        shapes, expected = [jnp.shape(x) for x in layers], [(size,) for size in self.layer_sizes]
         if shapes != expected:
-            raise ValueError(f"layers must have shapes {expected} (use vmap for more); got {shapes}")
+            raise ValueError(f"layers must have the shapes {expected} (use vmap for more); got {shapes}")
         layers = [x - o for x, o in zip(layers, self._offsets(), strict=True)]
         energy = -sum(jnp.dot(b, x) for b, x in zip(self.biases, layers, strict=True))
         pairs = zip(layers[:-1], self.kernels, layers[1:], strict=True)
@@ -74,12 +85,20 @@ class DBM(nn.Module):
         then sets all odd layers given the even ones and all even layers given the odd ones, so the bound never falls.
 
         Args:
-          v: one visible vector.
-          num_updates: number of updates of all layers.
+          v: one visible vector `[n_0]`.
+          num_updates: number of updates of all layers; 0 leaves the bottom-up pass.
 
         Returns:
           One array of means for each hidden layer.
+
+        Raises:
+          ValueError: if `v` has another shape or `num_updates` is negative.
         """
+        checks.non_negative(num_updates=num_updates)
+        if jnp.shape(v) != (self.layer_sizes[0],):
+            raise ValueError(
+                f"v must be one vector of shape {(self.layer_sizes[0],)} (use vmap for more); got {jnp.shape(v)}"
+            )
         offsets, top = self._offsets(), len(self.layer_sizes) - 1
         means = [v]
         for i in range(1, top + 1):
@@ -124,7 +143,7 @@ def as_rbm(params: Params) -> Params:
     def block(i: int, j: int) -> Array:
         if abs(i - j) == 1:
             return params[f"kernel_{i}"] if i < j else params[f"kernel_{j}"].T
-        return jnp.zeros((params[f"bias_{i}"].size, params[f"bias_{j}"].size))
+        return jnp.zeros((params[f"bias_{i}"].size, params[f"bias_{j}"].size), params["kernel_0"].dtype)
 
     def join(name: str, layers: range) -> Array:
         return jnp.concatenate([params[f"{name}_{i}"] for i in layers])
@@ -149,7 +168,13 @@ def tied_rbm(params: Params, *, doubled: Literal["visible", "hidden", "both"]) -
     Returns:
       Parameters of an RBM with twice the units on that side. With two copies of the visible units its data are
       `jnp.concatenate([x, x])`.
+
+    Raises:
+      ValueError: if the parameters are not those of a plain machine of Bernoulli units, or `doubled` is unknown.
     """
+    _check_plain(params, "params")
+    if doubled not in ("visible", "hidden", "both"):
+        raise ValueError(f"doubled must be 'visible', 'hidden' or 'both'; got {doubled!r}")
     visible = 2 if doubled in ("visible", "both") else 1
     hidden = 2 if doubled in ("hidden", "both") else 1
     return {
@@ -167,17 +192,33 @@ def from_rbms(stack: Sequence[Params]) -> Params:
     Args:
       stack: plain parameters of RBMs, the lowest first; the hidden units of each are the visible units of the next.
 
+    Returns:
+      Parameters of a `DBM` with one layer more than there are machines. The kernels are those of the machines.
+
     Raises:
-      ValueError: if the sizes do not fit.
+      ValueError: if there is no machine, one is not a plain machine of Bernoulli units, or the sizes do not fit.
     """
+    if not stack:
+        raise ValueError("stack must have at least one machine; got none")
     params = {}
     for i, rbm in enumerate(stack):
+        _check_plain(rbm, f"stack[{i}]")
         if i and rbm["visible_bias"].shape != stack[i - 1]["hidden_bias"].shape:
             raise ValueError(
-                f"stack: machine {i} must have {stack[i - 1]['hidden_bias'].size} visible units, the number of hidden "
-                f"units below it; got {rbm['visible_bias'].size}"
+                f"stack[{i}] must have {stack[i - 1]['hidden_bias'].size} visible units, the number of hidden units of "
+                f"the machine below; got {rbm['visible_bias'].size}"
             )
         params[f"kernel_{i}"] = rbm["kernel"]
         below = [stack[i - 1]["hidden_bias"]] if i else []
         params[f"bias_{i}"] = sum([*below, rbm["visible_bias"]]) / (len(below) + 1)
     return {**params, f"bias_{len(stack)}": stack[-1]["hidden_bias"]}
+
+
+def _check_plain(params: Params, name: str) -> None:
+    """Raises ValueError for offsets or variances, which would be lost."""
+    expected = ["hidden_bias", "kernel", "visible_bias"]
+    if sorted(params) != expected:
+        raise ValueError(
+            f"{name} must be those of a plain RBM of Bernoulli units, {expected} (see boltzmann.remove_offsets); got "
+            f"{sorted(params)}"
+        )

@@ -27,6 +27,7 @@ from bayesjax.types import Array, Carried, Conditional, Kernel, Params, PRNGKey,
 
 FreeEnergy = Callable[[Params, Array], Array]
 """`(params, v) -> scalar`, of one visible vector."""
+OFFSETS = ("visible_offset", "hidden_offset")
 
 
 def contrastive_divergence(
@@ -43,9 +44,10 @@ def contrastive_divergence(
       `(params, rng_key, x) -> (loss, aux)`; `aux` has the free energies "data" and "model".
 
     Raises:
-      ValueError: if `num_steps` is not positive.
+      ValueError: if `num_steps` is not positive; from the objective, if the free energy is not a scalar.
     """
     checks.count(num_steps=num_steps)
+    free_energy = checks.scalar_valued(free_energy, "free_energy")
 
     def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
         init_key, run_key = jax.random.split(rng_key)
@@ -72,34 +74,40 @@ def persistent_contrastive_divergence(
 
     Args:
       free_energy: `(params, v) -> scalar`.
-      kernel: a sampler of many v whose batch is the parameters: `kernels.particles(kernels.block_gibbs(...), num)` or
-        `kernels.parallel_tempering`.
+      kernel: a sampler of many v whose batch is the parameters, such as
+        `kernels.particles(kernels.block_gibbs(...), num)`. For `kernels.parallel_tempering`, whose batch is a ladder of
+        machines, give a kernel whose `step` makes the ladder from the parameters.
       num_steps: k, the number of steps of the chains per update.
       positive: `(params, rng_key, x) -> scalar`, in place of F(x): `variational_free_energy` of a deep machine.
-      samples: `(state, info) -> v [num, V]`, reads the samples from the kernel's last step.
+      samples: `(state, info) -> v [num, V]`, reads the samples from the kernel's last step. The default takes the
+        positions; of one ladder of parallel tempering take the target's, `state.position[-1:]`.
 
     Returns:
       `(params, rng_key, Carried(batch, state)) -> (loss, aux)`; `aux` has the new state as "carry", and the mean free
       energies "data" and "model".
 
     Raises:
-      ValueError: if `num_steps` is not positive.
+      ValueError: if `num_steps` is not positive; from the loss, if a free energy or `positive` is not a scalar, or the
+        samples are not `[num, V]`.
     """
     checks.count(num_steps=num_steps)
+    free_energy = checks.scalar_valued(free_energy, "free_energy")
+    positive = positive and checks.scalar_valued(positive, "positive")
 
     def loss(params: Params, rng_key: PRNGKey, batch: Carried) -> tuple[Array, dict[str, PyTree]]:
         positive_key, run_key = jax.random.split(rng_key)
         state, info = _advance(kernel, batch.carry, params, run_key, num_steps)
         v = lax.stop_gradient(samples(state, info))
+        checks.rank("[num, V], see the argument samples", 2, samples=v)
         x = batch.batch
-        # One set of matrix products for data and chains.
         if positive is None:
-            both = jax.vmap(free_energy, in_axes=(None, 0))(params, jnp.concatenate([x, v.astype(x.dtype)]))
+            # One set of matrix products for data and chains.
+            both = tree.widen(jax.vmap(free_energy, in_axes=(None, 0))(params, jnp.concatenate([x, v])))
             at_data, at_model = both[: len(x)].mean(), both[len(x) :].mean()
         else:
             keys = jax.random.split(positive_key, tree.leading_axis(x, "batch"))
-            at_data = jax.vmap(positive, in_axes=(None, 0, 0))(params, keys, x).mean()
-            at_model = jax.vmap(free_energy, in_axes=(None, 0))(params, v).mean()
+            at_data = tree.widen(jax.vmap(positive, in_axes=(None, 0, 0))(params, keys, x)).mean()
+            at_model = tree.widen(jax.vmap(free_energy, in_axes=(None, 0))(params, v)).mean()
         return at_data - at_model, {"carry": state, "data": at_data, "model": at_model}
 
     return loss
@@ -112,12 +120,17 @@ def exact_negative_log_likelihood(
 
     Args:
       free_energy: `(params, v) -> scalar`.
-      log_partition_function: `params -> scalar`, differentiable, such as `evaluation.log_partition_function` with its
-        other arguments bound.
+      log_partition_function: `params -> scalar`, differentiable, such as
+        `evaluation.partition_function.log_partition_function` with its other arguments bound.
 
     Returns:
       `(params, rng_key, x) -> (loss, aux)`, in nats; `aux` has "log_partition_function".
+
+    Raises:
+      ValueError: from the objective, if the free energy or log Z is not a scalar.
     """
+    free_energy = checks.scalar_valued(free_energy, "free_energy")
+    log_partition_function = checks.scalar_valued(log_partition_function, "log_partition_function")
 
     def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
         del rng_key
@@ -142,12 +155,15 @@ def negative_pseudo_likelihood(
       `(params, rng_key, x) -> scalar`, in nats.
 
     Raises:
-      ValueError: if `chunk_size` is not positive.
+      ValueError: if `chunk_size` is not positive; from the objective, if x is not one vector or the free energy is not
+        a scalar.
     """
     checks.count(chunk_size=chunk_size)
+    free_energy = checks.scalar_valued(free_energy, "free_energy")
 
     def objective(params: Params, rng_key: PRNGKey, x: Array) -> Array:
         del rng_key
+        checks.rank("one vector [V]", 1, x=x)
         at_x = free_energy(params, x)
 
         def term(bit: Array) -> Array:
@@ -172,11 +188,15 @@ def variational_free_energy(
 
     Returns:
       `(params, rng_key, x) -> scalar`, in nats.
+
+    Raises:
+      ValueError: from the objective, if the energy is not a scalar.
     """
+    energy = checks.scalar_valued(energy, "energy")
 
     def objective(params: Params, rng_key: PRNGKey, x: Array) -> Array:
         del rng_key
-        means = lax.stop_gradient(mean_field(params, x))
+        means = mean_field(*lax.stop_gradient((params, x)))  # not differentiated, so it may be a loop until convergence
         return energy(params, x, means) - bernoulli_entropy(means)
 
     return objective
@@ -202,10 +222,13 @@ def deep_belief_log_weight(
       `(params, rng_key, v) -> scalar`, in nats, with one entry of `params` for each sigmoid layer and one for the top.
 
     Raises:
-      ValueError: if the numbers of conditionals differ; from the function, if the number of parameters is another.
+      ValueError: if the numbers of conditionals differ; from the function, if the number of parameters is another or
+        the free energy is not a scalar.
     """
     if len(hidden) != len(visible):
         raise ValueError(f"hidden and visible must have equal lengths; got {len(hidden)} and {len(visible)}")
+
+    top_free_energy = checks.scalar_valued(top_free_energy, "top_free_energy")
 
     def log_weight(params: Sequence[Params], rng_key: PRNGKey, v: Array) -> Array:
         if len(params) != len(hidden) + 1:
@@ -238,19 +261,22 @@ def follow_means(
 
     Returns:
       The loss with the same value and aux.
+
+    Raises:
+      ValueError: from the loss, if the parameters have no offsets.
     """
 
     def centred_loss(params: Params, rng_key: PRNGKey, batch: Any) -> tuple[Array, PyTree]:
-        offsets = {name: params[name] for name in ("visible_offset", "hidden_offset")}
+        if missing := [name for name in OFFSETS if name not in params]:
+            raise ValueError(f"params must be those of a centred machine, with {missing[0]}; got {sorted(params)}")
+        offsets = {name: params[name] for name in OFFSETS}
         value, aux = tree.value_and_aux(loss({**params, **lax.stop_gradient(offsets)}, rng_key, batch))
         x = batch.batch if isinstance(batch, Carried) else batch
-        means = {
-            "visible_offset": x.mean(axis=0),
-            "hidden_offset": jax.vmap(hidden_mean, in_axes=(None, 0))(params, x).mean(axis=0),
-        }
-        gap = jax.tree.map(lambda offset, mean: offset - mean, offsets, lax.stop_gradient(means))
+        hidden = jax.vmap(hidden_mean, in_axes=(None, 0))(lax.stop_gradient(params), x)
+        means = dict(zip(OFFSETS, (x.mean(axis=0), hidden.mean(axis=0)), strict=True))
+        gap = jax.tree.map(lambda offset, mean: offset - mean, offsets, means)
         pull = 0.5 * tree.dot(gap, gap)
-        return value + pull - lax.stop_gradient(pull), aux
+        return value + (pull - lax.stop_gradient(pull)), aux  # the difference is exactly 0
 
     return centred_loss
 
@@ -269,8 +295,8 @@ def bernoulli_entropy(means: PyTree) -> Array:
 
 
 def _advance(kernel: Kernel, state: Any, params: Params, rng_key: PRNGKey, num_steps: int) -> tuple[Any, Any]:
-    """State and last info after some steps, at parameters through which no gradient flows."""
-    params = lax.stop_gradient(params)
+    """State and last info after some steps of a chain through which no gradient flows."""
+    params, state = lax.stop_gradient((params, state))
     if num_steps > 1:
 
         def step(state: Any, index: Array) -> tuple[Any, None]:
