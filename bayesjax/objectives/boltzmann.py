@@ -167,7 +167,8 @@ def negative_pseudo_likelihood(
         at_x = free_energy(params, x)
 
         def term(bit: Array) -> Array:
-            return jax.nn.softplus(at_x - free_energy(params, x.at[bit].set(1 - x[bit])))
+            flipped = x.at[bit].set((1 - x[bit]).astype(x.dtype))
+            return jax.nn.softplus(at_x - free_energy(params, flipped))
 
         return jnp.sum(lax.map(term, jnp.arange(x.size), batch_size=min(chunk_size, x.size)))
 

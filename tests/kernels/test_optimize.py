@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from bayesjax import axes
-from bayesjax.kernels import optimize, particles
+from bayesjax.kernels import adjust, optimize, particles
 from tests.kernels.test_contract import quick_jit
 
 SCALES = jnp.array([1.0, 10.0, 100.0])
@@ -121,3 +121,30 @@ def test_an_update_of_another_shape_is_refused():
     state = kernel.init({"x": jnp.ones(())}, jax.random.key(0))
     with pytest.raises(ValueError, match=r"optimizer must keep the shapes of the position, {'x': \(\)}; got .*\(2,\)"):
         kernel.step(jax.random.key(1), state, None)
+
+
+def test_adjusted_parameters_are_those_of_the_function():
+    """It receives the parameters before and after the other updates of the chain; the last of two has the last word."""
+
+    def halfway(old, new):
+        return jax.tree.map(lambda a, b: 0.5 * (a + b), old, new)
+
+    def move(*adjustments):
+        kernel = optimize(quiet, optax.chain(optax.sgd(0.01), *adjustments))
+        return kernel.step(jax.random.key(1), kernel.init(START, jax.random.key(0)), SHIFTS)[0].position["x"]
+
+    new = START["x"] - 0.01 * SCALES * (START["x"] - SHIFTS.mean(axis=0))
+    np.testing.assert_allclose(move(), new, rtol=1e-6)
+    np.testing.assert_allclose(move(adjust(halfway)), 0.5 * (START["x"] + new), rtol=1e-6)
+    np.testing.assert_allclose(move(adjust(lambda old, new: new)), new, rtol=1e-6)
+    rounded = move(adjust(halfway), adjust(lambda old, new: jax.tree.map(jnp.round, new)))
+    np.testing.assert_allclose(rounded, jnp.round(0.5 * (START["x"] + new)), atol=1e-6)
+    np.testing.assert_allclose(move(adjust(lambda old, new: old)), START["x"])
+
+
+def test_an_adjustment_needs_the_parameters():
+    optimizer = optax.chain(optax.sgd(0.1), adjust(lambda old, new: new))
+    with pytest.raises(
+        ValueError, match="params must be passed to the update of an optimiser that adjusts them; got N"
+    ):
+        optimizer.update(START, optimizer.init(START))

@@ -41,6 +41,13 @@ def free_energy(params, v):
     return machine(V, H).free_energy(params, v)
 
 
+def slow_parameters():
+    """A machine with two modes, all units off and all on, between which its Gibbs chain moves slowly."""
+    params = jax.tree.map(lambda leaf: 0.2 * leaf, parameters(V, H))
+    biases = {"visible_bias": params["visible_bias"] - H, "hidden_bias": params["hidden_bias"] - V}
+    return {"kernel": params["kernel"] + 2.0, **biases}
+
+
 def example_batch():
     """Five examples, two of them equal."""
     return states(V)[jnp.array([1, 6, 6, 3, 0])]
@@ -97,18 +104,18 @@ def k_step_law(params, num_steps):
 
 def test_the_expected_gradient_of_contrastive_divergence():
     """E_data - E_{k steps} from the enumerated transition matrix; one step more or fewer is refused."""
-    params = parameters(V, H)
+    params = slow_parameters()
     rows = np.asarray(gradient_rows(params))
     for num_steps in (1, 2, 4):
         found = divergence_gradient(num_steps, params, states(V)[5])
         close(found, rows[5] - k_step_law(params, num_steps)[5] @ rows)
         for wrong in (num_steps - 1, num_steps + 1):
-            assert np.abs(found - (rows[5] - k_step_law(params, wrong)[5] @ rows)).max() > 1e-4
+            assert np.abs(found - (rows[5] - k_step_law(params, wrong)[5] @ rows)).max() > 1e-2
 
 
 def test_contrastive_divergence_tends_to_the_exact_gradient():
     """The bias falls with k to below 1e-10; that of CD-1 is more than 0.1."""
-    params, x = parameters(V, H, scale=1.5), states(V)[5]
+    params, x = slow_parameters(), states(V)[5]
     rows = np.asarray(gradient_rows(params))
     exact = rows[5] - np.asarray(law(machine(V, H), params, V)) @ rows
     errors = [np.abs(divergence_gradient(k, params, x) - exact).max() for k in (1, 4, 16, 256)]
@@ -141,7 +148,7 @@ def test_draws_of_block_gibbs_have_the_expected_gradient():
 
     False alarms: 11 comparisons at 5.7e-7, 6.3e-6 in all.
     """
-    params, x, num = parameters(V, H), states(V)[5], 40_000
+    params, x, num = slow_parameters(), states(V)[5], 40_000
     kernel = kernels.block_gibbs(machine(V, H).hidden, machine(V, H).visible)
     objective = boltzmann.contrastive_divergence(free_energy, kernel, num_steps=2)
     keys = jax.random.split(jax.random.key(1), num)
@@ -297,16 +304,16 @@ def learner(num_chains=3):
     chains = kernels.particles(kernels.block_gibbs(machine(V, H).hidden, machine(V, H).visible), num_chains)
     loss = boltzmann.persistent_contrastive_divergence(free_energy, chains, num_steps=2)
     start = chains.init(states(V)[:num_chains], KEY)
-    return kernels.carrying(kernels.optimize(loss, optax.sgd(0.1, momentum=0.9)), start)
+    return kernels.carrying(kernels.optimize(loss, optax.sgd(0.01, momentum=0.9)), start)
 
 
 def test_an_interrupted_run_resumes_its_chains(tmp_path):
     """Stopped after a chunk and resumed, parameters, momentum, chains and metrics are those of the unbroken run.
 
-    A resumption that starts the chains anew is refused.
+    A continuation from other chains ends elsewhere.
     """
     kernel = learner()
-    state = kernel.init(parameters(V, H), KEY)
+    state = kernel.init(slow_parameters(), KEY)
     batches = data.Minibatches(jax.random.key(3), np.asarray(states(V)), 4)
 
     def run(stop=None, state=state, **options):
@@ -327,8 +334,10 @@ def test_an_interrupted_run_resumes_its_chains(tmp_path):
     for a, b in zip(jax.tree.leaves(resumed[0]), jax.tree.leaves(unbroken[0]), strict=True):
         assert a.dtype == b.dtype and np.asarray(a).tobytes() == np.asarray(b).tobytes()
     assert np.abs(unbroken[0].carry.position - state.carry.position).max() > 0
-    fresh = run(state=state._replace(carry=kernel.init(parameters(V, H), KEY).carry._replace(position=states(V)[3:6])))
-    assert np.abs(fresh[0].position["kernel"] - unbroken[0].position["kernel"]).max() > 1e-6
+    moved = unbroken[0].carry
+    anew = run(state=unbroken[0]._replace(carry=moved._replace(position=1 - moved.position)))[0]
+    goes_on = run(state=unbroken[0])[0]
+    assert np.abs(anew.position["kernel"] - goes_on.position["kernel"]).max() > 1e-3
 
 
 # Posterior of the parameters
@@ -380,7 +389,7 @@ def test_langevin_with_persistent_chains_samples_the_posterior():
 
     with jax.enable_x64(False):
         loss = boltzmann.persistent_contrastive_divergence(free_energy, LAW_KERNEL._replace(step=step_of_pair))
-        x = jax.nn.one_hot(jnp.arange(NUM_DATA) < NUM_POSITIVE, 2)
+        x = jax.nn.one_hot(jnp.int32(jnp.arange(NUM_DATA) < NUM_POSITIVE), 2)
 
         @jax.jit
         def sample(num_data):
@@ -627,12 +636,12 @@ def test_the_mean_weight_of_draws_is_unbiased():
 # Centred machines
 
 
-def centred(params, x):
-    """`-log p(x)` of a batch by enumeration of the states of `order`, so that sums have one order for both mirrors."""
-    functions, order = machine(V, H, is_centred=True), x["states"]
+def enumerated_loss(params, rng_key, batch):
+    """-log p(x) less log Z, with its exact gradient; the carry has all states, so that both mirrors sum in one order."""
+    functions, (x, order) = machine(V, H, is_centred=True), batch
     energies = jax.vmap(functions.free_energy, (None, 0))
     p = jax.lax.stop_gradient(jax.nn.softmax(-energies(params, order)))
-    return energies(params, x["data"]).mean() - p @ energies(params, order)
+    return energies(params, x).mean() - p @ energies(params, order)
 
 
 def centred_hidden_mean(params, x):
@@ -725,14 +734,11 @@ def mirrored(params):
 @functools.cache
 def mirror_step(is_centred):
     """A step of learning; the plain learner keeps its offsets at 0, which are not those of its mirror image."""
-
-    def loss(params, rng_key, x):
-        return centred(params, x)
-
     if is_centred:
-        kernel = kernels.optimize(boltzmann.follow_means(loss, centred_hidden_mean), offset_optimizer(0.25, 0.125))
+        loss = boltzmann.follow_means(enumerated_loss, centred_hidden_mean)
+        kernel = kernels.optimize(loss, offset_optimizer(0.25, 0.125))
     else:
-        kernel = kernels.optimize(loss, offset_optimizer(0.25, 0.0, is_kept=False))
+        kernel = kernels.optimize(enumerated_loss, offset_optimizer(0.25, 0.0, is_kept=False))
     return kernel, jax.jit(kernel.step)
 
 
@@ -740,7 +746,7 @@ def learn(is_centred, params, x, order):
     kernel, step = mirror_step(is_centred)
     state = kernel.init(params, KEY)
     for _ in range(12):
-        state, _ = step(KEY, state, {"data": x, "states": order})
+        state, _ = step(KEY, state, Carried(x, order))
     return state.position
 
 
@@ -791,7 +797,9 @@ def test_bars_and_stripes_approach_their_bound(side, num_hidden, num_steps, boun
         loss = objectives.batch_mean(boltzmann.exact_negative_log_likelihood(functions.free_energy, log_z))
         kernel = kernels.optimize(loss, optax.adam(0.05))
         params = model.init(jax.random.key(1), x[0])["params"]
-        state, trace = training.run(KEY, kernel, kernel.init(params, KEY), x, num_steps=num_steps, keep=lambda state: ())
+        state, trace = training.run(
+            KEY, kernel, kernel.init(params, KEY), x, num_steps=num_steps, keep=lambda state: ()
+        )
         value = -len(x) * float(loss(state.position, KEY, x)[0])
     _, counts = np.unique(np.asarray(x), axis=0, return_counts=True)
     np.testing.assert_allclose(np.sum(counts * np.log(counts / len(x))), bound, atol=1e-3)
@@ -887,13 +895,12 @@ def test_an_array_in_place_of_a_scalar_is_refused(name):
 @pytest.mark.parametrize("name", ["contrastive", "persistent", "exact", "pseudo", "follow"])
 def test_no_rank_is_promoted(name):
     """Every loss can be traced with `jax_numpy_rank_promotion="raise"`."""
-    chains = kernels.particles(kernels.block_gibbs(machine(V, H).hidden, machine(V, H).visible), 3)
-    one = kernels.block_gibbs(machine(V, H).hidden, machine(V, H).visible)
     x, params = example_batch(), parameters(V, H)
+    laws = one_hot(x)
     calls = {
-        "contrastive": lambda: boltzmann.contrastive_divergence(free_energy, one)(params, KEY, x[0]),
-        "persistent": lambda: boltzmann.persistent_contrastive_divergence(free_energy, chains)(
-            params, KEY, Carried(x, chains.init(states(V)[:3], KEY))
+        "contrastive": lambda: boltzmann.contrastive_divergence(mean_free_energy, LAW_KERNEL)(params, KEY, laws[0]),
+        "persistent": lambda: boltzmann.persistent_contrastive_divergence(mean_free_energy, LAW_KERNEL)(
+            params, KEY, Carried(laws, Law(laws[:3]))
         ),
         "exact": lambda: boltzmann.exact_negative_log_likelihood(free_energy, log_z_of)(params, KEY, x[0]),
         "pseudo": lambda: boltzmann.negative_pseudo_likelihood(free_energy)(params, KEY, x[0]),
