@@ -60,12 +60,12 @@ def test_held_out_images_are_not_trained_on(splits):
 def test_scores_average_predictions(splits):
     """Two networks of each label draw: the error of their mean prediction, and no other draw's networks."""
     net = few_labels.networks(semi_supervised_gan.QUICK, splits, 2)
-    params = net.init(jax.random.key(0), 1, 4)["discriminator"]
+    params = jax.jit(net.init, static_argnums=(1, 2))(jax.random.key(0), 1, 4)["discriminator"]
     params = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), params)
-    scores = few_labels.score(net, params, splits.test)
+    scores, logits = few_labels.score(net, params, splits.test), jax.jit(net.logits)
     for draw in range(2):
         networks = [jax.tree.map(lambda leaf, at=(i, draw): leaf[at], params) for i in range(2)]
-        predictions = [jax.nn.softmax(net.logits(each, 2 * splits.test.inputs - 1)) for each in networks]
+        predictions = [jax.nn.softmax(logits(each, 2 * splits.test.inputs - 1)) for each in networks]
         probabilities = np.mean(predictions, axis=0)
         wrong = probabilities.argmax(axis=1) != splits.test.labels
         assert scores["errors"][draw] == pytest.approx(100 * wrong.mean(), abs=1e-4)
@@ -100,13 +100,13 @@ def test_labels_weigh_as_they_should(splits):
     """Twice the label weight adds the labels' mean cross entropy once more to the discriminator's loss."""
     config = replace(semi_supervised_gan.QUICK, batch_size=4)
     net = few_labels.networks(config, splits, config.latent_dim)
-    params = jax.tree.map(lambda leaf: leaf[0], net.init(jax.random.key(0), 1, 1))
+    params = jax.jit(lambda key: jax.tree.map(lambda leaf: leaf[0], net.init(key, 1, 1)))(jax.random.key(0))
     x, y = jnp.asarray(2 * splits.train.inputs[:4] - 1), jnp.asarray(splits.train.labels[:4])
     given = Given(GANBatch(x, x, y), {"generator": params["generator"]})
 
     def loss(weight, method="gan"):
         losses = semi_supervised_gan.losses(replace(config, label_weight=weight), net, method, 1437)
-        value = losses["discriminator"](params["discriminator"], jax.random.key(1), given)
+        value = jax.jit(losses["discriminator"])(params["discriminator"], jax.random.key(1), given)
         return float(value[0] if isinstance(value, tuple) else value)
 
     assert loss(2.0) - loss(1.0) == pytest.approx(loss(1.0, "supervised"), rel=1e-4)

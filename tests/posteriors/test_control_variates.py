@@ -30,9 +30,13 @@ def near(distance):
     def value(flat):
         return DENSITY({"w": flat[:3], "b": flat[3]}, jax.random.key(0), (X, Y))[0]
 
+    @jax.jit
+    def step(flat):
+        return flat - jnp.linalg.solve(jax.hessian(value)(flat), jax.grad(value)(flat))
+
     flat = jnp.zeros(4)
     for _ in range(20):
-        flat = flat - jnp.linalg.solve(jax.hessian(value)(flat), jax.grad(value)(flat))
+        flat = step(flat)
     flat = flat + distance * jnp.array([0.5, -0.5, 0.5, 0.5])
     return {"w": flat[:3], "b": flat[3]}
 
