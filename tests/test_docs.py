@@ -193,7 +193,7 @@ def test_names_in_the_text_exist():
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text()], ids=name_of)
-def test_code_blocks_run(page, compile_fully, tmp_path, monkeypatch):
+def test_code_blocks_run(page, tmp_path, monkeypatch):
     """The blocks of a page run in order in one namespace."""
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "docs"}
