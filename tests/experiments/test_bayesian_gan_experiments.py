@@ -10,6 +10,7 @@ import pytest
 from bayesjax import posteriors
 from bayesjax.types import Given
 from experiments import bayesian_gan, bayesian_gan_semisupervised
+from experiments.shared import few_labels
 from tests.experiments.test_devices import assert_same, values
 from tests.experiments.test_devices import call as call_tiny
 from tests.experiments.test_every_experiment import call
@@ -50,17 +51,56 @@ def test_densities_count_data_and_labels():
     """N real examples, N fakes of each of J generators, and the labels: the discriminator's density by hand."""
     config = bayesian_gan.Config(hidden=3, latent_dim=2, batch_size=5)
     net = bayesian_gan.networks(config, 4)
-    position = net.init(jax.random.key(0), 2, 3)
+    position = jax.jit(net.init, static_argnums=(1, 2))(jax.random.key(0), 2, 3)
     x = jax.random.normal(jax.random.key(1), (5, 4))
     params = jax.tree.map(lambda leaf: leaf[0], position["discriminator"])
     given = Given(posteriors.GANBatch(x), {"generator": position["generator"]})
     density = bayesian_gan.conditionals(net, posteriors.gaussian(2.0), 100, batch_size=5)["discriminator"]
-    value, aux = density(params, jax.random.key(2), given)
+    value, aux = jax.jit(density)(params, jax.random.key(2), given)
     squares = sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(params))
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     prior = -0.5 * squares / 4 - size * math.log(2 * math.sqrt(2 * math.pi))
     expected = prior + 2 * 100 * float(aux["log_prob_real"] + aux["log_prob_fake"])
     assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+def assert_steps_keep_the_structure(stages, position, batch):
+    """A step of every stage returns positions of the same shapes and types; it is traced, not computed."""
+    assert stages
+    for stage in stages:
+        state = jax.eval_shape(stage.kernel.init, position, jax.random.key(0))
+        after, _ = jax.eval_shape(stage.kernel.step, jax.random.key(0), state, batch)
+        assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after.position)] == [
+            (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(position)
+        ]
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+@pytest.mark.parametrize("method", ["ml", "ml_coupled", "authors_code"])
+def test_other_methods_take_a_step(method):
+    """The methods of experiments.bayesian_gan that the cheapest flags leave out."""
+    config = bayesian_gan.Config(hidden=3, latent_dim=2, batch_size=5, num_generators=2)
+    net = bayesian_gan.networks(config, 4)
+    num = (1, 1) if method == "ml" else config.num_networks
+    position = jax.eval_shape(lambda key: net.init(key, *num), jax.random.key(0))
+    stages = bayesian_gan.method_stages(config, net, 100, method, temperature=1.0)
+    assert_steps_keep_the_structure(stages, position, posteriors.GANBatch(np.zeros((5, 4), np.float32)))
+
+
+@pytest.mark.parametrize("method", ["w_dcgan", "authors_code"])
+def test_other_methods_with_labels_take_a_step(method):
+    """Two methods of experiments.bayesian_gan_semisupervised that the cheapest flags leave out."""
+    config = bayesian_gan_semisupervised.Config(
+        batch_size=5, num_generators=2, num_discriminators=2, generator_features=(2,), discriminator_features=(2,),
+        kernel_size=1, num_warmup=4, num_steps=100,
+    )  # fmt: skip
+    splits = few_labels.load(config)
+    net = few_labels.networks(config, splits, config.latent_dim)
+    num = bayesian_gan_semisupervised.num_networks(config, method)
+    position = jax.eval_shape(lambda key: net.init(key, *num), jax.random.key(0))
+    stages = bayesian_gan_semisupervised.method_stages(config, net, len(splits.train), 20, method)
+    images, labels = 2 * splits.train.inputs[:5] - 1, splits.train.labels[:5]
+    assert_steps_keep_the_structure(stages, position, posteriors.GANBatch(images, images, labels))
 
 
 @pytest.mark.slow

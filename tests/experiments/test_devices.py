@@ -28,7 +28,7 @@ WARMED_UP = ("bnn_posterior", "hmc_regression", "mc_dropout")
 def call(name, out, *flags):
     """What `python -m experiments.NAME FLAGS` does, in this process; the values of its rows by their keys."""
     module = overview.experiment(name)
-    module.main(cli.parse(module.PRESETS, None, ["--out", str(out), *TINY[name].flags, *flags]))
+    module.main(cli.parse(module.PRESETS, None, ["--out", str(out), *TINY[name].flags, *TINY[name].slow, *flags]))
     return values(out)
 
 
@@ -72,7 +72,7 @@ def test_processes_equal_one_device(tmp_path, compile_once):
     expected = call("bayesian_gan", tmp_path / "one")
     done = subprocess.run(
         [sys.executable, "-m", "experiments.bayesian_gan", "--out", tmp_path / "two", *TINY["bayesian_gan"].flags,
-         "--devices", "2", "--processes", "2"],
+         *TINY["bayesian_gan"].slow, "--devices", "2", "--processes", "2"],
         cwd=ROOT, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -53,8 +53,23 @@ def test_every_experiment_is_here():
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_runs_and_resumes(name, tmp_path, monkeypatch, capsys):
     """A run leaves what it promises; one that is interrupted at its second save resumes to the same rows."""
+    if chosen := TINY[name].methods:
+        module = overview.experiment(name)
+        monkeypatch.setattr(module, "METHODS", {method: module.METHODS[method] for method in chosen})
+    run_and_resume(name, TINY[name].flags, tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(name for name in TINY if TINY[name].slow or TINY[name].methods))
+def test_runs_and_resumes_with_more_methods(name, tmp_path, monkeypatch, capsys):
+    """The same with methods that the cheapest flags leave out."""
+    run_and_resume(name, (*TINY[name].flags, *TINY[name].slow), tmp_path, monkeypatch, capsys)
+
+
+def run_and_resume(name, flags, tmp_path, monkeypatch, capsys):
+    """Checks the output of a run, interrupts another run at its second save, and compares its rows after `--resume`."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    call(name, *TINY[name].flags, "--out", whole)
+    call(name, *flags, "--out", whole)
     printed = capsys.readouterr().out
     results = json.loads((whole / "results.json").read_text())
     assert results["experiment"] == name and results["rows"] and f"results in {whole}" in printed
@@ -80,7 +95,7 @@ def test_runs_and_resumes(name, tmp_path, monkeypatch, capsys):
         if saves == 2:
             raise KeyboardInterrupt
 
-    flags = (*TINY[name].flags, "--checkpoint-interval", "0", "--out", broken)
+    flags = (*flags, "--checkpoint-interval", "0", "--out", broken)
     with monkeypatch.context() as patched:
         patched.setattr(training.Checkpointer, "save", save_and_interrupt)
         try:

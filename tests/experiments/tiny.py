@@ -12,10 +12,14 @@ class Tiny(NamedTuple):
     Attributes:
       flags: of a run of a few seconds.
       bad: flags to add to them, and words of the one line with which the experiment must refuse.
+      slow: flags to add in `make test-slow`, with the methods that `flags` leaves out; none if it has them all.
+      methods: entries of the module's METHODS to run, where no flag selects them; all in `make test-slow`.
     """
 
     flags: tuple[str, ...]
     bad: tuple[tuple[tuple[str, ...], str], ...] = ()
+    slow: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
 
 
 CONDITIONAL = (
@@ -64,15 +68,20 @@ TINY = {
     "bayesian_cnn": Tiny(
         (
             *("--channels", "2", "--hidden", "4", "--num-members", "2", "--num-epochs", "1", "--batch-size", "700"),
-            *("--num-draws", "2"),
+            *("--num-draws", "2", "--methods", "ensemble", "bbb"),
         ),
+        slow=("--methods", "point", "ensemble", "dropout", "bbb"),
         bad=(
             (("--methods", "swag"), "invalid choice 'swag' for argument '--methods'"),
             (("--outside", "nowhere"), "unknown data set 'nowhere'"),
         ),
     ),
     "bayesian_rnn": Tiny(
-        ("--features", "4", "--num-epochs", "1", "--num-streams", "400", "--num-draws", "2"),
+        (
+            *("--features", "4", "--num-epochs", "1", "--num-streams", "400", "--num-draws", "2"),
+            *("--methods", "dropout", "bbb_sharpened"),
+        ),
+        slow=("--methods", "lstm", "dropout", "bbb", "bbb_sharpened"),
         bad=(
             (("--dataset", "wiki"), "unknown corpus 'wiki': expected ptb, synthetic/chain"),
             (("--mixture-weight", "1"), "--mixture-weight must be above 0 and below 1; got 1.0"),
@@ -83,8 +92,9 @@ TINY = {
             *("--num-train", "40", "--num-test", "20", "--hidden", "4", "--num-warmup", "20", "--num-hmc-draws", "20"),
             *("--num-integration-steps", "2", "--num-epochs", "3", "--num-draws", "20", "--batch-size", "20"),
             *("--num-members", "2", "--num-optimizer-epochs", "2", "--num-bbb-epochs", "2"),
-            *("--methods", "hmc", "sghmc", "csghmc", "laplace", "mc_dropout", "ensemble"),
+            *("--methods", "hmc", "csghmc", "laplace"),
         ),
+        slow=("--methods", "hmc", "sghmc", "csghmc", "laplace", "mc_dropout", "ensemble"),
         bad=(
             (("--methods", "sghmc", "hmc"), "--methods must begin with hmc"),
             (("--num-train", "99999"), "--num-train must be at most 1437; got 99999"),
@@ -98,9 +108,10 @@ TINY = {
     ),
     "bayesian_gan": Tiny(
         (
-            *("--methods", "ml", "ml_independent", "ml_coupled", "bayes", "authors_code"),
+            *("--methods", "ml_independent", "bayes"),
             *("--hidden", "4", "--grid-step", "0.5", *GAMES),
         ),
+        slow=("--methods", "ml", "ml_independent", "ml_coupled", "bayes", "authors_code"),
         bad=(
             (("--methods", "ml", "mll"), "invalid choice 'mll' for argument '--methods'"),
             (("--methods",), "--methods"),
@@ -121,10 +132,11 @@ TINY = {
     ),
     "bayesian_gan_semisupervised": Tiny(
         (
-            *("--methods", "supervised", "w_dcgan", "bayes", "authors_code", "--num-labelled", "10", "20"),
+            *("--methods", "supervised", "bayes", "--num-labelled", "20"),
             *("--num-label-draws", "2", "--labelled-batch-size", "8", "--num-discriminators", "2", "--num-burnin", "0"),
             *("--generator-features", "4", "--discriminator-features", "4", "--kernel-size", "1", *GAMES),
         ),
+        slow=("--methods", "supervised", "w_dcgan", "bayes", "authors_code", "--num-labelled", "10", "20"),
         bad=(
             (("--num-labelled", "2000"), "--num-labelled must lie between 10 (one image of each class) and 1437"),
             (("--num-labelled", "9"), "--num-labelled must lie between 10"),
@@ -217,7 +229,7 @@ TINY = {
         ),
     ),
     "judge_images": Tiny(
-        ("--num-steps", "10", "--noises", "0.2", "--blurs", "1"),
+        ("--num-steps", "10", "--noises", "0.2", "--blurs", "1", "--num-images", "150"),
         bad=(
             (("--noises", "0"), "--noises must be a list of numbers that are above 0; got (0.0,)"),
             (("--num-images", "23"), "--num-images must be at least 24; got 23"),
@@ -227,7 +239,8 @@ TINY = {
         ),
     ),
     "mc_dropout": Tiny(
-        ("--hidden", "4", "--num-steps", "4", "--num-draws", "3", "--dropout-rates", "0.1"),
+        ("--hidden", "4", "--num-steps", "4", "--num-draws", "3", "--dropout-rates", "0.1", "--methods", "dropout"),
+        slow=("--methods", "dropout", "bbb"),
         bad=(
             (("--dropout-rates", "1"), "--dropout-rates must be a list of numbers that are above 0 and below 1"),
             (("--dataset", "uci/boston", "--data-dir", "nowhere"), "unknown data set 'uci/boston'"),
@@ -236,8 +249,10 @@ TINY = {
     "standard_posteriors": Tiny(
         (
             *("--targets", "schools_noncentred", "gaussian", "--num-warmup", "20", "--num-draws", "20"),
-            *("--num-reference", "30", "--max-num-doublings", "3", "--num-integration-steps", "2"),
+            *("--num-reference", "20", "--max-num-doublings", "3", "--num-integration-steps", "2"),
+            *("--methods", "hmc"),  # the reference run is of NUTS
         ),
+        slow=("--methods", "nuts", "hmc"),
         bad=(
             (("--targets", "school"), "invalid choice 'school' for argument '--targets'"),
             (("--num-warmup", "3"), "--num-warmup must be at least 20; got 3"),
@@ -288,8 +303,9 @@ TINY = {
         (
             *("--generator-features", "2", "--discriminator-features", "2", "--latent-dim", "2", "--batch-size", "6"),
             *("--labelled-batch-size", "5", "--num-labelled", "20", "--num-label-draws", "2", "--num-steps", "8"),
-            *("--num-evaluations", "2", "--kernel-size", "1"),
+            *("--num-evaluations", "2", "--kernel-size", "1", "--methods", "supervised", "feature_matching"),
         ),
+        slow=("--methods", "supervised", "gan", "feature_matching"),
         bad=(
             (("--methods", "gans"), "invalid choice 'gans' for argument '--methods'"),
             (("--num-labelled", "5"), "--num-labelled must lie between 10"),
@@ -301,7 +317,9 @@ TINY = {
         (
             *("--hidden", "4", "--latent-dims", "2", "--num-epochs", "1", "--estimator-epochs", "1"),
             *("--batch-size", "360", "--num-likelihood", "4", "--likelihood-samples", "4"),
+            *("--estimators", "score_function"),
         ),
+        slow=("--estimators", "closed_form", "sampled", "score_function"),
         bad=(
             (("--binarise", "twice"), "invalid choice 'twice' for argument '--binarise'"),
             (("--bounds", "iwae"), "--bounds must be elbo, elbo-L or iwae-K with numbers of draws L and K; got 'iwae'"),
@@ -317,6 +335,7 @@ TINY = {
     ),
     "uncertainty": Tiny(
         ("--num-data", "20", "40", "--hidden", "4", "--num-steps", "4", "--num-draws", "5", "--batch-size", "20"),
+        methods=("heteroscedastic", "softmax"),
         bad=(
             (("--num-data", "100", "50"), "--num-data must be two or more ascending numbers; got (100, 50)"),
             (("--num-data", "1", "50"), "--num-data must be a list of numbers that are at least 2"),
