@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from bayesjax import checks
+from bayesjax import checks, tree
 from bayesjax.models.boltzmann import RBM
 from bayesjax.models.initializers import Initializer
 from bayesjax.types import Array, Params
@@ -74,9 +74,10 @@ class DBM(nn.Module):
         if shapes != expected:
             raise ValueError(f"layers must have the shapes {expected} (use vmap for more); got {shapes}")
         layers = [x - o for x, o in zip(layers, self._offsets(), strict=True)]
-        energy = -sum(jnp.dot(b, x) for b, x in zip(self.biases, layers, strict=True))
+        terms = [jnp.dot(b, x) for b, x in zip(self.biases, layers, strict=True)]
         pairs = zip(layers[:-1], self.kernels, layers[1:], strict=True)
-        return energy - sum(jnp.dot(jnp.dot(below, kernel), above) for below, kernel, above in pairs)
+        terms += [jnp.dot(jnp.dot(below, kernel), above) for below, kernel, above in pairs]
+        return -tree.sum_leaves(terms)
 
     def mean_field(self, v: Array, num_updates: int = 20) -> list[Array]:
         """Means of the hidden layers under the factorised q(h | v) that maximises the bound locally.
