@@ -259,6 +259,5 @@ def test_langevin_with_persistent_chains_samples_the_posterior(compile_fully):
         excess = np.maximum(np.abs(draws.var(axis=1) - expected[2:]) - 0.03 * expected[2:], 0)
         return max(np.abs(mean_error).max(), (excess / spread * np.sqrt(num)).max())
 
-    print({n: deviation(d) for n, d in draws.items()})
     assert deviation(draws[NUM_DATA]) < 4.5
     assert deviation(draws[1]) > 4.5 and deviation(draws[10]) > 4.5

@@ -1,4 +1,4 @@
-"""Chains whose batch is the parameters of a Boltzmann machine: on several devices they have the draws of one device."""
+"""Chains of a Boltzmann machine, whose batch is its parameters, give the draws of one device on several devices."""
 
 import jax
 import jax.numpy as jnp
