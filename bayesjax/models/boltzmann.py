@@ -44,7 +44,7 @@ class Units(Bernoulli):
     def _sample_n(self, key: PRNGKey, n: int) -> Array:
         shape = (n, *self.logits.shape)
         tanh_half = jnp.tanh(0.5 * self.logits)  # 2 p - 1, as the noise is on (-1, 1)
-        is_one = noise.uniform(key, n * self.logits.size).reshape(shape) < tanh_half
+        is_one = noise.uniform(key, n * self.logits.size).reshape(shape) < jnp.broadcast_to(tanh_half, shape)
         return is_one.astype(self.logits.dtype)
 
 
