@@ -5,12 +5,17 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from bayesjax.evaluation import annealing, partition_function
 from bayesjax.models import boltzmann
 
 V, H, NUM_CHAINS = 4, 3, 10_000
 KINDS = [("bernoulli", False), ("bernoulli", True), ("gaussian", False), ("gaussian", True)]
+every_kind = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in (KINDS[0], KINDS[3]) else []) for kind in KINDS]
+)
+"""Both kinds of units and both parameterisations; two of the four combinations are in `make test-slow`."""
 SCHEDULES = {
     "a jump": np.append(np.linspace(0, 1e-3, 10), 1.0),
     "linear": annealing.linear_schedule(10),

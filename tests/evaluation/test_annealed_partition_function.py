@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_machines import (
+
+from bayesjax.evaluation import annealing
+from bayesjax.models import boltzmann
+from tests.evaluation.small_machines import (
     EXACT,
     KINDS,
     NUM_CHAINS,
@@ -16,6 +19,7 @@ from small_machines import (
     V,
     bidirectional,
     estimates,
+    every_kind,
     exact_draws,
     largest_error,
     machine,
@@ -23,12 +27,9 @@ from small_machines import (
     problem,
 )
 
-from bayesjax.evaluation import annealing
-from bayesjax.models import boltzmann
-
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_mean_weights_are_unbiased_and_their_logarithms_are_bounds(kind, schedule):
     """E exp(log w) = Z forward and 1 / Z in reverse, for good and bad schedules; E log w is on the right side."""
     result, log_z = estimates(kind, SCHEDULES[schedule])

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_machines import EXACT, KINDS, H, V, machine, problem, random_params
 
 from bayesjax import noise
 from bayesjax.evaluation import annealing, partition_function
 from bayesjax.models import boltzmann
+from tests.evaluation.small_machines import EXACT, KINDS, H, V, machine, problem, random_params
 
 
 def quadrature(free_energy, params):

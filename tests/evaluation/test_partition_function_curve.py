@@ -8,21 +8,22 @@ import functools
 import jax
 import numpy as np
 import pytest
-from small_machines import (
+
+from bayesjax import tree
+from bayesjax.evaluation import annealing, partition_function_curve
+from bayesjax.models import boltzmann
+from tests.evaluation.small_machines import (
     EXACT,
     KINDS,
     NUM_CHAINS,
     base_of,
+    every_kind,
     exact_draws,
     machine,
     misordered_anneal,
     random_params,
     standard_errors_from_one,
 )
-
-from bayesjax import tree
-from bayesjax.evaluation import annealing, partition_function_curve
-from bayesjax.models import boltzmann
 
 SCALES = (0.5, 1.0, 1.8)
 SCHEDULE = annealing.linear_schedule(4)
@@ -71,7 +72,7 @@ def errors(result, log_z):
     return (np.asarray(result.log_partition_function) - log_z) / np.asarray(result.standard_error)
 
 
-@pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[3]])
+@every_kind
 def test_forward_curve(kind):
     """The mean weight is Z at each checkpoint, and a single chain is a lower bound."""
     result, log_z = forward(kind)
@@ -82,7 +83,7 @@ def test_forward_curve(kind):
         assert logs.mean() - exact < -4 * logs.std() / np.sqrt(NUM_CHAINS)
 
 
-@pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[3]])
+@every_kind
 def test_reverse_curve(kind):
     """Each estimate is within its standard error, which the spread over parts of the chains confirms for the ratio.
 

@@ -119,10 +119,14 @@ TINY = GAMES_TINY | {
         (
             *("--num-hidden", "3", "--num-epochs", "2", "--batch-size", "700", "--num-chains", "3", *ANNEALED),
             *("--num-evaluations", "2", "--parameterisations", "centred", "--kernel", "sghmc"),
-            *("--num-posterior-chains", "2", "--num-sampling-steps", "10", "--num-draws", "4", "--num-hmc-steps", "20"),
+            *("--num-posterior-chains", "2", "--num-sampling-steps", "10", "--num-draws", "4", "--num-hmc-steps", "0"),
         ),
+        slow=("--num-hmc-steps", "20"),
         bad=(
-            (("--num-hidden", "21"), "needs --num-hidden of at most 20 or --num-hmc-steps 0; got 21"),
+            (
+                ("--num-hidden", "21", "--num-hmc-steps", "20"),
+                "needs --num-hidden of at most 20 or --num-hmc-steps 0; got 21",
+            ),
             (("--parameterisations", "enhanced"), "invalid choice 'enhanced' for argument '--parameterisations'"),
             (("--num-evaluations", "9"), "training must have a step for each of 9 evaluations; it has 4"),
             (("--dataset", "synthetic/ring"), "must be of images [num, height, width, 1]"),
@@ -147,8 +151,9 @@ TINY = GAMES_TINY | {
         (
             *("--hidden", "12", "3", "--num-pretraining-epochs", "1", "--num-epochs", "1", "--batch-size", "700"),
             *("--num-chains", "12", "--num-mean-field-updates", "2", "--num-classifier-steps", "3", *ANNEALED),
-            *("--num-labelled", "20", "--num-label-draws", "2", "--classifier-rates", "0.1"),
+            *("--num-labelled",),
         ),
+        slow=("--num-labelled", "20", "--num-label-draws", "2", "--classifier-rates", "0.1"),
         bad=(
             (("--num-labelled", "5"), "--num-labelled must lie between 10"),
             (("--classifier-rates", "0"), "--classifier-rates must be a list of numbers that are above 0"),
