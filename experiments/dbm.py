@@ -142,7 +142,7 @@ def pretrain(run: Run, images: Images, batches: Callable) -> tuple[list[Params],
         rbm = jax.tree.map(jnp.asarray, trained.params)
         stack.append(rbm)
         batches = functools.partial(draw_hidden, machine, rbm, tied_batches, jax.random.fold_in(hidden_key, index))
-        mean = np.asarray(jnp.mean(jnp.stack([batches(step).mean(axis=0) for step in range(10)]), axis=0))
+        mean = np.asarray(jnp.mean(jnp.stack([batches(jnp.int32(step)).mean(axis=0) for step in range(10)]), axis=0))
     return stack, batches
 
 
@@ -297,8 +297,11 @@ def fit(
     x, y = jnp.stack([each.inputs for each in sets]), jnp.stack([jnp.asarray(each.labels) for each in sets])
     batch_size = min(config.batch_size, x.shape[1])
 
+    def apply(params: Params, x: Array) -> Any:
+        return network.apply({"params": params}, x)
+
     def loss(params: Params, rng_key: Array, example: tuple[Array, Array]) -> Array:
-        return -categorical_log_likelihood(network.apply({"params": params}, example[0]), example[1])
+        return -categorical_log_likelihood(apply(params, example[0]), example[1])
 
     optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9)
     kernel = kernels.optimize(objectives.batch_mean(loss), optimizer)
@@ -319,7 +322,7 @@ def fit(
         run_key, kernel, state, batches, num_steps=config.num_classifier_steps, keep=lambda state: (), **options
     )
     predict = jax.jit(lambda x: jax.lax.map(
-        lambda one: network.apply({"params": one[0]}, one[1]).argmax(axis=-1), (state.position, x)
+        lambda one: apply(*one).argmax(axis=-1), (state.position, x)
     ))  # fmt: skip
     return lambda inputs: np.asarray(predict(inputs))
 

@@ -148,7 +148,7 @@ def main(config: Config) -> None:
             below = batches
             batches = functools.partial(draw_batch, layer, below, hidden_key)
             inputs = jnp.concatenate([
-                draw_hidden(layer, jax.random.fold_in(hidden_key, i), part)
+                draw_hidden(layer, jax.random.fold_in(hidden_key, i), jnp.asarray(part))
                 for i, part in enumerate(np.array_split(np.asarray(inputs), max(1, len(inputs) // 10_000)))
             ])  # fmt: skip
         draw_samples(run, layers, samples[:60], test, images.shape)

@@ -158,7 +158,7 @@ def train(
     # Optimiser: stochastic gradient descent; the offsets of a centred machine follow the means of the data.
     rate = learning_rate or config.learning_rate
     rate = optax.linear_schedule(rate, config.final_rate * rate, num_steps)
-    groups = {
+    groups: Any = {
         "weights": optax.sgd(rate),
         "offsets": optax.sgd(config.offset_rate),
         "variances": optax.sgd(variance_rate),
