@@ -80,7 +80,7 @@ class Config(MachineConfig):
     """Steps of each classifier."""
 
 
-QUICK = Config(learning_rate=0.02, num_temperatures=500)
+QUICK = Config(learning_rate=0.02, num_temperatures=300, num_classifier_steps=200)
 PAPER = replace(
     QUICK, dataset="mnist", hidden=(500, 1000), num_pretraining_epochs=50, num_epochs=100, num_temperatures=20_000,
     pretraining_rate=0.05, learning_rate=0.01, num_labelled=(),
