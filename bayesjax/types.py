@@ -35,6 +35,8 @@ Conditional = Callable[[Params, Array], Distribution]
 """An encoder `(params, x) -> q(z | x)` or a decoder `(params, z) -> p(x | z)`, for one x or one z."""
 Schedule = Callable[[Array], Array | float]
 """A step size or temperature as a function of the number of steps taken so far (an int32 scalar)."""
+OFFSETS = ("visible_offset", "hidden_offset")
+"""Names of the offsets among the parameters of a centred Boltzmann machine (`models/boltzmann.py`)."""
 
 
 class Density(Protocol):

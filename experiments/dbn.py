@@ -25,18 +25,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import data, evaluation, plots
+from bayesjax.evaluation import partition_function
 from bayesjax.models import boltzmann
 from bayesjax.objectives import boltzmann as objectives
 from bayesjax.types import Params
 from experiments.harness import Column, Count, NonEmpty, Run, Table, cli, row
+from experiments.shared.binarisation import binarise
 from experiments.shared.boltzmann import (
     FORWARD,
     REVERSE,
     MachineConfig,
     base_machine,
-    binarise,
-    draw_independent,
+    draw_hidden,
     equilibrate,
+    hidden_batch,
     likelihood_rows,
     load,
     log_partition_functions,
@@ -87,12 +89,6 @@ class Layer(NamedTuple):
     params: Params
 
 
-def draw_hidden(layer: Layer, rng_key: jax.Array, v: jax.Array) -> jax.Array:
-    """One draw of the hidden units for each row of v."""
-    keys = jax.random.split(rng_key, len(v))
-    return jax.vmap(lambda key, v: layer.machine.hidden(layer.params, v).sample(seed=key))(keys, v)
-
-
 def log_weights(config: Config, layers: list[Layer], test: np.ndarray, rng_key: jax.Array) -> np.ndarray:
     """Log p(v, h) / q(h | v) + log Z of the draws of every test image, `[num, num_draws]`."""
     lower, top = layers[:-1], layers[-1]
@@ -123,7 +119,7 @@ def main(config: Config) -> None:
             mean = np.asarray(inputs.mean(axis=0))
             model = boltzmann.RBM(len(mean), num_hidden, is_centred=True)
             machine, params = boltzmann.machine(model), start(model, start_key, mean)
-            first = draw_independent(machine, base_machine(params, mean), chain_key, config.num_chains)
+            first = partition_function.base_draws(machine, base_machine(params, mean), chain_key, config.num_chains)
             trained = train(
                 run, name, machine, params, batches, first, num_epochs=config.num_epochs,
                 steps_per_epoch=max(1, len(inputs) // config.batch_size),
@@ -145,19 +141,13 @@ def main(config: Config) -> None:
             rows.append(row("seconds per epoch", trained.seconds_per_epoch, method=method))
 
             # The data of the next machine: a fresh draw of the hidden units at every step.
-            below = batches
-            batches = functools.partial(draw_batch, layer, below, hidden_key)
+            batches = functools.partial(hidden_batch, *layer, batches, hidden_key)
             inputs = jnp.concatenate([
-                draw_hidden(layer, jax.random.fold_in(hidden_key, i), jnp.asarray(part))
+                draw_hidden(*layer, jax.random.fold_in(hidden_key, i), jnp.asarray(part))
                 for i, part in enumerate(np.array_split(np.asarray(inputs), max(1, len(inputs) // 10_000)))
             ])  # fmt: skip
         draw_samples(run, layers, samples[:60], test, images.shape)
         run.finish(rows, TABLES)
-
-
-def draw_batch(layer: Layer, batches: Callable, rng_key: jax.Array, step: jax.Array) -> jax.Array:
-    """The batch of a step, as hidden units of a trained machine."""
-    return draw_hidden(layer, jax.random.fold_in(rng_key, step), batches(step))
 
 
 def draw_samples(run: Run, layers: list[Layer], h: np.ndarray, test: np.ndarray, shape: tuple) -> None:

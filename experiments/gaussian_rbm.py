@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import data, plots
+from bayesjax.evaluation import partition_function
 from bayesjax.models import boltzmann
 from experiments.harness import Column, Count, Positive, Run, Table, cli, row
 from experiments.shared.boltzmann import (
@@ -33,7 +34,7 @@ from experiments.shared.boltzmann import (
     MachineConfig,
     base_machine,
     curve_rows,
-    draw_independent,
+    draw_filters,
     equilibrate,
     likelihood_rows,
     load,
@@ -110,7 +111,7 @@ def main(config: Config) -> None:
         zero = np.zeros(len(mean), np.float32)
         model = boltzmann.RBM(len(mean), config.num_hidden, visible_units="gaussian", is_centred=True)
         machine, params = boltzmann.machine(model), start(model, start_key, zero)
-        first = draw_independent(machine, base_machine(params, zero), chain_key, config.num_chains)
+        first = partition_function.base_draws(machine, base_machine(params, zero), chain_key, config.num_chains)
         trained = train(
             run, "centred", machine, params, batches, first, num_epochs=config.num_epochs,
             steps_per_epoch=max(1, len(images.train) // config.batch_size), num_evaluations=config.num_evaluations,
@@ -140,11 +141,7 @@ def draw(
     run: Run, machine: boltzmann.Machine, params: dict, samples: np.ndarray, test: np.ndarray, as_images: Callable
 ) -> None:
     """Draws filters, samples of the chains beside test images, and reconstructions."""
-    filters = np.asarray(params["kernel"]).T[:60]
-    filters = filters[: len(filters) // 6 * 6]
-    filters = 0.5 + 0.5 * filters / np.abs(filters).max(axis=1, keepdims=True)
-    shape = as_images(test[:1]).shape[1:]
-    plots.image_grid(run.figure("filters.png"), filters.reshape(6, -1, *shape), title="filters")
+    draw_filters(run, "centred", params["kernel"], as_images(test[:1]).shape[1:])
 
     def mean_image(v: jax.Array) -> jax.Array:
         return machine.visible(params, machine.hidden(params, v).sample(seed=jax.random.key(0))).mean()

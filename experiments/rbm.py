@@ -43,6 +43,7 @@ from bayesjax.models import boltzmann
 from bayesjax.objectives import boltzmann as objectives
 from bayesjax.types import Kernel, Params
 from experiments.harness import Column, Count, Natural, Positive, Range, Run, Table, cli, require, row
+from experiments.shared.binarisation import binarise
 from experiments.shared.boltzmann import (
     EXACT,
     FORWARD,
@@ -51,9 +52,8 @@ from experiments.shared.boltzmann import (
     MachineConfig,
     Trained,
     base_machine,
-    binarise,
     curve_rows,
-    draw_independent,
+    draw_filters,
     equilibrate,
     exact_log_partition_function,
     likelihood_rows,
@@ -196,16 +196,14 @@ def evaluate(
     if model.num_hidden <= MAX_EXACT:
         log_z = jax.jit(functools.partial(exact_log_partition_function, machine))
         published = PUBLISHED.get(config.preset, {}).get(name)
-        for index, epoch in [*enumerate(trained.epochs), (-1, None)]:
+        exact = []
+        for index, epoch in enumerate(trained.epochs):
             checkpoint = jax.tree.map(lambda leaf, index=index: jnp.asarray(leaf[index]), trained.checkpoints)
             values = evaluation.mean_estimate(-np.asarray(free_energies(checkpoint, test), float))
-            source = {"paper": published, "source": "PyDeep"} if epoch is None and published else {}
-            rows.append(
-                row(
-                    EXACT, values.value - float(log_z(checkpoint)), values.stderr, n=len(test), method=name,
-                    epoch=None if epoch is None else round(float(epoch), 2), **source,
-                )
-            )  # fmt: skip
+            log_p = values.value - float(log_z(checkpoint))
+            exact.append(row(EXACT, log_p, values.stderr, n=len(test), method=name, epoch=round(float(epoch), 2)))
+        at_end = {key: value for key, value in exact[-1].items() if key != "epoch"}
+        rows += [*exact, at_end | ({"paper": published, "source": "PyDeep"} if published else {})]
     return rows
 
 
@@ -227,12 +225,7 @@ def draw(
 ) -> None:
     """Draws filters, reconstructions, and the chains along Gibbs sampling after the training."""
     machine, params = boltzmann.machine(model), trained.params
-    filters = np.asarray(params["kernel"]).T[:64]
-    columns = max(1, min(16, len(filters) // 4))
-    filters = filters[: len(filters) // columns * columns]
-    images = 0.5 + 0.5 * filters / np.abs(filters).max(axis=1, keepdims=True)
-    plots.image_grid(run.figure(f"filters-{name}.png"), images.reshape(-1, columns, *shape), title=f"filters, {name}")
-
+    draw_filters(run, name, params["kernel"], shape)
     visible = jax.jit(jax.vmap(lambda v: machine.visible(params, machine.hidden(params, v).mean()).mean()))
     shown = test[: history.shape[1]]
     rows = {"test": shown, "mean": visible(shown), "chains": visible(trained.chains[: len(shown)])}
@@ -357,7 +350,7 @@ def main(config: Config) -> None:
         for name in config.parameterisations:
             model = machine_of(config, x.shape[1], name)
             machine, params = boltzmann.machine(model), start(model, start_key, mean)
-            first = draw_independent(machine, base_machine(params, mean), chain_key, config.num_chains)
+            first = partition_function.base_draws(machine, base_machine(params, mean), chain_key, config.num_chains)
             trained = train(
                 run, name, machine, params, batches, first, num_epochs=config.num_epochs,
                 steps_per_epoch=steps_per_epoch, num_evaluations=config.num_evaluations,

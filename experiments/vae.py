@@ -37,7 +37,7 @@ import optax
 import scipy.stats
 from jax.flatten_util import ravel_pytree
 
-from bayesjax import data, evaluation, kernels, noise, objectives, plots, training, tree
+from bayesjax import data, evaluation, kernels, objectives, plots, training, tree
 from bayesjax.evaluation import likelihood
 from bayesjax.models import vae
 from bayesjax.objectives import elbo
@@ -56,6 +56,7 @@ from experiments.harness import (
     require,
     row,
 )
+from experiments.shared.binarisation import binarise
 
 Estimator = Literal["closed_form", "sampled", "score_function"]
 
@@ -228,11 +229,6 @@ def load_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if config.binarise != "none":
         test_set = binarise(test_set, seed=2)
     return train_set, test_set, labels
-
-
-def binarise(images: np.ndarray, seed: int) -> np.ndarray:
-    """Draws every pixel as 0 or 1; its value is the probability of 1."""
-    return np.asarray(jax.jit(noise.bernoulli)(jax.random.key(seed), jnp.asarray(images)))
 
 
 def minibatches(config: Config, rng_key: jax.Array, images: np.ndarray) -> Callable:

@@ -32,10 +32,9 @@ import jax.numpy as jnp
 from bayesjax import checks, noise
 from bayesjax.models.initializers import Initializer
 from bayesjax.models.vae import Bernoulli
-from bayesjax.types import Array, ArrayLike, Conditional, Params, PRNGKey
+from bayesjax.types import OFFSETS, Array, ArrayLike, Conditional, Params, PRNGKey
 
 VisibleUnits = Literal["bernoulli", "gaussian"]
-OFFSETS = ("visible_offset", "hidden_offset")
 
 
 class Units(Bernoulli):

@@ -23,11 +23,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from bayesjax import checks, tree
-from bayesjax.types import Array, Carried, Conditional, Kernel, Params, PRNGKey, PyTree
+from bayesjax.types import OFFSETS, Array, Carried, Conditional, Kernel, Params, PRNGKey, PyTree
 
 FreeEnergy = Callable[[Params, Array], Array]
 """`(params, v) -> scalar`, of one visible vector."""
-OFFSETS = ("visible_offset", "hidden_offset")
 
 
 def contrastive_divergence(
@@ -291,8 +290,11 @@ def bernoulli_entropy(means: PyTree) -> Array:
     Returns:
       A scalar.
     """
-    leaves = jax.tree.leaves(means)
-    return sum((jnp.sum(jax.scipy.special.entr(m) + jax.scipy.special.entr(1 - m)) for m in leaves), jnp.zeros(()))
+
+    def of_layer(m: Array) -> Array:
+        return jnp.sum(jax.scipy.special.entr(m) + jax.scipy.special.entr(1 - m))
+
+    return tree.sum_leaves(jax.tree.map(of_layer, means))
 
 
 def _advance(kernel: Kernel, state: Any, params: Params, rng_key: PRNGKey, num_steps: int) -> tuple[Any, Any]:

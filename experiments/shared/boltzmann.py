@@ -1,9 +1,14 @@
-"""Boltzmann machines on images: flags, binarised images, training by persistent chains, likelihoods from both sides.
+"""Boltzmann machines on images: flags, training by persistent chains, and log Z from both sides.
 
-MachineConfig              flags
-load                       images as vectors, and their binarisation
-start, train               the first parameters of a machine, and its training: loss, chains, optimiser
-likelihoods                log p(x) by forward and reverse annealing, and exactly if the machine is small
+    MachineConfig                         flags
+    load                                  images as vectors
+    start, train                          the first parameters of a machine, and its training
+    draw_hidden, hidden_batch             hidden units as the data of another machine
+    equilibrate, log_partition_functions  samples of a trained machine, and log Z by forward and reverse annealing
+    likelihood_rows, curve_rows           rows of log p(x) at the end of the training and along it
+    draw_filters                          a figure of the connections
+
+`experiments/rbm.py` shows how these functions are used together.
 """
 
 import functools
@@ -16,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bayesjax import data, evaluation, kernels, noise, training
+from bayesjax import data, evaluation, kernels, plots, training
 from bayesjax.evaluation import annealing, partition_function
 from bayesjax.evaluation import partition_function_curve as curve
 from bayesjax.models import boltzmann
@@ -58,12 +63,13 @@ class MachineConfig(RunConfig):
 
 
 class Images(NamedTuple):
-    """Images as vectors `[num, pixels]` in [0, 1], the labels of the test images, and the shape of one image."""
+    """Images as vectors `[num, pixels]` in [0, 1], their labels and number of classes, and the shape of one image."""
 
     train: np.ndarray
     test: np.ndarray
     train_labels: np.ndarray
     test_labels: np.ndarray
+    num_classes: int
     shape: tuple[int, ...]
 
 
@@ -102,12 +108,7 @@ def load(config: Any) -> Images:
     train, test = (
         data.Split(each.inputs.reshape(len(each), -1), each.labels) for each in (dataset.train, dataset.test)
     )
-    return Images(train.inputs, test.inputs, train.labels, test.labels, dataset.input_shape)
-
-
-def binarise(images: np.ndarray, seed: int) -> np.ndarray:
-    """One Bernoulli draw of every pixel."""
-    return np.asarray(jax.jit(noise.bernoulli)(jax.random.key(seed), jnp.asarray(images)))
+    return Images(train.inputs, test.inputs, train.labels, test.labels, dataset.num_classes, dataset.input_shape)
 
 
 def start(model: boltzmann.RBM, rng_key: jax.Array, mean: np.ndarray) -> Params:
@@ -184,17 +185,24 @@ def train(
     return Trained(trace.draws, epochs, training.fetch(state.inner.carry.position), seconds)
 
 
+def draw_hidden(machine: boltzmann.Machine, params: Params, rng_key: jax.Array, v: jax.Array) -> jax.Array:
+    """One draw of the hidden units for each row of v, `[num, H]`."""
+    keys = jax.random.split(rng_key, len(v))
+    return jax.vmap(lambda key, v: machine.hidden(params, v).sample(seed=key))(keys, v)
+
+
+def hidden_batch(
+    machine: boltzmann.Machine, params: Params, batches: Callable, rng_key: jax.Array, step: jax.Array
+) -> jax.Array:
+    """One draw of the hidden units of a trained machine for every row of the batch of a step, `[batch_size, H]`."""
+    return draw_hidden(machine, params, jax.random.fold_in(rng_key, step), batches(step))
+
+
 def base_machine(params: Params, mean: np.ndarray) -> Params:
     """The machine of independent units from which annealing starts; Gaussian units have the variance 1."""
     if "log_variance" in params:
         return boltzmann.independent_units(params, mean, jnp.ones(len(mean)))
     return boltzmann.independent_units(params, np.clip(mean, 0.01, 0.99))
-
-
-def draw_independent(machine: boltzmann.Machine, base: Params, rng_key: jax.Array, num: int) -> jax.Array:
-    """Visible vectors `[num, V]` of a machine of independent units."""
-    visible = machine.visible(base, base["hidden_bias"])
-    return jax.vmap(lambda key: visible.sample(seed=key))(jax.random.split(rng_key, num))
 
 
 def equilibrate(
@@ -283,3 +291,12 @@ def exact_log_partition_function(machine: boltzmann.Machine, params: Params) -> 
     """Log Z by enumeration of the hidden units."""
     num_hidden = params["hidden_bias"].shape[-1]
     return partition_function.log_partition_function(machine.hidden_free_energy, params, num_hidden)
+
+
+def draw_filters(run: Run, name: str, kernel: ArrayLike, shape: tuple[int, ...]) -> None:
+    """Draws the connections `[V, H]` of up to 64 hidden units as images of `shape`, each scaled to its largest."""
+    filters = np.asarray(kernel).T[:64]
+    columns = max(1, min(16, len(filters) // 4))
+    filters = filters[: len(filters) // columns * columns]
+    images = 0.5 + 0.5 * filters / np.abs(filters).max(axis=1, keepdims=True)
+    plots.image_grid(run.figure(f"filters-{name}.png"), images.reshape(-1, columns, *shape), title=f"filters, {name}")

@@ -120,7 +120,7 @@ def tempered(num):
 
 
 def test_samples_are_read_from_the_state_and_the_info():
-    """Of a ladder, the target's position alone, and of block Gibbs, means of p(v | h) in place of draws."""
+    """`samples` can select the target's position of a ladder, or replace draws by means of p(v | h)."""
     params, x = parameters(V, H), example_batch()
     kernel = tempered(4)
     start = kernel.init(states(V)[:4], KEY)
