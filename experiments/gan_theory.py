@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy import special, stats
+from scipy import special
 
 from bayesjax import divergences, kernels, plots, training
 from bayesjax.objectives import adversarial
@@ -229,7 +229,7 @@ def main(config: Config) -> None:
             measures = {"mean": shift, "standard deviation": math.exp(log_scale), **compare(panels[moment])}
             rows += [row(measure, value, method="game", moment=moment) for measure, value in measures.items()]
 
-        noise = stats.norm.ppf((np.arange(15) + 0.5) / 15)
+        noise = special.ndtri((np.arange(15) + 0.5) / 15)
         maps = {
             moment: (noise, np.asarray(generate(position["generator"], noise))) for moment, position in moments.items()
         }

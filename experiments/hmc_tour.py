@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from bayesjax import evaluation, kernels, plots
 from experiments.harness import Column, Count, NonEmpty, Range, Run, RunConfig, Table, cli, row
@@ -184,7 +184,7 @@ def main(config: Config) -> None:
                     lambda dim=dim, step_size=step_size: measure_acceptance(config, dim, step_size),
                 )
                 mu = mean_energy_error(step_size, dim, config.num_integration_steps)
-                expected = {"acceptance": 2 * stats.norm.cdf(-np.sqrt(mu / 2)), "energy error": mu}
+                expected = {"acceptance": 2 * special.ndtr(-np.sqrt(mu / 2)), "energy error": mu}
                 for measure, values in measured.items():
                     keys = {"dimension": dim, "step_size": step_size}
                     rows.append(row(measure, evaluation.mean_estimate(values), method="hmc", **keys))

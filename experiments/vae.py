@@ -34,8 +34,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.stats
 from jax.flatten_util import ravel_pytree
+from scipy import special
 
 from bayesjax import data, evaluation, kernels, objectives, plots, training, tree
 from bayesjax.evaluation import likelihood
@@ -396,7 +396,7 @@ def draw_models(run: Run, models: dict[tuple[int, str], dict], test_set: np.ndar
         images[name] = np.asarray(reconstruct(means[:12]))
         samples[name] = np.asarray(reconstruct(jax.random.normal(jax.random.key(config.seed), (12, latent_dim))))
         if latent_dim == 2:
-            quantiles = scipy.stats.norm.ppf(np.linspace(0.03, 0.97, 15)).astype(np.float32)
+            quantiles = special.ndtri(np.linspace(0.03, 0.97, 15)).astype(np.float32)
             plane = np.stack(np.meshgrid(quantiles, quantiles[::-1], indexing="xy"), axis=-1)
             plots.image_grid(
                 run.figure(f"manifold{suffix}.png"),

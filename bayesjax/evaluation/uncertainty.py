@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from bayesjax.evaluation import inputs
 from bayesjax.evaluation.predictive import Estimate
@@ -203,6 +203,8 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> Estimate:
     Raises:
       ValueError: if a shape is wrong, a score is NaN, or all or none are positive.
     """
+    from scipy import stats  # takes a second to import
+
     scores = inputs.numbers(scores, "scores", "[num]", allow_infinite=True)
     positive = inputs.booleans(positive, "positive")
     inputs.same_shape(scores=scores, positive=positive)
