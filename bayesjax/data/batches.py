@@ -53,25 +53,14 @@ class Minibatches:
 
         The orders repeat after 2^32 epochs.
         """
-        index = self._independent_indices(step) if self.with_replacement else self._epoch_indices(step)
+        index = self._independent_indices(step) if self.with_replacement else self._shuffled_indices(step)
         return jax.tree.map(lambda leaf: leaf[index], self.arrays)
 
     def _independent_indices(self, step: Array | int) -> Array:
         return jax.random.randint(jax.random.fold_in(self.rng_key, step), (self.batch_size,), 0, self.num)
 
-    def _epoch_indices(self, step: Array | int) -> Array:
-        first_epoch, first_place = _divmod_product(step, self.batch_size, self.num)
-        epochs_on, offset = np.divmod(np.arange(self.batch_size), self.num)
-        place = first_place + jnp.asarray(offset, jnp.uint32)  # below 2 num, which is below 2^32
-        is_next = place >= self.num
-        place -= jnp.where(is_next, jnp.uint32(self.num), jnp.uint32(0))
-        epochs_on = jnp.asarray(epochs_on, jnp.uint32) + is_next.astype(jnp.uint32)
-        num_epochs = (self.batch_size + self.num - 2) // self.num + 1  # at most, in one batch
-        epoch_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-            self.rng_key, first_epoch + jnp.arange(num_epochs, dtype=jnp.uint32)
-        )
-        round_keys = jax.vmap(_round_keys)(epoch_keys)[epochs_on]
-        return jax.vmap(_permute, in_axes=(0, 0, None))(round_keys, place, self.num)
+    def _shuffled_indices(self, step: Array | int) -> Array:
+        return _epoch_indices(self.rng_key, jnp.asarray(step, jnp.uint32), self.batch_size, self.num)
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
         """Returns the children and the static part of the pytree."""
@@ -237,6 +226,23 @@ def permute_index(rng_key: PRNGKey, index: Array, num: int) -> Array:
     Source: Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.
     """
     return _permute(_round_keys(rng_key), index, num)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))  # its 300 operations are traced once for all programs of one size
+def _epoch_indices(rng_key: PRNGKey, step: Array, batch_size: int, num: int) -> Array:
+    """Positions of the examples of a step in the arrays, `[batch_size]`, from epochs with orders of their own."""
+    first_epoch, first_place = _divmod_product(step, batch_size, num)
+    epochs_on, offset = np.divmod(np.arange(batch_size), num)
+    place = first_place + jnp.asarray(offset, jnp.uint32)  # below 2 num, which is below 2^32
+    is_next = place >= num
+    place -= jnp.where(is_next, jnp.uint32(num), jnp.uint32(0))
+    epochs_on = jnp.asarray(epochs_on, jnp.uint32) + is_next.astype(jnp.uint32)
+    num_epochs = (batch_size + num - 2) // num + 1  # at most, in one batch
+    epoch_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+        rng_key, first_epoch + jnp.arange(num_epochs, dtype=jnp.uint32)
+    )
+    round_keys = jax.vmap(_round_keys)(epoch_keys)[epochs_on]
+    return jax.vmap(_permute, in_axes=(0, 0, None))(round_keys, place, num)
 
 
 def _divmod_product(step: Array | int, batch_size: int, num: int) -> tuple[Array, Array]:
