@@ -42,7 +42,7 @@ class TorchRBM:
         return self._statistics(torch.tensor(x))
 
     def _statistics(self, x: Any) -> tuple[Any, Any, Any, Any]:
-        """Images and chains, less the offsets of a centred machine, and p(h = 1) of either; all are buffers."""
+        """Images and chains, minus the offsets of a centred machine, and p(h = 1) of each; all are buffers."""
         kernel, bias, v = self.tensors["kernel"], self.tensors["hidden_bias"], self.v
         if self.is_centred:
             offset = self.tensors["visible_offset"]

@@ -85,7 +85,8 @@ class Config(games.PairConfig):
     num_doublings: Count = 3
     """Number of times that the residual generator doubles the image size: 1 for 8 pixels, 3 for 28 and 32."""
     norm: Literal["group", "batch", "none"] = "group"
-    """Normalisation in the dcgan networks and in the residual generator; batch uses the statistics of the batch."""
+    """Normalisation in the dcgan networks and in the residual generator: group normalisation, batch normalisation
+    without running averages, or none. The dcgan discriminator of hinge has spectral normalisation instead."""
     clip: Positive = 0.05
     """Bound to which the absolute weights of the wasserstein critic are clipped."""
     penalty: Positive = 10.0

@@ -14,7 +14,7 @@ quantitative analysis of deep belief networks", ICML 2008.
 Each of --parameterisations is trained by persistent contrastive divergence (PCD). Its log p(x) is estimated by annealed
 importance sampling, forward from independent units and in reverse from the chains. In expectation the forward estimate
 of log p(x) is too high, and the reverse one too low if the chains have converged, so their gap bounds the error. With
-at most 20 hidden units the exact value stands beside them. Pixels are binarised anew at every step; test images are
+at most 20 hidden units the table also has the exact value. Pixels are binarised anew at every step; test images are
 binarised once. With --binarise none all images keep their grey values, for which p(x) is not a likelihood of the data.
 
 With --kernel sgld or sghmc, chains over the weights start at the machine that PCD has trained. The gradient of the log
@@ -24,7 +24,7 @@ Gibbs chains of its own. HMC on the exact log posterior, with log Z by enumerati
 
 Expected (small): PyDeep's log p(x) of test images is -142.56 (centred) and -149.05 (plain); on inverted images -142.09
 and -183.36. All are on grey values.
-Expected (big): PyDeep -84.86 by forward annealing (its reverse annealing says -96.61), Salakhutdinov & Murray -86.34
+Expected (big): PyDeep -84.86 by forward annealing (its reverse annealing gives -96.61), Salakhutdinov & Murray -86.34
 (CD-25).
 """
 

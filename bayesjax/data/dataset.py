@@ -46,7 +46,7 @@ class Dataset:
     """A data set with a training and a test split.
 
     Attributes:
-      name: as given to `load`.
+      name: the name that was given to `load`.
       train, test: the splits; the test split of a synthetic data set is empty.
       num_classes: number of classes, or 0 without labels.
     """
@@ -62,10 +62,13 @@ class Dataset:
         return self.train.inputs.shape[1:]
 
     def hold_out(self, num: int) -> "Dataset":
-        """Returns the data set with the last `num` training examples in place of its test split, as validation split.
+        """Returns a copy of the data set whose test split is a validation split: the last `num` training examples.
+
+        These examples are removed from the training split. The original test split is dropped.
 
         Args:
-          num: number of examples to hold out, less than the number of training examples; 0 changes nothing.
+          num: number of examples to hold out, less than the number of training examples. With 0 the data set is
+            returned unchanged.
 
         Raises:
           ValueError: if `num` is negative or leaves no training example.
@@ -149,9 +152,9 @@ def data_folder(name: str, data_dir: str | None, contents: str) -> Path:
     """Returns `data_dir` or, if that is None, the folder named by the environment variable `BAYESJAX_DATA_DIR`.
 
     Args:
-      name: name of the data set; it serves only the error message.
+      name: name of the data set, used only in the error message.
       data_dir: a folder, or None.
-      contents: the expected contents of the folder; they serve only the error message.
+      contents: the expected contents of the folder, used only in the error message.
 
     Raises:
       DataUnavailable: if both are unset.
@@ -267,7 +270,7 @@ def check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
     Args:
       labels: training labels, integers in 0 .. num_classes - 1.
       num_classes: the largest label plus 1.
-      name: name of the array; it serves only the error message.
+      name: name of the array, used only in the error message.
     """
     present = np.unique(labels)
     if len(present) < num_classes:

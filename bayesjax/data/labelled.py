@@ -18,7 +18,8 @@ def labelled_subset(split: Split, num_labelled: int, num_classes: int, seed: int
       The chosen examples with their labels, in random order.
 
     Raises:
-      ValueError: if the split has no labels, or too few examples in total or of one class.
+      ValueError: if the split has no labels, or too few examples in total or of one class, or `num_labelled` is less
+        than `num_classes`.
     """
     if len(split.labels) != len(split):
         raise ValueError("split has no labels to draw from")

@@ -18,7 +18,7 @@ def load_builder(name: str, data_dir: str | None, other_names: Sequence[str] = (
 
     Args:
       name: name of the data set, with a configuration and a version if it has them.
-      data_dir: folder of the prepared data sets; None is TFDS_DATA_DIR.
+      data_dir: folder of the prepared data sets; None uses the folder TFDS_DATA_DIR.
       other_names: names of data sets from elsewhere, which the error message may suggest.
 
     Raises:
@@ -49,7 +49,12 @@ def load_builder(name: str, data_dir: str | None, other_names: Sequence[str] = (
 
 
 def data_source(builder: Any, name: str, split: str) -> Any:
-    """Returns the split `split` of a builder as a sequence of examples; `name` serves only the error message.
+    """Returns one split of a prepared data set as a sequence of examples with random access.
+
+    Args:
+      builder: the result of `load_builder`.
+      name: name of the data set, used only in the error message.
+      split: "train" or "test".
 
     Raises:
       DataUnavailable: if the format in which the data set is stored has no random access.
@@ -64,7 +69,18 @@ def data_source(builder: Any, name: str, split: str) -> Any:
 
 
 def decode(source: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes all images and labels of a split; a progress bar is shown, because MNIST takes half a minute."""
+    """Decodes all images and labels of a split. It shows a progress bar, because MNIST takes half a minute.
+
+    Args:
+      source: the result of `data_source`.
+      name: name of the split, used in the progress bar and in the error message.
+
+    Returns:
+      The images `[num, ...]`, with the type that is stored, and the labels, int32 `[num]`, or `[0]` without labels.
+
+    Raises:
+      ValueError: if the images differ in shape.
+    """
     from tqdm import tqdm
 
     images, labels = None, []

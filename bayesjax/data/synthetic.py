@@ -37,7 +37,11 @@ MIXTURES = {
 
 
 def mixture(name: str, num_data: int = 10000) -> np.ndarray:
-    """Draws from the ring or the grid in random order, equally many from each component, with NumPy's seed 1234.
+    """Draws from the ring or the grid in random order, equally many from each component, with random seed 1234.
+
+        x = centre + scale e,    e ~ N(0, I)
+
+    Sources are named at `MIXTURES`.
 
     Args:
       name: "ring" or "grid".
@@ -53,9 +57,9 @@ def mixture(name: str, num_data: int = 10000) -> np.ndarray:
 
 
 def ten_clusters(num_data: int = 10000, dim: int = 100, latent_dim: int = 2, num_clusters: int = 10) -> np.ndarray:
-    """Draws Gaussian clusters on separate random planes, standardised by column, with NumPy's seed 1234.
+    """Draws Gaussian clusters on separate random planes, with random seed 1234. Columns are then standardised.
 
-    Cluster c: x = A_c z with A_c = 5 N(0, 1)^{dim x latent_dim}, z ~ N(m_c, I), m_c ~ 5 N(0, I).
+        x = A_c z in cluster c,    z ~ N(m_c, I),    (A_c)_ij ~ N(0, 25),    m_c ~ N(0, 25 I)
 
     Source: the program released with Saatci & Wilson, "Bayesian GAN", NIPS 2017. The text of the paper describes other
     data; see `single_gaussian`.
@@ -83,9 +87,13 @@ def ten_clusters(num_data: int = 10000, dim: int = 100, latent_dim: int = 2, num
 
 
 def single_gaussian(num_data: int = 10000, dim: int = 100, latent_dim: int = 2) -> np.ndarray:
-    """Draws from one Gaussian on a random plane, standardised by column, with NumPy's seed 1234.
+    """Draws from one Gaussian close to a random plane, with random seed 1234. Columns are then standardised.
 
-    x = A z + e, z ~ N(0, 10 I), A ~ N(0, 1)^{dim x latent_dim}, e ~ N(0, 0.01 I). Given A, x ~ N(0, 10 A A^T + 0.01 I).
+        x = A z + e,    z ~ N(0, 10 I),    A_ij ~ N(0, 1),    e ~ N(0, 0.01 I)
+
+    Given A, x is N(0, 10 A A^T + 0.01 I) before standardisation.
+
+    Source: the text of Saatci & Wilson, "Bayesian GAN", NIPS 2017. Their program has other data; see `ten_clusters`.
 
     Args:
       num_data: number of draws.

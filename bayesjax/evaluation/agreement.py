@@ -126,7 +126,8 @@ def load_reference(path: str | Path, *, num_classes: int | None = None) -> np.nd
       Float64 `[num, num_classes]`.
 
     Raises:
-      ValueError: if the file has another format or no rows, or a row is not a distribution over `num_classes` classes.
+      ValueError: if the file has the wrong format or no rows, or a row is not a distribution over `num_classes`
+        classes.
       FileNotFoundError: if there is no such file.
     """
     rows = inputs.probabilities(_read(Path(path)), str(path))

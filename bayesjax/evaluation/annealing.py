@@ -141,9 +141,10 @@ def log_mean_weight_standard_error(log_weights: ArrayLike) -> Array:
 
 
 def weight_effective_sample_size(log_weights: ArrayLike) -> Array:
-    """Kish's effective sample size of importance weights, (sum_i w_i)^2 / sum_i w_i^2, between 1 and the number.
+    """Kish's effective sample size of importance weights, (sum_i w_i)^2 / sum_i w_i^2.
 
-    It differs from `evaluation.effective_sample_size`, which measures the autocorrelation of Markov chains.
+    It lies between 1 and the number of chains. It differs from `evaluation.effective_sample_size`, which measures the
+    autocorrelation of Markov chains.
 
     Args:
       log_weights: log w of independent chains, `[..., num_chains]`.
@@ -190,13 +191,15 @@ def salakhutdinov_schedule(num_temperatures: int = 14_500) -> np.ndarray:
 
 
 def check_schedule(inverse_temperatures: ArrayLike) -> Array | np.ndarray:
-    """Returns inverse temperatures if they increase strictly from 0 to 1; a traced array is checked for its axes alone.
+    """Checks that inverse temperatures increase strictly from 0 to 1, and returns them.
+
+    The values of a traced array cannot be inspected, so only its shape is checked.
 
     Args:
       inverse_temperatures: `[num_levels >= 2]`.
 
     Raises:
-      ValueError: if they do not.
+      ValueError: if the inverse temperatures do not increase strictly from 0 to 1, or are not one axis of at least two.
     """
     values: Any = inverse_temperatures if isinstance(inverse_temperatures, Tracer) else np.asarray(inverse_temperatures)
     checks.rank("[num_levels]", 1, inverse_temperatures=values)

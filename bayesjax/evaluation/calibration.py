@@ -56,7 +56,8 @@ def reliability(
       Counts, mean confidence and accuracy of each bin.
 
     Raises:
-      ValueError: if a shape is wrong, a label is not an integer in range, or a row is not a distribution.
+      ValueError: if a shape is wrong, a label is not an integer in range, a row is not a distribution, or `num_bins` is
+        not positive.
     """
     probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
     return bin_confidences(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, num_bins, equal_counts)
@@ -71,7 +72,7 @@ def bin_confidences(
       confidence: confidence of each prediction, `[num]`.
       correct: 1 for a correct prediction and 0 for a wrong one, or the probability of being correct, `[num]`.
       num_bins: number of bins.
-      equal_counts: as in `reliability`.
+      equal_counts: whether bins hold equal counts instead of having equal widths.
 
     Returns:
       Counts, mean confidence and accuracy of each bin.
@@ -97,14 +98,18 @@ def bin_confidences(
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, num_bins: int = 15) -> float:
     """Expected calibration error over bins of equal width, sum_b n_b / n |accuracy_b - confidence_b|.
 
-    The estimate is biased upwards for few test points, so report their number with it. Arguments and errors are those
-    of `reliability`.
+    The estimate is biased upwards for few test points, so report their number with it. Arguments (except
+    `equal_counts`) and errors are those of `reliability`.
     """
     return reliability(probabilities, labels, num_bins=num_bins).error
 
 
 def adaptive_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, num_bins: int = 15) -> float:
-    """Expected calibration error over bins of equal counts; arguments and errors are those of `reliability`."""
+    """Expected calibration error over bins of equal counts of the largest class probability.
+
+    The adaptive calibration error of Nixon et al. (2019) averages over all classes instead. Arguments (except
+    `equal_counts`) and errors are those of `reliability`.
+    """
     return reliability(probabilities, labels, num_bins=num_bins, equal_counts=True).error
 
 

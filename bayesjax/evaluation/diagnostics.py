@@ -71,14 +71,17 @@ def r_hat(chains: ArrayLike) -> ArrayLike:
       NaN where all draws are equal.
 
     Raises:
-      ValueError: if there are fewer than four draws.
+      ValueError: if the shape is wrong or there are fewer than four draws.
     """
     _check(chains)
     return _in_float64(_r_hat, chains)
 
 
 def split_r_hat(chains: ArrayLike) -> ArrayLike:
-    """Split R-hat of the values without rank normalisation; arguments, result and errors are those of `r_hat`."""
+    """Split R-hat of the values without rank normalisation.
+
+    Arguments, result and errors are those of `r_hat`. Source: Gelman et al., "Bayesian data analysis", 3rd ed., 11.4.
+    """
     _check(chains)
     return _in_float64(_split_r_hat, chains)
 
@@ -100,7 +103,7 @@ def effective_sample_size(chains: ArrayLike, kind: str = "mean") -> ArrayLike:
       One value for each element of a draw, `[...]`.
 
     Raises:
-      ValueError: if there are fewer than four draws, or the kind is unknown.
+      ValueError: if the shape is wrong, there are fewer than four draws, or `kind` is unknown.
     """
     _check(chains)
     if kind not in ("bulk", "mean", "sd", "tail"):
@@ -124,7 +127,7 @@ def monte_carlo_standard_error(chains: ArrayLike, kind: str = "mean") -> ArrayLi
       One value for each element of a draw, `[...]`, in units of the draws; NaN where no chain moves.
 
     Raises:
-      ValueError: if there are fewer than four draws, or `kind` is unknown.
+      ValueError: if the shape is wrong, there are fewer than four draws, or `kind` is unknown.
     """
     if kind not in ("mean", "sd"):
         raise ValueError(f"kind must be mean or sd; got {kind}")
@@ -155,7 +158,7 @@ def cross_chain_correlation(chains: ArrayLike) -> ChainCorrelation:
       standard errors of 0 in about 95 % of cases. Both are NaN where a chain does not move.
 
     Raises:
-      ValueError: if there are fewer than two chains or four draws.
+      ValueError: if the shape is wrong, or there are fewer than two chains or four draws.
     """
     _check(chains)
     values, _ = _double(chains)

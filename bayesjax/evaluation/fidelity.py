@@ -126,7 +126,8 @@ def frechet_distance(real: ArrayLike, fake: ArrayLike) -> FrechetDistance:
       The distance, in squared units of the features, and the numbers of samples.
 
     Raises:
-      ValueError: if the features differ in `dim` or are not finite, or if there are fewer than two samples of a kind.
+      ValueError: if the features are not `[num, dim]` with one `dim`, a number is not finite, or there are fewer than
+        two samples of a kind.
     """
     real, fake = _features(real, fake)
     moments = [(x.mean(axis=0), np.atleast_2d(np.cov(x.T))) for x in (real, fake)]
@@ -176,7 +177,7 @@ def _cubic_mmd_squared(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> InceptionScore:
-    """Inception score of a classifier's probabilities of generated samples.
+    """Inception score, from the class probabilities that a classifier assigns to generated samples.
 
         score = exp E_x KL(p(y | x) || E_x p(y | x)),    p(y | x): probability of class y for sample x
 
@@ -191,7 +192,8 @@ def inception_score(probabilities: ArrayLike, *, num_splits: int = 10) -> Incept
       Mean and standard deviation of the score over splits, and the number of samples.
 
     Raises:
-      ValueError: if a row is not a distribution, or there are fewer rows than splits.
+      ValueError: if the shape is wrong, a row is not a distribution, or `num_splits` is not between 1 and the number of
+        samples.
     """
     p = inputs.probabilities(probabilities)
     if not 1 <= num_splits <= len(p):
@@ -212,14 +214,15 @@ def precision_recall(
     Args:
       real: features of real samples, `[num_real, dim]`.
       fake: features of generated samples, `[num_fake, dim]`.
-      num_neighbours: k. The papers use 3 for precision and recall, 5 for density and coverage.
+      num_neighbours: k. Kynkäänniemi et al. use 3 for precision and recall, Naeem et al. 5 for density and coverage.
       chunk_size: number of rows of a distance matrix that are in memory at once.
 
     Returns:
       The four measures and the numbers of samples.
 
     Raises:
-      ValueError: if features are invalid as in `frechet_distance`, or either kind has at most `num_neighbours` samples.
+      ValueError: if features are invalid as in `frechet_distance`, or `num_neighbours` is not at least 1 and less than
+        the number of samples of each kind.
     """
     real, fake = _features(real, fake)
     if not 1 <= num_neighbours < min(len(real), len(fake)):
@@ -252,6 +255,9 @@ def mode_coverage(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_d
       centres: centres of the components, `[num_components, dim]`.
       scale: standard deviation of each component.
       num_deviations: largest distance of a sample to its nearest centre, in standard deviations, to count as near.
+
+    Returns:
+      The number of covered components, the fraction of near samples, and the divergence from equal shares.
 
     Raises:
       ValueError: if a shape is wrong, there is no sample or no centre, a centre is not finite, or `scale` or

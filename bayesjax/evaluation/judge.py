@@ -77,7 +77,7 @@ class Judge:
           images: `[num, height, width, channels]` in [0, 1].
 
         Raises:
-          ValueError: if there are no images, they have another shape, or they lie outside [0, 1].
+          ValueError: if there are no images, their shape is not `input_shape`, or they lie outside [0, 1].
         """
         x = np.asarray(images, np.float32)
         if x.shape[1:] != self.input_shape or not len(x):
@@ -98,8 +98,8 @@ def normalise_features(network: Classifier, params: Any, images: np.ndarray) -> 
     """Rescales the parameters of a classifier so that its features have average variance 1.
 
     Distances are then in units of the features' standard deviation, and the cubic kernel of the kernel distance is
-    neither flat nor dominated by its highest power. The probabilities do not change, because the factor of the hidden
-    layer passes through the ReLU and the output layer is divided by it.
+    neither flat nor dominated by its highest power. The probabilities do not change: a positive factor commutes with
+    the ReLU, and the kernel of the output layer is multiplied by its inverse.
 
     Args:
       network: the classifier.

@@ -52,14 +52,27 @@ class ProjectedDivergence:
         self.data_density = kernel_density(self.projected_data, self.grid, min_bandwidth=step)
 
     def project(self, samples: ArrayLike) -> np.ndarray:
-        """Coordinates of samples `[num, dim]` in the plane of the two principal components, `[num, 2]`."""
+        """Coordinates of samples in the plane of the two principal components.
+
+        Args:
+          samples: `[num, dim]`.
+
+        Returns:
+          Float64 `[num, 2]`.
+
+        Raises:
+          ValueError: if the shape is wrong or a number is not finite.
+        """
         samples = inputs.numbers(samples, "samples", "[num, dim]")
         if samples.shape[1] != len(self.mean):
             raise ValueError(f"samples must be [num, {len(self.mean)}] like the data; got shape {samples.shape}")
         return (samples - self.mean) @ self.components.T
 
     def __call__(self, samples: ArrayLike) -> float:
-        """Jensen-Shannon divergence, in nats, between the data and samples `[num, dim]`."""
+        """Jensen-Shannon divergence, in nats, between the data and samples `[num, dim]`.
+
+        Errors are those of `project`.
+        """
         return self.evaluate_projected(self.project(samples))
 
     def evaluate_projected(self, projected: ArrayLike) -> float:
@@ -85,7 +98,9 @@ class ProjectedDivergence:
 
 
 def kernel_density(samples: ArrayLike, points: ArrayLike, *, min_bandwidth: float = 0.0) -> np.ndarray:
-    """Gaussian kernel density with Scott's bandwidth, equal to `scipy.stats.gaussian_kde` up to float32 rounding.
+    """Gaussian kernel density with Scott's bandwidth.
+
+    With `min_bandwidth=0` it equals `scipy.stats.gaussian_kde` up to float32 rounding.
 
     Args:
       samples: `[num, dim]`.

@@ -46,7 +46,8 @@ def confusion_matrix(
       Counts `[num_classes, num_classes]`, labels by predictions.
 
     Raises:
-      ValueError: if the shapes differ, a prediction is not a class, or a label is neither a class nor void.
+      ValueError: if the shapes differ, a prediction is not a class, a label is neither a class nor void, `num_classes`
+        is not positive, or `void` is a class.
     """
     checks.count(num_classes=num_classes)
     if void is not None and 0 <= void < num_classes:

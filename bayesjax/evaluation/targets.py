@@ -108,7 +108,10 @@ def eight_schools(*, is_centred: bool) -> Target:
 
 
 def correlated_gaussian() -> Target:
-    """A Gaussian in 100 dimensions with standard deviations from 0.1 to 10; neighbours have the correlation 0.9."""
+    """A Gaussian in 100 dimensions with mean 0, whose standard deviations s_i grow geometrically from 0.1 to 10.
+
+        Cov(x_i, x_j) = s_i s_j 0.9^|i-j|
+    """
     scales = np.logspace(-1, 1, DIM)
     lag = np.abs(np.subtract.outer(np.arange(DIM), np.arange(DIM)))
     covariance = scales[:, None] * CORRELATION**lag * scales
@@ -129,7 +132,9 @@ def correlated_gaussian() -> Target:
 def logistic_regression() -> Target:
     """Logistic regression of benign against malignant tumours on 30 standardised measurements of 569 tumours.
 
-    The prior of weights and intercept is N(0, 1).
+        y_i ~ Bernoulli(sigmoid(x_i . w)),    w ~ N(0, I)
+
+    y_i is 1 for a benign tumour, and x_i holds its measurements and a 1 for the intercept.
     """
     from sklearn.datasets import load_breast_cancer
 
@@ -165,19 +170,27 @@ def funnel() -> Target:
 
 
 def curve_with_a_gap(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws inputs and targets `[40]`, noisy values of sin(2 x) with half of the inputs on each side of a gap.
+    """Draws 40 inputs, with 20 on each side of a gap, and their noisy targets.
+
+        x_i ~ U(-2, -0.7) for the first 20,    x_i ~ U(0.5, 2) for the others,    y_i ~ N(sin(2 x_i), 0.1^2)
 
     Args:
       random: NumPy's random generator.
+
+    Returns:
+      x and y, `[40]` each.
     """
     x = np.concatenate([random.uniform(-2, -0.7, 20), random.uniform(0.5, 2, 20)])
     return x, np.sin(2 * x) + NOISE * random.normal(size=40)
 
 
 def small_network() -> Target:
-    """A Bayesian neural network with 50 tanh units on the points of `curve_with_a_gap`.
+    """Bayesian neural network with one hidden layer of 50 tanh units, for the data of `curve_with_a_gap`.
 
-    The quantities are the values of the network on a grid of inputs.
+        y_i ~ N(f(x_i; w), 0.1^2),    w ~ N(0, 1 / fan_in) for kernels,    w ~ N(0, 1) for biases
+
+    f(x; w) is the output of the network with the weights w. The quantities are f(x; w) at 17 evenly spaced inputs from
+    -2 to 2. Their exact moments are not known.
     """
     x, y = curve_with_a_gap(np.random.default_rng(0))
     model = models.MLP((50, 1), activation=jnp.tanh)

@@ -128,6 +128,9 @@ def uses_key(density: Density, params: Params, rng_key: PRNGKey, batch: PyTree) 
 def as_schedule(step_size: float | Array | Schedule) -> Schedule:
     """Turns a positive number into a constant schedule, and checks that a schedule returns scalars.
 
+    Args:
+      step_size: a positive number, or a function of the step.
+
     Raises:
       ValueError: if `step_size` is neither a schedule nor a positive, finite scalar. The returned schedule raises it if
         its value is not a scalar.
@@ -136,7 +139,11 @@ def as_schedule(step_size: float | Array | Schedule) -> Schedule:
 
 
 def as_temperature(temperature: float | Array | Schedule, *, is_zero_allowed: bool = False) -> Schedule:
-    """Like `as_schedule`, for a temperature, which may be 0 if `is_zero_allowed`.
+    """Turns a constant temperature into a schedule, and checks that a schedule returns scalars.
+
+    Args:
+      temperature: a number, or a function of the step.
+      is_zero_allowed: whether the number may be 0, for which a sampler follows the gradient without noise.
 
     Raises:
       ValueError: if `temperature` is a number that is negative, not finite, or 0 without `is_zero_allowed`, or an array

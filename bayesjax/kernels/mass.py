@@ -26,7 +26,7 @@ order of `jax.flatten_util.ravel_pytree`."""
 
 
 class Mass(NamedTuple):
-    """The two functions of M that the samplers need.
+    """Functions of a mass matrix M: the momentum draw and the velocity.
 
     Attributes:
       momentum: maps standard normal noise, shaped like the position, to p ~ N(0, M).
@@ -38,14 +38,16 @@ class Mass(NamedTuple):
 
 
 def mass(inverse_mass_matrix: InverseMass, position: Params) -> Mass:
-    """Returns the functions of M for positions shaped like `position`.
+    """Returns the functions that draw a momentum and compute a velocity under the mass matrix M.
 
     Args:
       inverse_mass_matrix: M^-1, in any form of `InverseMass`.
       position: a pytree; only its structure, shapes and types are used.
 
     Raises:
-      ValueError: if the inverse does not fit the position, or a value is not positive.
+      ValueError: if `inverse_mass_matrix` does not fit the position, a matrix is not symmetric and positive definite,
+        or the values of a leaf with two axes are not positive. `check` tests all other values. Traced values are
+        accepted.
     """
     if is_matrix(inverse_mass_matrix, position):
         return _dense_mass(jax.tree.leaves(inverse_mass_matrix)[0], position)
@@ -75,7 +77,8 @@ def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
       position: a position.
 
     Raises:
-      ValueError: if M^-1 does not fit the position, or a value is not positive.
+      ValueError: if M^-1 does not fit the position, or the values of a leaf with two axes are not positive. `check`
+        tests all other values.
     """
     if (values := broadcast(inverse_mass_matrix, position)) is not None:
         if _may_be_matrix(inverse_mass_matrix):  # `check` skips this array, which belongs to a leaf with two axes
@@ -93,7 +96,9 @@ def diagonal(inverse_mass_matrix: InverseMass, position: Params) -> Params:
 def broadcast(values: float | Params, position: Params) -> Params | None:
     """Returns the values as a tree like the position, or None if they do not fit it.
 
-    The values are one number for all leaves, or a tree with a number or an array for each leaf.
+    Args:
+      values: one number for all leaves, or a tree with a number or an array for each leaf.
+      position: a position.
     """
     leaves, structure = jax.tree.flatten(values)
     shapes = [jnp.shape(leaf) for leaf in leaves]
@@ -119,7 +124,7 @@ def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> A
       position: the position, with dim elements.
 
     Raises:
-      ValueError: as `mass`.
+      ValueError: in the cases that `mass` states.
     """
     if is_matrix(inverse_mass_matrix, position):
         _check_matrix(inverse_mass_matrix)
@@ -130,9 +135,13 @@ def as_vector_or_matrix(inverse_mass_matrix: InverseMass, position: Params) -> A
 
 
 def unravel(vector: Array, like: Params) -> Params:
-    """Turns a vector `[dim]` in the order of `ravel_pytree` into a tree with the shapes of `like`; its type is kept.
+    """Turns a vector into a tree with the shapes of `like`. The leaves keep the type of the vector.
 
     The function that `ravel_pytree` returns would cast to the types of the leaves and round the mass.
+
+    Args:
+      vector: `[dim]`, in the order of `ravel_pytree`.
+      like: a tree with dim elements.
     """
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([jnp.size(leaf) for leaf in leaves])[:-1]
@@ -141,10 +150,14 @@ def unravel(vector: Array, like: Params) -> Params:
 
 
 def check(inverse_mass_matrix: InverseMass, name: str = "inverse_mass_matrix") -> None:
-    """Raises ValueError if a value is not positive; `name` serves the error message. Traced values are accepted.
+    """Raises ValueError if a value is not positive. Traced values are accepted.
 
-    An array of two axes is skipped, since it may be a matrix or the values of one leaf. `mass` and `diagonal`, which
-    know the position, check it.
+    An array of two axes is skipped, since it may be a matrix or the values of one leaf. `mass` and `diagonal` check it,
+    because they receive the position.
+
+    Args:
+      inverse_mass_matrix: M^-1, in any form that `mass` accepts.
+      name: name of the argument, used in the error message.
     """
     if not _may_be_matrix(inverse_mass_matrix):
         _check_positive(inverse_mass_matrix, name)

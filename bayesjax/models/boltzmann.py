@@ -226,7 +226,7 @@ def move_offsets(params: Params, visible_offset: ArrayLike, hidden_offset: Array
       Parameters for `RBM(is_centred=True)`.
 
     Raises:
-      ValueError: if an offset has another shape than the units.
+      ValueError: if an offset does not have the shape of its units.
     """
     kernel = params["kernel"]
     new = {"visible_offset": jnp.asarray(visible_offset), "hidden_offset": jnp.asarray(hidden_offset)}

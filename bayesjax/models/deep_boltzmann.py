@@ -2,10 +2,11 @@
 
     E(x) = - sum_i b_i'(x_i - o_i) - sum_i (x_i - o_i)' W_i (x_{i+1} - o_{i+1}),        p(x) = exp(-E(x)) / Z
 
-Given the even layers the odd ones are independent, and the other way around. A deep machine therefore is a restricted
-one between its even and its odd layers (`as_rbm`), and block Gibbs sampling, parallel tempering, enumeration and
-annealed importance sampling of an RBM serve it unchanged. Given v alone the hidden layers are dependent; `mean_field`
-gives the factorised q(h | v) of the variational bound
+b_i and o_i are the biases and offsets of layer i, and W_i are the weights between layers i and i + 1. Given the even
+layers the odd ones are independent, and the other way around. A deep machine therefore is a restricted one between its
+even and its odd layers (`as_rbm`), and block Gibbs sampling, parallel tempering, enumeration and annealed importance
+sampling of an RBM apply to it unchanged. Given v alone, the hidden layers are dependent; `mean_field` gives the
+factorised q(h | v) of the variational bound
 
     log p(v) >= - E_q E(v, h) + entropy(q) - log Z            (`objectives.boltzmann.variational_free_energy`)
 
@@ -67,7 +68,7 @@ class DBM(nn.Module):
           A scalar.
 
         Raises:
-          ValueError: if a layer has another shape.
+          ValueError: if a layer has the wrong shape.
         """
         layers = [v, *hidden]
         shapes, expected = [jnp.shape(x) for x in layers], [(size,) for size in self.layer_sizes]
@@ -93,7 +94,7 @@ class DBM(nn.Module):
           One array of means for each hidden layer.
 
         Raises:
-          ValueError: if `v` has another shape or `num_updates` is negative.
+          ValueError: if `v` has the wrong shape or `num_updates` is negative.
         """
         checks.non_negative(num_updates=num_updates)
         if jnp.shape(v) != (self.layer_sizes[0],):

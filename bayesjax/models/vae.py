@@ -159,7 +159,7 @@ def set_output_bias(model: VAE, params: Params, bias: Array) -> Params:
       Parameters with the new bias.
 
     Raises:
-      ValueError: if the model has another architecture, or the bias another shape.
+      ValueError: if the architecture is not "mlp", or the bias does not have the shape of the data.
     """
     if model.architecture != "mlp" or bias.shape != tuple(model.data_shape):
         raise ValueError(

@@ -8,9 +8,9 @@
     pseudo-likelihood                sum_i log p(x_i | x without x_i)              no samples; exact over all bits
     deep, variational                E_q E(x, h) - entropy(q) in place of F(x)    q: mean field, held fixed
 
-Free energies rather than drawn hidden units give a gradient of less variance, and one expression for every machine.
-The value of a divergence's loss, F(x) - F(v), is not a likelihood and does not fall as learning proceeds; follow
-log p(x) by `evaluation.partition_function`. Sources: Hinton, "Training products of experts by minimizing contrastive
+Free energies in place of drawn hidden units reduce the variance of the gradient, and they are defined for every
+machine. The value of the loss F(x) - F(v) is not a likelihood and does not fall as learning proceeds. Monitor log p(x)
+with `evaluation.partition_function` instead. Sources: Hinton, "Training products of experts by minimizing contrastive
 divergence", 2002; Tieleman, ICML 2008 (persistent chains); Besag 1975 (pseudo-likelihood); Salakhutdinov & Hinton,
 "Deep Boltzmann machines", AISTATS 2009. Models are in `models/boltzmann.py` and `models/deep_boltzmann.py`.
 """
@@ -32,7 +32,7 @@ FreeEnergy = Callable[[Params, Array], Array]
 def contrastive_divergence(
     free_energy: FreeEnergy, kernel: Kernel, *, num_steps: int = 1
 ) -> Callable[[Params, PRNGKey, Array], tuple[Array, dict[str, Array]]]:
-    """CD-k of one example: F(x) - F(v), where v is reached from x by k steps of a chain.
+    """CD-k of one example: F(x) - F(v), where v is the state of a chain k steps after its start at x.
 
     Args:
       free_energy: `(params, v) -> scalar`.
@@ -43,7 +43,7 @@ def contrastive_divergence(
       `(params, rng_key, x) -> (loss, aux)`; `aux` has the free energies "data" and "model".
 
     Raises:
-      ValueError: if `num_steps` is not positive; from the objective, if the free energy is not a scalar.
+      ValueError: if `num_steps` is not positive. The returned objective raises it if the free energy is not a scalar.
     """
     checks.count(num_steps=num_steps)
     free_energy = checks.scalar_valued(free_energy, "free_energy")
@@ -77,17 +77,17 @@ def persistent_contrastive_divergence(
         `kernels.particles(kernels.block_gibbs(...), num)`. For `kernels.parallel_tempering`, whose batch is a ladder of
         machines, give a kernel whose `step` makes the ladder from the parameters.
       num_steps: k, the number of steps of the chains per update.
-      positive: `(params, rng_key, x) -> scalar`, in place of F(x): `variational_free_energy` of a deep machine.
+      positive: `(params, rng_key, x) -> scalar`, in place of F(x), such as `variational_free_energy` of a deep machine.
       samples: `(state, info) -> v [num, V]`, reads the samples from the kernel's last step. The default takes the
-        positions; of one ladder of parallel tempering take the target's, `state.position[-1:]`.
+        positions. For one ladder of parallel tempering, take the position at the target, `state.position[-1:]`.
 
     Returns:
       `(params, rng_key, Carried(batch, state)) -> (loss, aux)`; `aux` has the new state as "carry", and the mean free
       energies "data" and "model".
 
     Raises:
-      ValueError: if `num_steps` is not positive; from the loss, if a free energy or `positive` is not a scalar, or the
-        samples are not `[num, V]`.
+      ValueError: if `num_steps` is not positive. The returned loss raises it if a free energy or `positive` is not a
+        scalar, or the samples are not `[num, V]`.
     """
     checks.count(num_steps=num_steps)
     free_energy = checks.scalar_valued(free_energy, "free_energy")
@@ -126,7 +126,7 @@ def exact_negative_log_likelihood(
       `(params, rng_key, x) -> (loss, aux)`, in nats; `aux` has "log_partition_function".
 
     Raises:
-      ValueError: from the objective, if the free energy or log Z is not a scalar.
+      ValueError: the returned objective raises it if the free energy or log Z is not a scalar.
     """
     free_energy = checks.scalar_valued(free_energy, "free_energy")
     log_partition_function = checks.scalar_valued(log_partition_function, "log_partition_function")
@@ -154,8 +154,8 @@ def negative_pseudo_likelihood(
       `(params, rng_key, x) -> scalar`, in nats.
 
     Raises:
-      ValueError: if `chunk_size` is not positive; from the objective, if x is not one vector or the free energy is not
-        a scalar.
+      ValueError: if `chunk_size` is not positive. The returned objective raises it if x is not one vector or the free
+        energy is not a scalar.
     """
     checks.count(chunk_size=chunk_size)
     free_energy = checks.scalar_valued(free_energy, "free_energy")
@@ -190,7 +190,7 @@ def variational_free_energy(
       `(params, rng_key, x) -> scalar`, in nats.
 
     Raises:
-      ValueError: from the objective, if the energy is not a scalar.
+      ValueError: the returned objective raises it if the energy is not a scalar.
     """
     energy = checks.scalar_valued(energy, "energy")
 
@@ -205,25 +205,26 @@ def variational_free_energy(
 def deep_belief_log_weight(
     hidden: Sequence[Conditional], visible: Sequence[Conditional], top_free_energy: FreeEnergy
 ) -> Callable[[Sequence[Params], PRNGKey, Array], Array]:
-    """One draw of log p(v, h) / q(h | v) + log Z for a deep belief network, an RBM on top of sigmoid layers.
+    """One draw of log [p(v, h) / q(h | v)] + log Z for a deep belief network, an RBM on top of n sigmoid layers.
 
-        sum_i log p(h_i | h_{i+1}) - log q(h_{i+1} | h_i)  -  F_top(h_{L-1}),      h_0 = v,  h_{i+1} ~ q(h_{i+1} | h_i)
+        sum_{i=0}^{n-1} [log p(h_i | h_{i+1}) - log q(h_{i+1} | h_i)] - F_top(h_n)
 
-    Its mean over draws, less log Z of the top machine, is the variational bound on log p(v); the logarithm of the mean
-    of its exponentials is a tighter bound. Source: Salakhutdinov & Murray, "On the quantitative analysis of deep belief
-    networks", ICML 2008.
+    h_0 = v, and h_{i+1} is drawn from q(h_{i+1} | h_i). F_top is the free energy and Z the partition function of the
+    RBM. The mean of this value over draws, minus log Z, is the variational bound on log p(v). The logarithm of the mean
+    of its exponential, minus log Z, is a tighter bound in expectation. Source: Salakhutdinov & Murray, "On the
+    quantitative analysis of deep belief networks", ICML 2008.
 
     Args:
       hidden: `(params, h_i) -> q(h_{i+1} | h_i)` of each sigmoid layer, from the bottom to the top.
       visible: `(params, h_{i+1}) -> p(h_i | h_{i+1})` of each sigmoid layer.
-      top_free_energy: `(params, h_{L-1}) -> scalar` of the machine on top.
+      top_free_energy: `(params, h_n) -> scalar` of the RBM.
 
     Returns:
-      `(params, rng_key, v) -> scalar`, in nats, with one entry of `params` for each sigmoid layer and one for the top.
+      `(params, rng_key, v) -> scalar`, in nats, with one entry of `params` for each sigmoid layer and one for the RBM.
 
     Raises:
-      ValueError: if the numbers of conditionals differ; from the function, if the number of parameters is another or
-        the free energy is not a scalar.
+      ValueError: if `hidden` and `visible` differ in length. The returned function raises it if `params` does not have
+        n + 1 entries, or the free energy is not a scalar.
     """
     if len(hidden) != len(visible):
         raise ValueError(f"hidden and visible must have equal lengths; got {len(hidden)} and {len(visible)}")
@@ -251,9 +252,10 @@ def follow_means(
 
         dloss / dm = m - mean of x,        dloss / dl = l - mean of p(h = 1 | x)
 
-    The energy's own gradient of the offsets is cut. An optimiser with learning rate a then moves each offset by the
-    exponential moving average (1 - a) m + a mean(x). The loss keeps its value. Chain the optimiser with
-    `kernels.adjust(models.boltzmann.keep_distribution)`, so that moving the offsets does not move the distribution.
+    m and l are the offsets of the visible and the hidden units. No gradient flows from the energy to the offsets, so an
+    optimiser with learning rate a sets m to the exponential moving average (1 - a) m + a mean(x). The loss keeps its
+    value. Chain the optimiser with `kernels.adjust(models.boltzmann.keep_distribution)`, so that moving the offsets
+    does not move the distribution.
 
     Args:
       loss: `(params, rng_key, batch) -> (scalar, aux)`, with a batch of visible vectors `[n, V]`, or `Carried` of one.
@@ -263,7 +265,7 @@ def follow_means(
       The loss with the same value and aux.
 
     Raises:
-      ValueError: from the loss, if the parameters have no offsets.
+      ValueError: the returned loss raises it if the parameters have no offsets.
     """
 
     def centred_loss(params: Params, rng_key: PRNGKey, batch: Any) -> tuple[Array, PyTree]:

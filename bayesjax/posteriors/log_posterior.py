@@ -104,7 +104,7 @@ def from_loss(loss: Density, log_prior: Prior, num_data: float) -> Density:
     Args:
       loss: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, a mean per example.
       log_prior: `params -> scalar`.
-      num_data: N, the number of examples that the loss counts as.
+      num_data: N, the number of examples over which the log likelihood is summed; the loss is a mean over them.
 
     Returns:
       `(params, rng_key, batch) -> (scalar, aux)`.
@@ -124,12 +124,12 @@ def from_loss(loss: Density, log_prior: Prior, num_data: float) -> Density:
 
 
 def as_loss(logdensity: Density, num_data: float) -> Density:
-    """The loss -log p(w) / N of a log density log p(w), whose minimum is the mode of the density.
+    """The loss -log p(w) / N. Its minimum is the mode of the density p.
 
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`, not the terms of
         `log_posterior(as_terms=True)`.
-      num_data: N, the number of examples that the log density counts.
+      num_data: N, the number of examples over which the log likelihood is summed.
 
     Returns:
       `(params, rng_key, batch) -> (scalar, aux)`.

@@ -85,11 +85,12 @@ class Checkpointer:
 
     Args:
       directory: the folder; it is created when a run starts.
-      config: configuration of the run, as JSON-serialisable values. A checkpoint with another configuration is refused.
+      config: configuration of the run, as JSON-serialisable values. A checkpoint with a different configuration is
+        refused.
       resume: whether to resume from a checkpoint in the folder. If False, the folder must not contain a checkpoint.
       interval: seconds between saves; 0 saves after every chunk, and infinity only at the end.
-      check_program: whether to refuse a checkpoint of a different program, that is, of another kernel, `keep` or data,
-        or of other constants in them. Programs are compared only under the same version of JAX, backend and devices.
+      check_program: whether to refuse a checkpoint of a different program: a different kernel, `keep` or data, or
+        different constants in them. Programs are compared only under the same version of JAX, backend and devices.
         The structures of state, draws and infos, the burn-in, the thinning and the chunk size are always compared.
 
     Raises:
@@ -160,8 +161,8 @@ class Checkpointer:
           The step, the state and the record of the save, or `(0, example, Record())` if there is no save.
 
         Raises:
-          CheckpointMismatch: if the checkpoint belongs to another run, such as one with another configuration, seed or
-            state structure.
+          CheckpointMismatch: if the checkpoint belongs to a different run, such as one with a different configuration,
+            seed or state structure.
           CheckpointError: if the checkpoint cannot be read, or if there is one and `resume` is False.
         """
         self._rng_key = np.asarray(jax.random.key_data(rng_key)).tolist()

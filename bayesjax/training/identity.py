@@ -3,9 +3,9 @@
     identity = {num_burnin, thinning, chunk_size, state, kept, info, program}
 
 `state`, `kept` and `info` hold the shapes and types of the leaves of the state, a draw and an info, by path. `program`
-covers differences that shapes and types do not show, such as another step size. It consists of digests of `keep`, of
-the data, and of the kernel's step as traced by JAX, including their constants. A trace depends on the version of JAX,
-the backend and the devices, so digests are compared only if those are equal. Read `checkpoint.py` next.
+covers differences that shapes and types do not show, such as a different step size. It consists of digests of `keep`,
+of the data, and of the kernel's step as traced by JAX, including their constants. A trace depends on the version of
+JAX, the backend and the devices, so digests are compared only if those are equal. Read `checkpoint.py` next.
 """
 
 import hashlib

@@ -115,8 +115,9 @@ class Config(RunConfig):
     cyclical_factor: Positive = 4.0
     """Ratio of the largest step size of csghmc to the step size of SGHMC."""
     noise_unit: Positive = 1.0
-    """Unit in which samplers move the noise's log precision, in its standard deviations given the weights. With a
-    larger unit the noise follows the weights' fit more closely along a trajectory of HMC."""
+    """Scale of the noise's log precision in the samplers' coordinates, for regression. The unit is its approximate
+    posterior standard deviation given the weights, sqrt(2 / number of training points). With a larger value the noise
+    adapts faster to the fit along an HMC trajectory."""
     num_optimizer_epochs: Count = 150
     """Number of epochs of Adam for mc_dropout, ensemble, laplace and map."""
     num_bbb_epochs: Count = 1200

@@ -241,7 +241,13 @@ def log_partition_functions(
 
 
 def likelihood_rows(log_weights: ArrayLike, sides: dict[str, dict[str, Any]], **keys: Any) -> list[dict]:
-    """Rows of the mean of log p(x) + log Z over test images, less log Z of either side, and of the annealing."""
+    """Rows of the mean log p(x) over test images, with log Z from forward and from reverse annealing, and diagnostics.
+
+    Args:
+      log_weights: log p(x) + log Z of each test image.
+      sides: the forward and the reverse estimate of log Z, with the diagnostics of the annealing.
+      **keys: keys of every row.
+    """
     values, rows = evaluation.mean_estimate(np.asarray(log_weights, float)), []
     for measure, side in ((FORWARD, "forward"), (REVERSE, "reverse")):
         log_z = float(sides[side]["log_partition_function"])

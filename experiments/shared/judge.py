@@ -128,7 +128,7 @@ def load(dataset_name: str, *, data_dir: str | None = None, folder: Path = FOLDE
     """Loads the judge of a data set from `folder` if it is committed, or trains one, in seconds for small images.
 
     Raises:
-      ValueError: if a committed file has another hash, or no judge can be trained on the data set.
+      ValueError: if the hash of a committed file does not match, or no judge can be trained on the data set.
     """
     if committed := COMMITTED.get(dataset_name):
         packed = (folder / f"{dataset_name}.npz").read_bytes()
