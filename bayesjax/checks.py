@@ -143,7 +143,7 @@ def arrays(tree: PyTree, name: str) -> None:
 def number(**arguments: float | Array) -> None:
     """Raises ValueError for the first argument that is not a scalar, traced or not.
 
-    An array as a hyper-parameter would broadcast the position to another shape.
+    An array as a hyper-parameter would broadcast the position to a different shape.
     """
     for name, value in arguments.items():
         if jnp.shape(value) != ():

@@ -1,7 +1,7 @@
 """Fast random numbers for training on CPUs, where noise from `jax.random` can dominate the time of a step.
 
 Each distribution costs a few passes over memory. All use the random words of Threefry-2x32, JAX's default generator, or
-`jax.random.bits` for keys of another kind.
+`jax.random.bits` for keys of other implementations.
 
     normal               the default normal noise of the library (`tree.normal_like`)
     sixteen_bit_normal   a cheaper approximation, which the SG-MCMC kernels offer by name

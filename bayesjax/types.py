@@ -127,7 +127,7 @@ class StructuredKernel(Kernel):
         return self._structure
 
     def _replace(self, **changes: Any) -> "StructuredKernel":  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Returns a kernel with the same structure and another `init` or `step`."""
+        """Returns a kernel with the same structure and a different `init` or `step`."""
         functions = {"init": self.init, "step": self.step} | changes
         return StructuredKernel(**functions, structure=self.structure)
 

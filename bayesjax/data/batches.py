@@ -156,7 +156,7 @@ def stacked_minibatches(
       `[num_sets, batch_size, ...]`.
 
     Raises:
-      ValueError: as `Minibatches`, or if the number of sets is not the number of keys.
+      ValueError: in the cases that `Minibatches` states, or if the number of sets is not the number of keys.
     """
     if not shared and (num := tree.leading_axis(arrays, "arrays")) != len(rng_keys):
         raise ValueError(f"arrays must stack a set for each of the {len(rng_keys)} rng_keys; got {num}")
@@ -193,7 +193,7 @@ def independent_minibatches(
       `[num_chains, batch_size, ...]`.
 
     Raises:
-      ValueError: as `Minibatches`, or if `num_chains` is not positive.
+      ValueError: in the cases that `Minibatches` states, or if `num_chains` is not positive.
     """
     checks.count(num_chains=num_chains)
     rng_keys = jax.random.split(rng_key, num_chains)

@@ -126,7 +126,7 @@ def read_text(path: str | Path) -> str:
     """Reads a text file in UTF-8.
 
     Raises:
-      ValueError: if the file is in another encoding.
+      ValueError: if the file is not in UTF-8.
       OSError: if the file cannot be opened.
     """
     try:

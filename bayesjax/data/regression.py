@@ -43,7 +43,7 @@ class RegressionDataset:
     """A regression data set with its train/test splits.
 
     Attributes:
-      name: as given to `load_regression`.
+      name: the name that was given to `load_regression`.
       inputs: float64 `[num, num_features]`.
       targets: float64 `[num]`.
       splits: (training rows, test rows) of each split, as integer arrays.
@@ -96,10 +96,13 @@ class RegressionDataset:
     def hold_out(self, fraction: float) -> "RegressionDataset":
         """Returns the data set with a random part of each split's training rows in place of its test rows.
 
-        `fraction`, in (0, 1), is the size of that part. For split I it is chosen by NumPy's generator with seed I.
+        The part of split I is chosen by NumPy's generator with seed I.
+
+        Args:
+          fraction: fraction of the training rows in that part, in (0, 1). It has at least one row.
 
         Raises:
-          ValueError: if a split has too few training rows to hold one out.
+          ValueError: if no training row would remain in a split.
         """
         splits = []
         for number, (train, _) in enumerate(self.splits):
@@ -124,7 +127,8 @@ def load_regression(name: str, *, data_dir: str | None = None) -> RegressionData
     Raises:
       UnknownDataset: if there is no data set of that name.
       DataUnavailable: if no data folder is given.
-      ValueError: if a file cannot be read, or if its numbers are not finite or its indices are out of range.
+      ValueError: if a file cannot be read, its numbers are not finite, or its indices are out of range or not distinct.
+        Also if there is not exactly one target column, there are no splits, or a row is in both parts of a split.
     """
     if name == "diabetes":
         return _diabetes()

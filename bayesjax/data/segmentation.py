@@ -39,7 +39,7 @@ class SegmentationDataset:
     """A segmentation data set.
 
     Attributes:
-      name: as given to `load_segmentation`.
+      name: the name that was given to `load_segmentation`.
       train, validation, test: the splits.
       num_classes: number of classes.
     """
@@ -68,7 +68,8 @@ def load_segmentation(
 
     Raises:
       UnknownDataset: if there is no such data set or folder.
-      ValueError: if a file lacks an array, or its arrays have the wrong shape, type or range.
+      ValueError: if a file or an array is missing, if arrays have the wrong shape, type or range, if images differ in
+        shape, or if there are fewer than two classes.
     """
     if name == "synthetic/shapes":
         return _shapes()

@@ -26,7 +26,7 @@ class TextDataset:
     """A text as a sequence of word numbers.
 
     Attributes:
-      name: as given to `load_text`.
+      name: the name that was given to `load_text`.
       train, validation, test: word numbers of each split, int32 `[num]`.
       words: the vocabulary; words[i] is word number i.
     """

@@ -38,7 +38,7 @@ def colour(grey: np.ndarray) -> np.ndarray:
 
 
 def uncolour(images: np.ndarray) -> np.ndarray:
-    """Returns grey values `[..., 1]` of colours `[..., 3]`, those of the nearest colours on the line of `colour`."""
+    """Returns the grey values `[..., 1]` whose colours (`colour`) are nearest to the given colours `[..., 3]`."""
     direction = INK - PAPER
     return np.clip(((images - PAPER) @ direction / (direction @ direction))[..., None], 0, 1)
 

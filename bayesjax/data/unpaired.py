@@ -53,7 +53,8 @@ def load_unpaired(
       UnknownDataset: if there is no data set of that name.
       DataUnavailable: if the data set is not prepared on this machine, or has no random access.
       FileNotFoundError: if a file does not exist.
-      ValueError: if a file lacks an array, or the images have different shapes.
+      ValueError: if a file lacks an array, a prepared data set lacks a split, or the images have the wrong shape or
+        different shapes.
     """
     parts = _read_file(Path(name), max_bytes) if name.endswith(".npz") else _read_tfds(name, data_dir)
     resized = {part: _resize(images, size, f"{name}: {part}") for part, images in parts.items()}

@@ -71,6 +71,9 @@ def convergence_factor(
       num_params: number of parameters of each player, in the order of their steps, for the method "alternating"; None
         stands for players of one parameter each.
 
+    Returns:
+      The factor. The players converge if it is below 1.
+
     Raises:
       ValueError: if the method is unknown, or the numbers of parameters do not add up to the size of the Jacobian.
     """

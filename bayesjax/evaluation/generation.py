@@ -59,8 +59,8 @@ def extrapolated_frechet_distance(real: ArrayLike, fake: ArrayLike, *, seed: int
 
         FD_infinity = 2 FD(n) - mean FD(n / 2)
 
-    FD(n) is the distance of all n generated samples, and the mean is over two random halves of them. Halves in the
-    given order might differ in their classes.
+    FD(n) is the distance of all n generated samples, and the mean is over two random halves of them. The halves are
+    random because the given samples may be sorted by class.
 
     Args:
       real: features of real samples, `[num_real, dim]`.
@@ -94,7 +94,10 @@ def generation_report(
       fake_probabilities: the classifier's probabilities of the generated samples, `[num_fake, num_classes]`.
       max_precision_recall: largest number of samples of either set for precision, recall, density and coverage, which
         use the first samples. Their cost is proportional to the product of the two numbers of samples.
-      seed: random seed of the halves of the extrapolation and of the subsets of the kernel distance.
+      seed: random seed of the halves for the extrapolation, and of the subsets for the kernel distance.
+
+    Returns:
+      The measures, each with the numbers of samples that it used.
 
     Raises:
       ValueError: if either set has fewer than `MIN_SAMPLES` samples, or features or probabilities are invalid.

@@ -38,7 +38,7 @@ MAX_UNITS = 20
 
 
 class AnnealedPartitionFunction(NamedTuple):
-    """An estimate of log Z, or of one at each checkpoint.
+    """An estimate of log Z, or one estimate for each checkpoint.
 
     Attributes:
       log_partition_function: the estimate of log Z in nats, a scalar or `[num_checkpoints]`.
@@ -46,7 +46,7 @@ class AnnealedPartitionFunction(NamedTuple):
         logarithm, and is too small if the effective sample size is.
       log_weights: log weights of the chains, `[num_chains]` or `[num_checkpoints, num_chains]`. The mean of their
         exponentials is unbiased for Z (forward) or 1 / Z (reverse).
-      effective_sample_size: that of the weights, between 1 and `num_chains`, of the shape of the estimate.
+      effective_sample_size: effective sample size of the weights, between 1 and `num_chains`, of the same shape.
       positions: visible units at the end of the chains, `[num_chains, V]`: approximate draws of the last machine, after
         resampling by the weights.
     """
@@ -145,7 +145,8 @@ def annealed_log_partition_function(
       The estimate with its standard error, weights and final positions.
 
     Raises:
-      ValueError: if the schedule does not increase from 0 to 1, or the base has connections or other shapes.
+      ValueError: if the schedule does not increase from 0 to 1, the base has connections or the wrong structure or
+        shapes, or there are fewer than two chains.
     """
     schedule = annealing.check_schedule(inverse_temperatures)
     check_base(base, target)
@@ -187,7 +188,8 @@ def reverse_annealed_log_partition_function(
       The estimate; its positions are approximate draws of the base.
 
     Raises:
-      ValueError: if the schedule does not increase from 0 to 1, or the base or the positions have other shapes.
+      ValueError: if the schedule does not increase from 0 to 1, the base has connections or the wrong structure or
+        shapes, or the positions have the wrong shape.
     """
     schedule = annealing.check_schedule(inverse_temperatures)
     check_base(base, target)
@@ -218,7 +220,7 @@ def bidirectional_log_partition_function(
       Both estimates and their gap.
 
     Raises:
-      ValueError: as the two estimates do.
+      ValueError: in the cases that the functions of the two estimates state.
     """
     forward_key, reverse_key = jax.random.split(rng_key)
     forward = annealed_log_partition_function(
@@ -271,7 +273,7 @@ def anneal_machines(
 
 
 def as_positions(positions: ArrayLike, params: Params) -> Array:
-    """Visible units as an array of the type of the parameters; a ValueError unless they are `[num_chains >= 2, V]`."""
+    """Returns visible units in the type of the parameters; raises ValueError unless they are `[num_chains >= 2, V]`."""
     shape, num_visible = jnp.shape(positions), params["visible_bias"].shape[-1]
     if len(shape) != 2 or shape[0] < 2 or shape[1] != num_visible:
         raise ValueError(f"positions must be [num_chains >= 2, {num_visible}]; got an array of shape {shape}")
@@ -296,7 +298,13 @@ def check_base(base: Params, target: Params) -> None:
 
 
 def estimate(sign: int, log_weights: Array, positions: Array) -> AnnealedPartitionFunction:
-    """The estimate from log weights `[..., num_chains]` whose exponentials have the mean Z^sign."""
+    """The estimate of log Z from log weights whose exponentials have the mean Z^sign.
+
+    Args:
+      sign: 1 for the forward estimate, -1 for the reverse one.
+      log_weights: log weights of the chains, `[..., num_chains]`.
+      positions: visible units at the end of the chains, `[num_chains, V]`.
+    """
     return AnnealedPartitionFunction(
         sign * annealing.log_mean_weight(log_weights),
         annealing.log_mean_weight_standard_error(log_weights),

@@ -2,10 +2,10 @@
 
     base -> checkpoint 0 -> checkpoint 1 -> ...        one set of chains; the weight up to i has the mean Z_i / Z_base
 
-A few interpolated machines between consecutive checkpoints replace a full schedule of temperatures for each, so the
-likelihood of a whole run costs little more than that of its last machine. Source: Bereux, Decelle, Furtlehner, Rosset &
-Seoane, "Fast training and sampling of restricted Boltzmann machines", arXiv 2405.15376. Read `partition_function.py`
-first, for what the two directions bound.
+A few interpolated machines between consecutive checkpoints replace a full schedule of temperatures for each. The
+likelihood at all checkpoints then costs little more than the likelihood of the last machine. Source: Bereux, Decelle,
+Furtlehner, Rosset & Seoane, "Fast training and sampling of restricted Boltzmann machines", arXiv 2405.15376. Read
+`partition_function.py` first, for what the two directions bound.
 """
 
 import jax

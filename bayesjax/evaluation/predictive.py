@@ -132,6 +132,9 @@ def mean_over_points(values: ArrayLike) -> Estimate:
 
     Returns:
       The mean and its standard error, which is NaN if a value is not finite.
+
+    Raises:
+      ValueError: if `values` is empty, or does not have exactly one axis of real numbers.
     """
     values = inputs.numbers(values, "values", "[num]", allow_nan=True)
     spread = values.std() if np.isfinite(values).all() else np.nan
@@ -146,6 +149,9 @@ def mean_estimate(repeats: ArrayLike | Sequence[float]) -> Estimate:
 
     Returns:
       The mean and its standard error (with num - 1 degrees of freedom), which is NaN for a single repeat.
+
+    Raises:
+      ValueError: if `repeats` is empty, or does not have exactly one axis of real numbers.
     """
     values = inputs.numbers(repeats, "repeats", "[num]", allow_nan=True)
     stderr = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")

@@ -108,9 +108,11 @@ def eight_schools(*, is_centred: bool) -> Target:
 
 
 def correlated_gaussian() -> Target:
-    """A Gaussian in 100 dimensions with mean 0, whose standard deviations s_i grow geometrically from 0.1 to 10.
+    """A Gaussian in 100 dimensions with mean 0, whose neighbouring elements have the correlation 0.9.
 
         Cov(x_i, x_j) = s_i s_j 0.9^|i-j|
+
+    The standard deviations s_i grow geometrically from 0.1 to 10.
     """
     scales = np.logspace(-1, 1, DIM)
     lag = np.abs(np.subtract.outer(np.arange(DIM), np.arange(DIM)))

@@ -53,7 +53,7 @@ def entropy(probabilities: ArrayLike) -> np.ndarray:
       `[...]`.
 
     Raises:
-      ValueError: if a row is not a distribution.
+      ValueError: if the shape is wrong or a row is not a distribution.
     """
     return _entropy(inputs.probabilities(probabilities, axes="[..., num_classes]"))
 
@@ -68,7 +68,7 @@ def predictive_entropy(probabilities: ArrayLike) -> np.ndarray:
       `[...]`.
 
     Raises:
-      ValueError: if a row is not a distribution.
+      ValueError: if the shape is wrong or a row is not a distribution.
     """
     return _entropy(_check_draws(probabilities).mean(axis=0))
 
@@ -102,10 +102,10 @@ def decompose_class_variance(probabilities: ArrayLike) -> VarianceDecomposition:
       probabilities: class probabilities of each draw, `[num_draws, ..., num_classes]`.
 
     Returns:
-      Parts `[..., num_classes]`. Their sums over the classes are the parts of the trace of the covariance.
+      Parts `[..., num_classes]`. Summed over the classes, they are the parts of the covariance's trace.
 
     Raises:
-      ValueError: if a row is not a distribution.
+      ValueError: if the shape is wrong or a row is not a distribution.
     """
     values = _check_draws(probabilities)
     return VarianceDecomposition((values * (1 - values)).mean(axis=0), values.var(axis=0))

@@ -138,8 +138,9 @@ def adapt(
       A kernel whose state is an `AdaptState` and whose info is an `AdaptInfo`.
 
     Raises:
-      ValueError: if an argument is outside its range. `init` raises it if `mass` is "diagonal" and
-        `inverse_mass_matrix` is a matrix. `step` raises it if the kernel's info has no `acceptance_probability`.
+      ValueError: if an argument is outside its range. `init` raises it if a leaf of the position is not a
+        floating-point array, or `mass` is "diagonal" and `inverse_mass_matrix` is a matrix. `step` raises it if the
+        kernel's info has no `acceptance_probability`.
     """
     if num_steps < 20:
         raise ValueError(f"num_steps must be at least 20; got {num_steps}")

@@ -2,11 +2,12 @@
 
     z ~ p(z | x),    x <- p(x | z)
 
-It keeps p(x) = sum_z p(x, z) and accepts every move. With the conditionals of a Boltzmann machine it is the negative
-phase of contrastive divergence; with the encoder and the decoder of a VAE, its pseudo-Gibbs chain. The batch of a step
-is the parameters of the two conditionals, so that the same chains follow a machine that is being learnt
-(`objectives/boltzmann.py`) or a ladder of tempered ones (`parallel_tempering.py`). Source: Geman & Geman, "Stochastic
-relaxation, Gibbs distributions, and the Bayesian restoration of images", 1984.
+The chain leaves p(x) = sum_z p(x, z) invariant, and every move is accepted. With the conditionals of a Boltzmann
+machine, it is the negative phase of contrastive divergence. With the encoder and the decoder of a VAE, it is the VAE's
+pseudo-Gibbs chain. The batch of a step consists of the parameters of the two conditionals, so that the same chains
+follow a machine that is being learnt (`objectives/boltzmann.py`) or a ladder of tempered ones
+(`parallel_tempering.py`). Source: Geman & Geman, "Stochastic relaxation, Gibbs distributions, and the Bayesian
+restoration of images", 1984.
 """
 
 from typing import NamedTuple
@@ -32,9 +33,9 @@ class BlockGibbsInfo(NamedTuple):
     """Diagnostics of one step.
 
     Attributes:
-      other: z, the other block, as it was drawn between the two positions.
-      distance: mean absolute difference of the two positions, over the elements; for binary units, the share that
-        changed.
+      other: z, the other block, which was drawn between the two positions.
+      distance: mean absolute difference of the two positions over their elements. For binary units it is the fraction
+        of units that changed.
     """
 
     other: PyTree

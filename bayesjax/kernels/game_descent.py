@@ -76,8 +76,9 @@ def game_descent(
       info is a `GameDescentInfo`.
 
     Raises:
-      ValueError: if there is no player, the method is unknown or a number is out of range. `init` raises it if the
-        keys of the position are not the names of the players.
+      ValueError: if there is no player, a loss does not take three arguments, the method is unknown or a number is out
+        of range. `init` raises it if the keys of the position are not the names of the players or a leaf is not a
+        floating-point array. `step` raises it if a loss is not a scalar.
     """
     if not losses:
         raise ValueError("losses is empty: game_descent needs at least one player")

@@ -104,7 +104,7 @@ def hmc(
     """Samples `exp(logdensity / temperature)` exactly, at any step size.
 
     Leaves of half precision are moved, and their momenta drawn, in float32. The log density is evaluated at positions
-    rounded to their type, so the law is exact to the resolution of the type.
+    rounded to their type, so the distribution is exact up to the resolution of the type.
 
     Args:
       logdensity: `(params, rng_key, batch) -> scalar` or `(scalar, aux)`; a sum over the whole data set. If it uses its
@@ -127,8 +127,10 @@ def hmc(
       A kernel whose state is an `HMCState` and whose info is an `HMCInfo`.
 
     Raises:
-      ValueError: if an argument is outside its range. `step` raises it if the mass does not fit the position, or if
-        `full_batch` is true and the kernel is a player of a game or the log density uses its key.
+      ValueError: if an argument is outside its range or `logdensity` does not take three arguments. `init` raises it if
+        a leaf of the position is not a floating-point array. `step` raises it if the mass does not fit the position,
+        the log density has two axes or more, or `full_batch` is true and the kernel is a player of a game or the log
+        density uses its key.
     """
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
     check(inverse_mass_matrix)

@@ -6,8 +6,8 @@ points with
 
     P(theta_i, p_i) proportional to exp(-H(theta_i, p_i) / T)
 
-The law is exact like that of HMC, and there is no number of steps to choose. The cost is up to twice the useful length
-of the trajectory and differs from chain to chain: under `vmap` every chain waits for the longest.
+The stationary distribution is exact, as for HMC, and there is no number of steps to choose. The cost is up to twice the
+useful length of the trajectory and differs from chain to chain. Under `vmap` every chain waits for the longest.
 
 The algorithm is BlackJAX's (`blackjax.nuts` 1.7.1: multinomial sampling, generalised U-turn criterion). This file adds
 gradients that are averaged over devices, a temperature, and log densities that change from step to step (`full_batch`).
@@ -92,8 +92,10 @@ def nuts(
       A kernel whose state is an `HMCState` and whose info is a `NUTSInfo`.
 
     Raises:
-      ValueError: if an argument is outside its range. `step` raises it if the mass does not fit the position, or if
-        `full_batch` is true and the kernel is a player of a game or the log density uses its key.
+      ValueError: if an argument is outside its range or `logdensity` does not take three arguments. `init` raises it if
+        a leaf of the position is not a floating-point array. `step` raises it if the mass does not fit the position,
+        the log density has two axes or more, or `full_batch` is true and the kernel is a player of a game or the log
+        density uses its key.
     """
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
     check(inverse_mass_matrix)

@@ -63,7 +63,9 @@ def optimize(loss: Density, optimizer: optax.GradientTransformation) -> Kernel:
       A kernel whose state is an `OptimizeState` and whose info is an `OptimizeInfo`.
 
     Raises:
-      ValueError: `step` raises it if the loss is not a scalar, or the update does not have the shapes of the position.
+      ValueError: if `loss` does not take three arguments. `init` raises it if a leaf of the position is not a
+        floating-point array. `step` raises it if the loss is not a scalar, or the update does not have the shapes of
+        the position.
     """
     evaluate = value_and_grad(loss, "loss")
     value_at, optimizer = value_of(evaluate), optax.with_extra_args_support(optimizer)

@@ -1,12 +1,12 @@
-"""Parallel tempering: one chain for each level of a ladder of laws, and exchanges of positions between neighbours.
+"""Parallel tempering: one chain at each level of a ladder of distributions, and exchanges between neighbouring levels.
 
     levels i and i + 1 exchange x_i and x_{i+1} with probability
         min(1, exp(l_i(x_{i+1}) + l_{i+1}(x_i) - l_i(x_i) - l_{i+1}(x_{i+1}))),        l_i: log density of level i
     then every level moves by the kernel:    x_i <- step(x_i ; batch_i)
 
-Both parts keep the product of the laws of all levels, so the draws of each level have its law. Level 0 is the
-reference, which should mix fast, and level num - 1 the target. The batch decides the law of a level. For a Boltzmann
-machine it is
+Both parts leave the product of the distributions of all levels invariant, so the draws of each level have its
+distribution. Level 0 is the reference, which should mix fast, and level num - 1 is the target. The batch determines the
+distribution of a level. For a Boltzmann machine it is
 
     jax.vmap(lambda t: boltzmann.interpolate(base, target, t))(jnp.linspace(0.0, 1.0, num))
 
@@ -56,7 +56,8 @@ class ParallelTemperingInfo(NamedTuple):
 
     Attributes:
       inner: the info of the kernel's step at each level, with leaves `[num, ...]`.
-      acceptance_probability: `[num - 1]`, of the exchange of levels i and i + 1; 0 for pairs that were not tried.
+      acceptance_probability: acceptance probability of the exchange of levels i and i + 1, `[num - 1]`; 0 for pairs
+        that were not tried.
       is_tried: `[num - 1]`, the pairs that were tried in this step. The mean acceptance of a pair over a run is the sum
         of `acceptance_probability` divided by that of `is_tried`; see `rejection_rates`.
       replicas: int32 `[num]`, the number of the replica at each level after the exchanges; see `round_trips`.
@@ -69,13 +70,13 @@ class ParallelTemperingInfo(NamedTuple):
 
 
 def parallel_tempering(kernel: Kernel, logdensity: Density, num: int) -> Kernel:
-    """Runs a kernel at each level of a ladder of laws and exchanges positions between neighbouring levels.
+    """Runs a kernel at each level of a ladder of distributions, and exchanges positions between neighbouring levels.
 
     For several moves between exchanges, wrap the kernel in `repeat`. For several ladders, wrap the result in
     `particles`.
 
     Args:
-      kernel: moves a position and keeps the law of its level, `exp(logdensity(., rng_key, batch_i))`.
+      kernel: moves a position and leaves the density of its level, `exp(logdensity(., rng_key, batch_i))`, invariant.
       logdensity: `(position, rng_key, batch_i) -> scalar` or `(scalar, aux)`, up to a constant for each level. All
         evaluations of a step share one key; aux is not used. Exchanges are exact only if it does not use its key.
       num: number of levels, at least 2.
@@ -128,7 +129,7 @@ def swap_probabilities(
       logdensity: `(position, rng_key, batch_i) -> scalar` or `(scalar, aux)`.
       rng_key: the key that all evaluations share.
       position: positions by level, with leaves `[num, ...]`.
-      batch: what decides the law of each level, with leaves `[num, ...]`.
+      batch: the batch that determines the distribution of each level, with leaves `[num, ...]`.
       step: number of steps taken; pairs (i, i + 1) with i = step mod 2 are tried.
 
     Returns:
@@ -157,8 +158,8 @@ def rejection_rates(info: ParallelTemperingInfo) -> Array:
     """Mean rejection probability of the exchange of each pair of neighbours, over the steps in which it was tried.
 
     The sum of the rates, r_0 + ... + r_{num-2}, estimates the communication barrier, which hardly depends on the
-    ladder. If the kernel forgot its position in every step, a step would complete 1 / (2 + 2 sum_i r_i / (1 - r_i))
-    round trips, so that a ladder is best if all rates are equal.
+    ladder. If each step of the kernel drew an independent position, a step would complete
+    1 / (2 + 2 sum_i r_i / (1 - r_i)) round trips, so a ladder is best if all rates are equal.
 
     Args:
       info: the infos of consecutive steps, with leaves `[num_steps, ..., num - 1]`. Each step tries only half of the
@@ -230,7 +231,7 @@ def _replace_position(state: Any, position: Params) -> Any:
 
 
 def _check_levels(values: PyTree, num: int, name: str) -> None:
-    """Raises ValueError unless every leaf has `num` levels; a tree without leaves has the same law at all levels."""
+    """Raises ValueError unless every leaf has `num` levels; a tree without leaves is the same at all levels."""
     for shape in [np.shape(leaf) for leaf in jax.tree.leaves(values)]:
         if shape[:1] != (num,):
             raise ValueError(f"{name} must stack {num} levels on the leading axis of every leaf; got the shape {shape}")

@@ -9,7 +9,7 @@ G is the inverse of a mass matrix. `fixed_preconditioner` keeps it constant, whi
 
 with the gradient g of the log density of N examples. While G changes with theta, the chain samples a different
 distribution. A position-dependent G needs the drift Gamma, Gamma_i = sum_j dG_ij / d theta_j, which contains second
-derivatives of log p; the source drops it, and so does this file. The error does not vanish with the step size. As (1 -
+derivatives of log p. Li et al. omit it, and so does this file. The error does not vanish with the step size. As (1 -
 decay) / eta grows, V follows the squared gradient at the current position, and the law tends to p(theta) / G(theta). On
 N(0, 1) with exact gradients, `decay` 0.99 and `epsilon` 1e-3, E theta^2 is 1.10, 1.35 and 1.75 at eta 0.1, 0.01 and
 0.001 and tends to 2, where 1 is correct. G also depends on the batch whose gradient it scales. The adaptation therefore
@@ -87,10 +87,11 @@ def rmsprop_preconditioner(
     Args:
       num_data: N, the number of examples over which the log density is a sum. `epsilon` is then in the units of a mean
         gradient, and `step_size * num_data` is RMSprop's learning rate.
-      num_adaptation: the number of steps in which G is updated, at least 1. These steps sample another distribution, as
-        the module explains, so the burn-in must be at least as long (`training.run(num_burnin=num_adaptation)`).
+      num_adaptation: the number of steps in which G is updated, at least 1. These steps sample a different
+        distribution, as the module explains, so the burn-in must be at least as long
+        (`training.run(num_burnin=num_adaptation)`).
       decay: decay of the running mean in one step, in [0, 1).
-      epsilon: positive; bounds G by 1 / epsilon.
+      epsilon: a positive number, which limits G to at most 1 / epsilon.
 
     Raises:
       ValueError: if an argument is outside its range.

@@ -104,7 +104,8 @@ def sghmc(
       A kernel whose state is an `SGHMCState` and whose info is an `SGHMCInfo`.
 
     Raises:
-      ValueError: if an argument is outside its range.
+      ValueError: if an argument is outside its range or `logdensity` does not take three arguments. `init` raises it if
+        a leaf of the position is not a floating-point array. `step` raises it if the log density is not a scalar.
     """
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature, is_zero_allowed=True)
     normal_law(noise)

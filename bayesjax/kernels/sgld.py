@@ -80,7 +80,9 @@ def sgld(
       A kernel whose state is an `SGLDState` and whose info is an `SGLDInfo`.
 
     Raises:
-      ValueError: if `step_size` is not positive, `temperature` is negative, or `noise` is unknown.
+      ValueError: if `step_size` is not positive, `temperature` is negative, `noise` is unknown, or `logdensity` does
+        not take three arguments. `init` raises it if a leaf of the position is not a floating-point array. `step`
+        raises it if the log density is not a scalar.
     """
     normal_law(noise)
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature, is_zero_allowed=True)

@@ -100,7 +100,9 @@ def sgnht(
       A kernel whose state is an `SGNHTState` and whose info is an `SGNHTInfo`.
 
     Raises:
-      ValueError: if an argument is not positive, or `noise` is unknown.
+      ValueError: if a number is not positive, `noise` is unknown, or `logdensity` does not take three arguments. `init`
+        raises it if a leaf of the position is not a floating-point array. `step` raises it if the log density is not a
+        scalar.
     """
     normal_law(noise)
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)

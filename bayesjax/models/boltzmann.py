@@ -56,7 +56,7 @@ class EnergyFunction(Protocol):
 
 
 class Machine(NamedTuple):
-    """The pure functions of a machine of two sides, each factorised given the other: all that samplers and AIS need.
+    """The pure functions of a machine with two sides, each factorised given the other, for samplers and for AIS.
 
     Attributes:
       energy: `(params, v, h) -> scalar`, E(v, h).
@@ -243,7 +243,7 @@ def move_offsets(params: Params, visible_offset: ArrayLike, hidden_offset: Array
 
 
 def keep_distribution(old: Params, new: Params) -> Params:
-    """New parameters whose biases make up for the change of the offsets, for `kernels.adjust`.
+    """New parameters whose biases compensate for the change of the offsets, for `kernels.adjust`.
 
     Args:
       old: centred parameters before an update.
@@ -284,7 +284,7 @@ def independent_units(params: Params, mean: ArrayLike, variance: ArrayLike | Non
       Parameters with the structure and the offsets of `params`.
 
     Raises:
-      ValueError: if a variance is missing or not wanted, a shape is wrong, or a value is outside its range.
+      ValueError: if the variance is missing, or given for Bernoulli units, a shape is wrong, or a value out of range.
     """
     is_gaussian = "log_variance" in params
     if (variance is not None) != is_gaussian:

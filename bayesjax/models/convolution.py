@@ -4,10 +4,10 @@
 
 o is an output pixel, i a position in the kernel, and low the padding before the image x. A network needs the
 convolution, its gradient with respect to the image (the transposed convolution) and its gradient with respect to the
-kernel. They are one trilinear sum in which another array is left out, and are computed by one differentiable operation,
-`contract`. The derivatives of these three maps are again such maps, to any order in forward and reverse mode. A `vmap`
-over images alone or kernels alone becomes one larger convolution. Read `convolution_forms.py` next for the forms that
-compute the operation, which are chosen for the platform of the compiled program.
+kernel. Each of the three leaves out a different array of one trilinear sum. One differentiable operation, `contract`,
+computes all of them. The derivatives of these three maps are again such maps, to any order in forward and reverse mode.
+A `vmap` over images alone or kernels alone becomes one larger convolution. Read `convolution_forms.py` next for the
+forms that compute the operation, which are chosen for the platform of the compiled program.
 
 The layout is NHWC, kernels are `[height, width, in, out]`, and padding is as in Flax.
 """

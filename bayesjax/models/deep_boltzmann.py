@@ -123,15 +123,20 @@ class DBM(nn.Module):
 
 
 def rbm_between_layers(model: DBM) -> RBM:
-    """The restricted machine between the even layers, as its visible units, and the odd ones."""
+    """The restricted machine whose visible units are the even layers and whose hidden units are the odd layers.
+
+    Args:
+      model: the deep machine. It gives the numbers of units, and whether the machine is centred.
+    """
     sizes = model.layer_sizes
     return RBM(sum(sizes[::2]), sum(sizes[1::2]), is_centred=model.is_centred)
 
 
 def as_rbm(params: Params) -> Params:
-    """Parameters of `rbm_between_layers` with the distribution of a deep machine, linear in those of the machine.
+    """Parameters of `rbm_between_layers` with the distribution of a deep machine.
 
-    The visible units are (x_0, x_2, ...) and the hidden units (x_1, x_3, ...), joined in this order.
+    They are linear in the parameters of the deep machine. The visible units are (x_0, x_2, ...) and the hidden units
+    (x_1, x_3, ...), joined in this order.
 
     Args:
       params: parameters of a `DBM`.
@@ -160,8 +165,8 @@ def as_rbm(params: Params) -> Params:
 def tied_rbm(params: Params, *, doubled: Literal["visible", "hidden", "both"]) -> Params:
     """Parameters of an RBM with two tied copies of one side or of both, for the pre-training of a deep machine.
 
-    The lowest machine has two copies of the data, the highest two copies of its hidden units, one between them both.
-    The copies stand for the input that a layer of the deep machine receives from its other side.
+    The lowest machine has two copies of the data, the highest has two copies of its hidden units, and a machine between
+    them has both. The copies stand for the input that a layer of the deep machine receives from its other side.
 
     Args:
       params: plain parameters of an `RBM`.

@@ -38,7 +38,7 @@ def largest_singular_value(kernel: Array, num_squarings: int = 8) -> Array:
 
         sigma(W) = max over |v| = 1 of |W v|
 
-    After n = 2^num_squarings iterations, the weight of another singular value s has decreased by (s / sigma)^4n. For
+    After n = 2^num_squarings iterations, the weight of any other singular value s has decreased by (s / sigma)^4n. For
     n = 256 the result is too small by at most 0.05 % for Gaussian kernels up to width 512, and by about 1 % in the
     worst case. For n = 8 it is too small by up to 10 %.
 

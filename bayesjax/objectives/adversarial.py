@@ -176,7 +176,7 @@ NON_SATURATING = MINIMAX._replace(generator_loss=non_saturating_generator_loss)
 WASSERSTEIN = Game(lambda output: -output, lambda output: output, lambda output: -output)
 """The game of Arjovsky, Chintala & Bottou, "Wasserstein GAN", ICML 2017. Minus the discriminator's loss is a lower
 bound of the Wasserstein distance if the critic has Lipschitz constant 1. `gradient_penalty` and spectral normalisation
-enforce this constant, and `kernels.clip_weights` enforces another one."""
+enforce this constant, and `kernels.clip_weights` enforces a different one."""
 HINGE = Game(lambda output: jax.nn.relu(1 - output), lambda output: jax.nn.relu(1 + output), lambda output: -output)
 """The hinge game. Sources: Lim & Ye, "Geometric GAN", 2017; Miyato et al., "Spectral normalization for GANs", 2018."""
 GAMES = {

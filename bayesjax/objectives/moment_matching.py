@@ -36,6 +36,9 @@ def moment_matching_loss(
 
     Returns:
       A scalar.
+
+    Raises:
+      ValueError: in the cases that `divergences.mmd_squared` states.
     """
     squared = mmd_squared(real, fake, kernel or gaussian_kernel(SCALES), is_unbiased=is_unbiased, chunk_size=chunk_size)
     if is_unbiased:

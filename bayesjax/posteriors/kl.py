@@ -62,8 +62,8 @@ def kl_to_fan_in_gaussian(scale: float = 1.0, *, out_axis: int | None = None) ->
       A divergence `(variational, weights) -> nats`.
 
     Raises:
-      ValueError: if `scale` is not positive and finite. The returned divergence raises it in the cases of
-        `priors.fan_in_scales`.
+      ValueError: if `scale` is not positive and finite. The returned divergence raises it in the cases that
+        `priors.fan_in_scales` states.
     """
     checks.positive(scale=scale)
     return _to_gaussians(lambda params: fan_in_scales(params, scale, out_axis=out_axis))

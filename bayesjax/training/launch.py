@@ -39,7 +39,7 @@ def run(command: Sequence[str], num_processes: int, *, devices: int = 1, reporte
 
     Args:
       command: the program and its arguments.
-      num_processes: how many times to start it.
+      num_processes: number of processes to start.
       devices: number of local accelerators that each process uses.
       reported: the exit code of failures that process 0 explains itself. If process 0 and another process both end with
         this code, the standard error of the other is not shown. None means that there is no such code.

@@ -6,7 +6,7 @@ Each device runs the kernel's own step on its part of the batch and of the parti
 defines the communication along the axes: the gradients are averaged over `data`, and the particles of a player are
 gathered over `particle` for the other players. Random numbers depend on the index of an example or particle in the
 whole batch or set of particles. A run on any number of devices therefore equals the run on one device, up to the
-rounding of sums in another order. The devices may belong to several processes (`processes.py`).
+rounding of sums in a different order. The devices may belong to several processes (`processes.py`).
 
 `transform` names the JAX function that binds the axes: "shard_map", which JAX recommends, or "pmap", which has one
 axis. Both trace the same step. The check of `shard_map` is off (`check_vma=False`). If it were on, the gradient of

@@ -7,7 +7,7 @@
 
 Every process holds the whole batch and every key, so only the reductions and gathers of the kernel's step communicate.
 All processes must call `fetch` and `broadcast_from_first` at the same points of the program: if one process takes
-another branch, the others wait forever. Only process 0 writes files. With one process they communicate nothing.
+a different branch, the others wait forever. Only process 0 writes files. With one process they communicate nothing.
 """
 
 import json

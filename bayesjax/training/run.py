@@ -110,8 +110,7 @@ def run(
         as an iterator, or has leaves that are not arrays.
       NonFinite: if the initial position or a later state is not finite; a checkpoint then holds the last finite state.
       CheckpointMismatch: if the checkpoint belongs to a different run (`identity.py`) or has more than `num_steps`
-        steps.
-        It is raised before the first step.
+        steps. It is raised before the first step.
       CheckpointError: if a checkpoint cannot be written or read, or if another process is writing in its folder.
       KeyboardInterrupt: raised again after the state of the last chunk is saved.
     """
