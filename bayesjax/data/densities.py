@@ -28,7 +28,7 @@ class GaussianMixture(NamedTuple):
     factor: np.ndarray
 
     def sample(self, rng: np.random.Generator, num: int) -> np.ndarray:
-        """Returns `num` draws, `[num, dim]`."""
+        """Returns `num` draws, `[num, dim]`, from NumPy's generator `rng`."""
         noise = rng.normal(size=(num, self.means.shape[1])) @ self.factor.T
         return self.means[rng.integers(len(self.means), size=num)] + noise
 

@@ -39,7 +39,7 @@ def noise_scale(x: np.ndarray) -> np.ndarray:
 
 
 def sample_regression(rng: np.random.Generator, num: int) -> Points:
-    """Draws `num` examples of the regression, which has one feature."""
+    """Draws `num` examples of the regression, which has one feature, from NumPy's generator `rng`."""
     x = rng.uniform(-LIMIT, LIMIT, num)
     return Points(x[:, None], regression_mean(x) + noise_scale(x) * rng.normal(size=num))
 
@@ -50,6 +50,6 @@ def class_probability(x: np.ndarray) -> np.ndarray:
 
 
 def sample_classification(rng: np.random.Generator, num: int) -> Points:
-    """Draws `num` examples of the classification, which has two features."""
+    """Draws `num` examples of the classification, which has two features, from NumPy's generator `rng`."""
     x = rng.uniform(-LIMIT, LIMIT, (num, 2))
     return Points(x, (rng.random(num) < class_probability(x)).astype(int))

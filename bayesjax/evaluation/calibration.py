@@ -116,8 +116,8 @@ def adaptive_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, n
 def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> Estimate:
     """Brier score, the mean over test points of sum_k (p_k - [k = label])^2, between 0 and 2.
 
-    It is returned with its standard error over test points. Arguments and errors are those of `reliability`.
-    Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
+    It is returned with its standard error over test points. `probabilities`, `labels` and their errors are those of
+    `reliability`. Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
     """
     probabilities, labels = inputs.probabilities_and_labels(probabilities, labels)
     values = ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)

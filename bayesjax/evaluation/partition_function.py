@@ -281,7 +281,11 @@ def as_positions(positions: ArrayLike, params: Params) -> Array:
 
 
 def base_draws(machine: Machine, base: Params, rng_key: PRNGKey, num_chains: int) -> Array:
-    """Independent draws of the visible units of a machine without connections, `[num_chains, V]`."""
+    """Independent draws of the visible units of a machine without connections, `[num_chains, V]`.
+
+    Raises:
+      ValueError: if `num_chains` is less than 2.
+    """
     checks.count(num_chains=num_chains)
     if num_chains < 2:
         raise ValueError(f"num_chains must be at least 2, for a standard error; got {num_chains}")

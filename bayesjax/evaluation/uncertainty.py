@@ -134,7 +134,7 @@ def decompose_gaussian_variance(means: ArrayLike, variances: ArrayLike | float) 
 
 
 def mixture_log_density(targets: ArrayLike, means: ArrayLike, scales: ArrayLike | float) -> np.ndarray:
-    """Log density of targets under the mixture of Gaussian predictions of posterior draws.
+    """Log density of targets under the mixture of the Gaussian predictions that posterior draws make.
 
         log p(y) = log 1/S sum_s N(y; mean_s, scale_s^2)
 

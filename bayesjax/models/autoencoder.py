@@ -35,7 +35,7 @@ class AutoEncoder(nn.Module):
     kernel_init: Initializer = fan_in_normal()
 
     def setup(self) -> None:
-        """Creates the layers."""
+        """Creates the layers; raises ValueError if an attribute has an invalid value."""
         if not self.features or min(self.features) < 1:
             raise ValueError(f"features must name at least one positive width; got {tuple(self.features)}")
         if len(self.dropout_rates) not in (0, len(self.features)):
@@ -53,7 +53,7 @@ class AutoEncoder(nn.Module):
         return self.decode(self.encode(x, deterministic=deterministic))
 
     def encode(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Code of the input, `[..., features[-1]]`."""
+        """Code of the input, `[..., features[-1]]`; raises ValueError if the input is not `[..., num_inputs]`."""
         if x.shape[-1] != self.num_inputs:
             raise ValueError(f"x must be [..., num_inputs = {self.num_inputs}]; got shape {x.shape}")
         for layer, dropout in zip(self.encoder, self.dropouts, strict=True):

@@ -318,7 +318,12 @@ def _patches(image: Array, geometry: Geometry) -> Array:
 
 
 def one_by_one(form: Form, missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """Applies `form` to each network along a leading axis, in a loop that is unrolled up to `UNROLLED` times."""
+    """Applies `form` to each network along a leading axis, in a loop that is unrolled up to `UNROLLED` times.
+
+    Args:
+      form: a form for one network, such as `native`.
+      missing, first, second, geometry: as in `native`; the arrays have a leading axis of networks.
+    """
 
     def body(_: None, pair: tuple[Array, Array]) -> tuple[None, Array]:
         return None, form(missing, *pair, geometry)
@@ -327,5 +332,10 @@ def one_by_one(form: Form, missing: str, first: Array, second: Array, geometry: 
 
 
 def together(form: Form, missing: str, first: Array, second: Array, geometry: Geometry) -> Array:
-    """Applies `form` under `vmap`: a grouped convolution for `native`, or a batched product for `products`."""
+    """Applies `form` under `vmap`: a grouped convolution for `native`, or a batched product for `products`.
+
+    Args:
+      form: a form for one network, such as `native`.
+      missing, first, second, geometry: as in `native`; the arrays have a leading axis of networks.
+    """
     return jax.vmap(lambda first, second: form(missing, first, second, geometry))(first, second)

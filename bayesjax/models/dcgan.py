@@ -164,7 +164,7 @@ class Discriminator(nn.Module):
         return self.logits(self.embed(x))
 
     def embed(self, x: Array) -> Array:
-        """Activations before the logits, `[batch, num_features]`."""
+        """Activations before the logits, `[batch, num_features]`; raises ValueError if `x` has the wrong shape."""
         if x.shape[1:] != tuple(self.image_shape):
             raise ValueError(f"x must be [batch, {', '.join(map(str, self.image_shape))}]; got {x.shape}")
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):

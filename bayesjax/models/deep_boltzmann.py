@@ -41,7 +41,11 @@ class DBM(nn.Module):
     kernel_init: Initializer = nn.initializers.normal(0.01)
 
     def setup(self) -> None:
-        """Creates `kernel_i` `[n_i, n_{i+1}]`, `bias_i` `[n_i]` and, if centred, `offset_i` `[n_i]`."""
+        """Creates `kernel_i` `[n_i, n_{i+1}]`, `bias_i` `[n_i]` and, if centred, `offset_i` `[n_i]`.
+
+        Raises:
+          ValueError: if there are fewer than two layers, or a size is not positive.
+        """
         if len(self.layer_sizes) < 2:
             raise ValueError(f"layer_sizes must have at least two entries; got {tuple(self.layer_sizes)}")
         for size in self.layer_sizes:

@@ -35,7 +35,7 @@ class MLP(nn.Module):
     input_dropout_rate: float = 0.0
 
     def setup(self) -> None:
-        """Creates the layers."""
+        """Creates the layers; raises ValueError if an attribute has an invalid value."""
         if not self.features or min(self.features) < 1:
             raise ValueError(f"features must name at least one positive width; got {tuple(self.features)}")
         self.layers = [

@@ -147,7 +147,7 @@ class Discriminator(nn.Module):
     num_blocks: int = 4
 
     def setup(self) -> None:
-        """Creates the blocks."""
+        """Creates the blocks; raises ValueError if an attribute has an invalid value."""
         layer_sizes(self.image_shape, self.num_downsamplings)
         if not 1 <= self.num_blocks >= self.num_downsamplings:
             raise ValueError(
@@ -164,7 +164,11 @@ class Discriminator(nn.Module):
         return self.logits(self.embed(x))
 
     def embed(self, x: Array) -> Array:
-        """Activations of the last block, summed over pixels, `[batch, width]`."""
+        """Activations of the last block, summed over pixels, `[batch, width]`.
+
+        Raises:
+          ValueError: if `x` has the wrong shape.
+        """
         if x.shape[1:] != tuple(self.image_shape):
             raise ValueError(f"x must be [batch, {', '.join(map(str, self.image_shape))}]; got {x.shape}")
         for block in self.blocks:

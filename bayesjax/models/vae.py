@@ -63,7 +63,7 @@ class VAE(nn.Module):
     architecture: str = "mlp"
 
     def setup(self) -> None:
-        """Creates the layers."""
+        """Creates the layers; raises ValueError if an attribute has an invalid value."""
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {self.likelihood!r}")
         if min(self.latent_dim, *self.data_shape) < 1:
@@ -86,7 +86,11 @@ class VAE(nn.Module):
             self.log_variance = self.param("log_variance", nn.initializers.zeros, ())
 
     def encode(self, x: Array) -> distrax.Distribution:
-        """The encoder q(z | x): `x [..., *data_shape]` to a distribution over `[latent_dim]`."""
+        """The encoder q(z | x): `x [..., *data_shape]` to a distribution over `[latent_dim]`.
+
+        Raises:
+          ValueError: if `x` has the wrong shape.
+        """
         ndim = len(self.data_shape)
         if x.shape[x.ndim - ndim :] != tuple(self.data_shape):
             raise ValueError(f"x must be [..., {', '.join(map(str, self.data_shape))}]; got {x.shape}")

@@ -80,7 +80,7 @@ def entropy(num_classes: Sequence[int], num_continuous: int) -> float:
 
 
 def log_prob(head: CodeHead, code: Code) -> tuple[Array, Array]:
-    """Log probabilities log Q(c | x) of the categorical and of the continuous codes c of one image x.
+    """Log probabilities log Q(c | x) for one image x, separately for its categorical and its continuous codes c.
 
     Args:
       head: the parameters of Q for the image.

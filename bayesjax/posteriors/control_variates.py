@@ -3,8 +3,9 @@
     g(theta) = grad log p_batch(theta) - grad log p_batch(anchor) + grad log p(anchor)
 
 log p is the log density of the whole data set, and log p_batch its estimate on a minibatch. g is unbiased for any
-anchor. The variance of g is that of the difference of the two batch gradients. It is small if theta is near the anchor,
-and grows with |theta - anchor|. Far from the anchor it may exceed the variance of the plain gradient. The log density
+anchor. The variance of g equals the variance of the difference between the two batch gradients. It is small if theta is
+near the anchor, and grows with |theta - anchor|. Far from the anchor it may exceed the variance of the plain gradient.
+The log density
 
     log p_batch(theta) + <grad log p(anchor) - grad log p_batch(anchor), theta - anchor>
 

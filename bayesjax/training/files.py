@@ -118,7 +118,11 @@ def _plain(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file and creates its folder."""
+    """Writes a JSON file and creates its folder.
+
+    Raises:
+      OSError: if `path` cannot be written; the message is one line with its name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(dumps(value, indent=1) + "\n", encoding="utf-8")
@@ -147,6 +151,13 @@ def write_arrays(path: Path, leaves: Sequence[Any]) -> None:
     """Writes arrays of any JAX type to an `.npz` file, with the names of their types.
 
     The names are needed because NumPy stores bfloat16 as raw bytes. Keys are stored as their integers.
+
+    Args:
+      path: the file.
+      leaves: the arrays and keys.
+
+    Raises:
+      OSError: if `path` cannot be written; the message is one line with its name.
     """
     types, arrays = [], []
     for leaf in leaves:
