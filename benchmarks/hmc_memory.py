@@ -90,9 +90,10 @@ def main(config: Config) -> None:
             running, times, {f"{chunks} / all at once": measure.ratio(times, chunks, "all at once", "-")}
         ),
         "remarks": [
-            f"{config.num_data} images, {config.num_integration_steps} leapfrog steps in a step. Bar: {BAR_MIB} MiB a "
-            f"process, the interpreter, JAX and {config.num_data * NUM_PIXELS * 4 / 2**20:.0f} MiB of images included; "
-            + ("met by all." if max(running.peak_mib.values()) <= BAR_MIB else "not met by all.")
+            f"A step has {config.num_integration_steps} leapfrog steps over {config.num_data} images. The bar is "
+            f"{BAR_MIB} MiB for each process, which includes the interpreter, JAX and "
+            f"{config.num_data * NUM_PIXELS * 4 / 2**20:.0f} MiB of images. "
+            f"{'All' if max(running.peak_mib.values()) <= BAR_MIB else 'Not all'} processes meet it."
         ],
     }
     measure.write(config.out, results)

@@ -30,8 +30,8 @@ def cost_tables(results: dict) -> list[str]:
         markdown([f"one {key.removeprefix('milliseconds_per_')}", "ms, median", "range", "compile s"], times),
         markdown(["ratio", "value", "range", "bar"], ratios),
     ]
-    if peaks := [f"{name} {mib:.0f} MiB" for name, mib in results.get("peak_mib", {}).items()]:
-        parts.append(f"Peak memory of the processes: {', '.join(peaks)}.")
+    if peaks := [[name, f"{mib:.0f}"] for name, mib in results.get("peak_mib", {}).items()]:
+        parts.append(markdown(["process", "peak memory, MiB"], peaks))
     parts += results.get("remarks", [])
     if results.get("shapes"):
         parts.append(shape_table(results["shapes"]))
@@ -53,10 +53,10 @@ def sampler_tables(results: dict) -> list[str]:
     products = results["roofline"].items()
     rates = [[name, f"{each['gflops']:.0f}", f"{100 * each['share']:.0f} %"] for name, each in products]
     return [
-        markdown(["HMC of", "bulk ESS per 1000 gradients, least", "median", "largest R-hat"], effective),
-        markdown(["sampler", "variance on N(0, I), exact 1", "gate of 5 %"], gate),
-        markdown(["cost of HMC against", "from", "exponent"], slopes),
-        markdown(["products of", "GFLOP/s", "of the rate of 1024 x 1024"], rates),
+        markdown(["HMC in", "smallest bulk ESS per 1000 gradients", "median", "largest R-hat"], effective),
+        markdown(["sampler", "variance on N(0, I) (exact: 1)", "test (within 5 %)"], gate),
+        markdown(["growth of HMC's time with", "range", "exponent"], slopes),
+        markdown(["matrix products of", "GFLOP/s", "share of the rate of 1024 x 1024"], rates),
     ]
 
 
@@ -76,17 +76,25 @@ def efficiency_tables(results: dict) -> list[str]:
             runs.append([target, library, *gradients, *diagnostics])
     verdict = "met" if all(entry["met"] in (True, None) for entry in ratios.values()) else "not met"
     note = (
-        f"± standard error over {config['num_groups']} runs of {config['num_chains']} chains: {config['num_warmup']} "
-        f"steps of warm-up, {config['num_draws']} draws. No ratio where the runs are not of one law: an R-hat of all "
-        f"chains above 1.01, or means apart. Bar: none below 1 by more than two standard errors; {verdict}."
+        f"± is the standard error over {config['num_groups']} runs of {config['num_chains']} chains, each with "
+        f"{config['num_warmup']} warm-up steps and {config['num_draws']} draws. A ratio is omitted where the libraries "
+        f"do not sample the same distribution: the R-hat of all chains exceeds 1.01, or the means differ. The bar is "
+        f"that no ratio is below 1 by more than two standard errors. It is {verdict}."
     )
-    header = ["least bulk ESS of 1000 gradients", *libraries, *(f"{own} / {peer}" for peer in peers)]
-    run = ["target", "library", "gradients a draw", "of a chain's warm-up", "largest R-hat of all runs", "divergent %"]
+    header = ["smallest bulk ESS per 1000 gradients", *libraries, *(f"{own} / {peer}" for peer in peers)]
+    run = [
+        "target",
+        "library",
+        "gradients per draw",
+        "gradients of warm-up",
+        "largest R-hat",
+        "divergent %",
+    ]
     return [markdown(header, sizes), note, markdown(run, runs)]
 
 
 def shape_table(shapes: list[dict]) -> str:
-    """The ratio to the better of XLA's convolution and patches, by image size, over the shapes of the sweep."""
+    """Ratios of times to the faster of XLA's convolution and patches, by image size, over the shapes of the sweep."""
     rows = []
     for size in sorted({shape["size"] for shape in shapes}):
         ratios = sorted(shape["ratio"] for shape in shapes if shape["size"] == size)

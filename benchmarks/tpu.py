@@ -77,13 +77,14 @@ CHIPS = {
 HOP_SECONDS = 1e-6  # latency of a link: jax-ml.github.io/scaling-book/sharding
 ASSUMPTIONS = (
     "Float32 products run at JAX's default precision: one bf16 pass of the matrix unit, so the peak is that of bf16.",
-    "Products fill the matrix unit, small ones too, and elementwise work and random numbers, on the vector unit, cost "
-    "nothing: the times are lower bounds, the most so for the Bayesian GAN with its noise and its batches of 64.",
+    "Matrix products of any size fill the matrix unit. Elementwise operations and random numbers take no time. The "
+    "times are therefore lower bounds, which are loosest for the Bayesian GAN with its noise and its batches of 64.",
     "HBM bytes are those of arrays that XLA did not place in the chip's own memory; they move at the full bandwidth.",
-    "Collectives are not overlapped with computation or with one another. A group lies along as few axes of the slice "
-    "as hold it and uses them all, in both directions where a whole axis is closed to a ring (v5e and v6e: of length "
-    "16; v4 and v5p: from 64 chips on). A hop takes a microsecond.",
-    "A step is compiled by itself, with its diagnostics and its state donated; host, input and start-up cost nothing.",
+    "Collectives do not overlap with computation or with one another. A group of chips lies along as few axes of the "
+    "slice as possible and uses the links of all of them. It uses both directions where a whole axis forms a ring "
+    "(v5e and v6e: axes of length 16; v4 and v5p: slices of 64 chips or more). A hop takes a microsecond.",
+    "A step is compiled by itself, with its diagnostics and with donated buffers for its state. The host, the input "
+    "and the start of a program take no time.",
 )
 
 

@@ -95,7 +95,7 @@ def vae(num_chips: int, size: Size) -> Workload:
     encode, decode = models.vae.conditionals(network)
     loss = objectives.elbo.negative_elbo(encode, decode, network.prior())
     return Workload(
-        f"Adam on the negative ELBO: VAE {dim}-{hidden}-{latent_dim}, {each} images a chip",
+        f"Adam on the negative ELBO: VAE {dim}-{hidden}-{latent_dim}, {each} images per chip",
         "weak",
         kernels.optimize(objectives.batch_mean(loss), optax.adam(1e-3)),
         position(network, dim),

@@ -8,12 +8,12 @@ An experiment keeps its `TABLES` beside its code. `python -m docs.tables` writes
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Column:
     """A column of a table: one measure, or another field of its rows.
 
@@ -32,7 +32,7 @@ class Column:
     where: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Table:
     """A pivot table of results. Lines and columns without a row are omitted; a cell without a row is a dash.
 
@@ -58,7 +58,7 @@ class Table:
 
 
 def render(tables: Sequence[Table], runs: Sequence[dict]) -> str:
-    """The Markdown of results: every table that has rows, and the origin of each run.
+    """Returns the Markdown of results: every table that has rows, and the origin of each run.
 
     Args:
       tables: specifications of the tables.
@@ -73,7 +73,7 @@ def render(tables: Sequence[Table], runs: Sequence[dict]) -> str:
 
 
 def pivot(table: Table, rows: Sequence[tuple[dict, dict]]) -> str:
-    """The Markdown of one table; empty if it has no row.
+    """Returns the Markdown of one table, or an empty text if the table has no rows.
 
     Args:
       table: the specification.
@@ -101,12 +101,8 @@ def pivot(table: Table, rows: Sequence[tuple[dict, dict]]) -> str:
                 raise ValueError(f"two rows belong in line {line}, column {group} {column.measure}: {row}")
             cells[line][group, column] = content
     used = [place for place in places if any(place in line for line in cells.values())]
-    header = [
-        " ".join(
-            filter(None, (table.heading.format(cell(group)) if table.across else "", column.heading or column.measure))
-        )
-        for group, column in used
-    ]
+    starts = [table.heading.format(cell(group)) if table.across else "" for group, _ in used]
+    header = [f"{start} {each.heading or each.measure}".strip() for start, (_, each) in zip(starts, used, strict=True)]
     body = [[*map(cell, line), *(cells[line].get(place, "-") for place in used)] for line in cells if cells[line]]
     return markdown([*table.lines.values(), *header], body) if used else ""
 
@@ -144,13 +140,16 @@ def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     lines = [header, *body]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        f"| {' | '.join(text.ljust(width) for text, width in zip(line, widths, strict=True))} |" for line in lines
-    )
+    rows = (" | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(f"| {row} |" for row in rows)
 
 
 def origin(run: dict) -> str:
-    """The command that made a results file, with its duration, device and commit."""
-    seconds = run.get("seconds")
-    took = "" if seconds is None else f"{seconds / 60:.0f} min on " if seconds >= 120 else f"{seconds:.0f} s on "
-    return f"`{run['command']}`: {took}{run['device']}, commit {run['commit']}"
+    """The command that made a results file, with its duration, devices and commits in words."""
+    seconds, device = run.get("seconds"), re.sub(r"([^, ][^,]*) x (\d+)", r"\2 \1", run["device"])
+    device = re.sub(r"\b1 cpu", "1 CPU device", device).replace(" cpu", " CPU devices").replace("(1 cores", "(1 core")
+    commit = f"commit{'s' if ',' in run['commit'] else ''} " + run["commit"].replace("+", " with uncommitted ")
+    took = "run" if seconds is None else f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+    sessions = " in several sessions," if "," in device + commit else ""
+    place, version = (re.sub(r", ([^,]*)$", r" and \1", text) for text in (device, commit))
+    return f"`{run['command']}`: {took}{sessions} on {place}, {version}"

@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +31,9 @@ from bayesjax.training import files, guards, processes, progress
 from bayesjax.training.identity import first_difference
 from bayesjax.types import Kernel
 from experiments.harness import launch, report
-from experiments.harness.cli import BAD_INPUT, RunConfig, fail
+from experiments.harness.cli import BAD_INPUT, fail
 from experiments.harness.provenance import RESULTS, command, commit, device_name, versions
 
-C = TypeVar("C", bound=RunConfig)
 ENTRIES = (
     "config.json", "commits.txt", "devices.txt", "seconds.txt", "metrics.jsonl", "results.json",
     "figures", "parts", "checkpoints",

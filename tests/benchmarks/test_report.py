@@ -13,8 +13,8 @@ PUBLISHED = {
         "| bayesjax SGHMC T=0 | 6.26 | 4.82 to 8.75 | 0.6 |",
         "| torch, 2.4 M normals | 8.58 | 8.13 to 9.85 | - |",
         "| bayesjax SGHMC / bayesjax SGD with momentum | 1.14 ± 0.02 | 0.85 to 1.81 | <= 1.25 |",
-        "Peak memory of the processes: bayesjax 792 MiB, torch 511 MiB, bayesian-torch 689 MiB, BLiTZ 795 MiB.",
-        "`python -m benchmarks.weights --repeats 31`: cpu x 1 (2 cores), commit b14e4153446a",
+        "| bayesian-torch | 689 |",
+        "`python -m benchmarks.weights --repeats 31`: run on 1 CPU device (2 cores), commit b14e4153446a",
     ],
     "convolutions": ["| 64 x 64 | 54 | 0.73 | 1.14 | 0 |"],
     "samplers": [

@@ -90,8 +90,8 @@ def test_numbers(entry, digits, expected):
 
 def test_notes_and_origins():
     """A note may depend on the configuration; equal notes of several runs stand once; each run's origin is named."""
-    run = {"config": CONFIG, "rows": ROWS, "command": "python -m experiments.x", "seconds": 90.0, "device": "cpu x 1",
-           "commit": "abc"}  # fmt: skip
+    run = {"config": CONFIG, "rows": ROWS, "command": "python -m experiments.x", "seconds": 90.0,
+           "device": "cpu x 1 (1 cores)", "commit": "abc"}  # fmt: skip
     other = run | {"seconds": 600.0, "rows": [], "config": {"kernel": "sghmc", "num_draws": 5}}
     table = Table(
         {"kernel": "", "method": "", "labels": ""}, [Column("error %")], note=lambda c: f"{c['num_draws']} draws."
@@ -99,8 +99,27 @@ def test_notes_and_origins():
     text = report.render([table], [run, other])
     assert text.count("5 draws.") == 1
     *_, first, last = text.split("\n\n")
-    assert first == "`python -m experiments.x`: 90 s on cpu x 1, commit abc"
-    assert last == "`python -m experiments.x`: 10 min on cpu x 1, commit abc"
+    assert first == "`python -m experiments.x`: 90 s on 1 CPU device (1 core), commit abc"
+    assert last == "`python -m experiments.x`: 10 min on 1 CPU device (1 core), commit abc"
+
+
+@pytest.mark.parametrize(
+    ("device", "commit", "expected"),
+    [
+        ("cpu x 1 (2 cores)", "abc", "run on 1 CPU device (2 cores), commit abc"),
+        ("cpu x 11 (2 cores)", "abc", "run on 11 CPU devices (2 cores), commit abc"),
+        ("NVIDIA H200 x 1", "abc+changes", "run on 1 NVIDIA H200, commit abc with uncommitted changes"),
+        (
+            "cpu x 4 on 2 processes (2 cores), cpu x 1 (1 cores)",
+            "abc",
+            "run in several sessions, on 4 CPU devices on 2 processes (2 cores) and 1 CPU device (1 core), commit abc",
+        ),
+        ("TPU v4 x 8", "a, b, c", "run in several sessions, on 8 TPU v4, commits a, b and c"),
+    ],
+)
+def test_devices_and_commits_in_words(device, commit, expected):
+    """One device or commit, and the lists of a run that was resumed on other devices or at other commits."""
+    assert report.origin({"command": "x", "device": device, "commit": commit}) == f"`x`: {expected}"
 
 
 def test_a_table_that_is_out_of_date_is_noticed(tmp_path):
