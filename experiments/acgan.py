@@ -57,7 +57,10 @@ PRESETS |= {f"{name}_sghmc": replace(config, kernel="sghmc") for name, config in
 
 def note(config: dict) -> str:
     """The note below the table: training steps, batch size and number of generated images."""
-    return f"{games.describe_steps(config)}, batches of {config['batch_size']}; {config['num_judged']} samples."
+    return (
+        f"The networks were trained for {games.describe_steps(config)} with batches of {config['batch_size']}, and "
+        f"evaluated with {config['num_judged']} samples."
+    )
 
 
 TABLES = [

@@ -78,7 +78,8 @@ TABLES = [
             Column("factor per step", "theory", 4, field="theory"),
         ],
         across="step_size",
-        note="Factor by which a step changes the distance from the equilibrium. Columns begin with the step size.",
+        note="The factor is that by which a step changes the distance from the equilibrium. Column headings begin with "
+        "the step size.",
     )
 ]
 HEADLINE = (

@@ -110,9 +110,9 @@ def describe(config: dict) -> str:
     images = f"{config['num_validation']} held-out training" if config["num_validation"] else "test"
     (first, second), weight = config["mixture_scales"], config["mixture_weight"]
     return (
-        f"± standard error over {config['num_seeds']} seeds, on the {images} images. Predictives average "
-        f"{config['num_draws']} draws or masks. SGD runs for {config['num_sgd_epochs']} epochs, the other methods for "
-        f"{config['num_epochs']}. The KL divergence has the weight {config['kl_weight']:g}; its prior is "
+        f"± is the standard error over {config['num_seeds']} seeds, on the {images} images. Predictions are averages "
+        f"of {config['num_draws']} draws or masks. SGD runs for {config['num_sgd_epochs']} epochs, the other "
+        f"methods for {config['num_epochs']}. The KL divergence has the weight {config['kl_weight']:g}; its prior is "
         f"N(0, {config['prior_scale']:g}^2), or {weight:g} N(0, {first:g}^2) + {1 - weight:g} N(0, {second:g}^2). "
         f"The gradient estimator is {config['estimator']}."
     )

@@ -88,8 +88,8 @@ TABLES = [
             Column("AUROC of outside images", "mutual information", 3, where={"score": "mutual information"}),
             Column("mean selective risk %", digits=3),
         ],
-        note="± standard error over the test images. The selective risk is the error of the images of lowest entropy; "
-        "its mean is over all coverages.",
+        note="± is the standard error over the test images. The selective risk is the error of the images of lowest "
+        "entropy; its mean is over all coverages.",
     )
 ]
 

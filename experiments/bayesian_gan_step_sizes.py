@@ -76,7 +76,8 @@ TABLES = [
         {"temperature": "T", "friction": "friction", "player": "kinetic temperature / T"},
         across="learning_rate",
         digits=".3g",
-        note="Each column is a learning rate. A ratio of 1 is right; a dash marks a run that diverged.",
+        note="The last columns are learning rates. At the correct temperature the ratio is 1. A dash marks a run that "
+        "diverged.",
     )
 ]
 HEADLINE = "bayesian_gan_step_sizes-paper-synthetic_ten_clusters", {

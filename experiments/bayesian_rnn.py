@@ -133,7 +133,7 @@ TABLES = [
             Column("seconds per epoch", digits=1),
         ],
         where={"method": ("lstm", "dropout", "bbb", "bbb_sharpened")},
-        note="Perplexity per word. The best epoch is that of the lowest validation perplexity.",
+        note="Perplexities are per word. The best epoch is that of the lowest validation perplexity.",
     ),
     Table({}, [Column("lowest possible perplexity")]),
 ]

@@ -88,7 +88,7 @@ TABLES = [
         {"method": "prediction"},
         [Column("pixel accuracy", digits=3), Column("class-average accuracy", "class average", 3),
          Column("mean IoU", digits=3)],
-        note=lambda config: f"Fractions of the {config['judge']} images' labelled pixels.",
+        note=lambda config: f"Accuracies are fractions of the labelled pixels of the {config['judge']} images.",
     ),
     Table(
         {"method": "prediction", "score": "uncertainty"},

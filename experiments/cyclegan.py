@@ -126,7 +126,9 @@ TABLES = [
             Column("sd over draws", digits=4), Column("correlation of sd and error"),
         ],
         where={"moment": None},
-        note=lambda config: f"{games.describe_steps(config)}, batches of {config['batch_size']}.",
+        note=lambda config: (
+            f"The networks were trained for {games.describe_steps(config)} with batches of {config['batch_size']}."
+        ),
     ),
     Table(
         {"task": "task", "kernel": "kernel", "moment": "moment"},
@@ -135,7 +137,7 @@ TABLES = [
             Column("ms per step", digits=0),
         ],
         where={"direction": None},
-        note=f"During training: means over both directions and the first {NUM_EVALUATED} test images.",
+        note=f"Values during training are means over both directions and the first {NUM_EVALUATED} test images.",
     ),
 ]  # fmt: skip
 HEADLINE = "cyclegan-mnist-mnist", {"measure": "correct class %", "direction": "X to Y"}

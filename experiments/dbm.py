@@ -65,21 +65,21 @@ class Config(MachineConfig):
     hidden: tuple[Count, Count] = (64, 32)
     """Numbers of units of the two hidden layers."""
     num_pretraining_epochs: Count = 30
-    """Epochs of training of each RBM."""
+    """Number of epochs of training of each RBM."""
     pretraining_rate: Positive = 0.1
     """Learning rate of the RBMs."""
     num_epochs: Count = 30
-    """Epochs of joint training."""
+    """Number of epochs of joint training."""
     num_mean_field_updates: Count = 10
-    """Mean-field updates of all hidden layers per image and step."""
+    """Number of mean-field updates of all hidden layers per image and step."""
     num_labelled: Annotated[tuple[Count, ...], MayBeEmpty] = (100,)
-    """Numbers of labelled images of the classifiers; none trains no classifier."""
+    """Numbers of labelled images of the classifiers; an empty list trains no classifier."""
     num_label_draws: Count = 5
-    """Independent draws of the labelled images."""
+    """Number of independent draws of the labelled images."""
     classifier_rates: Annotated[tuple[Positive, ...], NonEmpty] = (0.03, 0.1, 0.3)
-    """Learning rates of the classifiers. Of several, one is chosen for each start on held-out images."""
+    """Learning rates of the classifiers. If there are several, each start chooses one on held-out images."""
     num_classifier_steps: Count = 500
-    """Steps of each classifier."""
+    """Number of training steps of each classifier."""
 
 
 QUICK = Config(learning_rate=0.02, num_temperatures=300, num_classifier_steps=200, classifier_rates=(0.1,))

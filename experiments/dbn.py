@@ -54,9 +54,9 @@ class Config(MachineConfig):
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (64, 64)
     """Numbers of hidden units of the machines, the lowest first."""
     num_epochs: Count = 60
-    """Epochs of training of each machine."""
+    """Number of epochs of training of each machine."""
     num_draws: Count = 50
-    """Draws of the hidden units of each test image, for the bounds."""
+    """Number of draws of the hidden units of each test image, for the bounds."""
 
 
 QUICK = Config(learning_rate=0.2, num_temperatures=500)
@@ -75,8 +75,8 @@ TABLES = [
             Column(TIGHTER, "importance-weighted, forward AIS"), Column(FORWARD, "published", field="paper"),
             Column("seconds per epoch", "s per epoch"),
         ],
-        note="Nats per test image: log p(x) of the lowest RBM, and the variational bound of the deep belief network. "
-        "AIS: annealed importance sampling of log Z of the RBM on top, from both sides.",
+        note="The table has log p(x) of the lowest RBM, and the variational bound of the deep belief network, in nats "
+        "per test image. AIS is annealed importance sampling of log Z of the RBM on top, from both sides.",
     )
 ]  # fmt: skip
 PUBLISHED = {1: -86.34, 2: -86.2}

@@ -171,9 +171,13 @@ PRESETS |= {f"{name}_sgld": replace(config, kernel="sgld") for name, config in S
 def note(config: dict) -> str:
     """The note below the table on the training."""
     repetitions = f"{config['num_seeds']} games" if config["num_seeds"] > 1 else "One game"
+    verb = "were" if config["num_seeds"] > 1 else "was"
     chains = f" of {config['num_chains']} independent chains" if config["num_chains"] > 1 else ""
     steps, samples = games.describe_steps(config), config["num_judged"]
-    return f"{repetitions}{chains} of each loss: {steps}, batches of {config['batch_size']}, {samples} samples."
+    return (
+        f"{repetitions}{chains} of each loss {verb} trained for {steps} with batches of {config['batch_size']}, and "
+        f"evaluated with {samples} samples."
+    )
 
 
 MEASURES = {"modes": 1, "high quality": 3, "FCD": 2, "KCD": 4, "IS": 3}

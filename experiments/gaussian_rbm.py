@@ -13,7 +13,7 @@ every step of training and once to the test images. The variance of every pixel 
 standardised pixels is estimated by annealed importance sampling, forward from N(0, I) and in reverse from the chains.
 
 Expected: no published number is known for these images. On patches of natural images PyDeep's forward and reverse
-annealing agree to 0.01 nats, which is what a solved estimate looks like.
+annealing agree to 0.01 nats.
 """
 
 import functools
@@ -53,7 +53,7 @@ class Config(MachineConfig):
     num_levels: Count = 17
     """Number of grey levels of the pixels, which determines the width of the uniform noise."""
     num_epochs: Count = 100
-    """Epochs of training."""
+    """Number of epochs of training."""
     num_evaluations: Count = 4
     """Number of evenly spaced checkpoints whose likelihood is estimated; remaining steps are dropped."""
     learning_rate: Positive = 0.02
@@ -80,12 +80,12 @@ TABLES = [
             Column("effective chains, forward AIS", "effective chains", 0), Column("seconds per epoch", "s per epoch"),
         ],
         where={"epoch": None},
-        note="Log density of the standardised pixels of a test image, in nats.",
+        note="Log densities are those of the standardised pixels of a test image, in nats.",
     ),
     Table(
         {"epoch": "epoch"},
         [Column(FORWARD, "forward AIS"), Column(REVERSE, "reverse AIS")],
-        note="Along the training, annealed from each checkpoint to the next.",
+        note="The table has log densities during training, by annealing from each checkpoint to the next.",
     ),
 ]  # fmt: skip
 

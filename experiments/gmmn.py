@@ -143,9 +143,9 @@ PARZEN = "Parzen log-likelihood (nats)"
 
 def table_note(config: dict) -> str:
     """The note below the table on the settings of a run."""
-    note = f"Test images under a Parzen window of {config['num_samples']} samples, ± standard error over images. The "
-    note += f"window's width is chosen on {config['num_validation']} held-out training images. Optimisers take "
-    note += f"{config['num_steps']} steps on {config['batch_size']} images."
+    note = f"Test images are evaluated under a Parzen window of {config['num_samples']} samples, and ± is the standard "
+    note += f"error over images. The window's width is chosen on {config['num_validation']} held-out training images. "
+    note += f"Optimisers take {config['num_steps']} steps on {config['batch_size']} images."
     if {"sghmc", "sgld"} & set(config["kernels"]):
         note += f" Samplers take {config['num_sampling_steps']} more steps at T = {config['temperature']:g}, and the "
         note += f"samples of {config['num_draws']} draws are pooled."

@@ -38,7 +38,7 @@ class Config(RunConfig):
     step_sizes: Annotated[tuple[Annotated[float, Range(above=0, below=2)], ...], NonEmpty] = (
         0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5,
     )  # fmt: skip
-    """Step sizes eps at which the acceptance is measured; leapfrog is unstable from 2."""
+    """Step sizes eps at which the acceptance is measured; the leapfrog integrator is unstable from eps = 2."""
     dimensions: Annotated[tuple[Count, ...], NonEmpty] = (1, 10, 100, 1000)
     """Dimensions d of N(0, I)."""
     num_integration_steps: Count = 5
@@ -57,8 +57,8 @@ TABLES = [
         across="dimension",
         heading="d = {}:",
         note=lambda config: (
-            f"HMC on N(0, I). Trajectories have {config['num_integration_steps']} leapfrog steps; "
-            f"± standard error over {config['num_chains']} chains."
+            f"HMC samples N(0, I), and a trajectory has {config['num_integration_steps']} leapfrog steps. ± is the "
+            f"standard error over {config['num_chains']} chains."
         ),
     )
 ]

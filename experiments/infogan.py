@@ -111,7 +111,10 @@ PRESETS = {
 def note(config: dict) -> str:
     """The table's note on how the games were trained."""
     steps, ceiling = games.describe_steps(config), math.log(config["num_codes"])
-    return f"{steps}, batches of {config['batch_size']}. The information is at most {ceiling:.3f} nats."
+    return (
+        f"The networks were trained for {steps} with batches of {config['batch_size']}. The information is at most "
+        f"{ceiling:.3f} nats."
+    )
 
 
 TABLES = [

@@ -77,7 +77,7 @@ TABLES = [
             Column("FCD rises with noise", digits=0),
             Column("FCD rises with blur", digits=0),
         ],
-        note="1: the FCD rises at every level; 0: it does not.",
+        note="The value is 1 if the FCD rises at every level, and 0 otherwise.",
     ),
 ]
 HEADLINE = "judge_images-paper-mnist", {"method": "test images", "measure": "FCD"}

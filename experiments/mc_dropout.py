@@ -101,7 +101,9 @@ TABLES = [
             Column("expected entropy", digits=3),
             Column("mutual information", digits=3),
         ],
-        note=lambda config: f"Averages over {config['num_draws']} passes; spreads are standard deviations over passes.",
+        note=lambda config: (
+            f"Values are averages over {config['num_draws']} passes; spreads are standard deviations over passes."
+        ),
     ),
     Table({}, [Column("error %", "test error % of LeNet")]),
 ]

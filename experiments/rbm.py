@@ -78,13 +78,13 @@ class Config(MachineConfig):
     """Binarisation of pixels. `resampled` draws training pixels as 0 or 1 at every step, and test pixels once. `none`
     keeps grey values."""
     invert: bool = False
-    """Exchange black and white."""
+    """Invert the images, which exchanges black and white."""
     num_epochs: Count = 40
-    """Epochs of training."""
+    """Number of epochs of training."""
     num_evaluations: Count = 4
     """Number of evenly spaced checkpoints whose likelihood is estimated; remaining steps are dropped."""
     kernel: Literal["sgd", "sgld", "sghmc"] = "sgd"
-    """Optimiser, or the sampler of the posterior over weights that starts where the optimiser ends."""
+    """Method: sgd trains the machine. sgld and sghmc then sample the posterior of its weights, from where sgd ends."""
     prior_scale: Positive = 1.0
     """Standard deviation of the prior of every weight and bias."""
     step_size: Positive = 2e-6
@@ -92,11 +92,11 @@ class Config(MachineConfig):
     friction: Annotated[float, Range(above=0, below=1)] = 0.1
     """Fraction of the momentum that sghmc loses in each step."""
     num_posterior_chains: Count = 4
-    """Independent chains over the weights."""
+    """Number of independent chains over the weights."""
     num_sampling_steps: Count = 2000
-    """Steps of each chain of sgld and sghmc; the first fifth is burn-in."""
+    """Number of steps of each chain of sgld and sghmc; the first fifth is burn-in."""
     num_draws: Count = 40
-    """Draws that each chain keeps."""
+    """Number of draws that each chain keeps."""
     num_hmc_steps: Natural = 200
     """Number of trajectories of each HMC chain on the exact posterior, of which the first third are warm-up. 0 runs no
     HMC."""
@@ -149,14 +149,14 @@ TABLES = [
             Column("pixels reconstructed wrongly %", "wrong pixels %"), Column("seconds per epoch", "s per epoch"),
         ],
         where={"epoch": None, "kernel": None},
-        note="Nats per test image. AIS: annealed importance sampling. Wrong pixels after one reconstruction measure "
-        "mixing as much as fit, and are here for comparison with the literature.",
+        note="Likelihoods are in nats per test image, and AIS is annealed importance sampling. Wrong pixels after one "
+        "reconstruction depend on the mixing as much as on the fit. The literature reports them.",
     ),
     Table(
         {"epoch": "epoch", "method": "parameterisation"},
         [Column(FORWARD, "forward AIS"), Column(REVERSE, "reverse AIS"), Column(EXACT, "exact")],
         where={"kernel": None},
-        note="Log p(x) of test images along the training, annealed from each checkpoint to the next.",
+        note="The table has log p(x) of test images during training, by annealing from each checkpoint to the next.",
     ),
     Table(
         {"kernel": "kernel"},

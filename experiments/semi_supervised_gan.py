@@ -86,9 +86,10 @@ PRESETS = {
 def describe_run(config: dict) -> str:
     """The note of a table, on the test images, the label draws and the training."""
     images = f"{config['num_validation']} held-out training images" if config["num_validation"] else "the test set"
+    num = config["num_label_draws"]
     return (
-        f"Errors on {images}. Label draws: {config['num_label_draws']}. Training: {games.describe_steps(config)}, "
-        f"batches of {config['batch_size']}."
+        f"Errors are on {images}, for {num} label draw{'s' * (num > 1)}. Each network was trained for "
+        f"{games.describe_steps(config)} with batches of {config['batch_size']}."
     )
 
 
@@ -107,8 +108,8 @@ TABLES = [
         {"labels": "labels", "method": "method", "kernel": "kernel"},
         [Column("error %"), Column("error %", "sd over label draws", field="sd")],
         where={"experiment": "bayesian_gan_semisupervised"},
-        note="For comparison, from experiments.bayesian_gan_semisupervised: other networks and ten label draws, of "
-        "which those above are the first.",
+        note="For comparison, this table has results of experiments.bayesian_gan_semisupervised, with other networks "
+        "and ten label draws. The first of them are the label draws above.",
     ),
 ]  # fmt: skip
 HEADLINE = "semi_supervised_gan-mnist-mnist", {"measure": "error %", "method": "gan", "labels": 100}

@@ -90,8 +90,9 @@ TABLES = [
         ],
         where={"method": ("nuts", "hmc")},
         note=lambda config: (
-            f"{config['num_chains']} chains of {config['num_draws']} draws after {config['num_warmup']} steps of "
-            f"warm-up. References are exact (gaussian, funnel) or have {config['num_reference']} draws per chain."
+            f"Each sampler has {config['num_chains']} chains of {config['num_draws']} draws after "
+            f"{config['num_warmup']} warm-up steps. References are exact (gaussian, funnel) or have "
+            f"{config['num_reference']} draws per chain."
         ),
     ),
     Table(

@@ -91,7 +91,7 @@ TABLES = [
     Table(
         {"method": "likelihood"},
         [Column("exponent of epistemic uncertainty"), Column("exponent of aleatoric uncertainty")],
-        note="Exponents of the number of training points, fitted by least squares on logarithmic axes.",
+        note="The exponents of the number of training points are fitted by least squares on logarithmic axes.",
     ),
 ]  # fmt: skip
 HEADLINE = (

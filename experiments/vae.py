@@ -164,9 +164,9 @@ MODELS = {"latents": "latents", "method": "trained by"}
 def table_note(config: dict) -> str:
     """The note of a table, on the images, the likelihood estimates and the pixels."""
     held_out = config["num_validation"]
-    note = f"Nats per image, for {f'{held_out} held-out training images' if held_out else 'the test set'}. "
-    note += f"Likelihoods are estimated with {config['likelihood_samples']} draws for each image. Pixels: "
-    note += "grey" if config["binarise"] == "none" else f"{config['binarise']} binarisation"
+    note = f"Values are in nats per image of {f'{held_out} held-out training images' if held_out else 'the test set'}. "
+    note += f"Likelihoods are estimated with {config['likelihood_samples']} draws for each image. Pixels "
+    note += {"none": "are grey", "fixed": "were binarised once"}.get(config["binarise"], "are binarised at every step")
     if (config["binarise"], config["likelihood"]) == ("none", "bernoulli"):
         note += "; a Bernoulli likelihood of grey values is not a density"
     return f"{note}."
@@ -181,7 +181,7 @@ TABLES = [
             for epoch, heading in [*((epoch, f"epoch {epoch}") for epoch in SHOWN_EPOCHS), (None, "at the end")]
         ],
         where={"estimator": None},
-        note="Negative ELBO of the test images in nats, by epoch of training.",
+        note="The table has the negative ELBO of the test images in nats, by epoch of training.",
     ),
     Table(
         MODELS,
@@ -201,7 +201,7 @@ TABLES = [
         {"estimator": "gradient estimator"},
         [Column(TRAIN), Column("gradient variance", "variance of the encoder's gradient", ".3g")],
         where={"estimator": get_args(Estimator)},
-        note=lambda config: f"After {config['estimator_epochs']} epochs of training with each estimator.",
+        note=lambda config: f"Each estimator was used for {config['estimator_epochs']} epochs of training.",
     ),
 ]  # fmt: skip
 HEADLINE = "vae-paper-mnist", {"measure": TEST, "method": "elbo", "latents": 20, "epoch": None}

@@ -75,9 +75,9 @@ class Config(RunConfig):
     """Methods to compare; hmc comes first unless there is a --reference. csghmc is cyclical SGHMC, psgld uses RMSprop's
     preconditioner, bbb is Bayes by Backprop, laplace approximates the last layer's posterior, map is one mode."""
     reference: str = ""
-    """File of class probabilities, one row for each test point, with which all methods are compared; if empty, one half
-    of HMC's chains. A run writes parts/reference.csv, which is for runs with another --seed: with the same seed, chains
-    would be compared with themselves."""
+    """File of class probabilities, one row for each test point, with which all methods are compared; if empty, this is
+    one half of HMC's chains. A run writes parts/reference.csv, which is for runs with another --seed: with the same
+    seed, chains would be compared with themselves."""
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (20,)
     """Numbers of tanh units of the hidden layers."""
     prior_scale: Positive = 3.0
@@ -98,16 +98,16 @@ class Config(RunConfig):
     batch_size: Count = 50
     """Number of training points in a minibatch of all methods except HMC and NUTS."""
     num_epochs: Count = 200
-    """Number of epochs of samplers with minibatches; more if --num-draws needs them. The second half gives draws."""
+    """Number of epochs of samplers with minibatches, or more if --num-draws needs them. The second half gives draws."""
     num_draws: LongEnough = 100
     """Number of draws of each chain of a sampler with minibatches, of bbb and laplace, and of dropout masks; csghmc
     keeps about 0.6 times as many."""
     learning_rate: Positive = 0.05
-    """Step size of SGHMC and SGNHT times the number of training points, for weights in prior standard deviations."""
+    """Step size of SGHMC and SGNHT times the number of training points, for weights divided by their prior scales."""
     sgld_learning_rate: Positive = 0.01
-    """Step size of SGLD times the number of training points, for weights in prior standard deviations."""
+    """Step size of SGLD times the number of training points, for weights divided by their prior scales."""
     psgld_learning_rate: Positive = 1e-3
-    """Step size of psgld times the number of training points, for weights in prior standard deviations."""
+    """Step size of psgld times the number of training points, for weights divided by their prior scales."""
     friction: Fraction = 0.1
     """Friction of SGHMC and SGNHT, the fraction of momentum that is lost in a step."""
     num_cycles: Count = 6
@@ -179,9 +179,9 @@ def describe(config: dict) -> str:
         "chains as the other samplers; its R-hat and ESS refer to all chains."
     )
     return (
-        f"± standard error over the test points. The reference is {reference} The distance of f is the 2-Wasserstein "
-        "distance at a test point, in standard deviations of the targets; the spread of f is its standard deviation, "
-        "relative to the reference's. One pass evaluates the gradient at every training point once."
+        f"± is the standard error over the test points. The reference is {reference} The distance of f is the "
+        "2-Wasserstein distance at a test point, in standard deviations of the targets; the spread of f is its "
+        "standard deviation, relative to the reference's. One pass evaluates the gradient at every training point once."
     )
 
 

@@ -29,7 +29,7 @@ TABLE = Table(
         Column("least bulk ESS", digits=0),
         Column("divergent %", digits=1),
     ],
-    note="± standard error over the splits. RMSE and log-likelihood (nats) are in the units of the targets.",
+    note="± is the standard error over the splits. RMSE and log-likelihood (nats) are in the units of the targets.",
 )
 """Table of `mc_dropout` and `hmc_regression`, whose results the documentation shows together."""
 

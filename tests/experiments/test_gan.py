@@ -149,7 +149,7 @@ def test_rows_distinguish_stages_and_chains():
     assert "stderr" not in alone["modes"]
     text = report.render(gan.TABLES, [{**RUN, "rows": rows}])
     assert "| r1   | sghmc  | 7.0 ± 1.0 | 7.0 ± 0.0" in text and "4.0 ± 1.5" in text and "2.8 ± 0.2" in text
-    assert "2 games of 3 independent chains of each loss: 5 steps of Adam and 4 steps of SGHMC" in text
+    assert "2 games of 3 independent chains of each loss were trained for 5 steps of Adam and 4 steps of SGHMC" in text
 
 
 RUN = {
@@ -169,7 +169,7 @@ def test_a_bayesian_run_without_steps_left_gives_the_same_rows(tmp_path, capsys)
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {
         "samples.png", "training-r1.png", "diversity.png", "mean_drift.png",
     }  # fmt: skip
-    assert "4 steps of Adam and 4 steps of SGHMC, batches of 8" in capsys.readouterr().out
+    assert "4 steps of Adam and 4 steps of SGHMC with batches of 8" in capsys.readouterr().out
     part = tmp_path / "run" / "parts" / "r1.npz"
     part.unlink()  # the run was interrupted after its last step
     call("gan", *flags, "--out", tmp_path / "run", "--resume")
