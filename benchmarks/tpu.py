@@ -137,10 +137,10 @@ def cost(kind: str, num_chips: int, workload: tpu_workloads.Workload) -> dict[st
     seconds = time.perf_counter() - started
     text, of_xla, memory = program.as_text(), program.cost_analysis(), program.memory_analysis()
     if text is None or of_xla is None or memory is None:
-        raise ArithmeticError(f"XLA says nothing of {workload.what} on {num_chips} x {kind}")
+        raise ArithmeticError(f"XLA reports no cost of {workload.what} on {num_chips} x {kind}")
     counted = hlo.read(text, num_chips, unknown_turns=workload.unknown_turns)
     if not of_xla["flops"] / 5 <= counted.flops_once <= of_xla["flops"]:  # XLA also counts elementwise work
-        raise ArithmeticError(f"products of {counted.flops_once:.3g} FLOPs were found; XLA says {of_xla['flops']:.3g}")
+        raise ArithmeticError(f"products of {counted.flops_once:.3g} FLOPs were found; XLA reports {of_xla['flops']:.3g}")
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return {
         "chips": num_chips,

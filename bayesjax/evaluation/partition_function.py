@@ -172,7 +172,7 @@ def reverse_annealed_log_partition_function(
 
     With exact samples the mean of exp(-log Z-hat) is 1 / Z for every schedule, so the mean of log Z-hat is an upper
     bound. Samples of a Markov chain that has not converged give no bound. If they all lie in modes with a share s of
-    the target's mass, the estimate can be as low as log Z + log s, and it can agree with a forward estimate that has
+    the target's mass, the estimate can be as low as log Z + log s. It can then agree with a forward estimate that has
     missed the same modes. Chains that were started at data hide the machine's other modes in this way. Samples that
     depend on one another keep the bound, but their standard error is too small.
 

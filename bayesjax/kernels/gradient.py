@@ -34,9 +34,9 @@ def value_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
 
 
 def terms_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
-    """Like `value_and_grad`, but the density may return terms `[num_terms]`, which are then the value.
+    """Returns a function as `value_and_grad` does, for a density that may return terms instead of a scalar.
 
-    The gradient is that of the sum of the terms.
+    The value is then the array of terms `[num_terms]`, and the gradient is that of their sum.
 
     Args:
       density: returns a scalar or its terms `[num_terms]`, alone or with aux.

@@ -69,7 +69,7 @@ class Run:
         self._recorded_config = json.loads(files.dumps({"experiment": name, **config.identity()}))
 
     def __enter__(self) -> "Run":
-        """Connects the processes, and rejects a folder that holds another run."""
+        """Connects the processes, and rejects a folder that holds a different run."""
         if self._one_device and not self.config.devices == self.config.processes == 1:
             fail(f"experiments.{self.name} runs on one device of one process")
         if self.config.processes != 1:
