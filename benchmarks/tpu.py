@@ -140,7 +140,7 @@ def cost(kind: str, num_chips: int, workload: tpu_workloads.Workload) -> dict[st
         raise ArithmeticError(f"XLA reports no cost of {workload.what} on {num_chips} x {kind}")
     counted = hlo.read(text, num_chips, unknown_turns=workload.unknown_turns)
     if not of_xla["flops"] / 5 <= counted.flops_once <= of_xla["flops"]:  # XLA also counts elementwise work
-        raise ArithmeticError(f"products of {counted.flops_once:.3g} FLOPs were found; XLA reports {of_xla['flops']:.3g}")
+        raise ArithmeticError(f"{counted.flops_once:.3g} FLOPs of products were found, {of_xla['flops']:.3g} by XLA")
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return {
         "chips": num_chips,
