@@ -252,6 +252,7 @@ def test_mmd_squared_has_a_gradient_in_blocks():
         np.testing.assert_allclose(equal, 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_unbiased_mmd_squared_has_mean_zero_between_equal_laws():
     """1000 pairs of samples of one law: the mean is 0 within 4 standard errors (false alarms: 1e-4); the biased one's
     is (k(x, x) - E k(x, x')) (1/n + 1/m), which the same bound refuses."""

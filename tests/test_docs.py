@@ -16,6 +16,7 @@ from mkdocs.exceptions import PluginError
 
 import bayesjax
 from docs import tables as overview
+from tests.parameters import some
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -192,7 +193,12 @@ def test_names_in_the_text_exist():
     assert missing == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text()], ids=name_of)
+CODE_PAGES = [page for page in PAGES if "```python" in page.read_text()]
+SLOW_PAGES = {"how_to/objective.md", "how_to/model.md", "how_to/from_other_libraries.md"}  # ten seconds and more each
+QUICK_PAGES = [name_of(page) for page in CODE_PAGES if name_of(page) not in SLOW_PAGES]
+
+
+@pytest.mark.parametrize("page", some(CODE_PAGES, *QUICK_PAGES, ids=name_of), ids=name_of)
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     """The blocks of a page run in order in one namespace."""
     monkeypatch.chdir(tmp_path)

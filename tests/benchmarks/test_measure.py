@@ -103,6 +103,7 @@ def rows_of_a_side(fails=False):
     return {"quick": measure.Row(run, 2, 0.5)}
 
 
+@pytest.mark.slow
 def test_sides_time_rows_in_processes_of_their_own():
     """Every repeat is timed, compile time and memory are reported, and what fails there is told here."""
     with measure.Sides({"a": rows_of_a_side}, threads=1, pause=0) as running:

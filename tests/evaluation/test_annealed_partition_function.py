@@ -50,6 +50,7 @@ def test_two_temperatures():
     assert largest_error(result, log_z) < 4
 
 
+@pytest.mark.slow
 def test_the_gap_closes_with_more_temperatures():
     """500 temperatures: both single-chain bounds are within 0.05 nats; of ten temperatures they are over 0.2 apart."""
 

@@ -89,6 +89,7 @@ def test_memory_of_the_gradient_is_that_of_a_chunk():
     assert megabytes(64) < 1 and megabytes(2**14) > 10
 
 
+@pytest.mark.slow
 def test_float32_keeps_log_weights_of_20_000_levels(compile_fully):
     """784 visible units, the same positions in float32 and float64: within 0.02 nats of a log weight of -400.
 

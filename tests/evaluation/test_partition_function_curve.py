@@ -100,6 +100,7 @@ def test_reverse_curve(kind):
     np.testing.assert_allclose(result.standard_error, spread, rtol=0.35)
 
 
+@pytest.mark.slow
 def test_both_curves_take_the_path_of_one_machine():
     """A run of a single checkpoint, and legs of a single step."""
     kind = KINDS[0]

@@ -21,6 +21,7 @@ def p_values(shift, num, is_repeated=False):
     return np.asarray(test(keys[2], x, y + shift).p_value)
 
 
+@pytest.mark.slow
 def test_the_level_is_nominal():
     """1000 pairs of one law: p <= alpha for a share alpha within 4 standard errors, at four alphas (false alarms:
     5e-4). Samples that are not independent, each point of one twice, are refused by the same bound."""

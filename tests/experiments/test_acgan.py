@@ -40,6 +40,7 @@ def test_the_second_head_is_in_both_losses():
         np.testing.assert_allclose(two[player] - none[player], 2 * (one[player] - none[player]), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_rows_have_the_keys_of_the_published_ones(tmp_path):
     published = json.loads((RESULTS / "acgan-mnist-mnist.json").read_text())["rows"]
     call("acgan", *TINY["acgan"].flags, "--judge", "digits", "--out", tmp_path / "run")

@@ -19,6 +19,7 @@ def test_the_noise_also_enters_the_sines():
     np.testing.assert_allclose(experiment.curve(random, x, 0.0), x + np.array([0.3, 0.0]), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_predictions_have_the_units_of_the_targets(tmp_path):
     """Only the posterior's draws differ; shifted and stretched targets shift and stretch the predictions."""
     config = experiment.Config(num_steps=2, hidden=(4,), out=str(tmp_path / "run"))

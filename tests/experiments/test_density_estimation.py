@@ -12,6 +12,7 @@ from tests.experiments.tiny import TINY
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 
+@pytest.mark.slow
 def test_closed_forms_and_a_barely_trained_flow(tmp_path, capsys, monkeypatch):
     """Closed forms hold; the integral, inverse, KL and JS of a barely trained flow are consistent."""
     monkeypatch.setattr(density_estimation, "DIMENSIONS", (3,))

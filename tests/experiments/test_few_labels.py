@@ -15,6 +15,7 @@ from experiments import semi_supervised_gan
 from experiments.shared import few_labels
 from tests.experiments.test_every_experiment import call
 from tests.experiments.tiny import TINY
+from tests.parameters import some
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -24,7 +25,7 @@ def splits():
     return few_labels.load(semi_supervised_gan.QUICK)
 
 
-@pytest.mark.parametrize("draws", [1, 2])
+@pytest.mark.parametrize("draws", some([1, 2], 2))
 def test_unlabelled_images_have_no_labels(splits, draws):
     """Batches do not depend on the training set's labels; labelled images are those of the subset."""
     config = replace(semi_supervised_gan.QUICK, batch_size=6, labelled_batch_size=8, num_label_draws=draws)

@@ -159,6 +159,7 @@ RUN = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_bayesian_run_without_steps_left_gives_the_same_rows(tmp_path, capsys):
     """Two games of three chains: figures, steps of both stages, and a resumed run that only evaluates anew."""
     flags = ("--losses", "r1", "--kernel", "sghmc", "--num-seeds", 2, "--hidden", 6, "--batch-size", 8,
@@ -185,6 +186,7 @@ def keys(rows):
     return {tuple(sorted((k, v) for k, v in row.items() if k not in numbers)) for row in rows}
 
 
+@pytest.mark.slow
 def test_rows_have_the_keys_of_the_published_ones(tmp_path):
     """A short run of a loss and the chains of a published one leaves rows with the same keys."""
     path = RESULTS / "gan-ring_sghmc-synthetic_ring.json"

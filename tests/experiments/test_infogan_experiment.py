@@ -132,6 +132,7 @@ def test_rows_of_several_games():
     assert single[-1]["games"] == "mean" and single[-1]["stderr"] == 10 and "paper" not in single[-1]
 
 
+@pytest.mark.slow
 def test_rows_have_the_keys_of_the_published_ones(tmp_path):
     """A tiny run of two games leaves rows with the keys of the published file of two games."""
     published = json.loads((RESULTS / "infogan-mnist-mnist.json").read_text())

@@ -4,6 +4,7 @@ python -m tests.experiments.test_reading_cost        prints the closure of every
 """
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ MOST = {"gan": (1900, 1000), "vae": (1500, 650), "bayes_by_backprop": (1500, 650
 LINES_PER_EXPERIMENT = 392
 
 
+@functools.cache
 def imported(module: str) -> set[str]:
     """The modules of `experiments` that a module imports, with the packages around them."""
     names = set()

@@ -9,7 +9,7 @@ class Tiny(NamedTuple):
     Attributes:
       flags: of a run of a few seconds.
       bad: flags to add to them, and words of the one line with which the experiment must refuse.
-      slow: flags to add in `make test-slow`, with the methods that `flags` leaves out; none if it has them all.
+      slow: flags to add in `make test-slow`, with the methods that `flags` leaves out.
       methods: entries of the module's METHODS to run, where no flag selects them; all in `make test-slow`.
     """
 

@@ -42,6 +42,7 @@ def run(method, is_dense, target):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "is_dense", "target"), [("nuts", False, 0.8), ("hmc", True, 0.65)])
 def test_acceptance_mass_and_law(method, is_dense, target):
     """After the warm-up: acceptance near the target, the covariance within 30 %, and valid draws.

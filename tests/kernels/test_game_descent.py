@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from bayesjax import kernels
+from tests.parameters import some
 
 ETA, GAMMA = 0.3, 0.4
 GAME = np.array([[0.5, 1.0], [-2.0, 0.7]])  # v(z) = GAME @ z
@@ -83,7 +84,7 @@ def test_the_rates_of_the_bilinear_game():
     np.testing.assert_allclose(kept, kept[0], rtol=1e-9)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", some(METHODS, "simultaneous", "consensus"))
 def test_parts_of_a_batch_move_alike(method):
     """Two halves of a batch on a `data` axis: both end where the whole would."""
     data = jnp.array([[1.0, 2.0], [-3.0, 0.5], [0.2, 0.4], [2.0, -1.0]])

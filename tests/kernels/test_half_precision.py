@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bayesjax import kernels, posteriors, tree
+from tests.parameters import some
 
 NUM = 16_000
 DTYPES = {"bfloat16": jnp.bfloat16, "float16": jnp.float16, "float32": jnp.float32}
@@ -64,7 +65,7 @@ def test_half_precision_leaves_have_the_law_of_float32(name):
         assert state.logdensity == pytest.approx(float(posteriors.gaussian()(state.position)), abs=0.02)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", some(KERNELS, "sghmc"))
 def test_noise_drawn_in_bfloat16_is_caught(name, monkeypatch):
     """Power: the noise of `jax.random.normal` in bfloat16 has a mean of -0.012, which moves the mean of that leaf."""
 

@@ -110,6 +110,7 @@ def covered(found):
 RIGHT = ["hmc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuts", "sghmc", "sgnht", "sgld"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIGHT)
 def test_ranks_are_uniform_and_intervals_cover(name):
     """False alarms: 15 comparisons at 1e-4, 0.15 % for each sampler, of the inexact ones a little more: they have a

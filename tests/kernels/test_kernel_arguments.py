@@ -11,6 +11,7 @@ import pytest
 
 from bayesjax import kernels
 from tests.kernels.test_contract import BATCH, NUM, game, hmc, hot, logdensity, position, quick_jit, stacked
+from tests.parameters import some
 
 
 def make(method, **arguments):
@@ -216,7 +217,7 @@ def test_a_density_returns_a_scalar(name):
             moved((3,))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", some(METHODS, kernels.sgld, kernels.sghmc, kernels.sgnht))
 def test_hyper_parameters_may_be_traced(method):
     """A step size or temperature under jit is not checked, and gives what the number gives."""
 

@@ -135,6 +135,7 @@ def test_a_start_with_an_infinite_term_is_left():
     np.testing.assert_allclose(state.logdensity, -0.5 * state.position**2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_plays_games():
     """Two players sample their joint normal: the correlation of -0.8 within 4 standard errors of 500 chains."""
     player = nuts(conditional, step_size=1.0, max_num_doublings=2)

@@ -11,6 +11,7 @@ import pytest
 from bayesjax import axes
 from bayesjax.kernels import adjust, optimize, particles
 from tests.kernels.test_contract import quick_jit
+from tests.parameters import some
 
 SCALES = jnp.array([1.0, 10.0, 100.0])
 START = {"x": jnp.array([1.0, -2.0, 0.5])}
@@ -62,7 +63,7 @@ RECORDER = optax.GradientTransformationExtraArgs(
 )
 
 
-@pytest.mark.parametrize("num_devices", [1, 2])
+@pytest.mark.parametrize("num_devices", some([1, 2], 2))
 def test_a_line_search_sees_the_loss_of_the_step(num_devices):
     """The function that a search is given has the value and, for its derivative, the gradient of the step.
 

@@ -74,6 +74,7 @@ def swap_matrix(rule, batch, step):
     return matrix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_centred", [False, True])
 def test_a_sweep_leaves_the_product_law_invariant(is_centred):
     """Exchanges, moves and both in turn keep p_0 x p_1 x p_2 x p_3 to 1e-12; three wrong rules do not."""

@@ -135,6 +135,7 @@ def blackjax_like_variance(num_inner_steps, precision, s):
     return covariance[0, 0] / (1 - carried**2)
 
 
+@pytest.mark.slow
 def test_resampled_momentum_with_explicit_euler_is_caught():
     """blackjax 1.7.1's sghmc with 10 inner steps, eps 0.1, alpha 0.01 is refused at T = 1 and at T = 0.1.
 

@@ -9,6 +9,7 @@ import pytest
 
 from bayesjax import kernels, tree
 from tests.kernels.test_sampler_properties import BATCH, START, distance, equal, quartic
+from tests.parameters import some
 
 
 def test_polynomial():
@@ -123,7 +124,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", some(METHODS, "sgld", "sghmc", "hmc"))
 def test_temperature_may_be_a_schedule_of_the_step(name):
     """Each step is that of a kernel at the temperature of its step count, and not at that of another step."""
     make = functools.partial(METHODS[name], quartic, step_size=0.05)

@@ -111,6 +111,7 @@ def run(kernel):
     return jax.device_get(steps(kernel.init(jnp.zeros((8, 3, 4)), jax.random.key(0))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", ["shard_map", "pmap"])
 def test_ladders_spread_over_devices_are_those_of_one_device(transform):
     """States are equal bit for bit and probabilities to rounding; ladders have their own keys."""

@@ -10,6 +10,7 @@ from gaussian_oracle import PRECISIONS, Setting, assert_within_four_standard_err
 
 from bayesjax import data
 from bayesjax.kernels import particles, sghmc, sgnht
+from tests.parameters import some
 
 SETTINGS = {
     "exact gradients": Setting(0.01, 0.1),
@@ -30,7 +31,7 @@ def run():
     return stationary(SETTINGS, make, read, **STEPS)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", some(SETTINGS, "gradient noise"))
 def test_the_temperature_is_that_of_the_target(name):
     """Variances T / precision within 4 standard errors plus 1 % for the step, without being told of the noise.
 

@@ -270,6 +270,7 @@ def test_interpolation_joins_two_machines(kind):
 # Draws
 
 
+@pytest.mark.slow
 def test_the_probability_of_a_draw_is_exact_to_the_resolution_of_the_noise(monkeypatch):
     """With all 2^23 values of the noise in place of a draw, the share of ones is within 2^-24 and rounding of p."""
     values = jnp.arange(1 - 2**23, 2**23, 2, dtype=jnp.float32) * jnp.float32(2**-23)

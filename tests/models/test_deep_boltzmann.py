@@ -13,12 +13,13 @@ from jax.flatten_util import ravel_pytree
 from bayesjax.models import boltzmann, deep_boltzmann
 from bayesjax.objectives.boltzmann import variational_free_energy
 from tests.kernels.enumerated_machine import law, machine, over_states, parameters, states
+from tests.parameters import some
 
 SIZES = {2: (3, 2), 3: (2, 3, 2), 4: (2, 2, 1, 2), 5: (2, 1, 2, 1, 2)}
 KEY = jax.random.key(0)
 close = functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
 every_machine = pytest.mark.parametrize("is_centred", [False, True])
-every_depth = pytest.mark.parametrize("num_layers", SIZES)
+every_depth = pytest.mark.parametrize("num_layers", some(SIZES, 3))
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 
@@ -199,7 +200,7 @@ def all_layers_at_once(params, v, num_updates):
 
 
 @every_machine
-@pytest.mark.parametrize("num_layers", [3, 5])
+@pytest.mark.parametrize("num_layers", some([3, 5], 3))
 def test_an_update_never_raises_the_variational_free_energy(num_layers, is_centred):
     """From the bottom-up pass on, for strong weights and every v; updates of all layers at once are refused."""
     params = deep_parameters(num_layers, is_centred, scale=3.0)

@@ -56,6 +56,7 @@ def generative(model, params):
     return means[0], (means[1:] - means[0]).T, scale[0, 0] ** 2
 
 
+@pytest.mark.slow
 def test_likelihood_is_that_of_probabilistic_pca(trained):
     model, params, bound = trained
     x = data()

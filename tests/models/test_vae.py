@@ -13,6 +13,7 @@ import scipy.stats
 from bayesjax import data, kernels, models, objectives, training
 from bayesjax.models import dcgan, vae
 from bayesjax.objectives import elbo
+from tests.parameters import some
 
 SHAPE, LATENT = (3, 2, 1), 2
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -101,7 +102,7 @@ def test_decoder_may_begin_at_the_mean_of_the_data(likelihood):
         vae.set_output_bias(model, params, jnp.zeros(3))
 
 
-@pytest.mark.parametrize("kind", [distrax.Normal, vae.Bernoulli])
+@pytest.mark.parametrize("kind", some([distrax.Normal, vae.Bernoulli], vae.Bernoulli))
 def test_pixels_are_independent(kind):
     """As distrax has it: densities of any leading axes, through `jit` and `vmap`, and those of draws."""
     parameters = np.random.default_rng(2).uniform(0.5, 2, size=(2, 4, *SHAPE)).astype(np.float32)

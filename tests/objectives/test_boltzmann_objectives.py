@@ -38,6 +38,7 @@ from tests.objectives.enumerated_chain import (
     one_hot,
     slow_parameters,
 )
+from tests.parameters import some
 
 pytestmark = pytest.mark.usefixtures("compile_once", "double")
 
@@ -51,6 +52,7 @@ def divergence_gradient(num_steps, params, x):
     return flat_gradient(objective, params, KEY, one_hot(x))
 
 
+@pytest.mark.slow
 def test_the_expected_gradient_of_contrastive_divergence():
     """E_data - E_{k steps} from the enumerated transition matrix; one step more or fewer is refused."""
     params = slow_parameters()
@@ -76,7 +78,7 @@ def through_everything(monkeypatch):
     monkeypatch.setattr(boltzmann.lax, "stop_gradient", lambda x: x)
 
 
-@pytest.mark.parametrize("name", ["contrastive", "persistent"])
+@pytest.mark.parametrize("name", some(["contrastive", "persistent"], "persistent"))
 def test_no_gradient_flows_through_the_chain(name, monkeypatch):
     """The step of this chain is differentiable in the parameters; a loss that differentiates it is refused."""
     params, x = parameters(V, H), one_hot(example_batch())
@@ -112,6 +114,7 @@ def test_draws_of_block_gibbs_have_the_expected_gradient():
     assert deviation(1) > 5 and deviation(3) > 5
 
 
+@pytest.mark.slow
 def test_a_gaussian_chain_is_not_differentiated(monkeypatch):
     """Draws of Gaussian units are functions of the parameters; the gradient is that at fixed draws."""
     functions, params = machine(2, H, visible_units="gaussian"), parameters(2, H, visible_units="gaussian")
@@ -159,7 +162,7 @@ def enumerated_terms(params, x):
     return np.array(terms)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 2, 5, 98])
+@pytest.mark.parametrize("chunk_size", some([1, 2, 5, 98], 5, 98))
 def test_the_pseudo_likelihood_is_the_sum_over_all_bits(chunk_size):
     """Chunks that divide the five bits and chunks that do not give one value, and a gradient that is that of the sum.
 

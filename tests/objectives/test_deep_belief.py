@@ -146,6 +146,7 @@ def test_a_layer_with_transposed_weights_keeps_the_bound(num_layers):
     assert jnp.abs(bounds([*network, other]) - bounds(network)).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_mean_weight_of_draws_is_unbiased():
     """The mean of 40 000 weights is within 4 standard errors of p(v) Z.
 

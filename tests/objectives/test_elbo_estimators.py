@@ -13,7 +13,10 @@ from bayesjax import objectives, posteriors
 __all__ = ["float64"]  # a fixture
 
 
-@pytest.mark.parametrize(("form", "several"), [(sampled, False), (sampled, True), (closed_form, True)])
+@pytest.mark.parametrize(
+    ("form", "several"),
+    [(closed_form, True), *(pytest.param(sampled, several, marks=pytest.mark.slow) for several in (False, True))],
+)
 def test_score_function_has_the_gradient_of_the_draws_and_more_variance(form, several):
     """Every element of the mean gradient of 20000 draws, 10 of them: false alarms 6e-4. Without log q it is refused.
 

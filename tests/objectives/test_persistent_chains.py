@@ -32,6 +32,7 @@ from tests.objectives.enumerated_chain import (
     one_hot,
     slow_parameters,
 )
+from tests.parameters import some
 
 pytestmark = pytest.mark.usefixtures("compile_once", "double")
 
@@ -42,7 +43,7 @@ def divided_by_rows(params, x, chains):
     return (values[0] - values[1]) / len(x), {}
 
 
-@pytest.mark.parametrize("num_rows", [5, 2, 1])
+@pytest.mark.parametrize("num_rows", some([5, 2, 1], 2))
 def test_chains_of_the_law_give_the_exact_gradient(num_rows):
     """With any number of chains, also on a last short batch; sums over chains divided by rows are refused."""
     params, x = parameters(V, H), example_batch()[:num_rows]
@@ -64,6 +65,7 @@ def test_values_and_carry_of_the_persistent_loss():
     close(value, aux["data"] - aux["model"])
 
 
+@pytest.mark.slow
 def test_chains_keep_their_values_beside_data_of_another_type():
     """Integers as data do not round the real numbers of the chains; an earlier version cast the chains to integers."""
     functions, params = machine(2, H, visible_units="gaussian"), parameters(2, H, visible_units="gaussian")
@@ -217,6 +219,7 @@ def grid_moments(num_data):
     return np.array([*means, *(np.sum(p * (value - mean) ** 2) for value, mean in zip((b, w), means, strict=True))])
 
 
+@pytest.mark.slow
 def test_langevin_with_persistent_chains_samples_the_posterior(compile_fully):
     """Moments of (b, w) of 2048 SGLD particles, each with its own chain of distributions, against a grid.
 

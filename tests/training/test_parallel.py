@@ -16,6 +16,7 @@ from bayesjax import axes, kernels, models, objectives, posteriors, training, tr
 from bayesjax.objectives import adversarial
 from bayesjax.training.parallel import axis_sizes, spread
 from bayesjax.types import Given
+from tests.parameters import some
 
 NUM_DATA, NUM_STEPS, TOLERANCE = 160, 10, 2e-5
 KEY = jax.random.key(0)
@@ -99,7 +100,7 @@ def on_one_device():
 
 
 @pytest.mark.parametrize(("num_devices", "transform"), WAYS)
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", some(KERNELS, "nuts", "optimize", "sghmc"))
 def test_data_parallel_equals_one_device(name, num_devices, transform, on_one_device):
     """State, loss, gradient norm and aux of every step, with noise in the objective and in the kernel."""
     kernel = training.data_parallel(KERNELS[name], num_devices, transform=transform)
@@ -144,7 +145,10 @@ def test_the_comparison_catches_wrong_reductions(on_one_device, monkeypatch):
 
 @pytest.mark.parametrize(
     ("transform", "parts", "batch_axis"),
-    [("shard_map", (1, 4), None), ("pmap", (1, 8), None), ("shard_map", (2, 4), None), ("shard_map", (2, 4), 0)],
+    [
+        *(("shard_map", (1, 4), None), ("pmap", (1, 8), None)),
+        *(pytest.param("shard_map", (2, 4), axis, marks=pytest.mark.slow) for axis in (None, 0)),
+    ],
 )
 def test_particles_are_those_of_one_device(transform, parts, batch_axis, compile_fully):
     """Spread over particles, states are equal bit for bit and infos to rounding; over data as well, all to rounding.
@@ -249,6 +253,7 @@ def test_particles_that_do_not_divide_are_whole(transform):
     assert_same(steps(spread(game, particle=4, transform=transform), position, given), steps(game, position, given))
 
 
+@pytest.mark.slow
 def test_of_particles_inside_particles_the_outermost_are_spread():
     """Two groups of three on two devices: those inside are whole, each with the key that it has on one device."""
     groups = kernels.particles(kernels.particles(KERNELS["sghmc"], 3), 2)

@@ -16,6 +16,7 @@ import pytest
 
 from bayesjax import data, kernels, training
 from bayesjax.training.checkpoint import Record
+from tests.parameters import some
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("compile_once")
@@ -82,7 +83,7 @@ class Stop(training.MetricsFile):
 
 
 @pytest.mark.parametrize("interval", [0.0, 1e9])
-@pytest.mark.parametrize("stop", [4, 20])
+@pytest.mark.parametrize("stop", some([4, 20], 4))
 def test_interrupted_between_chunks(tmp_path, unbroken, stop, interval):
     """Ctrl-C after a chunk, then a resumption: state, draws, infos, metrics and their file are the unbroken ones."""
     path = tmp_path / "metrics.jsonl"
