@@ -84,8 +84,8 @@ class Config(MachineConfig):
 
 QUICK = Config(learning_rate=0.02, num_temperatures=300, num_classifier_steps=200, classifier_rates=(0.1,))
 PAPER = replace(
-    QUICK, dataset="mnist", hidden=(500, 1000), num_pretraining_epochs=50, num_epochs=100, num_temperatures=20_000,
-    pretraining_rate=0.05, learning_rate=0.01, num_labelled=(), classifier_rates=Config.classifier_rates,
+    QUICK, dataset="mnist", hidden=(500, 1000), num_pretraining_epochs=30, num_epochs=60, num_temperatures=20_000,
+    learning_rate=0.02, final_rate=0.05, num_labelled=(), classifier_rates=Config.classifier_rates,
 )  # fmt: skip
 PRESETS = {
     "quick": QUICK,

@@ -63,7 +63,13 @@ QUICK = Config(learning_rate=0.2, num_temperatures=500)
 PRESETS = {
     "quick": QUICK,
     "paper": replace(
-        QUICK, dataset="mnist", hidden=(500, 2000), num_epochs=100, learning_rate=0.05, num_temperatures=20_000
+        QUICK,
+        dataset="mnist",
+        hidden=(500, 2000),
+        num_epochs=60,
+        learning_rate=0.1,
+        final_rate=0.05,
+        num_temperatures=20_000,
     ),
 }
 TIGHTER = "log p(x), importance-weighted (nats)"
