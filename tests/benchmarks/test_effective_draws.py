@@ -16,6 +16,7 @@ def drawn(spread=1.0, centre=0.0, seed=0, gradients=10_000.0):
     return nuts.Drawn(quantities.astype(np.float32), np.full(8, gradients), np.full(8, 7.0), 0.0)
 
 
+@pytest.mark.slow
 def test_effective_draws_of_gradients():
     """2000 independent draws for 40 000 gradients are about 50 of 1000; half the gradients, twice as many."""
     found, half = nuts.judged(drawn(), 4), nuts.judged(drawn(gradients=5_000.0), 4)

@@ -242,6 +242,7 @@ def test_of_each_is_each_set_s_own_minibatches(kind, with_replacement):
     assert len(np.unique(batch % 10, axis=0)) == 3  # three orders
 
 
+@pytest.mark.slow
 def test_chains_with_batches_of_their_own_are_independent():
     """SGLD on N(theta, 1) data whose gradient noise exceeds the injected noise: chains of shared minibatches correlate.
 

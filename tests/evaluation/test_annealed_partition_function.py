@@ -116,6 +116,7 @@ def test_planted_faults_are_caught(fault, monkeypatch):
     assert largest_error(result, log_z) > 6
 
 
+@pytest.mark.slow
 def test_reverse_estimate_from_one_mode_is_too_low():
     """Samples of one of two modes, on the side of the base: the upper bound fails by up to -log of the mode's share."""
     params = {"kernel": jnp.full((V, H), 6.0), "visible_bias": jnp.full(V, -9.0), "hidden_bias": jnp.full(H, -12.0)}

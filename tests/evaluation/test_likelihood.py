@@ -120,6 +120,7 @@ def annealed(decode=decode, prior=PRIOR, **options):
     return likelihood.annealed_importance_sampling(decode, prior, PARAMS, jax.random.key(2), X, **options)
 
 
+@pytest.mark.slow
 def test_annealing_gives_the_evidence():
     """Within 4 standard errors by the weights' own spread; a decoder of twice the scale is not.
 

@@ -139,6 +139,7 @@ def test_a_forgotten_constant_of_the_base_is_caught(monkeypatch):
         assert (np.abs(errors(*curve(KINDS[0]))) > 6).all()
 
 
+@pytest.mark.slow
 def test_keys_are_used_once():
     with jax.debug_key_reuse(True):
         forward(KINDS[0], num_steps=2)

@@ -68,6 +68,7 @@ def test_notes_count_the_steps_that_are_run(kernel):
     assert games.describe_steps(config) == expected[kernel]
 
 
+@pytest.mark.slow
 def test_minibatches_have_an_axis_of_steps_and_of_games():
     """Leaves are `[games, discriminator_steps, batch_size, ...]`; games see other data at the same step."""
     config, x = dataclasses.replace(TINY, batch_size=4, discriminator_steps=2), np.arange(40.0)[:, None]

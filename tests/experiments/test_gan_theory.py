@@ -39,6 +39,7 @@ def test_measures_by_quadrature():
     np.testing.assert_allclose(lines["D"], lines["D*"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_only_the_discriminator_moves_at_first(tmp_path, capsys):
     """The generator keeps its mean while the discriminator is trained, and moves afterwards."""
     flags = ("--num-toys", 1, "--num-steps", 60, "--batch-size", 8, "--discriminator-steps", 1)

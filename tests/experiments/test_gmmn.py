@@ -47,6 +47,7 @@ def test_an_optimiser_and_a_sampler_in_both_spaces(images, tmp_path, capsys):
     assert rows(out) == first
 
 
+@pytest.mark.slow
 def test_one_kernel_in_one_space(images, tmp_path):
     """A sampler starts from the end of its warm-up; the loss of Adam falls."""
     run = tmp_path / "run"

@@ -39,6 +39,7 @@ def test_codes_are_of_their_prior():
     assert abs(np.mean(code.continuous**2) - 1 / 3) < 5 * math.sqrt(4 / 45 / num)
 
 
+@pytest.mark.slow
 def test_a_code_that_small_movements_do_not_change():
     """The weight adds minus the information to D's loss alone; 0 leaves the game as it is."""
     x, key = np.random.default_rng(0).uniform(-1, 1, (6, 6, 6, 1)).astype(np.float32), jax.random.key(0)

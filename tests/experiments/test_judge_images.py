@@ -35,6 +35,7 @@ def run(out, *flags):
     return rows, {(row.get("method"), row.get("level"), row["measure"]): row["value"] for row in rows}
 
 
+@pytest.mark.slow
 def test_a_run_orders_known_images_and_resumes(images, tmp_path, capsys):
     rows, values = run(tmp_path / "run", images)
     assert values[None, None, "accuracy %"] == 100

@@ -67,6 +67,7 @@ def test_a_step_costs_its_leapfrog_steps(density, batch, extra):
         assert counter.count == info.num_integration_steps + (1 if i == 0 else extra) + 1
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_all_devices():
     """Two devices with half of the data each take the steps of one with all of it."""
     data = jnp.array([0.3, -1.0, 2.0, 0.5])
@@ -84,6 +85,7 @@ def test_the_gradient_is_that_of_all_devices():
     assert abs(whole.position - 1.0) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_step_size_is_that_of_hmc_at_any_temperature():
     """Started from draws that are sqrt(T) times as large, a step has the same length and acceptance at every T."""
 

@@ -20,6 +20,7 @@ hmc = functools.partial(kernels.hmc, normal, step_size=0.3, num_integration_step
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 
+@pytest.mark.slow
 def test_what_a_kernel_remembers_of_a_density_stays_at_its_level(monkeypatch):
     """HMC that keeps its last gradient moves as HMC that computes it; exchanges of whole states would change that."""
 

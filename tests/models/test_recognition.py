@@ -17,6 +17,7 @@ def initialised(model, x):
     return jax.jit(model.init)(jax.random.key(0), x)
 
 
+@pytest.mark.slow
 def test_lenet_is_caffe_s_by_its_number_of_weights():
     """431080 with VALID convolutions of 28 x 28 images, as Caffe's; another size of image with SAME ones."""
     model = models.LeNet(10, padding="VALID")

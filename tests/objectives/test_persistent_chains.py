@@ -79,6 +79,7 @@ def test_chains_keep_their_values_beside_data_of_another_type():
     assert abs(aux["model"] - jax.vmap(functions.free_energy, (None, 0))(params, rounded).mean()) > 1e-2
 
 
+@pytest.mark.slow
 def test_the_positive_phase_can_be_replaced():
     """Its mean takes the place of that of F(x), with a key for every example; the chains keep F(v)."""
     params, x, chains = parameters(V, H), example_batch(), one_hot(states(V)[:2])
@@ -121,6 +122,7 @@ def tempered(num):
     return Kernel(kernel.init, lambda rng_key, state, params: kernel.step(rng_key, state, ladder(params)))
 
 
+@pytest.mark.slow
 def test_samples_are_read_from_the_state_and_the_info():
     """`samples` can select the target's position of a ladder, or replace draws by means of p(v | h)."""
     params, x = parameters(V, H), example_batch()
@@ -155,6 +157,7 @@ def learner(num_chains=3):
     return kernels.carrying(kernels.optimize(loss, optax.sgd(0.01, momentum=0.9)), start)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_its_chains(tmp_path):
     """Stopped after a chunk and resumed, parameters, momentum, chains and metrics are those of the unbroken run.
 

@@ -211,6 +211,7 @@ def test_the_game_stays_finite(num_d, num_g, num_mcmc):
         assert info.players[name].logdensity.shape == (3, num)
 
 
+@pytest.mark.slow
 def test_hmc_plays_with_one_noise_for_a_whole_trajectory():
     """HMC's step on each conditional has a noise of its own, held fixed within its trajectory: as the step size falls
     the energy error vanishes, and both players move. Power: with noise drawn anew at each point it does not."""
