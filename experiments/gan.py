@@ -1,12 +1,13 @@
-"""Generative adversarial networks: seven losses, three architectures, by Adam or by sampling both players' weights.
+"""Generative adversarial networks: eight losses, three architectures, by Adam or by sampling both players' weights.
 
 Papers: Goodfellow et al., "Generative adversarial nets", NIPS 2014; Radford et al., "DCGAN", ICLR 2016; Mao et al.,
 "Least squares GANs", ICCV 2017; Arjovsky et al., "Wasserstein GAN", ICML 2017; Gulrajani et al., "Improved training of
 Wasserstein GANs", NIPS 2017; Miyato et al., "Spectral normalization for GANs", ICLR 2018; Mescheder et al., "Which
-training methods for GANs do actually converge?", ICML 2018; Saatci & Wilson, "Bayesian GAN", NIPS 2017.
+training methods for GANs do actually converge?", ICML 2018; Huang et al., "The GAN is dead; long live the GAN!",
+NeurIPS 2024 (r3gan); Saatci & Wilson, "Bayesian GAN", NIPS 2017.
 
     python -m experiments.gan                          quick: a ring of eight Gaussians, under a minute
-    python -m experiments.gan --preset ring            all losses, five seeds; grid: 25 Gaussians
+    python -m experiments.gan --preset ring            all losses but r3gan, five seeds; grid: 25 Gaussians
     python -m experiments.gan --preset grid_pairs      grid by Adam, three independent chains in a game; ring_pairs
     python -m experiments.gan --preset digits          DCGAN on images of 8 x 8, minutes
     python -m experiments.gan --preset mnist           DCGAN on MNIST, sized for two cores; cifar10_small: CIFAR-10
@@ -49,7 +50,11 @@ from bayesjax.types import Array, Density, Given, Params, PRNGKey, PyTree
 from experiments.harness import Column, Count, NonEmpty, Positive, Range, Run, Table, cli, require, row
 from experiments.shared import games, images
 
-LossName = Literal["minimax", "non_saturating", "r1", "least_squares", "wasserstein", "wasserstein_gp", "hinge"]
+LossName = Literal[
+    "minimax", "non_saturating", "r1", "least_squares", "wasserstein", "wasserstein_gp", "hinge", "r3gan"
+]
+PUBLISHED: tuple[LossName, ...] = tuple(name for name in get_args(LossName) if name != "r3gan")
+"""The losses of the published tables."""
 Widths = Annotated[tuple[Count, ...], NonEmpty]
 
 
@@ -61,9 +66,10 @@ class Config(games.PairConfig):
     """Data: `synthetic/ring`, `synthetic/grid`, `digits`, a TensorFlow Datasets image set, or path of an .npz file."""
     judge: str = ""
     """Data set whose classifier evaluates generated images; empty means --dataset, and `none` omits the evaluation."""
-    losses: tuple[LossName, ...] = get_args(LossName)
+    losses: tuple[LossName, ...] = PUBLISHED
     """Losses to compare: r1 is non_saturating with a gradient penalty at data; wasserstein clips the weights;
-    wasserstein_gp penalises the gradient between data and samples; hinge has spectral normalisation."""
+    wasserstein_gp penalises the gradient between data and samples; hinge has spectral normalisation; r3gan compares
+    pairs of data and samples, with gradient penalties at both."""
     architecture: Literal["mlp", "dcgan", "residual"] = "mlp"
     """Architecture of generator and discriminator; residual is that of SNGAN."""
     num_seeds: Count = 1
@@ -92,7 +98,7 @@ class Config(games.PairConfig):
     penalty: Positive = 10.0
     """Weight of the gradient penalty of wasserstein_gp."""
     r1_penalty: Positive = 1.0
-    """Weight gamma of the gradient penalty of r1."""
+    """Weight gamma of the gradient penalties of r1 and r3gan."""
     real_target: games.Share = 1.0
     """Target probability of real examples (one-sided label smoothing); must be 1 for losses without probabilities."""
     num_judged: Annotated[int, Range(least=12)] = 2500
@@ -101,7 +107,7 @@ class Config(games.PairConfig):
     def __post_init__(self) -> None:
         """Checks that labels are smoothed only where the loss has probabilities."""
         super().__post_init__()
-        critics = [name for name in self.losses if name in ("wasserstein", "wasserstein_gp", "hinge")]
+        critics = [name for name in self.losses if name in ("wasserstein", "wasserstein_gp", "hinge", "r3gan")]
         require(
             self.real_target == 1 or not critics,
             f"--real-target must be 1 for losses without probabilities; got {self.real_target} and {critics}",
@@ -111,10 +117,10 @@ class Config(games.PairConfig):
 class Loss(NamedTuple):
     """A GAN loss and the constraints that it places on the discriminator."""
 
-    game: adversarial.Game
+    game: adversarial.Game | adversarial.PairedGame
     is_clipped: bool = False  # whether the weights are clipped
     is_normalised: bool = False  # whether kernels are divided by their spectral norms
-    penalty: Literal["", "between", "data"] = ""  # points at which the gradient is penalised
+    penalty: Literal["", "between", "data", "data and samples"] = ""  # points at which the gradient is penalised
 
 
 LOSSES: dict[str, Loss] = {
@@ -125,6 +131,7 @@ LOSSES: dict[str, Loss] = {
     "wasserstein": Loss(adversarial.WASSERSTEIN, is_clipped=True),
     "wasserstein_gp": Loss(adversarial.WASSERSTEIN, penalty="between"),
     "hinge": Loss(adversarial.HINGE, is_normalised=True),
+    "r3gan": Loss(adversarial.RELATIVISTIC, penalty="data and samples"),
 }
 
 # Tuned on seeds 100 and 0; the published games start from seed 1. See docs/results/gan.md.
@@ -134,7 +141,7 @@ QUICK = Config(
     penalty=0.1, r1_penalty=0.1, clip=0.3, num_warmup=1200, learning_rate=1e-4, prior_scale=30.0,
 )  # fmt: skip
 RING = replace(
-    QUICK, losses=get_args(LossName), num_seeds=5, batch_size=128, num_steps=10_000, generator_learning_rate=1e-3,
+    QUICK, losses=PUBLISHED, num_seeds=5, batch_size=128, num_steps=10_000, generator_learning_rate=1e-3,
     discriminator_learning_rate=1e-3, num_warmup=8000, seed=1,
 )  # fmt: skip
 GRID = replace(RING, dataset="synthetic/grid", num_steps=20_000, num_warmup=18_000)
@@ -256,7 +263,9 @@ def networks(config: Config, loss: Loss, shape: tuple[int, ...]) -> Networks:
 
 def losses(config: Config, loss: Loss, net: Networks) -> dict[str, Density]:
     """Losses of the discriminator and of the generator, means over a batch."""
-    game = adversarial.smooth_labels(loss.game, config.real_target) if config.real_target < 1 else loss.game
+    game = loss.game
+    if isinstance(game, adversarial.Game):
+        game = (adversarial.smooth_labels(game, config.real_target) if config.real_target < 1 else game).paired()
 
     def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
         fake_key, line_key = jax.random.split(rng_key)
@@ -271,13 +280,16 @@ def losses(config: Config, loss: Loss, net: Networks) -> dict[str, Density]:
         if loss.penalty == "between":
             points = jax.vmap(adversarial.interpolate)(jax.random.split(line_key, len(real)), real, fake)
             value += config.penalty * jax.vmap(functools.partial(adversarial.gradient_penalty, output))(points).mean()
-        if loss.penalty == "data":
+        if loss.penalty in ("data", "data and samples"):
             value += config.r1_penalty * jax.vmap(functools.partial(adversarial.r1_penalty, output))(real).mean()
+        if loss.penalty == "data and samples":
+            value += config.r1_penalty * jax.vmap(functools.partial(adversarial.r2_penalty, output))(fake).mean()
         return value, {"real": real_outputs.mean(), "fake": fake_outputs.mean()}
 
     def generator(params: Params, rng_key: PRNGKey, given: Given) -> Array:
-        fake = net.generate(params, rng_key, config.batch_size)
-        return game.generator_loss(net.discriminate(given.others["discriminator"], fake)).mean()
+        fake, real = net.generate(params, rng_key, config.batch_size), given.data[-1]  # data of the last inner step
+        real_outputs, fake_outputs = (net.discriminate(given.others["discriminator"], x) for x in (real, fake))
+        return game.generator_loss(real_outputs, fake_outputs).mean()
 
     return {"discriminator": discriminator, "generator": generator}
 

@@ -2,6 +2,7 @@
 
     digits              1797 grey 8 x 8 images of handwritten digits, which are part of scikit-learn (no download)
     synthetic/...       data that are generated on the fly (`synthetic.py`)
+    stacked/NAME        images whose three channels are random grey images of the data set NAME (`stacked.py`)
     path/to/file.npz    own arrays named x_train, y_train, x_test, y_test, as in Keras; both y may be absent
     path/to/file.npy    one array without labels, such as the Frey faces; a tenth of it is the test split
     any other name      an image data set of TensorFlow Datasets that is already prepared in `data_dir`
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bayesjax import checks
-from bayesjax.data import files, prepared, synthetic
+from bayesjax.data import files, prepared, stacked, synthetic
 from bayesjax.data.errors import DataUnavailable
 
 
@@ -90,6 +91,8 @@ SYNTHETIC = {
     "synthetic/grid": functools.partial(synthetic.mixture, "grid"),
 }
 
+STACKED = "stacked/"
+
 
 def load(
     name: str,
@@ -101,8 +104,8 @@ def load(
     """Loads a data set by name.
 
     Args:
-      name: "digits", "synthetic/...", the path of an .npz or .npy file, or the name of an image data set of TensorFlow
-        Datasets; the module describes each.
+      name: "digits", "synthetic/...", "stacked/NAME", the path of an .npz or .npy file, or the name of an image data
+        set of TensorFlow Datasets; the module describes each.
       data_dir: folder of the prepared data sets of TensorFlow Datasets; by default `TFDS_DATA_DIR`, or else the default
         folder of TensorFlow Datasets.
       num_classes: number of classes of an .npz file with labels; a class may then have no example. If None, it is the
@@ -116,14 +119,18 @@ def load(
     Raises:
       UnknownDataset: if there is no data set of that name.
       DataUnavailable: if the data set is not prepared on this machine.
-      ValueError: if a file is unreadable or lacks an array, if its arrays have the wrong shape, type or range, or if
-        `num_classes` is given for a data set with a fixed number of classes.
+      ValueError: if a file is unreadable or lacks an array, if its arrays have the wrong shape, type or range, if the
+        images to stack are not grey or have no labels, or if `num_classes` is given for a data set with a fixed number
+        of classes.
       FileNotFoundError: if a file does not exist.
     """
     if num_classes is not None:
         checks.count(num_classes=num_classes)
         if not name.endswith(".npz"):
             raise ValueError(f"num_classes is an argument for .npz files; got {num_classes} for {name!r}")
+    if name.startswith(STACKED):
+        source = load(name.removeprefix(STACKED), data_dir=data_dir, num_classes=num_classes, max_bytes=max_bytes)
+        return _stack(source, name)
     if name == "digits":
         return _load_digits()
     if name in SYNTHETIC:
@@ -134,6 +141,20 @@ def load(
     if name.endswith(".npy"):
         return _load_npy(Path(name), max_bytes)
     return _load_tfds(name, data_dir)
+
+
+def _stack(source: Dataset, name: str) -> Dataset:
+    """Stacks random images of each split; the splits have separate seeds."""
+    if len(source.input_shape) != 3 or source.input_shape[-1] != 1 or not source.num_classes:
+        raise ValueError(
+            f"data set {name!r} must stack grey images [height, width, 1] with labels; {source.name!r} has examples of "
+            f"shape {source.input_shape} and {source.num_classes} classes"
+        )
+    train, test = (
+        Split(*stacked.stack_images(split.inputs, split.labels, num, source.num_classes, seed))
+        for seed, (split, num) in enumerate(((source.train, stacked.NUM_TRAIN), (source.test, stacked.NUM_TEST)))
+    )
+    return Dataset(name, train, test, source.num_classes**stacked.NUM_CHANNELS)
 
 
 def _load_digits() -> Dataset:
@@ -282,7 +303,7 @@ def check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
 
 
 def _load_tfds(name: str, data_dir: str | None) -> Dataset:
-    builder = prepared.load_builder(name, data_dir, (*SYNTHETIC, "digits"))
+    builder = prepared.load_builder(name, data_dir, (*SYNTHETIC, "digits", f"{STACKED}mnist"))
     features = builder.info.features
     sources = [prepared.data_source(builder, name, split) for split in ("train", "test")]
     num_classes = features["label"].num_classes if "label" in features else 0

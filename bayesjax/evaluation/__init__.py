@@ -28,6 +28,8 @@ from bayesjax.evaluation.diagnostics import (
 from bayesjax.evaluation.game_dynamics import convergence_factor, game_jacobian
 from bayesjax.evaluation.generation import GenerationReport, extrapolated_frechet_distance, generation_report
 from bayesjax.evaluation.inference_data import to_inference_data
+from bayesjax.evaluation.label_coverage import LabelCoverage, label_coverage
+from bayesjax.evaluation.latent_space import PerceptualPathLength, perceptual_path_length, style_influence
 from bayesjax.evaluation.mixture import evenly_spaced, sample_mixture
 from bayesjax.evaluation.predictive import (
     Estimate,
@@ -44,6 +46,8 @@ from bayesjax.evaluation.two_sample import TwoSampleTest, median_distance, mmd_t
 __all__ = [
     "Estimate",
     "GenerationReport",
+    "LabelCoverage",
+    "PerceptualPathLength",
     "ProjectedDivergence",
     "TwoSampleTest",
     "agreement",
@@ -64,6 +68,7 @@ __all__ = [
     "health",
     "kernel_density",
     "kinetic_temperature",
+    "label_coverage",
     "likelihood",
     "mean_estimate",
     "mean_over_points",
@@ -73,6 +78,7 @@ __all__ = [
     "negative_log_likelihood",
     "partition_function",
     "partition_function_curve",
+    "perceptual_path_length",
     "predict",
     "predict_mean",
     "r_hat",
@@ -80,6 +86,7 @@ __all__ = [
     "segmentation",
     "split_chains",
     "split_r_hat",
+    "style_influence",
     "to_inference_data",
     "uncertainty",
 ]

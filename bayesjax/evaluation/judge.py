@@ -89,6 +89,17 @@ class Judge:
         chunks = [_read(self.network, self.params, x[start : start + size]) for start in range(0, len(x), size)]
         return Reading(*(np.concatenate(each)[:num] for each in zip(*chunks, strict=True)))
 
+    def features(self, images: jax.Array) -> jax.Array:
+        """The features of images without rounding, a differentiable function that can be compiled with others.
+
+        Args:
+          images: `[..., height, width, channels]` in [0, 1].
+
+        Returns:
+          `[..., num_features]`.
+        """
+        return cast(Any, self.network.apply({"params": self.params}, images))[0]
+
     def classes(self, images: ArrayLike) -> np.ndarray:
         """The most probable class of each image, `[num]`."""
         return self.read(images).probabilities.argmax(axis=-1)

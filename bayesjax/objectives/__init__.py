@@ -13,6 +13,7 @@ from bayesjax.objectives import (
     heteroscedastic,
     infogan,
     moment_matching,
+    regularisation,
     semi_supervised,
 )
 from bayesjax.objectives.batch import batch_mean
@@ -34,5 +35,6 @@ __all__ = [
     "infogan",
     "moment_matching",
     "posterior_sharpening",
+    "regularisation",
     "semi_supervised",
 ]

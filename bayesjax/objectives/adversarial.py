@@ -5,9 +5,10 @@
 This is the minimax game of Goodfellow et al., "Generative adversarial nets", NIPS 2014. Its generator loss
 log(1 - D(G(z))) saturates, because its gradient vanishes when D is confident. The non-saturating loss -log D(G(z)) has
 the same fixed point and is preferred in practice. `GAMES` contains the games with these two generator losses, and games
-with other losses. A `Game` with optimisers as kernels is a GAN. With samplers it is a Bayesian GAN, in which minus the
-loss of N examples takes the place of the log likelihood. The losses take logits of any shape and return values of the
-same shape. Read `semi_supervised.py` next, which extends them to K classes.
+with other losses. In a `PairedGame` both losses depend on a real and a generated example. A game with optimisers as
+kernels is a GAN. With samplers it is a Bayesian GAN, in which minus the loss of N examples takes the place of the log
+likelihood. The losses take logits of any shape and return values of the same shape. Read `semi_supervised.py` next,
+which extends them to K classes, or `regularisation.py` for more regularisers.
 """
 
 from collections.abc import Callable
@@ -100,6 +101,35 @@ def non_saturating_generator_loss(fake_logit: Array) -> Array:
     return -log_prob_real(fake_logit)
 
 
+def relativistic_loss(output: Array, other_output: Array) -> Array:
+    """Loss -log sigmoid(output - other_output), which is small if `output` is the larger of the two.
+
+    Args:
+      output: outputs of D for examples that it should prefer, of any shape.
+      other_output: outputs of D for the other examples of the pairs, of the same shape.
+
+    Returns:
+      Losses in nats, of the same shape.
+    """
+    chex.assert_equal_shape([output, other_output])
+    return -log_prob_real(output - other_output)
+
+
+class PairedGame(NamedTuple):
+    """The losses of a two-player game for a pair of a real and a generated example, each to be minimised.
+
+    Both losses take the outputs D(x) and D(G(z)), in this order, and act elementwise on arrays of equal shape.
+    `Game.paired` gives any `Game` this form, so that a training loop can treat all games alike.
+
+    Attributes:
+      discriminator_loss: loss of the discriminator, `(real_output, fake_output) -> losses`.
+      generator_loss: loss of the generator, with the same arguments.
+    """
+
+    discriminator_loss: Callable[[Array, Array], Array]
+    generator_loss: Callable[[Array, Array], Array]
+
+
 class Game(NamedTuple):
     """The losses of a two-player game for one example, each to be minimised.
 
@@ -118,7 +148,12 @@ class Game(NamedTuple):
 
     def discriminator_loss(self, real_output: Array, fake_output: Array) -> Array:
         """Loss of the discriminator from its outputs for a real and a generated example, elementwise for arrays."""
+        chex.assert_equal_shape([real_output, fake_output])
         return self.real_loss(real_output) + self.fake_loss(fake_output)
+
+    def paired(self) -> PairedGame:
+        """The same game as a `PairedGame`, whose generator loss ignores the output for the real example."""
+        return PairedGame(self.discriminator_loss, lambda real_output, fake_output: self.generator_loss(fake_output))
 
 
 def least_squares(fake_target: float = 0.0, real_target: float = 1.0, generator_target: float = 1.0) -> Game:
@@ -186,6 +221,14 @@ GAMES = {
     "wasserstein": WASSERSTEIN,
     "hinge": HINGE,
 }
+RELATIVISTIC = PairedGame(relativistic_loss, lambda real, fake: relativistic_loss(fake, real))
+"""The relativistic pairing game, in which D(x) - D(G(z)) is the logit that x is the real one of the pair.
+
+    discriminator_loss = softplus(-(D(x) - D(G(z)))),    generator_loss = softplus(-(D(G(z)) - D(x)))
+
+A constant that is added to D changes neither loss. With gamma (R1 + R2) added to the discriminator's loss, the game is
+R3GAN, which converges locally. Sources: Jolicoeur-Martineau, "The relativistic discriminator", ICLR 2019; Huang,
+Gokaslan, Kuleshov & Tompkin, "The GAN is dead; long live the GAN! A modern GAN baseline", NeurIPS 2024."""
 
 
 def gradient_penalty(critic: Callable[[Array], Array], x: Array, target: float = 1.0) -> Array:
@@ -224,6 +267,24 @@ def r1_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
       ValueError: if the critic does not return a scalar.
     """
     return 0.5 * jnp.sum(_gradient(critic, real) ** 2)
+
+
+def r2_penalty(critic: Callable[[Array], Array], fake: Array) -> Array:
+    """R2 penalty 1/2 |grad_x critic(x)|^2 at one generated example x, which has the form of the R1 penalty.
+
+    Source: Mescheder, Geiger & Nowozin, "Which training methods for GANs do actually converge?", ICML 2018.
+
+    Args:
+      critic: `x -> scalar`, for one example.
+      fake: one generated example, an array of any shape. It is a constant in the loss of the discriminator.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      ValueError: if the critic does not return a scalar.
+    """
+    return r1_penalty(critic, fake)
 
 
 def interpolate(rng_key: PRNGKey, real: Array, fake: Array) -> Array:
