@@ -368,9 +368,9 @@ def play(run: Run, domains: Domains) -> dict[str, Any]:
         return values
 
     has_pool = config.pool_size and config.kernel == "adam"
+    carries = {"discriminator": {name: cycle.empty_pool(config.pool_size, shape) for name in "xy"}} if has_pool else {}
     stages = games.pair_stages(
-        config, losses(config, net), min(len(domains.x), len(domains.y)),
-        carry={name: cycle.empty_pool(config.pool_size, shape) for name in "xy"} if has_pool else None,
+        config, losses(config, net), min(len(domains.x), len(domains.y)), carries=carries
     )  # fmt: skip
     start = jax.jit(evaluate)(position["generator"])
     played = games.play_pair(

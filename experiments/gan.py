@@ -100,12 +100,13 @@ class Config(games.PairConfig):
     r1_penalty: Positive = 1.0
     """Weight gamma of the gradient penalties of r1 and r3gan."""
     real_target: games.Share = 1.0
-    """Target probability of real examples (one-sided label smoothing); must be 1 for losses without probabilities."""
+    """Target probability of real examples (one-sided label smoothing); must be 1 for losses without probabilities and
+    for r3gan."""
     num_judged: Annotated[int, Range(least=12)] = 2500
     """Number of samples that are evaluated."""
 
     def __post_init__(self) -> None:
-        """Checks that labels are smoothed only where the loss has probabilities."""
+        """Checks that labels are smoothed only where the loss has probabilities of single examples."""
         super().__post_init__()
         critics = [name for name in self.losses if name in ("wasserstein", "wasserstein_gp", "hinge", "r3gan")]
         require(

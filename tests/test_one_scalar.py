@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bayesjax import objectives, posteriors
-from bayesjax.objectives import SharpenedPosterior, adversarial, dropout, elbo
+from bayesjax.objectives import SharpenedPosterior, adversarial, dropout, elbo, regularisation
 from bayesjax.types import Given, Numbered
 from experiments.shared import released_bayesian_gan
 
@@ -97,6 +97,8 @@ ONE = {
     "negative_elbo": negative_elbo,
     "gradient_penalty": lambda f: adversarial.gradient_penalty(lambda x: f(None, KEY, x), X[0]),
     "r1_penalty": lambda f: adversarial.r1_penalty(lambda x: f(None, KEY, x), X[0]),
+    "r2_penalty": lambda f: adversarial.r2_penalty(lambda x: f(None, KEY, x), X[0]),
+    "lazy_penalty": lambda f: regularisation.lazy_penalty(lambda: f(None, KEY, X[0]), jnp.int32(0), 4),
 }
 
 
@@ -128,6 +130,7 @@ BATCHES = {
     "discriminator_conditional, fake": lambda f: discriminator(zero, f, zero),
     "discriminator_conditional, label": lambda f: discriminator(zero, zero, f),
     "data_sum": lambda f: posteriors.data_sum(each(f)(None, X), 9),
+    "batch_r1_penalty": lambda f: regularisation.batch_r1_penalty(lambda x: each(f)(None, x), X),
     "released_bayesian_gan": lambda f: released_bayesian_gan.discriminator_loss(X, X[None], each(f)(None, X)),
 }
 

@@ -19,6 +19,7 @@ from bayesjax.objectives import (
     heteroscedastic,
     infogan,
     moment_matching,
+    regularisation,
     semi_supervised,
 )
 from bayesjax.types import CodeHead, Numbered
@@ -124,8 +125,14 @@ CALLS = {
     "invariant_information": lambda: infogan.invariant_information(TABLE, TABLE),
     "penalties": lambda: [
         penalty(lambda x: jnp.sum(x**2), adversarial.interpolate(KEY, TABLE, TABLE))
-        for penalty in (adversarial.gradient_penalty, adversarial.r1_penalty)
+        for penalty in (adversarial.gradient_penalty, adversarial.r1_penalty, adversarial.r2_penalty)
     ],
+    "regularisation": lambda: (
+        regularisation.batch_r1_penalty(lambda x: jnp.sum(x**2, axis=1), TABLE), regularisation.drift_penalty(ROW),
+        regularisation.path_length(lambda w: (TABLE @ w.T)[..., None], TABLE, KEY),
+        regularisation.lazy_penalty(lambda: regularisation.path_length_penalty(ROW, ROW[0]), LABEL, 4, ROW[0]),
+    ),
+    "games of pairs": lambda: [loss(TABLE, TABLE) for loss in adversarial.RELATIVISTIC],
     "games": lambda: [
         (adversarial.smooth_labels(game).discriminator_loss(TABLE, TABLE), game.generator_loss(TABLE))
         for game in adversarial.GAMES.values()

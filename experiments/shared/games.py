@@ -185,7 +185,7 @@ class Stage(NamedTuple):
 
 def pair_stages(
     config: PairConfig, losses: Mapping[str, Density], num_data: int, *,
-    constraint: optax.GradientTransformation | None = None, carry: PyTree = None,
+    constraint: optax.GradientTransformation | None = None, carries: Mapping[str, PyTree] | None = None,
 ) -> list[Stage]:  # fmt: skip
     """The stages of a game of two players: Adam, or Adam on their negative log posteriors and then a sampler.
 
@@ -194,8 +194,9 @@ def pair_stages(
       losses: losses of the generator and the discriminator, `{player: loss}`, means per example.
       num_data: number of training examples, the factor of the losses in a log posterior.
       constraint: applied to the discriminator's weights after Adam's update.
-      carry: initial value of the array that the discriminator's loss under Adam passes to its next step, such as a pool
-        of earlier fakes (`kernels.carrying`). Samplers do not use it: their density depends on current positions only.
+      carries: initial values of the arrays that a player's loss under Adam passes to its next step, by player, such as
+        a pool of earlier fakes or the number of the step (`kernels.carrying`). Samplers do not use them: their density
+        depends on current positions only.
     """
 
     def sweep(moves: Mapping[str, Kernel]) -> Kernel:
@@ -204,10 +205,11 @@ def pair_stages(
 
     def optimised(losses: Mapping[str, Density], num_steps: int) -> dict[str, Kernel]:
         num = num_steps * config.discriminator_steps
-        discriminator = adam(config, "discriminator", losses["discriminator"], num, constraint)
-        if carry is not None:
-            discriminator = kernels.carrying(discriminator, carry)
-        return {"discriminator": discriminator, "generator": adam(config, "generator", losses["generator"], num_steps)}
+        moves = {
+            "discriminator": adam(config, "discriminator", losses["discriminator"], num, constraint),
+            "generator": adam(config, "generator", losses["generator"], num_steps),
+        }
+        return moves | {player: kernels.carrying(moves[player], carry) for player, carry in (carries or {}).items()}
 
     def stage(name: str, moves: Mapping[str, Kernel], num_steps: int) -> Stage:
         thinning = max(num_steps // config.num_evaluations, 1)

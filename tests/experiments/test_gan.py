@@ -34,7 +34,8 @@ def test_every_loss_pulls_samples_to_data_and_is_finite_far_out(name):
         (value, aux), grads = jax.value_and_grad(losses["discriminator"], has_aux=True)(
             position["discriminator"], jax.random.key(2), given
         )
-        slope = jax.grad(losses["generator"])(position["generator"], jax.random.key(3), given)
+        inner_steps = given._replace(data=given.data[None])  # the generator receives those of a whole step
+        slope = jax.grad(losses["generator"])(position["generator"], jax.random.key(3), inner_steps)
         stepped = jax.tree.map(lambda w, g: w - 1e-3 * g, position["generator"], slope)
         outputs = [
             net.discriminate(position["discriminator"], net.generate(params, jax.random.key(3), 8))
@@ -66,6 +67,29 @@ def test_losses_have_the_penalties_of_their_papers():
         one, three = (discriminator_loss(name, **{flag: weight}) for weight in (1.0, 3.0))
         assert one - discriminator_loss(plain) > 1e-3
         np.testing.assert_allclose(three - one, 2 * (one - discriminator_loss(plain)), rtol=1e-3)
+
+
+def test_r3gan():
+    """Both losses by hand: of the difference of two outputs, with gamma / 2 times the squared slopes at both points."""
+    config, gamma = dataclasses.replace(TINY, activation="tanh", r1_penalty=3.0), 3.0
+    net = gan.networks(config, gan.LOSSES["r3gan"], (2,))
+    position, key = net.init(jax.random.key(1)), jax.random.key(2)
+    losses = gan.losses(config, gan.LOSSES["r3gan"], net)
+    fake = net.generate(position["generator"], jax.random.split(key)[0], len(X))
+    outputs, slopes = [], []
+    for x in (X, fake):
+        outputs.append(net.discriminate(position["discriminator"], x))
+        slopes.append(jax.grad(lambda x: net.discriminate(position["discriminator"], x).sum())(x))
+    margin = np.asarray(outputs[0] - outputs[1])
+    penalty = sum(np.sum(np.asarray(slope) ** 2, axis=1) for slope in slopes)
+    expected = np.mean(np.log1p(np.exp(-margin)) + gamma / 2 * penalty)
+    assert np.mean(gamma / 2 * penalty) > 0.01 * expected
+    value, _ = losses["discriminator"](position["discriminator"], key, Given(X, position))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    fake = net.generate(position["generator"], key, len(X))
+    margin = np.asarray(outputs[0] - net.discriminate(position["discriminator"], fake))
+    value = losses["generator"](position["generator"], key, Given(jnp.stack([X + 1, X]), position))
+    np.testing.assert_allclose(value, np.mean(np.log1p(np.exp(margin))), rtol=1e-5)  # with the data of the last step
 
 
 def test_clipped_and_normalised_critics():
