@@ -33,7 +33,7 @@ def test_divergence_of_uniform_samples():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([[0, 10]], r"labels must be integers in 0 .. 9; got 0 .. 10"),
+        ([[0, 10]], r"labels must be integers in 0 .. 9; got 10 .. 10"),
         ([[0.0, 1.0]], "labels must be integers in 0 .. 9; got float64"),
         (np.zeros((0, 3), int), r"labels must be \[num, num_labels\] or \[num\] and not empty; got shape \(0, 3\)"),
         (np.zeros((2, 3, 10), int), r"got shape \(2, 3, 10\)"),

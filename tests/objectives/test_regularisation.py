@@ -220,25 +220,20 @@ def test_a_resumed_run_continues_both_counts(tmp_path, compile_once):
     kernel = style_game()
     batches = data.Minibatches(jax.random.key(3), RANDOM.normal(size=(9, 2)).astype(np.float32), 3)
 
-    def run(checkpointer, num_steps=11):
-        state = kernel.init({"discriminator": jnp.ones(2), "generator": jnp.ones(2)}, KEY)
-        return training.run(
-            jax.random.key(2), kernel, state, batches, num_steps=num_steps, chunk_size=5, checkpointer=checkpointer
-        )
-
     class Stop(Exception):
         pass
 
     def interrupt(step, state):
         raise Stop
 
+    def run(checkpointer, callback=None):
+        state = kernel.init({"discriminator": jnp.ones(2), "generator": jnp.ones(2)}, KEY)
+        options = {"num_steps": 11, "chunk_size": 5, "checkpointer": checkpointer, "callback": callback}
+        return training.run(jax.random.key(2), kernel, state, batches, **options)
+
     unbroken, trace = run(None)
     with pytest.raises(Stop):
-        training.run(
-            jax.random.key(2), kernel, kernel.init({"discriminator": jnp.ones(2), "generator": jnp.ones(2)}, KEY),
-            batches, num_steps=11, chunk_size=5, checkpointer=training.Checkpointer(tmp_path, interval=0.0),
-            callback=interrupt,
-        )  # fmt: skip
+        run(training.Checkpointer(tmp_path, interval=0.0), interrupt)
     resumed, _ = run(training.Checkpointer(tmp_path, interval=0.0))
     for a, b in zip(jax.tree.leaves(unbroken), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
