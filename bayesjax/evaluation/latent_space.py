@@ -57,8 +57,9 @@ def perceptual_path_length(
 
         PPL = E |f(G(z(t + epsilon))) - f(G(z(t)))|^2 / epsilon^2,    or its limit E |d/dt f(G(z(t)))|^2
 
-    The limit is the default. It is the derivative by forward differentiation, so it has neither the rounding errors nor
-    the bias of a finite difference, at about the same cost. The noise of an image is the same at both ends of a step.
+    The limit is the default. Forward differentiation computes it without rounding errors or bias, at the cost of a
+    finite difference. In float32, rounding adds about (1e-7 |f| / epsilon)^2 to the mean square of a finite difference,
+    so short paths need a larger epsilon than the source's. The noise of an image is the same at both ends of a step.
     The features must be differentiable: `Judge.features` does not round images to 256 levels, unlike `Judge.read`.
 
     Args:

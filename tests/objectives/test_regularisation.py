@@ -10,7 +10,6 @@ import pytest
 
 from bayesjax import data, kernels, training
 from bayesjax.objectives import adversarial, regularisation
-from bayesjax.types import Carried
 
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.key(0)
@@ -183,41 +182,27 @@ def test_the_other_steps_keep_the_aux():
         regularisation.lazy_penalty(lambda: jnp.ones(1), jnp.array(1), 4)
 
 
-def style_game():
-    """A game in which D has a lazy R1 penalty and G a lazy path-length penalty, with their counts as the carry."""
+def style_loss(params, rng_key, carried):
+    """A loss with a lazy R1 penalty in every third step and a lazy path-length penalty in every second one."""
+    x, (step, mean_length) = carried.batch, carried.carry
+    noise, keys = jax.random.normal(rng_key, x.shape), jax.random.split(rng_key, len(x))
 
-    def discriminator(params, rng_key, carried: Carried):
-        given, step = carried.batch, carried.carry
-        critic = lambda x: jnp.tanh(x @ params)  # noqa: E731
-        fake = jax.random.normal(rng_key, given.data.shape) * given.others["generator"]
-        r1, _ = regularisation.lazy_penalty(lambda: regularisation.batch_r1_penalty(critic, given.data).mean(), step, 3)
-        value = adversarial.RELATIVISTIC.discriminator_loss(critic(given.data), critic(fake)).mean()
-        return value + r1, {"carry": step + 1}
+    def penalty():
+        generate = lambda w: jnp.sin(w * params).reshape(1, 2, 1)  # noqa: E731
+        lengths = jax.vmap(functools.partial(regularisation.path_length, generate))(noise, keys)
+        return regularisation.path_length_penalty(lengths, mean_length)
 
-    def generator(params, rng_key, carried: Carried):
-        given, (step, mean_length) = carried.batch, carried.carry
-        keys = jax.random.split(rng_key, len(given.data))
-        noise = jax.vmap(lambda key: jax.random.normal(key, (2,)))(keys)
-
-        def penalty():
-            generate = lambda w: jnp.sin(w * params).reshape(1, 2, 1)  # noqa: E731
-            lengths = jax.vmap(functools.partial(regularisation.path_length, generate))(noise, keys)
-            return regularisation.path_length_penalty(lengths, mean_length)
-
-        lazy, mean_length = regularisation.lazy_penalty(penalty, step, 2, mean_length)
-        value = jnp.mean((noise * params) @ given.others["discriminator"])
-        return value + 2 * lazy, {"carry": (step + 1, mean_length)}
-
-    start = jnp.zeros((), jnp.int32)
-    return kernels.alternate(
-        discriminator=kernels.carrying(kernels.optimize(discriminator, optax.adam(0.01)), start),
-        generator=kernels.carrying(kernels.optimize(generator, optax.adam(0.01)), (start, jnp.zeros(()))),
-    )
+    critic = lambda x: jnp.tanh(x @ params)  # noqa: E731
+    r1, _ = regularisation.lazy_penalty(lambda: regularisation.batch_r1_penalty(critic, x).mean(), step, 3)
+    smoothness, mean_length = regularisation.lazy_penalty(penalty, step, 2, mean_length)
+    value = adversarial.RELATIVISTIC.discriminator_loss(critic(x), critic(noise)).mean()
+    return value + r1 + 2 * smoothness, {"carry": (step + 1, mean_length), "r1": r1, "smoothness": smoothness}
 
 
 def test_a_resumed_run_continues_both_counts(tmp_path, compile_once):
     """Stopped within the intervals of both penalties, a run ends in the bits of the unbroken one."""
-    kernel = style_game()
+    optimiser = kernels.optimize(style_loss, optax.adam(0.01))
+    kernel = kernels.carrying(optimiser, (jnp.zeros((), jnp.int32), jnp.zeros(())))
     batches = data.Minibatches(jax.random.key(3), RANDOM.normal(size=(9, 2)).astype(np.float32), 3)
 
     class Stop(Exception):
@@ -227,9 +212,8 @@ def test_a_resumed_run_continues_both_counts(tmp_path, compile_once):
         raise Stop
 
     def run(checkpointer, callback=None):
-        state = kernel.init({"discriminator": jnp.ones(2), "generator": jnp.ones(2)}, KEY)
         options = {"num_steps": 11, "chunk_size": 5, "checkpointer": checkpointer, "callback": callback}
-        return training.run(jax.random.key(2), kernel, state, batches, **options)
+        return training.run(jax.random.key(2), kernel, kernel.init(jnp.ones(2), KEY), batches, **options)
 
     unbroken, trace = run(None)
     with pytest.raises(Stop):
@@ -237,5 +221,8 @@ def test_a_resumed_run_continues_both_counts(tmp_path, compile_once):
     resumed, _ = run(training.Checkpointer(tmp_path, interval=0.0))
     for a, b in zip(jax.tree.leaves(unbroken), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
-    step, mean_length = unbroken.players["generator"].carry
-    assert int(step) == 11 and float(mean_length) > 0 and np.isfinite(trace.info.players["generator"].loss).all()
+    step, mean_length = unbroken.carry
+    assert int(step) == 11 and float(mean_length) > 0
+    assert [np.flatnonzero(trace.info.aux[name]).tolist() for name in ("r1", "smoothness")] == [
+        [0, 3, 6, 9], [0, 2, 4, 6, 8, 10]
+    ]  # fmt: skip
