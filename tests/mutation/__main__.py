@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.mutation.faults import ROOT, Fault, load, plant
 
-COPIED = "bayesjax", "experiments", "benchmarks", "tests", "pyproject.toml", "README.md", "Makefile"
+COPIED = "bayesjax", "experiments", "benchmarks", "docs", "tests", "pyproject.toml", "README.md", "Makefile"
 TESTS_FAILED, TESTS_PASSED = 1, 0  # pytest's exit codes; all others mean that it could not run the tests
 TIMEOUT = 900
 """Seconds after which the tests of a fault count as failed: a fault may well make a loop endless."""
