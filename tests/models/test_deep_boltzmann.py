@@ -1,6 +1,4 @@
-"""Exact tests of deep Boltzmann machines of a few units, by enumeration of all layers in float64.
-
-Tests also show that they refuse likely errors."""
+"""Exact tests of deep Boltzmann machines of a few units, by enumeration of all layers; they refuse likely errors."""
 
 import functools
 
