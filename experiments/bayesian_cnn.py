@@ -71,7 +71,7 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "quick": Config(),
+    "quick": Config(num_members=3, num_epochs=12, num_draws=30),
     "paper": Config(
         dataset="mnist", outside="fashion_mnist", channels=(20, 50), hidden=500, learning_rate=1e-3, num_epochs=12
     ),

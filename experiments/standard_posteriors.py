@@ -64,7 +64,7 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "quick": Config(num_reference=2000),
+    "quick": Config(num_warmup=300, num_reference=2000),
     "paper": Config(
         targets=("schools_centred", "schools_noncentred", "gaussian", "logistic", "funnel", "network"), num_chains=8,
         num_warmup=1000, num_draws=2000, num_reference=20_000, num_integration_steps=32,

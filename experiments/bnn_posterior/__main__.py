@@ -4,7 +4,7 @@ Papers: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural network po
 as the reference; agreement and total variation, section 7); Zhang et al., "Cyclical stochastic gradient MCMC for
 Bayesian deep learning", ICLR 2020.
 
-    python -m experiments.bnn_posterior                    quick: 200 digits, 20 units, under a minute
+    python -m experiments.bnn_posterior                    quick: 200 digits, 20 units, five methods, under a minute
     python -m experiments.bnn_posterior --preset paper     1000 digits, two layers of 50 units, half an hour on one core
     python -m experiments.bnn_posterior --preset mnist     1000 images of MNIST, 20 units
     python -m experiments.bnn_posterior --preset gap       a curve: 20 points on each side of a gap, 50 units
@@ -141,8 +141,8 @@ class Config(RunConfig):
 
 PRESETS = {
     "quick": Config(
-        num_train=200, num_warmup=100, num_hmc_draws=100, num_integration_steps=40, max_num_doublings=6, num_epochs=100,
-        num_draws=50, num_bbb_epochs=600, num_members=5,
+        num_train=200, methods=("hmc", "sghmc", "bbb", "mc_dropout", "ensemble"), num_warmup=100, num_hmc_draws=100,
+        num_integration_steps=40, num_epochs=300, num_bbb_epochs=600, num_members=5,
     ),
     # The learning rates have the best NLL of 437 held-out training images (--num-validation 437) after 500 epochs. The
     # candidates were 0.015, 0.05, 0.15 for SGHMC, 0.01, 0.05, 0.2 for SGLD, and 1e-3, 5e-3 for psgld.
