@@ -9,7 +9,7 @@ is not bound, the device holds all examples or particles.
 
 An example or particle has the same key for any number of devices. `kernels/gradient.py` averages the gradients of the
 devices. A device computes log prior + N/n sum over its n examples of the N in the data set. The mean over devices
-therefore counts the prior once for any number of devices.
+therefore counts the prior once for any number of devices. Read `training/parallel.py` next, which binds the axes.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Argument validation. Traced values cannot be inspected and are accepted.
 
-Each check raises a ValueError of one line for the first invalid argument. The message states the name of the
-argument, the expected value and the given value.
+Each check raises a ValueError of one line for the first invalid argument. The message states the name of the argument,
+the expected value and the given value. `tree.py` has the functions on pytrees; read it next.
 """
 
 import inspect

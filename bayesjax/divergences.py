@@ -39,6 +39,9 @@ def kl_categorical(p: Array, q: Array) -> Array:
 
     Returns:
       The divergence in nats, of shape `[...]`. It is infinite where q_i = 0 < p_i.
+
+    Raises:
+      AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([p, q])
     return rel_entr(p, q).sum(axis=-1)
@@ -100,6 +103,9 @@ def cross_entropy_categorical(p: Array, q: Array) -> Array:
 
     Returns:
       The cross entropy in nats, of shape `[...]`. It is infinite where q_i = 0 < p_i.
+
+    Raises:
+      AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([p, q])
     return -xlogy(p, q).sum(axis=-1)
@@ -140,6 +146,9 @@ def kl_gaussian(mean0: Array, covariance0: Array, mean1: Array, covariance1: Arr
 
     Returns:
       The divergence in nats, a scalar. It is NaN if a covariance is singular.
+
+    Raises:
+      AssertionError: if the shapes of the means or of the covariances differ.
     """
     chex.assert_equal_shape([mean0, mean1])
     chex.assert_equal_shape([covariance0, covariance1])
@@ -164,6 +173,9 @@ def frechet_gaussian(mean0: Any, covariance0: Any, mean1: Any, covariance1: Any)
 
     Returns:
       The squared distance, in squared units of the variable.
+
+    Raises:
+      AssertionError: if the means differ in shape, or a covariance is not `[dim, dim]`.
     """
     arrays = [np.asarray(array, np.float64) for array in (mean0, mean1, covariance0, covariance1)]
     chex.assert_equal_shape(arrays[:2])

@@ -8,7 +8,7 @@ Each distribution costs a few passes over memory. All use the random words of Th
     uniform              the latent noise of generators (`models.latent_noise`)
     bernoulli            the binarisation of grey images (`data.Binarised`)
 
-All results are float32, whether or not JAX's 64-bit mode is on.
+All results are float32, whether or not JAX's 64-bit mode is on. Read `tree.py` next.
 """
 
 import functools

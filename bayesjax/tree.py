@@ -1,4 +1,7 @@
-"""Arithmetic on pytrees of arrays, such as the weights of a network. `kernels/sghmc.py` shows its use."""
+"""Arithmetic on pytrees of arrays, such as the weights of a network.
+
+Read `kernels/sghmc.py` next, which shows its use.
+"""
 
 import fnmatch
 import functools

@@ -1,4 +1,7 @@
-"""Errors of data sets that cannot be loaded."""
+"""Errors of data sets that cannot be loaded.
+
+Read `dataset.py` next, which raises them.
+"""
 
 
 class UnknownDataset(ValueError):

@@ -1,4 +1,7 @@
-"""Class-balanced labelled subsets for semi-supervised learning."""
+"""Class-balanced labelled subsets for semi-supervised learning.
+
+Read `objectives/semi_supervised.py` next for the losses.
+"""
 
 import numpy as np
 

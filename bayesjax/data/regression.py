@@ -5,7 +5,8 @@
                     with one example per row; index_features.txt and index_target.txt with columns; index_train_I.txt
                     and index_test_I.txt with the rows of split I = 0, 1, ...
 
-Inputs and targets have the units of the file. `RegressionDataset.standardise` scales a split by its training part.
+Inputs and targets have the units of the file. `RegressionDataset.standardise` scales a split by its training part. Read
+`experiments/hmc_regression.py` next.
 """
 
 import dataclasses

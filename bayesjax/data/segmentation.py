@@ -5,7 +5,8 @@
                             `label` `[num, height, width]` and `image` `[num, height, width, channels]`. Instead of
                             `image` it may contain `jpeg` (all JPEG files joined, uint8) and `offset` `[num + 1]`
 
-Images are uint8, or floats in [0, 1]. Pixels with a label of `num_classes` or more are ignored.
+Images are uint8, or floats in [0, 1]. Pixels with a label of `num_classes` or more are ignored. Read `models/segnet.py`
+next.
 """
 
 import io

@@ -6,7 +6,8 @@
 The class of a stack is the number whose digits are the classes of its channels, the first channel first. With ten
 classes and three channels, 5 1 2 has the class 512. Every class has the same probability up to the frequencies of the
 digits, so the number of classes among generated images measures mode collapse; see `evaluation.label_coverage`. Source:
-Metz, Poole, Pfau & Sohl-Dickstein, "Unrolled generative adversarial networks", ICLR 2017. `dataset.py` loads the sets.
+Metz, Poole, Pfau & Sohl-Dickstein, "Unrolled generative adversarial networks", ICLR 2017. Read `dataset.py` next, which
+loads the sets.
 """
 
 import numpy as np

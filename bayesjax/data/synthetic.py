@@ -4,7 +4,7 @@
     single_gaussian   the data that the text of their paper describes, a Gaussian, which has only one mode
     ring, grid        8 and 25 narrow Gaussians in the plane, a standard test of mode collapse
 
-The random seeds are fixed, so the data are the same on every machine. `dataset.py` loads them by name.
+The random seeds are fixed, so the data are the same on every machine. Read `dataset.py` next, which loads them by name.
 """
 
 from typing import NamedTuple

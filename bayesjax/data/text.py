@@ -4,6 +4,8 @@ synthetic/chain         a generated Markov chain over 20 words with a known entr
 ptb                     ptb.train.txt, ptb.valid.txt and ptb.test.txt in `ptb/` of the data folder: words separated by
                         spaces, with an end-of-sentence word after each line
 path/to/file.txt        characters; the last tenth is the test split, and the tenth before it the validation split
+
+Read `models/recurrent.py` next.
 """
 
 import io

@@ -4,7 +4,8 @@
     randomly_transform_image(rng_key, image, ...)        random amounts
 
 A pixel of the result at position x' is interpolated bilinearly at x = c + exp(-log_scale) R(-angle) (x' - c - shift).
-Here c is the centre of the image, and R(-angle) is the rotation by -angle.
+Here c is the centre of the image, and R(-angle) is the rotation by -angle. Read `objectives/infogan.py` next, whose
+`invariant_information` compares an image with a transformed copy.
 """
 
 import chex
@@ -26,6 +27,9 @@ def transform_image(image: Array, angle: ArrayLike, log_scale: ArrayLike, shift:
 
     Returns:
       `[height, width, channels]`.
+
+    Raises:
+      AssertionError: if the image does not have three axes.
     """
     chex.assert_rank(image, 3)
     height, width, _ = image.shape

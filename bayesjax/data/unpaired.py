@@ -5,7 +5,8 @@
 
 Images are float32 `[num, size, size, channels]` in [0, 1]. Grey images get three equal channels if the other domain has
 colours. The program of the CycleGAN paper resizes images to 286 pixels, crops 256 at random and mirrors half of them.
-Here they are resized once, with a cubic kernel that removes high frequencies when an image becomes smaller.
+Here they are resized once, with a cubic kernel that removes high frequencies when an image becomes smaller. Read
+`models/cyclegan.py` next.
 """
 
 from collections.abc import Iterable

@@ -11,7 +11,7 @@ All but the calibration error are means over test points and come with a standar
 file is a text file with one row of class probabilities for each test point, separated by commas or blanks. Reference
 predictives of HMC are published in this format. Sources: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural
 network posteriors really like?", ICML 2021, section 7 (agreement and total variation); Wilson et al., "Evaluating
-approximate inference in Bayesian deep learning", 2022 (W2 for regression).
+approximate inference in Bayesian deep learning", 2022 (W2 for regression). Read `calibration.py` next.
 """
 
 from pathlib import Path

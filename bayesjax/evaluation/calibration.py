@@ -6,7 +6,8 @@ The expected calibration error (ECE) is a sum over bins b of the confidence, whi
 b holds n_b of the n predictions. Bins are half open, (low, high], and confidences of 0 and 1 belong to the first and
 the last bin. All functions compute in float64 with NumPy. Sources: Naeini, Cooper & Hauskrecht, "Obtaining well
 calibrated probabilities using Bayesian binning", AAAI 2015; Guo et al., "On calibration of modern neural networks",
-ICML 2017; Nixon et al., "Measuring calibration in deep learning", 2019 (bins of equal counts).
+ICML 2017; Nixon et al., "Measuring calibration in deep learning", 2019 (bins of equal counts). Read `uncertainty.py`
+next.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,7 @@
-"""Application of a function of one example to many examples in chunks, which bounds the memory."""
+"""Application of a function of one example to many examples in chunks, which bounds the memory.
+
+Read `likelihood.py` next, which uses it.
+"""
 
 import functools
 from collections.abc import Callable

@@ -10,11 +10,11 @@
 m and S are the mean and covariance of real features, m' and S' those of generated features, x and y are two samples.
 The distances are called FID and KID only with the features of the Inception network. With other features they need
 another name. The expectation of all measures but the kernel distance depends on the number of samples. Compare values
-only at equal numbers of samples, which every result contains. `generation.py` computes all of them at once,
-`two_sample.py` has a test with a p-value, and `likelihood.py` has Parzen windows. Sources: Heusel et al., "GANs trained
-by a two time-scale update rule", NIPS 2017; Bińkowski et al., "Demystifying MMD GANs", ICLR 2018; Salimans et al.,
-"Improved techniques for training GANs", NIPS 2016; Kynkäänniemi et al., "Improved precision and recall metric", NeurIPS
-2019; Naeem et al., "Reliable fidelity and diversity metrics for generative models", ICML 2020.
+only at equal numbers of samples, which every result contains. `two_sample.py` has a test with a p-value, and
+`likelihood.py` has Parzen windows. Read `generation.py` next, which computes all measures at once. Sources: Heusel et
+al., "GANs trained by a two time-scale update rule", NIPS 2017; Bińkowski et al., "Demystifying MMD GANs", ICLR 2018;
+Salimans et al., "Improved techniques for training GANs", NIPS 2016; Kynkäänniemi et al., "Improved precision and recall
+metric", NeurIPS 2019; Naeem et al., "Reliable fidelity and diversity metrics for generative models", ICML 2020.
 """
 
 from typing import Any, NamedTuple
@@ -211,10 +211,17 @@ def precision_recall(
 ) -> PrecisionRecall:
     """Precision, recall, density and coverage of features, by nearest neighbours.
 
+        precision = mean_j 1[y_j is in some B(x_i)],            recall   = mean_i 1[x_i is in some B(y_j)]
+        density   = mean_j #{i: y_j is in B(x_i)} / k,          coverage = mean_i 1[B(x_i) contains some y_j]
+
+    x_i are real and y_j generated features. The ball B of a sample reaches to its k-th nearest neighbour of the same
+    kind. Sources: Kynkäänniemi et al. 2019 (precision, recall); Naeem et al. 2020 (density, coverage).
+
     Args:
       real: features of real samples, `[num_real, dim]`.
       fake: features of generated samples, `[num_fake, dim]`.
-      num_neighbours: k. Kynkäänniemi et al. use 3 for precision and recall, Naeem et al. 5 for density and coverage.
+      num_neighbours: the number k of neighbours, at least 1 and less than the number of samples of each kind.
+        Kynkäänniemi et al. use 3 for precision and recall, and Naeem et al. 5 for density and coverage.
       chunk_size: number of rows of a distance matrix that are in memory at once.
 
     Returns:

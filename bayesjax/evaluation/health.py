@@ -6,7 +6,7 @@
 m_t is the mean of the generated samples at evaluation t. Diversity is 1 if the samples are as diverse as the data and 0
 if all are equal. The drift of a generator that does not change is about 1 for any number of samples, or 0 if every
 evaluation uses the same noise. A generator that oscillates between modes has drifts of 10 and more. Both functions take
-features of any kind or the samples themselves. `fidelity.py` compares samples with data.
+features of any kind or the samples themselves. Read `fidelity.py` next, which compares samples with data.
 """
 
 import numpy as np

@@ -3,7 +3,7 @@
 Every function but `same_shape` returns its argument as a NumPy array (numbers and probabilities in float64, labels in
 int64). An invalid argument raises a `ValueError` whose message is one line with the argument's name, the expected value
 and the given one. Shapes must match exactly: `[num]` is never broadcast against `[num, 1]`. The arrays must be
-concrete, because evaluation runs on the host.
+concrete, because evaluation runs on the host. Read `calibration.py` next for its use.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ of an image of stacked MNIST with M = 1000 (`data/stacked.py`). A classifier pre
 Both measures depend on the number of samples. For n samples of the uniform distribution, the expected divergence is
 about (M - 1) / (2 n) nats, so 0.019 for 26 000 samples of 1000 modes. Source: Metz, Poole, Pfau & Sohl-Dickstein,
 "Unrolled generative adversarial networks", ICLR 2017, with 25 600 samples. `fidelity.mode_coverage` is the measure for
-mixtures of Gaussians.
+mixtures of Gaussians. Read `data/stacked.py` next for the images.
 """
 
 import math

@@ -8,7 +8,8 @@ In AIS each z_t is a Markov transition that leaves p(z) p(x | z)^b_t invariant. 
 of unbiased estimates of p(x), so in expectation they are lower bounds. The Parzen window is not a bound and is poor in
 many dimensions (Theis, van den Oord & Bethge, ICLR 2016); it is here because the literature reports it. Sources: Burda,
 Grosse & Salakhutdinov, ICLR 2016; Neal, "Annealed importance sampling", 2001; Wu et al., "On the quantitative analysis
-of decoder-based generative models", ICLR 2017; Breuleux, Bengio & Vincent 2011 (Parzen windows).
+of decoder-based generative models", ICLR 2017; Breuleux, Bengio & Vincent 2011 (Parzen windows). Read `annealing.py`
+next for the weights of AIS.
 """
 
 import math

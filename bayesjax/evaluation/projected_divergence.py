@@ -6,7 +6,8 @@ p and q are Gaussian kernel densities of the projected data and samples, with Sc
 grid with spacing 0.1 that extends 3 beyond the data. This is the measure of the synthetic experiment of Saatci &
 Wilson, "Bayesian GAN", NIPS 2017, as their program computes it, with one difference. The bandwidth here is at least the
 spacing of the grid in every direction, which gives the narrowest kernel whose sum over the grid is 1 (to 1e-8). The
-authors' program fails for samples that are all equal or lie on a line, which a collapsed generator produces.
+authors' program fails for samples that are all equal or lie on a line, which a collapsed generator produces. Read
+`experiments/bayesian_gan.py` next.
 """
 
 from functools import partial

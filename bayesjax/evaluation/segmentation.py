@@ -5,7 +5,8 @@
 
 n_kj is the number of pixels of label k that are predicted as j, over the whole data set. Averages are over the classes
 that occur in the labels. Pixels with a void label are not counted. Source: Badrinarayanan, Kendall & Cipolla, "SegNet:
-a deep convolutional encoder-decoder architecture for image segmentation", PAMI 2017.
+a deep convolutional encoder-decoder architecture for image segmentation", PAMI 2017. Read
+`experiments/bayesian_segnet.py` next.
 """
 
 from typing import NamedTuple

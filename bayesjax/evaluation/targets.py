@@ -7,7 +7,7 @@
 Each target has named quantities in the units of its paper, and their exact moments where these are known. Sources:
 Rubin, "Estimation in parallel randomized experiments", 1981, with the priors of posteriordb (eight schools); Neal,
 "Slice sampling", 2003 (the funnel); the Wisconsin breast cancer data that scikit-learn ships (logistic regression).
-`experiments/standard_posteriors.py` samples all of them.
+Read `experiments/standard_posteriors.py` next, which samples all of them.
 """
 
 from collections.abc import Callable

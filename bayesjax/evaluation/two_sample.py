@@ -5,7 +5,7 @@
 MMD^2_b is the statistic after permutation b of the pooled samples, b = 1 .. B. If both samples come from one
 distribution, p <= alpha has probability at most alpha, for any distribution, kernel and number of samples. Sources:
 Gretton et al., "A kernel two-sample test", JMLR 2012; Phipson & Smyth, "Permutation p-values should never be zero",
-2010 (the ones in numerator and denominator).
+2010 (the ones in numerator and denominator). Read `divergences.py` next for the kernels and the MMD.
 """
 
 from typing import NamedTuple
@@ -48,6 +48,7 @@ def mmd_test(
 
     Raises:
       ValueError: if either sample has fewer than two rows, or `num_permutations` is below 1.
+      AssertionError: if `x` or `y` does not have two axes.
     """
     chex.assert_rank([x, y], 2)
     if min(len(x), len(y)) < 2 or num_permutations < 1:

@@ -12,7 +12,8 @@ abstaining. All functions compute in float64 with NumPy, and entropies are in na
 NaN, and shapes other than the documented ones raise a ValueError.
 
 Sources: Depeweg et al., "Decomposition of uncertainty in Bayesian deep learning", ICML 2018; Kwon et al., "Uncertainty
-quantification using Bayesian neural networks in classification", 2020; Kendall & Gal, NeurIPS 2017, equation 9.
+quantification using Bayesian neural networks in classification", 2020; Kendall & Gal, NeurIPS 2017, equation 9. Read
+`experiments/uncertainty.py` next.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ size of four chains of 1000 draws of this kernel is about 2200, and about 50 wit
 (`tests/kernels/test_adaptation.py`). NUTS adapts its trajectory lengths and needs no jitter.
 
 Sources: Hoffman & Gelman, "The No-U-Turn sampler", 2014, section 3.2; Stan reference manual, "HMC algorithm
-parameters".
+parameters". Read `mass.py` next.
 """
 
 from collections.abc import Callable

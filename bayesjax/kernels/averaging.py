@@ -5,7 +5,8 @@
 GANs generate images with the average of the generator's weights: the generator itself oscillates around an equilibrium,
 and its average converges. The average does not influence the kernel. Because d is small at first, the average soon
 forgets the initial weights. Sources: Yazıcı et al., "The unusual effectiveness of averaging in GAN training", ICLR
-2019; TensorFlow's moving averages (the formula of d).
+2019; TensorFlow's moving averages (the formula of d). Read `game_descent.py` next
+for updates that converge without an average.
 """
 
 from typing import Any, NamedTuple

@@ -7,7 +7,7 @@ machine, it is the negative phase of contrastive divergence. With the encoder an
 pseudo-Gibbs chain. The batch of a step consists of the parameters of the two conditionals, so that the same chains
 follow a machine that is being learnt (`objectives/boltzmann.py`) or a ladder of tempered ones
 (`parallel_tempering.py`). Source: Geman & Geman, "Stochastic relaxation, Gibbs distributions, and the Bayesian
-restoration of images", 1984.
+restoration of images", 1984. Read `objectives/boltzmann.py` next.
 """
 
 from typing import NamedTuple

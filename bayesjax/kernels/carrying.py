@@ -4,7 +4,7 @@
 
 With the state of a recurrent network as the carry, this is truncated back-propagation through time: values pass from
 window to window, gradients do not. Source: Williams & Peng, "An efficient gradient-based algorithm for on-line training
-of recurrent network trajectories", 1990.
+of recurrent network trajectories", 1990. Read `models/recurrent.py` next.
 """
 
 from typing import Any, NamedTuple

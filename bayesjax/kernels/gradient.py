@@ -1,6 +1,6 @@
 """Value, auxiliary output and gradient of a density that returns a scalar or `(scalar, aux)`.
 
-This is the only file that averages gradients over devices (`axes.py`).
+This is the only file that averages gradients over devices (`axes.py`). Read `sgld.py` next, which uses it.
 """
 
 from collections.abc import Callable

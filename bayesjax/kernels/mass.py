@@ -3,8 +3,8 @@
     p ~ N(0, M),    d theta / dt = M^-1 p,    K(p) = p' M^-1 p / 2
 
 M is given by its inverse. If M^-1 is the covariance of the target, the dynamics are those of a target with unit
-covariance. For a full matrix M^-1 = L L', the momentum is L'^-1 xi with xi ~ N(0, I). `leapfrog.py` integrates with M,
-and `adaptation.py` estimates it.
+covariance. For a full matrix M^-1 = L L', the momentum is L'^-1 xi with xi ~ N(0, I). `adaptation.py` estimates M. Read
+`leapfrog.py` next, which integrates with M.
 """
 
 from collections.abc import Callable

@@ -18,7 +18,7 @@ the burn-in.
 
 Sources: Li, Chen, Carlson & Carin, "Preconditioned stochastic gradient Langevin dynamics for deep neural networks",
 AAAI 2016; Ma, Chen & Fox, "A complete recipe for stochastic gradient MCMC", NIPS 2015 (Gamma); Wenzel et al., "How good
-is the Bayes posterior in deep neural networks really?", ICML 2020 (constant G within a cycle).
+is the Bayes posterior in deep neural networks really?", ICML 2020 (constant G within a cycle). Read `mass.py` next.
 """
 
 from collections.abc import Callable

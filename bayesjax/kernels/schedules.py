@@ -7,7 +7,7 @@
 
 Sources: Welling & Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011; Zhang, Li, Zhang, Chen
 & Wilson, "Cyclical stochastic gradient MCMC for Bayesian deep learning", ICLR 2020; Neal, "MCMC using Hamiltonian
-dynamics", 2011, section 4.2. Optax's schedules can be used as well.
+dynamics", 2011, section 4.2. Optax's schedules can be used as well. Read `sghmc.py` next.
 """
 
 import math

@@ -22,7 +22,8 @@ a step a = xi h, the stochastic gradient g and n ~ N(0, I), it is
     theta <- theta + h/2 p                                           A
 
 and it is of second order in h. Sources: Ding et al., "Bayesian sampling using stochastic gradient thermostats", NIPS
-2014; Leimkuhler & Shang, "Adaptive thermostats for noisy gradient systems", 2016 (BADODAB).
+2014; Leimkuhler & Shang, "Adaptive thermostats for noisy gradient systems", 2016 (BADODAB). Read `schedules.py` next
+for step sizes that decrease.
 """
 
 from typing import NamedTuple

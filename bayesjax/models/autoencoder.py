@@ -4,7 +4,8 @@
 
 Li, Swersky & Zemel, "Generative moment matching networks", ICML 2015, use 784-1024-32-1024-784 for MNIST. Dropout in
 the encoder alone makes the code smooth; the authors' program uses rates 0.2 for the image and 0.5 for the hidden layer.
-A generator of codes, which also ends in a sigmoid, is trained with `objectives/moment_matching.py`.
+A generator of codes, which also ends in a sigmoid, is trained by moment matching. Read `objectives/moment_matching.py`
+next.
 """
 
 from collections.abc import Callable, Sequence

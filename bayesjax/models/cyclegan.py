@@ -16,8 +16,8 @@ dropout that pix2pix uses as noise is omitted, because CycleGAN has none. Instan
 one image, so the weights of all these networks can be sampled.
 
 Sources: Isola, Zhu, Zhou & Efros, "Image-to-image translation with conditional adversarial networks", CVPR 2017; Zhu,
-Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV 2017.
-The objective is `objectives/cycle.py`.
+Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV 2017. Read
+`objectives/cycle.py` next for the objective.
 """
 
 from collections.abc import Callable, Sequence

@@ -11,7 +11,8 @@ factorised q(h | v) of the variational bound
     log p(v) >= - E_q E(v, h) + entropy(q) - log Z            (`objectives.boltzmann.variational_free_energy`)
 
 Sources: Salakhutdinov & Hinton, "Deep Boltzmann machines", AISTATS 2009, and "An efficient learning procedure for deep
-Boltzmann machines", Neural Computation 2012, for the pre-training by tied copies (`tied_rbm`).
+Boltzmann machines", Neural Computation 2012, for the pre-training by tied copies (`tied_rbm`). Read
+`objectives/boltzmann.py` next for how to learn them.
 """
 
 from collections.abc import Sequence

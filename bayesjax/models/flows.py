@@ -12,6 +12,8 @@ the network. Sources: Dinh, Sohl-Dickstein & Bengio, "Density estimation using R
 
     density = flows.density(flows.Flow(dim=2))
     loss = objectives.batch_mean(lambda params, rng_key, x: -density(params).log_prob(x))
+
+Read `experiments/density_estimation.py` next.
 """
 
 from collections.abc import Callable, Sequence

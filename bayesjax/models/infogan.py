@@ -9,7 +9,7 @@ the trunk is not used and has no parameters.
 
 Sources: Chen et al., "InfoGAN: interpretable representation learning by information maximizing generative adversarial
 nets", NIPS 2016, appendix C; Odena, Olah & Shlens, "Conditional image synthesis with auxiliary classifier GANs", ICML
-2017. The objectives are `objectives/infogan.py` and `objectives/auxiliary_classifier.py`.
+2017. Read `objectives/infogan.py` and `objectives/auxiliary_classifier.py` next for the objectives.
 """
 
 import itertools

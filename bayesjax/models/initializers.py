@@ -1,7 +1,8 @@
 """Initialisers of weights, in Flax's form `(rng_key, shape, dtype) -> array`.
 
 Weights are drawn as a vector and reshaped, because XLA's CPU compiler takes six times longer for a draw with several
-axes. Small networks spend more time on compiling their initialisation than on training.
+axes. Small networks spend more time on compiling their initialisation than on training. Read `mlp.py` next for their
+use.
 """
 
 import math

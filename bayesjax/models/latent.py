@@ -1,4 +1,7 @@
-"""Latent noise, the input of a generator, with z ~ U(-1, 1) or z ~ N(0, 1) for each coordinate."""
+"""Latent noise, the input of a generator, with z ~ U(-1, 1) or z ~ N(0, 1) for each coordinate.
+
+Read `dcgan.py` next for a generator.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -3,7 +3,7 @@
 The widths are those of Caffe's version of LeCun et al., "Gradient-based learning applied to document recognition",
 1998: 20 and 50 kernels of 5 x 5, and 500 hidden units. Dropout is as in Gal & Ghahramani, "Bayesian convolutional
 neural networks with Bernoulli approximate variational inference", 2015. It acts on the hidden layer ("LeNet-ip"), or
-after the convolutions as well ("LeNet-all").
+after the convolutions as well ("LeNet-all"). Read `objectives/dropout.py` next.
 """
 
 from collections.abc import Sequence

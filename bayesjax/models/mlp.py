@@ -2,7 +2,7 @@
 
 It is the network of the synthetic experiment in Saatci & Wilson, "Bayesian GAN", NIPS 2017. Blundell et al., "Weight
 uncertainty in neural networks", ICML 2015, and Gal & Ghahramani, "Dropout as a Bayesian approximation", ICML 2016, use
-it as well. Larger models use it as a head.
+it as well. Larger models use it as a head. Read `lenet.py` next.
 """
 
 from collections.abc import Callable, Sequence

@@ -5,7 +5,8 @@
 
 The gradient of XLA's max-pooling is a scatter, which is slow. The layout is `[..., height, width, channels]`. Odd
 heights and widths are padded with -inf. Source of unpooling: Badrinarayanan, Kendall & Cipolla, "SegNet: a deep
-convolutional encoder-decoder architecture for image segmentation", PAMI 2017, section 3.
+convolutional encoder-decoder architecture for image segmentation", PAMI 2017, section 3. Read `segnet.py` next, which
+uses the pooling indices.
 """
 
 import jax

@@ -8,8 +8,8 @@ The backward loop returns the gradients a_t with respect to x W + h U + b, and d
 Dropout acts on the non-recurrent connections. Sources: Hochreiter & Schmidhuber, "Long short-term memory", 1997;
 Zaremba, Sutskever & Vinyals, "Recurrent neural network regularization", 2014 (sizes, dropout and initial values). For a
 posterior over the weights, with one draw for each window of words, use `objectives.bayes_by_backprop` (Fortunato,
-Blundell & Vinyals, "Bayesian recurrent neural networks", 2017). `kernels.carrying` passes the state from window to
-window.
+Blundell & Vinyals, "Bayesian recurrent neural networks", 2017). Read `kernels/carrying.py` next, which passes the state
+from window to window.
 """
 
 from typing import NamedTuple

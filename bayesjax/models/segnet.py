@@ -5,7 +5,7 @@ stages and begins each by unpooling with the indices of the encoder (`pooling.py
 half of the stages gives a Bayesian SegNet, whose posterior draws are forward passes with dropout. Group normalisation
 instead of batch normalisation makes the network a function of its parameters alone. Sources: Badrinarayanan, Kendall &
 Cipolla, "SegNet: a deep convolutional encoder-decoder architecture for image segmentation", PAMI 2017; Kendall,
-Badrinarayanan & Cipolla, "Bayesian SegNet", BMVC 2017.
+Badrinarayanan & Cipolla, "Bayesian SegNet", BMVC 2017. Read `evaluation/segmentation.py` next for the measures.
 """
 
 from collections.abc import Sequence

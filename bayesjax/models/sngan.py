@@ -11,6 +11,8 @@ normal numbers as noise. Their generator has three blocks of 256 channels. Their
 blocks of stride 2 and two more. `spectral_norm.py` normalises each kernel of the discriminator:
 
     apply = models.spectrally_normalised(models.sngan.Discriminator((32, 32, 3)).apply)
+
+Read `spectral_norm.py` next.
 """
 
 import math

@@ -17,7 +17,8 @@ makes 2^k power iterations by squaring the smaller of W'W and WW' k times.
     logits = apply({"params": params}, images)
 
 Group normalisation between the layers would undo the effect, so build the discriminator with `norm="none"`. Source:
-Miyato, Kataoka, Koyama & Yoshida, "Spectral normalization for generative adversarial networks", ICLR 2018.
+Miyato, Kataoka, Koyama & Yoshida, "Spectral normalization for generative adversarial networks", ICLR 2018. Read
+`objectives/adversarial.py` next for the games.
 """
 
 from collections.abc import Callable

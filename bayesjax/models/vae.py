@@ -12,6 +12,8 @@ variance for all pixels). They are trained with `objectives/elbo.py`:
     model = vae.VAE(latent_dim=20, data_shape=(28, 28, 1))
     encode, decode = vae.conditionals(model)
     loss = objectives.batch_mean(objectives.elbo.negative_elbo(encode, decode, model.prior()))
+
+Read `objectives/elbo.py` next.
 """
 
 import math
@@ -149,10 +151,10 @@ def conditionals(model: VAE) -> tuple[Conditional, Conditional]:
 
 
 def set_output_bias(model: VAE, params: Params, bias: Array) -> Params:
-    """Sets the bias of the decoder's outputs, such as to the mean of the data.
+    """Sets the bias of the decoder's outputs, for example to the logits of the mean image.
 
-    With the mean of the data as bias, z need not encode what all examples have in common. Source: the program of Burda,
-    Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
+    If the decoder outputs the mean of the data at z = 0, z need not encode what all examples have in common. Source:
+    the program of Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
 
     Args:
       model: the module, with architecture "mlp".

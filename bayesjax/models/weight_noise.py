@@ -19,7 +19,8 @@ examples in Flipout. The argument `weights` below comes from `moments` or `pertu
     loss = objectives.bayes_by_backprop(log_likelihood, family.perturb, posteriors.kl_to_gaussian(), num_data=num_data)
 
 Sources: Kingma, Salimans & Welling, "Variational dropout and the local reparameterization trick", NeurIPS 2015; Wen et
-al., "Flipout: efficient pseudo-independent weight perturbations on mini-batches", ICLR 2018.
+al., "Flipout: efficient pseudo-independent weight perturbations on mini-batches", ICLR 2018. Read
+`objectives/bayes_by_backprop.py` next.
 """
 
 import zlib

@@ -110,6 +110,9 @@ def relativistic_loss(output: Array, other_output: Array) -> Array:
 
     Returns:
       Losses in nats, of the same shape.
+
+    Raises:
+      AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([output, other_output])
     return -log_prob_real(output - other_output)
@@ -147,7 +150,11 @@ class Game(NamedTuple):
     generator_loss: Callable[[Array], Array]
 
     def discriminator_loss(self, real_output: Array, fake_output: Array) -> Array:
-        """Loss of the discriminator from its outputs for a real and a generated example, elementwise for arrays."""
+        """Loss of the discriminator from its outputs for a real and a generated example, elementwise for arrays.
+
+        Raises:
+          AssertionError: if the shapes differ.
+        """
         chex.assert_equal_shape([real_output, fake_output])
         return self.real_loss(real_output) + self.fake_loss(fake_output)
 
@@ -299,6 +306,9 @@ def interpolate(rng_key: PRNGKey, real: Array, fake: Array) -> Array:
 
     Returns:
       The point x, of the same shape.
+
+    Raises:
+      AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([real, fake])
     return fake + jax.random.uniform(rng_key) * (real - fake)

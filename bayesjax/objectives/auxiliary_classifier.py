@@ -6,7 +6,7 @@
 L_S is the log likelihood of the source of an image, real or fake, and L_C that of its class c. The discriminator has
 two heads: a logit for real against fake, and logits of the classes. Any `adversarial.Game` can replace L_S; the default
 is the non-saturating game. Source: Odena, Olah & Shlens, "Conditional image synthesis with auxiliary classifier GANs",
-ICML 2017.
+ICML 2017. Read `adversarial.py` next for the games.
 """
 
 from bayesjax.objectives.adversarial import NON_SATURATING, Game

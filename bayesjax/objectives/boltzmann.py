@@ -12,7 +12,8 @@ Free energies in place of drawn hidden units reduce the variance of the gradient
 machine. The value of the loss F(x) - F(v) is not a likelihood and does not fall as learning proceeds. Monitor log p(x)
 with `evaluation.partition_function` instead. Sources: Hinton, "Training products of experts by minimizing contrastive
 divergence", 2002; Tieleman, ICML 2008 (persistent chains); Besag 1975 (pseudo-likelihood); Salakhutdinov & Hinton,
-"Deep Boltzmann machines", AISTATS 2009. Models are in `models/boltzmann.py` and `models/deep_boltzmann.py`.
+"Deep Boltzmann machines", AISTATS 2009. Models are in `models/boltzmann.py` and `models/deep_boltzmann.py`. Read
+`evaluation/partition_function.py` next for log Z.
 """
 
 from collections.abc import Callable, Sequence

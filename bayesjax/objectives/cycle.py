@@ -9,7 +9,7 @@ least-squares game, lambda = 10, and identity = 0.5 where colours should be pres
 pixels, as in the authors' program. The discriminators are trained on a pool of earlier generated images, so that they
 still recognise them. Sources: Zhu, Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent
 adversarial networks", ICCV 2017; Shrivastava et al., "Learning from simulated and unsupervised images through
-adversarial training", CVPR 2017 (the pool).
+adversarial training", CVPR 2017 (the pool). Read `experiments/cyclegan.py` next.
 """
 
 from collections.abc import Callable
@@ -35,6 +35,9 @@ def cycle_loss(forward: Translate, backward: Translate, x: Array) -> Array:
 
     Returns:
       A scalar.
+
+    Raises:
+      AssertionError: if `backward(forward(x))` does not have the shape of `x`.
     """
     return mean_absolute_error(backward(forward(x)), x)
 
@@ -48,12 +51,19 @@ def identity_loss(forward: Translate, y: Array) -> Array:
 
     Returns:
       A scalar.
+
+    Raises:
+      AssertionError: if `forward(y)` does not have the shape of `y`.
     """
     return mean_absolute_error(forward(y), y)
 
 
 def mean_absolute_error(a: Array, b: Array) -> Array:
-    """Mean absolute difference of two arrays of equal shape, a scalar."""
+    """Mean absolute difference of two arrays of equal shape, a scalar.
+
+    Raises:
+      AssertionError: if the shapes differ.
+    """
     chex.assert_equal_shape([a, b])
     return jnp.abs(a - b).mean()
 
@@ -98,6 +108,9 @@ def exchange(rng_key: PRNGKey, pool: ImagePool, fakes: Array) -> tuple[ImagePool
 
     Returns:
       The new pool, and images `[n, ...]` for the discriminator.
+
+    Raises:
+      AssertionError: if the generated images do not have the shape of the images in the pool.
     """
     chex.assert_equal_shape_suffix([pool.images, fakes], fakes.ndim - 1)
     size = len(pool.images)

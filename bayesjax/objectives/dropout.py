@@ -11,7 +11,7 @@ over forward passes with dropout, for which random keys take the place of poster
     evaluation.predict(lambda rng_key, x: model.apply({"params": params}, x, rngs={"dropout": rng_key}), keys, x)
 
 Sources: Gal & Ghahramani, "Dropout as a Bayesian approximation", ICML 2016, equations 2 to 8; Gal, Hron & Kendall,
-"Concrete dropout", NeurIPS 2017, for the 1/keep.
+"Concrete dropout", NeurIPS 2017, for the 1/keep. Read `evaluation/predictive.py` next.
 """
 
 from collections.abc import Callable, Mapping

@@ -18,7 +18,7 @@ Sources: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, section
 
 For a posterior over the weights of the decoder as well (Kingma & Welling, appendix F), combine this bound with
 `bayes_by_backprop`, as in `tests/objectives/test_elbo_estimators.py`. The encoder's parameters are then part of the
-variational parameters.
+variational parameters. Read `evaluation/likelihood.py` next for estimates of log p(x).
 """
 
 import math

@@ -6,9 +6,9 @@
 The log likelihoods of one example are functions of the network's outputs f(x) and s(x). They are computed in float32
 for outputs in half precision. s is the log variance, which avoids divisions by 0. A constant s gives the homoscedastic
 model. Without noise on the logits, the likelihood for classification reduces to `categorical_log_likelihood`. With a
-posterior over the weights (`bayes_by_backprop`, `dropout`) the likelihoods give aleatoric and epistemic uncertainty,
-which `evaluation/uncertainty.py` separates. Source: Kendall & Gal, "What uncertainties do we need in Bayesian deep
-learning for computer vision?", NeurIPS 2017, equations 8 and 12.
+posterior over the weights (`bayes_by_backprop`, `dropout`) the likelihoods give aleatoric and epistemic uncertainty.
+Read `evaluation/uncertainty.py` next, which separates the two. Source: Kendall & Gal, "What uncertainties do we need in
+Bayesian deep learning for computer vision?", NeurIPS 2017, equations 8 and 12.
 """
 
 import math
@@ -59,6 +59,9 @@ def categorical_log_likelihood(logits: Array, label: Array) -> Array:
 
     Returns:
       Log probabilities in nats, of shape `[...]`.
+
+    Raises:
+      AssertionError: if the label is not a scalar.
     """
     chex.assert_rank(label, 0)
     is_label = jnp.broadcast_to(jnp.arange(jnp.shape(logits)[-1]) == label, jnp.shape(logits))
@@ -84,6 +87,7 @@ def noisy_logits_log_likelihood(
 
     Raises:
       ValueError: if `num_samples` is not positive.
+      AssertionError: if `logits` is not a vector or the label is not a scalar.
     """
     checks.count(num_samples=num_samples)
     chex.assert_rank([logits, label], [1, 0])

@@ -11,6 +11,7 @@ generative adversarial nets", NIPS 2016.
 
 I_Q does not determine which images share a category. `invariant_information` does so without labels. It is the mutual
 information between the predicted categories of an image and of a slightly rotated or shifted copy (Ji et al. 2019).
+Read `experiments/infogan.py` next.
 """
 
 import math
@@ -88,6 +89,9 @@ def log_prob(head: CodeHead, code: Code) -> tuple[Array, Array]:
 
     Returns:
       Two scalars in nats: the sum over the categorical codes and the sum over the continuous codes.
+
+    Raises:
+      AssertionError: if the code does not have the numbers of categorical and continuous codes of Q.
     """
     chex.assert_equal_shape([head.mean, head.log_scale, code.continuous])
     chex.assert_shape(code.categorical, (len(head.logits),))
@@ -109,6 +113,9 @@ def information_bound(head: CodeHead, code: Code) -> Array:
 
     Returns:
       A scalar, in nats.
+
+    Raises:
+      AssertionError: if the code does not have the numbers of categorical and continuous codes of Q.
     """
     num_classes = [logits.shape[-1] for logits in head.logits]
     categorical, continuous = log_prob(head, code)
@@ -132,6 +139,9 @@ def invariant_information(logits: Array, paired_logits: Array) -> Array:
 
     Returns:
       A scalar, in nats.
+
+    Raises:
+      AssertionError: if the logits are not matrices of the same shape.
     """
     chex.assert_rank([logits, paired_logits], 2)
     chex.assert_equal_shape([logits, paired_logits])

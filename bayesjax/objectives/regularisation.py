@@ -118,6 +118,7 @@ def path_length_penalty(lengths: Array, mean_length: Array, decay: float = 0.01)
 
     Raises:
       ValueError: if `decay` is outside (0, 1].
+      AssertionError: if `lengths` is not a vector or `mean_length` is not a scalar.
     """
     checks.satisfies("in (0, 1]", lambda decay: (decay > 0) & (decay <= 1), decay=decay)
     chex.assert_rank([lengths, mean_length], [1, 0])

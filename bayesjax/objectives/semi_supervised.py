@@ -9,7 +9,7 @@ With S = sum_k exp m_k and l = log S,
 
 For K = 1 this is the ordinary GAN with logit m_1. Sources: Salimans et al., "Improved techniques for training GANs",
 NIPS 2016; Saatci & Wilson, "Bayesian GAN", NIPS 2017, which uses the conditional probabilities. The generator of
-Salimans et al. is trained by `feature_matching` instead of the logits.
+Salimans et al. is trained by `feature_matching` instead of the logits. Read `posteriors/bayesian_gan.py` next.
 """
 
 import chex
@@ -44,6 +44,7 @@ def log_prob_label(logits: Array, label: Array, reading: str = "conditional") ->
 
     Raises:
       ValueError: if `reading` is unknown, or the shapes do not match.
+      AssertionError: if labels are not integers.
     """
     if reading not in ("conditional", "joint"):
         raise ValueError(f"reading must be 'conditional' or 'joint'; got {reading!r}")
@@ -81,6 +82,9 @@ def feature_matching(real_features: Array, fake_features: Array) -> Array:
 
     Returns:
       A scalar.
+
+    Raises:
+      AssertionError: if the features are not matrices with the same number of columns.
     """
     chex.assert_rank([real_features, fake_features], 2)
     chex.assert_equal_shape_suffix([real_features, fake_features], 1)

@@ -8,7 +8,7 @@ The prior is p(phi) N(theta | phi, s^2 I). The second term is the KL divergence 
 theta, its posterior and its prior. It is divided by n, because each batch of n examples has its own theta. The step
 sizes eta, one for each weight, are learned together with q. Source: Fortunato, Blundell & Vinyals, "Bayesian recurrent
 neural networks", 2017. The gradient step needs labels, so predictions use phi as the weights, as in the paper. The
-model itself would add noise from N(0, s^2 I) to phi.
+model itself would add noise from N(0, s^2 I) to phi. Read `experiments/bayesian_rnn.py` next.
 """
 
 from collections.abc import Callable

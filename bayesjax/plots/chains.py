@@ -1,4 +1,7 @@
-"""Figures of Markov chains: paths in the plane, traces, rank histograms and energies."""
+"""Figures of Markov chains: paths in the plane, traces, rank histograms and energies.
+
+Read `figure.py` next, which creates and saves every figure.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Common steps of every figure: a new figure without a display, and an atomic write to a PNG file."""
+"""Common steps of every figure: a new figure without a display, and an atomic write to a PNG file.
+
+Read `lines.py` next for their use.
+"""
 
 from pathlib import Path
 from typing import Any

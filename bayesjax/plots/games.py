@@ -1,4 +1,7 @@
-"""Figures of games between two players: paths in the plane of their positions, and a GAN in one dimension."""
+"""Figures of games between two players: paths in the plane of their positions, and a GAN in one dimension.
+
+Read `figure.py` next, which creates and saves every figure.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

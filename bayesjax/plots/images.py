@@ -1,4 +1,7 @@
-"""Grids of images, and maps of labels and of real values for segmentation."""
+"""Figures of images: grids, and maps of labels and of real values for segmentation.
+
+Read `figure.py` next, which creates and saves every figure.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Curves with error bands, predictive bands over one input, estimates with errors, and distributions."""
+"""Curves with error bands, predictive bands over one input, estimates with errors, and distributions.
+
+Read `figure.py` next, which creates and saves every figure.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path

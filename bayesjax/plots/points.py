@@ -1,4 +1,7 @@
-"""Scatter plots in the plane coloured by generator or class, and stochastic passes over a sequence of images."""
+"""Scatter plots in the plane coloured by generator or class, and stochastic passes over a sequence of images.
+
+Read `figure.py` next, which creates and saves every figure.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

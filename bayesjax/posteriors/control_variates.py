@@ -11,7 +11,7 @@ The log density
 
 has the gradient g(theta), so it can be passed to every kernel. The anchor should be near the mode. Sources: Baker,
 Fearnhead, Fox & Nemeth, "Control variates for stochastic gradient MCMC", 2019; Nagapetyan et al., "The true cost of
-stochastic gradient Langevin dynamics", 2017.
+stochastic gradient Langevin dynamics", 2017. Read `kernels/sgld.py` next.
 """
 
 import jax

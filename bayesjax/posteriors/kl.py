@@ -8,7 +8,7 @@
 H(q) is the entropy of q, and Phi the standard normal distribution function. The closed forms are per weight and are
 summed over all weights. Each function returns a divergence `(variational, weights) -> nats`, the form that
 `objectives.bayes_by_backprop` takes. Closed forms ignore the argument `weights`. `by_path` combines different
-divergences for different layers.
+divergences for different layers. Read `objectives/bayes_by_backprop.py` next.
 """
 
 import math

@@ -9,7 +9,7 @@ and the posterior is N(mode, P^-1), with all other layers fixed at the mode. The
 diag(p) - p p' for a softmax with probabilities p, and 1 / s^2 for a Gaussian of variance s^2. For these two likelihoods
 P is the exact Hessian. Sources: MacKay, "A practical Bayesian framework for backpropagation networks", 1992; Kristiadi,
 Hein & Hennig, "Being Bayesian, even just a bit, fixes overconfidence in ReLU networks", ICML 2020; Daxberger et al.,
-"Laplace redux", 2021.
+"Laplace redux", 2021. Read `evaluation/predictive.py` next for predictions.
 """
 
 from collections.abc import Callable

@@ -5,7 +5,7 @@
 mu_j and sigma_j are the posterior mean and standard deviation of weight j. The weights with the lowest ratios across
 all layers are removed first. A removed weight is exactly 0 in every draw. Source: Blundell et al., "Weight uncertainty
 in neural networks", ICML 2015, section 5.3, after Graves, "Practical variational inference for neural networks",
-NeurIPS 2011.
+NeurIPS 2011. Read `experiments/bayes_by_backprop.py` next.
 """
 
 import jax

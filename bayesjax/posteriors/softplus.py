@@ -4,7 +4,8 @@
 
 A variational posterior evaluates it for every weight at every step, and `log1p` takes ten times as long with XLA's CPU
 backend. Here p is at most 1/2, and -log(1 - p) is p times a polynomial. Only the derivative d is stored in memory. The
-value is computed from d where it is needed, and the backward pass multiplies by d.
+value is computed from d where it is needed, and the backward pass multiplies by d. Read `mean_field.py` next, which
+uses it.
 """
 
 import functools

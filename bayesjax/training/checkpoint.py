@@ -8,7 +8,8 @@
 A save becomes visible by a rename, after all its files are on the disk. A process that is killed at any time therefore
 leaves the last complete save intact, and Ctrl-C is delayed until after the rename. Only the newest state is kept. The
 records together are the draws of the whole run. Only the same run can resume a save (`identity.py`). With several
-processes, process 0 writes and all read, so they must share the folder. Their number may change between runs.
+processes, process 0 writes and all read, so they must share the folder. Their number may change between runs. Read
+`files.py` next.
 """
 
 import contextlib

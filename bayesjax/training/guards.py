@@ -2,6 +2,8 @@
 
 Lock(folder).acquire()           raises Busy if another process holds the lock
 with uninterrupted(): ...        Ctrl-C is delayed until the end of the block
+
+Read `checkpoint.py` next, which uses both.
 """
 
 import contextlib

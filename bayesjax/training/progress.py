@@ -1,4 +1,7 @@
-"""The progress bar of a run, and its file of metrics with one line per chunk."""
+"""The progress bar of a run, and its file of metrics with one line per chunk.
+
+Read `run.py` next, which updates both.
+"""
 
 import json
 import sys
@@ -32,7 +35,7 @@ class Progress:
         )
 
     def update(self, done: int, numbers: dict[str, float]) -> None:
-        """Moves the bar to `done` steps and shows the last four entries of `numbers`, the metrics by name."""
+        """Moves the bar to `done` steps and shows the last four metrics of `numbers`, without `step`."""
         shown = [f"{name.split('.')[-1]} {value:.4g}" for name, value in numbers.items() if name != "step"][-4:]
         self._bar.set_postfix_str(", ".join(shown), refresh=False)
         self._bar.update(done - self._bar.n)
