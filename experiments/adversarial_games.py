@@ -58,7 +58,7 @@ class Config(RunConfig):
     methods: tuple[Method, ...] = METHODS
     """Kinds of gradient descent to compare."""
     step_sizes: Annotated[tuple[Positive, ...], NonEmpty] = (0.2,)
-    """Step sizes eta of gradient descent; the figure shows trajectories for the first."""
+    """Step sizes eta of gradient descent, each above 0; the figure shows trajectories for the first."""
     consensus: Positive = 0.5
     """Weight gamma of the consensus term; only the method consensus uses it."""
     curvature: Positive = 0.3
@@ -66,7 +66,7 @@ class Config(RunConfig):
     penalty: Positive = 0.5
     """Weight r of the R1 penalty in dirac_r1."""
     num_steps: Annotated[int, Range(least=40)] = 600
-    """Maximum number of steps of a run; runs that diverge or converge fast are shorter."""
+    """Maximum number of steps of a run, at least 40; runs that diverge or converge fast are shorter."""
 
 
 PRESETS = {"quick": Config(), "paper": Config(step_sizes=(0.2, 0.05, 0.5), num_steps=4000)}

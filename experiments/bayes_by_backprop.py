@@ -65,17 +65,18 @@ class Config(RunConfig):
     sgd_learning_rate: Positive = 0.1
     """Initial learning rate of SGD with momentum 0.9; it decays to 0 along a cosine."""
     dropout_rate: Annotated[float, Range(least=0, below=1)] = 0.5
-    """Dropout rate of hidden units; the rate of inputs is 0.4 times as large."""
+    """Dropout rate of hidden units, in [0, 1); the rate of inputs is 0.4 times as large."""
     initial_scale: Positive = 0.05
     """Initial standard deviation of each weight in the variational posterior."""
     prior_scale: Positive = 0.1
     """Standard deviation of the Gaussian prior of each weight."""
     mixture_weight: Annotated[float, Range(above=0, below=1)] = 0.5
-    """Weight pi of the mixture prior's first component."""
+    """Weight pi of the mixture prior's first component, in (0, 1)."""
     mixture_scales: tuple[Positive, Positive] = (1.0, 0.0025)
     """Standard deviations sigma_1 and sigma_2 of the mixture prior's components."""
     kl_weight: NonNegative = 1.0
-    """Weight of the KL divergence in the loss; 1 gives the evidence lower bound, and less tempers the posterior."""
+    """Weight of the KL divergence in the loss, at least 0; 1 gives the evidence lower bound, and less tempers the
+    posterior."""
     kl_schedule: Literal["uniform", "blundell"] = "uniform"
     """Share of the KL divergence in the loss of batch i of the M batches of an epoch; uniform is 1 / M, and blundell is
     2^(M - i) / (2^M - 1)."""
@@ -85,7 +86,7 @@ class Config(RunConfig):
     num_draws: Count = 50
     """Number of posterior draws, or of dropout masks, over which predictions are averaged."""
     removed: tuple[Annotated[float, Range(least=0, below=1)], ...] = (0.5, 0.75, 0.95, 0.98)
-    """Fractions of the weights to prune; only the posteriors with the last of --widths are pruned."""
+    """Fractions of the weights to prune, in [0, 1); only the posteriors with the last of --widths are pruned."""
     num_validation: Natural = 0
     """Number of held-out training images that replace the test set, for choosing settings; 0 uses the test set."""
 

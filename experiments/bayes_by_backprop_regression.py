@@ -42,9 +42,9 @@ class Config(RunConfig):
     num_data: Count = 1000
     """Number of training points."""
     low: float = 0.0
-    """Lower end of the interval of training inputs."""
+    """Lower end of the interval of training inputs, below --high."""
     high: float = 0.5
-    """Upper end of the interval of training inputs."""
+    """Upper end of the interval of training inputs, above --low."""
     noise: Positive = 0.02
     """Standard deviation of the noise e of the curve."""
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (50, 50)

@@ -57,13 +57,14 @@ class Config(RunConfig):
     learning_rate: Positive = 3e-3
     """Initial learning rate of Adam; it decays to 0 along a cosine."""
     dropout_rate: Annotated[float, Range(above=0, below=1)] = 0.5
-    """Dropout rate of the dense layer; the rate after the convolutions is 0.4 times as large."""
+    """Dropout rate of the dense layer, in (0, 1); the rate after the convolutions is 0.4 times as large."""
     initial_scale: Positive = 0.02
     """Initial standard deviation of each weight in the variational posterior."""
     prior_scale: Positive = 1.4142
     """Scale s of the prior: N(0, s^2 / fan-in) for kernels, N(0, s^2) for biases."""
     kl_weight: NonNegative = 1.0
-    """Weight of the KL divergence in the loss; 1 gives the evidence lower bound, and less tempers the posterior."""
+    """Weight of the KL divergence in the loss, at least 0; 1 gives the evidence lower bound, and less tempers the
+    posterior."""
     num_draws: Count = 50
     """Number of posterior draws, or of dropout masks, over which predictions are averaged."""
     num_validation: Natural = 0

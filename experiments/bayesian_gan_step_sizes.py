@@ -51,7 +51,7 @@ class Config(RunConfig):
     learning_rates: Annotated[tuple[Positive, ...], NonEmpty] = (1e-4, 1e-3, 3e-3, 1e-2)
     """Learning rates of SGHMC, its step sizes times the number of data."""
     frictions: Annotated[tuple[Friction, ...], NonEmpty] = (0.1, 0.5)
-    """Frictions of SGHMC; 1 minus friction is the fraction of the momentum that a step keeps."""
+    """Frictions of SGHMC, in (0, 1); 1 minus friction is the fraction of the momentum that a step keeps."""
     temperatures: Annotated[tuple[Positive, ...], NonEmpty] = (1.0, 0.01)
     """Temperatures T of the posterior."""
     hidden: Count = 200
@@ -59,7 +59,7 @@ class Config(RunConfig):
     num_generators: Count = 10
     """Number of generators that face the discriminator."""
     num_warmup: Count = 200
-    """Number of steps of Adam before SGHMC."""
+    """Number of steps of Adam before SGHMC, less than --num-steps."""
     num_steps: Count = 300
     """Number of steps at each setting, including the warm-up."""
 

@@ -78,13 +78,14 @@ class Config(RunConfig):
     weight_range: Positive = 0.1
     """Bound r of the initial weights, which are uniform between -r and r."""
     dropout_rate: Annotated[float, Range(least=0, below=1)] = 0.2
-    """Dropout rate of the non-recurrent connections, for the method dropout."""
+    """Dropout rate of the non-recurrent connections, in [0, 1), for the method dropout."""
     initial_scale: Positive = 0.05
     """Initial standard deviation of each weight in the variational posterior."""
     kl_weight: Positive = 1.0
-    """Weight of the KL divergence in the loss; 1 gives the evidence lower bound, and less tempers the posterior."""
+    """Weight of the KL divergence in the loss, above 0; 1 gives the evidence lower bound, and less tempers the
+    posterior."""
     mixture_weight: Annotated[float, Range(above=0, below=1)] = 0.25
-    """Weight pi of the first component of the scale-mixture prior."""
+    """Weight pi of the first component of the scale-mixture prior, in (0, 1)."""
     mixture_scales: tuple[Positive, Positive] = (1.0, 0.3)
     """Standard deviations sigma_1 and sigma_2 of the components of the scale-mixture prior."""
     sharpening_scale: Positive = 0.02

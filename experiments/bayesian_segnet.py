@@ -41,13 +41,13 @@ class Config(RunConfig):
     dataset: str = "synthetic/shapes"
     """Images: `synthetic/shapes`, or a folder in --data-dir or BAYESJAX_DATA_DIR with train.npz, val.npz, test.npz."""
     num_classes: Annotated[int, Range(least=2)] = 4
-    """Number of classes; pixels with other labels, such as void, are ignored."""
+    """Number of classes, at least 2; pixels with other labels, such as void, are ignored."""
     widths: Annotated[tuple[Count, ...], NonEmpty] = (16, 32)
     """Number of channels in each stage of the encoder."""
     convolutions: Annotated[tuple[Count, ...], NonEmpty] = (1, 1)
     """Number of convolutions in each stage of the encoder; VGG-16 has 2 2 3 3 3, with --widths 64 128 256 512 512."""
     dropout_rate: Annotated[float, Range(above=0, below=1)] = 0.5
-    """Dropout rate after each stage in the deepest half of encoder and decoder."""
+    """Dropout rate after each stage in the deepest half of encoder and decoder, in (0, 1)."""
     num_epochs: Count = 12
     """Number of training epochs."""
     batch_size: Count = 8
@@ -57,7 +57,7 @@ class Config(RunConfig):
     flip: bool = True
     """Mirror each training image with probability 1/2 at every step."""
     num_draws: Annotated[int, Range(least=2)] = 50
-    """Number of passes with dropout whose predictions are averaged."""
+    """Number of passes with dropout whose predictions are averaged, at least 2."""
     judge: Literal["test", "validation"] = "test"
     """Split of the data set on which the network is evaluated."""
     num_shown: Count = 4

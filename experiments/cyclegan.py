@@ -74,7 +74,7 @@ class Config(games.PairConfig):
     num_validation: Natural = 0
     """Number of held-out training images that replace the test set, for choosing settings; 0 uses the test set."""
     num_judged: Annotated[int, Range(least=2)] = 1000
-    """Number of test images of each domain that are translated and evaluated."""
+    """Largest number of test images of each domain that are translated and evaluated, at least 2."""
     features: Count = 8
     """Number of channels of the translators' first layer; each halving of the image doubles it."""
     num_halvings: Natural = 0
@@ -92,7 +92,8 @@ class Config(games.PairConfig):
     identity_weight: NonNegative = 0.0
     """Weight of the identity loss, the change that a translator makes to images of its target domain; 0 omits it."""
     pool_size: Natural = 50
-    """Number of earlier fakes of each domain in the pool for Adam's discriminators; 0 trains them on new fakes only."""
+    """Number of earlier generated images of each domain in the discriminators' pool; 0 trains them on new images only.
+    The flag has no effect with --kernel sghmc or sgld."""
 
     def __post_init__(self) -> None:
         """Checks the width of the convolutions."""

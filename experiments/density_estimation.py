@@ -70,9 +70,9 @@ class Config(RunConfig):
     learning_rate: Positive = 1e-2
     """Initial learning rate of Adam; it decays to 0 along a cosine."""
     num_compared: Annotated[int, Range(least=2)] = 300
-    """Number of draws of a flow, and of held-out examples, that the two-sample test compares."""
+    """Number of draws of a flow, and of held-out examples, that the two-sample test compares; 2 to --num-test."""
     grid_size: Annotated[int, Range(least=12)] = 300
-    """Number of points along each axis of the square on which densities are integrated."""
+    """Number of points along each axis of the square on which densities are integrated, at least 12."""
 
     def __post_init__(self) -> None:
         """Checks that there are enough held-out examples for the two-sample test."""

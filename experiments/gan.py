@@ -100,10 +100,10 @@ class Config(games.PairConfig):
     r1_penalty: Positive = 1.0
     """Weight gamma of the gradient penalties of r1 and r3gan."""
     real_target: games.Share = 1.0
-    """Target probability of real examples (one-sided label smoothing); must be 1 for losses without probabilities and
-    for r3gan."""
+    """Target probability of real examples in (0, 1] (one-sided label smoothing); must be 1 for wasserstein,
+    wasserstein_gp, hinge and r3gan."""
     num_judged: Annotated[int, Range(least=12)] = 2500
-    """Number of samples that are evaluated."""
+    """Number of samples that are evaluated, at least 12."""
 
     def __post_init__(self) -> None:
         """Checks that labels are smoothed only where the loss has probabilities of single examples."""

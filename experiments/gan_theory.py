@@ -47,9 +47,9 @@ class Config(RunConfig):
     num_toys: Count = 5
     """Number of pairs p, q of discrete distributions."""
     num_outcomes: Annotated[int, Range(least=2)] = 6
-    """Number of outcomes of each discrete distribution."""
+    """Number of outcomes of each discrete distribution, at least 2."""
     num_steps: Annotated[int, Range(above=FEW_STEPS)] = 3000
-    """Number of sweeps of the game; before it, a tenth as many sweeps train the discriminator alone."""
+    """Number of sweeps of the game, above 50; before it, a tenth as many sweeps train the discriminator alone."""
     batch_size: Count = 256
     """Number of real examples, and of generated examples, in a step."""
     learning_rate: Positive = 1e-2

@@ -75,19 +75,20 @@ class Config(RunConfig):
     learning_rate: Positive = 3e-3
     """Initial learning rate of the optimiser; Adam's decays to 0 along a cosine."""
     momentum: Fraction = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD, in (0, 1)."""
     drop_after: Annotated[float, Range(above=0, most=1)] = 1.0
-    """Fraction of the steps after which SGD continues with a tenth of its learning rate and of 1 - momentum."""
+    """Fraction of the steps, in (0, 1], after which SGD continues with a tenth of its learning rate and of 1 -
+    momentum."""
     warmup_kernel: Literal["adam", "sgd"] = "adam"
     """Optimiser whose final weights the samplers start from."""
     num_sampling_steps: Count = 60
-    """Number of steps of a sampler; draws are taken from the second half."""
+    """Number of steps of a sampler, at least twice --num-draws; draws are taken from the second half."""
     num_draws: Count = 10
     """Number of evenly spaced draws of the weights that a sampler keeps."""
     sampling_learning_rate: Positive = 0.02
     """Learning rate of the samplers, their step size times the number of training images."""
     friction: Fraction = 0.1
-    """Friction of SGHMC per step; 1 - friction is its momentum."""
+    """Friction of SGHMC per step, in (0, 1); 1 - friction is its momentum."""
     temperature: Positive = 1.0
     """Temperature T of the sampled density, exp(-N loss / T) prior^(1/T)."""
     prior_scale: Positive = 1.4
@@ -95,15 +96,15 @@ class Config(RunConfig):
     code_features: Counts = (128, 16)
     """Widths of the auto-encoder from its first hidden layer to the code."""
     code_dropout_rates: tuple[Annotated[float, Range(least=0, below=1)], ...] = (0.0, 0.0)
-    """Dropout rates of the inputs of the encoder's layers, one for each of --code-features."""
+    """Dropout rates of the inputs of the encoder's layers, in [0, 1), one for each of --code-features."""
     num_code_steps: Count = 600
     """Number of steps of Adam for the auto-encoder, each on 100 images."""
     code_learning_rate: Positive = 1e-2
     """Initial learning rate of Adam for the auto-encoder; it decays to 0 along a cosine."""
     num_samples: Annotated[int, Range(least=NUM_SHOWN)] = 1000
-    """Number of samples of each model in its Parzen window."""
+    """Number of samples of each model in its Parzen window, at least 14 and at least --num-draws."""
     num_validation: Annotated[int, Range(least=2)] = 300
-    """Number of training images that are held out to choose the window's width."""
+    """Number of training images that are held out to choose the window's width, at least 2."""
 
     def __post_init__(self) -> None:
         """Checks that there are enough steps and samples for the draws, and a dropout rate for each layer."""
@@ -145,7 +146,8 @@ def table_note(config: dict) -> str:
     """The note below the table on the settings of a run."""
     note = f"Test images are evaluated under a Parzen window of {config['num_samples']} samples, and ± is the standard "
     note += f"error over images. The window's width is chosen on {config['num_validation']} held-out training images. "
-    note += f"Optimisers take {config['num_steps']} steps on {config['batch_size']} images."
+    note += f"Each generator was trained for {config['num_steps']} steps of the optimiser with batches of "
+    note += f"{config['batch_size']} images."
     if {"sghmc", "sgld"} & set(config["kernels"]):
         note += f" Samplers take {config['num_sampling_steps']} more steps at T = {config['temperature']:g}, and the "
         note += f"samples of {config['num_draws']} draws are pooled."

@@ -47,14 +47,15 @@ class Config(RunConfig):
     hidden: Count = 50
     """Number of units of the hidden layer."""
     num_chains: Annotated[int, Range(least=2)] = 2
-    """Number of independent chains of each split."""
+    """Number of independent chains of each split, at least 2."""
     num_warmup: Annotated[int, Range(least=20)] = 60
-    """Number of warm-up steps of each chain, which adapt its step size."""
+    """Number of warm-up steps of each chain, at least 20, which adapt its step size."""
     num_draws: Annotated[int, Range(least=20)] = 60
-    """Number of draws that each chain keeps."""
+    """Number of draws that each chain keeps, at least 20."""
     shortest_step: Annotated[float, Range(above=0, most=1)] = 1.0
-    """Smallest step size as a fraction of the adapted one; each trajectory draws its step size in between. A value
-    below 1 frees chains that are stuck where steps are too long, but step sizes grow and more trajectories diverge."""
+    """Smallest step size as a fraction of the adapted one, in (0, 1]; each trajectory draws its step size in between. A
+    value below 1 frees chains that are stuck where steps are too long, but step sizes grow and more trajectories
+    diverge."""
     num_integration_steps: Count = 20
     """Number of leapfrog steps of a trajectory."""
     chunk_size: Natural = 1

@@ -38,13 +38,14 @@ class Config(RunConfig):
     step_sizes: Annotated[tuple[Annotated[float, Range(above=0, below=2)], ...], NonEmpty] = (
         0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5,
     )  # fmt: skip
-    """Step sizes eps at which the acceptance is measured; the leapfrog integrator is unstable from eps = 2."""
+    """Step sizes eps, in (0, 2), at which the acceptance is measured; from eps = 2 the leapfrog integrator is
+    unstable."""
     dimensions: Annotated[tuple[Count, ...], NonEmpty] = (1, 10, 100, 1000)
     """Dimensions d of N(0, I)."""
     num_integration_steps: Count = 5
     """Number L of leapfrog steps of a trajectory."""
     num_chains: Annotated[int, Range(least=2)] = 50
-    """Number of chains per step size and dimension, which start from draws of the target."""
+    """Number of chains per step size and dimension, at least 2, which start from draws of the target."""
     num_steps: Count = 100
     """Number of steps of each chain."""
 

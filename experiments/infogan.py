@@ -64,13 +64,13 @@ class Config(conditional.ConditionalConfig):
     num_seeds: Count = 1
     """Number of games, one after another, which differ in their seed."""
     num_codes: Annotated[int, Range(least=2)] = 10
-    """Number of values of the categorical code."""
+    """Number of values of the categorical code, at least 2."""
     num_continuous: Natural = 2
     """Number of continuous codes, uniform on (-1, 1)."""
     information_weight: NonNegative = 1.0
-    """Weight lambda of the mutual information between an image and its categorical code."""
+    """Weight lambda of the mutual information between an image and its categorical code, at least 0."""
     continuous_weight: NonNegative = 1.0
-    """Weight lambda of the mutual information between an image and its continuous codes."""
+    """Weight lambda of the mutual information between an image and its continuous codes, at least 0."""
     invariance_weight: NonNegative = 0.0
     """Weight of the mutual information between the categories of a training image and of a slightly rotated, scaled and
     shifted copy (Ji et al. 2019). 0 omits this term, which the InfoGAN paper does not have."""

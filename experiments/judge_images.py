@@ -44,7 +44,8 @@ class Config(RunConfig):
     """`digits`, the name of a TensorFlow Datasets image set (mnist, fashion_mnist, cifar10), or the path of an .npz
     file with labels."""
     num_images: Annotated[int, Range(least=24)] = 10_000
-    """Number of images in each set; at most half of the training images are used."""
+    """Largest number of images in a set, at least 24; it is reduced to half of the training images. Sets that select
+    classes are smaller."""
     noises: Annotated[tuple[Positive, ...], NonEmpty] = (0.05, 0.1, 0.2, 0.4)
     """Standard deviations of the normal noise, for pixels in [0, 1]."""
     blurs: Annotated[tuple[Positive, ...], NonEmpty] = (0.5, 1.0, 1.5, 2.0)

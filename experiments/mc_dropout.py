@@ -56,7 +56,7 @@ class Config(RunConfig):
     hidden: Count = 50
     """Number of units of the hidden layer."""
     dropout_rates: Annotated[tuple[Fraction, ...], NonEmpty] = (0.005, 0.05)
-    """Dropout rates from which each split chooses."""
+    """Dropout rates, in (0, 1), from which each split chooses."""
     prior_scales: Annotated[tuple[Positive, ...], NonEmpty] = (1.0,)
     """Scales s of bbb's prior N(0, s^2 / fan-in) from which each split chooses."""
     length_scale: Positive = 0.01
@@ -72,11 +72,11 @@ class Config(RunConfig):
     num_draws: Count = 200
     """Number of dropout masks or posterior draws in the predictive average."""
     validation_fraction: Fraction = 0.2
-    """Fraction of a split's training rows on which its settings are chosen."""
+    """Fraction of a split's training rows, in (0, 1), on which its settings are chosen."""
     rotated_label: int = 1
-    """Label of the digit that is rotated."""
+    """Label of the digit that is rotated, which must occur among the test images."""
     rotation_rate: Fraction = 0.5
-    """Dropout rate of LeNet's dense layer, for the rotated digit."""
+    """Dropout rate of LeNet's dense layer, in (0, 1), for the rotated digit."""
 
 
 PAPER = Config(

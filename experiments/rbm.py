@@ -90,7 +90,7 @@ class Config(MachineConfig):
     step_size: Positive = 2e-6
     """Step size eta of sgld and sghmc. Eta times the number of images is the learning rate of the mean loss."""
     friction: Annotated[float, Range(above=0, below=1)] = 0.1
-    """Fraction of the momentum that sghmc loses in each step."""
+    """Fraction of the momentum that sghmc loses in each step, in (0, 1)."""
     num_posterior_chains: Count = 4
     """Number of independent chains over the weights."""
     num_sampling_steps: Count = 2000
@@ -98,8 +98,8 @@ class Config(MachineConfig):
     num_draws: Count = 40
     """Number of draws that each chain keeps."""
     num_hmc_steps: Natural = 200
-    """Number of trajectories of each HMC chain on the exact posterior, of which the first third are warm-up. 0 runs no
-    HMC."""
+    """Number of trajectories of each HMC chain on the exact posterior; 0 runs no HMC. The first third, at least 20, is
+    warm-up. The rest is rounded down to a multiple of --num-draws, and is at least --num-draws."""
 
     def __post_init__(self) -> None:
         """Checks that HMC on the exact posterior is possible where it is asked for."""

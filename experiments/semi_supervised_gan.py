@@ -64,7 +64,8 @@ class Config(few_labels.FewLabelsConfig, games.PairConfig):
     latent_dim: Count = 32
     """Dimension of the generator's noise."""
     label_weight: Positive = 1.0
-    """Weight of all labelled images together; the unlabelled and the generated images have a weight of 1 each."""
+    """Weight of all labelled images together, above 0; the unlabelled and the generated images have a weight of 1
+    each."""
 
 
 QUICK = Config(

@@ -44,21 +44,25 @@ class Config(RunConfig):
     methods: tuple[Literal["nuts", "hmc"], ...] = ("nuts", "hmc")
     """Samplers to compare."""
     num_chains: Annotated[int, Range(least=2)] = 4
-    """Number of independent chains."""
+    """Number of independent chains, at least 2."""
     num_warmup: LongEnough = 500
-    """Number of warm-up steps of each chain, which adapt the step size and the mass matrix."""
+    """Number of warm-up steps of each chain, at least 20, which adapt the step size and the mass matrix."""
     num_draws: LongEnough = 1000
-    """Number of draws that each chain keeps."""
+    """Number of draws that each chain keeps, at least 20."""
     num_reference: LongEnough = 4000
-    """Number of draws that each chain of the reference run keeps, which is NUTS with a target acceptance of 0.95."""
+    """Number of draws, at least 20, that each chain of the reference run keeps, which is NUTS with a target acceptance
+    of 0.95."""
     num_integration_steps: Count = 16
     """Number of leapfrog steps of an HMC trajectory."""
     hmc_shortest_step: Share = 0.5
-    """Smallest step size of HMC as a fraction of the adapted one; each draw's step size is log-uniform in between."""
+    """Smallest step size of HMC as a fraction of the adapted one, in (0, 1]; each draw's step size is log-uniform in
+    between."""
     nuts_shortest_step: Share = 1.0
-    """Smallest step size of NUTS as a fraction of the adapted one; each draw's step size is log-uniform in between."""
+    """Smallest step size of NUTS as a fraction of the adapted one, in (0, 1]; each draw's step size is log-uniform in
+    between."""
     target_acceptance: Annotated[float, Range(above=0, below=1)] = 0.8
-    """Target acceptance probability of the warm-up; some targets set a higher value, which takes precedence."""
+    """Target acceptance probability of the warm-up, in (0, 1); some targets set a higher value, which takes
+    precedence."""
     max_num_doublings: Count = 9
     """Maximal number of doublings of a NUTS trajectory."""
 

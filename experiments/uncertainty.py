@@ -42,7 +42,7 @@ class Config(RunConfig):
     dataset: Literal["synthetic/known_noise"] = "synthetic/known_noise"
     """Name of the data in the results: a regression and a classification problem with known noise."""
     num_data: tuple[Annotated[int, Range(least=2)], ...] = (100, 300, 1000)
-    """Numbers of training points to compare, two or more in ascending order."""
+    """Numbers of training points to compare, two or more in ascending order, each at least 2."""
     num_seeds: Count = 2
     """Number of data sets of each size; their networks are trained together."""
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (20, 20)

@@ -107,9 +107,11 @@ class Config(RunConfig):
     likelihood_samples: Count = 1000
     """Number of draws of z per image in importance sampling."""
     num_annealed: Natural = 0
-    """Number of test images whose likelihood is also estimated by annealed importance sampling; 0 skips it."""
+    """Number of test images, at most --num-likelihood, whose likelihood is also estimated by annealed importance
+    sampling; 0 skips it."""
     num_temperatures: Annotated[int, Range(least=10)] = 500
-    """Number of temperatures of annealed importance sampling, with 8 chains per image and 5 leapfrog steps at each."""
+    """Number of temperatures of annealed importance sampling, at least 10, with 8 chains per image and 5 leapfrog steps
+    at each."""
 
     def __post_init__(self) -> None:
         """Checks the bounds' names, and which options exclude each other."""

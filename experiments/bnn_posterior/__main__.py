@@ -83,11 +83,12 @@ class Config(RunConfig):
     prior_scale: Positive = 3.0
     """Scale s of the prior: N(0, s^2 / fan-in) for weights, N(0, s^2) for biases."""
     num_chains: Annotated[int, Range(least=4)] = 4
-    """Even number of independent chains of each sampler; one half of HMC's chains is the reference."""
+    """Number of independent chains of each sampler, even and at least 4. Without --reference, one half of HMC's chains
+    is the reference."""
     num_warmup: LongEnough = 150
-    """Number of warm-up steps of each chain of HMC and NUTS."""
+    """Number of warm-up steps of each chain of HMC and NUTS, at least 20."""
     num_hmc_draws: LongEnough = 150
-    """Number of draws of each chain of HMC and NUTS."""
+    """Number of draws of each chain of HMC and NUTS, at least 20."""
     num_integration_steps: Count = 60
     """Number of leapfrog steps of a trajectory of HMC."""
     chunk_size: Natural = 1
@@ -100,8 +101,8 @@ class Config(RunConfig):
     num_epochs: Count = 200
     """Number of epochs of samplers with minibatches, or more if --num-draws needs them. The second half gives draws."""
     num_draws: LongEnough = 100
-    """Number of draws of each chain of a sampler with minibatches, of bbb and laplace, and of dropout masks; csghmc
-    keeps about 0.6 times as many."""
+    """Number of draws of each chain of a sampler with minibatches, of bbb and laplace, and of dropout masks, at least
+    20; csghmc keeps about 0.6 times as many."""
     learning_rate: Positive = 0.05
     """Step size of SGHMC and SGNHT times the number of training points, for weights divided by their prior scales."""
     sgld_learning_rate: Positive = 0.01
@@ -109,7 +110,7 @@ class Config(RunConfig):
     psgld_learning_rate: Positive = 1e-3
     """Step size of psgld times the number of training points, for weights divided by their prior scales."""
     friction: Fraction = 0.1
-    """Friction of SGHMC and SGNHT, the fraction of momentum that is lost in a step."""
+    """Friction of SGHMC and SGNHT, the fraction of momentum that is lost in a step, in (0, 1)."""
     num_cycles: Count = 6
     """Number of cycles of csghmc."""
     cyclical_factor: Positive = 4.0
@@ -125,7 +126,7 @@ class Config(RunConfig):
     optimizer_learning_rate: Positive = 5e-3
     """Initial learning rate of Adam; it decays to 0 along a cosine."""
     dropout_rate: Fraction = 0.1
-    """Dropout rate of hidden units."""
+    """Dropout rate of hidden units, in (0, 1)."""
     num_members: Count = 10
     """Number of networks in the ensemble."""
 

@@ -41,25 +41,27 @@ class MachineConfig(RunConfig):
     dataset: str = "digits"
     """Images: digits, a set of TensorFlow Datasets, an .npz file (x_train, y_train, x_test, y_test) or an .npy file."""
     num_validation: Natural = 0
-    """Number of training images that are held out and replace the test set, to choose settings."""
+    """Number of training images that are held out and replace the test set, to choose settings; 0 uses the test set."""
     num_chains: Annotated[int, Range(least=2)] = 100
-    """Persistent chains of the negative phase, and chains of annealed importance sampling."""
+    """Number of persistent chains of the negative phase, and of chains of annealed importance sampling, at least 2."""
     num_gibbs_steps: Count = 1
-    """Sweeps of block Gibbs sampling per update of the parameters."""
+    """Number of sweeps of block Gibbs sampling per update of the parameters."""
     batch_size: Count = 100
-    """Images per step."""
+    """Number of images in a step."""
     learning_rate: Positive = 0.05
     """Learning rate of stochastic gradient descent."""
     final_rate: Annotated[float, Range(least=0, most=1)] = 0.1
-    """Fraction of the learning rate at the last step, to which it falls linearly; 1 keeps it constant."""
+    """Fraction of the learning rate at the last step, in [0, 1], to which it falls linearly; 1 keeps it constant."""
     weight_decay: NonNegative = 0.0
-    """Decay of the connections: coefficient of half their squared norm in the loss."""
+    """Decay of the connections, at least 0: coefficient of half their squared norm in the loss."""
     offset_rate: Annotated[float, Range(above=0, most=1)] = 0.01
-    """Rate at which the offsets of a centred machine follow the means of the data."""
+    """Rate, in (0, 1], at which the offsets of a centred machine follow the means of the data."""
     average_decay: Annotated[float, Range(least=0, below=1)] = 0.999
-    """Decay per step of the moving average of the parameters that is evaluated; 0 evaluates the last parameters."""
+    """Decay per step, in [0, 1), of the moving average of the parameters that is evaluated; 0 evaluates the last
+    ones."""
     num_temperatures: Annotated[int, Range(least=10)] = 2000
-    """Temperatures of annealed importance sampling in each direction, on Salakhutdinov's schedule."""
+    """Number of temperatures of annealed importance sampling in each direction, at least 10, on Salakhutdinov's
+    schedule."""
 
 
 class Images(NamedTuple):

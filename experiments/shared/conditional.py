@@ -28,7 +28,7 @@ class ConditionalConfig(games.PairConfig):
     """Data set on which the judge, the classifier that evaluates generated images, was trained. If empty, it is that of
     --dataset; `none` skips the evaluation."""
     num_judged: Annotated[int, Range(least=12)] = 10_000
-    """Number of generated images that are evaluated."""
+    """Number of generated images that are evaluated, at least 12."""
     latent_dim: Count = 62
     """Dimension of the generator's noise, uniform on (-1, 1)."""
     generator_features: Annotated[tuple[Count, ...], NonEmpty] = (32, 16)
