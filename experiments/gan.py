@@ -53,8 +53,7 @@ from experiments.shared import games, images
 LossName = Literal[
     "minimax", "non_saturating", "r1", "least_squares", "wasserstein", "wasserstein_gp", "hinge", "r3gan"
 ]
-PUBLISHED: tuple[LossName, ...] = tuple(name for name in get_args(LossName) if name != "r3gan")
-"""The losses of the published tables."""
+PUBLISHED: tuple[LossName, ...] = get_args(LossName)[:-1]  # the losses of the published tables
 Widths = Annotated[tuple[Count, ...], NonEmpty]
 
 
@@ -339,7 +338,9 @@ def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str,
         run, name, stages, position, games.minibatches(config, data_key, train, num_games), rng_key=run_key,
         evaluate=lambda params: net.generate(params, evaluation_key, NUM_EVALUATED), num_games=num_games,
     )  # fmt: skip
-    along = mix_chains(played.evaluations.reshape(-1, config.num_seeds, config.num_chains, NUM_EVALUATED, *shape))
+    along = evaluation.mix_chains(
+        played.evaluations.reshape(-1, config.num_seeds, config.num_chains, NUM_EVALUATED, *shape)
+    )
     draws = {"": played.generators} | ({} if played.start is None else {"warm-up": played.start})
     if num_games is None:
         draws = jax.tree.map(lambda leaf: leaf[:, None], draws)
@@ -380,19 +381,6 @@ def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str,
 def pool_chains(draws: PyTree, first: int, num: int) -> PyTree:
     """The chains `first` to `first + num - 1` of draws `[num_draws, chains, ...]`, as `[num_draws * num, ...]`."""
     return jax.tree.map(lambda leaf: leaf[:, first : first + num].reshape(-1, *leaf.shape[2:]), draws)
-
-
-def mix_chains(samples: np.ndarray) -> np.ndarray:
-    """Returns samples of the mixture of the chains of each game, `[num_evaluations, num_games, num, ...]`.
-
-    The argument has samples of all chains from the same noise, `[num_evaluations, num_games, num_chains, num, ...]`.
-
-    Each noise is assigned to a random chain, with equal shares of the chains. Samples are then independent of one
-    another, and two of them come from the same chain as often as two samples of the mixture do.
-    """
-    num_chains, num = samples.shape[2:4]
-    chain = np.random.default_rng(0).permutation(np.arange(num) % num_chains)  # the same assignment at each evaluation
-    return samples[:, :, chain, np.arange(num)]
 
 
 # ---- results

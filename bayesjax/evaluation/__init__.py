@@ -30,7 +30,7 @@ from bayesjax.evaluation.generation import GenerationReport, extrapolated_freche
 from bayesjax.evaluation.inference_data import to_inference_data
 from bayesjax.evaluation.label_coverage import LabelCoverage, label_coverage
 from bayesjax.evaluation.latent_space import PerceptualPathLength, perceptual_path_length, style_influence
-from bayesjax.evaluation.mixture import evenly_spaced, sample_mixture
+from bayesjax.evaluation.mixture import evenly_spaced, mix_chains, sample_mixture
 from bayesjax.evaluation.predictive import (
     Estimate,
     error_rate,
@@ -73,6 +73,7 @@ __all__ = [
     "mean_estimate",
     "mean_over_points",
     "median_distance",
+    "mix_chains",
     "mmd_test",
     "monte_carlo_standard_error",
     "negative_log_likelihood",

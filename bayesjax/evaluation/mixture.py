@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from bayesjax import checks, tree
-from bayesjax.types import Array, Params, PRNGKey
+from bayesjax.types import Array, ArrayLike, Params, PRNGKey
 
 
 def evenly_spaced(num_available: int, num: int) -> np.ndarray:
@@ -54,3 +54,29 @@ def sample_mixture(
         for i, key in zip(chosen, jax.random.split(rng_key, len(chosen)), strict=True)
     ]
     return np.stack(samples, axis=1).reshape(-1, *samples[0].shape[1:])[:num]
+
+
+def mix_chains(samples: ArrayLike) -> np.ndarray:
+    """Returns samples of the mixture of several chains, from samples of every chain with the same noise.
+
+    Each noise is assigned to a random chain, with equal shares of the chains and the same assignment in all evaluations
+    and games. Samples are then independent of one another, and two of them come from the same chain as often as two
+    samples of the mixture do.
+
+    Args:
+      samples: `[num_evaluations, num_games, num_chains, num, ...]`.
+
+    Returns:
+      `[num_evaluations, num_games, num, ...]`.
+
+    Raises:
+      ValueError: if `samples` has fewer than four axes.
+    """
+    values = np.asarray(samples)
+    if values.ndim < 4:
+        raise ValueError(
+            f"samples must be [num_evaluations, num_games, num_chains, num, ...]; got an array of shape {values.shape}"
+        )
+    num_chains, num = values.shape[2:4]
+    chain = np.random.default_rng(0).permutation(np.arange(num) % num_chains)
+    return values[:, :, chain, np.arange(num)]

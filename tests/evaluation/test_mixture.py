@@ -39,3 +39,21 @@ def test_bad_numbers():
         evaluation.sample_mixture(constant, jnp.arange(4.0), jax.random.key(0), 0)
     with pytest.raises(ValueError, match="draws"):
         evaluation.sample_mixture(constant, {"a": jnp.zeros(2), "b": jnp.zeros(3)}, jax.random.key(0), 2)
+
+
+def test_evaluations_are_of_the_mixture():
+    """Each noise is there once, made by one chain of its game, the same at every evaluation; chains have equal shares;
+    and neighbours are of one chain in one of three cases, as two draws of the mixture are, not in none (as if they
+    alternated, which would make the diversity that of one chain against another) and not in most (as in blocks)."""
+    num_evaluations, num_games, num_chains, num = 2, 2, 3, 300
+    at = np.meshgrid(*(np.arange(n) for n in (num_evaluations, num_games, num_chains, num)), indexing="ij")
+    moment, game, chain, noise = np.moveaxis(evaluation.mix_chains(np.stack(at, axis=-1)), -1, 0)
+    assert moment.shape == (num_evaluations, num_games, num)
+    assert (noise == np.arange(num)).all() and (chain == chain[0, 0]).all()
+    assert (moment == np.arange(num_evaluations)[:, None, None]).all() and (game == np.arange(2)[:, None]).all()
+    np.testing.assert_array_equal(np.bincount(chain[0, 0]), [100] * 3)
+    turns, blocks = np.arange(num) % 3, np.arange(num) * 3 // num
+    shares = [np.mean(order == np.roll(order, 1)) for order in (chain[0, 0], turns, blocks)]
+    assert abs(shares[0] - 1 / 3) < 4 * np.sqrt(2 / 9 / num) and shares[1] == 0 and shares[2] > 0.9
+    with pytest.raises(ValueError, match=r"samples must be .*\(3, 300\)"):
+        evaluation.mix_chains(np.zeros((3, 300)))

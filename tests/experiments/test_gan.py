@@ -130,22 +130,6 @@ def test_a_game_generates_with_all_its_chains_and_no_other():
         np.testing.assert_allclose(gan.pool_chains(draws, first, num)["w"][:, 0], expected)
 
 
-def test_evaluations_are_of_the_mixture():
-    """Each noise is there once, made by one chain of its game, the same at every evaluation; chains have equal shares;
-    and neighbours are of one chain in one of three cases, as two draws of the mixture are, not in none (as if they
-    alternated, which would make the diversity that of one chain against another) and not in most (as in blocks)."""
-    num_evaluations, num_games, num_chains, num = 2, 2, 3, 300
-    at = np.meshgrid(*(np.arange(n) for n in (num_evaluations, num_games, num_chains, num)), indexing="ij")
-    evaluation, game, chain, noise = np.moveaxis(gan.mix_chains(np.stack(at, axis=-1)), -1, 0)
-    assert evaluation.shape == (num_evaluations, num_games, num)
-    assert (noise == np.arange(num)).all() and (chain == chain[0, 0]).all()
-    assert (evaluation == np.arange(num_evaluations)[:, None, None]).all() and (game == np.arange(2)[:, None]).all()
-    np.testing.assert_array_equal(np.bincount(chain[0, 0]), [100] * 3)
-    turns, blocks = np.arange(num) % 3, np.arange(num) * 3 // num
-    shares = [np.mean(order == np.roll(order, 1)) for order in (chain[0, 0], turns, blocks)]
-    assert abs(shares[0] - 1 / 3) < 4 * np.sqrt(2 / 9 / num) and shares[1] == 0 and shares[2] > 0.9
-
-
 def test_rows_distinguish_stages_and_chains():
     """Two games of two chains, whose mixtures cover 8 and 6 modes, 7 and 7 before sampling; each chain alone less."""
     modes = lambda after, before: {  # noqa: E731
