@@ -84,7 +84,7 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "quick": Config(),
+    "quick": Config(grid_size=200),
     "paper": Config(
         num_layers=8, num_data=100_000, num_test=50_000, num_steps=3000, learning_rate=5e-3, num_compared=1000,
         grid_size=400,

@@ -50,7 +50,7 @@ class Config(RunConfig):
     """Number of steps of each chain."""
 
 
-PRESETS = {"quick": Config(), "paper": Config(num_chains=400, num_steps=500)}
+PRESETS = {"quick": Config(step_sizes=(0.3, 0.7, 1.1, 1.5)), "paper": Config(num_chains=400, num_steps=500)}
 TABLES = [
     Table(
         {"step_size": "step size"},
