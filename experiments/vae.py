@@ -143,7 +143,7 @@ PAPER = replace(
     estimator_epochs=3, num_likelihood=1000, likelihood_samples=5000,
 )  # fmt: skip
 PRESETS = {
-    "quick": QUICK,
+    "quick": replace(QUICK, num_epochs=40, estimator_epochs=10),
     "paper": PAPER,
     "likelihood": replace(
         PAPER, binarise="fixed", hidden=(300, 300), latent_dims=(50,), bounds=("elbo", "iwae-50"), schedule="cosine",
