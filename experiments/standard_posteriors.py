@@ -6,7 +6,7 @@ and of Stan's tests. The reference is the exact answer where it is known, and ot
 per chain. The means of a run of --num-draws must lie within 4 standard errors of the reference, and its standard
 deviations within 5 %, without divergences after the warm-up.
 
-    python -m experiments.standard_posteriors                    quick: two targets, under a minute
+    python -m experiments.standard_posteriors                    quick: eight schools, under a minute
     python -m experiments.standard_posteriors --preset paper     all six targets
     python -m experiments.standard_posteriors --preset funnel    funnel and centred schools, with randomised step sizes
 
@@ -68,7 +68,7 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "quick": Config(num_warmup=300, num_reference=2000),
+    "quick": Config(targets=("schools_noncentred",), num_warmup=300, num_reference=2000),
     "paper": Config(
         targets=("schools_centred", "schools_noncentred", "gaussian", "logistic", "funnel", "network"), num_chains=8,
         num_warmup=1000, num_draws=2000, num_reference=20_000, num_integration_steps=32,

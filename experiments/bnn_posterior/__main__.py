@@ -4,7 +4,7 @@ Papers: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural network po
 as the reference; agreement and total variation, section 7); Zhang et al., "Cyclical stochastic gradient MCMC for
 Bayesian deep learning", ICLR 2020.
 
-    python -m experiments.bnn_posterior                    quick: 200 digits, 20 units, five methods, under a minute
+    python -m experiments.bnn_posterior                    quick: 200 digits, 20 units, four methods, under a minute
     python -m experiments.bnn_posterior --preset paper     1000 digits, two layers of 50 units, half an hour on one core
     python -m experiments.bnn_posterior --preset mnist     1000 images of MNIST, 20 units
     python -m experiments.bnn_posterior --preset gap       a curve: 20 points on each side of a gap, 50 units
@@ -142,7 +142,7 @@ class Config(RunConfig):
 
 PRESETS = {
     "quick": Config(
-        num_train=200, methods=("hmc", "sghmc", "bbb", "mc_dropout", "ensemble"), num_warmup=100, num_hmc_draws=100,
+        num_train=200, methods=("hmc", "sghmc", "bbb", "ensemble"), num_warmup=100, num_hmc_draws=100,
         num_integration_steps=40, num_epochs=300, num_bbb_epochs=600, num_members=5,
     ),
     # The learning rates have the best NLL of 437 held-out training images (--num-validation 437) after 500 epochs. The
