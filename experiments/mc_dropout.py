@@ -84,7 +84,7 @@ PAPER = Config(
     num_draws=1000,
 )  # fmt: skip
 PRESETS = {
-    "quick": Config(dropout_rates=(0.05,), num_steps=600),
+    "quick": Config(dropout_rates=(0.05,), num_steps=300),
     "paper": PAPER,
     "large": replace(PAPER, dataset="uci/kin8nm", batch_size=128),
     "protein": replace(PAPER, dataset="uci/protein-tertiary-structure", batch_size=128, hidden=100, num_steps=40_000),

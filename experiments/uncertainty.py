@@ -70,7 +70,7 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "quick": Config(num_data=(100, 1000), num_steps=800),
+    "quick": Config(num_data=(100, 1000), num_steps=300, batch_size=50),
     "paper": Config(num_data=(300, 1000, 3000, 10_000, 30_000), num_seeds=5, num_steps=10_000, num_draws=500),
 }
 REGRESSION, CLASSIFICATION = ("heteroscedastic", "homoscedastic"), ("noisy_logits", "softmax")
