@@ -4,7 +4,7 @@ Papers: Blundell et al., "Weight uncertainty in neural networks", ICML 2015; Gal
 neural networks with Bernoulli approximate variational inference", 2015; Lakshminarayanan et al., "Simple and scalable
 predictive uncertainty estimation using deep ensembles", NeurIPS 2017; Wen et al., "Flipout", ICLR 2018.
 
-    python -m experiments.bayesian_cnn                                          quick: digits, under a minute
+    python -m experiments.bayesian_cnn                                          quick: digits, two methods, under a minute
     python -m experiments.bayesian_cnn --preset paper                           MNIST, outside images from Fashion-MNIST
     python -m experiments.bayesian_cnn --preset paper --dataset fashion_mnist --outside mnist
 
@@ -72,7 +72,7 @@ class Config(RunConfig):
 
 
 PRESETS = {
-    "quick": Config(num_members=3, num_epochs=12, num_draws=30),
+    "quick": Config(methods=("ensemble", "bbb"), num_members=3, num_epochs=12, num_draws=30),
     "paper": Config(
         dataset="mnist", outside="fashion_mnist", channels=(20, 50), hidden=500, learning_rate=1e-3, num_epochs=12
     ),
