@@ -4,7 +4,7 @@ Papers: Blundell et al., "Weight uncertainty in neural networks", ICML 2015; Gal
 neural networks with Bernoulli approximate variational inference", 2015; Lakshminarayanan et al., "Simple and scalable
 predictive uncertainty estimation using deep ensembles", NeurIPS 2017; Wen et al., "Flipout", ICLR 2018.
 
-    python -m experiments.bayesian_cnn                                          quick: digits, two methods, under a minute
+    python -m experiments.bayesian_cnn                                          quick: digits, two methods
     python -m experiments.bayesian_cnn --preset paper                           MNIST, outside images from Fashion-MNIST
     python -m experiments.bayesian_cnn --preset paper --dataset fashion_mnist --outside mnist
 
