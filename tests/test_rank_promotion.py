@@ -81,6 +81,23 @@ def weight_noise(estimator, form, module, x):
     return jax.grad(lambda weights: jnp.sum(estimator(module)(weights, KEY, x)))(weights)
 
 
+def growing_gans():
+    z, x, shape, features = jnp.ones((4, 3)), jnp.ones((4, 4, 4, 1)), (4, 4, 1), (2, 2)
+    generators = [
+        models.stylegan.Generator(models.stylegan.Mapping(3, 1), module.Synthesis(shape, features))
+        for module in (models.stylegan, models.stylegan2)
+    ]
+    drawn = [models.stylegan.draw_noise(KEY, 4, each.synthesis.noise_sizes) for each in generators]
+    styles = models.stylegan.mix_styles(z, z, 1, 4)
+    return [
+        models.progressive.Generator(shape, features).init_with_output(KEY, z, 1, 0.5),
+        models.progressive.Discriminator(shape, 1, features).init_with_output(KEY, x, 1, 0.5),
+        models.stylegan2.Discriminator(shape, 1, features).init_with_output(KEY, x),
+        [each.init_with_output(KEY, z, noise) for each, noise in zip(generators, drawn, strict=True)],
+        models.progressive.real_images(x, 1, 0.5), models.stylegan.truncate(styles, z[0], 0.5),
+    ]  # fmt: skip
+
+
 class Convolutions(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -167,6 +184,7 @@ CALLS = {
     "mean_field": lambda: (FAMILY.log_prob(VARIATIONAL, WEIGHTS), FAMILY.moments(VARIATIONAL, KEY)),
     "control_variates": control_variates,
     "laplace": laplace,
+    "growing_gans": growing_gans,
     "score function": lambda: gradient(
         objectives.batch_mean(elbo.negative_elbo(*PARTS, num_samples=3, gradient="score_function")), 1.0
     ),

@@ -28,6 +28,7 @@ from bayesjax.evaluation.diagnostics import (
 from bayesjax.evaluation.game_dynamics import convergence_factor, game_jacobian
 from bayesjax.evaluation.generation import GenerationReport, extrapolated_frechet_distance, generation_report
 from bayesjax.evaluation.inference_data import to_inference_data
+from bayesjax.evaluation.inversion import Inversion, invert_generator
 from bayesjax.evaluation.label_coverage import LabelCoverage, label_coverage
 from bayesjax.evaluation.latent_space import PerceptualPathLength, perceptual_path_length, style_influence
 from bayesjax.evaluation.mixture import evenly_spaced, mix_chains, sample_mixture
@@ -46,6 +47,7 @@ from bayesjax.evaluation.two_sample import TwoSampleTest, median_distance, mmd_t
 __all__ = [
     "Estimate",
     "GenerationReport",
+    "Inversion",
     "LabelCoverage",
     "PerceptualPathLength",
     "ProjectedDivergence",
@@ -66,6 +68,7 @@ __all__ = [
     "game_jacobian",
     "generation_report",
     "health",
+    "invert_generator",
     "kernel_density",
     "kinetic_temperature",
     "label_coverage",

@@ -3,7 +3,20 @@
 import importlib
 from typing import Any
 
-from bayesjax.models import cyclegan, dcgan, infogan, initializers, segnet, sngan, spectral_norm
+from bayesjax.models import (
+    cyclegan,
+    dcgan,
+    equalised,
+    infogan,
+    initializers,
+    progressive,
+    resampling,
+    segnet,
+    sngan,
+    spectral_norm,
+    stylegan,
+    stylegan2,
+)
 from bayesjax.models.autoencoder import AutoEncoder
 from bayesjax.models.convolution import Conv, ConvTranspose
 from bayesjax.models.latent import latent_arc, latent_noise
@@ -28,6 +41,7 @@ __all__ = [
     "cyclegan",
     "dcgan",
     "deep_boltzmann",
+    "equalised",
     "flipout",
     "flows",
     "infogan",
@@ -35,10 +49,14 @@ __all__ = [
     "latent_arc",
     "latent_noise",
     "local_reparameterisation",
+    "progressive",
+    "resampling",
     "segnet",
     "sngan",
     "spectral_norm",
     "spectrally_normalised",
+    "stylegan",
+    "stylegan2",
     "vae",
 ]
 

@@ -214,14 +214,15 @@ def _image(kernel: Array, output: Array, geometry: Geometry) -> Array:
     """The gradient with respect to the image.
 
     For few input channels, and for small kernels with many channels, it is a product followed by one shifted sum for
-    each kernel position. Otherwise it is one convolution for each phase. A phase consists of the pixels
-    `t = stride q + phase`, which use the same rows of the kernel.
+    each kernel position. Without stride, the sums are faster only for images of up to 8 x 8 pixels. Otherwise it is one
+    convolution for each phase. A phase consists of the pixels `t = stride q + phase`, which use the same rows of the
+    kernel.
     """
     (inputs, outputs), taps = kernel.shape[2:], math.prod(geometry.kernel)
     is_strided = min(geometry.strides) > 1
     few = inputs * 4 <= outputs and (inputs <= 4 or inputs >= 64)
     few_pixels = not is_strided and taps <= 16 and math.prod(geometry.output) <= 16 and inputs >= 32
-    small_kernel = taps <= 9 and (is_strided or inputs >= 32)
+    small_kernel = taps <= 9 and (is_strided or (inputs >= 32 and math.prod(geometry.output) <= 64))
     small = inputs <= outputs and (small_kernel or few_pixels or (inputs >= 256 and not is_strided))
     if few or small or _large_products(inputs, outputs, geometry):
         return _image_by_patches(kernel, output, geometry)

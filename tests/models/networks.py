@@ -3,8 +3,12 @@
 import functools
 import math
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from bayesjax.models.equalised import EqualisedConv, EqualisedDense
 
 # Compiled once and run once: no time is spent on making it fast.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -50,3 +54,28 @@ def assert_particles(model, x, scale=0.3):
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(second), strict=True):
         np.testing.assert_allclose(a[1], b, rtol=2e-4, atol=2e-4 * np.abs(b).max())
     assert any(not np.allclose(leaf[0], leaf[1], rtol=1e-2) for leaf in jax.tree.leaves(together))
+
+
+def scales(model, *args):
+    """By path of each equalised layer, with weights as at the start: scale of its outputs, alone and over its inputs'.
+
+    The scale of outputs is their root mean square divided by the gain of the layer.
+    """
+    found = {}
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf / 0.3 if path[-1].key in ("kernel", "constant") else 0 * leaf, filled(model, *args)
+    )
+
+    def watch(layer, inputs, options, context):
+        out, module = layer(*inputs, **options), context.module
+        if isinstance(module, (EqualisedConv, EqualisedDense)):
+            scale, before = (jnp.sqrt(jnp.mean(x**2)) for x in (out, inputs[0]))
+            found["/".join(module.path)] = scale / module.gain, scale / module.gain / before
+        return out
+
+    def apply(params, args):
+        with nn.intercept_methods(watch):
+            model.apply(params, *args)
+        return dict(found)
+
+    return quick_jit(apply)(params, args)
