@@ -294,7 +294,7 @@ def losses(config: Config, loss: Loss, net: Networks) -> dict[str, Density]:
     return {"discriminator": discriminator, "generator": generator}
 
 
-# ---- the data and their evaluation
+# ---- the data and the games
 
 
 def load(config: Config) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, dict]], dict[str, dict]]:
@@ -317,9 +317,6 @@ def load(config: Config) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, d
         f"{train.shape[1:]}",
     )
     return train, measure, report
-
-
-# ---- the games of a loss
 
 
 def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str, Any]:

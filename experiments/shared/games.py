@@ -50,6 +50,8 @@ class GameConfig(RunConfig):
     """Fraction of Adam's steps after which its learning rates decrease linearly to 0; 1 keeps them constant."""
     momentum: Decay = 0.5
     """Decay rate of Adam's first moment."""
+    second_momentum: Decay = 0.999
+    """Decay rate of Adam's second moment."""
     learning_rate: Positive = 1e-4
     """Step size of a sampler times the number of training examples."""
     friction: Annotated[float, Range(above=0, below=1)] = 0.1
@@ -148,7 +150,7 @@ def adam(
     """The kernel of Adam on the loss of "generator" or "discriminator"; `constraint` is applied after each update."""
     rate, start = getattr(config, f"{player}_learning_rate"), round(config.decay_from * num_steps)
     schedule = optax.linear_schedule(rate, 0.0, num_steps - start, start) if start < num_steps else rate
-    optimizer = optax.adam(schedule, b1=config.momentum)
+    optimizer = optax.adam(schedule, b1=config.momentum, b2=config.second_momentum)
     return kernels.optimize(loss, optimizer if constraint is None else optax.chain(optimizer, constraint))
 
 

@@ -17,11 +17,14 @@ from bayesjax import training
 from docs import tables as overview
 from experiments.harness import cli, report
 from tests.experiments.tiny import TINY
+from tests.parameters import some
 
 ROOT = Path(__file__).resolve().parents[2]
 RESUMED = {"gan", "vae", "rbm", "hmc_regression", "bayes_by_backprop_regression", "hmc_tour", "bayesian_rnn"}
 """Experiments that `make test` also resumes: those of each kind of stage. `make test-slow` resumes all of them."""
-TIMINGS = re.compile(r"\b(ms|seconds|s|outside chunks)\b")
+EXPENSIVE = {"stylegan", "stacked_mnist"}
+"""Experiments that only `make test-slow` runs: compiling each of them takes twenty seconds and more."""
+TIMINGS = re.compile(r"\b(ms|seconds|minutes|s|outside chunks)\b")
 pytestmark = pytest.mark.usefixtures("compile_once")
 
 
@@ -53,7 +56,7 @@ def test_every_experiment_is_here():
     assert set(TINY) == set(overview.experiments())
 
 
-@pytest.mark.parametrize("name", sorted(TINY))
+@pytest.mark.parametrize("name", some(sorted(TINY), *(set(TINY) - EXPENSIVE)))
 def test_runs_and_resumes(name, tmp_path, monkeypatch, capsys):
     """A run leaves what it promises; what some had written by their second save resumes to the same rows."""
     if chosen := TINY[name].methods:

@@ -28,6 +28,10 @@ GAMES = (
     *("--num-generators", "4", "--latent-dim", "2", "--batch-size", "8", "--num-steps", "8", "--num-warmup", "4"),
     *("--thinning", "2"),
 )
+STYLES = (
+    *("--features", "3", "2", "--latent-dim", "3", "--batch-size", "4", "--num-steps", "12", "--num-warmup", "8"),
+    *("--num-evaluations", "2", "--num-judged", "20", "--num-paths", "4"),
+)
 GAMES_TINY = {
     "acgan": Tiny(
         CONDITIONAL,
@@ -146,6 +150,40 @@ GAMES_TINY = {
             (("--num-images", "60"), "--num-images 60 leaves 6 images in the row 'one class'; at least 12 are needed"),
             (("--num-steps", "-1"), "--num-steps must be at least 0; got -1"),
             (("--dataset", "synthetic/ten_clusters"), "one is trained on images with labels of two classes or more"),
+        ),
+    ),
+    "progressive_gan": Tiny(
+        (*STYLES, "--dcgan-features", "3", "--methods", "progan"),
+        slow=("--methods", "dcgan", "progan", "progan_grown", "--kernel", "sghmc", "--loss", "wasserstein_gp"),
+        bad=(
+            (("--methods", "grown"), "invalid choice 'grown' for argument '--methods'"),
+            (
+                ("--growth", "0.3", "--methods", "progan_grown"),
+                "--growth must leave 2 steps, one for each evaluation, to each of the 2 stages",
+            ),
+            (("--loss", "hinge"), "invalid choice 'hinge' for argument '--loss'"),
+            (("--dataset", "synthetic/ring"), "must hold images [height, width, channels] with labels"),
+        ),
+    ),
+    "stylegan": Tiny(
+        (*STYLES, "--style-dim", "3", "--mapping-depth", "1", "--methods", "stylegan2", "--judge", "none"),
+        slow=("--methods", "stylegan", "stylegan2", "path_length", "mixing", "--kernel", "sghmc", "--judge", "digits"),
+        bad=(
+            (("--methods", "stylegan3"), "invalid choice 'stylegan3' for argument '--methods'"),
+            (("--mixing-probability", "2"), "--mixing-probability must be above 0 and at most 1; got 2.0"),
+            (("--path-interval", "0"), "--path-interval must be at least 1; got 0"),
+        ),
+    ),
+    "stacked_mnist": Tiny(
+        (
+            *("--generator-features", "3", "--discriminator-features", "3", "--num-judged", "40", *GAMES),
+            *("--num-generators", "2", "--methods", "r3gan", "coupled"),
+        ),
+        slow=("--methods", "dcgan", "r1", "r3gan", "coupled", "bayes"),
+        bad=(
+            (("--methods", "unrolled"), "invalid choice 'unrolled' for argument '--methods'"),
+            (("--dataset", "digits"), "--dataset must begin with stacked/; got digits"),
+            (("--num-warmup", "7"), "a stage of 1 steps keeps no draw with --thinning 2"),
         ),
     ),
     "semi_supervised_gan": Tiny(

@@ -1,0 +1,241 @@
+"""Stacked MNIST: how many of 1000 modes do GANs cover, alone, as ten coupled generators, and as a Bayesian GAN?
+
+Papers: Metz, Poole, Pfau & Sohl-Dickstein, "Unrolled generative adversarial networks", ICLR 2017 (the measure);
+Mescheder et al., "Which training methods for GANs do actually converge?", ICML 2018 (r1); Huang et al., "The GAN is
+dead; long live the GAN!", NeurIPS 2024 (r3gan); Saatci & Wilson, "Bayesian GAN", NIPS 2017 (coupled, bayes).
+
+    python -m experiments.stacked_mnist                    quick: stacks of digits of 8 pixels, under a minute
+    python -m experiments.stacked_mnist --preset mnist     stacks of MNIST, sized for two cores
+
+An image has three random digits as its channels, so that data have 1000 modes with nearly equal probabilities. The
+judge (`shared/judge.py`), a classifier of single digits, reads each channel of generated images. The measures are the
+number of modes with an image, and the divergence KL(generated || uniform) over modes. Both depend on the number of
+images. The row "training images" has the values of as many data.
+
+Methods, all with DCGAN networks and the same number of steps:
+    dcgan      one generator, the non-saturating loss
+    r1         and a gradient penalty at data
+    r3gan      the relativistic loss of pairs of data and samples, with gradient penalties at both
+    coupled    --num-generators generators that face one discriminator, the loss of dcgan
+    bayes      networks as in coupled: a warm-up of Adam, then a sampler of all weights; images come from all draws
+"""
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesjax import data, evaluation, plots
+from bayesjax.evaluation.judge import Judge
+from bayesjax.models import dcgan
+from bayesjax.objectives import adversarial
+from bayesjax.types import Array, Density, Given, Params, PRNGKey
+from experiments import bayesian_gan
+from experiments.harness import Column, Count, NonEmpty, NonNegative, Run, Table, cli, require, row
+from experiments.shared import games, judge, populations
+from experiments.shared.populations import Networks
+
+Method = Literal["dcgan", "r1", "r3gan", "coupled", "bayes"]
+GAMES = {"r1": adversarial.NON_SATURATING.paired(), "r3gan": adversarial.RELATIVISTIC}
+OF_BAYESIAN_GAN = {"dcgan": "ml", "coupled": "ml_coupled", "bayes": "bayes"}
+"""Names of methods in `bayesian_gan.py`, which has their densities and stages."""
+NUM_CLASSES = 10  # digits of a channel
+NUM_EVALUATED = 1000  # images in an evaluation during training
+NUM_SHOWN = 12  # images of a method in the figure
+CHUNK_SIZE = 200  # images that are generated at once
+
+
+@dataclass(frozen=True)
+class Config(populations.PopulationConfig):
+    """Flags of experiments.stacked_mnist."""
+
+    dataset: str = "stacked/digits"
+    """Stacks of grey images: `stacked/digits`, `stacked/mnist`, or `stacked/` and another set with labels."""
+    methods: tuple[Method, ...] = get_args(Method)
+    """Methods to compare; the description above defines them."""
+    num_seeds: Count = 1
+    """Number of runs of each method; their random seeds are --seed, --seed + 1, ..."""
+    generator_features: Annotated[tuple[Count, ...], NonEmpty] = (128, 64, 32)
+    """Number of channels of each layer of a generator, from the noise to the image."""
+    discriminator_features: Annotated[tuple[Count, ...], NonEmpty] = (32, 64, 128)
+    """Number of channels of each layer of a discriminator, from the image to the output."""
+    r1_penalty: NonNegative = 1.0
+    """Weight gamma of the gradient penalties of r1 and r3gan."""
+    num_judged: Count = 25_600
+    """Number of generated images that are evaluated; 25 600 is the number of Metz et al."""
+
+    def __post_init__(self) -> None:
+        """Checks that every stage keeps a draw, and that the data are stacks."""
+        super().__post_init__()
+        shortest = min(self.num_warmup, self.num_steps - self.num_warmup)
+        require(shortest >= self.thinning, f"a stage of {shortest} steps keeps no draw with --thinning {self.thinning}")
+        require(self.dataset.startswith("stacked/"), f"--dataset must begin with stacked/; got {self.dataset}")
+
+
+QUICK = Config(
+    methods=("r3gan", "coupled"), generator_features=(32, 16), discriminator_features=(16, 32), latent_dim=32,
+    num_generators=4, batch_size=32, num_steps=300, num_warmup=200, thinning=50, pool="mean", num_judged=4000,
+    generator_learning_rate=1e-3, discriminator_learning_rate=1e-3, friction=0.3, learning_rate=1e-3, prior_scale=10.0,
+)  # fmt: skip
+MNIST = replace(
+    QUICK, dataset="stacked/mnist", methods=get_args(Method), generator_features=(128, 64, 32),
+    discriminator_features=(32, 64, 128), latent_dim=64, num_generators=10, batch_size=64, num_steps=5000,
+    num_warmup=4000, thinning=250, num_judged=25_600, generator_learning_rate=2e-4, discriminator_learning_rate=2e-4,
+)  # fmt: skip
+PRESETS = {"quick": QUICK, "mnist": MNIST}
+
+
+def note(config: dict) -> str:
+    """The note below the table on the training and the evaluation."""
+    runs = (
+        f"{config['num_seeds']} runs of each method have" if config["num_seeds"] > 1 else "Each method has one run of"
+    )
+    return (
+        f"{runs} {config['num_steps']} steps with {config['batch_size']} images of each generator, and "
+        f"{config['num_judged']} images are evaluated. A population has {config['num_generators']} generators."
+    )
+
+
+TABLES = [
+    Table(
+        {"method": "method"},
+        [Column("modes", digits=1), Column("KL (nats)", digits=3), Column("ms per step", digits=0)],
+        note=note,
+    )
+]
+
+# ---- networks, losses and stages
+
+
+def networks(config: Config, shape: tuple[int, ...]) -> Networks:
+    """Returns DCGAN networks for images `[n, *shape]` in (-1, 1)."""
+    generator = dcgan.Generator(shape, config.generator_features)
+    discriminator = dcgan.Discriminator(shape, 1, config.discriminator_features)
+    return populations.networks(generator, discriminator, config.latent_dim, shape)
+
+
+def penalised_losses(config: Config, net: Networks, method: Literal["r1", "r3gan"]) -> dict[str, Density]:
+    """Losses of one discriminator and one generator with gradient penalties, means over a batch."""
+    game = GAMES[method]
+
+    def output(params: Params, x: Array) -> Array:
+        return net.logits(params, x)[:, 0]
+
+    def only(params: Params) -> Params:
+        return jax.tree.map(lambda leaf: leaf[0], params)
+
+    def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
+        real = given.data.real
+        fake = net.generate(only(given.others["generator"]), rng_key, len(real))
+        real_outputs, fake_outputs = output(params, real), output(params, fake)
+        value = game.discriminator_loss(real_outputs, fake_outputs).mean()
+        penalty = functools.partial(adversarial.r1_penalty, lambda x: output(params, x[None])[0])
+        for x in (real, fake) if method == "r3gan" else (real,):
+            value += config.r1_penalty * jax.vmap(penalty)(x).mean()
+        return value, {"real": real_outputs.mean(), "fake": fake_outputs.mean()}
+
+    def generator(params: Params, rng_key: PRNGKey, given: Given) -> Array:
+        fake, opponent = net.generate(params, rng_key, config.batch_size), only(given.others["discriminator"])
+        return game.generator_loss(output(opponent, given.data.real), output(opponent, fake)).mean()
+
+    return {"discriminator": discriminator, "generator": generator}
+
+
+def method_stages(config: Config, net: Networks, num_data: int, method: Method) -> list[games.Stage]:
+    """The training stages of a method."""
+    if method in OF_BAYESIAN_GAN:
+        return bayesian_gan.method_stages(config, net, num_data, OF_BAYESIAN_GAN[method], config.temperature)
+    moves = [
+        games.adam(config, player, loss, config.num_steps)
+        for player, loss in penalised_losses(config, net, method).items()
+    ]
+    return [games.Stage(method, populations.sweep(moves, 1, 1), config.num_steps, config.thinning)]
+
+
+# ---- the experiment
+
+
+def classify(classifier: Judge, images: Any) -> np.ndarray:
+    """The judge's classes of the channels of stacks in (-1, 1), `[num, 3]`."""
+    return np.stack([classifier.classes((images[..., [i]] + 1) / 2) for i in range(images.shape[-1])], axis=1)
+
+
+def coverage(classes: np.ndarray) -> dict[str, float]:
+    """The number of modes and their divergence from the uniform distribution, of classes `[num, 3]`."""
+    covered = evaluation.label_coverage(classes, NUM_CLASSES)
+    return {"modes": float(covered.num_covered), "KL (nats)": covered.divergence}
+
+
+def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: int) -> dict[str, Any]:
+    """Runs one method with one seed; returns measures, the modes during training, and images."""
+    config, shape = run.config, train.shape[1:]
+    net = networks(config, shape)
+    data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(seed), 5)
+    num = (1, 1) if method in ("dcgan", "r1", "r3gan") else config.num_networks
+    stages = method_stages(config, net, len(train), method)
+
+    def generate(params: Params, rng_key: PRNGKey, num: int) -> Array:
+        size = min(CHUNK_SIZE, num)
+        keys = jax.random.split(rng_key, -(-num // size))
+        return jax.lax.map(lambda key: net.generate(params, key, size), keys).reshape(-1, *shape)[:num]
+
+    def keep(stage: games.Stage, state: Any) -> dict[str, Any]:
+        """Images of all generators, of 256 levels, and the generators of a sampler."""
+        generators = state.position["generator"]
+        images = populations.generate_each(net, generators, evaluation_key, -(-NUM_EVALUATED // num[0]))
+        levels = jnp.round(127.5 * (images.reshape(-1, *shape) + 1)).astype(jnp.uint8)
+        is_draw = method == "bayes" and stage is stages[-1]
+        return {"images": levels} | ({"generators": generators} if is_draw else {})
+
+    results = games.run_stages(
+        run, f"seed{seed}", stages, jax.jit(lambda key: net.init(key, *num))(init_key),
+        populations.unlabelled_batches(data_key, train, config.batch_size),
+        rng_keys=jax.random.split(run_key, len(stages)), keep=keep,
+    )  # fmt: skip
+    state, trace = results[-1]
+    generators = state.position["generator"]
+    if method == "bayes":  # the networks of all draws
+        generators = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace.draws["generators"])
+    samples = evaluation.sample_mixture(generate, generators, sample_key, config.num_judged)
+    along = np.concatenate([trace.draws["images"] for _, trace in results]) / 127.5 - 1
+    return {
+        "measures": coverage(classify(classifier, samples)) | {
+            "ms per step": games.timings([trace for _, trace in results])["ms per step"]
+        },
+        "steps": config.thinning * np.arange(1, len(along) + 1),
+        "modes": np.array([coverage(classify(classifier, each))["modes"] for each in along]),
+        "samples": samples[:NUM_SHOWN],
+    }  # fmt: skip
+
+
+def main(config: Config) -> None:
+    """Runs every method with every seed, then writes the table, the figures and the results."""
+    with Run("stacked_mnist", config, one_device=True) as run:
+        train = 2 * data.load(config.dataset, data_dir=config.data_dir or None).train.inputs - 1
+        classifier = judge.load(config.dataset.removeprefix("stacked/"), data_dir=config.data_dir or None)
+        of_data = coverage(classify(classifier, train[: config.num_judged]))
+        rows = [row(measure, value, method="training images") for measure, value in of_data.items()]
+        curves, pictures = {}, {}
+        for method in config.methods:
+            outcomes = [
+                run.part(f"{method}-seed{seed}", functools.partial(play, run, train, classifier, method, seed))
+                for seed in range(config.seed, config.seed + config.num_seeds)
+            ]
+            for measure in outcomes[0]["measures"]:
+                values = [outcome["measures"][measure] for outcome in outcomes]
+                if None not in values:
+                    rows.append(row(measure, evaluation.mean_estimate(values), method=method, values=values))
+            curves[method] = outcomes[0]["steps"], np.stack([outcome["modes"] for outcome in outcomes])
+            pictures[method] = outcomes[0]["samples"]
+        title = f"modes among {NUM_EVALUATED} images"
+        plots.curves(run.figure("modes.png"), curves, xlabel="steps", ylabel=title)
+        grid = (np.stack(list(pictures.values())) + 1) / 2
+        plots.image_grid(run.figure("samples.png"), grid, row_names=list(pictures))
+        run.finish(rows, TABLES)
+
+
+if __name__ == "__main__":
+    main(cli.parse(PRESETS, __doc__))
