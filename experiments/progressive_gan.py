@@ -203,7 +203,8 @@ def method_stages(
       size: height of the images.
       num_data: number of training images.
     """
-    carries, num_levels = dict.fromkeys(("discriminator", "generator"), ablation.first_carry()), len(config.features)
+    carries: dict[str, Any] = dict.fromkeys(("discriminator", "generator"), ablation.first_carry())
+    num_levels = len(config.features)
     if method != "progan_grown" or num_levels == 1:
         return games.pair_stages(config, losses(config, net), num_data, carries=carries), {}
     noise, num, stages, show_small = ablation.shown_noise(config), config.steps_per_stage, [], {}

@@ -40,7 +40,7 @@ from experiments.shared.populations import Networks
 
 Method = Literal["dcgan", "r1", "r3gan", "coupled", "bayes"]
 GAMES = {"r1": adversarial.NON_SATURATING.paired(), "r3gan": adversarial.RELATIVISTIC}
-OF_BAYESIAN_GAN = {"dcgan": "ml", "coupled": "ml_coupled", "bayes": "bayes"}
+OF_BAYESIAN_GAN: dict[str, Any] = {"dcgan": "ml", "coupled": "ml_coupled", "bayes": "bayes"}
 """Names of methods in `bayesian_gan.py`, which has their densities and stages."""
 NUM_CLASSES = 10  # digits of a channel
 NUM_EVALUATED = 1000  # images in an evaluation during training
@@ -117,7 +117,7 @@ def networks(config: Config, shape: tuple[int, ...]) -> Networks:
     return populations.networks(generator, discriminator, config.latent_dim, shape)
 
 
-def penalised_losses(config: Config, net: Networks, method: Literal["r1", "r3gan"]) -> dict[str, Density]:
+def penalised_losses(config: Config, net: Networks, method: Method) -> dict[str, Density]:
     """Losses of one discriminator and one generator with gradient penalties, means over a batch."""
     game = GAMES[method]
 
@@ -147,7 +147,8 @@ def penalised_losses(config: Config, net: Networks, method: Literal["r1", "r3gan
 def method_stages(config: Config, net: Networks, num_data: int, method: Method) -> list[games.Stage]:
     """The training stages of a method."""
     if method in OF_BAYESIAN_GAN:
-        return bayesian_gan.method_stages(config, net, num_data, OF_BAYESIAN_GAN[method], config.temperature)
+        shared: Any = config  # which has the flags of bayesian_gan that these stages read
+        return bayesian_gan.method_stages(shared, net, num_data, OF_BAYESIAN_GAN[method], config.temperature)
     moves = [
         games.adam(config, player, loss, config.num_steps)
         for player, loss in penalised_losses(config, net, method).items()
@@ -193,7 +194,7 @@ def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: i
     results = games.run_stages(
         run, f"seed{seed}", stages, jax.jit(lambda key: net.init(key, *num))(init_key),
         populations.unlabelled_batches(data_key, train, config.batch_size),
-        rng_keys=jax.random.split(run_key, len(stages)), keep=keep,
+        rng_keys=list(jax.random.split(run_key, len(stages))), keep=keep,
     )  # fmt: skip
     state, trace = results[-1]
     generators = state.position["generator"]
