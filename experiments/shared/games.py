@@ -7,9 +7,8 @@
     run_stages, play_pair               run stages one after another, with evaluations along the way
     timings                             time per step
 
-The players are generators and discriminators. `posteriors.from_loss` turns a loss, a mean over N training examples,
-into the log density log prior - N loss, which a sampler needs for a Bayesian GAN. Adam yields one generator, the moving
-average of its iterates; a sampler yields posterior draws of generators.
+`posteriors.from_loss` turns a loss, a mean over N examples, into the log density log prior - N loss, which a sampler
+needs. Adam yields one generator, the moving average of its iterates; a sampler yields posterior draws of generators.
 """
 
 import functools

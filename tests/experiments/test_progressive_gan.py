@@ -140,14 +140,9 @@ def test_resumes_inside_a_fade(tmp_path, monkeypatch, capsys):
     """A copy of the run's folder after 56 of the 224 steps of the fade resumes to the same rows."""
     whole, broken, save = tmp_path / "whole", tmp_path / "broken", training.Checkpointer.save
     flags = (
-        *TINY["progressive_gan"].flags,
-        "--num-steps",
-        "900",
-        "--num-evaluations",
-        "4",
-        "--checkpoint-interval",
-        "0",
-    )
+        *TINY["progressive_gan"].flags, "--methods", "progan_grown", "--num-steps", "900", "--num-evaluations", "4",
+        "--checkpoint-interval", "0",
+    )  # fmt: skip
 
     def save_and_copy(self, *arguments, **options):
         save(self, *arguments, **options)
