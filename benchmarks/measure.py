@@ -26,7 +26,7 @@ import numpy as np
 
 from bayesjax.training import files
 from bayesjax.types import Kernel
-from benchmarks import report
+from benchmarks import machine, report
 from experiments.harness import provenance
 
 RESULTS = Path(__file__).parent / "results"
@@ -332,7 +332,7 @@ def made_by(*packages: str) -> dict[str, Any]:
         "benchmark": module,
         "command": " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
         "device": provenance.device_name(),
-        "processor": provenance.processor(),
+        "processor": machine.processor(),
         "versions": provenance.versions("jax", "jaxlib", "flax", "numpy", *packages),
         "commit": provenance.commit(),
     }

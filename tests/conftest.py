@@ -12,6 +12,8 @@ import pytest
 from jax._src.interpreters import mlir
 from jax.experimental.compilation_cache import compilation_cache
 
+from experiments.harness import launch
+
 LONGEST = (
     "test_every_experiment.py", "test_docs.py", "test_readme.py", "test_parallel.py", "test_contract.py",
     "test_processes.py", "test_resume.py",
@@ -22,18 +24,14 @@ jax.config.update("jax_num_cpu_devices", 8)  # for tests/training/test_parallel.
 def pytest_configure(config):
     """Compiling is most of `make test`, so there with little optimisation; `make test-slow` has all of it.
 
-    XLA's fusion emitters double the time that its CPU backend takes for a program, and cutting it in parts for many
-    cores adds to it. An unknown flag ends the process, so they are set for the version that has been tried. Collecting
-    garbage less often and leaving lines of the source out of the programs saves a few percent more.
+    Collecting garbage less often and leaving lines of the source out of the programs saves a few percent more.
     """
     if config.option.markexpr == "not slow":
+        launch.compile_fast()
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
-        jax.config.update("jax_disable_most_optimizations", True)
         jax.config.update("jax_traceback_in_locations_limit", 0)
         gc.set_threshold(200_000, 20, 100)
         if jax.__version_info__[:2] == (0, 10):
-            flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
             share_compiler_contexts()
 
 

@@ -77,6 +77,9 @@ class RunConfig:
     """Folder of the prepared TensorFlow Datasets; if empty, that of the environment variable TFDS_DATA_DIR."""
     seed: Natural = 0
     """Random seed of the data order, the networks and the noise."""
+    fast_compile: bool = False
+    """Compile programs with few optimisations, which takes about half as long; the steps may be slower. The quick
+    presets do so."""
     checkpoint_interval: NonNegative = 60.0
     """Seconds between checkpoints; 0 saves after every compiled chunk of steps."""
     out: str = ""
@@ -116,9 +119,7 @@ class RunConfig:
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in BOOKKEEPING}
 
 
-BOOKKEEPING = tuple(
-    field.name for field in dataclasses.fields(RunConfig) if field.name not in ("preset", "dataset", "seed")
-)
+BOOKKEEPING = {field.name for field in dataclasses.fields(RunConfig)} - {"preset", "dataset", "seed", "fast_compile"}
 """Fields for output, data folder and devices, which do not affect the result."""
 
 
@@ -198,7 +199,7 @@ def parse(presets: dict[str, C], description: str | None, arguments: Sequence[st
         near = difflib.get_close_matches(name, presets, n=1)
         guess = f": did you mean {near[0]}?" if near else ""
         fail(f"--preset must be one of {', '.join(presets)}; got {name!r}{guess}")
-    default = dataclasses.replace(presets[name], preset=name)
+    default = dataclasses.replace(presets[name], preset=name, fast_compile=name.startswith("quick"))
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):

@@ -1,4 +1,4 @@
-"""Devices and processes of a run.
+"""Devices, processes and compiler of a run.
 
     python -m experiments.NAME --devices 8 --parallel pmap        eight devices of one process
     python -m experiments.NAME --devices 4 --processes 2          two processes of four devices on this machine
@@ -22,7 +22,7 @@ from experiments.harness.cli import BAD_INPUT, RunConfig
 
 
 def prepare(config: RunConfig) -> None:
-    """Configures JAX's devices; it must be called before JAX's first computation.
+    """Configures JAX's devices and compiler; it must be called before JAX's first computation.
 
     If the flags request several processes, it starts them, waits for them and exits with their exit code.
     """
@@ -33,6 +33,16 @@ def prepare(config: RunConfig) -> None:
         # Twice as many devices as are used: XLA:CPU has one thread per device. A reduction may hold the threads of all
         # its devices, and other work in flight needs further threads.
         jax.config.update("jax_num_cpu_devices", 2 * config.devices)
+    if config.fast_compile:
+        compile_fast()
+
+
+def compile_fast() -> None:
+    """Lets XLA compile with few optimisations; it must be called before JAX's first computation."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    if jax.__version_info__[:2] == (0, 10):  # an unknown flag ends the process
+        flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 
 
 def join() -> None:

@@ -29,15 +29,6 @@ def device_name(num: int = 1) -> str:
     return f"{device.device_kind} x {num * processes}{f' on {processes} processes' if processes > 1 else ''}{cores}"
 
 
-def processor() -> str:
-    """Name of the processor as Linux reports it; "unknown" elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions by package."""
     return {package: version(package) for package in packages}

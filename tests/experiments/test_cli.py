@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from experiments.harness import Count, Natural, NonEmpty, Positive, Range, RunConfig, cli
+from experiments.harness import Count, Natural, NonEmpty, Positive, Range, RunConfig, cli, launch
 from tests.parameters import some
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +88,18 @@ def test_presets_give_the_defaults():
     assert config == dataclasses.replace(PRESETS["paper"], preset="paper", hidden=(), seed=3)
     assert parse("--preset=paper").kernel == "sghmc" and parse().preset == "quick"
     assert parse("--publish", "--dataset", "digits").publish, "another data set is another file"
+
+
+def test_quick_presets_compile_fast(monkeypatch):
+    """Their programs are compiled with few optimisations, unless a flag refuses it; those of other presets are not."""
+    assert parse().fast_compile and not parse("--no-fast-compile").fast_compile
+    assert not parse("--preset", "paper").fast_compile and parse("--preset", "paper", "--fast-compile").fast_compile
+    assert parse().identity() != parse("--no-fast-compile").identity(), "their results differ in the last digits"
+    calls = []
+    monkeypatch.setattr(launch, "compile_fast", lambda: calls.append(1))
+    for config, expected in ((parse("--no-fast-compile"), 0), (parse(), 1)):
+        launch.prepare(config)
+        assert len(calls) == expected
 
 
 def test_configurations_are_checked_wherever_they_are_made():

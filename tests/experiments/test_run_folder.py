@@ -82,11 +82,14 @@ def assert_same_results(out, finished):
 # ---- what a run leaves
 
 
+CONFIG = {"preset": "quick", "dataset": "d", "seed": 0, "fast_compile": False}
+
+
 def test_results(finished, capsys):
     """results.json records what ran, what came out, how long it took, on which device, from which commit."""
     out, _ = finished
     results = json.loads((out / "results.json").read_text())
-    assert results["experiment"] == "small" and results["config"] == {"preset": "quick", "dataset": "d", "seed": 0}
+    assert results["experiment"] == "small" and results["config"] == CONFIG
     assert [line["measure"] for line in results["rows"]] == ["mean", "none"] and results["rows"][1]["value"] is None
     assert 0 < results["seconds"] < 600 and results["device"].startswith(("cpu", "gpu", "tpu", "NVIDIA"))
     assert results["versions"]["jax"] == jax.__version__ and results["commit"] == provenance.commit()
