@@ -20,10 +20,10 @@ from tests.experiments.tiny import TINY
 from tests.parameters import some
 
 ROOT = Path(__file__).resolve().parents[2]
-RESUMED = {"gan", "vae", "rbm", "hmc_regression", "bayes_by_backprop_regression", "hmc_tour", "bayesian_rnn"}
+RESUMED = {"gan", "vae", "rbm", "hmc_regression", "hmc_tour"}
 """Experiments that `make test` also resumes: those of each kind of stage. `make test-slow` resumes all of them."""
-EXPENSIVE = {"stylegan", "stacked_mnist"}
-"""Experiments that only `make test-slow` runs: compiling each of them takes twenty seconds and more."""
+EXPENSIVE = {"stylegan", "stacked_mnist", "dbm", "bayesian_gan_step_sizes"}
+"""Experiments that only `make test-slow` runs: each takes ten seconds and more, and shares most code with others."""
 TIMINGS = re.compile(r"\b(ms|seconds|minutes|s|outside chunks)\b")
 pytestmark = pytest.mark.usefixtures("compile_once")
 
