@@ -3,7 +3,7 @@
 Papers: Karras, Laine & Aila, "A style-based generator architecture for generative adversarial networks", CVPR 2019;
 Karras, Laine, Aittala, Hellsten, Lehtinen & Aila, "Analyzing and improving the image quality of StyleGAN", CVPR 2020.
 
-    python -m experiments.stylegan                           quick: mixing, digits of 8 pixels, a minute
+    python -m experiments.stylegan                           quick: stylegan2, digits of 8 pixels, a minute
     python -m experiments.stylegan --preset mnist            MNIST of 32 pixels; fashion: Fashion-MNIST
     python -m experiments.stylegan --preset cifar10_small    CIFAR-10, sized for two cores; cifar10: for a GPU
 
@@ -72,7 +72,7 @@ class Config(ablation.AblationConfig):
 QUICK = Config(
     features=(32, 16), latent_dim=16, style_dim=16, mapping_depth=2, batch_size=32, num_steps=400, num_warmup=200,
     num_evaluations=5, generator_learning_rate=2e-3, discriminator_learning_rate=2e-3, momentum=0.0,
-    second_momentum=0.99, average=0.99, methods=("mixing",), num_judged=1000, num_paths=200,
+    second_momentum=0.99, average=0.99, methods=("stylegan2",), num_judged=1000, num_paths=200,
 )  # fmt: skip
 MNIST = replace(
     QUICK, dataset="mnist", methods=get_args(Method), features=(64, 64, 32, 16), latent_dim=64, style_dim=64,

@@ -59,9 +59,6 @@ def test_every_experiment_is_here():
 @pytest.mark.parametrize("name", some(sorted(TINY), *(set(TINY) - EXPENSIVE)))
 def test_runs_and_resumes(name, tmp_path, monkeypatch, capsys):
     """A run leaves what it promises; what some had written by their second save resumes to the same rows."""
-    if chosen := TINY[name].methods:
-        module = overview.experiment(name)
-        monkeypatch.setattr(module, "METHODS", {method: module.METHODS[method] for method in chosen})
     run(name, TINY[name].flags, tmp_path, monkeypatch, capsys, resumes=name in RESUMED)
 
 

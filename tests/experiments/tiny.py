@@ -180,9 +180,13 @@ TINY = GAMES_TINY | {
         ),
     ),
     "uncertainty": Tiny(
-        ("--num-data", "20", "40", "--hidden", "4", "--num-steps", "4", "--num-draws", "5", "--batch-size", "20"),
-        methods=("heteroscedastic", "softmax"),
+        (
+            *("--num-data", "20", "40", "--hidden", "4", "--num-steps", "4", "--num-draws", "5", "--batch-size", "20"),
+            *("--methods", "heteroscedastic", "softmax"),
+        ),
+        slow=("--methods", "heteroscedastic", "homoscedastic", "noisy_logits", "softmax"),
         bad=(
+            (("--methods", "gaussian"), "invalid choice 'gaussian' for argument '--methods'"),
             (("--num-data", "100", "50"), "--num-data must be two or more ascending numbers; got (100, 50)"),
             (("--num-data", "1", "50"), "--num-data must be a list of numbers that are at least 2"),
             (("--prior-scale", "0"), "--prior-scale must be above 0; got 0.0"),

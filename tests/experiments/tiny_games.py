@@ -10,13 +10,11 @@ class Tiny(NamedTuple):
       flags: of a run of a few seconds.
       bad: flags to add to them, and words of the one line with which the experiment must refuse.
       slow: flags to add in `make test-slow`, with the methods that `flags` leaves out.
-      methods: entries of the module's METHODS to run, where no flag selects them; all in `make test-slow`.
     """
 
     flags: tuple[str, ...]
     bad: tuple[tuple[tuple[str, ...], str], ...] = ()
     slow: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
 
 
 CONDITIONAL = (
