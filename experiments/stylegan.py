@@ -70,7 +70,7 @@ class Config(ablation.AblationConfig):
 
 
 QUICK = Config(
-    features=(32, 16), latent_dim=16, style_dim=16, mapping_depth=2, batch_size=32, num_steps=400, num_warmup=200,
+    features=(32, 16), latent_dim=16, style_dim=16, mapping_depth=2, batch_size=32, num_steps=300, num_warmup=200,
     num_evaluations=5, generator_learning_rate=2e-3, discriminator_learning_rate=2e-3, momentum=0.0,
     second_momentum=0.99, average=0.99, methods=("stylegan2",), num_judged=1000, num_paths=200,
 )  # fmt: skip
