@@ -216,7 +216,8 @@ def gaussian_kernel(scales: Sequence[float | Array]) -> PairKernel:
 def polynomial_kernel(degree: int = 3, offset: float = 1.0) -> PairKernel:
     """The polynomial kernel k(x, y) = (x . y / dim + offset)^degree.
 
-    With the default arguments it is the kernel of the kernel Inception distance.
+    With the default arguments it is the kernel of the kernel Inception distance (Binkowski et al., "Demystifying MMD
+    GANs", ICLR 2018).
 
     Args:
       degree: degree of the polynomial.

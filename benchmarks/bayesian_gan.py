@@ -182,7 +182,7 @@ def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def torch_rows(config: Config) -> dict[str, measure.Row]:
-    """Rows of the PyTorch ports, from the same initial parameters."""
+    """Rows of the PyTorch ports, which start from the parameters that bayesjax starts from."""
     inputs, many = data.load("synthetic/ten_clusters").train.inputs, config.num_generators
     position, rows = initial_position(many, inputs.shape[1]), {}
     for name, temperature in (("loop", 1.0), ("batched", 1.0), ("batched T=0", 0.0)):

@@ -352,7 +352,11 @@ def judge_rows(config: Config, domains: Domains, direction: str, made: dict[str,
 
 
 def play(run: Run, domains: Domains) -> dict[str, Any]:
-    """Trains the networks; returns the distances during training, and the translations of the test images."""
+    """Trains the networks and translates the test images.
+
+    Returns:
+      A dict of `ms per step`, of `distances` by name, measured at each of `steps`, and of `translations` by direction.
+    """
     config, shape = run.config, domains.x.shape[1:]
     net = networks(config, shape)
     data_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)

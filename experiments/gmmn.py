@@ -190,7 +190,13 @@ def split_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray, tu
 def run_stage(
     run: Run, name: str, kernel: kernels.Kernel, rng_key: jax.Array, state: Any, batches: Any, num_steps: int
 ) -> tuple[Any, Any]:
-    """Runs a stage in about twenty compiled chunks, so that a GPU need not wait for the host; keeps no draws."""
+    """Runs a training stage without keeping draws.
+
+    It has about twenty chunks. They are longer than those of `training.run` by default, so that a GPU waits less often.
+
+    Returns:
+      The final state and the `Trace`.
+    """
     kernel, options = run.stage(name, kernel)
     options |= {"num_steps": num_steps, "chunk_size": max(1, num_steps // 20)}
     return training.run(rng_key, kernel, state, batches, keep=lambda state: (), **options)

@@ -54,7 +54,7 @@ class Config(ablation.AblationConfig):
     gradient_penalty: NonNegative = 10.0
     """Weight of the gradient penalty of wasserstein_gp."""
     drift_penalty: NonNegative = 0.001
-    """Weight of the squared outputs at data in wasserstein_gp."""
+    """Weight of the drift term of wasserstein_gp, the mean squared output of the discriminator for real images."""
     growth: games.Share = 0.5
     """Fraction of the steps of Adam before the last stage of progan_grown."""
     dcgan_features: Annotated[tuple[Count, ...], NonEmpty] = (128, 64, 32)

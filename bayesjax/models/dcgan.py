@@ -1,9 +1,9 @@
 """DCGAN: a discriminator of strided convolutions and a generator of transposed convolutions that mirrors it.
 
 The networks follow the guidelines of Radford, Metz & Chintala, "Unsupervised representation learning with deep
-convolutional GANs", ICLR 2016. They use strides instead of pooling, and no dense hidden layer but the generator's
-first. The generator has ReLU and tanh, and the discriminator leaky ReLU. All layers are normalised but the generator's
-output and the discriminator's input.
+convolutional GANs", ICLR 2016. They use strided convolutions instead of pooling. The only dense hidden layer is
+the first layer of the generator. The generator has ReLU units and a tanh output, and the discriminator has leaky ReLU
+units. All layers are normalised except the last of the generator and the first of the discriminator.
 
 Each layer of the discriminator halves height and width, rounding up (28, 14, 7, 4). The generator has the same sizes in
 reverse order. The discriminator returns one logit for each real class. With one class it is the logit of real against

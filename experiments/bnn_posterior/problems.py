@@ -233,7 +233,13 @@ def regression(config: Any) -> Problem:
 
 
 def take_split(dataset: RegressionDataset, config: Any) -> RegressionDataset:
-    """The split --split of a data set; with --num-validation, random training rows replace its test rows."""
+    """Returns the data set with the split that --split selects as its only one.
+
+    If --num-validation is positive, as many random training rows are held out and replace the test rows.
+
+    Raises:
+      ValueError: if --num-validation is not less than the number of training rows.
+    """
     train, test = dataset.rows(config.split)
     held = config.num_validation
     require(0 <= held < len(train), f"--num-validation must lie in 0 .. {len(train) - 1}; got {held}")

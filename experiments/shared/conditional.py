@@ -44,7 +44,8 @@ class ConditionalConfig(games.PairConfig):
     norm: Norm = "batch"
     """Normalisation in the generator; batch uses the statistics of the current batch."""
     discriminator_norm: Norm = "group"
-    """Normalisation in the discriminator and its class or code head; with batch, an output depends on its batch."""
+    """Normalisation in the discriminator and its class or code head. With batch normalisation, the output for an image
+    depends on the other images of its minibatch."""
 
 
 def generate_balanced(

@@ -153,7 +153,13 @@ def score_rows(method: str, num_labelled: int, result: Mapping[str, Any], **publ
 
 
 def plot_errors(path: Path, results: Mapping[tuple[str, int], Mapping[str, Any]], title: str) -> None:
-    """Plots errors against the number of labels, if there are several; `results` has scores by method and number."""
+    """Plots the test errors of each method against the number of labelled images, if there are several numbers.
+
+    Args:
+      path: file of the figure.
+      results: scores by (method, number of labelled images); `errors` has the error of each run in percent.
+      title: title of the figure.
+    """
     methods, numbers = (list(dict.fromkeys(names)) for names in zip(*results, strict=True))
     if len(numbers) > 1:
         errors = {method: np.stack([results[method, num]["errors"] for num in numbers], axis=1) for method in methods}
