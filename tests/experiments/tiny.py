@@ -9,9 +9,10 @@ ANNEALED = ("--num-temperatures", "10")
 TINY = GAMES_TINY | {
     "bayes_by_backprop": Tiny(
         (
-            *("--methods", "dropout", "bbb_mixture", "--widths", "4", "--num-epochs", "1", "--batch-size", "700"),
+            *("--methods", "bbb_mixture", "--widths", "4", "--num-epochs", "1", "--batch-size", "700"),
             *("--num-draws", "2", "--removed", "0.5"),
         ),
+        slow=("--methods", "dropout", "bbb_mixture"),
         bad=(
             (("--methods", "vi"), "invalid choice 'vi' for argument '--methods'"),
             (("--estimator", "local"), "--estimator local draws no weights"),
@@ -26,7 +27,7 @@ TINY = GAMES_TINY | {
     "bayesian_cnn": Tiny(
         (
             *("--channels", "2", "--hidden", "4", "--num-members", "2", "--num-epochs", "1", "--batch-size", "700"),
-            *("--num-draws", "2", "--methods", "ensemble", "bbb"),
+            *("--num-draws", "2", "--methods", "bbb"),
         ),
         slow=("--methods", "point", "ensemble", "dropout", "bbb"),
         bad=(
@@ -37,7 +38,7 @@ TINY = GAMES_TINY | {
     "bayesian_rnn": Tiny(
         (
             *("--features", "4", "--num-epochs", "1", "--num-streams", "400", "--num-draws", "2"),
-            *("--methods", "dropout", "bbb_sharpened"),
+            *("--methods", "bbb_sharpened"),
         ),
         slow=("--methods", "lstm", "dropout", "bbb", "bbb_sharpened"),
         bad=(
@@ -50,7 +51,7 @@ TINY = GAMES_TINY | {
             *("--num-train", "40", "--num-test", "20", "--hidden", "4", "--num-warmup", "20", "--num-hmc-draws", "20"),
             *("--num-integration-steps", "2", "--num-epochs", "3", "--num-draws", "20", "--batch-size", "20"),
             *("--num-members", "2", "--num-optimizer-epochs", "2", "--num-bbb-epochs", "2"),
-            *("--methods", "hmc", "csghmc", "laplace"),
+            *("--methods", "hmc", "laplace"),
         ),
         slow=("--methods", "hmc", "sghmc", "csghmc", "laplace", "mc_dropout", "ensemble"),
         bad=(
@@ -103,11 +104,11 @@ TINY = GAMES_TINY | {
     ),
     "standard_posteriors": Tiny(
         (
-            *("--targets", "schools_noncentred", "gaussian", "--num-warmup", "20", "--num-draws", "20"),
+            *("--targets", "schools_noncentred", "--num-warmup", "20", "--num-draws", "20"),
             *("--num-reference", "20", "--max-num-doublings", "3", "--num-integration-steps", "2"),
             *("--methods", "hmc"),  # the reference run is of NUTS
         ),
-        slow=("--methods", "nuts", "hmc"),
+        slow=("--targets", "schools_noncentred", "gaussian", "--methods", "nuts", "hmc"),
         bad=(
             (("--targets", "school"), "invalid choice 'school' for argument '--targets'"),
             (("--num-warmup", "3"), "--num-warmup must be at least 20; got 3"),
@@ -118,13 +119,13 @@ TINY = GAMES_TINY | {
     "rbm": Tiny(
         (
             *("--num-hidden", "3", "--num-epochs", "2", "--batch-size", "700", "--num-chains", "3", *ANNEALED),
-            *("--num-evaluations", "2", "--parameterisations", "centred", "--kernel", "sghmc"),
-            *("--num-posterior-chains", "2", "--num-sampling-steps", "10", "--num-draws", "4", "--num-hmc-steps", "0"),
+            *("--num-evaluations", "2", "--parameterisations", "centred"),
+            *("--num-posterior-chains", "2", "--num-sampling-steps", "10", "--num-draws", "4"),
         ),
-        slow=("--num-hmc-steps", "20"),
+        slow=("--kernel", "sghmc", "--num-hmc-steps", "20"),
         bad=(
             (
-                ("--num-hidden", "21", "--num-hmc-steps", "20"),
+                ("--kernel", "sghmc", "--num-hidden", "21", "--num-hmc-steps", "20"),
                 "needs --num-hidden of at most 20 or --num-hmc-steps 0; got 21",
             ),
             (("--parameterisations", "enhanced"), "invalid choice 'enhanced' for argument '--parameterisations'"),
@@ -182,7 +183,7 @@ TINY = GAMES_TINY | {
     "uncertainty": Tiny(
         (
             *("--num-data", "20", "40", "--hidden", "4", "--num-steps", "4", "--num-draws", "5", "--batch-size", "20"),
-            *("--methods", "heteroscedastic", "softmax"),
+            *("--methods", "heteroscedastic"),
         ),
         slow=("--methods", "heteroscedastic", "homoscedastic", "noisy_logits", "softmax"),
         bad=(

@@ -49,8 +49,7 @@ GAMES_TINY = {
     ),
     "bayesian_gan": Tiny(
         (
-            *("--methods", "ml_independent", "bayes"),
-            *("--hidden", "4", "--grid-step", "0.5", *GAMES),
+            *("--methods", "bayes", "--hidden", "4", "--grid-step", "0.5", *GAMES),
         ),
         slow=("--methods", "ml", "ml_independent", "ml_coupled", "bayes", "authors_code"),
         bad=(
@@ -73,7 +72,7 @@ GAMES_TINY = {
     ),
     "bayesian_gan_semisupervised": Tiny(
         (
-            *("--methods", "supervised", "bayes", "--num-labelled", "20"),
+            *("--methods", "bayes", "--num-labelled", "20"),
             *("--num-label-draws", "2", "--labelled-batch-size", "8", "--num-discriminators", "2", "--num-burnin", "0"),
             *("--generator-features", "4", "--discriminator-features", "4", "--kernel-size", "1", *GAMES),
         ),
@@ -151,8 +150,11 @@ GAMES_TINY = {
         ),
     ),
     "progressive_gan": Tiny(
-        (*STYLES, "--dcgan-features", "3", "--methods", "progan"),
-        slow=("--methods", "dcgan", "progan", "progan_grown", "--kernel", "sghmc", "--loss", "wasserstein_gp"),
+        (*STYLES, "--dcgan-features", "3", "--methods", "progan", "--judge", "none"),
+        slow=(
+            *("--methods", "dcgan", "progan", "progan_grown", "--kernel", "sghmc", "--loss", "wasserstein_gp"),
+            *("--judge", "digits"),
+        ),
         bad=(
             (("--methods", "grown"), "invalid choice 'grown' for argument '--methods'"),
             (

@@ -100,7 +100,7 @@ def on_one_device():
 
 
 @pytest.mark.parametrize(("num_devices", "transform"), WAYS)
-@pytest.mark.parametrize("name", some(KERNELS, "nuts", "optimize", "sghmc"))
+@pytest.mark.parametrize("name", some(KERNELS, "optimize", "sghmc"))
 def test_data_parallel_equals_one_device(name, num_devices, transform, on_one_device):
     """State, loss, gradient norm and aux of every step, with noise in the objective and in the kernel."""
     kernel = training.data_parallel(KERNELS[name], num_devices, transform=transform)
