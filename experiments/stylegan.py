@@ -76,11 +76,11 @@ QUICK = Config(
 )  # fmt: skip
 MNIST = replace(
     QUICK, dataset="mnist", methods=get_args(Method), features=(64, 64, 32, 16), latent_dim=64, style_dim=64,
-    mapping_depth=8, batch_size=64, num_steps=5000, num_warmup=2500, generator_learning_rate=1e-3,
-    discriminator_learning_rate=1e-3, average=0.999, num_judged=10_000, num_paths=1000,
+    batch_size=64, num_steps=5000, num_warmup=2500, generator_learning_rate=1e-3, discriminator_learning_rate=1e-3,
+    average=0.999, num_judged=10_000, num_paths=1000, path_decay=0.1,
 )  # fmt: skip
 FASHION = replace(MNIST, dataset="fashion_mnist")
-CIFAR10_SMALL = replace(MNIST, dataset="cifar10", latent_dim=128, style_dim=128, mapping_depth=2)
+CIFAR10_SMALL = replace(MNIST, dataset="cifar10", latent_dim=128, style_dim=128)
 CIFAR10 = replace(
     CIFAR10_SMALL, features=(256, 256, 128, 64), latent_dim=256, style_dim=256, num_steps=50_000, num_warmup=25_000
 )
@@ -106,7 +106,7 @@ class Networks(NamedTuple):
     """The generator and the discriminator as pure functions of their weights.
 
     Attributes:
-      num_layers: number of styles of an image.
+      layer_heights: heights of the images of all layers that have a style, in pixels.
       init: `rng_key -> {player: params}`.
       map: `(the generator's params, noise z [num, latent_dim]) -> styles w [num, style_dim]`.
       draw_noise: `(rng_key, num) -> noise of all layers for num images`.
@@ -114,12 +114,17 @@ class Networks(NamedTuple):
       discriminate: `(the discriminator's params, images [num, ...]) -> outputs [num]`.
     """
 
-    num_layers: int
+    layer_heights: list[int]
     init: Callable[[PRNGKey], dict[str, Params]]
     map: Callable[[Params, Array], Array]
     draw_noise: Callable[[PRNGKey, int], list[Array]]
     synthesise: Callable[[Params, Array, list[Array] | None], Array]
     discriminate: Callable[[Params, Array], Array]
+
+    @property
+    def num_layers(self) -> int:
+        """Number of styles of an image."""
+        return len(self.layer_heights)
 
 
 def networks(config: Config, method: Method, shape: tuple[int, ...]) -> Networks:
@@ -127,8 +132,10 @@ def networks(config: Config, method: Method, shape: tuple[int, ...]) -> Networks
     mapping: Any = stylegan.Mapping(config.style_dim, config.mapping_depth, config.mapping_rate)
     synthesis: Any = (stylegan if method == "stylegan" else stylegan2).Synthesis(shape, config.features)
     discriminator: Any = (progressive if method == "stylegan" else stylegan2).Discriminator(shape, 1, config.features)
+    heights = [height for height, _ in synthesis.noise_sizes]
+    heights += heights[-1:] * (synthesis.num_layers - len(heights))  # the output layer of StyleGAN2 has no noise
     return Networks(
-        synthesis.num_layers,
+        heights,
         games.initialise(stylegan.Generator(mapping, synthesis), discriminator, config.latent_dim, shape),
         map=lambda params, z: mapping.apply({"params": params.get("mapping", {})}, z),  # no layers, no params
         draw_noise=lambda rng_key, num: stylegan.draw_noise(rng_key, num, synthesis.noise_sizes),
@@ -202,9 +209,16 @@ def losses(config: Config, method: Method, net: Networks) -> dict[str, Density]:
 # ---- figures of styles
 
 
-def layer_groups(num_layers: int) -> dict[str, list[int]]:
-    """The layers of coarse, middle and fine styles."""
-    return {name: part.tolist() for name, part in zip(GROUPS, np.array_split(np.arange(num_layers), 3), strict=True)}
+def layer_groups(heights: list[int]) -> dict[str, list[int]]:
+    """The layers of coarse, middle and fine styles: a third of the image sizes each, or one of two sizes.
+
+    Args:
+      heights: heights of the images of all layers.
+    """
+    sizes = np.unique(heights)
+    names = GROUPS if len(sizes) > 2 else GROUPS[::2]
+    parts = np.array_split(sizes, len(names))
+    return {name: np.flatnonzero(np.isin(heights, part)).tolist() for name, part in zip(names, parts, strict=True)}
 
 
 def pictures(config: Config, net: Networks, params: Params, rng_key: PRNGKey) -> dict[str, dict[str, Array]]:
@@ -222,7 +236,7 @@ def pictures(config: Config, net: Networks, params: Params, rng_key: PRNGKey) ->
         net.map(params, models.latent_noise(own_key, NUM_MIXED, config.latent_dim, "normal")), num_layers
     )
     mixed = {"styles of": synthesise(styles, fixed).at[0].set(1.0)}
-    for name, layers in layer_groups(num_layers).items():
+    for name, layers in layer_groups(net.layer_heights).items():
         is_exchanged = jnp.isin(jnp.arange(num_layers), jnp.array(layers, int))[:, None]
         for i in range(NUM_MIXED):  # the first column has the image itself
             changed = jnp.where(is_exchanged, styles, own[i]).at[0].set(own[i])
@@ -274,7 +288,7 @@ def play(run: Run, padded: ablation.Padded, method: Method, seed: int) -> dict[s
         w = net.map(params, models.latent_noise(z_key, 2 * config.num_paths, config.latent_dim, "normal"))
         own, other = jnp.split(stylegan.repeat_style(w, net.num_layers), 2)
         influence = evaluation.style_influence(
-            style_features, params, influence_key, own, other, layer_groups(net.num_layers)
+            style_features, params, influence_key, own, other, layer_groups(net.layer_heights)
         )
     return result | {"influence": influence, "shown": pictures(config, net, params, jax.random.key(seed))}
 

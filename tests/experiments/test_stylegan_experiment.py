@@ -71,11 +71,19 @@ def test_the_penalty_of_adam_and_of_a_sampler():
     np.testing.assert_allclose(penalty, variance + (mean - mean / 4) ** 2, rtol=1e-4)
 
 
-@pytest.mark.parametrize("num_layers", [2, 4, 8])
-def test_groups_are_all_layers_in_order(num_layers):
-    groups = stylegan.layer_groups(num_layers)
-    assert list(groups) == ["coarse", "middle", "fine"]
-    assert [layer for group in groups.values() for layer in group] == list(range(num_layers))
+@pytest.mark.parametrize(
+    ("method", "groups"),
+    [("stylegan", [[0, 1, 2, 3], [4, 5], [6, 7]]), ("stylegan2", [[0, 1, 2], [3, 4], [5, 6, 7]])],
+)
+def test_groups_are_layers_of_the_same_sizes(method, groups):
+    """Four sizes of images in three groups, of all layers in order; the last style of StyleGAN2 is of its output."""
+    config = dataclasses.replace(CONFIG, features=(2, 2, 2, 2))
+    net = stylegan.networks(config, method, (32, 32, 1))
+    assert net.num_layers == 8 and list(stylegan.layer_groups(net.layer_heights).values()) == groups
+
+
+def test_two_sizes_have_coarse_and_fine_layers():
+    assert stylegan.layer_groups(NET.layer_heights) == {"coarse": [0], "fine": [1, 2, 3]}
 
 
 def test_figures_show_what_their_rows_say():
@@ -90,7 +98,7 @@ def test_figures_show_what_their_rows_say():
     assert samples.shape == (10, 4, 4, 1) and next(iter(figures["mixing"])) == "styles of"
     np.testing.assert_allclose(figures["mixing"]["styles of"][1:], samples[1:], atol=1e-6)
     assert (figures["mixing"]["styles of"][0] == 1).all() and np.abs(own[0] - own[1]).max() > 1e-3
-    for group in ("coarse", "middle", "fine"):
+    for group in ("coarse", "fine"):
         row = figures["mixing"][f"{group}, image 2"]
         np.testing.assert_allclose(row[0], own[1], atol=1e-6)
         assert np.abs(row[1:] - row[0]).max() > 1e-4 and np.abs(row[1:] - samples[1:]).max() > 1e-4

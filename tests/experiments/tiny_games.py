@@ -48,9 +48,7 @@ GAMES_TINY = {
         ),
     ),
     "bayesian_gan": Tiny(
-        (
-            *("--methods", "bayes", "--hidden", "4", "--grid-step", "0.5", *GAMES),
-        ),
+        (*("--methods", "bayes", "--hidden", "4", "--grid-step", "0.5", *GAMES),),
         slow=("--methods", "ml", "ml_independent", "ml_coupled", "bayes", "authors_code"),
         bad=(
             (("--methods", "ml", "mll"), "invalid choice 'mll' for argument '--methods'"),
