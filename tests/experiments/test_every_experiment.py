@@ -16,6 +16,7 @@ import pytest
 from bayesjax import training
 from docs import tables as overview
 from experiments.harness import cli, report
+from tests.conftest import jax_config
 from tests.experiments.tiny import TINY
 from tests.parameters import some
 
@@ -25,7 +26,6 @@ RESUMED = {"gan", "density_estimation", "hmc_regression", "hmc_tour"}
 EXPENSIVE = {"stylegan", "stacked_mnist", "dbm", "dbn", "bayesian_gan_step_sizes"}
 """Experiments that only `make test-slow` runs: each takes ten seconds and more, and shares most code with others."""
 TIMINGS = re.compile(r"\b(ms|seconds|minutes|s|outside chunks)\b")
-pytestmark = pytest.mark.usefixtures("compile_once")
 
 
 def call(name, *flags):
@@ -71,6 +71,16 @@ def test_runs_and_resumes_with_all_methods(name, tmp_path, monkeypatch, capsys):
 
 def run(name, flags, tmp_path, monkeypatch, capsys, *, resumes=True):
     """Checks the output of a run, and that a copy of its folder at its second save resumes to the same rows."""
+    if not resumes:
+        check_run(name, flags, tmp_path, monkeypatch, capsys, resumes=False)
+        return
+    cache = {"jax_compilation_cache_dir": str(tmp_path / "compiled"), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    with jax_config(**cache):  # the resumed run has the programs of the first
+        check_run(name, flags, tmp_path, monkeypatch, capsys, resumes=True)
+
+
+def check_run(name, flags, tmp_path, monkeypatch, capsys, *, resumes):
+    """See `run`."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     flags, saves, save = (*flags, "--checkpoint-interval", "0"), 0, training.Checkpointer.save
 
