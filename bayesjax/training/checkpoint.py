@@ -50,6 +50,7 @@ class Record:
         self.structure: PyTree = None  # structure of (draws, info, burnin_info); set by the first piece or by `run`
         self.pieces: list[list[np.ndarray]] = []
         self.metrics: list[dict[str, float]] = []
+        self.infos_per_draw = 1  # several if a chunk has a part of the steps of a draw
         self.num_saved = 0
         self.files: list[str] = []
 
@@ -72,9 +73,18 @@ class Record:
         """Returns draws, their infos and the infos of the burn-in, each stacked on its leading axis; None if absent."""
         if not self.pieces:
             return None, None, None
-        parts = jax.tree.unflatten(self.structure, _concatenate(self.pieces))
+        draws, *infos = jax.tree.unflatten(self.structure, _concatenate(self.pieces))
+        parts = draws, *(jax.tree.map(self._average, info) for info in infos)
         draws, info, burnin_info = (part if len(next(iter(jax.tree.leaves(part)), ())) else None for part in parts)
         return draws, info, burnin_info
+
+    def _average(self, infos: np.ndarray) -> np.ndarray:
+        """Averages the infos of each draw; those of an unfinished draw at the end are left out."""
+        if self.infos_per_draw == 1:
+            return infos
+        num = len(infos) // self.infos_per_draw
+        parts = infos[: num * self.infos_per_draw].reshape(num, self.infos_per_draw, *infos.shape[1:])
+        return parts.mean(axis=1, dtype=infos.dtype)
 
 
 def _concatenate(pieces: list[list[np.ndarray]]) -> list[np.ndarray]:

@@ -1,5 +1,7 @@
 """The compiled part of a run: a scan over draws, each of which is a scan over `thinning` steps of the kernel.
 
+A chunk may also be a part of the steps of one draw. It then calls `keep` only if it ends with the draw.
+
 Read `run.py` for the loop that calls it.
 """
 
@@ -15,62 +17,72 @@ from bayesjax.types import Array, Kernel, PRNGKey, PyTree
 
 
 class Chunks:
-    """Compiled programs of `length` steps, one for each pair of length and thinning.
+    """Compiled programs of `length` steps, one for each pair of length and number of steps of the inner scan.
 
-    The kernel is traced once for all lengths with the same thinning.
+    The kernel is traced once for all lengths with the same number of steps of the inner scan.
 
     Args:
-      kernel, data, keep: as in `run`.
+      kernel, data, keep, thinning: as in `run`.
       rng_key: step t uses `fold_in(rng_key, t)`.
       example: a state with the structure, shapes, types and device placement of the run's states.
     """
 
-    def __init__(self, kernel: Kernel, data: PyTree, keep: Callable, rng_key: PRNGKey, example: Any):
+    def __init__(self, kernel: Kernel, data: PyTree, keep: Callable, rng_key: PRNGKey, example: Any, thinning: int):
         is_function = callable(data)
         is_argument = not (is_function and jax.tree_util.all_leaves([data]))
         self._constants = rng_key, (data if is_argument else None)
         self._example, self._keep, self._data = example, keep, data
         self._compiled: dict[tuple[int, int], Callable] = {}
 
-        def one_draw(thinning: int, rng_key: PRNGKey, argument: PyTree, state: Any, first: Array):
+        def keep_at(step: Array, state: Any) -> PyTree:
+            empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(keep, state))
+            return jax.lax.cond(step % thinning == 0, keep, lambda _: empty, state)
+
+        def one_draw(num_steps: int, rng_key: PRNGKey, argument: PyTree, state: Any, first: Array):
             source = argument if is_argument else data
 
             def one_step(state: Any, step: Array):
                 batch = source(step) if is_function else source
                 return kernel.step(jax.random.fold_in(rng_key, step), state, batch)
 
-            state, infos = jax.lax.scan(one_step, state, first + jnp.arange(thinning))
-            return state, keep(state), jax.tree.map(lambda leaf: leaf.mean(axis=0), infos)
+            state, infos = jax.lax.scan(one_step, state, first + jnp.arange(num_steps))
+            kept = keep(state) if num_steps == thinning else keep_at(first + num_steps, state)
+            return state, kept, jax.tree.map(lambda leaf: leaf.mean(axis=0), infos)
 
         # The inlined jit does not change the program, and JAX caches its trace.
         self._one_draw = jax.jit(one_draw, static_argnums=0, inline=True)
 
-        def chunk(length: int, thinning: int, rng_key: PRNGKey, argument: PyTree, done: Array, start: Any):
+        def chunk(length: int, inner: int, rng_key: PRNGKey, argument: PyTree, done: Array, start: Any):
             def draw(state: Any, first: Array):
-                state, kept, info = self._one_draw(thinning, rng_key, argument, state, first)
+                state, kept, info = self._one_draw(inner, rng_key, argument, state, first)
                 return state, (kept, info)
 
-            end, (kept, info) = jax.lax.scan(draw, start, done + jnp.arange(0, length, thinning))
+            end, (kept, info) = jax.lax.scan(draw, start, done + jnp.arange(0, length, inner))
             return end, kept, info, _stays_finite(start, end)
 
         self._chunk = jax.jit(chunk, static_argnums=(0, 1))
 
-    def compiled(self, length: int, thinning: int) -> Callable:
-        """Returns `(done, state) -> (state, kept, info, is_finite)`, which takes `length` steps after step `done`."""
-        if (length, thinning) not in self._compiled:
-            lowered = self._chunk.lower(length, thinning, *self._constants, jnp.int32(0), self._example)
-            self._compiled[length, thinning] = lowered.compile()
-            processes.barrier()
-        return lambda done, state: self._compiled[length, thinning](*self._constants, done, state)
+    def compiled(self, length: int, inner: int) -> Callable:
+        """Returns `(done, state) -> (state, kept, info, is_finite)`, which takes `length` steps after step `done`.
 
-    def structure(self, thinning: int) -> PyTree:
+        Args:
+          length: number of steps, a multiple of `inner`.
+          inner: number of steps over which infos are averaged.
+        """
+        if (length, inner) not in self._compiled:
+            lowered = self._chunk.lower(length, inner, *self._constants, jnp.int32(0), self._example)
+            self._compiled[length, inner] = lowered.compile()
+            processes.barrier()
+        return lambda done, state: self._compiled[length, inner](*self._constants, done, state)
+
+    def structure(self, inner: int) -> PyTree:
         """The tree structure of a piece of the record: draws, their infos, and the infos of the burn-in."""
-        _, kept, info = self._traced(thinning).out_info
+        _, kept, info = self._traced(inner).out_info
         return jax.tree.structure((kept, info, info))
 
-    def describe(self, thinning: int) -> dict:
+    def describe(self, inner: int) -> dict:
         """Returns the part of the run's identity that the kernel, the data and the state determine (`identity.py`)."""
-        traced = self._traced(thinning)
+        traced = self._traced(inner)
         _, kept, info = traced.out_info
         return {
             "state": identity.shapes(self._example),
@@ -79,8 +91,8 @@ class Chunks:
             "program": identity.program_digests(traced, self._keep, self._data, self._example),
         }
 
-    def _traced(self, thinning: int) -> Any:
-        return self._one_draw.trace(thinning, *self._constants, identity.abstract(self._example), jnp.int32(0))
+    def _traced(self, inner: int) -> Any:
+        return self._one_draw.trace(inner, *self._constants, identity.abstract(self._example), jnp.int32(0))
 
 
 def _stays_finite(start: PyTree, end: PyTree) -> Array:

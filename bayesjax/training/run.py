@@ -94,8 +94,9 @@ def run(
       num_burnin: number of steps before the first draw is kept.
       thinning: number of steps per draw. Steps after the last multiple of it yield no draw, but enter the metrics.
       keep: function of the state whose result is the draw; by default the position. `lambda state: ()` keeps nothing.
-      chunk_size: number of steps per chunk, a multiple of `thinning`. The default is the largest such divisor of
-        `num_steps` up to 100, or about 100 if that divisor is below 10.
+      chunk_size: number of steps per chunk, a multiple or a divisor of `thinning`. The default is the largest multiple
+        up to 100 that divides `num_steps`, or about 100 if that multiple is below 10. If `thinning` is above 100, it is
+        the largest divisor of `thinning` up to 100, or `thinning` if that divisor is below 10.
       callback: `(step, state) -> numbers by name` for the metrics; it is called on the host after each chunk.
         Every process calls it; arrays may be spread over processes, so read them through `training.fetch`.
       checkpointer: saves the run periodically and resumes it from an existing checkpoint.
@@ -121,22 +122,26 @@ def run(
         )
     arguments = {"num_burnin": num_burnin, "thinning": thinning, "chunk_size": chunk_size}
     chunk_size = _default_chunk(num_steps, thinning) if chunk_size is None else chunk_size
-    if chunk_size < 1 or chunk_size % thinning:
-        raise ValueError(f"chunk_size must be a positive multiple of thinning, {thinning}; got {chunk_size}")
+    if chunk_size < 1 or (chunk_size % thinning and thinning % chunk_size):
+        raise ValueError(f"chunk_size must be a multiple or a divisor of thinning, {thinning}; got {chunk_size}")
+    inner = min(thinning, chunk_size)  # number of steps over which a chunk averages infos
+    if inner < thinning:
+        arguments["info_steps"] = inner
     if callable(data):
         checks.varies_with_step(data, "data")
     else:
         checks.arrays(data, "data")
     started = time.perf_counter()
     metrics = metrics if processes.is_first() else None
-    chunks = Chunks(kernel, data, keep or (lambda state: state.position), rng_key, state)
+    chunks = Chunks(kernel, data, keep or (lambda state: state.position), rng_key, state, thinning)
     compile_seconds = chunk_seconds = 0.0
     with contextlib.nullcontext() if checkpointer is None else checkpointer.writing():
         done, record = 0, Record()
         if checkpointer is not None:
-            done, state, record = checkpointer.restore(state, rng_key, lambda: arguments | chunks.describe(thinning))
-            record.structure = chunks.structure(thinning)
-        _check_length(done, num_steps, thinning)
+            done, state, record = checkpointer.restore(state, rng_key, lambda: arguments | chunks.describe(inner))
+            record.structure = chunks.structure(inner)
+        record.infos_per_draw = thinning // inner
+        _check_length(done, num_steps, thinning, inner)
         _check_start(state, label)
         if metrics is not None:
             metrics.rewrite(record.metrics)
@@ -146,7 +151,7 @@ def run(
         try:
             for length in _chunk_lengths(done, num_steps, chunk_size, thinning):
                 before = time.perf_counter()
-                chunk = chunks.compiled(length, min(thinning, length))
+                chunk = chunks.compiled(length, min(inner, length))
                 compiled = time.perf_counter()
                 new_state, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state))
                 compile_seconds += compiled - before
@@ -161,9 +166,8 @@ def run(
                 if callback is not None:
                     numbers |= callback(reached, new_state)
                 _check_names(saved_metrics, numbers)
-                record.add(
-                    *_split_burnin(kept, info, np.arange(done + thinning, reached + 1, thinning) > num_burnin), numbers
-                )
+                ends = np.arange(done + inner, reached + 1, inner)
+                record.add(*_split_burnin(kept, info, ends, thinning, num_burnin), numbers)
                 # Assigned together, so that an interruption cannot leave values of two chunks.
                 done, state, complete, to_save = reached, new_state, record.length, _savable(new_state, checkpointer)
                 if metrics is not None:
@@ -184,22 +188,29 @@ def run(
     return state, Trace(*record.stacked(), record.metrics, seconds, compile_seconds, chunk_seconds, done - restored)
 
 
-def _split_burnin(kept: PyTree, info: PyTree, is_kept: np.ndarray) -> tuple[PyTree, PyTree, PyTree]:
-    """Draws, their infos, and the infos of the burn-in. Steps after the last multiple of `thinning` are in neither."""
+def _split_burnin(
+    kept: PyTree, info: PyTree, ends: np.ndarray, thinning: int, num_burnin: int
+) -> tuple[PyTree, PyTree, PyTree]:
+    """Draws, their infos, and the infos of the burn-in.
+
+    `ends` has the steps at which the averages in `info` end; steps after the last of them are in none of the results.
+    """
+    steps_of_draws = -(-ends // thinning) * thinning
+    is_kept = steps_of_draws > num_burnin
 
     def select(mask: np.ndarray, values: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: leaf[: len(mask)][mask], values)
 
-    return select(is_kept, kept), select(is_kept, info), select(~is_kept, info)
+    return select(is_kept & (ends == steps_of_draws), kept), select(is_kept, info), select(~is_kept, info)
 
 
-def _check_length(done: int, num_steps: int, thinning: int) -> None:
+def _check_length(done: int, num_steps: int, thinning: int, inner: int) -> None:
     """Raises if a run of `done` steps cannot be continued to `num_steps`."""
     if done > num_steps:
         raise CheckpointMismatch(
             f"num_steps must be at least the {done} steps that the checkpoint has taken; got {num_steps}"
         )
-    if done % thinning and done < num_steps:
+    if done % inner and done < num_steps:
         raise ValueError(
             f"num_steps: a run that ended after {done} steps cannot continue with a draw every {thinning} steps"
         )
@@ -252,7 +263,12 @@ def _savable(state: Any, checkpointer: Checkpointer | None) -> Any:
 
 
 def _default_chunk(num_steps: int, thinning: int) -> int:
-    """The largest multiple of `thinning` up to MAX_CHUNK that divides `num_steps`; MAX_CHUNK if that is below 10."""
+    """The largest multiple of `thinning` up to MAX_CHUNK that divides `num_steps`; MAX_CHUNK if that is below 10.
+
+    If `thinning` is above MAX_CHUNK, it is the largest divisor of `thinning` from 10 to MAX_CHUNK, or else `thinning`.
+    """
+    if thinning > MAX_CHUNK:
+        return next((size for size in range(MAX_CHUNK, 9, -1) if thinning % size == 0), thinning)
     largest = max(MAX_CHUNK // thinning, 1) * thinning
     for size in range(largest, min(9, largest - 1), -thinning):
         if num_steps % size == 0:

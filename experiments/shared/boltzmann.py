@@ -178,17 +178,13 @@ def train(
     chain_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
     kernel = kernels.carrying(kernels.optimize(loss, optimizer), chains.init(first, chain_key))
     kernel, options = run.stage(name, kernels.averaging(kernel, config.average_decay))
-    if num_evaluations == 1:  # the end alone: a draw is at least one chunk, without progress or checkpoint in between
-        options |= {"thinning": 1, "keep": lambda state: ()}
-    else:
-        options |= {"thinning": thinning, "keep": lambda state: state.average}
     state, trace = training.run(
-        run_key, kernel, jax.jit(kernel.init)(params, init_key), batches, num_steps=num_steps, **options
-    )
-    checkpoints = trace.draws if num_evaluations > 1 else jax.tree.map(lambda leaf: leaf[None], state.average)
+        run_key, kernel, jax.jit(kernel.init)(params, init_key), batches, num_steps=num_steps, thinning=thinning,
+        keep=lambda state: state.average, **options,
+    )  # fmt: skip
     seconds = trace.chunk_seconds / trace.steps * steps_per_epoch if trace.steps else None
     epochs = np.arange(1, num_evaluations + 1) * thinning / steps_per_epoch
-    return Trained(training.fetch(checkpoints), epochs, training.fetch(state.inner.carry.position), seconds)
+    return Trained(trace.draws, epochs, training.fetch(state.inner.carry.position), seconds)
 
 
 def draw_hidden(machine: boltzmann.Machine, params: Params, rng_key: jax.Array, v: jax.Array) -> jax.Array:

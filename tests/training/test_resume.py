@@ -35,12 +35,12 @@ def kernel():
     return kernels.sghmc(logdensity, step_size=lambda step: 0.05 / (1 + step), friction=0.2)
 
 
-def go(checkpointer, metrics=None, callback=None, num_steps=NUM_STEPS):
+def go(checkpointer, metrics=None, callback=None, num_steps=NUM_STEPS, thinning=THINNING):
     sghmc = kernel()
     state = sghmc.init({"w": jnp.ones(3), "b": jnp.zeros(())}, jax.random.key(1))
     return training.run(
         KEY, sghmc, state, data.Minibatches(jax.random.key(3), X, 5), num_steps=num_steps, num_burnin=BURNIN,
-        thinning=THINNING, chunk_size=CHUNK, checkpointer=checkpointer, metrics=metrics,
+        thinning=thinning, chunk_size=CHUNK, checkpointer=checkpointer, metrics=metrics,
         callback=callback or (lambda step, state: {"b": float(state.position["b"])}),
     )  # fmt: skip
 
@@ -92,6 +92,19 @@ def test_interrupted_between_chunks(tmp_path, unbroken, stop, interval):
     resumed = go(training.Checkpointer(tmp_path / "run", interval=interval), training.MetricsFile(path, "run"))
     assert_same_run(resumed, unbroken)
     assert path.read_text() == unbroken[2]
+
+
+@pytest.mark.parametrize("stop", [4, 8, 12])
+def test_interrupted_within_a_draw(tmp_path, stop):
+    """With chunks shorter than `thinning`, the infos of a part of a draw are saved; a longer run takes them up too."""
+    path = tmp_path / "metrics.jsonl"
+    unbroken = go(None, thinning=2 * CHUNK)
+    assert len(unbroken[1].draws["b"]) == len(jax.tree.leaves(unbroken[1].info)[0]) == 2
+    with pytest.raises(KeyboardInterrupt):
+        go(training.Checkpointer(tmp_path / "run"), Stop(path, "run", stop), thinning=2 * CHUNK)
+    assert_same_run(go(training.Checkpointer(tmp_path / "run"), thinning=2 * CHUNK), unbroken)
+    go(training.Checkpointer(tmp_path / "short"), num_steps=stop, thinning=2 * CHUNK)
+    assert_same_run(go(training.Checkpointer(tmp_path / "short"), thinning=2 * CHUNK), unbroken)
 
 
 @pytest.mark.parametrize("stop", [4, 12])

@@ -124,7 +124,10 @@ def test_chunks_do_not_change_the_run():
 
 @pytest.mark.parametrize(
     ("num_steps", "num_burnin", "thinning", "chunk_size"),
-    [(17, 5, 3, 6), (17, 0, 1, None), (12, 12, 4, 4), (5, 0, 7, 7), (20, 7, 4, 12)],
+    [
+        *((17, 5, 3, 6), (17, 0, 1, None), (12, 12, 4, 4), (5, 0, 7, 7), (20, 7, 4, 12)),
+        *((26, 6, 6, 2), (24, 8, 12, 4), (5, 0, 6, 3)),  # several chunks for each draw
+    ],
 )
 def test_thinning_and_burnin(num_steps, num_burnin, thinning, chunk_size):
     """Draws and infos are those at the multiples of `thinning` beyond the burn-in; an info is the mean of its steps.
@@ -153,6 +156,20 @@ def test_thinning_and_burnin(num_steps, num_burnin, thinning, chunk_size):
     assert float(state.position) == num_steps
 
 
+def test_a_chunk_within_a_draw_keeps_nothing():
+    """`keep` may be expensive, so it is called at the draws alone, also if chunks are shorter than `thinning`."""
+    kernel, seen = counter(), []
+
+    def keep(state):
+        jax.debug.callback(lambda position: seen.append(float(position)), state.position)
+        return state.position
+
+    begin = kernel.init(jnp.zeros(()), None)
+    training.run(jax.random.key(0), kernel, begin, num_steps=13, thinning=6, chunk_size=2, keep=keep)
+    jax.effects_barrier()
+    assert seen == [6, 12]
+
+
 def test_keep():
     """`keep` chooses what a draw is; kept nothing, the draws are None and the info is still there."""
     kernel = counter()
@@ -173,7 +190,10 @@ def test_no_steps():
     assert trace.draws is None and trace.info is None and trace.metrics == []
 
 
-@pytest.mark.parametrize(("num_steps", "thinning", "ends"), [(120, 1, [60, 120]), (97, 1, [97]), (206, 2, [100, 200])])
+@pytest.mark.parametrize(
+    ("num_steps", "thinning", "ends"),
+    [(120, 1, [60, 120]), (97, 1, [97]), (206, 2, [100, 200]), (300, 150, [75, 150]), (202, 101, [101])],
+)
 def test_default_chunks(num_steps, thinning, ends):
     """The default chunk is the largest up to 100 that divides the steps, or 100 and a rest, never a few steps."""
     kernel = counter()
@@ -244,7 +264,7 @@ def test_metrics_file_drops_a_half_written_line(tmp_path):
         ({"num_steps": 4, "chunk_size": 0}, "chunk_size"),
         (
             {"num_steps": 4, "thinning": 2, "chunk_size": 3},
-            "chunk_size must be a positive multiple of thinning, 2; got 3",
+            "chunk_size must be a multiple or a divisor of thinning, 2; got 3",
         ),
     ],
 )
