@@ -54,7 +54,7 @@ TOLERANCE = 1e-4  # relative, between the port's gradients and bayesjax's
 SIZES = (4, 8, 16, 32, 64)
 CHANNELS = ((1, 16), (1, 64), (3, 64), (16, 1), (16, 16), (64, 3), (64, 64), (64, 256), (256, 64), (256, 256))
 MAX_WORK = 3e8  # multiply-adds of a batch, which determine the batch size of a shape (1 to 32)
-MORE_PROCESSES = 4  # in which a slow shape is measured again: processes differ in speed
+MORE_PROCESSES = 4  # number of processes in which a slow shape is measured again, because processes differ in speed
 SHORTEST = 2e-3  # least seconds of a timing; faster shapes are computed several times
 KEYS = ("size", "inputs", "outputs", "kernel", "stride", "batch")  # keys of a shape
 PLAYERS = ("discriminator", "generator")
@@ -170,7 +170,7 @@ def step_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
 
 
 def particle_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
-    """Rows of one game and of many games as particles, spread over devices if there are several."""
+    """The row of many games as particles, which are spread over devices if there are several."""
     num, images = config.num_particles, jnp.asarray(real_images())
     games = training.particle_parallel(kernels.particles(kernels.alternate(**players()), num), num_devices)
     start = tree.stack([initial_position()] * num)

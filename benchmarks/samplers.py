@@ -218,7 +218,7 @@ def sizes(config: Config) -> list[tuple[str, int]]:
 
 
 def peer_hmc_rows(config: Config, library: str) -> dict[str, measure.Row]:
-    """The rows of HMC in one of the JAX libraries."""
+    """The row of HMC in one of the JAX libraries."""
     position = problem.initial_weights()
     sampler = samplers_checks.hmc_samplers(problem.closure(NUM_DATA))[library]
     state = sampler.init(position, jax.random.key(0))
@@ -231,7 +231,7 @@ def peer_hmc_rows(config: Config, library: str) -> dict[str, measure.Row]:
 
 
 def peer_rows(config: Config, library: str) -> dict[str, measure.Row]:
-    """The rows of HMC in one of the JAX libraries, and of BlackJAX's SGHMC and SGLD."""
+    """The row of HMC in one of the JAX libraries and, for BlackJAX, those of SGHMC and SGLD."""
     rows = peer_hmc_rows(config, library)
     if library == "blackjax":
         samplers = samplers_checks.blackjax_samplers(problem.density(NUM_DATA), *NETWORK_STEPS)

@@ -5,8 +5,9 @@ of four layers, noise in every layer, and the residual discriminator with its mi
 non-saturating, batches have 32 images, and the optimiser is Adam. Steps run in a `scan`, as in `training.run`.
 
 The PyTorch port (`stylegan_torch.py`) is eager code whose gradients are compared with bayesjax's before anything is
-timed. It has two forms of the modulated convolution: scaled inputs and outputs around one convolution, as here, and one
-group with its own kernel for each image, as in the authors' program and most ports. Each library has its own process.
+timed. It has two forms of the modulated convolution: scaled inputs and outputs of one convolution, as in bayesjax, and
+one group with its own kernel for each image, as in the authors' program and most ports. Each library has its own
+process. Source: Karras et al., "Analyzing and improving the image quality of StyleGAN", 2020.
 
     python -m benchmarks.stylegan                  about ten minutes on two idle cores
     python -m benchmarks.stylegan --repeats 3      a short check
