@@ -13,7 +13,8 @@ generators. Both evaluate the discriminator once on all images and update all pa
 the timing, their gradients and two steps at T = 0 are compared with bayesjax's from equal parameters, noise vectors and
 data. The ports compute no diagnostics. In bayesjax's rows the compiler removes unused diagnostics, except in one row
 that has all of them and shows their cost. Rows at T = 0 exclude the samplers' noise, which the libraries generate
-differently. The last row is `training.run`, with the share of its time outside compiled code.
+differently. The last measurement is `training.run`, with the share of its time outside compiled code (target: below
+5 %).
 
 Bars: ten generators cost at most 9 times one; PyTorch's loop takes at least 2 times and its batched form at least 1.6
 times as long as bayesjax. Results: benchmarks/results/bayesian_gan.json.
@@ -50,7 +51,7 @@ class Config:
     num_run_sweeps: int = 2000
     """Number of sweeps of training.run; 0 skips that measurement."""
     num_generators: int = 10
-    """Number of generators J_g in the row with several."""
+    """Number of generators J_g in the rows that have more than one."""
     threads: int = 2
     """Number of cores, and of threads, for each library."""
     out: str = str(measure.RESULTS / "bayesian_gan.json")
@@ -80,7 +81,7 @@ def log_prior(params: Any) -> jax.Array:
 
 
 def conditionals(num_data: int) -> dict[str, Density]:
-    """The log conditional density of each player's weights given the other player."""
+    """The log conditional density of each player's weights given the other player's weights, by player."""
 
     def log_prob(of_logit: Callable) -> Callable:
         def apply(params: Any, x: jax.Array) -> jax.Array:
@@ -118,7 +119,7 @@ def game(num_data: int, num_generators: int, temperature: float) -> Kernel:
 
 
 def minibatches(rng_key: jax.Array, inputs: np.ndarray) -> Callable[[jax.Array], posteriors.GANBatch]:
-    """Minibatches of unlabelled examples by step."""
+    """Returns a function of the step whose value is that step's minibatch of unlabelled examples."""
 
     def batch(source: data.Minibatches, step: jax.Array) -> posteriors.GANBatch:
         return posteriors.GANBatch(source(step))
@@ -140,7 +141,10 @@ def initial_position(num_generators: int, dim: int, num_discriminators: int = 1)
 def bayesjax_sweeps(
     inputs: np.ndarray, num_generators: int, temperature: float, num_sweeps: int, diagnostics: bool = False
 ) -> measure.Row:
-    """Compiles sweeps of the game; their infos are kept if `diagnostics` is true."""
+    """Returns a row of compiled sweeps of the game.
+
+    If `diagnostics` is true, the program also returns the infos of the sweeps, so that the compiler cannot remove them.
+    """
     kernel = game(len(inputs), num_generators, temperature)
     state = kernel.init(initial_position(num_generators, inputs.shape[1]), jax.random.key(3))
 
@@ -195,8 +199,13 @@ def torch_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def check_ports(position: dict, inputs: np.ndarray) -> dict[str, float]:
-    """Largest relative difference (Euclidean, by tensor) between a port's and bayesjax's gradient, and between their
-    momenta after two steps at T = 0, on two sets of noise vectors.
+    """Compares the gradients of the ports with bayesjax's, and their momenta after two steps at T = 0.
+
+    The two steps have different noise vectors.
+
+    Returns:
+      The largest relative difference over the tensors of a player, in the Euclidean norm, by the name of the
+      comparison, such as "loop generator gradient".
 
     Raises:
       ArithmeticError: if a difference exceeds TOLERANCE.
@@ -245,6 +254,7 @@ def _velocity(momentum: Any, step_size: float) -> Any:
 
 
 def _difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    """The largest relative difference over tensors, in the Euclidean norm."""
     return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in zip(found, expected, strict=True))
 
 
@@ -252,7 +262,12 @@ def _difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
 
 
 def time_outside_chunks(inputs: np.ndarray, num_generators: int, num_sweeps: int) -> dict[str, float]:
-    """Times `training.run` with a metrics file and a draw of all networks every 100 sweeps, without checkpoints."""
+    """Times `training.run` with a metrics file and a draw of all networks every 100 sweeps, without checkpoints.
+
+    Returns:
+      The number of sweeps, the seconds of the whole call, of compilation and of the compiled chunks of sweeps, and the
+      fraction of the time after compilation that is spent outside the chunks.
+    """
     kernel = game(len(inputs), num_generators, 1.0)
     state = kernel.init(initial_position(num_generators, inputs.shape[1]), jax.random.key(3))
     source = minibatches(jax.random.key(2), inputs)

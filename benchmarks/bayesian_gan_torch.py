@@ -15,7 +15,14 @@ LEARNING_RATE, FRICTION, PRIOR_SCALE = 1e-3, 0.5, 10.0
 
 
 class TorchGame:
-    """The game in eager PyTorch; parameters and velocities are lists of tensors, which are updated in place."""
+    """The game in eager PyTorch. Parameters and velocities are lists of tensors, which are updated in place.
+
+    Args:
+      position: initial parameters, as returned by `bayesian_gan.initial_position`.
+      inputs: data `[num, dim]`.
+      temperature: temperature T of the posterior; 0 for no noise.
+      batched: whether one `baddbmm` computes a layer of all generators, instead of one `linear` for each generator.
+    """
 
     def __init__(self, position: dict, inputs: np.ndarray, temperature: float, batched: bool):
         import torch  # pyright: ignore[reportMissingImports]
@@ -115,7 +122,7 @@ def layers(params: dict) -> list[np.ndarray]:
 
 
 def torch_sweeps(ported: TorchGame, num_sweeps: int) -> Callable[[], None]:
-    """Returns a function that runs `num_sweeps` sweeps."""
+    """Returns a function that runs `num_sweeps` sweeps and raises FloatingPointError if the state is not finite."""
 
     def measure() -> None:
         for _ in range(num_sweeps):

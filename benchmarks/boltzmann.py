@@ -1,22 +1,24 @@
-"""The cost of learning an RBM beside scikit-learn, PyTorch and its own matrix products, and of an estimate of log Z.
+"""The cost of training an RBM, compared with scikit-learn, PyTorch and its matrix products, and of estimating log Z.
 
-The machine has 784 visible and 500 hidden Bernoulli units, as for MNIST. It is learnt by PCD-1 with stochastic gradient
-descent, batches of 100 images and 100 persistent chains. An epoch of 60000 images is 600 steps, of which a measurement
-takes 50. The images are random bits with MNIST's shape; the cost does not depend on their content.
+The machine has 784 visible and 500 hidden Bernoulli units, as for MNIST. It is trained by persistent contrastive
+divergence with one Gibbs step (PCD-1; Tieleman, ICML 2008), with stochastic gradient descent, batches of 100 images and
+100 chains. An epoch of 60000 images is 600 steps, of which a measurement takes 50. The images are random bits with
+MNIST's shape; the cost does not depend on their content.
 
     python -m benchmarks.boltzmann                                         about four minutes on two idle cores
     python -m benchmarks.boltzmann --repeats 3 --num-temperatures 500      a short check
 
 The bayesjax rows have the loss, chains and optimiser of `experiments/shared/boltzmann.py`, in a scan with minibatches
-and infos as in `training.run`. In the row "hidden chains" the chains carry h instead of v (`samples=info.other`).
-scikit-learn is its own `fit` on float32 images. The PyTorch port has no autograd: products into buffers that are
-allocated once, and updates in place. Both peers carry h, so that one product v W gives the statistics and the next h:
-five products of 100 x 784 x 500 a step. bayesjax has six in the plain and seven in the centred parameterisation.
-"Products" are a step's matrix products alone, in either library; they bound the time of a step from below. Before the
-timing, the update of the port from given images and chains is compared with bayesjax's, plain and centred.
+and infos as in `training.run`. In the row "hidden chains" the chains carry h instead of v (`samples=info.other`). The
+row of scikit-learn is `BernoulliRBM.fit` on float32 images. The PyTorch port does not use autograd: it writes products
+into buffers that are allocated once, and updates parameters in place. scikit-learn and PyTorch carry h, so one product
+v W gives both the statistics of the chains and the next h. Their step has five products of 100 x 784 x 500; a step of
+bayesjax has six in the plain and seven in the centred parameterisation. The rows "products" compute only the matrix
+products of a step, which bound its time from below. Before the timing, the update of the port from given images and
+chains is compared with bayesjax's, in the plain and the centred parameterisation.
 
-A step of the AIS row is one inverse temperature with 100 chains. The last measurement is one call with all of
---num-temperatures.
+The AIS row estimates log Z by annealed importance sampling with 100 chains (Salakhutdinov & Murray, ICML 2008). One of
+its steps is one inverse temperature. The last measurement is one call with --num-temperatures inverse temperatures.
 
 Bar: scikit-learn and PyTorch take at least twice as long as bayesjax. Results: benchmarks/results/boltzmann.json.
 """
@@ -58,7 +60,7 @@ class Config:
     num_steps: int = 50
     """Number of training steps, or of inverse temperatures, in a measurement."""
     num_temperatures: int = 20_000
-    """Number of inverse temperatures of the call that is measured once."""
+    """Number of inverse temperatures in the long estimate of log Z, which is measured once."""
     threads: int = 2
     """Number of cores, and of threads, for each library."""
     out: str = str(measure.RESULTS / "boltzmann.json")
@@ -74,13 +76,13 @@ def made_images(num: int) -> np.ndarray:
 
 
 def made_params(is_centred: bool) -> tuple[boltzmann.Machine, Params]:
-    """The machine and its first parameters."""
+    """The machine and its initial parameters."""
     model = boltzmann.RBM(NUM_VISIBLE, NUM_HIDDEN, is_centred=is_centred)
     return boltzmann.machine(model), jax.jit(model.init)(jax.random.key(0), jnp.zeros(NUM_VISIBLE))["params"]
 
 
 def made_optimizer(params: Params) -> optax.GradientTransformation:
-    """Stochastic gradient descent; the offsets of a centred machine follow the means, at fixed distribution."""
+    """SGD. The offsets of a centred machine follow the means of its units; the biases compensate for their change."""
     groups: Any = {"weights": optax.sgd(LEARNING_RATE), "offsets": optax.sgd(OFFSET_RATE)}
     optimizer = optax.partition(
         groups, {name: "offsets" if name in boltzmann.OFFSETS else "weights" for name in params}
@@ -91,13 +93,14 @@ def made_optimizer(params: Params) -> optax.GradientTransformation:
 
 
 def follow_means_if_centred(loss: Callable, machine: boltzmann.Machine, params: Params) -> Callable:
+    """Adds the gradient of the offsets to the loss of a centred machine, and returns that of a plain one unchanged."""
     if boltzmann.OFFSETS[0] not in params:
         return loss
     return objectives.follow_means(loss, lambda params, x: machine.hidden(params, x).mean())
 
 
 def training_parts(is_centred: bool = False, carries_hidden: bool = False) -> tuple[Kernel, Params]:
-    """The kernel of `experiments/shared/boltzmann.py`, with chains of v or of h, and the first parameters."""
+    """The kernel of `experiments/shared/boltzmann.py`, with chains of v or of h, and the initial parameters."""
     machine, params = made_params(is_centred)
     if carries_hidden:
         gibbs, size = kernels.block_gibbs(machine.visible, machine.hidden), NUM_HIDDEN
@@ -114,7 +117,7 @@ def training_parts(is_centred: bool = False, carries_hidden: bool = False) -> tu
 
 
 def training_row(num_steps: int, **options: Any) -> measure.Row:
-    """A row of training steps with their own minibatches."""
+    """A row of training steps, each with its own minibatch; `options` are those of `training_parts`."""
     kernel, params = training_parts(**options)
 
     def step(rng_key: jax.Array, state: Any, source: Callable) -> tuple[Any, Any]:
@@ -125,14 +128,18 @@ def training_row(num_steps: int, **options: Any) -> measure.Row:
 
 
 def products(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The six products of a plain step, in a network without activations; of the shape of the kernel `[V, H]`."""
+    """Computes the six matrix products of a plain step without its activations; the result has the shape `[V, H]`."""
     v = (x @ kernel) @ kernel.T
     both = jnp.concatenate([x, v])
     return both.T @ (both @ kernel)
 
 
 def products_row(num_steps: int) -> measure.Row:
-    """A row of `products` in a scan over batches; the weights change by a negligible amount, so none is hoisted."""
+    """A row of `products` in a scan over batches.
+
+    Every step adds a negligible multiple of the previous result to the images, so that the compiler cannot move a
+    product out of the loop.
+    """
 
     def steps(xs: jax.Array, kernel: jax.Array) -> jax.Array:
         def one(gradient: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
@@ -148,7 +155,10 @@ def products_row(num_steps: int) -> measure.Row:
 
 
 def annealing_row(num_temperatures: int, is_warm: bool = True) -> measure.Row:
-    """A row of log Z by annealed importance sampling with 100 chains; a step is an inverse temperature."""
+    """A row of log Z by annealed importance sampling with 100 chains. A step is one inverse temperature.
+
+    The program is called once before the timing if `is_warm` is true.
+    """
     machine, params = made_params(is_centred=False)
     estimate = functools.partial(
         partition_function.annealed_log_partition_function, machine, num_chains=NUM_CHAINS,
@@ -219,10 +229,13 @@ def sklearn_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def check_port() -> dict[str, float]:
-    """Largest relative difference of an update of the port from bayesjax's, over parameters, plain and centred.
+    """Compares one update of the port with bayesjax's, from equal parameters, images and chains.
+
+    Returns:
+      The largest relative difference over parameters, in the Euclidean norm, for the "plain" and the "centred" machine.
 
     Raises:
-      ArithmeticError: if one exceeds TOLERANCE.
+      ArithmeticError: if a difference exceeds TOLERANCE.
     """
     from benchmarks import boltzmann_torch as peer
 
@@ -283,7 +296,7 @@ def remarks(
 
 
 def main(config: Config) -> None:
-    """Checks the port, measures, prints the tables, writes the file."""
+    """Checks the port, measures, prints the tables and writes the file."""
     load_average = measure.prepare(config, "num_steps", "num_temperatures", needs=("torch", "sklearn"))
     differences = check_port()
     counts = {PLAIN: num_products(), CENTRED: num_products(is_centred=True)}

@@ -10,7 +10,7 @@ from benchmarks.boltzmann import LEARNING_RATE, OFFSET_RATE
 
 
 class TorchRBM:
-    """A Bernoulli machine, plain or centred, and its persistent chains of hidden units.
+    """A Bernoulli RBM, plain or centred, and its persistent chains of hidden units.
 
     Args:
       params: parameters of `models.boltzmann.RBM`; the machine is centred if they have offsets.
@@ -37,12 +37,16 @@ class TorchRBM:
         self.update(*statistics)
 
     def statistics(self, x: np.ndarray, v: np.ndarray) -> tuple[Any, Any, Any, Any]:
-        """`_statistics` of given images and chains."""
+        """`_statistics` for given images `x` and chains `v`, as arrays."""
         self.v.copy_(torch.tensor(v))
         return self._statistics(torch.tensor(x))
 
     def _statistics(self, x: Any) -> tuple[Any, Any, Any, Any]:
-        """Images and chains, minus the offsets of a centred machine, and p(h = 1) of each; all are buffers."""
+        """Returns images, chains, p(h = 1 | images) and p(h = 1 | chains).
+
+        For a centred machine the visible offset is subtracted from images and chains. The returned tensors are buffers
+        that the next step overwrites, except the images of a plain machine.
+        """
         kernel, bias, v = self.tensors["kernel"], self.tensors["hidden_bias"], self.v
         if self.is_centred:
             offset = self.tensors["visible_offset"]
@@ -52,8 +56,9 @@ class TorchRBM:
         return x, v, self.at_data, self.at_chains
 
     def update(self, x: Any, v: Any, at_data: Any, at_chains: Any) -> None:
-        """Ascends the gradient E_data - E_chains; a centred machine moves its offsets and keeps its distribution.
+        """Ascends the gradient E_data - E_chains of the log likelihood, from the results of `statistics`.
 
+        A centred machine also moves its offsets, and changes its biases so that this does not change its distribution.
         The offsets of v and h cancel in the gradients of the biases.
         """
         kernel, rate = self.tensors["kernel"], LEARNING_RATE / len(x)
@@ -80,7 +85,7 @@ class TorchRBM:
 
 
 def draw(probability: Any, noise: Any, out: Any) -> None:
-    """Bernoulli draws into `out`; a comparison with uniform numbers is 10 % faster a step than `torch.bernoulli`."""
+    """Writes Bernoulli draws into `out`. With this comparison a step is 10 % faster than with `torch.bernoulli`."""
     torch.lt(noise.uniform_(), probability, out=out)
 
 

@@ -1,4 +1,4 @@
-"""The cost of convolutions: a DCGAN step beside PyTorch, ten games, and single shapes beside XLA's own convolution.
+"""The cost of convolutions: DCGAN steps compared with PyTorch, and single shapes compared with XLA's own convolution.
 
 The game is the 28-pixel DCGAN of `models/dcgan.py` without normalisation: generator 100-128-64-32-1, discriminator
 1-32-64-128, kernels 5 x 5, stride 2, batch 64, Adam. Steps run in a `scan`, as in `training.run`. The PyTorch port
@@ -53,8 +53,8 @@ BATCH_SIZE, LATENT_DIM, LEARNING_RATE, IMAGE = 64, 100, 2e-4, (28, 28, 1)
 TOLERANCE = 1e-4  # relative, between the port's gradients and bayesjax's
 SIZES = (4, 8, 16, 32, 64)
 CHANNELS = ((1, 16), (1, 64), (3, 64), (16, 1), (16, 16), (64, 3), (64, 64), (64, 256), (256, 64), (256, 256))
-MAX_WORK = 3e8  # multiply-adds of a shape, which determine its batch size, at most 32
-MORE_PROCESSES = 4  # in which a slow shape is measured again: processes differ in speed
+MAX_WORK = 3e8  # multiply-adds of a batch, which determine the batch size of a shape (1 to 32)
+MORE_PROCESSES = 4  # number of processes in which a slow shape is measured again, because processes differ in speed
 SHORTEST = 2e-3  # least seconds of a timing; faster shapes are computed several times
 KEYS = ("size", "inputs", "outputs", "kernel", "stride", "batch")  # keys of a shape
 PLAYERS = ("discriminator", "generator")
@@ -71,7 +71,7 @@ class Config:
     num_particles: int = 10
     """Number of independent games that train at once."""
     shapes: Literal["all", "few", "none"] = "all"
-    """Table of convolution shapes to time: all of them, or a few."""
+    """Convolution shapes to time: all 293, a few (every 37th), or none."""
     threads: int = 2
     """Number of cores, and of threads, for each library."""
     out: str = str(measure.RESULTS / "convolutions.json")
@@ -87,7 +87,7 @@ def networks() -> tuple[dcgan.Generator, dcgan.Discriminator]:
 
 
 def losses(noise: np.ndarray | None = None) -> dict[str, Callable]:
-    """The loss of each player given the other, a mean per example; noise is drawn in each step unless it is given."""
+    """The loss of each player given the other, a mean over the batch. Each step draws noise unless it is given."""
     generator, discriminator = networks()
 
     def fakes(params: Any, rng_key: jax.Array) -> Any:
@@ -127,8 +127,8 @@ def players() -> dict[str, Kernel]:
 def check_port(position: dict[str, Any], images: np.ndarray) -> float:
     """The largest relative difference (Euclidean, by tensor) between the port's gradients and bayesjax's.
 
-    The weights are three times DCGAN's initial ones, at which a generator's gradient is a small difference of large
-    terms.
+    The weights are three times DCGAN's initial weights. At the initial weights themselves, a generator's gradient is a
+    small difference of large terms.
 
     Raises:
       ArithmeticError: if the difference exceeds TOLERANCE.
@@ -170,7 +170,7 @@ def step_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
 
 
 def particle_rows(config: Config, num_devices: int) -> dict[str, measure.Row]:
-    """Rows of one game and of many games as particles, spread over devices if there are several."""
+    """The row of many games as particles, which are spread over devices if there are several."""
     num, images = config.num_particles, jnp.asarray(real_images())
     games = training.particle_parallel(kernels.particles(kernels.alternate(**players()), num), num_devices)
     start = tree.stack([initial_position()] * num)
@@ -233,7 +233,15 @@ def by_xla(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Arr
 
 
 def time_shape(case: dict[str, int], repeats: int) -> dict[str, Any]:
-    """Times a convolution and both its gradients in the three forms, in ms: medians of alternating repeats."""
+    """Times a convolution and both its gradients in the three forms, in alternating order.
+
+    Returns:
+      The shape, the median "milliseconds" of each form, and the "ratio" of bayesjax's time to that of the faster of the
+      two other forms.
+
+    Raises:
+      ArithmeticError: if the results of two forms differ.
+    """
     random, stride = np.random.default_rng(0), (case["stride"],) * 2
     x = jnp.asarray(random.normal(size=(case["batch"], case["size"], case["size"], case["inputs"])), jnp.float32)
     shape = (case["kernel"], case["kernel"], case["inputs"], case["outputs"])
@@ -277,7 +285,10 @@ def time_shapes(cases: list[dict[str, int]], repeats: int, label: str) -> list[d
 
 
 def shape_table(which: str, repeats: int) -> list[dict[str, Any]]:
-    """Times all shapes; a shape with a ratio above 1.1 is measured in several processes, whose median is reported."""
+    """Times the shapes of the table. Those with a ratio above 1.1 are timed again in further processes.
+
+    The result of a shape that is timed again has the medians over processes, and the "ratios" of all processes.
+    """
     results = time_shapes(shape_cases(which), repeats, "all")
     again = [i for i, result in enumerate(results) if result["ratio"] > 1.1]
     cases = [{name: results[i][name] for name in KEYS} for i in again]

@@ -80,7 +80,7 @@ class TorchGAN:
         return functional.linear(x.reshape(x.shape[0], -1), kernel, bias)[:, 0]
 
     def loss(self, player: str, z: Any) -> Any:
-        """The non-saturating loss, a mean per example; real and fake images pass in one batch."""
+        """The non-saturating loss, a mean over the batch. The discriminator gets real and fake images in one batch."""
         if player == "generator":
             return functional.softplus(-self.judge(self.generate(z))).mean()
         with torch.no_grad():

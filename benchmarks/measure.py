@@ -178,7 +178,7 @@ class Sides:
         try:
             answer = self._pipes[side].recv()
         except EOFError:
-            raise RuntimeError(f"the process of {side} ended without a word") from None
+            raise RuntimeError(f"the process of {side} ended without a result") from None
         if isinstance(answer, str):
             raise RuntimeError(f"{side}: {answer}")
         return answer
@@ -202,7 +202,7 @@ def _serve(pipe: Connection, make_rows: Callable[[], dict[str, Row]], devices: i
 
 
 def _peak_mib() -> float:
-    """The largest resident memory of this process. `getrusage` would include the process it was forked from."""
+    """Largest resident memory of this process in MiB. `getrusage` would include the process it was forked from."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -245,7 +245,7 @@ def kernel_steps(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> R
 
 
 def alternate(rows: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Does the same as `Sides.alternate`, for rows of one step in this process."""
+    """Times each function `repeats` times in this process, in ms; the order is reversed in every second repeat."""
     milliseconds = {name: [] for name in rows}
     for repeat in range(repeats):
         for name in list(rows)[:: 1 if repeat % 2 == 0 else -1]:
@@ -312,7 +312,7 @@ def slope(sizes: Sequence[float], milliseconds: Sequence[float]) -> dict[str, fl
 
 
 def of_steps(running: Sides, times: dict[str, list[float]], ratios: dict[str, Any]) -> dict[str, Any]:
-    """Time, compile time and peak memory of a step of each row, and the ratios, for the results file."""
+    """Times and compile times of the rows, peak memory of the processes, and ratios, for the results file."""
     return {
         "milliseconds_per_step": summaries(times),
         "compile_seconds": running.compile_seconds,

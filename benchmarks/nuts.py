@@ -1,4 +1,4 @@
-"""Effective draws per gradient of NUTS after its warm-up, beside BlackJAX and NumPyro with their defaults.
+"""Effective draws per gradient of NUTS after its warm-up, compared with BlackJAX and NumPyro with their defaults.
 
     python -m benchmarks.nuts                          ten minutes on two cores
     python -m benchmarks.nuts --num-groups 3           a short check
@@ -6,8 +6,9 @@
 The targets are those of `bayesjax.evaluation.targets`, in float32. Every library starts from the same points and has
 the same numbers of warm-up steps and draws. All adapt a step size towards an acceptance probability of 0.8, and a
 diagonal mass matrix. Each of the --num-groups groups of --num-chains chains is evaluated separately, which gives a
-standard error. The measure is the smallest bulk effective sample size over the quantities of a target, per 1000
-gradients of the kept draws. Gradients of the warm-up are reported beside it.
+standard error. The measure is the smallest bulk effective sample size (Vehtari et al., "Rank-normalization, folding,
+and localization", 2021) over the quantities of a target, per 1000 gradients of the kept draws. The gradients of the
+warm-up are reported separately.
 
 Libraries are compared only where they sample the same distribution: the R-hat of all chains is below 1.01, and the
 means agree within 4 standard errors, also with exact values where these are known. The centred schools and the funnel
@@ -135,7 +136,12 @@ LIBRARIES = tuple(SAMPLERS)
 
 
 def judged(drawn: Drawn, num_chains: int) -> dict[str, Any]:
-    """Effective draws per 1000 gradients for each group of chains, gradients per draw, R-hat and divergences."""
+    """Efficiency and diagnostics of one library on one target, for the results file.
+
+    Returns:
+      Effective draws per 1000 gradients for each group ("groups"), with mean ("value") and standard error ("stderr");
+      gradients per draw and of the warm-up; R-hat, divergences, and the means of the quantities with their errors.
+    """
     bulk = jax.jit(functools.partial(evaluation.effective_sample_size, kind="bulk"))
     efficiency, r_hats = [], []
     for first in range(0, len(drawn.quantities), num_chains):
@@ -192,7 +198,7 @@ def main(config: Config) -> None:
         for index, (library, sampler) in enumerate(SAMPLERS.items()):
             drawn = sampler(config, target, position, jax.random.fold_in(run_key, index))
             efficiency[f"{name} {library}"] = found = judged(drawn, config.num_chains)
-            print(f"{name} {library}: {found['value']:.2f} ± {found['stderr']:.2f} of 1000 gradients")
+            print(f"{name} {library}: {found['value']:.2f} ± {found['stderr']:.2f} draws per 1000 gradients")
         own = efficiency[f"{name} bayesjax"]
         for library in LIBRARIES[1:]:
             peer = efficiency[f"{name} {library}"]

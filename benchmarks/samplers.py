@@ -1,4 +1,4 @@
-"""The cost of samplers: full-batch HMC beside BlackJAX and NumPyro; SGHMC and SGLD beside BlackJAX and posteriors.
+"""The cost of samplers: HMC compared with BlackJAX and NumPyro, SGHMC and SGLD with BlackJAX and `posteriors`.
 
 The target is the posterior of a network of 973 weights (`samplers_problem.py`). HMC uses 512 data points, and the same
 log density, step size and 50 leapfrog steps in every library. It is compared with two loops without a sampler:
@@ -65,7 +65,8 @@ class Config:
     repeats: int = 11
     """Number of times that every row is measured."""
     close_repeats: int = 20
-    """Number of further measurements, in each of --processes, of the bare loops, the HMC rows and the many chains."""
+    """Number of further measurements, in each set of processes, of the rows whose times are close to one another or to
+    a bar: the bare loops, HMC in every library, and 32 chains on 16 data points."""
     processes: int = 5
     """Number of sets of processes for the rows of --close-repeats and their ratios, at least 2."""
     num_gradients: int = 2000
@@ -73,7 +74,7 @@ class Config:
     num_draws: int = 400
     """Number of draws of each of four chains for the effective sample size."""
     scaling: Literal["all", "few"] = "all"
-    """Sizes to sweep: all, or every fourth one (few)."""
+    """Numbers of chains, widths and numbers of data points to measure: all, or every fourth of them (few)."""
     threads: int = 2
     """Number of cores, and of threads, for every library."""
     out: str = str(measure.RESULTS / "samplers.json")
@@ -217,7 +218,7 @@ def sizes(config: Config) -> list[tuple[str, int]]:
 
 
 def peer_hmc_rows(config: Config, library: str) -> dict[str, measure.Row]:
-    """The rows of HMC in one of the JAX libraries."""
+    """The row of HMC in one of the JAX libraries."""
     position = problem.initial_weights()
     sampler = samplers_checks.hmc_samplers(problem.closure(NUM_DATA))[library]
     state = sampler.init(position, jax.random.key(0))
@@ -230,7 +231,7 @@ def peer_hmc_rows(config: Config, library: str) -> dict[str, measure.Row]:
 
 
 def peer_rows(config: Config, library: str) -> dict[str, measure.Row]:
-    """The rows of HMC in one of the JAX libraries, and of BlackJAX's SGHMC and SGLD."""
+    """The row of HMC in one of the JAX libraries and, for BlackJAX, those of SGHMC and SGLD."""
     rows = peer_hmc_rows(config, library)
     if library == "blackjax":
         samplers = samplers_checks.blackjax_samplers(problem.density(NUM_DATA), *NETWORK_STEPS)

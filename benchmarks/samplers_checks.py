@@ -40,7 +40,7 @@ class Sampler(NamedTuple):
 
 
 def chen(step_size: float) -> tuple[float, float]:
-    """Converts bayesjax's eta and alpha to Chen et al.'s step size and friction: eta = eps^2, alpha = eps C."""
+    """Converts eta and alpha to step size eps and friction C of Chen et al. (2014): eta = eps^2, alpha = eps C."""
     return step_size**0.5, FRICTION / step_size**0.5
 
 

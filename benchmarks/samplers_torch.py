@@ -33,7 +33,7 @@ def log_normal(w: Any, scale: float) -> Any:
 
 
 def gradient(params: Any, batch: dict[str, np.ndarray], num_data: int) -> list[np.ndarray]:
-    """The gradient of the log posterior, one tensor per weight."""
+    """The gradient of the log posterior, one array for each kernel and bias."""
     weights = [tensor.requires_grad_() for tensor in tensors(params)]
     value = log_posterior(weights, {name: torch.tensor(array) for name, array in batch.items()}, num_data)
     return [g.numpy() for g in torch.autograd.grad(value, weights)]
@@ -50,7 +50,7 @@ def unnamed(weights: Any) -> list[Any]:
 
 
 class Sampler:
-    """A transform of `posteriors` and its state, moved in place."""
+    """A transform of `posteriors` and its state, which is updated in place."""
 
     def __init__(self, transform: Any, weights: list[Any]):
         self.transform, self.state = transform, transform.init(named(weights))

@@ -1,12 +1,13 @@
-"""The cost of a step of StyleGAN2 at 32 pixels beside PyTorch, for each player.
+"""The cost of a step of each player of StyleGAN2 at 32 pixels, compared with PyTorch.
 
 The networks are those of `models/stylegan2.py` with 128-128-64-32 channels, styles of 64 numbers from a mapping network
 of four layers, noise in every layer, and the residual discriminator with its minibatch statistic. Losses are
 non-saturating, batches have 32 images, and the optimiser is Adam. Steps run in a `scan`, as in `training.run`.
 
 The PyTorch port (`stylegan_torch.py`) is eager code whose gradients are compared with bayesjax's before anything is
-timed. It has two forms of the modulated convolution: scaled inputs and outputs around one convolution, as here, and one
-group with its own kernel for each image, as in the authors' program and most ports. Each library has its own process.
+timed. It has two forms of the modulated convolution: scaled inputs and outputs of one convolution, as in bayesjax, and
+one group with its own kernel for each image, as in the authors' program and most ports. Each library has its own
+process. Source: Karras et al., "Analyzing and improving the image quality of StyleGAN", 2020.
 
     python -m benchmarks.stylegan                  about ten minutes on two idle cores
     python -m benchmarks.stylegan --repeats 3      a short check
@@ -40,7 +41,7 @@ BATCH_SIZE, LATENT_DIM, STYLE_DIM, DEPTH, IMAGE, FEATURES = 32, 64, 64, 4, (32, 
 LEARNING_RATE, BETAS = 1e-3, (0.0, 0.99)
 TOLERANCE = 5e-3  # relative, between the port's gradients and bayesjax's; rounding moves units across a ReLU's kink
 PLAYERS = ("discriminator", "generator")
-SUFFIXES = {"": "scaled", ", grouped": "grouped"}  # of rows of PyTorch: form of the modulated convolution
+SUFFIXES = {"": "scaled", ", grouped": "grouped"}  # suffix of a PyTorch row: form of its modulated convolution
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ def networks() -> tuple[stylegan.Generator, stylegan2.Discriminator]:
 
 
 def losses(draws: Any = None) -> dict[str, Callable]:
-    """The loss of each player given the other; `draws`, drawn in each step by default, are z and the layers' noise."""
+    """The loss of each player given the other.
+
+    `draws` are z and the noise of the layers. By default they are drawn in each step.
+    """
     generator, discriminator = networks()
 
     def fakes(params: Params, rng_key: jax.Array, num: int) -> Any:
@@ -114,7 +118,7 @@ def real_images() -> np.ndarray:
 
 
 def check_port(position: dict[str, Any], images: np.ndarray) -> dict[str, float]:
-    """The largest relative difference (Euclidean, by tensor) of the port's gradients, by player and form.
+    """Largest relative difference (Euclidean, by tensor) of the port's from bayesjax's gradients, by player and form.
 
     Raises:
       ArithmeticError: if a difference exceeds TOLERANCE.
@@ -135,7 +139,9 @@ def check_port(position: dict[str, Any], images: np.ndarray) -> dict[str, float]
                 float(np.linalg.norm(found[name] - value) / np.linalg.norm(value)) for name, value in expected.items()
             )
             if not worst < TOLERANCE:
-                raise ArithmeticError(f"the {form} port's {player} differs by {worst:.1e}; at most {TOLERANCE:g}")
+                raise ArithmeticError(
+                    f"the {player} gradient of the {form} port differs by {worst:.1e}; at most {TOLERANCE:g}"
+                )
             differences[f"{player}, {form}"] = worst
     return differences
 
@@ -188,7 +194,7 @@ TWO_STEPS = {
 
 
 def resampling_rows(config: Config) -> dict[str, measure.Row]:
-    """Rows of the value and both gradients of each function of `resampling.py`, in one step and in two."""
+    """Rows of the value and both gradients of each function of `resampling.py`, and of its two separate steps."""
     random, rows = np.random.default_rng(0), {}
     for name, two_steps in TWO_STEPS.items():
         size, inputs, outputs = (16, 64, 32) if "up" in name else (32, 32, 64)

@@ -120,7 +120,10 @@ class TorchGAN:
         return torch.addmm(weights["logits/bias"], x, last / math.sqrt(len(last)))[:, 0]
 
     def loss(self, player: str, z: Any, noise: list[Any]) -> Any:
-        """The non-saturating loss, a mean per example; real and fake images are separate batches, as for the groups."""
+        """The non-saturating loss, a mean over the batch.
+
+        Real and fake images are separate batches, so that the minibatch statistic does not mix them.
+        """
         if player == "generator":
             return functional.softplus(-self.judge(self.generate(z, noise))).mean()
         with torch.no_grad():
@@ -150,7 +153,7 @@ class TorchGAN:
         return run
 
     def _differentiate(self, player: str) -> None:
-        """Computes gradients only of this player's weights."""
+        """Makes only this player's weights require gradients."""
         for name, flat in self.weights.items():
             for tensor in flat.values():
                 tensor.requires_grad_(name == player)
@@ -162,7 +165,7 @@ def convolved(x: Any, kernels: Any, groups: int) -> Any:
 
 
 def doubled(x: Any, kernels: Any, groups: int) -> Any:
-    """Transposed convolution of stride 2 with kernels `[groups, out, in, 3, 3]`, and the filter."""
+    """Transposed convolution of stride 2 with kernels `[groups, out, in, 3, 3]`, followed by the filter."""
     flipped = kernels.flip(3, 4).transpose(1, 2).flatten(0, 1)
     return 4 * filtered(functional.conv_transpose2d(x, flipped, None, 2, 0, 0, groups), 1)
 

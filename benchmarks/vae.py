@@ -1,4 +1,4 @@
-"""The cost of an epoch of a variational auto-encoder beside PyTorch, pythae and its own matrix products.
+"""The cost of training a variational auto-encoder, compared with PyTorch, pythae and the matrix products alone.
 
 The networks are 784-500-20-500-784 with tanh units, trained by Adam on batches of 128 with resampled binarisation. An
 epoch of 60000 images is 468 steps, of which a measurement takes 50. The images are random, with MNIST's shape and its
@@ -86,7 +86,7 @@ def training_parts(width: int = HIDDEN) -> tuple[Callable, Kernel, Any]:
 
 
 def batches(images: np.ndarray, batch_size: int) -> data.Binarised:
-    """Minibatches by step, binarised anew each time."""
+    """A function of the step whose value is that step's minibatch, binarised anew."""
     return data.Binarised(jax.random.key(2), data.Minibatches(jax.random.key(3), images, batch_size))
 
 
@@ -251,7 +251,12 @@ def check_ports() -> dict[str, float]:
 
 
 def epoch_of_training_run() -> dict[str, float]:
-    """Times `training.run` for one epoch; the compilation is timed separately."""
+    """Times `training.run` for one epoch.
+
+    Returns:
+      The seconds without compilation, those of compilation, the fraction of the former outside the compiled chunks of
+      steps, and the losses of the first and of the last step.
+    """
     _, kernel, params = training_parts()
     state, source = kernel.init(params, jax.random.key(1)), batches(made_images(), BATCH_SIZE)
     _, trace = training.run(jax.random.key(4), kernel, state, source, num_steps=STEPS_PER_EPOCH, keep=lambda state: ())

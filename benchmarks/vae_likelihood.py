@@ -1,10 +1,10 @@
-"""The cost of log p(x) by importance sampling beside pythae and the decoder's own matrix products.
+"""The cost of log p(x) by importance sampling, compared with pythae and the decoder's matrix products alone.
 
 The model is that of `vae.py` (784-500-20-500-784, tanh, Bernoulli), with 5000 draws of z for each image. pythae
 (`VAE.get_nll`, by default 100 draws at once) encodes an image again for every draw, and loops over images and draws in
 Python. bayesjax encodes each image once and has one compiled loop. Both have the same weights and images, and their
-estimates are compared before the timing. "Products" are the decoder's matrix products for the same draws, a lower bound
-of the time.
+estimates are compared before the timing. The row "products" computes only the decoder's matrix products for as many
+draws, a lower bound on the time.
 
     python -m benchmarks.vae_likelihood                       twenty minutes on two idle cores
     python -m benchmarks.vae_likelihood --num-whole 100       a short check
@@ -111,7 +111,7 @@ def check_peer(num: int = 8) -> dict[str, float]:
     """Returns the mean NLL of `num` images, in nats, as each library estimates it.
 
     Raises:
-      ArithmeticError: if the estimates are more than half a nat apart (importance weights of 5000 draws vary by less).
+      ArithmeticError: if the estimates are more than half a nat apart. Estimates with 5000 draws vary by less.
     """
     from benchmarks import vae_torch as peer
 

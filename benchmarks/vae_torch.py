@@ -26,7 +26,7 @@ class TorchVAE(nn.Module):
         self.hidden, self.moments, self.decoder_hidden, self.logits = (linear(layer) for layer in layers)
 
     def forward(self, x: Any, noise: Any = None) -> Any:
-        """The negative ELBO, a mean per example; `noise` is drawn if none is given."""
+        """The negative ELBO, a mean over the batch; `noise` is drawn if none is given."""
         mean, log_variance = self.encode(x)
         noise = torch.randn_like(mean) if noise is None else noise
         logits = self.decode(mean + torch.exp(0.5 * log_variance) * noise)
