@@ -31,8 +31,14 @@ def pytest_configure(config):
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start
         jax.config.update("jax_traceback_in_locations_limit", 0)
         gc.set_threshold(200_000, 20, 100)
+        gc.freeze()
         if jax.__version_info__[:2] == (0, 10):
             share_compiler_contexts()
+
+
+def pytest_sessionfinish():
+    """Spares pytest and Python some collections of all objects at the end, of a second each."""
+    gc.freeze()
 
 
 def share_compiler_contexts():

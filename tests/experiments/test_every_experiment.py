@@ -21,9 +21,9 @@ from tests.experiments.tiny import TINY
 from tests.parameters import some
 
 ROOT = Path(__file__).resolve().parents[2]
-RESUMED = {"gan", "density_estimation", "hmc_regression", "hmc_tour"}
+RESUMED = {"gan", "density_estimation", "hmc_tour"}
 """Experiments that `make test` also resumes: those of each kind of stage. `make test-slow` resumes all of them."""
-EXPENSIVE = {"stylegan", "stacked_mnist", "dbm", "dbn", "bayesian_gan_step_sizes"}
+EXPENSIVE = {"stylegan", "stacked_mnist", "dbm", "dbn", "gaussian_rbm", "infogan", "bayesian_gan_step_sizes"}
 """Experiments that only `make test-slow` runs: each takes ten seconds and more, and shares most code with others."""
 TIMINGS = re.compile(r"\b(ms|seconds|minutes|s|outside chunks)\b")
 

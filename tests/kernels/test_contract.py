@@ -143,7 +143,7 @@ every_kernel = pytest.mark.parametrize("name", REGISTRY)
 WITHOUT_DENSITY = ("block_gibbs", "particles of block_gibbs")
 ALIKE = (  # one more setting of a kernel, or method of a file, that is there already
     "sghmc with a schedule", "sgld with a preconditioner", "hmc with a dense mass", "game_descent optimistic",
-    "game_descent consensus",
+    "game_descent consensus", "hmc that keeps its gradient", "particles of parallel_tempering",
 )  # fmt: skip
 ALGORITHMS = [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else []) for name in REGISTRY]
 every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)

@@ -239,6 +239,7 @@ def test_bayesian_gan_equals_one_device(transform, parts, game_on_one_device):
     assert_same(steps(spread_game, position, given), game_on_one_device)
 
 
+@pytest.mark.slow
 def test_bayesian_gan_on_four_devices():
     """Four generators on four devices and a discriminator on all."""
     game, position, given = bayesian_gan(num_discriminators=4)

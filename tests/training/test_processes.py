@@ -50,7 +50,7 @@ CASES = {  # kernel, position, how it is spread
     "game": (GAME, START, {"data": 2, "particle": 2}),
 }
 RESUMED = ("game",)
-FAST = ("sgld", "game")  # of `make test`: noise by place, reductions over data, particles that face each other
+FAST = ("game",)  # of `make test`: reductions over data, and particles of two players that face each other
 
 
 def take(kernel, position, num_steps=8, **options):
