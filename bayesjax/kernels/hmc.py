@@ -265,11 +265,12 @@ def begin(
 
 
 def _reused(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
-    """Terms, aux and gradient of the density at the position, from the state where possible; its aux is then zero.
+    """Terms, aux and gradient of the density at the position, from the state where possible.
 
-    They are evaluated in the first step, and whenever the position differs from that which the previous step returned.
-    A `while_loop` of at most one iteration skips the evaluation under `vmap` too, where `cond` would evaluate both
-    branches. The state holds the sum of the terms only, so terms are computed again, without their gradient.
+    The state holds no aux, so values from the state come with an aux of zeros. The three are evaluated in the first
+    step, and whenever the position differs from that which the previous step returned. A `while_loop` of at most one
+    iteration skips the evaluation under `vmap` too, where `cond` would evaluate both branches. The state holds the sum
+    of the terms only, so terms are computed again, without their gradient.
     """
     terms, aux, _ = jax.eval_shape(density, state.position)
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux)

@@ -4,8 +4,8 @@
 
 The first stage is a 5 x 5 convolution of stride 2 or, for small images, a 3 x 3 convolution and pooling. The other
 stages are 3 x 3 convolutions and pooling, as in LeNet. With `is_residual`, convolutions are followed by group
-normalisation. All stages but the first then end with two more convolutions whose result is added to their input, as in
-He et al., "Deep residual learning for image recognition", CVPR 2016. The module has no mutable collections. Read
+normalisation. All stages except the first then end with two more convolutions whose result is added to their input, as
+in He et al., "Deep residual learning for image recognition", CVPR 2016. The module has no mutable collections. Read
 `evaluation/generation.py` for the measures.
 """
 

@@ -32,7 +32,7 @@ class DBM(nn.Module):
     """Deep Boltzmann machine. A call gives the energy of all layers.
 
     Attributes:
-      layer_sizes: numbers of units, of the visible layer first; at least two.
+      layer_sizes: number of units of each layer, the visible layer first; at least two layers.
       is_centred: whether the parameters include the offsets o_i, which start at 1/2.
       kernel_init: initialiser of the W_i.
     """
@@ -63,7 +63,7 @@ class DBM(nn.Module):
         return self.energy(layers[0], layers[1:])
 
     def energy(self, v: Array, hidden: Sequence[Array]) -> Array:
-        """E(v, h) of one visible vector and the hidden layers, in nats; linear in every unit.
+        """E(v, h) of one visible vector and the hidden layers, in nats. It is linear in every unit.
 
         Args:
           v: one visible vector `[n_0]`.
