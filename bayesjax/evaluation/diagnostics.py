@@ -10,11 +10,11 @@ autocorrelations ends where Geyer's sums of pairs stop decreasing. R-hat and ESS
 the tests compare them with ArviZ.
 
 All functions take chains first, `[num_chains, num_draws, ...]`. `training.run` of `kernels.particles` returns draws
-first; `chains_first` swaps the axes. The functions compute in float64 and return NumPy arrays, whatever the type of the
-draws. Inside JAX transformations, where draws are traced, they compute in the type of the draws. Sources: Vehtari,
-Gelman, Simpson, Carpenter & Bürkner, "Rank-normalization, folding, and localization", 2021; Gelman et al., "Bayesian
-data analysis", 3rd ed., 11.4; Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo",
-2016 (E-BFMI). Read `inference_data.py` for ArviZ, and `agreement.py` next.
+first; `chains_first` swaps the axes. The functions compute in float64 and return NumPy arrays for draws of any type.
+Inside JAX transformations, where draws are traced, they compute in the type of the draws. Sources: Vehtari, Gelman,
+Simpson, Carpenter & Bürkner, "Rank-normalization, folding, and localization", 2021; Gelman et al., "Bayesian data
+analysis", 3rd ed., 11.4; Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016
+(E-BFMI). Read `inference_data.py` for ArviZ, and `agreement.py` next.
 
 **Chains must be independent of one another.** Chains that share minibatches share the noise of the gradient. Their
 draws at the same step are then correlated, so that R-hat stays near 1, effective sample sizes are too large and

@@ -126,6 +126,9 @@ def probabilities(values: ArrayLike, name: str = "probabilities", axes: str = "[
 def probabilities_and_labels(values: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Checks probabilities `[num, num_classes]` and integer labels `[num]` in 0 .. num_classes - 1.
 
+    Returns:
+      The probabilities in float64 and the labels in int64.
+
     Raises:
       ValueError: if a shape, type or value is wrong. The message has a hint if the labels have a one-hot shape.
     """

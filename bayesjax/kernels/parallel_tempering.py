@@ -159,7 +159,8 @@ def rejection_rates(info: ParallelTemperingInfo) -> Array:
 
     The sum of the rates, r_0 + ... + r_{num-2}, estimates the communication barrier, which hardly depends on the
     ladder. If each step of the kernel drew an independent position, a step would complete
-    1 / (2 + 2 sum_i r_i / (1 - r_i)) round trips, so a ladder is best if all rates are equal.
+    1 / (2 + 2 sum_i r_i / (1 - r_i)) round trips on average. For a given sum of the rates, this number is largest if
+    all rates are equal.
 
     Args:
       info: the infos of consecutive steps, with leaves `[num_steps, ..., num - 1]`. Each step tries only half of the

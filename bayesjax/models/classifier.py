@@ -41,7 +41,11 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        """Features and logits of the images `x`."""
+        """Classifies images `x` `[..., height, width, channels]` in [0, 1].
+
+        Returns:
+          The features `[..., num_features]` and the logits `[..., num_classes]`.
+        """
         x = 2 * x - 1
         for depth, channels in enumerate(self.channels):
             if depth == 0 and self.is_strided:

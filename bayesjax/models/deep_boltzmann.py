@@ -3,10 +3,10 @@
     E(x) = - sum_i b_i'(x_i - o_i) - sum_i (x_i - o_i)' W_i (x_{i+1} - o_{i+1}),        p(x) = exp(-E(x)) / Z
 
 b_i and o_i are the biases and offsets of layer i, and W_i are the weights between layers i and i + 1. Given the even
-layers the odd ones are independent, and the other way around. A deep machine therefore is a restricted one between its
-even and its odd layers (`as_rbm`), and block Gibbs sampling, parallel tempering, enumeration and annealed importance
-sampling of an RBM apply to it unchanged. Given v alone, the hidden layers are dependent; `mean_field` gives the
-factorised q(h | v) of the variational bound
+layers, the units of the odd layers are independent, and vice versa. A deep machine is therefore a restricted one
+between its even and its odd layers (`as_rbm`). Block Gibbs sampling, parallel tempering, enumeration and annealed
+importance sampling of an RBM apply to it unchanged. Given v alone, the hidden layers are dependent; `mean_field` gives
+the factorised q(h | v) of the variational bound
 
     log p(v) >= - E_q E(v, h) + entropy(q) - log Z            (`objectives.boltzmann.variational_free_energy`)
 
