@@ -6,8 +6,9 @@
 
 c7s1-k is a 7 x 7 convolution to k channels. dk is a 3 x 3 convolution of stride 2, and uk the corresponding transposed
 convolution. Rk is a residual block of two 3 x 3 convolutions. Instance normalisation and ReLU follow each layer except
-the last. Layers of the ResNet with stride 1 use reflection padding. Ck is a 4 x 4 convolution to k channels. With one
-layer fewer, the patches of the discriminator have 34 x 34 pixels, and with two layers fewer 16 x 16.
+the last, but no ReLU follows the second convolution of a residual block. Layers of the ResNet with stride 1 use
+reflection padding. Ck is a 4 x 4 convolution to k channels. With one layer fewer, the patches of the discriminator have
+34 x 34 pixels, and with two layers fewer 16 x 16.
 
 All networks are fully convolutional. Generators take images of any size. The last two layers of the discriminator
 reduce height and width by one pixel each, so it needs larger images. Encoders round up sizes that are not divisible by
