@@ -8,8 +8,9 @@ is not bound, the device holds all examples or particles.
     gather(position, PARTICLE)         all particles of one player of a game, which the other players depend on
 
 An example or particle has the same key for any number of devices. `kernels/gradient.py` averages the gradients of the
-devices. A device computes log prior + N/n sum over its n examples of the N in the data set. The mean over devices
-therefore counts the prior once for any number of devices. Read `training/parallel.py` next, which binds the axes.
+devices. Each device computes log prior + N/n sum_i log likelihood_i, where i runs over its n examples and N is the size
+of the data set. The mean over devices therefore counts the prior once for any number of devices. Read
+`training/parallel.py` next, which binds the axes.
 """
 
 from typing import Any
@@ -23,7 +24,7 @@ DATA, PARTICLE = "data", "particle"
 
 
 def size(axis: str) -> int:
-    """The number of devices along `axis`, DATA or PARTICLE; 1 if the axis is not bound."""
+    """The number of devices along `axis` (DATA or PARTICLE), which is 1 if the axis is not bound."""
     try:
         return lax.axis_size(axis)
     except NameError:

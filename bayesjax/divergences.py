@@ -8,9 +8,10 @@
 
 In MMD, x and x' are independent samples of p, y and y' are independent samples of q, and k is a positive definite
 kernel. N_0 and N_1 are Gaussians with means m and covariances S. The functions compute closed forms for discrete and
-Gaussian distributions, and estimate MMD from samples. Sources: Gretton et al., "A kernel two-sample test", 2012; Dowson
-& Landau, "The Fréchet distance between multivariate normal distributions", 1982. Read `evaluation/fidelity.py` next,
-which applies divergences to generated images.
+Gaussian distributions, and estimate MMD from samples. Sources: Lin, "Divergence measures based on the Shannon entropy",
+1991 (JS); Gretton et al., "A kernel two-sample test", 2012 (MMD); Dowson & Landau, "The Fréchet distance between
+multivariate normal distributions", 1982. Read `evaluation/fidelity.py` next, which applies divergences to generated
+images.
 """
 
 from collections.abc import Callable, Sequence

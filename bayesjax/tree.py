@@ -128,13 +128,16 @@ def stack(trees: Sequence[PyTree]) -> PyTree:
 
 
 def unstack(tree: PyTree) -> list[PyTree]:
-    """Splits a tree along its leading axis into a list of trees; the inverse of `stack`.
+    """Splits a tree along its leading axis into a list of trees, which undoes `stack`.
 
     Args:
       tree: a pytree with leaves `[num, ...]`.
 
     Returns:
       `num` trees with leaves `[...]`.
+
+    Raises:
+      ValueError: if the leaves have no common leading axis.
     """
     return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(leading_axis(tree))]
 

@@ -133,7 +133,9 @@ class StructuredKernel(Kernel):
 
 
 class Numbered(NamedTuple):
-    """A batch with the number of its training step, for losses that depend on the step; see `data.number_batches`.
+    """A batch with the number of its training step, for losses that depend on the step.
+
+    `data.number_batches` makes such batches.
 
     Attributes:
       step: int32 `[n]`, the same number for every example, so that a batch can be divided over devices.

@@ -230,14 +230,14 @@ def permute_index(rng_key: PRNGKey, index: Array, num: int) -> Array:
 
 @functools.partial(jax.jit, static_argnums=(2, 3))  # its 300 operations are traced once for all programs of one size
 def _epoch_indices(rng_key: PRNGKey, step: Array, batch_size: int, num: int) -> Array:
-    """Positions of the examples of a step in the arrays, `[batch_size]`, from epochs with orders of their own."""
+    """The indices `[batch_size]` of the examples of a step. Each epoch has its own order of the examples."""
     first_epoch, first_place = _divmod_product(step, batch_size, num)
     epochs_on, offset = np.divmod(np.arange(batch_size), num)
     place = first_place + jnp.asarray(offset, jnp.uint32)  # below 2 num, which is below 2^32
     is_next = place >= num
     place -= jnp.where(is_next, jnp.uint32(num), jnp.uint32(0))
     epochs_on = jnp.asarray(epochs_on, jnp.uint32) + is_next.astype(jnp.uint32)
-    num_epochs = (batch_size + num - 2) // num + 1  # at most, in one batch
+    num_epochs = (batch_size + num - 2) // num + 1  # the most epochs that one batch can span
     epoch_keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
         rng_key, first_epoch + jnp.arange(num_epochs, dtype=jnp.uint32)
     )

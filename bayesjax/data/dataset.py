@@ -3,8 +3,8 @@
     digits              1797 grey 8 x 8 images of handwritten digits, which are part of scikit-learn (no download)
     synthetic/...       data that are generated on the fly (`synthetic.py`)
     stacked/NAME        images whose three channels are random grey images of the data set NAME (`stacked.py`)
-    path/to/file.npz    own arrays named x_train, y_train, x_test, y_test, as in Keras; both y may be absent
-    path/to/file.npy    one array without labels, such as the Frey faces; a tenth of it is the test split
+    path/to/file.npz    arrays named x_train, y_train, x_test and y_test, as in Keras; both y may be absent
+    path/to/file.npy    one array without labels, such as the Frey faces; a tenth of its rows is the test split
     any other name      an image data set of TensorFlow Datasets that is already prepared in `data_dir`
 
 Images are float32 `[num, height, width, channels]` in [0, 1]. In files they may be uint8; they are then divided by 255,
@@ -105,7 +105,7 @@ def load(
 
     Args:
       name: "digits", "synthetic/...", "stacked/NAME", the path of an .npz or .npy file, or the name of an image data
-        set of TensorFlow Datasets; the module describes each.
+        set of TensorFlow Datasets. `bayesjax/data/dataset.py` describes each of them.
       data_dir: folder of the prepared data sets of TensorFlow Datasets; by default `TFDS_DATA_DIR`, or else the default
         folder of TensorFlow Datasets.
       num_classes: number of classes of an .npz file with labels; a class may then have no example. If None, it is the
@@ -144,7 +144,7 @@ def load(
 
 
 def _stack(source: Dataset, name: str) -> Dataset:
-    """Stacks random images of each split; the splits have separate seeds."""
+    """Stacks random images of each split. The training and the test split use separate seeds."""
     if len(source.input_shape) != 3 or source.input_shape[-1] != 1 or not source.num_classes:
         raise ValueError(
             f"data set {name!r} must stack grey images [height, width, 1] with labels; {source.name!r} has examples of "
@@ -241,8 +241,8 @@ def _test_runs(num: int) -> np.ndarray:
 def normalise_images(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Converts all arrays of a data set to float32 and adds an axis of channels to grey images.
 
-    Arrays of uint8 are divided by 255, unless no array of the data set exceeds 1. This is decided for all arrays
-    together, because a split without bright pixels has the same scale as the others.
+    Arrays of uint8 are divided by 255, unless all of them contain only 0 and 1. This is decided for all arrays of the
+    data set together, because a split without bright pixels has the same scale as the other splits.
 
     Args:
       arrays: the arrays by their names in error messages; images `[num, height, width(, channels)]` or vectors

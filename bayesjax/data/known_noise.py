@@ -3,8 +3,8 @@
     regression       y = sin(3 x) + x / 2 + s(x) e,   s(x) = 0.1 + 0.3 / (1 + exp(-4 x)),   e ~ N(0, 1)
     classification   p(y = 1 | x) = 1 / (1 + exp(-3 x_1 - 2 x_2^2 + 1))
 
-All inputs are uniform on (-LIMIT, LIMIT), so inputs outside of that interval show epistemic uncertainty. Read
-`evaluation/uncertainty.py` and `experiments/uncertainty.py` next.
+Sampled inputs are uniform on (-LIMIT, LIMIT). Epistemic uncertainty should therefore be high at inputs outside of that
+interval. Read `evaluation/uncertainty.py` and `experiments/uncertainty.py` next.
 """
 
 from typing import Any, NamedTuple

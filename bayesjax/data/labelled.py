@@ -9,7 +9,7 @@ from bayesjax.data.dataset import Split
 
 
 def labelled_subset(split: Split, num_labelled: int, num_classes: int, seed: int) -> Split:
-    """Chooses a random class-balanced subset of a split; the class counts differ by at most one.
+    """Chooses a random class-balanced subset of a split, in which the class counts differ by at most one.
 
     Args:
       split: the training split, with labels.

@@ -18,7 +18,8 @@ def load_builder(name: str, data_dir: str | None, other_names: Sequence[str] = (
 
     Args:
       name: name of the data set, with a configuration and a version if it has them.
-      data_dir: folder of the prepared data sets; None uses the folder TFDS_DATA_DIR.
+      data_dir: folder of the prepared data sets. None means the folder named by the environment variable
+        `TFDS_DATA_DIR`, or else the default folder of TensorFlow Datasets.
       other_names: names of data sets from elsewhere, which the error message may suggest.
 
     Raises:

@@ -56,7 +56,10 @@ class RegressionDataset:
     splits: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     def rows(self, split: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the indices of the training rows and of the test rows of split 0, 1, ...
+        """Returns the indices of the training rows and of the test rows of a split.
+
+        Args:
+          split: number of the split, 0, 1, ...
 
         Raises:
           ValueError: if there is no such split.
@@ -66,7 +69,12 @@ class RegressionDataset:
         return self.splits[split]
 
     def standardise(self, split: int) -> StandardisedSplit:
-        """Standardises split 0, 1, ...; a column that is constant over the training rows becomes 0.
+        """Standardises a split by the mean and the standard deviation of its training rows.
+
+        A column that is constant over the training rows is centred and not scaled.
+
+        Args:
+          split: number of the split, 0, 1, ...
 
         Raises:
           ValueError: if there is no such split.
@@ -83,7 +91,7 @@ class RegressionDataset:
         return StandardisedSplit(*scaled(train), *scaled(test), y.mean(), target_scale)
 
     def standardise_all(self) -> StandardisedSplit:
-        """Standardises every split; the arrays of the result have a leading axis of splits.
+        """Standardises every split and stacks the results along a leading axis of splits.
 
         Raises:
           ValueError: if the splits differ in size.
@@ -95,12 +103,13 @@ class RegressionDataset:
         return StandardisedSplit(*(np.stack(arrays) for arrays in zip(*splits, strict=True)))
 
     def hold_out(self, fraction: float) -> "RegressionDataset":
-        """Returns the data set with a random part of each split's training rows in place of its test rows.
+        """Returns a copy of the data set in which validation rows take the place of the test rows of each split.
 
-        The part of split I is chosen by NumPy's generator with seed I.
+        The validation rows of a split are a random part of its training rows, and are removed from those. The original
+        test rows are dropped. NumPy's generator with seed I chooses the validation rows of split I.
 
         Args:
-          fraction: fraction of the training rows in that part, in (0, 1). It has at least one row.
+          fraction: fraction of the training rows to hold out, in (0, 1). At least one row is held out.
 
         Raises:
           ValueError: if no training row would remain in a split.

@@ -131,7 +131,7 @@ def _decoded(joined: np.ndarray, offset: np.ndarray, path: Path, max_bytes: int)
     try:
         pairs = itertools.pairwise(int(place) for place in offset)
         images = [Image.open(io.BytesIO(joined[start:stop].tobytes())) for start, stop in pairs]
-        # The images are not decoded yet.
+        # `Image.open` reads only the headers, so the sizes are checked before the pixels are decoded.
         size = sum(image.width * image.height * len(image.getbands()) for image in images)
         if size > max_bytes:
             raise ValueError(f"it declares {size} bytes of pixels; the limit, max_bytes, is {max_bytes}")

@@ -1,13 +1,13 @@
 """Stacks of grey images: the channels of an image are random images of another set, as in stacked MNIST.
 
     stacked/mnist       60 000 + 10 000 images of 28 x 28 with three digits as channels, of 1000 classes
-    stacked/NAME        the same from any grey images with labels that `load` knows, such as digits or an .npz file
+    stacked/NAME        stacks of the images of any grey data set NAME with labels, such as digits or an .npz file
 
 The class of a stack is the number whose digits are the classes of its channels, the first channel first. With ten
-classes and three channels, 5 1 2 has the class 512. Every class has the same probability up to the frequencies of the
-digits, so the number of classes among generated images measures mode collapse; see `evaluation.label_coverage`. Source:
-Metz, Poole, Pfau & Sohl-Dickstein, "Unrolled generative adversarial networks", ICLR 2017. Read `dataset.py` next, which
-loads the sets.
+classes and three channels, 5 1 2 has the class 512. If the digits are equally frequent, all classes of stacks are
+equally probable. The number of classes among generated images then measures mode collapse; see
+`evaluation.label_coverage`. Source: Metz, Poole, Pfau & Sohl-Dickstein, "Unrolled generative adversarial networks",
+ICLR 2017. Read `dataset.py` next, which loads the sets.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ NUM_TRAIN, NUM_TEST = 60_000, 10_000
 def stack_images(
     images: np.ndarray, labels: np.ndarray, num: int, num_classes: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws stacks of three images, independently and with replacement, by NumPy's generator of the seed.
+    """Draws stacks of three images, independently and with replacement, with a random generator of NumPy.
 
     Args:
       images: grey images `[num_images, height, width, 1]`.

@@ -1,9 +1,9 @@
 """`load_text(name) -> TextDataset`: words as numbers, and windows of parallel streams for truncated back-propagation.
 
-synthetic/chain         a generated Markov chain over 20 words with a known entropy rate
-ptb                     ptb.train.txt, ptb.valid.txt and ptb.test.txt in `ptb/` of the data folder: words separated by
+    synthetic/chain     a generated Markov chain over 20 words with a known entropy rate
+    ptb                 ptb.train.txt, ptb.valid.txt and ptb.test.txt in `ptb/` of the data folder: words separated by
                         spaces, with an end-of-sentence word after each line
-path/to/file.txt        characters; the last tenth is the test split, and the tenth before it the validation split
+    path/to/file.txt    characters; the last tenth is the test split, and the tenth before it the validation split
 
 Read `models/recurrent.py` next.
 """
@@ -84,8 +84,8 @@ def text_windows(words: np.ndarray, num_streams: int, length: int) -> np.ndarray
       length: number of predicted words per window.
 
     Returns:
-      `[num_windows, length + 1, num_streams]`. In each window the inputs are all words but the last, and the
-      targets all words but the first.
+      `[num_windows, length + 1, num_streams]`. The inputs of a window are `window[:-1]`, and the targets, which are
+      the next words, are `window[1:]`.
 
     Raises:
       ValueError: if the text is too short for one window, or a count is below 1.
@@ -107,7 +107,7 @@ def chain_transition_matrix() -> np.ndarray:
 
 
 def chain_entropy_rate() -> float:
-    """Returns the entropy rate of `synthetic/chain` in nats per word, the least expected loss of any model."""
+    """Returns the entropy rate of `synthetic/chain` in nats per word, the lowest expected loss of any model."""
     matrix = chain_transition_matrix()
     values, vectors = np.linalg.eig(matrix.T)
     stationary = np.real(vectors[:, np.argmax(np.real(values))])

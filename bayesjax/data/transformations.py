@@ -17,7 +17,9 @@ from bayesjax.types import Array, ArrayLike, PRNGKey
 
 
 def transform_image(image: Array, angle: ArrayLike, log_scale: ArrayLike, shift: ArrayLike) -> Array:
-    """Rotates an image about its centre, scales it, and then shifts it; the border repeats the pixels at the edge.
+    """Rotates an image about its centre, scales it, and then shifts it.
+
+    Pixels beyond the edge of the image have the value of the nearest pixel at the edge.
 
     Args:
       image: `[height, width, channels]`.

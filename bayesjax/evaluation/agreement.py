@@ -1,17 +1,18 @@
 """Agreement of a predictive distribution with a reference, such as the predictive of long HMC runs.
 
-    agreement        fraction of test points whose most probable class is the same
+    agreement        fraction of test points where predictive and reference have the same most probable class
     total variation  mean over test points of sum_c |p(c) - q(c)| / 2; 0 if p = q, 1 if no class is possible under both
     KL               mean over test points of KL(reference || predictive), in nats
     calibration      expected calibration error for labels drawn from the reference
     W2               mean over test points of the 2-Wasserstein distance between draws of the predictive and of the
                      reference, in units of the target
 
-All but the calibration error are means over test points and come with a standard error over test points. A reference
-file is a text file with one row of class probabilities for each test point, separated by commas or blanks. Reference
-predictives of HMC are published in this format. Sources: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural
-network posteriors really like?", ICML 2021, section 7 (agreement and total variation); Wilson et al., "Evaluating
-approximate inference in Bayesian deep learning", 2022 (W2 for regression). Read `calibration.py` next.
+p is the predictive and q the reference. All measures except the calibration error are means over test points, and come
+with a standard error over test points. A reference file is a text file with one row of class probabilities for each
+test point, separated by commas or blanks. Reference predictives of HMC are published in this format. Sources: Izmailov,
+Vikram, Hoffman & Wilson, "What are Bayesian neural network posteriors really like?", ICML 2021, section 7 (agreement
+and total variation); Wilson et al., "Evaluating approximate inference in Bayesian deep learning", 2022 (W2 for
+regression). Read `calibration.py` next.
 """
 
 from pathlib import Path
@@ -42,9 +43,10 @@ def agreement(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
 
 
 def total_variation(probabilities: ArrayLike, reference: ArrayLike) -> Estimate:
-    """Mean total variation distance, sum_c |p(c) - q(c)| / 2, over test points; between 0 and 1.
+    """Mean over test points of the total variation distance sum_c |p(c) - q(c)| / 2, which lies between 0 and 1.
 
-    It is returned with its standard error over test points. Arguments and errors are those of `agreement`.
+    p is the predictive and q the reference. The mean is returned with its standard error over test points. Arguments
+    and errors are those of `agreement`.
     """
     p, q = _distributions(probabilities, reference)
     return mean_over_points(np.abs(p - q).sum(axis=1) / 2)
@@ -137,7 +139,7 @@ def load_reference(path: str | Path, *, num_classes: int | None = None) -> np.nd
 
 
 def save_reference(path: str | Path, probabilities: ArrayLike) -> Path:
-    """Writes class probabilities in the text format that `load_reference` reads, with seven digits.
+    """Writes class probabilities in the text format that `load_reference` reads, with seven significant digits.
 
     Args:
       path: the file to write. Missing parent folders are created.

@@ -6,8 +6,9 @@ Each transition T_k leaves f_k / Z_k invariant and need not mix. The order matte
 evaluated at x_k, before the chain moves at level k + 1. The mean weight is unbiased for any sequence of levels. The
 logarithm of the mean is biased downwards (Jensen), by about half its variance, so more levels make it tighter. The
 same function with the levels in reverse order and exact samples of f_n gives weights with the mean Z_0 / Z_n. Sources:
-Neal, "Annealed importance sampling", 2001; Jarzynski 1997; Kish, "Survey sampling", 1965, for the effective sample
-size. Read `partition_function.py` next for Boltzmann machines, and `likelihood.py` for latent-variable models.
+Neal, "Annealed importance sampling", 2001; Jarzynski, "Nonequilibrium equality for free energy differences", 1997;
+Kish, "Survey sampling", 1965, for the effective sample size. Read `partition_function.py` next for Boltzmann machines,
+and `likelihood.py` for latent-variable models.
 """
 
 import math
@@ -174,8 +175,9 @@ def linear_schedule(num_temperatures: int) -> np.ndarray:
 def salakhutdinov_schedule(num_temperatures: int = 14_500) -> np.ndarray:
     """Inverse temperatures that are dense towards 1, where a trained Boltzmann machine changes most.
 
-    The default is that of Salakhutdinov & Murray (2008): steps of 1e-3 up to 0.5, of 1e-4 up to 0.9, and of 1e-5 up to
-    1. Another number divides the same piecewise linear curve into steps of equal length along its index.
+    The default has steps of 1e-3 up to 0.5, of 1e-4 up to 0.9, and of 1e-5 up to 1. For another number of steps, the
+    same piecewise linear curve is evaluated at evenly spaced positions along its index. Source: Salakhutdinov & Murray,
+    "On the quantitative analysis of deep belief networks", ICML 2008.
 
     Args:
       num_temperatures: number of steps n.

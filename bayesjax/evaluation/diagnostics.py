@@ -10,11 +10,11 @@ autocorrelations ends where Geyer's sums of pairs stop decreasing. R-hat and ESS
 the tests compare them with ArviZ.
 
 All functions take chains first, `[num_chains, num_draws, ...]`. `training.run` of `kernels.particles` returns draws
-first; `chains_first` swaps the axes. The functions compute in float64 and return NumPy arrays, whatever the type of the
-draws. Inside JAX transformations, where draws are traced, they compute in the type of the draws. Sources: Vehtari,
-Gelman, Simpson, Carpenter & Bürkner, "Rank-normalization, folding, and localization", 2021; Gelman et al., "Bayesian
-data analysis", 3rd ed., 11.4; Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo",
-2016 (E-BFMI). Read `inference_data.py` for ArviZ, and `agreement.py` next.
+first; `chains_first` swaps the axes. The functions compute in float64 and return NumPy arrays for draws of any type.
+Inside JAX transformations, where draws are traced, they compute in the type of the draws. Sources: Vehtari, Gelman,
+Simpson, Carpenter & Bürkner, "Rank-normalization, folding, and localization", 2021; Gelman et al., "Bayesian data
+analysis", 3rd ed., 11.4; Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", 2016
+(E-BFMI). Read `inference_data.py` for ArviZ, and `agreement.py` next.
 
 **Chains must be independent of one another.** Chains that share minibatches share the noise of the gradient. Their
 draws at the same step are then correlated, so that R-hat stays near 1, effective sample sizes are too large and
@@ -89,9 +89,9 @@ def split_r_hat(chains: ArrayLike) -> ArrayLike:
 def effective_sample_size(chains: ArrayLike, kind: str = "mean") -> ArrayLike:
     """Effective sample size of all chains together, from split chains.
 
-    Read it together with `r_hat`. If one of four chains is stuck, all kinds but "tail" may exceed the number of draws,
-    while R-hat shows the problem. The chains are assumed to be independent: if their `cross_chain_correlation` is c,
-    the effective sample size of m chains is this value divided by 1 + (m - 1) c.
+    Read it together with `r_hat`. If one of four chains is stuck, the kinds "mean", "sd" and "bulk" may exceed the
+    number of draws, while R-hat shows the problem. The chains are assumed to be independent: if their
+    `cross_chain_correlation` is c, the effective sample size of m chains is this value divided by 1 + (m - 1) c.
 
     Args:
       chains: independent chains, `[num_chains, num_draws >= 4, ...]`.
@@ -141,7 +141,7 @@ def monte_carlo_standard_error(chains: ArrayLike, kind: str = "mean") -> ArrayLi
 
 
 def cross_chain_correlation(chains: ArrayLike) -> ChainCorrelation:
-    """Mean correlation between two chains at the same step; 0 for independent chains.
+    """Mean correlation between two chains at the same step, which is 0 for independent chains.
 
         c = mean over t of  ((sum_i z_it)^2 - sum_i z_it^2) / (m (m - 1)),    z_it = (x_it - mean_i) / sd_i
 
@@ -297,7 +297,7 @@ def _mean_product(a: PyTree, b: PyTree) -> ArrayLike:
 
 
 def _even(chains: Array) -> Array:
-    """Drops the last draw of an odd number, as `split_chains` does."""
+    """Drops the last draw if the number of draws is odd, as `split_chains` does."""
     return chains[:, : chains.shape[1] // 2 * 2]
 
 

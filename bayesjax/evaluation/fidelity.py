@@ -9,9 +9,9 @@
 
 m and S are the mean and covariance of real features, m' and S' those of generated features, x and y are two samples.
 The distances are called FID and KID only with the features of the Inception network. With other features they need
-another name. The expectation of all measures but the kernel distance depends on the number of samples. Compare values
-only at equal numbers of samples, which every result contains. `two_sample.py` has a test with a p-value, and
-`likelihood.py` has Parzen windows. Read `generation.py` next, which computes all measures at once. Sources: Heusel et
+another name. The expectation of every measure except the kernel distance depends on the number of samples. Every result
+contains its numbers of samples; compare values only if these are equal. `two_sample.py` has a test with a p-value, and
+`likelihood.py` has Parzen windows. Read `generation.py` next, which computes these measures at once. Sources: Heusel et
 al., "GANs trained by a two time-scale update rule", NIPS 2017; Bińkowski et al., "Demystifying MMD GANs", ICLR 2018;
 Salimans et al., "Improved techniques for training GANs", NIPS 2016; Kynkäänniemi et al., "Improved precision and recall
 metric", NeurIPS 2019; Naeem et al., "Reliable fidelity and diversity metrics for generative models", ICML 2020.
@@ -75,7 +75,7 @@ class InceptionScore(NamedTuple):
 class PrecisionRecall(NamedTuple):
     """Precision, recall, density and coverage.
 
-    The ball of a sample reaches to its k-th nearest neighbour of the same kind.
+    The ball of a sample reaches to its k-th nearest neighbour among the samples of its own kind, real or generated.
 
     Attributes:
       precision: fraction of generated samples inside the ball of some real sample.
@@ -256,6 +256,9 @@ def precision_recall(
 
 def mode_coverage(samples: ArrayLike, centres: ArrayLike, scale: float, *, num_deviations: float = 3.0) -> ModeCoverage:
     """Counts the components of a mixture of equal Gaussians that generated samples cover.
+
+    Source of the counts: Srivastava et al., "VEEGAN: reducing mode collapse in GANs using implicit variational
+    learning", NIPS 2017.
 
     Args:
       samples: generated samples `[num, dim]`. Samples that are not finite are near no centre.

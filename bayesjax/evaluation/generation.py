@@ -1,4 +1,4 @@
-"""A report on generated samples: every measure of `fidelity.py`, from one reading of features and probabilities.
+"""A report on generated samples: the measures that `fidelity.py` lists, and an extrapolated Fréchet distance.
 
     FD_infinity = 2 FD(n) - mean FD(n / 2)
 
@@ -37,7 +37,7 @@ class ExtrapolatedDistance(NamedTuple):
 
 
 class GenerationReport(NamedTuple):
-    """Measures of generated samples against real ones; each carries the numbers of samples that it used.
+    """Measures of generated samples against real ones, each with the numbers of samples that it used.
 
     Attributes:
       frechet_distance: Fréchet distance of the features.

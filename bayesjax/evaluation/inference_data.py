@@ -39,8 +39,8 @@ def to_inference_data(draws: PyTree, info: Any = None) -> Any:
 
     Raises:
       ImportError: if ArviZ is not installed (`pip install 'bayesjax[arviz]'`).
-      ValueError: if leaves differ in chains or draws, no leaf of `info` is `[num_chains, num_draws]`, or two names are
-        equal or reserved ("chain", "draw").
+      ValueError: if leaves differ in their numbers of chains or draws, no leaf of `info` is `[num_chains, num_draws]`,
+        or two names are equal or reserved ("chain", "draw").
     """
     import arviz
 

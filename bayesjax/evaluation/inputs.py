@@ -1,8 +1,8 @@
 """Argument checks of the evaluation functions: shapes, types, ranges and NaN.
 
-Every function but `same_shape` returns its argument as a NumPy array (numbers and probabilities in float64, labels in
-int64). An invalid argument raises a `ValueError` whose message is one line with the argument's name, the expected value
-and the given one. Shapes must match exactly: `[num]` is never broadcast against `[num, 1]`. The arrays must be
+Every function except `same_shape` returns its argument as a NumPy array (numbers and probabilities in float64, labels
+in int64). An invalid argument raises a `ValueError` whose message is one line with the argument's name, the expected
+value and the given one. Shapes must match exactly: `[num]` is never broadcast against `[num, 1]`. The arrays must be
 concrete, because evaluation runs on the host. Read `calibration.py` next for its use.
 """
 
@@ -126,6 +126,9 @@ def probabilities(values: ArrayLike, name: str = "probabilities", axes: str = "[
 def probabilities_and_labels(values: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Checks probabilities `[num, num_classes]` and integer labels `[num]` in 0 .. num_classes - 1.
 
+    Returns:
+      The probabilities in float64 and the labels in int64.
+
     Raises:
       ValueError: if a shape, type or value is wrong. The message has a hint if the labels have a one-hot shape.
     """
@@ -145,7 +148,7 @@ def label_map(values: ArrayLike, name: str, num_classes: int, void: int | None =
       values: the argument.
       name: name of the argument in the error message.
       num_classes: number of classes.
-      void: a further label that is accepted, that of pixels without a class; None if there is none.
+      void: a further accepted label, which marks pixels without a class; None if there is none.
 
     Raises:
       ValueError: if a value is not an integer, or is neither a class nor void.

@@ -6,7 +6,7 @@ w is any input of the generator: noise, a style of StyleGAN, or the styles of al
 represents images of any kind but leaves the distribution of styles). d is a distance of pixels or of features. The
 minimum is local, so start from the mean style, or from the best of several draws. Sources: Zhu, Kraehenbuehl,
 Shechtman & Efros, "Generative visual manipulation on the natural image manifold", ECCV 2016; Karras et al., "Analyzing
-and improving the image quality of StyleGAN", CVPR 2020, section 5.
+and improving the image quality of StyleGAN", CVPR 2020, section 5. Read `models/stylegan.py` next for the styles.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,9 @@ def invert_generator(
     *,
     num_steps: int,
 ) -> Inversion:
-    """Finds the latent input of one image by gradient descent; a pure function, to be used under `jit` and `vmap`.
+    """Finds the latent input of one image by gradient descent.
+
+    The function is pure and should be called under `jit`. Use `vmap` for a batch of images.
 
     Args:
       generate: `latent -> image`, deterministic, such as
@@ -52,7 +54,7 @@ def invert_generator(
       num_steps: number of steps.
 
     Returns:
-      The last latent input and the distances along the way.
+      The latent input after the last step, and the distance before each step.
 
     Raises:
       ValueError: if the distance is not a scalar.

@@ -5,9 +5,9 @@
     report = generation_report(real.features, fake.features, fake.probabilities)
 
 The features are the last hidden layer of a small classifier that is trained on the data set in question. Distances of
-such features compare only with distances of the same judge, whose name should contain the hash of its weights. `pack`
-and `unpack` write and read the weights. `experiments/shared/judge.py` trains judges; read `generation.py` next for the
-measures and their sources.
+such features can be compared only with distances of the same judge, whose name should contain the hash of its weights.
+`pack` and `unpack` write and read the weights. `experiments/shared/judge.py` trains judges; read `generation.py` next
+for the measures and their sources.
 """
 
 import dataclasses
@@ -76,6 +76,9 @@ class Judge:
         Args:
           images: `[num, height, width, channels]` in [0, 1].
 
+        Returns:
+          The features `[num, num_features]` and the class probabilities `[num, num_classes]`.
+
         Raises:
           ValueError: if there are no images, their shape is not `input_shape`, or they lie outside [0, 1].
         """
@@ -101,7 +104,7 @@ class Judge:
         return cast(Any, self.network.apply({"params": self.params}, images))[0]
 
     def classes(self, images: ArrayLike) -> np.ndarray:
-        """The most probable class of each image, `[num]`."""
+        """Returns the most probable class of each image, `[num]`. Arguments and errors are those of `read`."""
         return self.read(images).probabilities.argmax(axis=-1)
 
 
@@ -145,6 +148,9 @@ def unpack(
       name: name of the data set.
       input_shape: (height, width, channels) of an image.
       make_network: `num_classes -> network`, which makes the Flax module of the classifier.
+
+    Raises:
+      ValueError: if `packed` is not a readable .npz file.
     """
     params: dict = {}
     for path, leaf in files.read_npz(f"the judge of {name}", packed).items():

@@ -46,8 +46,11 @@ def label_coverage(labels: ArrayLike, num_classes: int) -> LabelCoverage:
       labels: predicted labels `[num, num_labels]`, integers in 0 .. num_classes - 1; or `[num]` for single labels.
       num_classes: number of classes of each label. The number of modes is num_classes^num_labels.
 
+    Returns:
+      The number of covered modes, the number of all modes, the divergence in nats and the number of samples.
+
     Raises:
-      ValueError: if the labels have another shape, there are none, or one is not a class.
+      ValueError: if the labels have another shape, there are none, one is not a class, or `num_classes` is below 1.
     """
     checks.count(num_classes=num_classes)
     classes = inputs.label_map(labels, "labels", num_classes)

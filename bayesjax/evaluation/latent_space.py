@@ -6,8 +6,8 @@
 G is the generator, and f computes the features of an image, such as those of a judge (`judge.py`). w and w' are the
 styles of two images, with one vector for each layer, and w_group is w with the styles of a group of layers from w'. A
 small path length means that images change evenly along interpolations. Its unit is that of squared features, so values
-compare only for the same f. Source: Karras, Laine & Aila, "A style-based generator architecture for generative
-adversarial networks", CVPR 2019, section 4.1. Read `generation.py` for measures of the images themselves.
+compare only for the same f. Source of the path length: Karras, Laine & Aila, "A style-based generator architecture for
+generative adversarial networks", CVPR 2019, section 4.1. Read `generation.py` for measures of the images themselves.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ class PerceptualPathLength(NamedTuple):
 
     Attributes:
       value: trimmed mean of the squared speeds, in squared units of the features.
-      stderr: standard error of the mean of the speeds that were kept.
+      stderr: standard error of the mean of the squared speeds that were kept.
       num_paths: number of paths, trimmed ones included.
     """
 
@@ -57,10 +57,11 @@ def perceptual_path_length(
 
         PPL = E |f(G(z(t + epsilon))) - f(G(z(t)))|^2 / epsilon^2,    or its limit E |d/dt f(G(z(t)))|^2
 
-    The limit is the default. Forward differentiation computes it without rounding errors or bias, at the cost of a
-    finite difference. In float32, rounding adds about (1e-7 |f| / epsilon)^2 to the mean square of a finite difference,
-    so short paths need a larger epsilon than the source's. The noise of an image is the same at both ends of a step.
-    The features must be differentiable: `Judge.features` does not round images to 256 levels, unlike `Judge.read`.
+    The limit is the default. Forward differentiation computes it without rounding errors or bias, at about the same
+    cost as a finite difference. In float32, rounding adds about (1e-7 |f| / epsilon)^2 to the mean square of a finite
+    difference, so short paths need a larger epsilon than the source's. The noise of an image is the same at both ends
+    of a step. The features must be differentiable: `Judge.features` does not round images to 256 levels, unlike
+    `Judge.read`.
 
     Args:
       features: `(params, rng_key, code) -> features of any shape`, for one code, with the generator inside.
@@ -72,8 +73,11 @@ def perceptual_path_length(
         for z. "lerp" follows a straight line; it is for w.
       epsilon: step in t of a finite difference, 1e-4 in the source; None for the limit.
       is_full: whether t is uniform on (0, 1); otherwise t = 0, the start of each path.
-      trim: fraction of the paths that is left out at either end of the sorted speeds, in [0, 0.5).
+      trim: fraction of the paths that is left out at each end of the sorted speeds, in [0, 0.5).
       chunk_size: number of paths that are evaluated at once.
+
+    Returns:
+      The trimmed mean of the squared speeds, its standard error and the number of paths.
 
     Raises:
       ValueError: if the codes differ in shape, there are none, or another argument is outside its range.
@@ -123,9 +127,9 @@ def style_influence(
 
         influence = E |f(G(w_group)) - f(G(w))|^2 / E |f(G(w')) - f(G(w))|^2
 
-    It is 0 if the styles of the group have no effect, and 1 if only they have one. If each layer affects features of
-    its own, the influences of disjoint groups of all layers add up to 1. The noise of an image is the same for all its
-    styles.
+    It is 0 if the styles of the group have no effect, and 1 if no other styles have an effect. Suppose that each layer
+    affects separate features. The influences of disjoint groups that together contain all layers then add up to 1. The
+    noise of an image is the same for all its styles.
 
     Args:
       features: `(params, rng_key, styles [num_layers, dim]) -> features of any shape`, for one image: those of a

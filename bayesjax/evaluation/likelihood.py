@@ -6,10 +6,11 @@
 
 In AIS each z_t is a Markov transition that leaves p(z) p(x | z)^b_t invariant. The first two estimates are logarithms
 of unbiased estimates of p(x), so in expectation they are lower bounds. The Parzen window is not a bound and is poor in
-many dimensions (Theis, van den Oord & Bethge, ICLR 2016); it is here because the literature reports it. Sources: Burda,
-Grosse & Salakhutdinov, ICLR 2016; Neal, "Annealed importance sampling", 2001; Wu et al., "On the quantitative analysis
-of decoder-based generative models", ICLR 2017; Breuleux, Bengio & Vincent 2011 (Parzen windows). Read `annealing.py`
-next for the weights of AIS.
+many dimensions (Theis, van den Oord & Bethge, "A note on the evaluation of generative models", ICLR 2016); it is here
+because the literature reports it. Sources: Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR
+2016; Neal, "Annealed importance sampling", 2001; Wu et al., "On the quantitative analysis of decoder-based generative
+models", ICLR 2017; Breuleux, Bengio & Vincent, "Quickly generating representative samples from an RBM-derived process",
+2011 (Parzen windows). Read `annealing.py` next for the weights of AIS.
 """
 
 import math
@@ -301,6 +302,9 @@ def active_units(
 
     Returns:
       Booleans `[latent_dim]`.
+
+    Raises:
+      ValueError: if `x` has no examples.
     """
     means = map_in_chunks(
         lambda params, key, example: encode(params, example).mean(), params, jax.random.key(0), x, chunk_size

@@ -32,7 +32,7 @@ def evenly_spaced(num_available: int, num: int) -> np.ndarray:
 def sample_mixture(
     generate: Callable[[Params, PRNGKey, int], Array], draws: Params, rng_key: PRNGKey, num: int
 ) -> np.ndarray:
-    """Draws `num` samples from stacked generators, equally many from each.
+    """Draws `num` samples from stacked generators. The numbers of samples per generator differ by at most one.
 
     Args:
       generate: `(params, rng_key, num) -> samples [num, ...]`; jitted, and compiled once for equal arguments.
@@ -57,14 +57,14 @@ def sample_mixture(
 
 
 def mix_chains(samples: ArrayLike) -> np.ndarray:
-    """Returns samples of the mixture of several chains, from samples of every chain with the same noise.
+    """Returns samples of the mixture of all chains, from samples that every chain generated from the same noise.
 
-    Each noise is assigned to a random chain, with equal shares of the chains and the same assignment in all evaluations
-    and games. Samples are then independent of one another, and two of them come from the same chain as often as two
-    samples of the mixture do.
+    Each noise vector is assigned to one random chain, and the numbers of noise vectors per chain differ by at most one.
+    The assignment is the same in all evaluations and games. Samples are then independent of one another, and two of
+    them come from the same chain as often as two samples of the mixture do.
 
     Args:
-      samples: `[num_evaluations, num_games, num_chains, num, ...]`.
+      samples: `[num_evaluations, num_games, num_chains, num, ...]`. Sample i of every chain has the same noise.
 
     Returns:
       `[num_evaluations, num_games, num, ...]`.

@@ -273,7 +273,11 @@ def anneal_machines(
 
 
 def as_positions(positions: ArrayLike, params: Params) -> Array:
-    """Returns visible units in the type of the parameters; raises ValueError unless they are `[num_chains >= 2, V]`."""
+    """Returns visible units in the type of the parameters.
+
+    Raises:
+      ValueError: if the visible units are not `[num_chains >= 2, V]`.
+    """
     shape, num_visible = jnp.shape(positions), params["visible_bias"].shape[-1]
     if len(shape) != 2 or shape[0] < 2 or shape[1] != num_visible:
         raise ValueError(f"positions must be [num_chains >= 2, {num_visible}]; got an array of shape {shape}")

@@ -72,7 +72,7 @@ def reverse_checkpoint_log_partition_functions(
     inverse_temperatures: ArrayLike,
     num_steps: int = 10,
 ) -> AnnealedPartitionFunction:
-    """Estimates log Z at every checkpoint with chains from samples of the last one back along the run to the base.
+    """Estimates log Z at every checkpoint, with chains that go from samples of the last checkpoint back to the base.
 
         log Z_i = log Z_base - log (sum_j w_j / sum_j u_ij)
 
@@ -120,7 +120,11 @@ def _follow(
     *,
     is_reverse: bool = False,
 ) -> tuple[Array, Array]:
-    """Chains along the legs of a run: final positions and log weights `[num_legs, num_chains]` at the end of each."""
+    """Moves chains along the run. A leg is the path between two consecutive checkpoints.
+
+    Returns:
+      The final positions, and the log weights at the end of each leg, `[num_legs, num_chains]`.
+    """
     schedule = annealing.linear_schedule(num_steps)
 
     def follow_leg(carry: tuple[Array, Array], leg: tuple[Array, Params, Params]) -> tuple[tuple, Array]:
@@ -141,7 +145,11 @@ def _follow(
 def _check_run(
     base: Params, checkpoints: Params, inverse_temperatures: ArrayLike, num_steps: int
 ) -> tuple[Array | np.ndarray, Params, tuple[Params, Params]]:
-    """Checks the arguments; the schedule, the first checkpoint, and all pairs of consecutive checkpoints."""
+    """Checks the arguments of both estimates.
+
+    Returns:
+      The schedule, the first checkpoint, and the earlier and the later checkpoints of all consecutive pairs, stacked.
+    """
     schedule = annealing.check_schedule(inverse_temperatures)
     checks.count(num_steps=num_steps)
     tree.leading_axis(checkpoints, "checkpoints")

@@ -35,7 +35,7 @@ class Accuracy(NamedTuple):
 def confusion_matrix(
     predicted: ArrayLike, labels: ArrayLike, num_classes: int, *, void: int | None = None
 ) -> np.ndarray:
-    """Numbers of pixels by label and prediction.
+    """Counts the pixels of each pair of label and prediction.
 
     Args:
       predicted: integers in 0 .. num_classes - 1, of any shape, also at void pixels.
@@ -65,7 +65,7 @@ def accuracy(counts: np.ndarray) -> Accuracy:
     """Global accuracy, class average and mean intersection over union of a confusion matrix.
 
     Args:
-      counts: `[num_classes, num_classes]` from `confusion_matrix`, or a sum of several.
+      counts: `[num_classes, num_classes]` from `confusion_matrix`, or a sum of such matrices.
 
     Raises:
       ValueError: if the counts are not square, one is negative, or all are 0.

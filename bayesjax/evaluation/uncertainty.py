@@ -88,7 +88,8 @@ def mutual_information(probabilities: ArrayLike) -> np.ndarray:
         I(y; w) = H(E_s p_s) - E_s H(p_s) = E_s KL(p_s || E_s p_s)
 
     It is computed in the second form, which cannot be negative. Arguments, result and errors are those of
-    `predictive_entropy`.
+    `predictive_entropy`. Source: Houlsby et al., "Bayesian active learning for classification and preference learning",
+    2011.
     """
     values = _check_draws(probabilities)
     return special.rel_entr(values, values.mean(axis=0)).sum(axis=-1).mean(axis=0)
@@ -191,15 +192,16 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> Estimate:
 
         AUROC = P(score of a positive > score of a negative) + P(equal) / 2
 
-    For out-of-distribution detection, `positive` marks the inputs from outside; for error detection, the wrong
-    predictions.
+    For out-of-distribution detection, `positive` marks the out-of-distribution inputs. For error detection, it marks
+    the wrong predictions. Source of the standard error: DeLong, DeLong & Clarke-Pearson, "Comparing the areas under two
+    or more correlated receiver operating characteristic curves", 1988.
 
     Args:
       scores: `[num]`, such as entropies; they may be infinite.
       positive: booleans `[num]`.
 
     Returns:
-      The area, between 0 and 1, and its standard error, which is NaN if only one is positive or negative.
+      The area, between 0 and 1, and its standard error, which is NaN if there is only one positive or one negative.
 
     Raises:
       ValueError: if a shape is wrong, a score is NaN, or all or none are positive.
@@ -221,6 +223,8 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> Estimate:
 
 def selective_risk(losses: ArrayLike, uncertainty: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Mean loss of the least uncertain predictions, as a function of the fraction that is kept.
+
+    Source: Geifman, Uziel & El-Yaniv, "Bias-reduced uncertainty estimation for deep neural classifiers", ICLR 2019.
 
     Args:
       losses: loss of each prediction, `[num]`, such as 1 for a wrong one and 0 for a correct one.

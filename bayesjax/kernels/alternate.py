@@ -46,7 +46,7 @@ class AlternateInfo(NamedTuple):
 
 
 def alternate(**players: Kernel) -> StructuredKernel:
-    """Moves each player in turn, in the order given; each receives the current positions of the other players.
+    """Moves each player in turn, in the given order. Each receives the current positions of the other players.
 
     Args:
       **players: the kernel of each player, for example
@@ -88,7 +88,7 @@ def alternate(**players: Kernel) -> StructuredKernel:
 
 
 def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], PyTree] | None = None) -> Kernel:
-    """Takes several steps of `kernel` in one step, each with its own key.
+    """Takes `num_steps` steps of `kernel` in one step, each with its own key.
 
     Args:
       kernel: any kernel.

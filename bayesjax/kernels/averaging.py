@@ -5,8 +5,8 @@
 GANs generate images with the average of the generator's weights: the generator itself oscillates around an equilibrium,
 and its average converges. The average does not influence the kernel. Because d is small at first, the average soon
 forgets the initial weights. Sources: Yazıcı et al., "The unusual effectiveness of averaging in GAN training", ICLR
-2019; TensorFlow's moving averages (the formula of d). Read `game_descent.py` next
-for updates that converge without an average.
+2019; TensorFlow's moving averages (the formula of d). Read `game_descent.py` next for updates that converge without an
+average.
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ class AveragingState(NamedTuple):
 
     @property
     def position(self) -> Params:
-        """The position of the inner kernel. The other players of a game receive it and not the average."""
+        """The position of the inner kernel. The other players of a game receive it instead of the average."""
         return self.inner.position
 
 

@@ -4,8 +4,8 @@
 
 The chain leaves p(x) = sum_z p(x, z) invariant, and every move is accepted. With the conditionals of a Boltzmann
 machine, it is the negative phase of contrastive divergence. With the encoder and the decoder of a VAE, it is the VAE's
-pseudo-Gibbs chain. The batch of a step consists of the parameters of the two conditionals, so that the same chains
-follow a machine that is being learnt (`objectives/boltzmann.py`) or a ladder of tempered ones
+pseudo-Gibbs chain. The batch of a step consists of the parameters of the two conditionals. Chains can therefore follow
+a machine that is being learnt (`objectives/boltzmann.py`), or sample a ladder of tempered machines
 (`parallel_tempering.py`). Source: Geman & Geman, "Stochastic relaxation, Gibbs distributions, and the Bayesian
 restoration of images", 1984. Read `objectives/boltzmann.py` next.
 """

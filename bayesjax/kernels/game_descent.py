@@ -9,7 +9,9 @@ Let v(z) be the gradients of all players' losses, each with respect to its own p
 
 The alternating method is `alternate(p=optimize(loss, optax.sgd(eta)), ...)`. On the bilinear game min_x max_y x y, a
 simultaneous step multiplies the distance from the equilibrium by sqrt(1 + eta^2), so it diverges. An extragradient step
-multiplies it by sqrt(1 - eta^2 + eta^4), and a consensus step by sqrt((1 - eta gamma)^2 + eta^2). Read
+multiplies it by sqrt(1 - eta^2 + eta^4), and a consensus step by sqrt((1 - eta gamma)^2 + eta^2). Sources: Korpelevich,
+"The extragradient method for finding saddle points and other problems", 1976; Daskalakis, Ilyas, Syrgkanis & Zeng,
+"Training GANs with optimism", ICLR 2018; Mescheder, Nowozin & Geiger, "The numerics of GANs", NIPS 2017. Read
 `experiments/adversarial_games.py` next.
 """
 

@@ -34,7 +34,7 @@ def value_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
 
 
 def terms_and_grad(density: Density, name: str = "logdensity") -> Evaluate:
-    """Returns a function as `value_and_grad` does, for a density that may return terms instead of a scalar.
+    """Returns a function like that of `value_and_grad`, for a density that may return terms instead of a scalar.
 
     The value is then the array of terms `[num_terms]`, and the gradient is that of their sum.
 
@@ -113,9 +113,7 @@ def uses_key(density: Density, params: Params, rng_key: PRNGKey, batch: PyTree) 
 
     Args:
       density: returns a scalar or terms `[num_terms]`, alone or with aux. The aux may depend on the key.
-      params: parameters. Only their shapes are used, as those of the key and the batch.
-      rng_key: a key.
-      batch: a batch.
+      params, rng_key, batch: arguments of the density. Only their structure, shapes and types are used.
     """
 
     def value(rng_key: PRNGKey) -> Array:

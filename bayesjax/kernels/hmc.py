@@ -128,9 +128,9 @@ def hmc(
 
     Raises:
       ValueError: if an argument is outside its range or `logdensity` does not take three arguments. `init` raises it if
-        a leaf of the position is not a floating-point array. `step` raises it if the mass does not fit the position,
-        the log density has two axes or more, or `full_batch` is true and the kernel is a player of a game or the log
-        density uses its key.
+        a leaf of the position is not a floating-point array. `step` raises it if the mass does not fit the position, or
+        the log density has two axes or more. If `full_batch` is true, `step` also raises it if the kernel is a player
+        of a game or the log density uses its key.
     """
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
     check(inverse_mass_matrix)
@@ -265,11 +265,12 @@ def begin(
 
 
 def _reused(density: Evaluate, state: HMCState) -> tuple[Array, PyTree, Params]:
-    """Terms, aux and gradient of the density at the position, from the state where possible; its aux is then zero.
+    """Terms, aux and gradient of the density at the position, from the state where possible.
 
-    They are evaluated in the first step, and whenever the position differs from that which the previous step returned.
-    A `while_loop` of at most one iteration skips the evaluation under `vmap` too, where `cond` would evaluate both
-    branches. The state holds the sum of the terms only, so terms are computed again, without their gradient.
+    The state holds no aux, so values from the state come with an aux of zeros. The three are evaluated in the first
+    step, and whenever the position differs from that which the previous step returned. A `while_loop` of at most one
+    iteration skips the evaluation under `vmap` too, where `cond` would evaluate both branches. The state holds the sum
+    of the terms only, so terms are computed again, without their gradient.
     """
     terms, aux, _ = jax.eval_shape(density, state.position)
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux)

@@ -93,9 +93,9 @@ def nuts(
 
     Raises:
       ValueError: if an argument is outside its range or `logdensity` does not take three arguments. `init` raises it if
-        a leaf of the position is not a floating-point array. `step` raises it if the mass does not fit the position,
-        the log density has two axes or more, or `full_batch` is true and the kernel is a player of a game or the log
-        density uses its key.
+        a leaf of the position is not a floating-point array. `step` raises it if the mass does not fit the position, or
+        the log density has two axes or more. If `full_batch` is true, `step` also raises it if the kernel is a player
+        of a game or the log density uses its key.
     """
     step_size_at, temperature_at = as_schedule(step_size), as_temperature(temperature)
     check(inverse_mass_matrix)

@@ -47,7 +47,7 @@ class ParallelTemperingState(NamedTuple):
 
     @property
     def position(self) -> Params:
-        """The position at each level, with leaves `[num, ...]`; the target's is the last."""
+        """The position at each level, with leaves `[num, ...]`. The last one is the position at the target."""
         return self.inner.position
 
 
@@ -159,7 +159,8 @@ def rejection_rates(info: ParallelTemperingInfo) -> Array:
 
     The sum of the rates, r_0 + ... + r_{num-2}, estimates the communication barrier, which hardly depends on the
     ladder. If each step of the kernel drew an independent position, a step would complete
-    1 / (2 + 2 sum_i r_i / (1 - r_i)) round trips, so a ladder is best if all rates are equal.
+    1 / (2 + 2 sum_i r_i / (1 - r_i)) round trips on average. For a given sum of the rates, this number is largest if
+    all rates are equal.
 
     Args:
       info: the infos of consecutive steps, with leaves `[num_steps, ..., num - 1]`. Each step tries only half of the
@@ -211,7 +212,7 @@ def round_trips(replica_history: ArrayLike) -> Array:
 
 
 def _swap(values: PyTree, is_swapped: Array) -> PyTree:
-    """Exchanges entries i and i + 1 of the leading axis where `is_swapped[i]`; no two neighbours are swapped."""
+    """Exchanges entries i and i + 1 of the leading axis where `is_swapped[i]`, which holds for no two consecutive i."""
     up = is_swapped.astype(jnp.int32)
     source = jnp.arange(up.size + 1, dtype=jnp.int32) + jnp.pad(up, (0, 1)) - jnp.pad(up, (1, 0))
     return jax.tree.map(lambda leaf: jnp.take(leaf, source, axis=0), values)

@@ -25,8 +25,8 @@ class Cyclical(NamedTuple):
     Attributes:
       step_size: step size as a function of the number of steps taken.
       temperature: temperature as a function of the number of steps taken; it is 0 during exploration.
-      is_sampling: whether the step after that number of steps is a sampling step. The draw after t steps was made by
-        the step at t - 1.
+      is_sampling: whether the next step is a sampling step, as a function of the number of steps taken. The draw after
+        t steps is therefore a sample if `is_sampling(t - 1)` is true.
     """
 
     step_size: Schedule
@@ -84,7 +84,7 @@ def _golden(step: Array | int) -> Array:
 def cyclical(
     step_size: float, *, num_steps: int, num_cycles: int, exploration_fraction: float = 0.8, temperature: float = 1.0
 ) -> Cyclical:
-    """Returns cosine cycles of the step size; each cycle first explores at temperature 0 and then samples.
+    """Returns cosine cycles of the step size. Each cycle first explores at temperature 0 and then samples.
 
         eta_t = eta_0 / 2 (cos(pi s_t) + 1),    s_t = (t mod C) / C,    C = ceil(num_steps / num_cycles)
 

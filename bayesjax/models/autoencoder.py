@@ -23,7 +23,7 @@ class AutoEncoder(nn.Module):
       num_inputs: d, the length of an input, such as the number of pixels of a flat image.
       features: widths of the encoder's layers, of which the last is the length of the code. The decoder has the widths
         in reverse order.
-      activation: activation after every layer but the decoder's last, which has a sigmoid.
+      activation: activation after every layer except the decoder's last, which has a sigmoid.
       dropout_rates: dropout rates of the inputs of the encoder's layers; empty for no dropout. Dropout is active if a
         call has `deterministic=False`, and uses the rng "dropout".
       kernel_init: initialiser of kernels.
@@ -36,7 +36,11 @@ class AutoEncoder(nn.Module):
     kernel_init: Initializer = fan_in_normal()
 
     def setup(self) -> None:
-        """Creates the layers; raises ValueError if an attribute has an invalid value."""
+        """Creates the layers.
+
+        Raises:
+          ValueError: if an attribute has an invalid value.
+        """
         if not self.features or min(self.features) < 1:
             raise ValueError(f"features must name at least one positive width; got {tuple(self.features)}")
         if len(self.dropout_rates) not in (0, len(self.features)):
@@ -54,7 +58,11 @@ class AutoEncoder(nn.Module):
         return self.decode(self.encode(x, deterministic=deterministic))
 
     def encode(self, x: Array, *, deterministic: bool = True) -> Array:
-        """Code of the input, `[..., features[-1]]`; raises ValueError if the input is not `[..., num_inputs]`."""
+        """Code of the input, `[..., features[-1]]`.
+
+        Raises:
+          ValueError: if the input is not `[..., num_inputs]`.
+        """
         if x.shape[-1] != self.num_inputs:
             raise ValueError(f"x must be [..., num_inputs = {self.num_inputs}]; got shape {x.shape}")
         for layer, dropout in zip(self.encoder, self.dropouts, strict=True):

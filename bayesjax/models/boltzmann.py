@@ -12,9 +12,11 @@ The hidden units are always in {0, 1}^H. Both conditionals factorise:
 
 The offsets m and l are 0 in the plain parameterisation. In the centred one they follow the means of the units, which
 makes learning invariant to flipping the bits of the data. `move_offsets` changes the offsets and keeps the
-distribution. Sources: Smolensky 1986; Hinton, "A practical guide to training restricted Boltzmann machines", 2010;
-Montavon & Mueller 2012 and Melchior, Fischer & Wiskott, "How to center deep Boltzmann machines", JMLR 2016, for the
-offsets; Cho, Ilin & Raiko 2011 for Gaussian units with learnt variances.
+distribution. Sources: Smolensky, "Information processing in dynamical systems: foundations of harmony theory", 1986;
+Hinton, "A practical guide to training restricted Boltzmann machines", 2010; Montavon & Mueller, "Deep Boltzmann
+machines and the centering trick", 2012, and Melchior, Fischer & Wiskott, "How to center deep Boltzmann machines", JMLR
+2016, for the offsets; Cho, Ilin & Raiko, "Improved learning of Gaussian-Bernoulli restricted Boltzmann machines", ICANN
+2011, for Gaussian units with learnt variances.
 
 The parameters enter the energy as one pytree, so a tempered machine is the same function with interpolated parameters
 (`interpolate`). Read `objectives/boltzmann.py` next for how to learn them, `kernels/block_gibbs.py` for samples, and
@@ -79,7 +81,7 @@ class RBM(nn.Module):
     Attributes:
       num_visible: V.
       num_hidden: H.
-      visible_units: "bernoulli"; "gaussian", with a learnt variance of each unit.
+      visible_units: "bernoulli", or "gaussian" with a learnt variance for each unit.
       is_centred: whether the parameters include the offsets m and l, which start at 1/2 for Bernoulli units and 0 for
         Gaussian ones.
       kernel_init: initialiser of W.
@@ -213,7 +215,7 @@ def reparameterise(machine: Machine, function: Callable[[Params], Params]) -> Ma
 
 
 def move_offsets(params: Params, visible_offset: ArrayLike, hidden_offset: ArrayLike) -> Params:
-    """Parameters of the same distribution with other offsets; a plain machine becomes a centred one.
+    """Parameters of the same distribution with other offsets. A plain machine becomes a centred one.
 
         c' = c + W'(m' - m)            b' = b + W(l' - l)          (Gaussian: (m' - m) / s^2, and b' = ... + m - m')
 
@@ -277,7 +279,7 @@ def independent_units(params: Params, mean: ArrayLike, variance: ArrayLike | Non
 
     Args:
       params: parameters of an `RBM`, which give shapes and offsets.
-      mean: means of the visible units, `[V]`; for Bernoulli units strictly between 0 and 1 (add a count to each value).
+      mean: means of the visible units, `[V]`; strictly between 0 and 1 for Bernoulli units (add a pseudocount).
       variance: variances of Gaussian units, `[V]`, positive; None for Bernoulli units.
 
     Returns:

@@ -4,8 +4,8 @@
 
 The first stage is a 5 x 5 convolution of stride 2 or, for small images, a 3 x 3 convolution and pooling. The other
 stages are 3 x 3 convolutions and pooling, as in LeNet. With `is_residual`, convolutions are followed by group
-normalisation. All stages but the first then end with two more convolutions whose result is added to their input, as in
-He et al., "Deep residual learning for image recognition", CVPR 2016. The module has no mutable collections. Read
+normalisation. All stages except the first then end with two more convolutions whose result is added to their input, as
+in He et al., "Deep residual learning for image recognition", CVPR 2016. The module has no mutable collections. Read
 `evaluation/generation.py` for the measures.
 """
 
@@ -41,7 +41,11 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        """Features and logits of the images `x`."""
+        """Classifies images `x` `[..., height, width, channels]` in [0, 1].
+
+        Returns:
+          The features `[..., num_features]` and the logits `[..., num_classes]`.
+        """
         x = 2 * x - 1
         for depth, channels in enumerate(self.channels):
             if depth == 0 and self.is_strided:

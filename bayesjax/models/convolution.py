@@ -142,7 +142,11 @@ for platform, compute in IMPLEMENTATIONS.items():
 
 
 def _twice(value: Any) -> tuple[int, int]:
-    """Two integers, from one integer or a pair; TypeError or ValueError for anything else."""
+    """Two integers, from one integer or a pair.
+
+    Raises:
+      TypeError or ValueError: if `value` is anything else.
+    """
     first, second = value if isinstance(value, Sequence | np.ndarray) else (value, value)
     return operator.index(first), operator.index(second)
 

@@ -5,15 +5,16 @@
     PatchDiscriminator    C64-C128-C256-C512, a logit for each patch of 70 x 70 pixels
 
 c7s1-k is a 7 x 7 convolution to k channels. dk is a 3 x 3 convolution of stride 2, and uk the corresponding transposed
-convolution. Rk is a residual block of two 3 x 3 convolutions. Instance normalisation and ReLU follow each layer but
-the last. Layers of the ResNet with stride 1 use reflection padding. Ck is a 4 x 4 convolution to k channels. With one
-layer fewer, the patches of the discriminator have 34 x 34 pixels, and with two layers fewer 16 x 16.
+convolution. Rk is a residual block of two 3 x 3 convolutions. Instance normalisation and ReLU follow each layer except
+the last, but no ReLU follows the second convolution of a residual block. Layers of the ResNet with stride 1 use
+reflection padding. Ck is a 4 x 4 convolution to k channels. With one layer fewer, the patches of the discriminator have
+34 x 34 pixels, and with two layers fewer 16 x 16.
 
 All networks are fully convolutional. Generators take images of any size. The last two layers of the discriminator
-reduce height and width by one pixel each, so it needs larger images. Encoders round sizes that are not divisible by two
-up, and decoders crop them. Kernels of the ResNet have odd sizes, and paddings are those of the authors' program. The
-dropout that pix2pix uses as noise is omitted, because CycleGAN has none. Instance normalisation is a pure function of
-one image, so the weights of all these networks can be sampled.
+reduce height and width by one pixel each, so it needs larger images. Encoders round up sizes that are not divisible by
+two, and decoders crop the result. Kernels of the ResNet have odd sizes, and paddings are those of the authors' program.
+The dropout that pix2pix uses as noise is omitted, because CycleGAN has none. Instance normalisation is a pure function
+of one image, so the weights of all these networks can be sampled.
 
 Sources: Isola, Zhu, Zhou & Efros, "Image-to-image translation with conditional adversarial networks", CVPR 2017; Zhu,
 Park, Isola & Efros, "Unpaired image-to-image translation using cycle-consistent adversarial networks", ICCV 2017. Read
@@ -145,7 +146,7 @@ class PatchDiscriminator(nn.Module):
     """Discriminator of patches, from images `[batch, h, w, in]` to logits `[batch, h', w']`, one for each patch.
 
     Attributes:
-      features: numbers of channels of the layers. All but the last layer have stride 2.
+      features: numbers of channels of the layers. Every layer except the last has stride 2.
       norm: "instance", "group", "batch" or "none". The first layer has no normalisation.
       kernel_init: initialiser of kernels.
     """
@@ -156,7 +157,7 @@ class PatchDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Logits of the patches; their mean is the logit of the image."""
+        """Logits of the patches. Their mean is the logit of the image."""
         _sizes(x, 0)
         for layer, width in enumerate(self.features):
             stride = 2 if layer < len(self.features) - 1 else 1

@@ -160,11 +160,15 @@ class Discriminator(nn.Module):
         self.logits = nn.Dense(self.num_outputs, kernel_init=self.kernel_init)
 
     def __call__(self, x: Array) -> Array:
-        """Logits of the real classes; the fake class has logit 0."""
+        """Logits of the real classes. The fake class has logit 0."""
         return self.logits(self.embed(x))
 
     def embed(self, x: Array) -> Array:
-        """Activations before the logits, `[batch, num_features]`; raises ValueError if `x` has the wrong shape."""
+        """Activations before the logits, `[batch, num_features]`.
+
+        Raises:
+          ValueError: if `x` has the wrong shape.
+        """
         if x.shape[1:] != tuple(self.image_shape):
             raise ValueError(f"x must be [batch, {', '.join(map(str, self.image_shape))}]; got {x.shape}")
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):

@@ -3,10 +3,10 @@
     E(x) = - sum_i b_i'(x_i - o_i) - sum_i (x_i - o_i)' W_i (x_{i+1} - o_{i+1}),        p(x) = exp(-E(x)) / Z
 
 b_i and o_i are the biases and offsets of layer i, and W_i are the weights between layers i and i + 1. Given the even
-layers the odd ones are independent, and the other way around. A deep machine therefore is a restricted one between its
-even and its odd layers (`as_rbm`), and block Gibbs sampling, parallel tempering, enumeration and annealed importance
-sampling of an RBM apply to it unchanged. Given v alone, the hidden layers are dependent; `mean_field` gives the
-factorised q(h | v) of the variational bound
+layers, the units of the odd layers are independent, and vice versa. A deep machine is therefore a restricted one
+between its even and its odd layers (`as_rbm`). Block Gibbs sampling, parallel tempering, enumeration and annealed
+importance sampling of an RBM apply to it unchanged. Given v alone, the hidden layers are dependent; `mean_field` gives
+the factorised q(h | v) of the variational bound
 
     log p(v) >= - E_q E(v, h) + entropy(q) - log Z            (`objectives.boltzmann.variational_free_energy`)
 
@@ -32,7 +32,7 @@ class DBM(nn.Module):
     """Deep Boltzmann machine. A call gives the energy of all layers.
 
     Attributes:
-      layer_sizes: numbers of units, of the visible layer first; at least two.
+      layer_sizes: number of units of each layer, the visible layer first; at least two layers.
       is_centred: whether the parameters include the offsets o_i, which start at 1/2.
       kernel_init: initialiser of the W_i.
     """
@@ -63,7 +63,7 @@ class DBM(nn.Module):
         return self.energy(layers[0], layers[1:])
 
     def energy(self, v: Array, hidden: Sequence[Array]) -> Array:
-        """E(v, h) of one visible vector and the hidden layers, in nats; linear in every unit.
+        """E(v, h) of one visible vector and the hidden layers, in nats. It is linear in every unit.
 
         Args:
           v: one visible vector `[n_0]`.

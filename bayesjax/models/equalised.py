@@ -57,7 +57,7 @@ class EqualisedConv(nn.Module):
       features: number of output channels.
       kernel_size: height and width of the kernel.
       gain: root mean square of the outputs for independent inputs of mean square 1.
-      convolution: `(x, kernel) -> outputs`, such as `models.Conv`'s `convolve`, a transposed convolution as
+      convolution: `(x, kernel) -> outputs`, such as `models.convolution.convolve`, a transposed convolution as
         `functools.partial(convolve_transpose, strides=2)`, or one of `resampling.py`. The fan-in is always k^2 in.
       use_bias: whether to add a bias for each channel.
     """
@@ -83,7 +83,7 @@ def equalised_kernel(module: nn.Module, shape: Sequence[int], gain: float, rate:
 
     Args:
       module: the Flax module, inside of its `setup` or compact method.
-      shape: shape of the kernel; the product of all axes but the last is the fan-in.
+      shape: shape of the kernel; the product of all axes except the last is the fan-in.
       gain: standard deviation of the effective weights times sqrt(fan_in).
       rate: multiplier of the learning rate.
 

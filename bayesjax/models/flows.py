@@ -63,7 +63,11 @@ class Flow(nn.Module):
     bound: float = 4.0
 
     def setup(self) -> None:
-        """Creates the networks and gates; raises ValueError if an attribute has an invalid value."""
+        """Creates the networks and gates.
+
+        Raises:
+          ValueError: if an attribute has an invalid value.
+        """
         if self.bijector not in BIJECTORS:
             raise ValueError(f"bijector must be one of {', '.join(BIJECTORS)}; got {self.bijector!r}")
         if self.dim < 2 or self.num_layers < 1 or self.num_bins < 1:

@@ -43,7 +43,11 @@ class TwoHeadDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        """The logit of real against fake, and the outputs of the second head."""
+        """Computes both heads for inputs `x` `[batch, ...]`.
+
+        Returns:
+          The logits of real against fake, `[batch]`, and the outputs of the second head, `[batch, num_outputs]`.
+        """
         features = self.trunk.embed(x)
         logit = nn.Dense(1, kernel_init=self.kernel_init, name="logit")(features)[..., 0]
         for layer, width in enumerate(self.hidden):
@@ -76,7 +80,11 @@ class CodeDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, CodeHead]:
-        """The logit of real against fake, and the parameters of Q(c | x)."""
+        """Computes D and Q for inputs `x` `[batch, ...]`.
+
+        Returns:
+          The logits of real against fake, `[batch]`, and the parameters of Q(c | x), with a leading batch axis.
+        """
         sizes = [*self.num_classes, self.num_continuous, *([] if self.is_scale_fixed else [self.num_continuous])]
         heads = TwoHeadDiscriminator(self.trunk, sum(sizes), self.hidden, self.norm, self.kernel_init, name="heads")
         logit, outputs = heads(x)

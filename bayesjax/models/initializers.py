@@ -37,10 +37,11 @@ def normal(scale: float) -> Initializer:
 
 
 def fan_in_normal(scale: float = 1.0) -> Initializer:
-    """Normal initialiser N(0, scale^2 / fan_in), with the product of all axes but the last as fan-in.
+    """Normal initialiser N(0, scale^2 / fan_in), with the product of all axes except the last as fan-in.
 
-    Scale 1 keeps the variance of linear units (LeCun), sqrt(2) that of ReLU units (He). The weights are draws from the
-    prior `posteriors.fan_in_gaussian(scale)`.
+    Scale 1 keeps the variance of linear units, and sqrt(2) that of ReLU units. The weights are draws from the prior
+    `posteriors.fan_in_gaussian(scale)`. Sources: LeCun, Bottou, Orr & Mueller, "Efficient backprop", 1998 (scale 1);
+    He, Zhang, Ren & Sun, "Delving deep into rectifiers", ICCV 2015 (scale sqrt(2)).
 
     Args:
       scale: standard deviation for fan-in 1.

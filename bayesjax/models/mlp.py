@@ -20,7 +20,7 @@ class MLP(nn.Module):
 
     Attributes:
       features: width of each layer; the last is the number of outputs.
-      activation: activation after every layer but the last.
+      activation: activation after every layer except the last.
       kernel_init: initialiser of kernels.
       bias_init: initialiser of biases.
       dropout_rate: dropout rate of the hidden units.
@@ -35,7 +35,11 @@ class MLP(nn.Module):
     input_dropout_rate: float = 0.0
 
     def setup(self) -> None:
-        """Creates the layers; raises ValueError if an attribute has an invalid value."""
+        """Creates the layers.
+
+        Raises:
+          ValueError: if an attribute has an invalid value.
+        """
         if not self.features or min(self.features) < 1:
             raise ValueError(f"features must name at least one positive width; got {tuple(self.features)}")
         self.layers = [

@@ -230,7 +230,7 @@ class Discriminator(nn.Module):
         self.logits = EqualisedDense(self.num_outputs, gain=1.0)
 
     def __call__(self, x: Array, level: int | None = None, alpha: Array | float | None = None) -> Array:
-        """Logits of the images `x`; see `embed` for the arguments."""
+        """Logits of the images `x`, `[batch, num_outputs]`. Arguments and errors are those of `embed`."""
         return self.logits(self.embed(x, level, alpha))
 
     def embed(self, x: Array, level: int | None = None, alpha: Array | float | None = None) -> Array:

@@ -53,7 +53,16 @@ class LSTM(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
-        """Outputs at all times, and the final h and c."""
+        """Applies the layer to a sequence.
+
+        Args:
+          x: inputs `[time, ..., in]`.
+          h: initial outputs, `[..., features]`.
+          c: initial cell states, `[..., features]`.
+
+        Returns:
+          Outputs at all times, `[time, ..., features]`, and the final h and c, each `[..., features]`.
+        """
         gates = nn.Dense(4 * self.features, kernel_init=self.kernel_init, name="input")(x)
         recurrent = self.param("recurrent", self.kernel_init, (self.features, 4 * self.features))
         outputs, c = lstm_over_time(gates, recurrent, h, c, self.unroll)
@@ -154,7 +163,16 @@ class LanguageModel(nn.Module):
 
     @nn.compact
     def __call__(self, words: Array, carry: Carry, *, deterministic: bool = True) -> tuple[Array, Carry]:
-        """Logits of the next words, and the state of the layers after the last word."""
+        """Predicts the next word at all times.
+
+        Args:
+          words: word numbers `[time, ...]`.
+          carry: the state of the layers before the first word, such as from `initial_carry`.
+          deterministic: whether dropout is off.
+
+        Returns:
+          Logits of the next words, `[time, ..., vocabulary]`, and the state of the layers after the last word.
+        """
         uniform = _uniform(self.initial_scale)
         x = nn.Embed(self.vocabulary, self.features, embedding_init=uniform)(words)
         ends = []

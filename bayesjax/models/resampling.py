@@ -60,7 +60,7 @@ def convolve_pooled(x: Array, kernel: Array) -> Array:
 
 
 def smooth_upsample(x: Array) -> Array:
-    """Doubles images by bilinear interpolation; constant images stay constant.
+    """Doubles images by bilinear interpolation. Constant images stay constant.
 
     Args:
       x: images `[batch, h, w, c]`.
@@ -72,7 +72,7 @@ def smooth_upsample(x: Array) -> Array:
 
 
 def smooth_pool(x: Array) -> Array:
-    """Halves images by the filter [1, 3, 3, 1] / 8 on each axis; constant images stay constant.
+    """Halves images by the filter [1, 3, 3, 1] / 8 on each axis. Constant images stay constant.
 
     Args:
       x: images `[batch, h, w, c]` of even height and width.

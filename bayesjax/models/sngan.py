@@ -32,7 +32,8 @@ from bayesjax.types import Array, PRNGKey
 def glorot_uniform(scale: float = 1.0) -> Initializer:
     """Glorot's uniform initialiser, with variance 2 scale^2 / (fan_in + fan_out).
 
-    The blocks use scale sqrt(2) for their 3 x 3 kernels.
+    The blocks use scale sqrt(2) for their 3 x 3 kernels. Source: Glorot & Bengio, "Understanding the difficulty of
+    training deep feedforward neural networks", AISTATS 2010.
 
     Args:
       scale: factor of the standard deviation.
@@ -149,7 +150,11 @@ class Discriminator(nn.Module):
     num_blocks: int = 4
 
     def setup(self) -> None:
-        """Creates the blocks; raises ValueError if an attribute has an invalid value."""
+        """Creates the blocks.
+
+        Raises:
+          ValueError: if an attribute has an invalid value.
+        """
         layer_sizes(self.image_shape, self.num_downsamplings)
         if not 1 <= self.num_blocks >= self.num_downsamplings:
             raise ValueError(

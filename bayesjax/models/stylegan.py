@@ -1,6 +1,6 @@
 """StyleGAN: a mapping network turns noise into a style, which controls every layer of a synthesis network.
 
-    z / |z| -> mapping -> w                     w = f(z), of the dimension of a style
+    z / sqrt(mean(z^2)) -> mapping -> w         w = f(z), of the dimension of a style
     x -> convolution -> + noise -> leaky ReLU -> AdaIN(x, w) = (1 + y_s) (x - mean) / sd + y_o,    (y_s, y_o) = A w + b
 
 The synthesis network starts from a learnt constant. Mean and standard deviation are those of a channel of one image.
@@ -11,7 +11,7 @@ the same style; the functions of this file change styles between the two network
     truncate, mean_style                      styles closer to the mean, less varied but more typical
     draw_noise                                the noise of all layers; without it images depend on styles alone
 
-The networks are used apart as pure functions of their part of the parameters:
+Each network can be used alone, as a pure function of its part of the parameters:
 
     generator = Generator(Mapping(128), Synthesis((32, 32, 1)))
     w = generator.mapping.apply({"params": params["mapping"]}, z)
@@ -237,6 +237,9 @@ def draw_cutoff(rng_key: PRNGKey, num_layers: int, probability: float = 0.9) -> 
     Returns:
       An int32 scalar: uniform on 1, ..., `num_layers - 1` with the given probability, and otherwise `num_layers`, which
       does not mix.
+
+    Raises:
+      ValueError: if `probability` is not in [0, 1].
     """
     checks.probability(probability=jnp.float32(probability))
     is_mixed_key, cutoff_key = jax.random.split(rng_key)
@@ -263,8 +266,8 @@ def truncate(styles: Array, mean: Array, psi: Array | float) -> Array:
 def mean_style(mapping: Callable[[Array], Array], rng_key: PRNGKey, latent_dim: int, num: int = 10_000) -> Array:
     """Estimates the mean style E_z f(z), z ~ N(0, I), from independent draws.
 
-    The authors keep a moving average of styles along the training instead. The estimate needs no state and belongs to
-    the parameters at hand. Its standard error is a hundredth of the standard deviation of styles for the default.
+    The authors keep a moving average of styles during training instead. The estimate needs no state and belongs to the
+    current parameters. With the default `num`, its standard error is a hundredth of the standard deviation of styles.
 
     Args:
       mapping: `z [num, latent_dim] -> w [num, style_dim]`.

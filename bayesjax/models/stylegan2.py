@@ -15,8 +15,9 @@ residual network. Neither of them grows. `Generator` and the functions of styles
     generator = stylegan.Generator(stylegan.Mapping(128), stylegan2.Synthesis((32, 32, 1)))
 
 Source: Karras, Laine, Aittala, Hellsten, Lehtinen & Aila, "Analyzing and improving the image quality of StyleGAN", CVPR
-2020, and the authors' program. Unlike there, doubled images and the shortcuts of the discriminator continue constantly
-beyond the edge (`resampling.py`).
+2020, and the authors' program, which pads images with zeros before it filters them. Here the filters of doubled images
+and of the discriminator's shortcuts give no weight to pixels beyond the edge (`resampling.py`). Read
+`objectives/regularisation.py` next for the path-length penalty.
 """
 
 import functools
@@ -205,7 +206,11 @@ class Discriminator(nn.Module):
         return self.logits(self.embed(x))
 
     def embed(self, x: Array) -> Array:
-        """Activations before the logits, `[batch, features[0]]`."""
+        """Activations before the logits, `[batch, features[0]]`.
+
+        Raises:
+          ValueError: if `x` has the wrong shape.
+        """
         if x.shape[1:] != tuple(self.image_shape):
             raise ValueError(f"x must be [batch, {', '.join(map(str, self.image_shape))}]; got {x.shape}")
         x = _activated(self.from_image(x))

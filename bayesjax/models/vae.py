@@ -65,7 +65,11 @@ class VAE(nn.Module):
     architecture: str = "mlp"
 
     def setup(self) -> None:
-        """Creates the layers; raises ValueError if an attribute has an invalid value."""
+        """Creates the layers.
+
+        Raises:
+          ValueError: if an attribute has an invalid value.
+        """
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {self.likelihood!r}")
         if min(self.latent_dim, *self.data_shape) < 1:

@@ -122,7 +122,7 @@ class PairedGame(NamedTuple):
     """The losses of a two-player game for a pair of a real and a generated example, each to be minimised.
 
     Both losses take the outputs D(x) and D(G(z)), in this order, and act elementwise on arrays of equal shape.
-    `Game.paired` gives any `Game` this form, so that a training loop can treat all games alike.
+    `Game.paired` gives any `Game` this form, so that a training loop can treat all games in the same way.
 
     Attributes:
       discriminator_loss: loss of the discriminator, `(real_output, fake_output) -> losses`.

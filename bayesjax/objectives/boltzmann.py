@@ -11,9 +11,10 @@
 Free energies in place of drawn hidden units reduce the variance of the gradient, and they are defined for every
 machine. The value of the loss F(x) - F(v) is not a likelihood and does not fall as learning proceeds. Monitor log p(x)
 with `evaluation.partition_function` instead. Sources: Hinton, "Training products of experts by minimizing contrastive
-divergence", 2002; Tieleman, ICML 2008 (persistent chains); Besag 1975 (pseudo-likelihood); Salakhutdinov & Hinton,
-"Deep Boltzmann machines", AISTATS 2009. Models are in `models/boltzmann.py` and `models/deep_boltzmann.py`. Read
-`evaluation/partition_function.py` next for log Z.
+divergence", 2002; Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood gradient",
+ICML 2008 (persistent chains); Besag, "Statistical analysis of non-lattice data", 1975 (pseudo-likelihood);
+Salakhutdinov & Hinton, "Deep Boltzmann machines", AISTATS 2009. Models are in `models/boltzmann.py` and
+`models/deep_boltzmann.py`. Read `evaluation/partition_function.py` next for log Z.
 """
 
 from collections.abc import Callable, Sequence
@@ -263,7 +264,7 @@ def follow_means(
       hidden_mean: `(params, x) -> means [H]` of the hidden units given one x.
 
     Returns:
-      The loss with the same value and aux.
+      A loss with the same arguments, value and aux.
 
     Raises:
       ValueError: the returned loss raises it if the parameters have no offsets.
@@ -301,7 +302,7 @@ def bernoulli_entropy(means: PyTree) -> Array:
 
 
 def _advance(kernel: Kernel, state: Any, params: Params, rng_key: PRNGKey, num_steps: int) -> tuple[Any, Any]:
-    """State and last info after some steps of a chain through which no gradient flows."""
+    """Takes `num_steps` steps of a chain, through which no gradient flows. Returns the state and the last info."""
     params, state = lax.stop_gradient((params, state))
     if num_steps > 1:
 

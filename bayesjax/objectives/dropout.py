@@ -45,8 +45,8 @@ def mc_dropout(
       rates: probability that an input of a layer is dropped, in [0, 1): one number for all kernels, or a mapping from
         patterns of the kernels' paths to numbers (`tree.match_paths`). Leaves with one axis (biases) are never dropped.
       length_scale: l, for the prior N(0, l^-2) on the weights.
-      weights: `params -> weights`, which selects the parameters with the prior, such as all but a learned noise
-        precision.
+      weights: `params -> weights`, which selects the parameters with the prior, such as all except a learned
+        noise precision.
 
     Returns:
       `(params, rng_key, batch) -> (loss, aux)`. `aux` contains the aux of the likelihood, "nll" (nats per example) and
@@ -108,9 +108,11 @@ def precision(weight_decay: float, *, rate: float, length_scale: float, num_data
 
 
 def weight_decay(precision: float, *, rate: float, length_scale: float, num_data: int) -> float:
-    """Weight decay lambda that corresponds to a noise precision tau; the inverse of `precision`.
+    """Weight decay lambda that corresponds to a noise precision tau.
 
         lambda = keep l^2 / (2 N tau)
+
+    It is the inverse of `precision`, whose docstring states the loss and the source.
 
     Args:
       precision: tau, positive, in inverse squared units of the targets.
@@ -119,7 +121,7 @@ def weight_decay(precision: float, *, rate: float, length_scale: float, num_data
       num_data: N, the number of examples in the data set.
 
     Returns:
-      lambda, for the loss that the docstring of `precision` states.
+      lambda.
 
     Raises:
       ValueError: if `rate` is not in [0, 1) or another argument is not positive and finite.

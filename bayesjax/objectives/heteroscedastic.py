@@ -55,7 +55,7 @@ def categorical_log_likelihood(logits: Array, label: Array) -> Array:
     Args:
       logits: logits of the classes, `[..., num_classes]`; -inf excludes a class.
       label: integer scalar in [0, num_classes), the same for all rows. Labels are not checked, because they may be
-        traced. A label outside of the range gives 0.
+        traced. For a label outside of the range the result is 0.
 
     Returns:
       Log probabilities in nats, of shape `[...]`.
@@ -71,9 +71,11 @@ def categorical_log_likelihood(logits: Array, label: Array) -> Array:
 def noisy_logits_log_likelihood(
     logits: Array, log_variance: Array, label: Array, rng_key: PRNGKey, *, num_samples: int = 10
 ) -> Array:
-    """Log likelihood of one label under Gaussian noise on the logits; finite for any finite logits.
+    """Log likelihood of one label under Gaussian noise on the logits.
 
         log p(label) = log 1/T sum_t softmax(logits + exp(log_variance / 2) eps_t)[label],    eps_t ~ N(0, I)
+
+    It is finite for any finite logits.
 
     Args:
       logits: logits of the classes without noise, `[num_classes]`.

@@ -27,8 +27,8 @@ from bayesjax.types import Array, PRNGKey, PyTree
 def drift_penalty(real_output: Array) -> Array:
     """Drift penalty D(x)^2 of a critic's outputs at real examples, which keeps the outputs near 0.
 
-    The Wasserstein game does not change if a constant is added to D. The weight of the penalty in the loss of the
-    discriminator is 0.001 in the source: Karras et al., 2018.
+    The Wasserstein game does not change if a constant is added to D. Source: Karras et al., 2018, where the penalty has
+    the weight 0.001 in the loss of the discriminator.
 
     Args:
       real_output: outputs of D at real examples, of any shape.
@@ -105,8 +105,8 @@ def path_length_penalty(lengths: Array, mean_length: Array, decay: float = 0.01)
 
         a <- a + decay (mean of the lengths - a)
 
-    The penalty uses the new a, through which no gradient passes. Its weight in the loss of the generator is 2 in the
-    source, which computes it in every fourth step: Karras et al., 2020.
+    The penalty uses the new a, through which no gradient passes. Source: Karras et al., 2020, where the penalty has the
+    weight 2 in the loss of the generator and is computed in every fourth step.
 
     Args:
       lengths: the `path_length` of each image of a batch, `[num]`.
@@ -129,14 +129,14 @@ def path_length_penalty(lengths: Array, mean_length: Array, decay: float = 0.01)
 def lazy_penalty(
     penalty: Callable[[], Array | tuple[Array, PyTree]], step: Array, interval: int, aux: PyTree = None
 ) -> tuple[Array, PyTree]:
-    """Evaluates a penalty in every k-th step, multiplied by k; it is 0 in the other steps.
+    """Evaluates a penalty, multiplied by k, in every k-th step. The value is 0 in the other steps.
 
         k penalty() if k divides step, else 0
 
     The mean over k steps is the penalty. The branch that is not taken costs nothing, unless `vmap` maps over `step`,
-    which evaluates both. The density of a sampler must not depend on the step, so use k = 1 there. The source takes
-    k = 16 for R1 and 4 for path lengths: Karras et al., 2020, section 3.1. Their program makes a separate step of Adam
-    for the penalty and adapts Adam's hyper-parameters to the number of steps; here the penalty is part of the loss.
+    which evaluates both. The density of a sampler must not depend on the step, so use k = 1 there. Source: Karras et
+    al., 2020, section 3.1, with k = 16 for R1 and k = 4 for path lengths. Their program makes a separate step of Adam
+    for the penalty and adapts Adam's hyper-parameters to the number of steps. Here the penalty is part of the loss.
 
     Example:
       The loss receives the number of the step and the mean length in the carry, and passes them on in its aux.

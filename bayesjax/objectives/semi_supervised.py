@@ -8,8 +8,8 @@ With S = sum_k exp m_k and l = log S,
     P(y = k | x) = exp m_k / (1 + S)         "joint": softmax over K + 1 classes
 
 For K = 1 this is the ordinary GAN with logit m_1. Sources: Salimans et al., "Improved techniques for training GANs",
-NIPS 2016; Saatci & Wilson, "Bayesian GAN", NIPS 2017, which uses the conditional probabilities. The generator of
-Salimans et al. is trained by `feature_matching` instead of the logits. Read `posteriors/bayesian_gan.py` next.
+NIPS 2016; Saatci & Wilson, "Bayesian GAN", NIPS 2017, which uses the conditional probabilities. Salimans et al. train
+the generator by `feature_matching` instead of a loss of the logits. Read `posteriors/bayesian_gan.py` next.
 """
 
 import chex

@@ -19,7 +19,7 @@ def paths(
     extent: tuple[float, float, float, float],
     num_columns: int = 3,
 ) -> Path:
-    """Plots paths in the plane over the contours of a density, one panel for each title; dots mark the starts.
+    """Plots paths in the plane over the contours of a density, one panel for each title. Dots mark the starts.
 
     Args:
       path: the PNG file to write.

@@ -1,4 +1,4 @@
-"""Scatter plots in the plane coloured by generator or class, and stochastic passes over a sequence of images.
+"""Scatter plots in the plane, coloured by generator or class, and stochastic forward passes over rotated images.
 
 Read `figure.py` next, which creates and saves every figure.
 """
@@ -71,9 +71,10 @@ def passes(
     panels: Mapping[str, np.ndarray],
     classes: Sequence[int] | np.ndarray,
 ) -> Path:
-    """Plots outputs of stochastic passes against the angle of a rotated image, with the images below.
+    """Plots outputs of stochastic forward passes against the angle of a rotated image, with the images below.
 
-    Each pass is a short line, and a curve joins the means over passes. The classes have different colours.
+    Each pass is a short line, and a curve joins the means over passes. The classes have different colours. Source: Gal
+    & Ghahramani, "Dropout as a Bayesian approximation", ICML 2016, figure 4.
 
     Args:
       path: the PNG file to write.

@@ -71,7 +71,7 @@ def generator_conditional(
       generate: `(generator_params, rng_key, num) -> images [num, ...]`, which draws the noise from its key.
       log_prob_real: `(discriminator_params, images [n, ...]) -> log P(real | image) [n]` in nats.
       log_prior: `generator_params -> log p(th_g)`, a scalar.
-      num_generated: number of images as which the generated images count in the likelihood.
+      num_generated: weight of the generated images in the likelihood, in which they count as this many examples.
       batch_size: n_g, number of noise vectors drawn at each evaluation, by all devices of a `data` axis together.
       pool: "sum" or "mean", the combination of the likelihoods under the discriminators.
 
@@ -125,16 +125,18 @@ def discriminator_conditional(
         log P(fake | image) in nats.
       log_prior: `discriminator_params -> log p(th_d)`, a scalar.
       num_data: N, number of unlabelled images in the data set.
-      num_generated: number of images as which the images of each generator count in the likelihood; None means N.
+      num_generated: weight of the images of each generator in the likelihood, in which they count as this many
+        examples; None means N.
       batch_size: n_g, number of noise vectors drawn for each generator at each evaluation, by all devices of a `data`
         axis together.
       pool: "sum" or "mean" over generators, for the terms of real and of generated images.
       log_prob_label: `(params, images, labels) -> log P(label | image) [n]`, or None for an unsupervised game.
-      num_labelled: N_s, number of images as which the labelled images count in the likelihood. A number above that of
-        the labelled images gives more weight to the labels.
+      num_labelled: N_s, weight of the labelled images in the likelihood, in which they count as this many examples. A
+        number above that of the labelled images gives more weight to the labels.
 
     Returns:
-      `(params, rng_key, Given) -> (log density, aux)`; aux has the mean log probability of each kind of image.
+      `(params, rng_key, Given) -> (log density, aux)`; aux has the means over images "log_prob_real", "log_prob_fake"
+      and, with `log_prob_label`, "log_prob_label", in nats.
 
     Raises:
       ValueError: if a number is not positive or `pool` is unknown. The returned density raises it if a log probability

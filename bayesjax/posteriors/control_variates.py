@@ -22,7 +22,7 @@ from bayesjax.types import Array, Density, Params, PRNGKey, PyTree
 
 
 def control_variates(logdensity: Density, anchor: Params, gradient: Params) -> Density:
-    """The log density whose minibatch gradient has a control variate.
+    """Adds a control variate to the minibatch gradient of a log density.
 
         log p_batch(theta) + <gradient - grad log p_batch(anchor), theta - anchor>
 

@@ -98,11 +98,14 @@ def last_layer_laplace(
 
 
 def sample_last_layer(posterior: LastLayerPosterior, rng_key: PRNGKey) -> tuple[Array, Array]:
-    """Draws the kernel `[features, outputs]` and the bias `[outputs]` of a last layer from their posterior.
+    """Draws the weights of a last layer from their posterior.
 
     Args:
       posterior: from `last_layer_laplace`.
       rng_key: consumed.
+
+    Returns:
+      The kernel `[features, outputs]` and the bias `[outputs]`.
     """
     num_features, num_outputs = posterior.kernel.shape
     noise = jax.random.normal(rng_key, (len(posterior.factor),))

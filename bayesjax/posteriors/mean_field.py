@@ -88,7 +88,7 @@ def mean_field(scale: float = 0.05) -> MeanField:
       The functions of the family.
 
     Raises:
-      ValueError: if `scale` is not positive and finite.
+      ValueError: if `scale` is not positive and finite. `reflect` raises it if its second argument is a `Moments`.
     """
     checks.positive(scale=scale)
 

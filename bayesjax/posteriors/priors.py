@@ -158,7 +158,7 @@ def by_path(priors: Mapping[str, Prior]) -> Prior:
 def fan_in_scales(params: Params, scale: float = 1.0, *, out_axis: int | None = None) -> Params:
     """The standard deviation of each leaf under `fan_in_gaussian`, as a pytree of floats.
 
-        sd = scale / sqrt(fan_in) for leaves of two axes or more, where fan_in is the product of all axes but `out_axis`
+        sd = scale / sqrt(fan_in) for leaves of two axes or more, with fan_in the product of all axes except `out_axis`
         sd = scale for other leaves
 
     `posteriors.kl_to_fan_in_gaussian` uses the same standard deviations.

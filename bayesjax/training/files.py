@@ -100,9 +100,13 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def dumps(value: Any, **options: Any) -> str:
-    """Converts dicts, lists, strings, numbers and arrays to JSON; `options` are those of `json.dumps`.
+    """Converts dicts, lists, strings, numbers and arrays to JSON.
 
     Numbers that are not finite become null, because JSON has none.
+
+    Args:
+      value: the value to convert.
+      **options: arguments of `json.dumps`.
     """
     return json.dumps(_plain(value), allow_nan=False, **options)
 

@@ -1,7 +1,7 @@
 """A lock on a folder, so that only one process writes in it, and a block that Ctrl-C cannot interrupt.
 
-Lock(folder).acquire()           raises Busy if another process holds the lock
-with uninterrupted(): ...        Ctrl-C is delayed until the end of the block
+    Lock(folder).acquire()           raises Busy if another process holds the lock
+    with uninterrupted(): ...        Ctrl-C is delayed until the end of the block
 
 Read `checkpoint.py` next, which uses both.
 """
@@ -61,7 +61,7 @@ class Lock:
         self._file: Any = None
 
     def acquire(self) -> None:
-        """Acquires the lock. A folder that cannot be written is not locked; a later write then raises its own error.
+        """Acquires the lock. A folder that cannot be written is not locked, and a later write raises its own error.
 
         Raises:
           Busy: if another process holds it; the message names the process and its host.
@@ -85,7 +85,11 @@ class Lock:
         self._file = file
 
     def refusal(self) -> str:
-        """Acquires the lock; returns the reason in one line if that fails, and an empty string otherwise."""
+        """Tries to acquire the lock.
+
+        Returns:
+          An empty string if the lock was acquired, or else the reason in one line.
+        """
         try:
             self.acquire()
         except OSError as error:

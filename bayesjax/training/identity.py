@@ -37,13 +37,17 @@ def abstract(tree: PyTree) -> PyTree:
 
 
 def program_digests(traced: Any, keep: Callable, data: PyTree, example: PyTree) -> dict[str, Any]:
-    """Returns digests of `keep`, the data and the traced step, and the environment in which they are comparable.
+    """Computes digests of `keep`, the data and the traced step, and describes the environment of the digests.
 
     Args:
       traced: the program of one draw, as returned by `jax.jit(...).trace`.
       keep: `state -> kept`.
       data: as in `training.run`.
       example: a state of the run; only shapes, types and placement of its leaves are used.
+
+    Returns:
+      The digests "keep", "data" and "kernel", and "environment", a dictionary with the version of JAX, the platform and
+      the device meshes. Digests can be compared only if the environments are equal.
     """
     if callable(data):
         arrays = [] if jax.tree_util.all_leaves([data]) else jax.tree.leaves(data)
@@ -60,12 +64,15 @@ def program_digests(traced: Any, keep: Callable, data: PyTree, example: PyTree) 
 
 
 def difference(saved: dict, given: dict, *, with_program: bool = True) -> str:
-    """Describes the first difference between a saved run and the present one; empty if there is none.
+    """Describes the first difference between a saved run and the present one.
 
     Args:
       saved: the identity in the checkpoint.
       given: the identity of the present run.
       with_program: whether to compare the digests of the programs.
+
+    Returns:
+      The description, or an empty string if there is no difference.
     """
     for name in ARGUMENTS:
         if saved.get(name, given.get(name)) != given.get(name):
@@ -93,13 +100,13 @@ def first_difference(saved: dict, given: dict) -> str:
 
 
 def canonical(leaf: Any) -> Any:
-    """Converts a leaf to a NumPy array with the type that JAX gives it; keys are returned unchanged."""
+    """Converts a leaf to a NumPy array with the type that JAX gives it. Keys are returned unchanged."""
     dtype = _dtype(leaf)
     return leaf if jnp.issubdtype(dtype, jax.dtypes.prng_key) else np.asarray(leaf, dtype)
 
 
 def _dtype(leaf: Any) -> Any:
-    """The type that JAX gives a leaf; for keys it is the key type."""
+    """The type that JAX gives a leaf, which is the key type for keys."""
     is_key = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf.dtype if is_key else jnp.result_type(getattr(leaf, "dtype", leaf))
 

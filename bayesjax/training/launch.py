@@ -45,7 +45,8 @@ def run(command: Sequence[str], num_processes: int, *, devices: int = 1, reporte
         this code, the standard error of the other is not shown. None means that there is no such code.
 
     Returns:
-      0, or the exit code of the first process that failed.
+      0 if all processes succeed, the exit code of the first process that fails (128 + n if signal n ended it), or 130
+      after Ctrl-C.
     """
     signal.signal(signal.SIGTERM, _exit_on_signal)
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
@@ -84,7 +85,11 @@ def _start(
 
 
 def _wait(children: list[subprocess.Popen]) -> tuple[int, int | None]:
-    """Waits until all processes have ended or one has failed; returns the exit code and the index of the failed one."""
+    """Waits until all processes have ended or one has failed.
+
+    Returns:
+      The exit code of the run, and the index of the process that failed or None.
+    """
     try:
         while True:
             codes = [child.poll() for child in children]

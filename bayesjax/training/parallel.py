@@ -31,7 +31,9 @@ TRANSFORMS = ("shard_map", "pmap")
 
 
 def data_parallel(kernel: Kernel, num_devices: int | None = None, *, transform: str = "shard_map") -> Kernel:
-    """Spreads the batch of a kernel over devices; the state is replicated. Result and errors are those of `spread`.
+    """Spreads the batch of a kernel over devices and replicates the state.
+
+    Result and errors are those of `spread`.
 
     Args:
       kernel: any kernel.
@@ -42,7 +44,7 @@ def data_parallel(kernel: Kernel, num_devices: int | None = None, *, transform: 
 
 
 def particle_parallel(kernel: Kernel, num_devices: int | None = None, *, transform: str = "shard_map") -> Kernel:
-    """Spreads the particles of a kernel over devices; every device receives the whole batch.
+    """Spreads the particles of a kernel over devices, each of which receives the whole batch.
 
     Result and errors are those of `spread`.
 
@@ -161,7 +163,7 @@ def _devices(num: int) -> list[Any]:
 
 
 def _specs(structure: ParticleAxis | Players | None, make: type, particle: int) -> Any:
-    """The placement of a state or info, as a prefix of its tree; `make` is the type that holds the players' parts."""
+    """The placement of a state or info, as a prefix of its tree. `make` is the type that holds the players' parts."""
     if isinstance(structure, Players):
         return make({name: _specs(player, make, particle) for name, player in structure.players.items()})
     is_spread = isinstance(structure, ParticleAxis) and structure.num % particle == 0

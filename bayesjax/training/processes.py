@@ -52,7 +52,7 @@ def is_first() -> bool:
 
 
 def fetch(values: PyTree) -> PyTree:
-    """Copies values to whole NumPy arrays on every process; all processes must call it together.
+    """Copies values to whole NumPy arrays on every process. All processes must call the function together.
 
     Args:
       values: a pytree of arrays, which may be spread over devices and processes.

@@ -58,7 +58,7 @@ class MetricsFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def rewrite(self, rows: list[dict[str, float]]) -> None:
-        """Replaces the lines of this stage by `rows`; a new run passes an empty list."""
+        """Replaces the lines of this stage by `rows`, which is an empty list for a new run."""
         kept = [files.dumps(line) for line in read(self.path) if line["stage"] != self.stage]
         with files.replacing(self.path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept + [self._line(row) for row in rows]))

@@ -29,7 +29,7 @@ MAX_CHUNK = 100
 
 
 class Trace(NamedTuple):
-    """The results of a run beside its final state. Draws, infos and metrics include those before a resumption.
+    """The results of a run besides its final state. Draws, infos and metrics include those before a resumption.
 
     Attributes:
       draws: kept positions, stacked on a leading axis, `[num_draws, ...]` (NumPy); None if there are none.
@@ -237,7 +237,7 @@ def _check_start(state: Any, label: str | None) -> None:
 
 
 def _describe_first_step(chunk: Callable, state: Any) -> str:
-    """Describes the leaves that the first step of the run makes non-finite; empty if there are none."""
+    """Describes the leaves that the first step of the run makes non-finite, or returns "" if there are none."""
     new_state, _, info, _ = chunk(jnp.int32(0), state)
     initial = _not_finite(state)
     bad = _not_finite(info) or [leaf for leaf in _not_finite(new_state) if leaf not in initial]
@@ -263,9 +263,10 @@ def _savable(state: Any, checkpointer: Checkpointer | None) -> Any:
 
 
 def _default_chunk(num_steps: int, thinning: int) -> int:
-    """The largest multiple of `thinning` up to MAX_CHUNK that divides `num_steps`; MAX_CHUNK if that is below 10.
+    """The largest multiple of `thinning` from 10 to MAX_CHUNK that divides `num_steps`.
 
-    If `thinning` is above MAX_CHUNK, it is the largest divisor of `thinning` from 10 to MAX_CHUNK, or else `thinning`.
+    If there is none, it is the largest multiple up to MAX_CHUNK. If `thinning` itself exceeds MAX_CHUNK, it is the
+    largest divisor of `thinning` from 10 to MAX_CHUNK, or else `thinning`.
     """
     if thinning > MAX_CHUNK:
         return next((size for size in range(MAX_CHUNK, 9, -1) if thinning % size == 0), thinning)
