@@ -21,9 +21,9 @@ With --kernel sghmc or sgld, the log likelihood of a network's weights is minus 
 their prior is N(0, s^2 / fan-in). Samples come from the mixture of all kept draws of all chains. The measures "before
 sampling" are those of the generator after the warm-up, which is Adam on the negative log posterior.
 
-Samples in the plane are compared with the modes of the data. A mode is covered if a sample lies within three standard
-deviations of its centre. The fraction of samples that are this close to a mode is called high quality. Generated images
-are compared with test images in the features of a classifier (`shared/judge.py`). One row evaluates training images.
+In the plane, a mode of the data is covered if a sample lies within three standard deviations of its centre. High
+quality is the fraction of samples this close to a mode (Srivastava et al., "VEEGAN", NIPS 2017). Generated images are
+compared with test images in the features of a classifier (`shared/judge.py`). One row evaluates training images.
 
 Expected: under Adam a game covers 7 to 8 of the ring's modes and 16 to 20 of the grid's 25 (r1 23, wasserstein 24,
 wasserstein_gp all). One sampled chain covers about as many. Three sampled chains cover all 8 of the ring and 22 or more

@@ -86,7 +86,7 @@ CIFAR10 = replace(
     CIFAR10_SMALL, features=(256, 256, 128, 64), latent_dim=256, style_dim=256, num_steps=50_000, num_warmup=25_000
 )
 PRESETS = {"quick": QUICK, "mnist": MNIST, "fashion": FASHION, "cifar10_small": CIFAR10_SMALL, "cifar10": CIFAR10}
-# All sampled weights have the prior N(0, 1), which also initialises them; for the mapping this needs mapping_rate = 1.
+# The prior of all weights is N(0, 1), from which kernels are initialised; for the mapping this needs mapping_rate = 1.
 PRESETS |= {
     f"{name}_sghmc": replace(config, kernel="sghmc", prior="gaussian", prior_scale=1.0, mapping_rate=1.0)
     for name, config in PRESETS.items()
