@@ -1,4 +1,4 @@
-"""The experiments. `python -m experiments` lists them; each file tells one paper from its networks to its results."""
+"""The experiments. `python -m experiments` lists them; each has a file with its networks, losses and results."""
 
 import sys
 from typing import Any

@@ -136,7 +136,12 @@ def losses(config: Config, net: Networks, num_classes: int) -> dict[str, Density
 
 
 def play(run: Run, subject: images.Images) -> dict[str, Any]:
-    """Trains both networks; returns the measures of the generated images, and arrays for the figures."""
+    """Trains both networks.
+
+    Returns:
+      `measures`, `{measure: entries of a row}`; the second head's `accuracies` and images (`training`) at `steps`; and
+      images of the `classes` and of an `interpolation`, `[num_classes, NUM_COLUMNS, ...]`.
+    """
     config, shape, num_classes = run.config, subject.train.inputs.shape[1:], subject.num_classes
     net = networks(config, shape, num_classes)
     data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(config.seed), 5)

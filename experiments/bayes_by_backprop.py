@@ -75,11 +75,10 @@ class Config(RunConfig):
     mixture_scales: tuple[Positive, Positive] = (1.0, 0.0025)
     """Standard deviations sigma_1 and sigma_2 of the mixture prior's components."""
     kl_weight: NonNegative = 1.0
-    """Weight of the KL divergence in the loss, at least 0; 1 gives the evidence lower bound, and less tempers the
-    posterior."""
+    """Weight, at least 0, of the KL divergence in the loss; 1 gives the ELBO, and lower values temper the posterior."""
     kl_schedule: Literal["uniform", "blundell"] = "uniform"
     """Share of the KL divergence in the loss of batch i of the M batches of an epoch; uniform is 1 / M, and blundell is
-    2^(M - i) / (2^M - 1)."""
+    2^(M - i) / (2^M - 1), equation 9 of the paper."""
     estimator: Literal["weights", "flipout", "local"] = "flipout"
     """Gradient estimator; weights uses one draw of the weights for a batch, flipout uses Flipout, and local uses local
     reparameterisation (for the Gaussian prior only)."""
@@ -146,7 +145,7 @@ TABLES = [
 HEADLINE = "bayes_by_backprop-wide-mnist", {
     "measure": "error %", "method": "bbb_mixture", "width": 1200, "removed_percent": 98.0,
 }  # fmt: skip
-PUBLISHED = {  # test error in %, table 1 of the paper; all but 1.34 and 1.32 are quoted from memory
+PUBLISHED = {  # test error in %, table 1 of the paper; quoted from memory, except 1.34 and 1.32
     "sgd": {400: 1.83, 800: 1.84, 1200: 1.88},
     "dropout": {400: 1.51, 800: 1.33, 1200: 1.36},
     "bbb_gaussian": {400: 1.82, 800: 1.99, 1200: 2.04},
@@ -231,7 +230,7 @@ def steps_per_epoch(config: Config, images: Images) -> int:
 def train(
     run: Run, network: Network, method: str, stage: str, seed: int, train_set: Images, test_set: Images
 ) -> dict[str, Any]:
-    """Trains a network. Returns its position, the error (%) of the mean weights by epoch, and the final measures."""
+    """Trains a network. Returns its `position`, the `errors` (%) of the mean weights by epoch, and final `measures`."""
     config, steps = run.config, steps_per_epoch(run.config, train_set)
     num_steps = steps * (config.num_sgd_epochs if method == "sgd" else config.num_epochs)
     data_key, init_key, start_key, run_key, draws_key = jax.random.split(jax.random.key(seed), 5)
@@ -284,7 +283,7 @@ def evaluate(config: Config, network: Network, position: Any, rng_key: jax.Array
 def evaluate_pruned(
     config: Config, network: Network, trained: Sequence[dict], seeds: Sequence[int], test_set: Images
 ) -> dict[str, list]:
-    """Measures of the trained posteriors, one for each seed, by the fraction of weights that is pruned."""
+    """Measures of the pruned posteriors, `{fraction of pruned weights: measures of each seed}`."""
     measures: dict[str, list] = {}
     for fraction, (seed, result) in itertools.product((0.0, *config.removed), zip(seeds, trained, strict=True)):
         kept, _ = posteriors.prune(posteriors.MeanFieldParams(**result["position"]), fraction)

@@ -10,8 +10,8 @@ predictive uncertainty estimation using deep ensembles", NeurIPS 2017; Wen et al
 
 All methods train the same LeNet for the same number of epochs. The variational posterior is a product of normal
 distributions, one for each element of the kernels and biases. Training uses Flipout, and prediction uses posterior
-draws of the weights. Outside images do not follow the distribution of the data. They are told apart from test images by
-the entropy of the predictive distribution, and by the mutual information between the label and the weights.
+draws of the weights. Outside images are out of distribution. They are detected by the entropy of the predictive
+distribution, and by the mutual information between the label and the weights.
 
 Expected (MNIST, LeNet5 of uncertainty-baselines: NLL, accuracy and ECE): point .037, 99.1 % and -, ensemble of ten
 .016, 99.4 % and .005, variational .048, 98.5 % and .010.
@@ -41,7 +41,7 @@ class Config(RunConfig):
     dataset: str = "digits"
     """Labelled images: `digits`, the name of a TensorFlow Datasets image set, or the path of an .npz file."""
     outside: str = "permuted"
-    """Outside images: a data set as in --dataset, or `permuted`, the test images with pixels in a random order."""
+    """Out-of-distribution images: a data set as in --dataset, or `permuted`, test images with permuted pixels."""
     methods: tuple[Literal["point", "ensemble", "dropout", "bbb"], ...] = ("point", "ensemble", "dropout", "bbb")
     """Methods to compare; bbb is Bayes by Backprop."""
     channels: Annotated[tuple[Count, ...], NonEmpty] = (8, 16)
@@ -63,8 +63,7 @@ class Config(RunConfig):
     prior_scale: Positive = 1.4142
     """Scale s of the prior: N(0, s^2 / fan-in) for kernels, N(0, s^2) for biases."""
     kl_weight: NonNegative = 1.0
-    """Weight of the KL divergence in the loss, at least 0; 1 gives the evidence lower bound, and less tempers the
-    posterior."""
+    """Weight, at least 0, of the KL divergence in the loss; 1 gives the ELBO, and lower values temper the posterior."""
     num_draws: Count = 50
     """Number of posterior draws, or of dropout masks, over which predictions are averaged."""
     num_validation: Natural = 0
@@ -167,7 +166,11 @@ def predict(config: Config, setup: Method, method: str, position: Any, x: np.nda
 
 
 def load_outside(config: Config, test_set: Images) -> np.ndarray:
-    """Loads the outside images `[num, ...]`, at most as many as there are test images."""
+    """Loads the outside images `[num, ...]`, at most as many as there are test images.
+
+    Raises:
+      ValueError: if their shape is not that of the test images.
+    """
     if config.outside == "permuted":
         random, shape = np.random.default_rng(config.seed), test_set.x.shape
         pixels = random.permutation(shape[1] * shape[2])
@@ -181,7 +184,11 @@ def load_outside(config: Config, test_set: Images) -> np.ndarray:
 
 
 def evaluate(inside: np.ndarray, outside: np.ndarray, labels: np.ndarray, method: str) -> dict[str, Any]:
-    """Result rows and curves of a method, from probabilities `[num_draws, num, num_classes]` of both sets of images."""
+    """Evaluates a method from probabilities `[num_draws, num, num_classes]` of test (`inside`) and `outside` images.
+
+    Returns:
+      Result `rows`, and two curves: `selective`, (coverage, error in %), and `reliability`, (confidence, accuracy).
+    """
     mean = inside.mean(axis=0)
     error = evaluation.error_rate(mean, labels)
     rows = [

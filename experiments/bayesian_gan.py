@@ -22,8 +22,8 @@ Methods, all with the same number of steps:
 
 The measure is the Jensen-Shannon divergence between data and samples in the plane of the data's two leading principal
 components. As in the released code, it is estimated from 640 samples of each generator. A single generator thus has
-fewer samples than ten generators. This raises the lowest divergence that ml could reach, which still is far below the
-divergence that it does reach. The prior's scale of 10 is a standard deviation here and a variance in the paper.
+fewer samples than ten generators. This raises the lowest divergence that ml can reach, but the divergence of ml is far
+above this bound. The prior's scale of 10 is a standard deviation here and a variance in the paper.
 
 Expected (paper preset): ml and ten independent GANs stay above 0.3 nats. Ten generators that face one discriminator
 reach 0.03 nats or less, optimised (most seeds) or sampled (T = 1, every seed).
@@ -106,8 +106,8 @@ HEADLINE = (
 def networks(config: Config, dim: int) -> Networks:
     """Returns networks with one hidden layer of leaky ReLUs, as in the released code, for data `[num, dim]`.
 
-    Initial weights have He's scale. Generators that start nearer to zero than the data leave a cluster uncovered more
-    often.
+    Initial weights have He's scale. Generators whose initial samples are closer to zero than the data leave a
+    cluster uncovered more often.
     """
     leaky_relu = functools.partial(jax.nn.leaky_relu, negative_slope=0.2)
     he_normal = models.initializers.fan_in_normal(math.sqrt(2))
@@ -125,10 +125,10 @@ def conditionals(
     Args:
       net: the networks.
       prior: log prior density of the weights of a network.
-      num_data: N, the number of data for which a batch of real examples, or of one generator's examples, counts.
+      num_data: N, the number of data to which a batch of real examples, or of one generator's examples, is scaled.
       batch_size: number of examples that each generator generates in a step.
-      pool: whether the likelihood is the "sum" or the "mean" over the opposing networks.
-      num_labelled: number of data for which a batch of labelled images counts; 0 for an unsupervised game.
+      pool: whether the log likelihood is the "sum" or the "mean" over the opposing networks.
+      num_labelled: number of data to which a batch of labelled images is scaled; 0 for an unsupervised game.
 
     Returns:
       `{"discriminator": density, "generator": density}`.
@@ -205,7 +205,12 @@ def method_stages(
 def play(
     run: Run, inputs: np.ndarray, plane: evaluation.ProjectedDivergence, method: Method, temperature: float, seed: int
 ) -> dict[str, Any]:
-    """Runs one method with one seed. Returns JS divergences (nats) during training and of draws, and final samples."""
+    """Runs one method with one seed.
+
+    Returns:
+      JS divergences in nats: `values` at the `steps` of the figure and "JS at the end (nats)"; the final `samples`; and
+      the timings of the last stage. For bayes, also "js of draws" and "logits of draws" of the sampler's second half.
+    """
     config, (num_data, dim) = run.config, inputs.shape
     net = networks(config, dim)
     data_key, init_key, sample_key, run_key = jax.random.split(jax.random.key(seed), 4)
@@ -275,7 +280,7 @@ def method_rows(method: Method, temperature: float | None, outcomes: list[dict[s
 
 
 def load_vectors(name: str, data_dir: str = "") -> np.ndarray:
-    """Loads the training inputs of a data set as vectors `[num, dim]`."""
+    """Loads training inputs as vectors `[num, dim]`; raises ValueError if there are fewer than 3."""
     inputs = data.load(name, data_dir=data_dir or None).train.inputs
     require(len(inputs) >= 3, f"--dataset {name} must have at least 3 examples; it has {len(inputs)}")
     return inputs.reshape(len(inputs), -1)

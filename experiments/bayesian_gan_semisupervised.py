@@ -8,7 +8,7 @@ as a function of N_s.
     python -m experiments.bayesian_gan_semisupervised --preset paper     digits, 20 to 200 labels, ten label draws each
     python -m experiments.bayesian_gan_semisupervised --dataset mnist    any image set by name, or an .npz file
 
-Methods, all with the same networks and the same number of steps; quick runs two, paper all but the last:
+Methods, all with the same networks and the same number of steps; quick runs two, paper all except authors_code:
     supervised     the discriminator's network on the labelled images alone
     dcgan          one generator, one discriminator, Adam
     w_dcgan        dcgan with a weight-clipped Wasserstein critic in place of the probability that an image is real
@@ -205,7 +205,7 @@ def minibatches(
 
 
 def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int) -> dict[str, Any]:
-    """Trains a method on all label draws of `num_labelled` images; returns the test scores of each, and samples."""
+    """Trains a method. Returns `errors` (%) and `nll` by label draw, `images` of the first draw, and `ms per step`."""
     config, draws = run.config, run.config.num_label_draws
     net = few_labels.networks(config, splits, config.latent_dim)
     root = jax.random.fold_in(jax.random.key(config.seed), num_labelled)
@@ -233,7 +233,7 @@ def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int)
     is_sampled = stages[-1].is_sampler
     kept = trace.draws if is_sampled else jax.tree.map(lambda leaf: leaf[None], position["discriminator"])
 
-    # Leaves are [kept draws, label draws, (games,) networks, ...]; predictions are averages over all but label draws.
+    # Leaves are [kept draws, label draws, (games,) networks, ...]; predictions average over all except label draws.
     one = jax.eval_shape(lambda: net.init(init_key, 1, 1))
     kept = jax.tree.map(
         lambda leaf, like: np.moveaxis(leaf, 1, 0).reshape(draws, -1, *like.shape[1:]).swapaxes(0, 1),

@@ -6,9 +6,9 @@
 At each setting SGHMC takes the same number of steps from the end of one warm-up of Adam. Networks and densities are
 those of `bayesian_gan.py`. A step size is stable if the run stays finite and the kinetic temperatures of generators and
 discriminator, averaged over the second half of the run, equal the posterior's temperature T. A step size that is too
-large raises the kinetic temperature, or makes the run diverge. The integrator BAOAB with step size eta and friction
-alpha needs eta < 2 (2 - alpha) / (largest curvature of -log p). Minibatch noise raises the kinetic temperature by
-an amount that grows with eta / alpha.
+large raises the kinetic temperature, or makes the run diverge. The integrator BAOAB (Leimkuhler & Matthews, see
+`bayesjax/kernels/sghmc.py`) with step size eta and friction alpha needs eta < 2 (2 - alpha) / (largest curvature of
+-log p). Minibatch noise raises the kinetic temperature by an amount that grows with eta / alpha.
 
 Expected (paper preset): at T = 1 and a friction of 0.5, kinetic temperatures are right to 2 % up to a learning rate of
 1e-3. With a friction of 0.1 they are twenty times too high at this learning rate, and higher ones diverge.

@@ -64,7 +64,7 @@ class Config(RunConfig):
     length: Count = 20
     """Number of words in a window; gradients are truncated between windows."""
     unroll: Count = 1
-    """Number of words in one iteration of the compiled loop over a window; on a GPU, --length is fastest."""
+    """Number of words in one iteration of the compiled loop over a window; on a GPU, a whole window is fastest."""
     num_epochs: Count = 10
     """Number of training epochs of each method."""
     learning_rate: Positive = 1.0
@@ -82,8 +82,7 @@ class Config(RunConfig):
     initial_scale: Positive = 0.05
     """Initial standard deviation of each weight in the variational posterior."""
     kl_weight: Positive = 1.0
-    """Weight of the KL divergence in the loss, above 0; 1 gives the evidence lower bound, and less tempers the
-    posterior."""
+    """Weight, above 0, of the KL divergence in the loss; 1 gives the ELBO, and lower values temper the posterior."""
     mixture_weight: Annotated[float, Range(above=0, below=1)] = 0.25
     """Weight pi of the first component of the scale-mixture prior, in (0, 1)."""
     mixture_scales: tuple[Positive, Positive] = (1.0, 0.3)
@@ -147,13 +146,13 @@ PUBLISHED = {  # validation and test perplexity with 650 units
 
 
 def log_probs(logits: jax.Array, words: jax.Array) -> jax.Array:
-    """Log probabilities `[length, num_streams]` of all words but the first in `words [length + 1, num_streams]`."""
+    """Log probabilities `[length, num_streams]` of the words after the first of `words [length + 1, num_streams]`."""
     picked = jnp.take_along_axis(logits, words[1:, :, None], axis=-1)[..., 0]
     return picked - jax.nn.logsumexp(logits, axis=-1)
 
 
 def log_likelihood(model: Any, params: Any, rng_key: jax.Array | None, carried: Carried) -> tuple[jax.Array, dict]:
-    """Mean log probability of a window's words, and the LSTM's state after it; no dropout is applied without a key."""
+    """Mean log probability of a window's words, and its last LSTM state as "carry"; a key of None turns dropout off."""
     words, is_first = carried.batch
     carry = jax.tree.map(lambda leaf: jnp.where(is_first, 0, leaf), carried.carry)
     rngs = {} if rng_key is None else {"dropout": rng_key}

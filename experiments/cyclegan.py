@@ -19,8 +19,8 @@ true images and the distance of the untranslated images.
 
 Both translators are updated together, and both discriminators together. With --kernel sghmc or sgld, an image is
 translated by the mean over all kept draws. Under Adam the discriminators are trained on a pool of earlier fakes.
-Sampled discriminators have no pool, because their conditional posterior depends on the current translators. As a log
-likelihood, the distance after both translations is that of a Laplace distribution of the image's mean pixel.
+Sampled discriminators have no pool, because their conditional posterior depends on the current translators. Minus the
+distance after both translations is then a Laplace log likelihood, averaged over the pixels of an image.
 
 Translators of digits are small: one residual block at full resolution, with a receptive field of 5 pixels. The
 objective does not fix the position of a stroke. Translators that halved the image and doubled it again had a distance
@@ -82,9 +82,9 @@ class Config(games.PairConfig):
     num_blocks: Natural = 1
     """Number of residual blocks of each translator."""
     kernel_size: Count = 1
-    """Width in pixels of the translators' first and last convolution, an odd number; 7 in the paper."""
+    """Width in pixels of the kernels of the translators' first and last convolution, an odd number; 7 in the paper."""
     discriminator_features: Annotated[tuple[Count, ...], NonEmpty] = (16, 32)
-    """Channels of the discriminators' layers, all but the last of which halve the image."""
+    """Number of channels of each layer of the discriminators; every layer except the last halves the image."""
     norm: Literal["instance", "group", "batch", "none"] = "instance"
     """Normalisation of the layers of all networks."""
     cycle_weight: NonNegative = 5.0
@@ -167,7 +167,11 @@ class Domains(NamedTuple):
 
 
 def load_domains(run: Run) -> Domains:
-    """Loads both domains, and the judges if the true translation is known."""
+    """Loads both domains, and the judges if the true translation is known.
+
+    Raises:
+      ValueError: if labelled images are not grey or do not fit --image-size, or --num-validation is not possible.
+    """
     config, task = run.config, TRANSLATIONS[run.config.task]
     data_dir, held_out = config.data_dir or None, config.num_validation
     if config.dataset.startswith("cycle_gan/") or data.is_unpaired_file(config.dataset):

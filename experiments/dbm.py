@@ -6,10 +6,10 @@ procedure for deep Boltzmann machines", Neural Computation 2012.
     python -m experiments.dbm                              quick: digits, 64-32: under a minute
     python -m experiments.dbm --preset paper               MNIST, 500-1000: bound, errors from 100, 1000, 10000 labels
 
-The two RBMs of the pre-training have tied copies of the data and of the top layer. The joint training has a mean-field
-positive phase and persistent chains. The deep machine is an RBM between (v, h2) and h1, so its chains are block Gibbs
-and its log Z is that of annealed importance sampling from both sides. Images are binarised at every step, test images
-once; the bound is on their log p(x).
+In the pre-training, the lower RBM has two tied copies of the data, and the upper RBM of the top layer. The joint
+training has a mean-field positive phase and persistent chains. The deep machine is an RBM between (v, h2) and h1, so
+its chains are block Gibbs and its log Z is estimated by forward and reverse annealed importance sampling. Training
+images are binarised at every step, and test images once. The bound is on log p(x) of the test images.
 
 Classifiers with two hidden layers of logistic units are trained from few labels: from a random start, from the RBMs of
 the pre-training, and from the deep machine, whose mean-field h2 is part of the first layer's input. All have the same
@@ -76,7 +76,7 @@ class Config(MachineConfig):
     num_label_draws: Count = 5
     """Number of independent draws of the labelled images."""
     classifier_rates: Annotated[tuple[Positive, ...], NonEmpty] = (0.03, 0.1, 0.3)
-    """Learning rates of the classifiers. If there are several, each start chooses one on held-out images."""
+    """Learning rates of the classifiers. Each initialisation uses the best of them on held-out images."""
     num_classifier_steps: Count = 500
     """Number of training steps of each classifier."""
 
@@ -118,7 +118,7 @@ TABLES = [
 
 
 def pretrain(run: Run, images: Images, batches: Callable) -> list[Params]:
-    """The RBMs of the two layers: the lower has tied copies of the data, the upper of its hidden units."""
+    """Trains the RBMs of both layers: the lower has tied copies of the data, the upper of its hidden units."""
     config = run.config
     steps_per_epoch = max(1, len(images.train) // config.batch_size)
     start_key, chain_key, hidden_key = jax.random.split(jax.random.key(config.seed + 1), 3)
@@ -159,7 +159,7 @@ class DeepMachine(NamedTuple):
 
 
 def deep_machine(config: Config, num_visible: int) -> DeepMachine:
-    """The functions of the deep machine, all of the parameters of a `DBM`."""
+    """Returns the functions of the deep machine, which take the parameters of a `DBM`."""
     model = deep_boltzmann.DBM((num_visible, *config.hidden))
     rbm = boltzmann.machine(deep_boltzmann.rbm_between_layers(model))
 
@@ -174,7 +174,7 @@ def deep_machine(config: Config, num_visible: int) -> DeepMachine:
 
 
 def train_jointly(run: Run, deep: DeepMachine, params: Params, images: Images, batches: Callable) -> tuple:
-    """The trained deep machine, and the means of (v, h2) under the data."""
+    """Trains the deep machine. Returns it as `Trained`, and the means of (v, h2) under the data."""
     config = run.config
     means = jax.jit(jax.vmap(lambda v: deep.mean_field(params, v)[1]))(jnp.asarray(images.train[:1000]))
     mean = np.concatenate([images.train.mean(axis=0), np.asarray(means.mean(axis=0))])
@@ -238,9 +238,9 @@ def initial_weights(stack: list[Params], deep_params: Params) -> dict[str, dict]
 def classify(
     run: Run, name: str, weights: dict, train_set: data.Split, test_set: data.Split, num_classes: int
 ) -> list[dict]:
-    """Rows of the test error of the networks with one start, by number of labels.
+    """Rows of the test error of networks with the initial `weights`, by number of labels.
 
-    If there are several learning rates, a third of the labelled images of every draw is held out to choose one. The
+    If there are two or more learning rates, a third of the labelled images of every draw is held out to choose one. The
     networks are then trained on all labelled images.
     """
     config, rates, rows = run.config, np.array(run.config.classifier_rates), []

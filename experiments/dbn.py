@@ -9,10 +9,10 @@ Papers: Hinton, Osindero & Teh, "A fast learning algorithm for deep belief nets"
 The lowest RBM is trained on images that are binarised at every step, each further one on fresh draws of the hidden
 units below it. The network has the sigmoid layers p(h_i | h_{i+1}) of the lower machines and the RBM on top as its
 prior. Its bound on log p(x) uses the conditionals q(h_{i+1} | h_i) of the RBMs, and log Z of the top machine by
-annealed importance sampling from both sides. The mean of the log weights of several draws of h is the bound; the
-logarithm of their mean weight is a tighter one. Test images are binarised once.
+forward and reverse annealed importance sampling. The mean of the log weights of --num-draws draws of h is the bound,
+and the logarithm of their mean weight is a tighter bound. Test images are binarised once.
 
-Expected (paper): Salakhutdinov & Murray have a bound of about -86.2 for 500-2000, and -86.34 for the RBM below.
+Expected (paper): Salakhutdinov & Murray have a bound of about -86.2 for 500-2000, and -86.34 for the lowest RBM.
 """
 
 import functools
@@ -56,7 +56,7 @@ class Config(MachineConfig):
     num_epochs: Count = 60
     """Number of epochs of training of each machine."""
     num_draws: Count = 50
-    """Number of draws of the hidden units of each test image, for the bounds."""
+    """Number of draws of the hidden units for each test image, from which the bounds are estimated."""
 
 
 QUICK = Config(learning_rate=0.2, num_temperatures=500)
@@ -96,7 +96,7 @@ class Layer(NamedTuple):
 
 
 def log_weights(config: Config, layers: list[Layer], test: np.ndarray, rng_key: jax.Array) -> np.ndarray:
-    """Log p(v, h) / q(h | v) + log Z of the draws of every test image, `[num, num_draws]`."""
+    """Log weights log [p(v, h) / q(h | v)] + log Z of the draws of h for each test image, `[num, num_draws]`."""
     lower, top = layers[:-1], layers[-1]
     log_weight = objectives.deep_belief_log_weight(
         [each.machine.hidden for each in lower], [each.machine.visible for each in lower], top.machine.free_energy

@@ -7,12 +7,12 @@ training methods for GANs do actually converge?", ICML 2018; Huang et al., "The 
 NeurIPS 2024 (r3gan); Saatci & Wilson, "Bayesian GAN", NIPS 2017.
 
     python -m experiments.gan                          quick: a ring of eight Gaussians, under a minute
-    python -m experiments.gan --preset ring            all losses but r3gan, five seeds; grid: 25 Gaussians
+    python -m experiments.gan --preset ring            all losses except r3gan, five seeds; grid: 25 Gaussians
     python -m experiments.gan --preset grid_pairs      grid by Adam, three independent chains in a game; ring_pairs
     python -m experiments.gan --preset digits          DCGAN on images of 8 x 8, minutes
     python -m experiments.gan --preset mnist           DCGAN on MNIST, sized for two cores; cifar10_small: CIFAR-10
     python -m experiments.gan --preset cifar10         DCGAN on CIFAR-10, for a GPU; cifar10_sngan
-    python -m experiments.gan --preset ring_sghmc      Bayesian; PRESET_sghmc and PRESET_sgld for all PRESETs but pairs
+    python -m experiments.gan --preset ring_sghmc      Bayesian; all presets except pairs have _sghmc and _sgld
 
 All losses have the same networks, data, steps and learning rates, so that the table compares losses rather than
 tunings. Only hinge differs: its critic always has leaky ReLUs, and spectral normalisation instead of --norm.
@@ -21,9 +21,9 @@ With --kernel sghmc or sgld, the log likelihood of a network's weights is minus 
 their prior is N(0, s^2 / fan-in). Samples come from the mixture of all kept draws of all chains. The measures "before
 sampling" are those of the generator after the warm-up, which is Adam on the negative log posterior.
 
-Samples in the plane are compared with the modes of the data. A mode is covered if a sample lies within three standard
-deviations of its centre. The fraction of samples that are this close to a mode is called high quality. Generated images
-are compared with test images in the features of a classifier (`shared/judge.py`). One row has training images.
+In the plane, a mode of the data is covered if a sample lies within three standard deviations of its centre. High
+quality is the fraction of samples this close to a mode (Srivastava et al., "VEEGAN", NIPS 2017). Generated images are
+compared with test images in the features of a classifier (`shared/judge.py`). One row evaluates training images.
 
 Expected: under Adam a game covers 7 to 8 of the ring's modes and 16 to 20 of the grid's 25 (r1 23, wasserstein 24,
 wasserstein_gp all). One sampled chain covers about as many. Three sampled chains cover all 8 of the ring and 22 or more
@@ -66,9 +66,9 @@ class Config(games.PairConfig):
     judge: str = ""
     """Data set whose classifier evaluates generated images; empty means --dataset, and `none` omits the evaluation."""
     losses: tuple[LossName, ...] = PUBLISHED
-    """Losses to compare: r1 is non_saturating with a gradient penalty at data; wasserstein clips the weights;
+    """Losses to compare: r1 is non_saturating with a gradient penalty on data; wasserstein clips the weights;
     wasserstein_gp penalises the gradient between data and samples; hinge has spectral normalisation; r3gan compares
-    pairs of data and samples, with gradient penalties at both."""
+    pairs of data and samples, with gradient penalties on both."""
     architecture: Literal["mlp", "dcgan", "residual"] = "mlp"
     """Architecture of generator and discriminator; residual is that of SNGAN."""
     num_seeds: Count = 1
@@ -320,7 +320,7 @@ def load(config: Config) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, d
 
 
 def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str, Any]:
-    """Trains all games of one loss in parallel; returns the measures of each game, and arrays for the figures."""
+    """Trains all games of a loss in parallel. Returns their measures (`games`), `ms per step`, and data for figures."""
     config, loss, shape = run.config, LOSSES[name], train.shape[1:]
     net = networks(config, loss, shape)
     num_games = config.num_seeds * config.num_chains if config.num_seeds * config.num_chains > 1 else None

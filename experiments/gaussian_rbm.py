@@ -7,10 +7,11 @@ ONE 2017.
     python -m experiments.gaussian_rbm                                        quick: digits: under a minute
     python -m experiments.gaussian_rbm --preset faces --dataset frey_faces.npy     200 hidden units
 
-Pixels are standardised, so that a machine without connections is N(0, 1) for every pixel. The data are values of a
-grid, and a density on a grid is not bounded. Uniform noise of the width of one grey level is therefore added, anew at
-every step of training and once to the test images. The variance of every pixel is learnt. The log density of the
-standardised pixels is estimated by annealed importance sampling, forward from N(0, I) and in reverse from the chains.
+Pixels are standardised, so that a machine without connections is N(0, 1) for every pixel. Grey values are discrete, so
+the likelihood of a continuous density would be unbounded. Uniform noise with the width of one grey level is therefore
+added, anew at every step of training and once to the test images. The variance of every pixel is learnt. The log
+density of the standardised pixels is estimated by annealed importance sampling, forward from N(0, I) and in reverse
+from the chains.
 
 Expected: no published number is known for these images. On patches of natural images PyDeep's forward and reverse
 annealing agree to 0.01 nats.
@@ -59,7 +60,7 @@ class Config(MachineConfig):
     learning_rate: Positive = 0.02
     """Learning rate of stochastic gradient descent."""
     variance_rate: Positive = 0.01
-    """Learning rate of the log variances."""
+    """Learning rate of the log variances of the pixels."""
 
 
 QUICK = Config(num_temperatures=500)

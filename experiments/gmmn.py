@@ -69,7 +69,7 @@ class Config(RunConfig):
     code_variances: Variances = (0.1, 0.3, 1.0)
     """Variances of the Gaussian kernels that are summed in code space."""
     batch_size: Count = 200
-    """Number of images in a step; the generator draws as many samples."""
+    """Number of training images, and of generated samples, in a step."""
     num_steps: Count = 300
     """Number of steps of the optimiser."""
     learning_rate: Positive = 3e-3
@@ -173,7 +173,11 @@ CODE_BATCH_SIZE, CHUNK_SIZE = 100, 1000  # images per step of the auto-encoder; 
 
 
 def split_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Returns training, held-out and test images as vectors `[num, pixels]`, and the shape of one image."""
+    """Returns training, held-out and test images as vectors `[num, pixels]`, and the shape of one image.
+
+    Raises:
+      ValueError: if the data are not images, fewer than 2 are test images, or --num-validation is too large.
+    """
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     train, test, num_held_out = dataset.train.inputs, dataset.test.inputs, config.num_validation
     require(len(test) > 1, f"--dataset {config.dataset} must have at least 2 test examples")
@@ -211,7 +215,7 @@ def auto_encoder(config: Config, num_pixels: int) -> AutoEncoder:
 
 
 def train_code(run: Run, train: np.ndarray) -> dict[str, Any]:
-    """Trains the auto-encoder on the cross-entropy of pixels. Returns its parameters, and the loss (nats per image)."""
+    """Trains the auto-encoder on the cross-entropy of pixels. Returns its `params` and `loss` (nats per image)."""
     config, model = run.config, auto_encoder(run.config, train.shape[1])
 
     def loss(params: Any, rng_key: jax.Array, x: jax.Array) -> jax.Array:

@@ -12,9 +12,9 @@ layer's prior and the noise are sampled with the weights (Neal, "Bayesian learni
 
 for each layer l, in units of the targets' standard deviation. The log precision moves in units of five of its standard
 deviations given the weights, which acts as a mass: the noise then follows the weights' fit along a trajectory. With a
-unit of one standard deviation it mixes worst of all quantities. All splits of a set and all their chains run in one
-program, and each chain adapts its own step size. R-hat and effective sample sizes refer to the means at the test rows
-and to the noise; weights are not identified, because units may be exchanged.
+unit of one standard deviation the noise mixes worst of all quantities. All splits of a set and all their chains run in
+one program, and each chain adapts its own step size. R-hat and effective sample sizes refer to the means at the test
+rows and to the noise; weights are not identified, because units may be exchanged.
 
 Expected: no published table of HMC on these splits is known. MC dropout with its grid of 2018 has test RMSE 2.90,
 4.82, 0.54, 0.62 and log-likelihood -2.40, -2.93, -1.21, -0.93 on boston, concrete, energy and wine.

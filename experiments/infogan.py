@@ -13,14 +13,15 @@ GAN", NIPS 2017.
 
 G maps noise and a code to an image. D and Q are two heads of one network, which maps an image to a logit and to the
 distribution of its code. The code is one of --num-codes categories and --num-continuous numbers. D and Q minimise the
-discriminator's loss minus lambda I_Q at the generator's images; G minimises its own loss minus lambda I_Q. I_Q, a
-lower bound of the mutual information of code and image in nats, is at most the logarithm of the number of codes for
-the categorical code. Lambda differs between categorical and continuous codes.
+discriminator's loss minus lambda I_Q at the generator's images; G minimises its own loss minus lambda I_Q. I_Q is a
+lower bound, in nats, of the mutual information between code and image. For the categorical code it is at most
+ln(--num-codes). Categorical and continuous codes have separate weights lambda.
 
-The code classifies images without labels: an image has the code that Q finds most probable, and a code stands for the
-class that most training images with this code have. Games that differ only in their seed may split one class into two
-codes and merge two others. The table therefore has several games, and the test error of the game with the smallest
-error on training images. With --kernel sghmc or sgld, Q is averaged over all draws, and all generators make images.
+The code classifies images without labels. The code of an image is the most probable one under Q, and a code stands for
+the most frequent class among the training images with this code. Games that differ only in their seed may split one
+class into two codes and merge two others. The table therefore has --num-seeds games, and the test error of the game
+with the smallest error on training images. With --kernel sghmc or sgld, Q is averaged over all draws, and all
+generators make images.
 
 A high I_Q alone does not show that categories are classes: continuous codes can carry the classes, and then a row of
 figures/traversal-*.png turns from one digit into another. Apart from this, 4 and 9 often share a category. With
@@ -261,7 +262,12 @@ def traverse(config: Config, net: Networks, params: Params, rng_key: PRNGKey) ->
 
 
 def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
-    """Trains the networks of one seed; returns the measures, and arrays for the figures."""
+    """Trains the networks of one seed.
+
+    Returns:
+      `measures`, `{measure: entries of a row}`; the class of each code, `classes`; I_Q in nats (`information`) and
+      images of each code (`training`) at `steps`; and the images of `traverse`, `traversals`.
+    """
     config, (train, test) = run.config, (subject.train, subject.test)
     net = networks(config, train.inputs.shape[1:])
     data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(seed), 5)
@@ -331,7 +337,7 @@ def summarise(config: Config, results: dict[int, dict]) -> list[dict]:
 
 
 def draw_figures(run: Run, results: dict[int, dict]) -> None:
-    """Draws traversals of each game and, during training, an image of each code and the mutual information."""
+    """Draws traversals of each game, and an image of each code and the mutual information during training."""
     for seed, result in results.items():
         pictures, training = ((result[name] + 1) / 2 for name in ("traversals", "training"))
         names = [f"code {code}: {'-' if label < 0 else label}" for code, label in enumerate(result["classes"])]

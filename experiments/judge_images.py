@@ -9,10 +9,11 @@ figure 3). `bayesjax/evaluation/fidelity.py` names the papers of the other measu
 
 A small classifier (`shared/judge.py`) is trained on the training images, and its last hidden layer gives the features.
 The table compares sets of images with the first --num-images training images. The sets are other training images, test
-images, and test images with normal noise or a blur of several strengths. Further sets are test images of one class, or
-of all but one, and copies of the training images, all of them or a tenth repeated. A distance must rise with noise and
-with blur. It does not detect memorisation: copies of the training images have the smallest distance. The judge was
-trained on the training images, so the distance of test images is the smallest to expect of a generator.
+images, and test images with normal noise (--noises) or a blur (--blurs). Further sets are test images of one class,
+test images without this class, copies of the training images, and a tenth of the training images, repeated. A distance
+must rise with noise and with blur. It does not detect memorisation: copies of the training images have the smallest
+distance. The judge was trained on the training images, so the distance of test images is the smallest to expect of a
+generator.
 
 The run folder holds the weights. With --publish they are also written to experiments/judges, to be committed with
 their sha256 in `shared/judge.py`.
@@ -41,8 +42,8 @@ class Config(RunConfig):
     """Flags of experiments.judge_images."""
 
     dataset: str = "digits"
-    """`digits`, the name of a TensorFlow Datasets image set (mnist, fashion_mnist, cifar10), or the path of an .npz
-    file with labels."""
+    """Labelled images: `digits`, the name of a TensorFlow Datasets image set (mnist, fashion_mnist, cifar10), or the
+    path of an .npz file."""
     num_images: Annotated[int, Range(least=24)] = 10_000
     """Largest number of images in a set, at least 24; it is reduced to half of the training images. Sets that select
     classes are smaller."""
@@ -96,7 +97,11 @@ def blur(images: np.ndarray, deviation: float) -> np.ndarray:
 
 
 def load_splits(config: Config) -> tuple[data.Split, data.Split, int]:
-    """The training images, the test images or their replacement, and the number of classes."""
+    """Loads the training images, the test images or, with --num-validation, held-out ones, and the number of classes.
+
+    Raises:
+      ValueError: if the data are not labelled images, or --num-validation leaves no training image.
+    """
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     judge.require_labelled_images(dataset)
     most = len(dataset.train) - 1
@@ -106,7 +111,11 @@ def load_splits(config: Config) -> tuple[data.Split, data.Split, int]:
 
 
 def make_sets(config: Config, train: data.Split, test: data.Split, num: int) -> dict[Place, np.ndarray]:
-    """The sets of images, one for each row of the table, by kind and level."""
+    """The sets of images, one for each row of the table, by kind and level.
+
+    Raises:
+      ValueError: if a set has too few images.
+    """
     real, images, labels = train.inputs[:num], test.inputs[:num], test.labels[:num]
     sets: dict[Place, np.ndarray] = {
         ("other training images", None): train.inputs[num : 2 * num],

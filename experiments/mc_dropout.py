@@ -12,7 +12,7 @@ backpropagation", ICML 2015, for the splits and the results of variational infer
 
 Regression uses one hidden layer of ReLU units and Gaussian noise with one learned precision. Settings are chosen for
 each split without its test rows. Every setting is trained on 80 % of the split's training rows. The log-likelihood of
-the others selects the setting and a factor of the learned precision. The chosen setting is trained again on all
+the remaining rows selects the setting and a factor of the learned precision. The chosen setting is trained again on all
 training rows. For each setting, all splits are trained in one program.
 
 Expected: the test RMSE and log-likelihood of the grid search of 2018 are 2.90 and -2.40 on boston, 4.82 and -2.93 on
@@ -173,12 +173,7 @@ def build(config: Config, method: str, setting: float, num_features: int, num_da
 
 
 class Predictions(NamedTuple):
-    """Predictions of the splits' test rows, in standardised units.
-
-    Attributes:
-      means: means of the draws, `[num_splits, num_draws, num_test]`.
-      precision: precision of the noise, `[num_splits]`.
-    """
+    """Standardised test predictions: `means [num_splits, num_draws, num_test]` and noise `precision [num_splits]`."""
 
     means: np.ndarray
     precision: np.ndarray
@@ -278,7 +273,11 @@ def compare_on_splits(run: Run) -> list[dict]:
 
 
 def rotate_digit(run: Run) -> list[dict]:
-    """Trains LeNet with dropout and measures its stochastic passes at each angle of a test digit; draws the figure."""
+    """Trains LeNet with dropout and measures its stochastic passes at each angle of a test digit; draws the figure.
+
+    Raises:
+      ValueError: if the data have no labels, or no test image has the label --rotated-label.
+    """
     config = run.config
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     train, test = dataset.train, dataset.test

@@ -10,9 +10,9 @@ converge?", ICML 2018 (r1).
     python -m experiments.progressive_gan --loss wasserstein_gp     the paper's loss, with a drift term
 
 Methods, all with the same loss and the same numbers of images:
-    dcgan           the networks of experiments.gan, with its learning rate and momentum
+    dcgan           the networks of experiments.gan, with the settings of Adam used there
     progan          the progressive GAN's networks, trained at full size from the start
-    progan_grown    the same networks, grown
+    progan_grown    the networks of progan, grown from the smallest size
 
 The networks grow in stages: the smallest size alone, and then for each further size a stage in which it is faded in and
 a stage in which it is trained. Generator, discriminator and real images are faded with the same weight alpha, which
@@ -49,14 +49,14 @@ class Config(ablation.AblationConfig):
     methods: tuple[Method, ...] = get_args(Method)
     """Methods to compare; the description above defines them."""
     loss: Literal["r1", "wasserstein_gp"] = "r1"
-    """Loss of all methods: r1 is the non-saturating loss with a gradient penalty at data; wasserstein_gp is the loss of
+    """Loss of all methods: r1 is the non-saturating loss with a gradient penalty on data; wasserstein_gp is the loss of
     the paper, with a gradient penalty between data and samples, and a drift term."""
     gradient_penalty: NonNegative = 10.0
     """Weight of the gradient penalty of wasserstein_gp."""
     drift_penalty: NonNegative = 0.001
     """Weight of the drift term of wasserstein_gp, the mean squared output of the discriminator for real images."""
     growth: games.Share = 0.5
-    """Fraction of the steps of Adam before the last stage of progan_grown."""
+    """Fraction of the steps of Adam that progan_grown takes in the stages before the last."""
     dcgan_features: Annotated[tuple[Count, ...], NonEmpty] = (128, 64, 32)
     """Number of channels of each layer of the dcgan generator; its discriminator has them in reverse order."""
 
@@ -108,7 +108,7 @@ TABLES = ablation.TABLES
 
 
 class Networks(NamedTuple):
-    """The generator and the discriminator as pure functions of their weights; growth is a level and an alpha.
+    """The generator and discriminator as pure functions of their weights; `growth` has the image `level` and `alpha`.
 
     Attributes:
       init: `rng_key -> {player: params}`.

@@ -6,8 +6,8 @@ quantitative analysis of deep belief networks", ICML 2008.
 
     python -m experiments.rbm                              quick: digits, 10 hidden units: under a minute
     python -m experiments.rbm --kernel sghmc               quick, then posterior draws by SGHMC and by HMC
-    python -m experiments.rbm --preset small               MNIST, 16 hidden units, exact likelihood, as PyDeep
-    python -m experiments.rbm --preset small_inverted      the same on inverted images
+    python -m experiments.rbm --preset small               MNIST, 16 hidden units, exact likelihood, as in PyDeep
+    python -m experiments.rbm --preset small_inverted      small, on inverted images
     python -m experiments.rbm --preset big                 MNIST, 500 hidden units
     python -m experiments.rbm --preset posterior           digits, 10 hidden units: longer chains of SGHMC and HMC
 
@@ -23,7 +23,7 @@ Gibbs chains of its own. HMC on the exact log posterior, with log Z by enumerati
 --num-hidden must be small.
 
 Expected (small): PyDeep's log p(x) of test images is -142.56 (centred) and -149.05 (plain); on inverted images -142.09
-and -183.36. All are on grey values.
+and -183.36. These four values are for grey images.
 Expected (big): PyDeep -84.86 by forward annealing (its reverse annealing gives -96.61), Salakhutdinov & Murray -86.34
 (CD-25).
 """
@@ -102,7 +102,7 @@ class Config(MachineConfig):
     warm-up. The rest is rounded down to a multiple of --num-draws, and is at least --num-draws."""
 
     def __post_init__(self) -> None:
-        """Checks that HMC on the exact posterior is possible where it is asked for."""
+        """Checks that the machine is small enough for HMC on the exact posterior, unless HMC is omitted."""
         super().__post_init__()
         if self.kernel == "sgd":
             return
@@ -185,7 +185,7 @@ def evaluate(
     run: Run, name: Parameterisation, model: boltzmann.RBM, trained: Trained, samples: np.ndarray, mean: np.ndarray,
     test: np.ndarray,
 ) -> list[dict]:  # fmt: skip
-    """Rows of log p(x) of test images: from both sides, along the training, and exactly if the machine is small."""
+    """Rows of log p(x) of test images: by forward and reverse AIS, at each checkpoint, and exactly if possible."""
     config, machine, params = run.config, boltzmann.machine(model), trained.params
     free_energies = jax.jit(jax.vmap(machine.free_energy, in_axes=(None, 0)))
     sides = log_partition_functions(run, name, machine, params, samples, mean)
@@ -208,7 +208,7 @@ def evaluate(
 
 
 def fit_quality(model: boltzmann.RBM, params: Params, test: np.ndarray) -> dict[str, Any]:
-    """Pseudo-likelihood, and errors of one reconstruction, of test images."""
+    """Pseudo log-likelihood of up to 1000 test images, and the % of test pixels that one reconstruction gets wrong."""
     machine = boltzmann.machine(model)
     objective = objectives.negative_pseudo_likelihood(machine.free_energy)
     values = jax.jit(lambda x: jax.lax.map(lambda one: -objective(params, jax.random.key(0), one), x, batch_size=10))
@@ -223,7 +223,7 @@ def fit_quality(model: boltzmann.RBM, params: Params, test: np.ndarray) -> dict[
 def draw(
     run: Run, name: str, model: boltzmann.RBM, trained: Trained, history: np.ndarray, test: np.ndarray, shape: tuple
 ) -> None:
-    """Draws filters, reconstructions, and the chains along Gibbs sampling after the training."""
+    """Draws filters, reconstructions, and chains during Gibbs sampling from the trained machine."""
     machine, params = boltzmann.machine(model), trained.params
     draw_filters(run, name, params["kernel"], shape)
     visible = jax.jit(jax.vmap(lambda v: machine.visible(params, machine.hidden(params, v).mean()).mean()))
@@ -297,7 +297,7 @@ def sample_posterior(run: Run, model: boltzmann.RBM, start_params: Params, chain
 def posterior_rows(
     model: boltzmann.RBM, results: dict, point: Params, x: np.ndarray, test: np.ndarray
 ) -> tuple[list[dict], dict]:
-    """Rows of each kernel and of the point estimate, and the training log-likelihoods of all draws for the figure."""
+    """Rows of the point estimate and each kernel, and training log-likelihoods `{kernel: [num_chains, num_draws]}`."""
     machine = boltzmann.machine(model)
 
     @jax.jit
@@ -336,7 +336,7 @@ def posterior_rows(
 
 
 def main(config: Config) -> None:
-    """Trains every parameterisation, estimates likelihoods, samples the posterior if asked; writes figures and rows."""
+    """Trains every parameterisation, estimates likelihoods and, with a sampler as --kernel, samples the posterior."""
     with Run("rbm", config) as run:
         images = load(config)
         x, test = (1 - each if config.invert else each for each in (images.train, images.test))
@@ -377,7 +377,7 @@ def main(config: Config) -> None:
         if config.kernel != "sgd" and trained is not None:
             model = machine_of(config, x.shape[1], "plain")
             point = boltzmann.remove_offsets(trained.params)
-            binary = binarise(x, seed=1) if config.binarise == "resampled" else x  # the posterior is of fixed data
+            binary = binarise(x, seed=1) if config.binarise == "resampled" else x  # a posterior needs fixed data
             results = sample_posterior(run, model, point, trained.chains, binary)
             more, traces = run.part("posterior", lambda: posterior_rows(model, results, point, binary, test))
             rows += more

@@ -11,7 +11,7 @@ NIPS 2017) with one generator and one discriminator; `bayesian_gan_semisupervise
 Methods, all with the same discriminator network and the same number of steps:
     supervised          the discriminator is trained to classify the labelled images alone
     gan                 it has K + 1 classes, and the generator minimises -log P(real) (Odena)
-    feature_matching    likewise, but the generator matches the mean of its features at real images (Salimans et al.)
+    feature_matching    as gan, but generated images match the discriminator's mean features of real images (Salimans)
 
 The labelled images are chosen at random, equally many of each class; one such choice is a label draw. The unlabelled
 images are the whole training set, whose labels are withheld. The losses are the negative log conditionals of
@@ -20,9 +20,9 @@ together have --label-weight times the weight of the unlabelled ones. With a sam
 times the number of unlabelled images. Predictions are then averaged over all kept draws, and the classifier is sampled
 as well.
 
-Settings are to be chosen on held-out training images (--num-validation). On 240 digits, with 100 labels and three label
-draws, a label weight of 5 was as good as 1. Published errors on MNIST with 100 labels are 10.5 % for a classifier,
-7.2 % for Odena's GAN, and 0.93 % for Salimans et al. after far longer training.
+Settings are to be chosen on held-out training images (--num-validation). On 240 held-out digits, with 100 labels and
+three label draws, a label weight of 5 was as good as 1. Published errors on MNIST with 100 labels are 10.5 % for a
+classifier, 7.2 % for Odena's GAN, and 0.93 % for Salimans et al. after far longer training.
 
 Expected (labels, ten minutes of one core): with 100 labels of digits, errors of 13 % for the classifier, 11 % for the
 GAN and 15 % with feature matching. On MNIST (mnist, an hour) they are 21, 5 and 17 %.
@@ -60,7 +60,7 @@ class Config(few_labels.FewLabelsConfig, games.PairConfig):
     """Flags of experiments.semi_supervised_gan."""
 
     methods: tuple[Method, ...] = get_args(Method)
-    """Methods to compare."""
+    """Methods to compare; the description above defines them."""
     latent_dim: Count = 32
     """Dimension of the generator's noise."""
     label_weight: Positive = 1.0
@@ -153,7 +153,7 @@ def losses(config: Config, net: populations.Networks, method: Method, num_data: 
 def minibatches(
     config: Config, rng_key: PRNGKey, train: data.Split, labelled: dict[str, np.ndarray]
 ) -> Callable[[Array], posteriors.GANBatch]:
-    """Minibatches by step, `[discriminator_steps, batch_size, ...]`; several label draws are a further, leading axis.
+    """Minibatches by step, `[discriminator_steps, batch_size, ...]`, with a leading axis for more than one label draw.
 
     Args:
       config: the batch sizes.
@@ -183,7 +183,7 @@ def minibatches(
 
 
 def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int) -> dict[str, Any]:
-    """Trains one method with one number of labels on every label draw; returns test scores by draw, and samples."""
+    """Trains a method. Returns `errors` (%) and `nll` by label draw, `images` of the first draw, and `ms per step`."""
     config, draws = run.config, run.config.num_label_draws
     net = few_labels.networks(config, splits, config.latent_dim)
     root = jax.random.fold_in(jax.random.key(config.seed), num_labelled)

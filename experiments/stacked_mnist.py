@@ -7,15 +7,15 @@ dead; long live the GAN!", NeurIPS 2024 (r3gan); Saatci & Wilson, "Bayesian GAN"
     python -m experiments.stacked_mnist                    quick: r3gan, stacks of digits of 8 pixels, a minute
     python -m experiments.stacked_mnist --preset mnist     stacks of MNIST, sized for two cores
 
-An image has three random digits as its channels, so that data have 1000 modes with nearly equal probabilities. The
+An image has three random digits as its channels, so the data have 1000 modes with nearly equal probabilities. The
 judge (`shared/judge.py`), a classifier of single digits, reads each channel of generated images. The measures are the
-number of modes with an image, and the divergence KL(generated || uniform) over modes. Both depend on the number of
-images. The row "training images" has the values of as many data.
+number of modes with at least one generated image, and the divergence KL(generated || uniform) over modes. Both depend
+on the number of images. The row "training images" has the values of equally many training images.
 
 Methods, all with DCGAN networks and the same number of steps:
     dcgan      one generator, the non-saturating loss
-    r1         and a gradient penalty at data
-    r3gan      the relativistic loss of pairs of data and samples, with gradient penalties at both
+    r1         dcgan with a gradient penalty on real images
+    r3gan      the relativistic loss of pairs of real and generated images, with gradient penalties on both
     coupled    --num-generators generators that face one discriminator, the loss of dcgan
     bayes      networks as in coupled: a warm-up of Adam, then a sampler of all weights; images come from all draws
 """
@@ -171,7 +171,7 @@ def coverage(classes: np.ndarray) -> dict[str, float]:
 
 
 def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: int) -> dict[str, Any]:
-    """Runs one method with one seed; returns measures, the modes during training, and images."""
+    """Runs one method with one seed. Returns final `measures`, `modes` by `steps` of the training, and `samples`."""
     config, shape = run.config, train.shape[1:]
     net = networks(config, shape)
     data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(seed), 5)
@@ -184,7 +184,7 @@ def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: i
         return jax.lax.map(lambda key: net.generate(params, key, size), keys).reshape(-1, *shape)[:num]
 
     def keep(stage: games.Stage, state: Any) -> dict[str, Any]:
-        """Images of all generators, of 256 levels, and the generators of a sampler."""
+        """Images of all generators, as bytes, and in the sampling stage of bayes also the generators."""
         generators = state.position["generator"]
         images = populations.generate_each(net, generators, evaluation_key, -(-NUM_EVALUATED // num[0]))
         levels = jnp.round(127.5 * (images.reshape(-1, *shape) + 1)).astype(jnp.uint8)

@@ -12,7 +12,7 @@ deviations within 5 %, without divergences after the warm-up.
 
 Expected: the protocol is met except where the geometry forbids it. Chains on the centred schools and on the funnel
 diverge in the necks at any fixed step size (Betancourt & Girolami, "Hamiltonian Monte Carlo for hierarchical models",
-2015), and their scales come out wrong. Randomising the step size lets chains enter the necks; trajectories
+2015), and their estimates of the scales are wrong. Randomising the step size lets chains enter the necks; trajectories
 with large steps diverge there and are rejected.
 """
 
@@ -50,7 +50,7 @@ class Config(RunConfig):
     num_draws: LongEnough = 1000
     """Number of draws that each chain keeps, at least 20."""
     num_reference: LongEnough = 4000
-    """Number of draws, at least 20, that each chain of the reference run keeps, which is NUTS with a target acceptance
+    """Number of draws, at least 20, of each chain of the reference run, which is a run of NUTS with a target acceptance
     of 0.95."""
     num_integration_steps: Count = 16
     """Number of leapfrog steps of an HMC trajectory."""

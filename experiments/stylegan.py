@@ -7,17 +7,18 @@ Karras, Laine, Aittala, Hellsten, Lehtinen & Aila, "Analyzing and improving the 
     python -m experiments.stylegan --preset mnist            MNIST of 32 pixels; fashion: Fashion-MNIST
     python -m experiments.stylegan --preset cifar10_small    CIFAR-10, sized for two cores; cifar10: for a GPU
 
-Methods, each with what the one before it has, except that stylegan2 has networks of its own:
+Methods:
     stylegan       mapping network, adaptive instance normalisation and noise; the progressive GAN's discriminator
     stylegan2      modulated convolutions, a generator that adds up images of all sizes, and a residual discriminator
-    path_length    and a penalty on the generator's path lengths, evaluated lazily
-    mixing         and style mixing: most batches have one style in coarse layers and another in fine layers
+    path_length    stylegan2 with a penalty on the generator's path lengths, which is evaluated lazily
+    mixing         path_length with style mixing: most batches have one style in coarse and another in fine layers
 
-The loss is non-saturating with a lazy R1 penalty. No network grows. Data, sizes, numbers of images and measures are
-those of `progressive_gan.py`, so that both tables form one ablation. The rows with the weights "last" are those without
-the moving average of the generator. The perceptual path length is measured between noise vectors z and between styles
-w, in the features of a classifier (`shared/judge.py`). The influence of a group of layers is the squared change of an
-image's features when these layers have the style of another image, relative to a change of all styles.
+The loss is non-saturating with a lazy R1 penalty. The networks do not grow. Data, sizes, numbers of images and measures
+are those of `progressive_gan.py`, so that both tables form one ablation. Rows with the weights "last" evaluate the
+generator's last weights instead of their moving average. The perceptual path length is measured between noise vectors z
+and between styles w, in the features of a classifier (`shared/judge.py`). The influence of a group of layers is the
+squared change of an image's features when these layers have the style of another image, relative to a change of all
+styles.
 
 With --kernel sghmc or sgld, the penalties are evaluated in every step, and the mean path length is that of the batch,
 because a density has no state.
@@ -64,7 +65,7 @@ class Config(ablation.AblationConfig):
     path_weight: NonNegative = 2.0
     """Weight of the path-length penalty."""
     path_interval: Count = 4
-    """Number of steps of Adam from one path-length penalty to the next, which is multiplied by it."""
+    """Interval, in steps of Adam, between evaluations of the path-length penalty, which is multiplied by it."""
     path_decay: games.Share = 0.01
     """Weight of a batch in the running mean of the path lengths."""
 
@@ -85,7 +86,7 @@ CIFAR10 = replace(
     CIFAR10_SMALL, features=(256, 256, 128, 64), latent_dim=256, style_dim=256, num_steps=50_000, num_warmup=25_000
 )
 PRESETS = {"quick": QUICK, "mnist": MNIST, "fashion": FASHION, "cifar10_small": CIFAR10_SMALL, "cifar10": CIFAR10}
-# In a posterior all weights have the same normal prior, the law of the initial weights, so that of the mapping as well.
+# The prior of all weights is N(0, 1), from which kernels are initialised; for the mapping this needs mapping_rate = 1.
 PRESETS |= {
     f"{name}_sghmc": replace(config, kernel="sghmc", prior="gaussian", prior_scale=1.0, mapping_rate=1.0)
     for name, config in PRESETS.items()
@@ -164,7 +165,7 @@ def losses(config: Config, method: Method, net: Networks) -> dict[str, Density]:
         return net.synthesise(params, styles, net.draw_noise(noise_key, num))
 
     def path_penalty(params: Params, rng_key: PRNGKey, mean: Array | None) -> tuple[Array, Array]:
-        """The path-length penalty of half a batch, and the new running mean; the batch has its own mean for None."""
+        """The path-length penalty of half a batch, and the new running mean; with None, the mean of the batch."""
         num = max(config.batch_size // 2, 1)
         style_key, noise_key, direction_key = jax.random.split(rng_key, 3)
 
@@ -210,7 +211,7 @@ def losses(config: Config, method: Method, net: Networks) -> dict[str, Density]:
 
 
 def layer_groups(heights: list[int]) -> dict[str, list[int]]:
-    """The layers of coarse, middle and fine styles: a third of the image sizes each, or one of two sizes.
+    """Divides the image sizes into coarse, middle and fine ones, or two into coarse and fine; returns their layers.
 
     Args:
       heights: heights of the images of all layers.

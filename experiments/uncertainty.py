@@ -238,7 +238,7 @@ def judge_classification(name: str, outputs: np.ndarray, test: Points) -> dict[s
 
 
 def train_and_judge(run: Run, name: str, sets: list[Points], test: Points) -> dict[str, Any]:
-    """Trains on data sets of one size; returns `measures` by set and, for the largest regression, one set's `bands`."""
+    """Trains on data sets of one size; returns `measures` by set, and `bands` of the first set at the largest size."""
     config, is_regression, bands = run.config, name in REGRESSION, None
     predict = train(run, name, Points(*(np.stack(parts) for parts in zip(*sets, strict=True))))
     keys = jax.random.split(jax.random.key(config.seed + 1), config.num_draws)

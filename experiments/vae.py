@@ -84,7 +84,7 @@ class Config(RunConfig):
     latent_dims: Annotated[tuple[Count, ...], NonEmpty] = (2, 10)
     """Numbers of latent dimensions to compare; figures show the manifold of a model with two."""
     bounds: Annotated[tuple[str, ...], NonEmpty] = ("elbo",)
-    """Objectives to compare: elbo, elbo-L with the mean of L draws of z, or iwae-K with K draws."""
+    """Objectives to compare: elbo with one draw of z, elbo-L with the mean over L draws, or iwae-K with K draws."""
     learning_rate: Positive = 1e-3
     """Initial learning rate of Adam."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -215,7 +215,11 @@ SAMPLED_CHUNK, ANNEALED_CHUNK = 1000, 100  # images whose likelihoods are estima
 
 
 def load_images(config: Config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training images, test images and the labels of the test images (empty if there are none)."""
+    """Loads training images, test images and the labels of the test images (empty if there are none).
+
+    Raises:
+      ValueError: if the data are not images, fewer than 2 are left to test, or --num-validation is too large.
+    """
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     train, num_held_out = dataset.train, config.num_validation
     require(len(dataset.test) > 1 or num_held_out > 0, f"--dataset {config.dataset} must have at least 2 test examples")

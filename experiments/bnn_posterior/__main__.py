@@ -75,9 +75,9 @@ class Config(RunConfig):
     """Methods to compare; hmc comes first unless there is a --reference. csghmc is cyclical SGHMC, psgld uses RMSprop's
     preconditioner, bbb is Bayes by Backprop, laplace approximates the last layer's posterior, map is one mode."""
     reference: str = ""
-    """File of class probabilities, one row for each test point, with which all methods are compared; if empty, this is
-    one half of HMC's chains. A run writes parts/reference.csv, which is for runs with another --seed: with the same
-    seed, chains would be compared with themselves."""
+    """File of class probabilities, one row for each test point, with which all methods are compared; if empty, one half
+    of HMC's chains is the reference. A run writes parts/reference.csv, which is for runs with another --seed: with the
+    same seed, chains would be compared with themselves."""
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (20,)
     """Numbers of tanh units of the hidden layers."""
     prior_scale: Positive = 3.0
@@ -399,7 +399,7 @@ def find_modes(run: Run, problem: Problem, label: str, num: int, network: Callab
 
 
 def take_one(stacked: Any) -> Any:
-    """The first of several stacked positions."""
+    """The first of the stacked positions."""
     return jax.tree.map(lambda leaf: leaf[0], stacked)
 
 

@@ -26,12 +26,7 @@ from experiments.shared.regression import LOG_PRECISION, measure, noise_scales, 
 
 
 class Points(NamedTuple):
-    """Inputs and targets.
-
-    Attributes:
-      x: `[num, features]`.
-      y: labels or real numbers, `[num]`.
-    """
+    """Inputs `x [num, features]` and targets `y [num]`, which are labels or real numbers."""
 
     x: np.ndarray
     y: np.ndarray
@@ -46,7 +41,7 @@ class Problem(NamedTuple):
       init: `rng_key -> params`.
       outputs: `(params, output of the network [..., features]) -> [..., num_outputs]`.
       log_likelihood: `(outputs of one point, its target) -> scalar`.
-      log_prior: the log density of params.
+      log_prior: the log prior density of params.
       log_noise_prior: the term of `log_prior` that does not belong to the network.
       units: standard deviations of the prior, and the unit of the noise's log precision, structured like params.
         Samplers move in these units, which act as a diagonal mass matrix.
@@ -108,7 +103,11 @@ def load(config: Any) -> Problem:
 
 
 def take_first(config: Any, train: Any, test: Any) -> tuple[Points, Points]:
-    """The first --num-train and --num-test points; a flag of 0 means all points."""
+    """The first --num-train and --num-test points; a flag of 0 means all points.
+
+    Raises:
+      ValueError: if there are fewer points.
+    """
     for flag, wanted, part in (("num-train", config.num_train, train), ("num-test", config.num_test, test)):
         require(wanted <= len(part.x), f"--{flag} must be at most {len(part.x)}; got {wanted}")
     num_train, num_test = config.num_train or None, config.num_test or None
@@ -167,7 +166,11 @@ def classification(config: Any) -> Problem:
 
 
 def load_reference(config: Any, problem: Problem) -> np.ndarray:
-    """Reads log class probabilities from --reference, as the outputs `[1, num_test, num_classes]` of one draw."""
+    """Reads log class probabilities from --reference, as the outputs `[1, num_test, num_classes]` of one draw.
+
+    Raises:
+      ValueError: if the data have no labels, or the file is missing or has other numbers of points or classes.
+    """
     require(
         problem.probabilities is not None, f"--reference is for labels, which --dataset {config.dataset} does not have"
     )

@@ -97,8 +97,8 @@ class RunConfig:
     parallel: Literal["shard_map", "pmap"] = "shard_map"
     """JAX transformation that spreads a step over the devices; pmap supports one process and one parallel axis."""
     data_devices: Natural = 0
-    """Number of parts into which each batch is divided; the other factor of the number of devices
-    divides the particles. 0 divides the particles into as many parts as possible, and then the batch."""
+    """Number of parts into which each batch is divided, a divisor of the number of devices; the quotient is the number
+    of parts of the particles. 0 divides the particles into as many parts as possible, and then the batch."""
 
     def __post_init__(self) -> None:
         """Checks every field against its annotation.

@@ -1,12 +1,12 @@
-"""What the experiments of the progressive GAN and of StyleGAN share, so that their results form one ablation.
+"""Flags, data, training and tables that `progressive_gan.py` and `stylegan.py` share, so that they form one ablation.
 
     AblationConfig          flags of the data, the networks' sizes, the penalty and the evaluation
-    Padded, load            images with edges, for networks that halve them several times; the judge sees them without
+    Padded, load            images with edges, so that networks can halve them, and the judge of images without edges
     lazy_r1                 the R1 penalty of a discriminator that compares the images of a batch
     Space, play             codes of images, and the training and evaluation of one method with one seed
     play_all, result_rows, draw_grid, TABLES     results and figures of all methods and seeds
 
-All methods see the same numbers of images and have the same loss. The stages of a game and its kernels are in
+All methods are trained with the same loss and on the same number of images. The stages of a game and its kernels are in
 `games.py`, and the judge is in `judge.py`.
 """
 
@@ -47,9 +47,9 @@ class AblationConfig(games.PairConfig):
     features: Annotated[tuple[Count, ...], NonEmpty] = (64, 64, 32, 16)
     """Number of channels at each size of the images, the smallest first; each size is twice the one before."""
     r1_penalty: NonNegative = 1.0
-    """Weight of the gradient penalty at data, gamma / 2 |grad D|^2."""
+    """Weight gamma of the R1 penalty, gamma / 2 |grad D(x)|^2 at real images x."""
     r1_interval: Count = 16
-    """Number of steps of Adam from one gradient penalty at data to the next, which is multiplied by it; a sampler
+    """Interval, in steps of Adam, between evaluations of the R1 penalty, which is multiplied by this number. A sampler
     evaluates the penalty in every step."""
     num_judged: Annotated[int, Range(least=12)] = 10_000
     """Number of generated images that are evaluated."""
@@ -90,7 +90,7 @@ class Padded:
 
 
 def load(config: AblationConfig) -> Padded:
-    """Loads the images and their judge, and pads them for as many sizes as --features has."""
+    """Loads the images and their judge, and pads the images so that they have a size for each of --features."""
     subject = images.load(config)
     factor, (height, width) = 2 ** (len(config.features) - 1), subject.train.inputs.shape[1:3]
     edges = [divmod(-size % factor, 2) for size in (height, width)]
@@ -104,12 +104,12 @@ def load(config: AblationConfig) -> Padded:
 
 
 def unpack(batch: Given | Carried) -> tuple[Given, dict[str, Array] | None]:
-    """The data and positions, and the carry of Adam's losses; None for samplers, whose density has no state."""
+    """The data with the other player's position, and the carry of a loss under Adam, which is None under a sampler."""
     return (batch.batch, batch.carry) if isinstance(batch, Carried) else (batch, None)
 
 
 def next_carry(carry: Mapping[str, Array] | None, **values: Array) -> dict[str, Any]:
-    """The entry of a loss's aux with the carry of its next step, whose number grows by one; nothing for samplers."""
+    """The aux entry "carry" of a loss: the carry of the next step with new `values`, or an empty dict for samplers."""
     return {} if carry is None else {"carry": {**carry, "step": carry["step"] + 1, **values}}
 
 
@@ -199,7 +199,7 @@ def path_lengths(
 
 
 def continue_average(stage: games.Stage, before: Any) -> games.Stage:
-    """The stage whose generator's moving average continues that of a state; all else in its kernel starts anew."""
+    """Lets a stage start with the generator's moving average of the state `before`; the rest of its state is new."""
 
     def init(position: dict[str, Params], rng_key: PRNGKey) -> Any:
         state, old = stage.kernel.init(position, rng_key), before.players["generator"]
@@ -210,12 +210,12 @@ def continue_average(stage: games.Stage, before: Any) -> games.Stage:
 
 
 def batch_after(batches: Callable[[Array], Array], first: int, step: Array) -> Array:
-    """The batch of a step of a stage whose first batch has a given number."""
+    """The batch of a step of a stage that starts with the batch of number `first`."""
     return batches(first + step)
 
 
 def generators_of(stage: games.Stage, state: Any) -> dict[str, Params]:
-    """The weights of the generator that make images, by kind: averaged and last ones of Adam, or a sampler's draw."""
+    """The generator's weights by kind: "draws" of a sampler, or "last" of Adam and "average" if there is an average."""
     player = state.players["generator"]
     if isinstance(player, kernels.AveragingState):
         return {"average": player.average, "last": player.position}
@@ -226,7 +226,7 @@ def train(
     run: Run, name: str, stages: Sequence[games.Stage], position: dict[str, Params], batches: Callable, *,
     rng_key: PRNGKey, show: Callable[[str, Params], Array],
 ) -> tuple[dict[str, Params], dict[str, np.ndarray], float | None]:  # fmt: skip
-    """Runs stages one after another; each has further data and new moments of Adam, but continues the moving average.
+    """Runs stages in turn. Each has the next minibatches and new moments of Adam, but continues the moving average.
 
     Args:
       run, name: the run that records the stages, and the game's name.
@@ -236,8 +236,8 @@ def train(
       show: `(name of a stage, the generator's params) -> images [num, ...]`.
 
     Returns:
-      The generator's weights by kind, with a leading axis of draws; images at the end of each stage, or along a single
-      one, by time; and the milliseconds per step.
+      The generator's weights by kind, with a leading axis of draws; images by the name of the stage that ends with
+      them, or by step if there is only one stage; and the milliseconds per step.
     """
 
     def keep(stage: games.Stage, state: Any) -> tuple[Array, Params]:
@@ -283,8 +283,8 @@ def play(
       show_small: functions `the generator's params -> images` by the name of the stages whose networks are smaller.
 
     Returns:
-      Measures by kind of weights, with path lengths of the first kind, and images during training. The second value is
-      the averaged weights of the generator, or its last draw.
+      A dict of `measures`, `{kind of weights: {measure: entries of a row}}` with path lengths for the first kind only,
+      and `training`, images by stage or step. The second value is the generator's averaged weights, or its last draw.
     """
     data_key, init_key, noise_key, run_key, sample_key = jax.random.split(jax.random.key(seed), 5)
 
@@ -330,7 +330,7 @@ def draw_grid(run: Run, name: str, rows: Mapping[str, np.ndarray]) -> None:
 
 
 def result_rows(padded: Padded, results: Mapping[str, Sequence[dict]]) -> list[dict]:
-    """Result rows of all methods, means over seeds, and of training images; `results` has those of each seed."""
+    """Result rows of training images and of all methods, as means over the seeds; `results` is that of `play_all`."""
     rows = [row(name, **entry, method="training images", kernel="-")
             for name, entry in padded.subject.training_report.items()]  # fmt: skip
     for method, of_seeds in results.items():

@@ -1,11 +1,11 @@
-"""Boltzmann machines on images: flags, training by persistent chains, and log Z from both sides.
+"""Boltzmann machines on images: flags, training by persistent chains, and log Z by annealed importance sampling.
 
     MachineConfig                         flags
     load                                  images as vectors
-    start, train                          the first parameters of a machine, and its training
+    start, train                          the initial parameters of a machine, and its training
     draw_hidden, hidden_batch             hidden units as the data of another machine
     equilibrate, log_partition_functions  samples of a trained machine, and log Z by forward and reverse annealing
-    likelihood_rows, curve_rows           rows of log p(x) at the end of the training and along it
+    likelihood_rows, curve_rows           rows of log p(x) after training, and at every checkpoint
     draw_filters                          a figure of the connections
 
 `experiments/rbm.py` shows how these functions are used together.
@@ -51,9 +51,9 @@ class MachineConfig(RunConfig):
     learning_rate: Positive = 0.05
     """Learning rate of stochastic gradient descent."""
     final_rate: Annotated[float, Range(least=0, most=1)] = 0.1
-    """Fraction of the learning rate at the last step, in [0, 1], to which it falls linearly; 1 keeps it constant."""
+    """Learning rate at the last step as a fraction of the initial one, in [0, 1]; it decays linearly. 1 is constant."""
     weight_decay: NonNegative = 0.0
-    """Decay of the connections, at least 0: coefficient of half their squared norm in the loss."""
+    """Weight decay of the connections, at least 0: coefficient of half their squared norm in the loss."""
     offset_rate: Annotated[float, Range(above=0, most=1)] = 0.01
     """Rate, in (0, 1], at which the offsets of a centred machine follow the means of the data."""
     average_decay: Annotated[float, Range(least=0, below=1)] = 0.999
@@ -79,10 +79,10 @@ class Trained(NamedTuple):
     """A trained machine.
 
     Attributes:
-      checkpoints: parameters along the training, leaves `[num_evaluations, ...]`.
+      checkpoints: averaged parameters at the evaluations, leaves `[num_evaluations, ...]`.
       epochs: the epochs of the checkpoints.
       chains: visible units of the persistent chains after the last step, `[num_chains, V]`.
-      seconds_per_epoch: without compilation; None if nothing was run.
+      seconds_per_epoch: duration of an epoch without compilation; None if a resumed run had no step left.
     """
 
     checkpoints: Params
@@ -97,7 +97,11 @@ class Trained(NamedTuple):
 
 
 def load(config: Any) -> Images:
-    """The images of --dataset; the last --num-validation training images replace the test set."""
+    """Loads the images of --dataset; the last --num-validation training images replace the test set.
+
+    Raises:
+      ValueError: if the data are not grey images, fewer than 2 are left to test, or --num-validation is too large.
+    """
     dataset = data.load(config.dataset, data_dir=config.data_dir or None)
     train, held = dataset.train, config.num_validation
     require(
@@ -114,7 +118,7 @@ def load(config: Any) -> Images:
 
 
 def start(model: boltzmann.RBM, rng_key: jax.Array, mean: np.ndarray) -> Params:
-    """First parameters: visible units with the means of the data, and offsets at these means if the model has them."""
+    """Initial parameters: visible units have the means of the data, to which a centred model also sets its offsets."""
     params = jax.jit(model.init)(rng_key, jnp.asarray(mean))["params"]
     if model.visible_units == "bernoulli":
         mean = np.clip(mean, 0.001, 0.999)
@@ -131,20 +135,23 @@ def train(
     num_epochs: int, steps_per_epoch: int, num_evaluations: int = 1, variance_rate: float = 0.0,
     positive: Callable | None = None, learning_rate: float | None = None,
 ) -> Trained:  # fmt: skip
-    """Persistent contrastive divergence.
+    """Trains a machine by persistent contrastive divergence (Tieleman, ICML 2008).
 
     Args:
       run: the run of the experiment.
       name: name of the stage.
       machine: energies and conditionals.
-      params: its first parameters.
+      params: its initial parameters.
       batches: visible vectors `[batch_size, V]` as a function of the step.
       first: visible vectors from which the chains start, `[num_chains, V]`.
       num_epochs, steps_per_epoch: length of the training.
       num_evaluations: number of evenly spaced checkpoints; remaining steps are dropped.
       variance_rate: learning rate of the log variances of Gaussian units.
-      positive: the free energy of an image, `(params, rng_key, x) -> scalar`; None is that of the machine.
-      learning_rate: None is --learning-rate.
+      positive: the free energy of an image, `(params, rng_key, x) -> scalar`; None means that of the machine.
+      learning_rate: initial learning rate; None means --learning-rate.
+
+    Raises:
+      ValueError: if the training has fewer steps than evaluations.
     """
     config = run.config
     available = num_epochs * steps_per_epoch
@@ -210,7 +217,7 @@ def base_machine(params: Params, mean: np.ndarray) -> Params:
 def equilibrate(
     run: Run, name: str, machine: boltzmann.Machine, params: Params, v: ArrayLike, num_sweeps: int = EQUILIBRATION
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Chains after further sweeps of block Gibbs sampling with fixed parameters.
+    """Continues chains from visible units `v [num_chains, V]` by block Gibbs sampling with fixed parameters.
 
     Returns:
       The visible units after the last sweep, `[num_chains, V]`, and those of the first twelve chains after every tenth
@@ -229,7 +236,11 @@ def equilibrate(
 def log_partition_functions(
     run: Run, name: str, machine: boltzmann.Machine, params: Params, samples: np.ndarray, mean: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Log Z of an RBM by forward annealing from independent units and by reverse annealing from its samples."""
+    """Estimates log Z of an RBM, forward by annealing from independent units and in reverse from its samples.
+
+    Returns:
+      `{"forward" or "reverse": fields of partition_function.AnnealedPartitionFunction}`.
+    """
     config = run.config
 
     def annealed() -> dict[str, Any]:
@@ -247,7 +258,7 @@ def likelihood_rows(log_weights: ArrayLike, sides: dict[str, dict[str, Any]], **
 
     Args:
       log_weights: log p(x) + log Z of each test image.
-      sides: the forward and the reverse estimate of log Z, with the diagnostics of the annealing.
+      sides: the result of `log_partition_functions`.
       **keys: keys of every row.
     """
     values, rows = evaluation.mean_estimate(np.asarray(log_weights, float)), []

@@ -13,12 +13,7 @@ from experiments.harness import require
 
 
 class Images(NamedTuple):
-    """Images and their labels.
-
-    Attributes:
-      x: `[num, height, width, channels]`, or flat `[num, pixels]`.
-      y: `[num]`.
-    """
+    """Images `x`, `[num, height, width, channels]` or flat `[num, pixels]`, and their labels `y [num]`."""
 
     x: np.ndarray
     y: np.ndarray

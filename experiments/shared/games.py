@@ -4,8 +4,8 @@
     initialise, minibatches             weights of a generator and a discriminator; data by step
     adam, sampler, prior                updates of a player
     pair_stages                         stages of a game: Adam, or Adam on negative log posteriors and then a sampler
-    run_stages, play_pair               run stages one after another, with evaluations along the way
-    timings                             time per step
+    run_stages, play_pair               run stages one after another, with evaluations during training
+    timings                             milliseconds per step
 
 `posteriors.from_loss` turns a loss, a mean over N examples, into the log density log prior - N loss, which a sampler
 needs. Adam yields one generator, the moving average of its iterates; a sampler yields posterior draws of generators.
@@ -40,7 +40,7 @@ class GameConfig(RunConfig):
     num_steps: Count = 2000
     """Number of steps of the generator, warm-up included."""
     num_warmup: Count = 1000
-    """Number of steps of Adam before a sampler starts; no effect with --kernel adam."""
+    """Number of steps of Adam before a sampler starts; it has no effect with --kernel adam."""
     generator_learning_rate: Positive = 2e-4
     """Learning rate of Adam for the generator."""
     discriminator_learning_rate: Positive = 2e-4
@@ -56,10 +56,10 @@ class GameConfig(RunConfig):
     friction: Annotated[float, Range(above=0, below=1)] = 0.1
     """Friction of SGHMC; 1 minus friction is the fraction of the momentum that a step keeps."""
     temperature: Positive = 1.0
-    """Temperature of the sampled posterior."""
+    """Temperature T of the sampled posterior, whose density is raised to the power 1 / T."""
     prior: Literal["gaussian", "fan_in"] = "fan_in"
-    """Normal prior of the weights. gaussian: the standard deviation is the same for all weights. fan_in: that of a
-    layer's weights, but not of its biases, is divided by the square root of the layer's number of inputs."""
+    """Normal prior of the weights. gaussian: all weights have the standard deviation --prior-scale. fan_in: it is
+    divided by the square root of the number of a layer's inputs for weights, and unchanged for biases."""
     prior_scale: Positive = 3.0
     """Standard deviation of the prior, before fan_in divides it."""
 
@@ -71,10 +71,9 @@ class PairConfig(GameConfig):
     discriminator_steps: Count = 1
     """Steps of the discriminator for each step of the generator; each has its own real examples."""
     average: Decay = 0.999
-    """Decay rate of the moving average of the generator under Adam, which makes the images; 0 uses the last weights."""
+    """Decay rate of the moving average of the generator under Adam, from which images come; 0 uses the last weights."""
     num_evaluations: Annotated[int, Range(least=2)] = 20
-    """Number of evenly spaced evaluations in each stage of the training; a sampler keeps one draw at each. Remaining
-    steps are dropped."""
+    """Number of evenly spaced evaluations per stage, at which a sampler keeps a draw; remaining steps are dropped."""
 
     def __post_init__(self) -> None:
         """Checks that every stage has a step for each evaluation."""
@@ -123,6 +122,9 @@ def minibatches(
     """Returns minibatches of `arrays` `[num, ...]` by step, with leaves `[discriminator_steps, batch_size, ...]`.
 
     With `num_games`, the leaves have a leading axis of games, and each game has its own order of the data.
+
+    Raises:
+      ValueError: if a step needs more data than there are.
     """
     num, shape = config.discriminator_steps * config.batch_size, (config.discriminator_steps, config.batch_size)
     available = jax.tree.leaves(arrays)[0].shape[0]

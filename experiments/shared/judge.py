@@ -54,7 +54,7 @@ class Recipe:
 
 
 class Committed(NamedTuple):
-    """A judge whose weights are committed: its recipe, the shape of its images and the hash of its file."""
+    """A judge whose weights are in the repository: its recipe, the shape of its images and the hash of its file."""
 
     recipe: Recipe
     input_shape: tuple[int, ...]

@@ -3,7 +3,7 @@
     PopulationConfig        flags of the Bayesian GAN's games
     Networks, networks      generators and discriminators as pure functions of stacked parameters
     sweep                   the kernel of a game: all discriminators move, then all generators
-    unlabelled_batches      data by step
+    unlabelled_batches      minibatches of unlabelled data by step
 
 The densities of the weights are in `experiments/bayesian_gan.py`, the updates of a player in `games.py`.
 """
@@ -32,13 +32,13 @@ class PopulationConfig(GameConfig):
     latent_dim: Count = 32
     """Dimension of the generator's noise."""
     num_generators: Count = 10
-    """Number J_g of generators: the sets of noise in the paper's Monte Carlo average."""
+    """Number J_g of generators, one for each set of noise in the paper's Monte Carlo average over the noise."""
     num_discriminators: Count = 1
     """Number J_d of discriminators."""
     num_mc_samples: Count = 1
     """Number M of networks for each of the J_g generators and J_d discriminators, as in the paper."""
     pool: Literal["sum", "mean"] = "sum"
-    """Whether the likelihood is the sum over the other player's networks, as in the paper, or their mean."""
+    """Whether the log likelihood is the sum over the other player's networks, as in the paper, or the mean."""
     thinning: Count = 20
     """Number of steps between kept draws."""
 
@@ -97,7 +97,7 @@ def networks(generator: Any, discriminator: Any, latent_dim: int, shape: tuple[i
 
 
 def sweep(moves: Iterable[Kernel], num_generators: int, num_discriminators: int) -> Kernel:
-    """The kernel that updates all discriminators, then all generators; `moves` are the kernels of one of each kind."""
+    """Updates all discriminators, then all generators; `moves` has the kernels of a discriminator and a generator."""
     discriminator, generator = moves
     return kernels.alternate(
         discriminator=kernels.particles(discriminator, num_discriminators),

@@ -55,7 +55,7 @@ def network_posterior(initial_scale: float, prior_scale: float) -> tuple[MeanFie
 
 
 def noise_unit(num_data: int) -> float:
-    """Standard error of a log variance from `num_data` normals, about the posterior deviation of the log precision."""
+    """Approximate posterior standard deviation of the log precision: sqrt(2 / num_data), as for any log variance."""
     return float(np.sqrt(2 / num_data))
 
 
