@@ -20,6 +20,7 @@ annealing agree to 0.01 nats.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ import numpy as np
 from bayesjax import data, plots
 from bayesjax.evaluation import partition_function
 from bayesjax.models import boltzmann
-from experiments.harness import Column, Count, Positive, Run, Table, cli, row
+from experiments.harness import Column, Count, Positive, Range, Run, Table, cli, row
 from experiments.shared.boltzmann import (
     FORWARD,
     REVERSE,
@@ -51,7 +52,7 @@ class Config(MachineConfig):
 
     num_hidden: Count = 64
     """Number of hidden units."""
-    num_levels: Count = 17
+    num_levels: Annotated[int, Range(least=2)] = 17
     """Number of grey levels of the pixels, which determines the width of the uniform noise."""
     num_epochs: Count = 100
     """Number of epochs of training."""

@@ -111,6 +111,11 @@ class Config(MachineConfig):
             f"--kernel {self.kernel} is compared with HMC on the exact posterior, which needs --num-hidden of at most "
             f"{MAX_EXACT} or --num-hmc-steps 0; got {self.num_hidden}",
         )
+        kept = self.num_sampling_steps - self.num_sampling_steps // 5
+        require(
+            kept >= self.num_draws,
+            f"four fifths of --num-sampling-steps must be at least --num-draws, {self.num_draws}; got {kept} steps",
+        )
 
 
 QUICK = Config(learning_rate=0.3, num_temperatures=500)

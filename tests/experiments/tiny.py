@@ -128,6 +128,10 @@ TINY = GAMES_TINY | {
                 ("--kernel", "sghmc", "--num-hidden", "21", "--num-hmc-steps", "20"),
                 "needs --num-hidden of at most 20 or --num-hmc-steps 0; got 21",
             ),
+            (
+                ("--kernel", "sghmc", "--num-hmc-steps", "0", "--num-sampling-steps", "3"),
+                "four fifths of --num-sampling-steps must be at least --num-draws, 4; got 3 steps",
+            ),
             (("--parameterisations", "enhanced"), "invalid choice 'enhanced' for argument '--parameterisations'"),
             (("--num-evaluations", "9"), "training must have a step for each of 9 evaluations; it has 4"),
             (("--dataset", "synthetic/ring"), "must be of images [num, height, width, 1]"),
@@ -139,7 +143,10 @@ TINY = GAMES_TINY | {
             *("--num-hidden", "6", "--num-epochs", "2", "--batch-size", "700", "--num-chains", "12", *ANNEALED),
             *("--num-evaluations", "2"),
         ),
-        bad=((("--variance-rate", "0"), "--variance-rate must be above 0; got 0.0"),),
+        bad=(
+            (("--variance-rate", "0"), "--variance-rate must be above 0; got 0.0"),
+            (("--num-levels", "1"), "--num-levels must be at least 2; got 1"),
+        ),
     ),
     "dbn": Tiny(
         (
