@@ -15,12 +15,11 @@ Three demonstrations of p(x) = p(z) / |det dx/dz|:
 The targets are mixtures of Gaussians, so that the true density is known: two moons (64 Gaussians along each half
 circle), a ring of eight Gaussians, and one correlated Gaussian. Three measures compare each flow with the truth: its
 log-likelihood on held-out data, KL(truth || flow) estimated on held-out data, and the Jensen-Shannon divergence (JS) by
-quadrature. Three checks follow: the flow's density must integrate to 1, a two-sample test (MMD) compares its draws with
-data, and the inverse of a draw is compared with the noise that was mapped to it.
+quadrature. Three checks follow. The integral of the flow's density must be 1. A two-sample test (MMD) compares the
+flow's draws with data. The inverse of a draw is compared with the noise that was mapped to it.
 
 Expected (paper preset): integrals are within 1e-3 of 1. Splines reach a KL of 0.01 nats (moons) and 0.02 (ring). Affine
-couplings reach 0.02 and 0.14, because their continuous maps leave mass between the ring's modes. Both kinds reach at
-most 0.002 on the Gaussian.
+couplings reach 0.02 and 0.14, and leave mass between the ring's modes. Both kinds reach at most 0.002 on the Gaussian.
 """
 
 import functools

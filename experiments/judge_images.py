@@ -10,10 +10,10 @@ figure 3). `bayesjax/evaluation/fidelity.py` names the papers of the other measu
 A small classifier (`shared/judge.py`) is trained on the training images, and its last hidden layer gives the features.
 The table compares sets of images with the first --num-images training images. The sets are other training images, test
 images, and test images with normal noise (--noises) or a blur (--blurs). Further sets are test images of one class,
-test images without this class, copies of the training images, and a tenth of the training images, repeated. A distance
-must rise with noise and with blur. It does not detect memorisation: copies of the training images have the smallest
-distance. The judge was trained on the training images, so the distance of test images is the smallest to expect of a
-generator.
+test images without this class, copies of the training images, and a tenth of the training images, repeated. The
+Fréchet distance in these features is called the Fréchet classifier distance (FCD). It must rise with noise and with
+blur. It does not detect memorisation: copies of the training images have the smallest distance. The judge was trained
+on the training images, so the distance of test images is the smallest to expect of a generator.
 
 The run folder holds the weights. With --publish they are also written to experiments/judges, to be committed with
 their sha256 in `shared/judge.py`.

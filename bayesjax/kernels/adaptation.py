@@ -1,7 +1,7 @@
 """Adaptation of the step size and the mass matrix of HMC and NUTS during a warm-up.
 
-The warm-up has Stan's three phases. The first and the last adapt only the step size. Between them are windows, each
-twice as long as the one before, and the mass is estimated from the draws of each window. The step size follows
+The warm-up has Stan's three phases. The first and the last adapt only the step size. The middle phase consists of
+windows, each twice as long as the one before, and the mass is estimated from the draws of each. The step size follows
 Nesterov's dual averaging of the acceptance probability a_t towards its target delta,
 
     log eps_t = mu - sqrt(t) / gamma * E_t,    E_t = (1 - w_t) E_{t-1} + w_t (delta - a_t),    w_t = 1 / (t + 10)
@@ -199,8 +199,8 @@ def adapt(
 def windows(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns for each step of the warm-up whether its draw is in a window, and whether it is the last of its window.
 
-    The first 75 and last 50 steps adapt the step size only (15 % and 10 % of a warm-up below 150 steps). Between them
-    are windows of 25, 50, 100, ... steps; the last window also takes the remainder.
+    The first 75 and last 50 steps adapt the step size only (15 % and 10 % of a warm-up below 150 steps). The
+    windows between them have 25, 50, 100, ... steps; the last window also takes the remainder.
 
     Args:
       num_steps: number of steps of the warm-up.
