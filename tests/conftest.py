@@ -80,11 +80,15 @@ def jax_config(**values):
         compilation_cache.reset_cache()
 
 
+def cache_programs(folder):
+    """Keeps all programs that are compiled within a block in a folder, and reads from it those that are there."""
+    return jax_config(jax_compilation_cache_dir=str(folder), jax_persistent_cache_min_compile_time_secs=0.0)
+
+
 @pytest.fixture(scope="module")
 def compile_once(tmp_path_factory):
     """The same few programs, compiled anew by every run, are read from a cache of the file's own after the first."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    with jax_config(jax_compilation_cache_dir=folder, jax_persistent_cache_min_compile_time_secs=0.0):
+    with cache_programs(tmp_path_factory.mktemp("compiled")):
         yield
 
 

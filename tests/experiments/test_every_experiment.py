@@ -4,6 +4,8 @@ The flags of each are in `tiny.py`.
 """
 
 import ast
+import contextlib
+import functools
 import importlib
 import json
 import re
@@ -16,7 +18,7 @@ import pytest
 from bayesjax import training
 from docs import tables as overview
 from experiments.harness import cli, report
-from tests.conftest import jax_config
+from tests.conftest import cache_programs
 from tests.experiments.tiny import TINY
 from tests.parameters import some
 
@@ -71,16 +73,8 @@ def test_runs_and_resumes_with_all_methods(name, tmp_path, monkeypatch, capsys):
 
 def run(name, flags, tmp_path, monkeypatch, capsys, *, resumes=True):
     """Checks the output of a run, and that a copy of its folder at its second save resumes to the same rows."""
-    if not resumes:
-        check_run(name, flags, tmp_path, monkeypatch, capsys, resumes=False)
-        return
-    cache = {"jax_compilation_cache_dir": str(tmp_path / "compiled"), "jax_persistent_cache_min_compile_time_secs": 0.0}
-    with jax_config(**cache):  # the resumed run has the programs of the first
-        check_run(name, flags, tmp_path, monkeypatch, capsys, resumes=True)
-
-
-def check_run(name, flags, tmp_path, monkeypatch, capsys, *, resumes):
-    """See `run`."""
+    # The resumed run has the programs of the first.
+    cache = functools.partial(cache_programs, tmp_path / "compiled") if resumes else contextlib.nullcontext
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     flags, saves, save = (*flags, "--checkpoint-interval", "0"), 0, training.Checkpointer.save
 
@@ -91,7 +85,7 @@ def check_run(name, flags, tmp_path, monkeypatch, capsys, *, resumes):
         if saves == 2 and resumes:
             shutil.copytree(whole, broken)
 
-    with monkeypatch.context() as patched:
+    with cache(), monkeypatch.context() as patched:
         patched.setattr(training.Checkpointer, "save", save_and_copy)
         call(name, *flags, "--out", whole)
     printed = capsys.readouterr().out
@@ -114,7 +108,8 @@ def check_run(name, flags, tmp_path, monkeypatch, capsys, *, resumes):
     flags = (*flags, "--out", broken)
     assert "already holds a run" in refusal(capsys, name, *flags)
     assert "another configuration" in refusal(capsys, name, *flags, "--resume", "--seed", "7")
-    call(name, *flags, "--resume")
+    with cache():
+        call(name, *flags, "--resume")
     assert rows(broken) == rows(whole)
 
 

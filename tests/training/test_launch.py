@@ -13,9 +13,11 @@ from bayesjax.training import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 TWICE = """
-import importlib.machinery, signal
+import signal, sys
 
-launch = importlib.machinery.SourceFileLoader("launch", {path!r}).load_module()  # without the seconds of `import jax`
+sys.path.append({folder!r})  # the file by itself, without the seconds of `import jax`
+import launch
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs in the background ignore Ctrl-C
 launch.GRACE = 1.0
 raise SystemExit(launch.run({command}, 2, reported=2))
@@ -23,8 +25,9 @@ raise SystemExit(launch.run({command}, 2, reported=2))
 
 
 def start_twice(command):
+    code = TWICE.format(folder=str(Path(launch.__file__).parent), command=[sys.executable, "-c", command])
     return subprocess.Popen(
-        [sys.executable, "-c", TWICE.format(path=launch.__file__, command=[sys.executable, "-c", command])],
+        [sys.executable, "-c", code],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
