@@ -140,7 +140,8 @@ def play(run: Run, subject: images.Images) -> dict[str, Any]:
 
     Returns:
       `measures`, `{measure: entries of a row}`; the second head's `accuracies` and images (`training`) at `steps`; and
-      images of the `classes` and of an `interpolation`, `[num_classes, NUM_COLUMNS, ...]`.
+      images of the `classes` and of an `interpolation`, `[num_classes, NUM_COLUMNS, ...]`, and the weights of the
+      `generators`, `[num_draws, ...]`.
     """
     config, shape, num_classes = run.config, subject.train.inputs.shape[1:], subject.num_classes
     net = networks(config, shape, num_classes)
@@ -182,6 +183,7 @@ def play(run: Run, subject: images.Images) -> dict[str, Any]:
     return {
         "measures": measures,
         "steps": played.steps,
+        "generators": played.generators,
         "accuracies": {f"{player}: {name}": x for player, aux in played.aux.items() for name, x in aux.items()},
         "training": played.evaluations,
         **{name: x.reshape(num_classes, NUM_COLUMNS, *shape) for name, x in shown.items()},

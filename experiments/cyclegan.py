@@ -359,7 +359,8 @@ def play(run: Run, domains: Domains) -> dict[str, Any]:
     """Trains the networks and translates the test images.
 
     Returns:
-      A dict of `ms per step`, of `distances` by name, measured at each of `steps`, and of `translations` by direction.
+      A dict of `ms per step`, of `distances` by name, measured at each of `steps`, of `translations` by direction, and
+      of the weights of the `generators`, `[num_draws, ...]`.
     """
     config, shape = run.config, domains.x.shape[1:]
     net = networks(config, shape)
@@ -387,6 +388,7 @@ def play(run: Run, domains: Domains) -> dict[str, Any]:
     )
     return {
         "ms per step": played.milliseconds,
+        "generators": played.generators,
         "steps": np.concatenate([[0], played.steps]),
         "distances": {name: np.concatenate([[start[name]], each]) for name, each in played.evaluations.items()},
         "translations": {

@@ -37,7 +37,7 @@ from bayesjax.models import boltzmann, deep_boltzmann
 from bayesjax.objectives import boltzmann as boltzmann_objectives
 from bayesjax.objectives.heteroscedastic import categorical_log_likelihood
 from bayesjax.types import Array, Params
-from experiments.harness import Column, Count, MayBeEmpty, NonEmpty, Positive, Run, Table, cli, require, row
+from experiments.harness import Column, Count, NonEmpty, Positive, Run, Table, cli, require, row
 from experiments.shared.binarisation import binarise
 from experiments.shared.boltzmann import (
     FORWARD,
@@ -71,7 +71,7 @@ class Config(MachineConfig):
     """Number of epochs of joint training."""
     num_mean_field_updates: Count = 10
     """Number of mean-field updates of all hidden layers per image and step."""
-    num_labelled: Annotated[tuple[Count, ...], MayBeEmpty] = (100,)
+    num_labelled: tuple[Count, ...] = (100,)
     """Numbers of labelled images of the classifiers; an empty list trains no classifier."""
     num_label_draws: Count = 5
     """Number of independent draws of the labelled images."""

@@ -320,7 +320,7 @@ def load(config: Config) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, d
 
 
 def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str, Any]:
-    """Trains all games of a loss in parallel. Returns their measures (`games`), `ms per step`, and data for figures."""
+    """Trains a loss's games in parallel. Returns `generators` `[draws, games, ...]`, measures, and data for figures."""
     config, loss, shape = run.config, LOSSES[name], train.shape[1:]
     net = networks(config, loss, shape)
     num_games = config.num_seeds * config.num_chains if config.num_seeds * config.num_chains > 1 else None
@@ -372,6 +372,7 @@ def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str,
         "moments": {f"step {played.steps[i]}": along[i] if len(shape) == 1 else along[i, 0, :NUM_COLUMNS]
                     for i in moments},
         "interpolation": jax.jit(net.decode)(last, noise),
+        "generators": draws[""],
     }  # fmt: skip
 
 

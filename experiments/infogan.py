@@ -266,7 +266,8 @@ def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
 
     Returns:
       `measures`, `{measure: entries of a row}`; the class of each code, `classes`; I_Q in nats (`information`) and
-      images of each code (`training`) at `steps`; and the images of `traverse`, `traversals`.
+      images of each code (`training`) at `steps`; the images of `traverse`, `traversals`; and the weights of the
+      `generators`, `[num_draws, ...]`.
     """
     config, (train, test) = run.config, (subject.train, subject.test)
     net = networks(config, train.inputs.shape[1:])
@@ -308,6 +309,7 @@ def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
         "measures": measures,
         "classes": classes,
         "steps": played.steps,
+        "generators": played.generators,
         "information": aux["information"],
         "traversals": traverse(config, net, last, evaluation_key),
         "training": played.evaluations,

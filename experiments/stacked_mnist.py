@@ -171,7 +171,11 @@ def coverage(classes: np.ndarray) -> dict[str, float]:
 
 
 def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: int) -> dict[str, Any]:
-    """Runs one method with one seed. Returns final `measures`, `modes` by `steps` of the training, and `samples`."""
+    """Runs one method with one seed.
+
+    Returns:
+      Final `measures`, `modes` by `steps` of the training, `samples`, and weights of the `generators`, `[num, ...]`.
+    """
     config, shape = run.config, train.shape[1:]
     net = networks(config, shape)
     data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(seed), 5)
@@ -209,6 +213,7 @@ def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: i
         "steps": config.thinning * np.arange(1, len(along) + 1),
         "modes": np.array([coverage(classify(classifier, each))["modes"] for each in along]),
         "samples": samples[:NUM_SHOWN],
+        "generators": generators,
     }  # fmt: skip
 
 

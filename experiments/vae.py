@@ -44,7 +44,6 @@ from bayesjax.objectives import elbo
 from experiments.harness import (
     Column,
     Count,
-    MayBeEmpty,
     Natural,
     NonEmpty,
     Positive,
@@ -96,7 +95,7 @@ class Config(RunConfig):
     warm_epochs: Natural = 0
     """Number of epochs for every bound after the first, which starts from the model of the bound before it; 0 trains
     every bound from scratch."""
-    estimators: Annotated[tuple[Estimator, ...], MayBeEmpty] = get_args(Estimator)
+    estimators: Annotated[tuple[Estimator, ...], cli.MayBeEmpty] = get_args(Estimator)
     """Estimators of the ELBO's gradient to compare; an empty list skips the comparison."""
     estimator_epochs: Count = 20
     """Number of epochs of training with each estimator."""

@@ -1,7 +1,7 @@
 """Common parts of all experiments: flags, a run folder, devices, results and tables.
 
     cli.py          `RunConfig`, the types that validate flags, and `parse`
-    run.py          `Run`: the run folder, checkpoints, finished parts, results
+    run.py          `Run`: the run folder, checkpoints, finished parts, results; `read_run`
     launch.py       devices and processes of a run
     provenance.py   command, commit, versions and device of a result
     report.py       `Column` and `Table`: from the rows of results files to Markdown
@@ -10,21 +10,11 @@ Experiments import the names in `__all__` from this package. Read `run.py` next.
 """
 
 from experiments.harness import cli
-from experiments.harness.cli import (
-    Count,
-    MayBeEmpty,
-    Natural,
-    NonEmpty,
-    NonNegative,
-    Positive,
-    Range,
-    RunConfig,
-    require,
-)
+from experiments.harness.cli import Count, Natural, NonEmpty, NonNegative, Positive, Range, RunConfig, require
 from experiments.harness.report import Column, Table
-from experiments.harness.run import Run, row
+from experiments.harness.run import Run, read_run, row
 
 __all__ = [
-    "Column", "Count", "MayBeEmpty", "Natural", "NonEmpty", "NonNegative", "Positive", "Range", "Run",
-    "RunConfig", "Table", "cli", "require", "row",
+    "Column", "Count", "Natural", "NonEmpty", "NonNegative", "Positive", "Range", "Run",
+    "RunConfig", "Table", "cli", "read_run", "require", "row",
 ]  # fmt: skip

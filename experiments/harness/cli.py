@@ -137,7 +137,7 @@ def _violated(value: Any, annotation: Any) -> str:
                 return ""
         return _violated(value, kind)
     if origin is Literal:
-        return "" if value in arguments else _either(arguments)
+        return "" if value in arguments else " or ".join(map(str, arguments))
     if origin is tuple:
         elements = [arguments[0]] * len(value) if arguments[1:] == (Ellipsis,) else arguments
         if typing.get_origin(arguments[0]) is Literal:
@@ -151,11 +151,6 @@ def _violated(value: Any, annotation: Any) -> str:
     if not is_right or (isinstance(value, bool) and annotation in (int, float)):
         return f"of type {annotation.__name__}"
     return "finite" if isinstance(value, float) and not math.isfinite(value) else ""
-
-
-def _either(values: Sequence[Any]) -> str:
-    *most, last = map(str, values)
-    return f"{', '.join(most)} or {last}" if most else last
 
 
 def flag(name: str) -> str:

@@ -66,7 +66,8 @@ class Run:
         self._one_device, self._started, self._commit = one_device, time.time(), commit()
         self._shared, self._is_open, self._at_exit = self.out, False, contextlib.ExitStack()
         self._replaces = config.overwrite and not config.resume
-        self._recorded_config = json.loads(files.dumps({"experiment": name, **config.identity()}))
+        self._identity = json.loads(files.dumps(config.identity()))
+        self._recorded_config = {"experiment": name, **self._identity}
 
     def __enter__(self) -> "Run":
         """Connects the processes, and rejects a folder that holds a different run."""
@@ -119,7 +120,7 @@ class Run:
         kernel = launch.spread(self.config, kernel)
         self._open()
         checkpointer = training.Checkpointer(
-            self._shared / "checkpoints" / name, config=self._identity(), interval=self.config.checkpoint_interval,
+            self._shared / "checkpoints" / name, config=self._identity, interval=self.config.checkpoint_interval,
             check_program=self.config.devices == self.config.processes == 1,
         )  # fmt: skip
         metrics = training.MetricsFile(self.out / "metrics.jsonl", name)
@@ -182,7 +183,7 @@ class Run:
         results = {
             "experiment": self.name,
             "command": command(self.name),
-            "config": self._identity(),
+            "config": self._identity,
             "rows": list(rows),
             **({"warnings": warnings} if warnings else {}),
             "seconds": round(earlier + time.time() - self._started, 1),
@@ -202,9 +203,6 @@ class Run:
         print(f"results in {self.out / 'results.json'}, figures in {self.out / 'figures'}")
 
     # ---- the folder
-
-    def _identity(self) -> dict:
-        return {key: value for key, value in self._recorded_config.items() if key != "experiment"}
 
     def _refusal(self) -> str:
         """Error message if the folder cannot hold this run; otherwise empty."""
@@ -275,6 +273,22 @@ class Run:
         """The lines that every start of this run has appended to NAME.txt."""
         path = self.out / f"{name}.txt"
         return path.read_text(errors="replace").splitlines() if path.exists() else []
+
+
+def read_run(folder: str | Path, config_class: Callable) -> tuple[Any, dict[str, Any]]:
+    """Reads the flags of a run and its finished parts, `{name: value}`; the folder is left as it is.
+
+    Raises:
+      ValueError: if the flags are not those of `config_class`, the `Config` of the experiment.
+      OSError: if the folder has no config.json, or a file is damaged.
+    """
+    flags = files.read_json(Path(folder) / "config.json")
+    experiment = flags.pop("experiment", "?")
+    try:
+        config = config_class(**{name: tuple(x) if isinstance(x, list) else x for name, x in flags.items()})
+    except TypeError as error:
+        raise ValueError(f"{folder} holds a run of experiments.{experiment}: {error}") from None
+    return config, {path.stem: _read_pytree(path) for path in sorted(Path(folder, "parts").glob("*.npz"))}
 
 
 def row(

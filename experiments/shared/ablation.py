@@ -283,8 +283,9 @@ def play(
       show_small: functions `the generator's params -> images` by the name of the stages whose networks are smaller.
 
     Returns:
-      A dict of `measures`, `{kind of weights: {measure: entries of a row}}` with path lengths for the first kind only,
-      and `training`, images by stage or step. The second value is the generator's averaged weights, or its last draw.
+      A dict of `measures`, `{kind of weights: {measure: entries of a row}}` with path lengths for the first kind only;
+      `training`, images by stage or step; and `generators`, the weights of the first kind, `[num_draws, ...]`. The
+      second value is the generator's averaged weights, or its last draw.
     """
     data_key, init_key, noise_key, run_key, sample_key = jax.random.split(jax.random.key(seed), 5)
 
@@ -306,7 +307,7 @@ def play(
     measures[first] |= path_lengths(config, padded, spaces, last_draw, path_key)
     for kind in kinds:
         measures[kind] |= {"ms per step": {"value": milliseconds}, "minutes": {"value": minutes}}
-    return {"measures": measures, "training": shown}, last_draw
+    return {"measures": measures, "training": shown, "generators": kinds[first]}, last_draw
 
 
 # ---- results

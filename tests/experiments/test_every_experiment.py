@@ -17,7 +17,7 @@ import pytest
 
 from bayesjax import training
 from docs import tables as overview
-from experiments.harness import cli, report
+from experiments.harness import cli, read_run, report
 from tests.conftest import cache_programs
 from tests.experiments.tiny import TINY
 from tests.parameters import some
@@ -90,6 +90,8 @@ def run(name, flags, tmp_path, monkeypatch, capsys, *, resumes=True):
         call(name, *flags, "--out", whole)
     printed = capsys.readouterr().out
     results = json.loads((whole / "results.json").read_text())
+    config, _ = read_run(whole, type(next(iter(overview.experiment(name).PRESETS.values()))))
+    assert json.loads(json.dumps(config.identity())) == results["config"], "the flags are read back"
     assert results["experiment"] == name and results["rows"] and f"results in {whole}" in printed
     assert set(results) - {"warnings"} == {
         "experiment", "command", "config", "rows", "seconds", "device", "versions", "commit",

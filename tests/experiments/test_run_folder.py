@@ -14,7 +14,7 @@ from bayesjax import plots, training
 from bayesjax.evaluation import mean_estimate
 from bayesjax.training import guards
 from bayesjax.types import Kernel
-from experiments.harness import Column, Run, RunConfig, Table, provenance, row
+from experiments.harness import Column, Run, RunConfig, Table, provenance, read_run, row
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 NUM_STEPS = 40
@@ -129,6 +129,27 @@ def test_publishing(tmp_path, monkeypatch):
 
 
 # ---- parts
+
+
+def test_a_finished_run_is_read(finished, tmp_path):
+    """`read_run` returns the flags and the parts, and changes no file; it names the run of another experiment."""
+    out, trace = finished
+
+    def contents():
+        return {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+    before = contents()
+    config, parts = read_run(out, RunConfig)
+    assert config == RunConfig(dataset="d") and set(parts) == {"means"}
+    np.testing.assert_array_equal(parts["means"]["by step"], trace.draws.mean(axis=1))
+    assert contents() == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"experiment": "other", **CONFIG, "losses": ["r1"]}))
+    with pytest.raises(ValueError, match=r"other holds a run of experiments.other: .*losses"):
+        read_run(other, RunConfig)
+    with pytest.raises(OSError, match=r"missing/config.json"):
+        read_run(tmp_path / "missing", RunConfig)
 
 
 def test_parts_are_pytrees_that_are_computed_once(tmp_path):
