@@ -66,7 +66,7 @@ PRESETS = {
         QUICK,
         dataset="mnist",
         hidden=(500, 2000),
-        num_epochs=60,
+        num_epochs=90,
         learning_rate=0.1,
         final_rate=0.05,
         num_temperatures=20_000,
