@@ -107,7 +107,7 @@ class Networks(NamedTuple):
     """The generator and the discriminator as pure functions of their weights.
 
     Attributes:
-      layer_heights: heights of the images of all layers that have a style, in pixels.
+      layer_heights: heights of the feature maps of all layers that have a style, in pixels.
       init: `rng_key -> {player: params}`.
       map: `(the generator's params, noise z [num, latent_dim]) -> styles w [num, style_dim]`.
       draw_noise: `(rng_key, num) -> noise of all layers for num images`.
@@ -133,10 +133,8 @@ def networks(config: Config, method: Method, shape: tuple[int, ...]) -> Networks
     mapping: Any = stylegan.Mapping(config.style_dim, config.mapping_depth, config.mapping_rate)
     synthesis: Any = (stylegan if method == "stylegan" else stylegan2).Synthesis(shape, config.features)
     discriminator: Any = (progressive if method == "stylegan" else stylegan2).Discriminator(shape, 1, config.features)
-    heights = [height for height, _ in synthesis.noise_sizes]
-    heights += heights[-1:] * (synthesis.num_layers - len(heights))  # the output layer of StyleGAN2 has no noise
     return Networks(
-        heights,
+        synthesis.layer_heights,
         games.initialise(stylegan.Generator(mapping, synthesis), discriminator, config.latent_dim, shape),
         map=lambda params, z: mapping.apply({"params": params.get("mapping", {})}, z),  # no layers, no params
         draw_noise=lambda rng_key, num: stylegan.draw_noise(rng_key, num, synthesis.noise_sizes),

@@ -107,6 +107,11 @@ class Synthesis(nn.Module):
         """Heights and widths of the noise of all layers."""
         return [size for size in level_sizes(self.image_shape, len(self.features)) for _ in range(2)]
 
+    @property
+    def layer_heights(self) -> list[int]:
+        """Heights of the feature maps of all layers that have a style, in pixels."""
+        return [height for height, _ in self.noise_sizes]
+
     def setup(self) -> None:
         """Creates the layers."""
         shape = (*self.noise_sizes[0], self.features[0])

@@ -144,6 +144,11 @@ class Synthesis(nn.Module):
         """Heights and widths of the noise of all layers, one at the smallest level and two at each of the others."""
         return [size for size in level_sizes(self.image_shape, len(self.features)) for _ in range(2)][1:]
 
+    @property
+    def layer_heights(self) -> list[int]:
+        """Heights of the feature maps of all layers that have a style, in pixels; the output layer has no noise."""
+        return [*(height for height, _ in self.noise_sizes), self.image_shape[0]]
+
     def setup(self) -> None:
         """Creates the layers."""
         self.constant = self.param("constant", normal(1.0), (*self.noise_sizes[0], self.features[0]))

@@ -137,6 +137,8 @@ def test_the_key_decides_the_noise(kind):
     """The same key gives the same image, another key another one, and noise has the sizes of the layers."""
     styles = repeat_style(W[0], 6)
     assert [noise.shape for noise in noise_of(kind, 0)] == [(3, *size) for size in SYNTHESIS[kind].noise_sizes]
+    heights = {"adain": [2, 2, 4, 4, 8, 8], "modulated": [2, 4, 4, 8, 8, 8]}[kind]
+    assert SYNTHESIS[kind].layer_heights == heights
     first, again, other = (images_of(kind, styles, noise_of(kind, seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other, atol=1e-3)
