@@ -109,6 +109,20 @@ def test_the_judge_sees_no_edges(tmp_path):
     assert padded.crop(np.full((1, 8, 8, 1), 3.0)).max() == 1
 
 
+def test_held_out_images_replace_the_test_images(tmp_path):
+    """Settings are chosen on training images that are not trained on, and the test images are not seen."""
+    path, values = tmp_path / "images.npz", np.arange(20, dtype=np.float32) / 20
+    x, y = np.broadcast_to(values[:, None, None], (20, 8, 8)), np.arange(20) % 2
+    np.savez(path, x_train=x, y_train=y, x_test=np.ones_like(x), y_test=y)
+    config = dataclasses.replace(CONFIG, dataset=str(path), judge="none", num_held_out=5)
+    subject = ablation.load(config).subject
+    assert len(subject.train) == 15 and len(subject.test) == 5
+    found = np.concatenate([subject.train.inputs, subject.test.inputs])[:, 0, 0, 0]
+    np.testing.assert_allclose(np.sort(found), 2 * values - 1, atol=1e-6)
+    with pytest.raises(ValueError, match=r"--num-held-out must be below 20, all images; got 20"):
+        ablation.load(dataclasses.replace(config, num_held_out=20))
+
+
 def test_lazy_r1_is_plain_in_the_mean():
     """Over --r1-interval steps of Adam the mean is the penalty that a sampler has in every step."""
     config = dataclasses.replace(CONFIG, r1_penalty=2.0, r1_interval=3)
