@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bayesjax import data, evaluation, kernels, models, objectives, plots, training
+from bayesjax import data, evaluation, kernels, models, objectives, training
 from bayesjax.evaluation import partition_function
 from bayesjax.models import boltzmann, deep_boltzmann
 from bayesjax.objectives import boltzmann as boltzmann_objectives
@@ -47,6 +47,7 @@ from experiments.shared.boltzmann import (
     Trained,
     base_machine,
     draw_filters,
+    draw_samples,
     equilibrate,
     hidden_batch,
     likelihood_rows,
@@ -212,9 +213,8 @@ def draw(run: Run, deep: DeepMachine, params: Params, x: np.ndarray, test: np.nd
         h1 = deep.machine.hidden(params, x).sample(seed=jax.random.key(0))
         return deep.machine.visible(params, h1).mean()
 
-    samples = np.asarray(jax.jit(jax.vmap(mean_image))(x[: len(x) // 12 * 12]))[:, :num_visible]
-    rows = np.stack([test[:12], *np.split(samples, len(samples) // 12)]).reshape(-1, 12, *shape)
-    plots.image_grid(run.figure("samples.png"), rows, row_names=["test", *["samples"] * (len(rows) - 1)])
+    samples = np.asarray(jax.jit(jax.vmap(mean_image))(x))[:, :num_visible]
+    draw_samples(run, test.reshape(-1, *shape), samples.reshape(-1, *shape))
     draw_filters(run, "first_layer", params["kernel_0"], shape)
 
 

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import data, evaluation, plots
+from bayesjax import data, evaluation
 from bayesjax.evaluation import partition_function
 from bayesjax.models import boltzmann
 from bayesjax.objectives import boltzmann as objectives
@@ -37,6 +37,7 @@ from experiments.shared.boltzmann import (
     MachineConfig,
     base_machine,
     draw_hidden,
+    draw_samples,
     equilibrate,
     hidden_batch,
     likelihood_rows,
@@ -152,19 +153,16 @@ def main(config: Config) -> None:
                 draw_hidden(*layer, jax.random.fold_in(hidden_key, i), jnp.asarray(part))
                 for i, part in enumerate(np.array_split(np.asarray(inputs), max(1, len(inputs) // 10_000)))
             ])  # fmt: skip
-        draw_samples(run, layers, samples[:60], test, images.shape)
+        draw_samples(run, test.reshape(-1, *images.shape), pass_down(layers, samples[:60]).reshape(-1, *images.shape))
         run.finish(rows, TABLES)
 
 
-def draw_samples(run: Run, layers: list[Layer], h: np.ndarray, test: np.ndarray, shape: tuple) -> None:
-    """Draws samples of the network: samples of the RBM on top, passed down through the sigmoid layers."""
-    h = h[: len(h) // 12 * 12]
+def pass_down(layers: list[Layer], h: np.ndarray) -> np.ndarray:
+    """Means of the visible units, for samples h of the RBM on top that are passed down through the sigmoid layers."""
     for layer in layers[-2::-1]:
         visible: Any = jax.vmap(lambda h, layer=layer: layer.machine.visible(layer.params, h).mean())
         h = np.asarray(visible(h))
-    rows = [test[:12], *np.split(h, len(h) // 12)]
-    images = np.stack(rows).reshape(len(rows), 12, *shape)
-    plots.image_grid(run.figure("samples.png"), images, row_names=["test", *["samples"] * (len(rows) - 1)])
+    return h
 
 
 if __name__ == "__main__":

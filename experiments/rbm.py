@@ -133,7 +133,8 @@ PRESETS = {
         learning_rate=0.1, final_rate=0.05, num_temperatures=20_000,
     ),
     "posterior": replace(
-        POSTERIOR, num_posterior_chains=8, num_sampling_steps=20_000, num_draws=100, num_hmc_steps=1500
+        POSTERIOR, num_epochs=2000, num_chains=500, batch_size=500, step_size=5e-7, num_posterior_chains=8,
+        num_sampling_steps=100_000, num_draws=100, num_hmc_steps=1500,
     ),
 }  # fmt: skip
 PUBLISHED = {

@@ -3,10 +3,11 @@
     MachineConfig                         flags
     load                                  images as vectors
     start, train                          the initial parameters of a machine, and its training
+    gibbs_chains, tempered_chains         samplers of the machine: block Gibbs sampling, or parallel tempering
     draw_hidden, hidden_batch             hidden units as the data of another machine
     equilibrate, log_partition_functions  samples of a trained machine, and log Z by forward and reverse annealing
     likelihood_rows, curve_rows           rows of log p(x) after training, and at every checkpoint
-    draw_filters                          a figure of the connections
+    draw_samples, draw_filters            figures of samples beside test images, and of the connections
 
 `experiments/rbm.py` shows how these functions are used together.
 """
@@ -26,7 +27,7 @@ from bayesjax.evaluation import annealing, partition_function
 from bayesjax.evaluation import partition_function_curve as curve
 from bayesjax.models import boltzmann
 from bayesjax.objectives import boltzmann as objectives
-from bayesjax.types import ArrayLike, Params
+from bayesjax.types import ArrayLike, Kernel, Params
 from experiments.harness import Count, Natural, NonNegative, Positive, Range, Run, RunConfig, require, row
 
 FORWARD, REVERSE, EXACT = "log p(x), forward AIS (nats)", "log p(x), reverse AIS (nats)", "log p(x), exact (nats)"
@@ -81,7 +82,7 @@ class Trained(NamedTuple):
     Attributes:
       checkpoints: averaged parameters at the evaluations, leaves `[num_evaluations, ...]`.
       epochs: the epochs of the checkpoints.
-      chains: visible units of the persistent chains after the last step, `[num_chains, V]`.
+      chains: position of the persistent chains after the last step; visible units `[num_chains, V]` of Gibbs sampling.
       seconds_per_epoch: duration of an epoch without compilation; None if a resumed run had no step left.
     """
 
@@ -130,10 +131,48 @@ def start(model: boltzmann.RBM, rng_key: jax.Array, mean: np.ndarray) -> Params:
     return params
 
 
+class Chains(NamedTuple):
+    """Sampler of a machine, with many chains.
+
+    Attributes:
+      kernel: a kernel whose batch is the machine's parameters.
+      read: visible units `[num_chains, V]` of a position.
+    """
+
+    kernel: Kernel
+    read: Callable[[Any], Any]
+
+
+def gibbs_chains(machine: boltzmann.Machine, num: int) -> Chains:
+    """`num` chains of block Gibbs sampling, whose position is `[num, V]`."""
+    return Chains(
+        kernels.particles(kernels.block_gibbs(machine.hidden, machine.visible), num), lambda position: position
+    )
+
+
+def tempered_chains(machine: boltzmann.Machine, num: int, num_replicas: int, mean: np.ndarray) -> Chains:
+    """`num` chains of parallel tempering, each a ladder from independent units with the means `mean` to the machine.
+
+    The position is `[num, num_replicas, V]`.
+    """
+    ladder = kernels.parallel_tempering(
+        kernels.block_gibbs(machine.hidden, machine.visible),
+        lambda v, rng_key, params: -machine.free_energy(params, v), num_replicas,
+    )  # fmt: skip
+    ladders = kernels.particles(ladder, num)
+
+    def step(rng_key: jax.Array, state: Any, params: Params) -> tuple[Any, Any]:
+        base = base_machine(params, mean)
+        levels = jnp.linspace(0.0, 1.0, num_replicas)
+        return ladders.step(rng_key, state, jax.vmap(lambda t: boltzmann.interpolate(base, params, t))(levels))
+
+    return Chains(Kernel(ladders.init, step), lambda position: position[:, -1])
+
+
 def train(
     run: Run, name: str, machine: boltzmann.Machine, params: Params, batches: Callable, first: jax.Array, *,
     num_epochs: int, steps_per_epoch: int, num_evaluations: int = 1, variance_rate: float = 0.0,
-    positive: Callable | None = None, learning_rate: float | None = None,
+    positive: Callable | None = None, learning_rate: float | None = None, chains: Chains | None = None,
 ) -> Trained:  # fmt: skip
     """Trains a machine by persistent contrastive divergence (Tieleman, ICML 2008).
 
@@ -143,12 +182,13 @@ def train(
       machine: energies and conditionals.
       params: its initial parameters.
       batches: visible vectors `[batch_size, V]` as a function of the step.
-      first: visible vectors from which the chains start, `[num_chains, V]`.
+      first: position from which the chains start; visible vectors `[num_chains, V]` of Gibbs sampling.
       num_epochs, steps_per_epoch: length of the training.
       num_evaluations: number of evenly spaced checkpoints; remaining steps are dropped.
       variance_rate: learning rate of the log variances of Gaussian units.
       positive: the free energy of an image, `(params, rng_key, x) -> scalar`; None means that of the machine.
       learning_rate: initial learning rate; None means --learning-rate.
+      chains: sampler of the negative phase; None means --num-chains chains of Gibbs sampling.
 
     Raises:
       ValueError: if the training has fewer steps than evaluations.
@@ -160,10 +200,11 @@ def train(
     require(thinning > 0, f"training must have a step for each of {num_evaluations} evaluations; it has {available}")
 
     # Loss: mean free energy of the images minus that of the chains.
-    chains = kernels.particles(kernels.block_gibbs(machine.hidden, machine.visible), config.num_chains)
+    chains = chains or gibbs_chains(machine, config.num_chains)
     loss = objectives.persistent_contrastive_divergence(
-        machine.free_energy, chains, num_steps=config.num_gibbs_steps, positive=positive
-    )
+        machine.free_energy, chains.kernel, num_steps=config.num_gibbs_steps, positive=positive,
+        samples=lambda state, info: chains.read(state.position),
+    )  # fmt: skip
 
     # Optimiser: stochastic gradient descent; the offsets of a centred machine follow the means of the data.
     rate = learning_rate or config.learning_rate
@@ -183,7 +224,7 @@ def train(
         optimizer = optax.chain(optimizer, kernels.adjust(boltzmann.keep_distribution))
 
     chain_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
-    kernel = kernels.carrying(kernels.optimize(loss, optimizer), chains.init(first, chain_key))
+    kernel = kernels.carrying(kernels.optimize(loss, optimizer), chains.kernel.init(first, chain_key))
     kernel, options = run.stage(name, kernels.averaging(kernel, config.average_decay))
     state, trace = training.run(
         run_key, kernel, jax.jit(kernel.init)(params, init_key), batches, num_steps=num_steps, thinning=thinning,
@@ -215,22 +256,30 @@ def base_machine(params: Params, mean: np.ndarray) -> Params:
 
 
 def equilibrate(
-    run: Run, name: str, machine: boltzmann.Machine, params: Params, v: ArrayLike, num_sweeps: int = EQUILIBRATION
-) -> tuple[np.ndarray, np.ndarray]:
-    """Continues chains from visible units `v [num_chains, V]` by block Gibbs sampling with fixed parameters.
+    run: Run, name: str, machine: boltzmann.Machine, params: Params, position: ArrayLike,
+    num_sweeps: int = EQUILIBRATION, chains: Chains | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Continues chains with fixed parameters.
+
+    Args:
+      run, name: the run, and the name of the stage.
+      machine, params: the machine.
+      position: position from which the chains continue.
+      num_sweeps: number of sweeps.
+      chains: the sampler; None means block Gibbs sampling from visible units `[num_chains, V]`.
 
     Returns:
       The visible units after the last sweep, `[num_chains, V]`, and those of the first twelve chains after every tenth
       sweep, `[num_sweeps // 10, 12, V]`.
     """
-    kernel = kernels.particles(kernels.block_gibbs(machine.hidden, machine.visible), len(v))
-    kernel, options = run.stage(f"{name}-sweeps", kernel)
+    chains = chains or gibbs_chains(machine, len(np.asarray(position)))
+    kernel, options = run.stage(f"{name}-sweeps", chains.kernel)
     rng_key = jax.random.key(run.config.seed + 1)
     state, trace = training.run(
-        rng_key, kernel, kernel.init(jnp.asarray(v), rng_key), params, num_steps=num_sweeps, thinning=10,
-        keep=lambda state: state.position[:12], **options,
+        rng_key, kernel, kernel.init(jnp.asarray(position), rng_key), params, num_steps=num_sweeps, thinning=10,
+        keep=lambda state: chains.read(state.position)[:12], **options,
     )  # fmt: skip
-    return training.fetch(state.position), trace.draws
+    return chains.read(training.fetch(state.position)), trace.draws
 
 
 def log_partition_functions(
@@ -310,6 +359,15 @@ def exact_log_partition_function(machine: boltzmann.Machine, params: Params) -> 
     """Log Z by enumeration of the hidden units."""
     num_hidden = params["hidden_bias"].shape[-1]
     return partition_function.log_partition_function(machine.hidden_free_energy, params, num_hidden)
+
+
+def draw_samples(run: Run, test: np.ndarray, samples: np.ndarray) -> None:
+    """Draws a row of test images and up to five rows of samples, `[num, *shape]` with pixels in [0, 1]."""
+    columns = min(12, len(test), len(samples))
+    num_rows = min(5, len(samples) // columns)
+    rows = samples[: num_rows * columns].reshape(num_rows, columns, *test.shape[1:])
+    names = ["test", *["samples"] * num_rows]
+    plots.image_grid(run.figure("samples.png"), np.concatenate([test[None, :columns], rows]), row_names=names)
 
 
 def draw_filters(run: Run, name: str, kernel: ArrayLike, shape: tuple[int, ...]) -> None:

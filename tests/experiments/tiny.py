@@ -143,6 +143,7 @@ TINY = GAMES_TINY | {
             *("--num-hidden", "6", "--num-epochs", "2", "--batch-size", "700", "--num-chains", "12", *ANNEALED),
             *("--num-evaluations", "2"),
         ),
+        slow=("--num-replicas", "3"),
         bad=(
             (("--variance-rate", "0"), "--variance-rate must be above 0; got 0.0"),
             (("--num-levels", "1"), "--num-levels must be at least 2; got 1"),
