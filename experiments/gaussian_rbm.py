@@ -5,7 +5,7 @@ Melchior, Wang & Wiskott, "Gaussian-binary restricted Boltzmann machines for mod
 ONE 2017.
 
     python -m experiments.gaussian_rbm                                        quick: digits: under a minute
-    python -m experiments.gaussian_rbm --preset faces --dataset frey_faces.npy     200 hidden units
+    python -m experiments.gaussian_rbm --preset faces --dataset frey_faces.npy     14 x 10 pixels, 100 hidden units
 
 Pixels are standardised, so that a machine without connections is N(0, 1) for every pixel. Grey values are discrete, so
 the likelihood of a continuous density would be unbounded. Uniform noise with the width of one grey level is therefore
@@ -33,10 +33,11 @@ import numpy as np
 from bayesjax import data, plots
 from bayesjax.evaluation import partition_function
 from bayesjax.models import boltzmann
-from experiments.harness import Column, Count, Positive, Range, Run, Table, cli, row
+from experiments.harness import Column, Count, Positive, Range, Run, Table, cli, require, row
 from experiments.shared.boltzmann import (
     FORWARD,
     REVERSE,
+    Images,
     MachineConfig,
     base_machine,
     curve_rows,
@@ -58,6 +59,8 @@ class Config(MachineConfig):
 
     num_hidden: Count = 64
     """Number of hidden units."""
+    shrink: Count = 1
+    """Factor by which height and width of the images are reduced; each new pixel is the mean of a square of pixels."""
     num_levels: Annotated[int, Range(least=2)] = 17
     """Number of grey levels of the pixels, which determines the width of the uniform noise."""
     num_replicas: Count = 1
@@ -77,8 +80,8 @@ QUICK = Config(num_temperatures=500)
 PRESETS = {
     "quick": QUICK,
     "faces": replace(
-        QUICK, dataset="frey_faces.npy", num_hidden=200, num_levels=256, num_epochs=2000, num_evaluations=10,
-        num_temperatures=20_000,
+        QUICK, dataset="frey_faces.npy", shrink=2, num_hidden=100, num_levels=256, num_replicas=20, num_epochs=300,
+        num_evaluations=10, num_temperatures=50_000,
     ),
 }  # fmt: skip
 INDEPENDENT = "log p(x), N(0, 1) pixels (nats)"
@@ -101,10 +104,29 @@ TABLES = [
 ]  # fmt: skip
 
 
+def shrink(images: Images, factor: int) -> Images:
+    """Averages the pixels of squares of `factor` x `factor`.
+
+    Raises:
+      ValueError: if the factor does not divide height and width.
+    """
+    height, width, _ = images.shape
+    require(
+        height % factor == width % factor == 0,
+        f"--shrink must divide height and width of the images, {height} and {width}; got {factor}",
+    )
+    shape = height // factor, width // factor, 1
+    train, test = (
+        x.reshape(len(x), shape[0], factor, shape[1], factor).mean((2, 4)).reshape(len(x), -1)
+        for x in (images.train, images.test)
+    )
+    return images._replace(train=train, test=test, shape=shape)
+
+
 def main(config: Config) -> None:
     """Trains a machine, estimates its log density on test images, and draws filters and samples."""
     with Run("gaussian_rbm", config) as run:
-        images = load(config)
+        images = shrink(load(config), config.shrink)
         mean, scale = images.train.mean(axis=0), images.train.std(axis=0) + 1 / config.num_levels
         width = 1 / (config.num_levels - 1)
 

@@ -147,6 +147,7 @@ TINY = GAMES_TINY | {
         bad=(
             (("--variance-rate", "0"), "--variance-rate must be above 0; got 0.0"),
             (("--num-levels", "1"), "--num-levels must be at least 2; got 1"),
+            (("--shrink", "3"), "--shrink must divide height and width of the images, 8 and 8; got 3"),
         ),
     ),
     "dbn": Tiny(
