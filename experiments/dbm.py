@@ -113,6 +113,7 @@ TABLES = [
         "Standard errors are over draws of the labels.",
     ),
 ]  # fmt: skip
+HEADLINE = "dbm-paper-mnist", {"measure": FORWARD, "labels": None}
 
 
 # ---- the machine

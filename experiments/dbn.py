@@ -87,6 +87,7 @@ TABLES = [
     )
 ]  # fmt: skip
 PUBLISHED = {1: -86.34, 2: -86.2}
+HEADLINE = "dbn-paper-mnist", {"measure": FORWARD, "method": "500-2000"}
 
 
 class Layer(NamedTuple):
