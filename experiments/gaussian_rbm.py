@@ -85,6 +85,7 @@ PRESETS = {
     ),
 }  # fmt: skip
 INDEPENDENT = "log p(x), N(0, 1) pixels (nats)"
+HEADLINE = "gaussian_rbm-faces-frey_faces", {"measure": FORWARD, "epoch": None}
 TABLES = [
     Table(
         {"method": "parameterisation"},
