@@ -320,7 +320,7 @@ def load(config: Config) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, d
 
 
 def play(run: Run, train: np.ndarray, measure: Callable, name: str) -> dict[str, Any]:
-    """Trains a loss's games in parallel. Returns `generators` `[draws, games, ...]`, measures, and data for figures."""
+    """Trains the games of a loss. Returns `generators` `[draws, seeds * chains, ...]`, measures and figures' data."""
     config, loss, shape = run.config, LOSSES[name], train.shape[1:]
     net = networks(config, loss, shape)
     num_games = config.num_seeds * config.num_chains if config.num_seeds * config.num_chains > 1 else None

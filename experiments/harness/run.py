@@ -279,15 +279,14 @@ def read_run(folder: str | Path, config_class: Callable) -> tuple[Any, dict[str,
     """Reads the flags of a run and its finished parts, `{name: value}`; the folder is left as it is.
 
     Raises:
-      ValueError: if the flags are not those of `config_class`, the `Config` of the experiment.
+      ValueError: if the flags are not exactly those of `config_class`, the `Config` of the experiment.
       OSError: if the folder has no config.json, or a file is damaged.
     """
     flags = files.read_json(Path(folder) / "config.json")
     experiment = flags.pop("experiment", "?")
-    try:
-        config = config_class(**{name: tuple(x) if isinstance(x, list) else x for name, x in flags.items()})
-    except TypeError as error:
-        raise ValueError(f"{folder} holds a run of experiments.{experiment}: {error}") from None
+    if differing := sorted(flags.keys() ^ config_class().identity().keys()):
+        raise ValueError(f"{folder} holds a run of experiments.{experiment} with other flags: {', '.join(differing)}")
+    config = config_class(**{name: tuple(x) if isinstance(x, list) else x for name, x in flags.items()})
     return config, {path.stem: _read_pytree(path) for path in sorted(Path(folder, "parts").glob("*.npz"))}
 
 

@@ -145,9 +145,13 @@ def test_a_finished_run_is_read(finished, tmp_path):
     assert contents() == before
     other = tmp_path / "other"
     other.mkdir()
-    (other / "config.json").write_text(json.dumps({"experiment": "other", **CONFIG, "losses": ["r1"]}))
-    with pytest.raises(ValueError, match=r"other holds a run of experiments.other: .*losses"):
-        read_run(other, RunConfig)
+    for flags, differing in (
+        ({**CONFIG, "losses": ["r1"]}, "losses"),
+        ({"preset": "quick", "seed": 0}, "dataset, fast"),
+    ):
+        (other / "config.json").write_text(json.dumps({"experiment": "other", **flags}))
+        with pytest.raises(ValueError, match=f"other holds a run of experiments.other with other flags: {differing}"):
+            read_run(other, RunConfig)
     with pytest.raises(OSError, match=r"missing/config.json"):
         read_run(tmp_path / "missing", RunConfig)
 
