@@ -115,7 +115,7 @@ def log_weights(config: Config, layers: list[Layer], test: np.ndarray, rng_key: 
 
 def main(config: Config) -> None:
     """Trains the machines from the bottom to the top, evaluates the bound after each, and draws samples."""
-    with Run("dbn", config) as run:
+    with Run("dbn", config, one_device=True) as run:
         images = load(config)
         test = binarise(images.test, seed=2)
         order_key, pixel_key, evaluation_key = jax.random.split(jax.random.key(config.seed), 3)

@@ -343,7 +343,7 @@ def posterior_rows(
 
 def main(config: Config) -> None:
     """Trains every parameterisation, estimates likelihoods and, with a sampler as --kernel, samples the posterior."""
-    with Run("rbm", config) as run:
+    with Run("rbm", config, one_device=True) as run:
         images = load(config)
         x, test = (1 - each if config.invert else each for each in (images.train, images.test))
         test = binarise(test, seed=2) if config.binarise == "resampled" else test

@@ -166,7 +166,7 @@ def tempered_chains(machine: boltzmann.Machine, num: int, num_replicas: int, mea
         levels = jnp.linspace(0.0, 1.0, num_replicas)
         return ladders.step(rng_key, state, jax.vmap(lambda t: boltzmann.interpolate(base, params, t))(levels))
 
-    return Chains(Kernel(ladders.init, step), lambda position: position[:, -1])
+    return Chains(ladders._replace(step=step), lambda position: position[:, -1])
 
 
 def train(

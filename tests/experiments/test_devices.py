@@ -3,6 +3,7 @@
 Rows agree to 1e-4 of their value: sums are in another order, over the steps of a tiny run.
 """
 
+import inspect
 import json
 import subprocess
 import sys
@@ -16,11 +17,10 @@ from tests.experiments.test_every_experiment import rows
 from tests.experiments.tiny import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
-ONE_DEVICE = (
-    "acgan", "adversarial_games", "bayesian_rnn", "cyclegan", "density_estimation", "gan", "gan_theory", "gmmn",
-    "hmc_tour", "infogan", "semi_supervised_gan",
-)  # fmt: skip
-"""Experiments that refuse more devices: several games side by side, text in order, or nothing that is spread."""
+ONE_DEVICE = [
+    name for name in overview.experiments() if "one_device=True" in inspect.getsource(overview.experiment(name))
+]
+"""Experiments that refuse more devices: games side by side, persistent chains, text in order, or nothing to spread."""
 WARMED_UP = ("bnn_posterior", "hmc_regression", "mc_dropout")
 """Their HMC adapts in a warm-up, in which another rounding decides another acceptance."""
 
