@@ -55,7 +55,7 @@ class AblationConfig(games.PairConfig):
     """Number of generated images that are evaluated."""
     num_paths: Annotated[int, Range(least=2)] = 1000
     """Number of interpolations whose perceptual path length is measured."""
-    num_held_out: Natural = 0
+    num_validation: Natural = 0
     """Number of training images that replace the test images, so that settings are chosen without the test images."""
 
 
@@ -92,12 +92,16 @@ class Padded:
 
 
 def hold_out(subject: images.Images, num: int) -> images.Images:
-    """Takes `num` random training images as test images. There is then no report on training images.
+    """Takes `num` random training images as test images.
+
+    The judge has seen them, so distances are comparable among themselves but not with those to test images. There is no
+    report on training images.
 
     Raises:
-      ValueError: if that leaves no training images.
+      ValueError: if fewer than 12 images are held out, or no training images are left.
     """
-    require(num < len(subject.train), f"--num-held-out must be below {len(subject.train)}, all images; got {num}")
+    require(num >= 12, f"--num-validation must be 0 or at least 12; got {num}")
+    require(num < len(subject.train), f"--num-validation must be below {len(subject.train)}, all images; got {num}")
     parts = np.split(np.random.default_rng(0).permutation(len(subject.train)), [num])
     test, train = (data.Split(subject.train.inputs[part], subject.train.labels[part]) for part in parts)
     reading = subject.classifier and subject.classifier.read((test.inputs + 1) / 2)
@@ -107,8 +111,8 @@ def hold_out(subject: images.Images, num: int) -> images.Images:
 def load(config: AblationConfig) -> Padded:
     """Loads the images and their judge, and pads the images so that they have a size for each of --features."""
     subject = images.load(config)
-    if config.num_held_out:
-        subject = hold_out(subject, config.num_held_out)
+    if config.num_validation:
+        subject = hold_out(subject, config.num_validation)
     factor, (height, width) = 2 ** (len(config.features) - 1), subject.train.inputs.shape[1:3]
     edges = [divmod(-size % factor, 2) for size in (height, width)]
     before_and_after = [(half, half + odd) for half, odd in edges]

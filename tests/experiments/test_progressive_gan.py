@@ -114,13 +114,14 @@ def test_held_out_images_replace_the_test_images(tmp_path):
     path, values = tmp_path / "images.npz", np.arange(20, dtype=np.float32) / 20
     x, y = np.broadcast_to(values[:, None, None], (20, 8, 8)), np.arange(20) % 2
     np.savez(path, x_train=x, y_train=y, x_test=np.ones_like(x), y_test=y)
-    config = dataclasses.replace(CONFIG, dataset=str(path), judge="none", num_held_out=5)
+    config = dataclasses.replace(CONFIG, dataset=str(path), judge="none", num_validation=12)
     subject = ablation.load(config).subject
-    assert len(subject.train) == 15 and len(subject.test) == 5
+    assert len(subject.train) == 8 and len(subject.test) == 12
     found = np.concatenate([subject.train.inputs, subject.test.inputs])[:, 0, 0, 0]
     np.testing.assert_allclose(np.sort(found), 2 * values - 1, atol=1e-6)
-    with pytest.raises(ValueError, match=r"--num-held-out must be below 20, all images; got 20"):
-        ablation.load(dataclasses.replace(config, num_held_out=20))
+    for num, words in ((20, "must be below 20, all images; got 20"), (11, "must be 0 or at least 12; got 11")):
+        with pytest.raises(ValueError, match=f"--num-validation {words}"):
+            ablation.load(dataclasses.replace(config, num_validation=num))
 
 
 def test_lazy_r1_is_plain_in_the_mean():
