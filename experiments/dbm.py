@@ -12,7 +12,7 @@ its chains are block Gibbs and its log Z is estimated by forward and reverse ann
 images are binarised at every step, and test images once. The bound is on log p(x) of the test images.
 
 Classifiers with two hidden layers of logistic units are trained from few labels: from a random start, from the RBMs of
-the pre-training, and from the deep machine, whose mean-field h2 is part of the first layer's input. All have the same
+the pre-training, and from the deep machine, whose mean-field h2 is a further input of the classifier. All have the same
 optimiser and number of steps. The learning rate of each is chosen on held-out labelled images, except in the quick
 preset. Each random choice of labelled images has a network of its own, and all networks are trained side by side.
 
@@ -109,8 +109,9 @@ TABLES = [
         {"labels": "labels", "method": "start"},
         [Column(ERROR, "test error %"), Column(ERROR, "published", field="paper"), Column("learning rate", digits=2)],
         where={"method": STARTS},
-        note="Networks of the same size, optimiser and number of steps; the published ones have 512-1024 units. "
-        "Standard errors are over draws of the labels.",
+        note="Networks with the same hidden layers, optimiser and number of steps; those that start from the deep "
+        "machine have further inputs. The published ones have 512-1024 units. Standard errors are over draws of the "
+        "labels.",
     ),
 ]  # fmt: skip
 HEADLINE = "dbm-paper-mnist", {"measure": FORWARD, "labels": None}
@@ -319,7 +320,7 @@ def fit(
 
 def main(config: Config) -> None:
     """Trains the machine, evaluates its bound, and trains the classifiers."""
-    with Run("dbm", config) as run:
+    with Run("dbm", config, one_device=True) as run:
         images = load(config)
         for num_labelled in config.num_labelled:
             num_classes = images.num_classes

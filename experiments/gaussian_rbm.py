@@ -8,10 +8,10 @@ ONE 2017.
     python -m experiments.gaussian_rbm --preset faces --dataset frey_faces.npy     14 x 10 pixels, 100 hidden units
 
 Pixels are standardised, so that a machine without connections is N(0, 1) for every pixel. Grey values are discrete, so
-the likelihood of a continuous density would be unbounded. Uniform noise with the width of one grey level is therefore
-added, anew at every step of training and once to the test images. The variance of every pixel is learnt. The log
-density of the standardised pixels is estimated by annealed importance sampling, forward from N(0, I) and in reverse
-from the chains.
+the likelihood of a continuous density would be unbounded. Uniform noise with the width of one of --num-levels grey
+levels is therefore added, anew at every step of training and once to the test images. The variance of every pixel is
+learnt. The log density of the standardised pixels is estimated by annealed importance sampling, forward from N(0, I)
+and in reverse from the chains.
 
 Persistent Gibbs chains do not leave the neighbourhood of the data once the variances are small. The machine then has
 modes far from the data that the training does not see: on the faces the forward estimate of log Z exceeds the reverse
@@ -85,7 +85,6 @@ PRESETS = {
     ),
 }  # fmt: skip
 INDEPENDENT = "log p(x), N(0, 1) pixels (nats)"
-HEADLINE = "gaussian_rbm-faces-frey_faces", {"measure": FORWARD, "epoch": None}
 TABLES = [
     Table(
         {"method": "parameterisation"},
@@ -103,6 +102,7 @@ TABLES = [
         note="The table has log densities during training, by annealing from each checkpoint to the next.",
     ),
 ]  # fmt: skip
+HEADLINE = "gaussian_rbm-faces-frey_faces", {"measure": FORWARD, "epoch": None}
 
 
 def shrink(images: Images, factor: int) -> Images:
@@ -126,7 +126,7 @@ def shrink(images: Images, factor: int) -> Images:
 
 def main(config: Config) -> None:
     """Trains a machine, estimates its log density on test images, and draws filters and samples."""
-    with Run("gaussian_rbm", config) as run:
+    with Run("gaussian_rbm", config, one_device=True) as run:
         images = shrink(load(config), config.shrink)
         mean, scale = images.train.mean(axis=0), images.train.std(axis=0) + 1 / config.num_levels
         width = 1 / (config.num_levels - 1)
@@ -184,7 +184,7 @@ def draw(
     def mean_image(v: jax.Array) -> jax.Array:
         return machine.visible(params, machine.hidden(params, v).sample(seed=jax.random.key(0))).mean()
 
-    v = as_images(np.asarray(jax.jit(jax.vmap(mean_image))(samples[:36])))
+    v = as_images(np.asarray(jax.jit(jax.vmap(mean_image))(samples[:60])))
     draw_samples(run, np.clip(as_images(test), 0, 1), np.clip(v, 0, 1))
     means = jax.jit(jax.vmap(lambda v: machine.visible(params, machine.hidden(params, v).mean()).mean()))
     pairs = np.stack([as_images(test[:12]), as_images(np.asarray(means(test[:12])))])

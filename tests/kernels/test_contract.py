@@ -1,7 +1,7 @@
 """The contract of kernels, tested for every kernel of one registry. Add new kernels to it.
 
 `init(position, rng_key) -> state`, `step(rng_key, state, batch) -> (state, info)`: pure, one compilation, jit, vmap and
-scan, all leaves arrays, keys used once, and a ValueError that names the argument that is wrong.
+scan, all leaves arrays, keys used once. Errors that name a wrong argument are tested in `test_kernel_arguments.py`.
 """
 
 import functools
