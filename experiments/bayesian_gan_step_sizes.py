@@ -24,19 +24,7 @@ import jax.numpy as jnp
 
 from bayesjax import kernels, training, tree
 from experiments import bayesian_gan
-from experiments.harness import (
-    Count,
-    NonEmpty,
-    Positive,
-    Range,
-    Run,
-    RunConfig,
-    Table,
-    cli,
-    launch,
-    require,
-    row,
-)
+from experiments.harness import Count, NonEmpty, Positive, Range, Run, RunConfig, Table, cli, launch, require, row
 from experiments.shared import games, populations
 
 Friction = Annotated[float, Range(above=0, below=1)]

@@ -38,28 +38,13 @@ from bayesjax.objectives import boltzmann as boltzmann_objectives
 from bayesjax.objectives.heteroscedastic import categorical_log_likelihood
 from bayesjax.types import Array, Params
 from experiments.harness import Column, Count, NonEmpty, Positive, Run, Table, cli, require, row
+from experiments.shared import boltzmann as shared
 from experiments.shared.binarisation import binarise
-from experiments.shared.boltzmann import (
-    FORWARD,
-    REVERSE,
-    Images,
-    MachineConfig,
-    Trained,
-    base_machine,
-    draw_filters,
-    draw_samples,
-    equilibrate,
-    hidden_batch,
-    likelihood_rows,
-    load,
-    log_partition_functions,
-    start,
-    train,
-)
+from experiments.shared.boltzmann import FORWARD, REVERSE
 
 
 @dataclass(frozen=True)
-class Config(MachineConfig):
+class Config(shared.MachineConfig):
     """Flags of experiments.dbm."""
 
     hidden: tuple[Count, Count] = (64, 32)
@@ -120,7 +105,7 @@ HEADLINE = "dbm-paper-mnist", {"measure": FORWARD, "labels": None}
 # ---- the machine
 
 
-def pretrain(run: Run, images: Images, batches: Callable) -> list[Params]:
+def pretrain(run: Run, images: shared.Images, batches: Callable) -> list[Params]:
     """Trains the RBMs of both layers: the lower has tied copies of the data, the upper of its hidden units."""
     config = run.config
     steps_per_epoch = max(1, len(images.train) // config.batch_size)
@@ -128,13 +113,13 @@ def pretrain(run: Run, images: Images, batches: Callable) -> list[Params]:
 
     def train_rbm(index: int, side: Literal["visible", "hidden"], batches: Callable, mean: np.ndarray) -> tuple:
         model = boltzmann.RBM(len(mean), config.hidden[index])
-        params = start(model, jax.random.fold_in(start_key, index), mean)
+        params = shared.start(model, jax.random.fold_in(start_key, index), mean)
         tie = functools.partial(deep_boltzmann.tied_rbm, doubled=side)
         tied = boltzmann.machine(boltzmann.RBM(*jax.eval_shape(tie, params)["kernel"].shape))
-        base = base_machine(tie(params), np.tile(mean, 2 if side == "visible" else 1))
+        base = shared.base_machine(tie(params), np.tile(mean, 2 if side == "visible" else 1))
         first = partition_function.base_draws(tied, base, chain_key, config.num_chains)
         machine = boltzmann.reparameterise(tied, tie)
-        trained = train(
+        trained = shared.train(
             run, f"rbm{index + 1}", machine, params, batches, first, num_epochs=config.num_pretraining_epochs,
             steps_per_epoch=steps_per_epoch, learning_rate=config.pretraining_rate,
         )  # fmt: skip
@@ -142,7 +127,7 @@ def pretrain(run: Run, images: Images, batches: Callable) -> list[Params]:
 
     copies = functools.partial(copy_units, batches)
     machine, lower = train_rbm(0, "visible", copies, images.train.mean(axis=0))
-    hidden = functools.partial(hidden_batch, machine, lower, copies, jax.random.fold_in(hidden_key, 0))
+    hidden = functools.partial(shared.hidden_batch, machine, lower, copies, jax.random.fold_in(hidden_key, 0))
     means = jnp.stack([hidden(jnp.int32(step)).mean(axis=0) for step in range(10)])
     _, upper = train_rbm(1, "hidden", hidden, np.asarray(means.mean(axis=0)))
     return [lower, upper]
@@ -176,15 +161,15 @@ def deep_machine(config: Config, num_visible: int) -> DeepMachine:
     return DeepMachine(boltzmann.reparameterise(rbm, deep_boltzmann.as_rbm), bound, mean_field)
 
 
-def train_jointly(run: Run, deep: DeepMachine, params: Params, images: Images, batches: Callable) -> tuple:
+def train_jointly(run: Run, deep: DeepMachine, params: Params, images: shared.Images, batches: Callable) -> tuple:
     """Trains the deep machine. Returns it as `Trained`, and the means of (v, h2) under the data."""
     config = run.config
     means = jax.jit(jax.vmap(lambda v: deep.mean_field(params, v)[1]))(jnp.asarray(images.train[:1000]))
     mean = np.concatenate([images.train.mean(axis=0), np.asarray(means.mean(axis=0))])
     rbm = boltzmann.machine(boltzmann.RBM(len(mean), config.hidden[0]))
-    base = base_machine(deep_boltzmann.as_rbm(params), mean)
+    base = shared.base_machine(deep_boltzmann.as_rbm(params), mean)
     first = partition_function.base_draws(rbm, base, jax.random.key(config.seed + 2), config.num_chains)
-    trained = train(
+    trained = shared.train(
         run, "dbm", deep.machine, params, batches, first, num_epochs=config.num_epochs,
         steps_per_epoch=max(1, len(images.train) // config.batch_size), positive=deep.free_energy_bound,
     )  # fmt: skip
@@ -192,15 +177,15 @@ def train_jointly(run: Run, deep: DeepMachine, params: Params, images: Images, b
 
 
 def bound_rows(
-    run: Run, deep: DeepMachine, trained: Trained, samples: np.ndarray, mean: np.ndarray, test: np.ndarray
+    run: Run, deep: DeepMachine, trained: shared.Trained, samples: np.ndarray, mean: np.ndarray, test: np.ndarray
 ) -> list[dict]:
     """Rows of the variational bound on log p(x) of test images."""
     config, params = run.config, trained.params
     rbm = boltzmann.machine(boltzmann.RBM(len(mean), config.hidden[0]))
-    sides = log_partition_functions(run, "dbm", rbm, deep_boltzmann.as_rbm(params), samples, mean)
+    sides = shared.log_partition_functions(run, "dbm", rbm, deep_boltzmann.as_rbm(params), samples, mean)
     bound = jax.jit(jax.vmap(lambda v: -deep.free_energy_bound(params, jax.random.key(0), v)))
     method = "-".join(map(str, config.hidden))
-    rows = likelihood_rows(bound(test), sides, method=method)
+    rows = shared.likelihood_rows(bound(test), sides, method=method)
     if config.preset == "paper":
         rows = [{**each, "paper": -84.62, "source": "Salakhutdinov & Hinton"} if each["measure"] == FORWARD else each
                 for each in rows]  # fmt: skip
@@ -216,8 +201,8 @@ def draw(run: Run, deep: DeepMachine, params: Params, x: np.ndarray, test: np.nd
         return deep.machine.visible(params, h1).mean()
 
     samples = np.asarray(jax.jit(jax.vmap(mean_image))(x))[:, :num_visible]
-    draw_samples(run, test.reshape(-1, *shape), samples.reshape(-1, *shape))
-    draw_filters(run, "first_layer", params["kernel_0"], shape)
+    shared.draw_samples(run, test.reshape(-1, *shape), samples.reshape(-1, *shape))
+    shared.draw_filters(run, "first_layer", params["kernel_0"], shape)
 
 
 # ---- classifiers from few labels
@@ -321,7 +306,7 @@ def fit(
 def main(config: Config) -> None:
     """Trains the machine, evaluates its bound, and trains the classifiers."""
     with Run("dbm", config, one_device=True) as run:
-        images = load(config)
+        images = shared.load(config)
         for num_labelled in config.num_labelled:
             num_classes = images.num_classes
             require(num_classes > 1, f"--dataset {config.dataset} must have labels, or --num-labelled must be empty")
@@ -336,7 +321,7 @@ def main(config: Config) -> None:
         stack = pretrain(run, images, batches)
         deep = deep_machine(config, images.train.shape[1])
         trained, mean = train_jointly(run, deep, deep_boltzmann.from_rbms(stack), images, batches)
-        samples, _ = equilibrate(run, "dbm", deep.machine, trained.params, trained.chains)
+        samples, _ = shared.equilibrate(run, "dbm", deep.machine, trained.params, trained.chains)
         rows = bound_rows(run, deep, trained, samples, mean, test)
         draw(run, deep, trained.params, samples[:60], test, images.shape)
         if config.num_labelled:

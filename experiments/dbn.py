@@ -30,26 +30,13 @@ from bayesjax.models import boltzmann
 from bayesjax.objectives import boltzmann as objectives
 from bayesjax.types import Params
 from experiments.harness import Column, Count, NonEmpty, Run, Table, cli, row
+from experiments.shared import boltzmann as shared
 from experiments.shared.binarisation import binarise
-from experiments.shared.boltzmann import (
-    FORWARD,
-    REVERSE,
-    MachineConfig,
-    base_machine,
-    draw_hidden,
-    draw_samples,
-    equilibrate,
-    hidden_batch,
-    likelihood_rows,
-    load,
-    log_partition_functions,
-    start,
-    train,
-)
+from experiments.shared.boltzmann import FORWARD, REVERSE
 
 
 @dataclass(frozen=True)
-class Config(MachineConfig):
+class Config(shared.MachineConfig):
     """Flags of experiments.dbn."""
 
     hidden: Annotated[tuple[Count, ...], NonEmpty] = (64, 64)
@@ -64,15 +51,10 @@ QUICK = Config(learning_rate=0.2, num_temperatures=500)
 PRESETS = {
     "quick": QUICK,
     "paper": replace(
-        QUICK,
-        dataset="mnist",
-        hidden=(500, 2000),
-        num_epochs=90,
-        learning_rate=0.1,
-        final_rate=0.05,
+        QUICK, dataset="mnist", hidden=(500, 2000), num_epochs=90, learning_rate=0.1, final_rate=0.05,
         num_temperatures=20_000,
     ),
-}
+}  # fmt: skip
 TIGHTER = "log p(x), importance-weighted (nats)"
 TABLES = [
     Table(
@@ -116,7 +98,7 @@ def log_weights(config: Config, layers: list[Layer], test: np.ndarray, rng_key: 
 def main(config: Config) -> None:
     """Trains the machines from the bottom to the top, evaluates the bound after each, and draws samples."""
     with Run("dbn", config, one_device=True) as run:
-        images = load(config)
+        images = shared.load(config)
         test = binarise(images.test, seed=2)
         order_key, pixel_key, evaluation_key = jax.random.split(jax.random.key(config.seed), 3)
         batches: Callable = data.Binarised(pixel_key, data.Minibatches(order_key, images.train, config.batch_size))
@@ -126,20 +108,22 @@ def main(config: Config) -> None:
             start_key, chain_key, hidden_key = jax.random.split(jax.random.key(config.seed + 10 + index), 3)
             mean = np.asarray(inputs.mean(axis=0))
             model = boltzmann.RBM(len(mean), num_hidden, is_centred=True)
-            machine, params = boltzmann.machine(model), start(model, start_key, mean)
-            first = partition_function.base_draws(machine, base_machine(params, mean), chain_key, config.num_chains)
-            trained = train(
+            machine, params = boltzmann.machine(model), shared.start(model, start_key, mean)
+            first = partition_function.base_draws(
+                machine, shared.base_machine(params, mean), chain_key, config.num_chains
+            )
+            trained = shared.train(
                 run, name, machine, params, batches, first, num_epochs=config.num_epochs,
                 steps_per_epoch=max(1, len(inputs) // config.batch_size),
             )  # fmt: skip
             layer = Layer(machine, jax.tree.map(jnp.asarray, trained.params))
             layers.append(layer)
-            samples, _ = equilibrate(run, name, machine, layer.params, trained.chains)
-            sides = log_partition_functions(run, name, machine, layer.params, samples, mean)
+            samples, _ = shared.equilibrate(run, name, machine, layer.params, trained.chains)
+            sides = shared.log_partition_functions(run, name, machine, layer.params, samples, mean)
             weights = run.part(f"{name}-weights", lambda: log_weights(config, layers, test, evaluation_key))
             method = "-".join(map(str, config.hidden[: index + 1]))
             published = PUBLISHED[index + 1] if config.preset == "paper" and index < 2 else None
-            for each in likelihood_rows(weights.mean(axis=1), sides, method=method):
+            for each in shared.likelihood_rows(weights.mean(axis=1), sides, method=method):
                 source = {"paper": published, "source": "Salakhutdinov & Murray"} if each["measure"] == FORWARD else {}
                 rows.append(each | (source if published else {}))
             tighter = jax.nn.logsumexp(weights, axis=1) - np.log(weights.shape[1])
@@ -149,12 +133,14 @@ def main(config: Config) -> None:
             rows.append(row("seconds per epoch", trained.seconds_per_epoch, method=method))
 
             # The data of the next machine: a fresh draw of the hidden units at every step.
-            batches = functools.partial(hidden_batch, *layer, batches, hidden_key)
+            batches = functools.partial(shared.hidden_batch, *layer, batches, hidden_key)
             inputs = jnp.concatenate([
-                draw_hidden(*layer, jax.random.fold_in(hidden_key, i), jnp.asarray(part))
+                shared.draw_hidden(*layer, jax.random.fold_in(hidden_key, i), jnp.asarray(part))
                 for i, part in enumerate(np.array_split(np.asarray(inputs), max(1, len(inputs) // 10_000)))
             ])  # fmt: skip
-        draw_samples(run, test.reshape(-1, *images.shape), pass_down(layers, samples[:60]).reshape(-1, *images.shape))
+        shared.draw_samples(
+            run, test.reshape(-1, *images.shape), pass_down(layers, samples[:60]).reshape(-1, *images.shape)
+        )
         run.finish(rows, TABLES)
 
 

@@ -34,27 +34,12 @@ from bayesjax import data, plots
 from bayesjax.evaluation import partition_function
 from bayesjax.models import boltzmann
 from experiments.harness import Column, Count, Positive, Range, Run, Table, cli, require, row
-from experiments.shared.boltzmann import (
-    FORWARD,
-    REVERSE,
-    Images,
-    MachineConfig,
-    base_machine,
-    curve_rows,
-    draw_filters,
-    draw_samples,
-    equilibrate,
-    likelihood_rows,
-    load,
-    log_partition_functions,
-    start,
-    tempered_chains,
-    train,
-)
+from experiments.shared import boltzmann as shared
+from experiments.shared.boltzmann import FORWARD, REVERSE
 
 
 @dataclass(frozen=True)
-class Config(MachineConfig):
+class Config(shared.MachineConfig):
     """Flags of experiments.gaussian_rbm."""
 
     num_hidden: Count = 64
@@ -105,7 +90,7 @@ TABLES = [
 HEADLINE = "gaussian_rbm-faces-frey_faces", {"measure": FORWARD, "epoch": None}
 
 
-def shrink(images: Images, factor: int) -> Images:
+def shrink(images: shared.Images, factor: int) -> shared.Images:
     """Averages the pixels of squares of `factor` x `factor`.
 
     Raises:
@@ -127,7 +112,7 @@ def shrink(images: Images, factor: int) -> Images:
 def main(config: Config) -> None:
     """Trains a machine, estimates its log density on test images, and draws filters and samples."""
     with Run("gaussian_rbm", config, one_device=True) as run:
-        images = shrink(load(config), config.shrink)
+        images = shrink(shared.load(config), config.shrink)
         mean, scale = images.train.mean(axis=0), images.train.std(axis=0) + 1 / config.num_levels
         width = 1 / (config.num_levels - 1)
 
@@ -144,22 +129,22 @@ def main(config: Config) -> None:
         test = np.asarray(standardise(jnp.asarray(images.test), jax.random.key(config.seed + 1)))
         zero = np.zeros(len(mean), np.float32)
         model = boltzmann.RBM(len(mean), config.num_hidden, visible_units="gaussian", is_centred=True)
-        machine, params = boltzmann.machine(model), start(model, start_key, zero)
-        first = partition_function.base_draws(machine, base_machine(params, zero), chain_key, config.num_chains)
+        machine, params = boltzmann.machine(model), shared.start(model, start_key, zero)
+        first = partition_function.base_draws(machine, shared.base_machine(params, zero), chain_key, config.num_chains)
         chains = None
         if config.num_replicas > 1:
-            chains = tempered_chains(machine, config.num_chains, config.num_replicas, zero)
+            chains = shared.tempered_chains(machine, config.num_chains, config.num_replicas, zero)
             first = jnp.repeat(first[:, None], config.num_replicas, axis=1)
-        trained = train(
+        trained = shared.train(
             run, "centred", machine, params, batches, first, num_epochs=config.num_epochs,
             steps_per_epoch=max(1, len(images.train) // config.batch_size), num_evaluations=config.num_evaluations,
             variance_rate=config.variance_rate, chains=chains,
         )  # fmt: skip
         params = trained.params
-        samples, _ = equilibrate(run, "centred", machine, params, trained.chains, chains=chains)
-        sides = log_partition_functions(run, "centred", machine, params, samples, zero)
+        samples, _ = shared.equilibrate(run, "centred", machine, params, trained.chains, chains=chains)
+        sides = shared.log_partition_functions(run, "centred", machine, params, samples, zero)
         free_energies = jax.jit(jax.vmap(functools.partial(machine.free_energy, params)))
-        rows = likelihood_rows(-free_energies(test), sides, method="centred")
+        rows = shared.likelihood_rows(-free_energies(test), sides, method="centred")
         independent = -0.5 * (test**2 + np.log(2 * np.pi)).sum(axis=1)
         rows += [
             row(INDEPENDENT, float(independent.mean()), method="centred"),
@@ -170,7 +155,7 @@ def main(config: Config) -> None:
             row("seconds per epoch", trained.seconds_per_epoch, method="centred"),
         ]  # fmt: skip
         if len(trained.epochs) > 1:
-            rows += curve_rows(run, "centred", machine, trained, samples, zero, test, method="centred")
+            rows += shared.curve_rows(run, "centred", machine, trained, samples, zero, test, method="centred")
         draw(run, machine, params, samples, test, lambda v: (v * scale + mean).reshape(-1, *images.shape))
         run.finish(rows, TABLES)
 
@@ -179,13 +164,13 @@ def draw(
     run: Run, machine: boltzmann.Machine, params: dict, samples: np.ndarray, test: np.ndarray, as_images: Callable
 ) -> None:
     """Draws filters, samples of the chains beside test images, and reconstructions."""
-    draw_filters(run, "centred", params["kernel"], as_images(test[:1]).shape[1:])
+    shared.draw_filters(run, "centred", params["kernel"], as_images(test[:1]).shape[1:])
 
     def mean_image(v: jax.Array) -> jax.Array:
         return machine.visible(params, machine.hidden(params, v).sample(seed=jax.random.key(0))).mean()
 
     v = as_images(np.asarray(jax.jit(jax.vmap(mean_image))(samples[:60])))
-    draw_samples(run, np.clip(as_images(test), 0, 1), np.clip(v, 0, 1))
+    shared.draw_samples(run, np.clip(as_images(test), 0, 1), np.clip(v, 0, 1))
     means = jax.jit(jax.vmap(lambda v: machine.visible(params, machine.hidden(params, v).mean()).mean()))
     pairs = np.stack([as_images(test[:12]), as_images(np.asarray(means(test[:12])))])
     plots.image_grid(run.figure("reconstructions.png"), np.clip(pairs, 0, 1), row_names=["test", "mean"])

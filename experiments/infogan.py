@@ -306,14 +306,10 @@ def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
         measures |= report | {"images of the code's class %": {"value": 100 * float(agrees.mean())}}
     last = jax.tree.map(lambda leaf: leaf[-1], played.generators)
     return {
-        "measures": measures,
-        "classes": classes,
-        "steps": played.steps,
-        "generators": played.generators,
-        "information": aux["information"],
-        "traversals": traverse(config, net, last, evaluation_key),
+        "measures": measures, "classes": classes, "steps": played.steps, "generators": played.generators,
+        "information": aux["information"], "traversals": traverse(config, net, last, evaluation_key),
         "training": played.evaluations,
-    }
+    }  # fmt: skip
 
 
 def _percent(estimate: evaluation.Estimate) -> dict[str, float]:

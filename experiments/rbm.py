@@ -43,31 +43,15 @@ from bayesjax.models import boltzmann
 from bayesjax.objectives import boltzmann as objectives
 from bayesjax.types import Kernel, Params
 from experiments.harness import Column, Count, Natural, Positive, Range, Run, Table, cli, require, row
+from experiments.shared import boltzmann as shared
 from experiments.shared.binarisation import binarise
-from experiments.shared.boltzmann import (
-    EXACT,
-    FORWARD,
-    MAX_EXACT,
-    REVERSE,
-    MachineConfig,
-    Trained,
-    base_machine,
-    curve_rows,
-    draw_filters,
-    equilibrate,
-    exact_log_partition_function,
-    likelihood_rows,
-    load,
-    log_partition_functions,
-    start,
-    train,
-)
+from experiments.shared.boltzmann import EXACT, FORWARD, REVERSE
 
 Parameterisation = Literal["centred", "plain"]
 
 
 @dataclass(frozen=True)
-class Config(MachineConfig):
+class Config(shared.MachineConfig):
     """Flags of experiments.rbm."""
 
     num_hidden: Count = 10
@@ -107,9 +91,9 @@ class Config(MachineConfig):
         if self.kernel == "sgd":
             return
         require(
-            self.num_hidden <= MAX_EXACT or not self.num_hmc_steps,
+            self.num_hidden <= shared.MAX_EXACT or not self.num_hmc_steps,
             f"--kernel {self.kernel} is compared with HMC on the exact posterior, which needs --num-hidden of at most "
-            f"{MAX_EXACT} or --num-hmc-steps 0; got {self.num_hidden}",
+            f"{shared.MAX_EXACT} or --num-hmc-steps 0; got {self.num_hidden}",
         )
         kept = self.num_sampling_steps - self.num_sampling_steps // 5
         require(
@@ -188,19 +172,19 @@ def machine_of(config: Config, num_visible: int, parameterisation: Parameterisat
 
 
 def evaluate(
-    run: Run, name: Parameterisation, model: boltzmann.RBM, trained: Trained, samples: np.ndarray, mean: np.ndarray,
-    test: np.ndarray,
+    run: Run, name: Parameterisation, model: boltzmann.RBM, trained: shared.Trained, samples: np.ndarray,
+    mean: np.ndarray, test: np.ndarray,
 ) -> list[dict]:  # fmt: skip
     """Rows of log p(x) of test images: by forward and reverse AIS, at each checkpoint, and exactly if possible."""
     config, machine, params = run.config, boltzmann.machine(model), trained.params
     free_energies = jax.jit(jax.vmap(machine.free_energy, in_axes=(None, 0)))
-    sides = log_partition_functions(run, name, machine, params, samples, mean)
-    rows = likelihood_rows(-free_energies(params, test), sides, method=name)
+    sides = shared.log_partition_functions(run, name, machine, params, samples, mean)
+    rows = shared.likelihood_rows(-free_energies(params, test), sides, method=name)
     rows.append(row("seconds per epoch", trained.seconds_per_epoch, method=name))
     if len(trained.epochs) > 1:
-        rows += curve_rows(run, name, machine, trained, samples, mean, test, method=name)
-    if model.num_hidden <= MAX_EXACT:
-        log_z = jax.jit(functools.partial(exact_log_partition_function, machine))
+        rows += shared.curve_rows(run, name, machine, trained, samples, mean, test, method=name)
+    if model.num_hidden <= shared.MAX_EXACT:
+        log_z = jax.jit(functools.partial(shared.exact_log_partition_function, machine))
         published = PUBLISHED.get(config.preset, {}).get(name)
         exact = []
         for index, epoch in enumerate(trained.epochs):
@@ -227,11 +211,12 @@ def fit_quality(model: boltzmann.RBM, params: Params, test: np.ndarray) -> dict[
 
 
 def draw(
-    run: Run, name: str, model: boltzmann.RBM, trained: Trained, history: np.ndarray, test: np.ndarray, shape: tuple
-) -> None:
+    run: Run, name: str, model: boltzmann.RBM, trained: shared.Trained, history: np.ndarray, test: np.ndarray,
+    shape: tuple,
+) -> None:  # fmt: skip
     """Draws filters, reconstructions, and chains during Gibbs sampling from the trained machine."""
     machine, params = boltzmann.machine(model), trained.params
-    draw_filters(run, name, params["kernel"], shape)
+    shared.draw_filters(run, name, params["kernel"], shape)
     visible = jax.jit(jax.vmap(lambda v: machine.visible(params, machine.hidden(params, v).mean()).mean()))
     shown = test[: history.shape[1]]
     rows = {"test": shown, "mean": visible(shown), "chains": visible(trained.chains[: len(shown)])}
@@ -344,7 +329,7 @@ def posterior_rows(
 def main(config: Config) -> None:
     """Trains every parameterisation, estimates likelihoods and, with a sampler as --kernel, samples the posterior."""
     with Run("rbm", config, one_device=True) as run:
-        images = load(config)
+        images = shared.load(config)
         x, test = (1 - each if config.invert else each for each in (images.train, images.test))
         test = binarise(test, seed=2) if config.binarise == "resampled" else test
         mean, steps_per_epoch = x.mean(axis=0), max(1, len(x) // config.batch_size)
@@ -355,13 +340,15 @@ def main(config: Config) -> None:
         rows, curves, trained = [], {}, None
         for name in config.parameterisations:
             model = machine_of(config, x.shape[1], name)
-            machine, params = boltzmann.machine(model), start(model, start_key, mean)
-            first = partition_function.base_draws(machine, base_machine(params, mean), chain_key, config.num_chains)
-            trained = train(
+            machine, params = boltzmann.machine(model), shared.start(model, start_key, mean)
+            first = partition_function.base_draws(
+                machine, shared.base_machine(params, mean), chain_key, config.num_chains
+            )
+            trained = shared.train(
                 run, name, machine, params, batches, first, num_epochs=config.num_epochs,
                 steps_per_epoch=steps_per_epoch, num_evaluations=config.num_evaluations,
             )  # fmt: skip
-            samples, history = equilibrate(run, name, machine, trained.params, trained.chains)
+            samples, history = shared.equilibrate(run, name, machine, trained.params, trained.chains)
             rows += evaluate(run, name, model, trained, samples, mean, test)
             quality = run.part(f"{name}-quality", lambda m=model, t=trained: fit_quality(m, t.params, test))
             rows += [

@@ -41,20 +41,7 @@ from bayesjax import data, evaluation, kernels, objectives, plots, training, tre
 from bayesjax.evaluation import likelihood
 from bayesjax.models import vae
 from bayesjax.objectives import elbo
-from experiments.harness import (
-    Column,
-    Count,
-    Natural,
-    NonEmpty,
-    Positive,
-    Range,
-    Run,
-    RunConfig,
-    Table,
-    cli,
-    require,
-    row,
-)
+from experiments.harness import Column, Count, Natural, NonEmpty, Positive, Run, RunConfig, Table, cli, require, row
 from experiments.shared.binarisation import binarise
 
 Estimator = Literal["closed_form", "sampled", "score_function"]
@@ -108,7 +95,7 @@ class Config(RunConfig):
     num_annealed: Natural = 0
     """Number of test images, at most --num-likelihood, whose likelihood is also estimated by annealed importance
     sampling; 0 skips it."""
-    num_temperatures: Annotated[int, Range(least=10)] = 500
+    num_temperatures: Annotated[int, cli.Range(least=10)] = 500
     """Number of temperatures of annealed importance sampling, at least 10, with 8 chains per image and 5 leapfrog steps
     at each."""
 

@@ -209,11 +209,8 @@ def train(
     # Optimiser: stochastic gradient descent; the offsets of a centred machine follow the means of the data.
     rate = learning_rate or config.learning_rate
     rate = optax.linear_schedule(rate, config.final_rate * rate, num_steps)
-    groups: Any = {
-        "weights": optax.sgd(rate),
-        "offsets": optax.sgd(config.offset_rate),
-        "variances": optax.sgd(variance_rate),
-    }
+    rates = {"weights": rate, "offsets": config.offset_rate, "variances": variance_rate}
+    groups: Any = {name: optax.sgd(each) for name, each in rates.items()}
     special = {"log_variance": "variances", **dict.fromkeys(boltzmann.OFFSETS, "offsets")}
     optimizer = optax.chain(
         optax.add_decayed_weights(config.weight_decay, {each: each.startswith("kernel") for each in params}),
