@@ -12,14 +12,14 @@ All methods are trained with the same loss and on the same number of images. The
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import data, evaluation, kernels, models, plots, training
+from bayesjax import evaluation, kernels, models, plots, training
 from bayesjax.evaluation.latent_space import Interpolation
 from bayesjax.objectives import regularisation
 from bayesjax.types import Array, Carried, Given, Params, PRNGKey
@@ -56,7 +56,8 @@ class AblationConfig(games.PairConfig):
     num_paths: Annotated[int, Range(least=2)] = 1000
     """Number of interpolations whose perceptual path length is measured."""
     num_validation: Natural = 0
-    """Number of training images that replace the test images, so that settings are chosen without the test images."""
+    """Number of training images, 0 or at least 12, that replace the test images, so that settings are chosen without
+    the test images. The judge has seen them, so distances to them are not those to test images."""
 
 
 # ---- data
@@ -91,28 +92,11 @@ class Padded:
         return self.subject.classifier.features((self.crop(x)[None] + 1) / 2)[0]
 
 
-def hold_out(subject: images.Images, num: int) -> images.Images:
-    """Takes `num` random training images as test images.
-
-    The judge has seen them, so distances are comparable among themselves but not with those to test images. There is no
-    report on training images.
-
-    Raises:
-      ValueError: if fewer than 12 images are held out, or no training images are left.
-    """
-    require(num >= 12, f"--num-validation must be 0 or at least 12; got {num}")
-    require(num < len(subject.train), f"--num-validation must be below {len(subject.train)}, all images; got {num}")
-    parts = np.split(np.random.default_rng(0).permutation(len(subject.train)), [num])
-    test, train = (data.Split(subject.train.inputs[part], subject.train.labels[part]) for part in parts)
-    reading = subject.classifier and subject.classifier.read((test.inputs + 1) / 2)
-    return replace(subject, train=train, test=test, test_reading=reading, training_report={})
-
-
 def load(config: AblationConfig) -> Padded:
     """Loads the images and their judge, and pads the images so that they have a size for each of --features."""
-    subject = images.load(config)
-    if config.num_validation:
-        subject = hold_out(subject, config.num_validation)
+    num = config.num_validation
+    require(num == 0 or num >= 12, f"--num-validation must be 0 or at least 12; got {num}")
+    subject = images.load(config, num)
     factor, (height, width) = 2 ** (len(config.features) - 1), subject.train.inputs.shape[1:3]
     edges = [divmod(-size % factor, 2) for size in (height, width)]
     before_and_after = [(half, half + odd) for half, odd in edges]

@@ -28,9 +28,9 @@ class Images:
         return reading, judge.report(self.test_reading, reading)
 
 
-def load(config: Any) -> Images:
-    """Loads the images of --dataset and the judge of --judge: "" means the judge of --dataset, and "none" no judge."""
-    dataset = data.load(config.dataset, data_dir=config.data_dir or None)
+def load(config: Any, num_validation: int = 0) -> Images:
+    """Loads --dataset, with its last `num_validation` training images as test images if any, and the --judge."""
+    dataset = data.load(config.dataset, data_dir=config.data_dir or None).hold_out(num_validation)
     require(
         len(dataset.input_shape) == 3 and dataset.num_classes > 1,
         f"--dataset {config.dataset} must hold images [height, width, channels] with labels of two classes or more; "
