@@ -73,10 +73,7 @@ PRESETS = {"quick": Config(), "paper": Config(step_sizes=(0.2, 0.05, 0.5), num_s
 TABLES = [
     Table(
         {"game": "game", "method": "method"},
-        [
-            Column("factor per step", "measured", 4),
-            Column("factor per step", "theory", 4, field="theory"),
-        ],
+        [Column("factor per step", "measured", 4), Column("factor per step", "theory", 4, field="theory")],
         across="step_size",
         note="The factor is that by which a step changes the distance from the equilibrium. Column headings begin with "
         "the step size.",

@@ -379,9 +379,7 @@ def play(run: Run, domains: Domains) -> dict[str, Any]:
 
     has_pool = config.pool_size and config.kernel == "adam"
     carries = {"discriminator": {name: cycle.empty_pool(config.pool_size, shape) for name in "xy"}} if has_pool else {}
-    stages = games.pair_stages(
-        config, losses(config, net), min(len(domains.x), len(domains.y)), carries=carries
-    )  # fmt: skip
+    stages = games.pair_stages(config, losses(config, net), min(len(domains.x), len(domains.y)), carries=carries)
     start = jax.jit(evaluate)(position["generator"])
     played = games.play_pair(
         run, config.kernel, stages, position, minibatches(config, data_key, domains), rng_key=run_key, evaluate=evaluate
