@@ -163,7 +163,7 @@ TINY = GAMES_TINY | {
             *("--num-chains", "12", "--num-mean-field-updates", "2", "--num-classifier-steps", "3", *ANNEALED),
             *("--num-labelled",),
         ),
-        slow=("--num-labelled", "20", "--num-label-draws", "2", "--classifier-rates", "0.1", "0.3"),
+        slow=("--num-labelled", "20", "1437", "--num-label-draws", "2", "--classifier-rates", "0.1", "0.3"),
         bad=(
             (("--num-labelled", "5"), "--num-labelled must lie between 10"),
             (("--classifier-rates", "0"), "--classifier-rates must be a list of numbers that are above 0"),
