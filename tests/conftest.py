@@ -26,6 +26,7 @@ def pytest_configure(config):
 
     Collecting garbage less often and leaving lines of the source out of the programs saves a few percent more.
     """
+    os.environ["BAYESJAX_CACHE_DIR"] = ""  # tests neither read nor write decoded data of the user
     if config.option.markexpr == "not slow":
         launch.compile_fast()
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the processes that tests start

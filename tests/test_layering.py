@@ -17,13 +17,14 @@ MIDDLE = ("models", "objectives", "posteriors", "kernels")
 TOP = ("training", "evaluation", "data", "plots")
 MAY_IMPORT = {
     "types": set(),
+    "atomic": set(),
     "checks": {"types"},
     "noise": {"types", "checks"},
     "tree": {"types", "noise"},
     "axes": {"types"},
     "divergences": {"types", "tree"},
     **{name: {"types", "checks", "noise", "tree", "axes", "divergences"} for name in MIDDLE},
-    **{name: {"types", "checks", "noise", "tree", "axes", "divergences", *MIDDLE, *TOP} for name in TOP},
+    **{name: {"types", "atomic", "checks", "noise", "tree", "axes", "divergences", *MIDDLE, *TOP} for name in TOP},
 }
 """Subpackage of bayesjax: those that it may import besides itself. The top four may use one another, without cycles."""
 HOMES = {

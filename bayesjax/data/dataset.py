@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bayesjax import checks
-from bayesjax.data import files, prepared, stacked, synthetic
+from bayesjax.data import decoded, files, prepared, stacked, synthetic
 from bayesjax.data.errors import DataUnavailable
 
 
@@ -303,16 +303,25 @@ def check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
 
 
 def _load_tfds(name: str, data_dir: str | None) -> Dataset:
+    arrays = decoded.read(name, data_dir) or _decode(name, data_dir)
+    images = {f"{name} train images": arrays.train_images, f"{name} test images": arrays.test_images}
+    labels = arrays.train_labels, arrays.test_labels
+    train, test = (Split(*pair) for pair in zip(normalise_images(images), labels, strict=True))
+    return Dataset(name, train, test, arrays.num_classes)
+
+
+def _decode(name: str, data_dir: str | None) -> decoded.Decoded:
+    """Decodes a prepared data set, and keeps the arrays on the disk."""
     builder = prepared.load_builder(name, data_dir, (*SYNTHETIC, "digits", f"{STACKED}mnist"))
     features = builder.info.features
     sources = [prepared.data_source(builder, name, split) for split in ("train", "test")]
     num_classes = features["label"].num_classes if "label" in features else 0
-    images, all_labels = {}, []
+    arrays = []
     for split, examples in zip(("train", "test"), sources, strict=True):
-        decoded, labels = prepared.decode(examples, f"{name} {split}")
+        images, labels = prepared.decode(examples, f"{name} {split}")
         if num_classes:
-            labels = _labels(labels, len(decoded), num_classes, f"{name} {split} labels")
-        images[f"{name} {split} images"] = decoded
-        all_labels.append(labels)
-    splits = [Split(*pair) for pair in zip(normalise_images(images), all_labels, strict=True)]
-    return Dataset(name, splits[0], splits[1], num_classes)
+            labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
+        arrays += [images, labels]
+    result = decoded.Decoded(*arrays, num_classes)
+    decoded.write(name, data_dir, Path(str(builder.data_path)), result)
+    return result

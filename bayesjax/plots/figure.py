@@ -6,7 +6,7 @@ Read `lines.py` next for their use.
 from pathlib import Path
 from typing import Any
 
-from bayesjax.training import files
+from bayesjax import atomic
 
 
 def new_figure(width: float, height: float, **grid: Any) -> tuple[Any, Any]:
@@ -42,6 +42,6 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as temporary:
+    with atomic.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
     return path

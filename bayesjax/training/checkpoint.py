@@ -27,7 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesjax import checks
+from bayesjax import atomic, checks
 from bayesjax.training import files, guards, identity, processes
 from bayesjax.types import PRNGKey, PyTree
 
@@ -199,7 +199,7 @@ class Checkpointer:
                 raise OSError(f"cannot read {saved / 'state.npz'}: its arrays are not those that run.json lists")
             record = self._restore_record(run)
         except OSError as error:
-            raise CheckpointError(f"cannot read the checkpoint {saved}: {files.cause(error)}") from error
+            raise CheckpointError(f"cannot read the checkpoint {saved}: {atomic.cause(error)}") from error
         placed = [processes.place_like(*pair) for pair in zip(leaves, restored, strict=True)]
         return run["step"], jax.tree.unflatten(structure, placed), record
 
@@ -232,7 +232,7 @@ class Checkpointer:
 
     def _save(self, step: int, state: Any, record: Record) -> None:
         name, previous, names = f"step_{step:08d}", self.latest(), list(record.files)
-        temporary = self.directory / f"{name}.{secrets.token_hex(4)}{files.UNFINISHED}"
+        temporary = self.directory / f"{name}.{secrets.token_hex(4)}{atomic.UNFINISHED}"
         piece = self.directory / "record" / f"{step:08d}.npz"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -254,15 +254,15 @@ class Checkpointer:
             }
             files.write_json(temporary / "run.json", run)
             for folder in (temporary, piece.parent):
-                files.sync_folder(folder)
+                atomic.sync_folder(folder)
             os.rename(temporary, self.directory / name)
-            files.sync_folder(self.directory)
+            atomic.sync_folder(self.directory)
         except (OSError, ValueError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             with contextlib.suppress(OSError):
                 self._clean(record.files)
             kept = f"the last complete save is {previous}" if previous else "there is no complete save yet"
-            message = f"cannot write a checkpoint in {self.directory}: {files.cause(error)}; {kept}"
+            message = f"cannot write a checkpoint in {self.directory}: {atomic.cause(error)}; {kept}"
             raise CheckpointError(message) from error
         record.num_saved, record.files = len(record.pieces), names
         for path in self._saves():
@@ -271,8 +271,8 @@ class Checkpointer:
 
     def _clean(self, names: list[str]) -> None:
         """Deletes the files of unfinished saves of this process and of killed processes."""
-        files.remove_unfinished(self.directory)
-        files.remove_unfinished(self.directory / "record")
+        atomic.remove_unfinished(self.directory)
+        atomic.remove_unfinished(self.directory / "record")
         for path in (self.directory / "record").glob("*.npz"):
             if path.name not in names:
                 path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from bayesjax import atomic
 from bayesjax.training import files, processes
 from bayesjax.types import PyTree
 
@@ -60,12 +61,12 @@ class MetricsFile:
     def rewrite(self, rows: list[dict[str, float]]) -> None:
         """Replaces the lines of this stage by `rows`, which is an empty list for a new run."""
         kept = [files.dumps(line) for line in read(self.path) if line["stage"] != self.stage]
-        with files.replacing(self.path) as temporary:
+        with atomic.replacing(self.path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept + [self._line(row) for row in rows]))
 
     def write(self, row: dict[str, float]) -> None:
         """Appends a line. Numbers that are not finite are written as null."""
-        files.append(self.path, self._line(row))
+        atomic.append(self.path, self._line(row))
 
     def _line(self, row: dict[str, float]) -> str:
         return files.dumps({"stage": self.stage, **row})

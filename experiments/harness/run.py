@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesjax import data, training
+from bayesjax import atomic, data, training
 from bayesjax.training import files, guards, processes, progress
 from bayesjax.training.identity import first_difference
 from bayesjax.types import Kernel
@@ -87,7 +87,7 @@ class Run:
         """Converts errors that a user can cause to one line and an exit code."""
         if self._is_open:
             with contextlib.suppress(OSError):  # an error here loses no result, and must not hide an earlier one
-                files.append(self.out / "seconds.txt", f"{time.time() - self._started:.1f}")
+                atomic.append(self.out / "seconds.txt", f"{time.time() - self._started:.1f}")
         self._at_exit.close()
         outcome = error
         if isinstance(error, KeyboardInterrupt):
@@ -250,11 +250,11 @@ class Run:
                     path.unlink(missing_ok=True)
             for folder in ("figures", "parts"):
                 (self.out / folder).mkdir(parents=True, exist_ok=True)
-                files.remove_unfinished(self.out / folder)
-            files.remove_unfinished(self.out)
+                atomic.remove_unfinished(self.out / folder)
+            atomic.remove_unfinished(self.out)
             files.write_json(self.out / "config.json", self._recorded_config)
             for name, line in (("commits", self._commit), ("devices", device_name(self.config.devices))):
-                files.append(self.out / f"{name}.txt", line)
+                atomic.append(self.out / f"{name}.txt", line)
         except OSError as error:
             fail(f"cannot write to --out {self.out}: {error.strerror or error}")
 

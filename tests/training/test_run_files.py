@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_checkpoint import Info, State, go, walk
 
-from bayesjax import training
+from bayesjax import atomic, training
 from bayesjax.training import files
 from bayesjax.types import Kernel
 
@@ -161,7 +161,7 @@ def test_a_file_that_fails_leaves_nothing(tmp_path, monkeypatch):
     """Neither half of it nor what it was to replace; the message names the file."""
     path = tmp_path / "a.json"
     files.write_json(path, {"a": 1})
-    monkeypatch.setattr(files.os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, os.strerror(28))))
+    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, os.strerror(28))))
     with pytest.raises(OSError, match=f"cannot write {path}: No space left on device"):
         files.write_json(path, {"a": 2})
     assert [each.name for each in tmp_path.iterdir()] == ["a.json"] and files.read_json(path) == {"a": 1}
@@ -186,7 +186,7 @@ def test_a_disk_that_cannot_be_written(disk, options, words):
         go(folder, 40)
     message = str(caught.value)
     assert words in message and "\n" not in message and "the last complete save is" in message
-    assert not list(folder.rglob(f"*{files.UNFINISHED}"))
+    assert not list(folder.rglob(f"*{atomic.UNFINISHED}"))
     run = files.read_json(training.Checkpointer(folder).latest() / "run.json")
     assert sorted(path.name for path in (folder / "record").iterdir()) == run["record"]
     assert options != "ro" or before == sorted(path for path in folder.rglob("*"))
