@@ -316,12 +316,12 @@ def _decode(name: str, data_dir: str | None) -> decoded.Decoded:
     features = builder.info.features
     sources = [prepared.data_source(builder, name, split) for split in ("train", "test")]
     num_classes = features["label"].num_classes if "label" in features else 0
-    arrays = []
+    arrays = {}
     for split, examples in zip(("train", "test"), sources, strict=True):
         images, labels = prepared.decode(examples, f"{name} {split}")
         if num_classes:
             labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
-        arrays += [images, labels]
-    result = decoded.Decoded(*arrays, num_classes)
+        arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+    result = decoded.Decoded(**arrays, num_classes=num_classes)
     decoded.write(name, data_dir, Path(str(builder.data_path)), result)
     return result

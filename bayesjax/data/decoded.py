@@ -55,7 +55,7 @@ def read(name: str, data_dir: str | None) -> Decoded | None:
         if str(described["fingerprint"]) != fingerprint(Path(str(described["source"]))):
             return None
         arrays = files.read_npz(path, names=ARRAYS)
-        return Decoded(*(arrays[each] for each in ARRAYS), int(described["num_classes"]))
+        return Decoded(**{each: arrays[each] for each in ARRAYS}, num_classes=int(described["num_classes"]))
     except (OSError, ValueError, KeyError):
         return None
 
