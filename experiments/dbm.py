@@ -11,10 +11,10 @@ training has a mean-field positive phase and persistent chains. The deep machine
 its chains are block Gibbs and its log Z is estimated by forward and reverse annealed importance sampling. Training
 images are binarised at every step, and test images once. The bound is on log p(x) of the test images.
 
-Classifiers with two hidden layers of logistic units are trained from few labels: from a random start, from the RBMs of
-the pre-training, and from the deep machine, whose mean-field h2 is a further input of the classifier. All have the same
-optimiser and number of steps. The learning rate of each is chosen on held-out labelled images, except in the quick
-preset. Each random choice of labelled images has a network of its own, and all networks are trained side by side.
+Classifiers with two hidden layers of logistic units are trained from few labels and from all of them: from a random
+start, from the RBMs of the pre-training, and from the deep machine, whose mean-field h2 is a further input. All have
+the same optimiser, and for each number of labels the same number of steps. The learning rate of each is chosen on
+held-out labelled images, except in the quick preset. The networks of all draws of the labels are trained side by side.
 
 Expected (paper): the bound is -84.62 (Salakhutdinov & Hinton) and -86.37 in a reproduction (yell/boltzmann-machines,
 784-512-1024), whose errors of networks from DBM, RBM and random starts are 16.21, 18.30 and 24.0 % at 100 labels and
@@ -64,9 +64,9 @@ class Config(shared.MachineConfig):
     classifier_rates: Annotated[tuple[Positive, ...], NonEmpty] = (0.03, 0.1, 0.3)
     """Learning rates of the classifiers. Each initialisation uses the best of them on held-out images."""
     num_classifier_steps: Count = 500
-    """Least number of training steps of each classifier."""
+    """Minimum number of training steps of each classifier."""
     num_classifier_epochs: Natural = 10
-    """Least number of epochs of training of each classifier."""
+    """Minimum number of epochs of training of each classifier, in addition to the minimum number of steps."""
 
 
 QUICK = Config(learning_rate=0.02, num_temperatures=300, num_classifier_steps=200, classifier_rates=(0.1,))
@@ -96,9 +96,9 @@ TABLES = [
         {"labels": "labels", "method": "start"},
         [Column(ERROR, "test error %"), Column(ERROR, "published", field="paper"), Column("learning rate", digits=2)],
         where={"method": STARTS},
-        note="Networks with the same hidden layers, optimiser and number of steps; those that start from the deep "
-        "machine have further inputs. The published ones have 512-1024 units. Standard errors are over draws of the "
-        "labels.",
+        note="For each number of labels, networks have the same hidden layers, optimiser and number of steps; those "
+        "that start from the deep machine have further inputs. Standard errors are over networks, each with its own "
+        "draw of the labels. With all labels only the order and the random weights differ.",
     ),
 ]  # fmt: skip
 HEADLINE = "dbm-paper-mnist", {"measure": FORWARD, "labels": None}
@@ -276,11 +276,10 @@ def batch_of(arrays: tuple[Array, Array], indices: Callable, step: Array) -> tup
 def fit(
     run: Run, stage: str, weights: dict, images: data.Split, sets: np.ndarray, rates: np.ndarray, num_classes: int
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Trains one network on each set of images, with its own learning rate, side by side; sets are `[num_sets, num]`
-    indices of `images`.
+    """Trains one network on each of `sets`, indices `[num_sets, num]` of `images`, with its own learning rate.
 
     Returns:
-      The function `(inputs, indices [num_sets, num]) -> classes [num_sets, num]` that the networks predict.
+      A function `(inputs, indices [num_sets, num]) -> classes [num_sets, num]`, the predictions of the networks.
     """
     config, (num_sets, num) = run.config, sets.shape
     network = models.MLP((*config.hidden, num_classes), activation=jax.nn.sigmoid)
@@ -319,11 +318,11 @@ def main(config: Config) -> None:
     """Trains the machine, evaluates its bound, and trains the classifiers."""
     with Run("dbm", config, one_device=True) as run:
         images = shared.load(config)
-        least, most = images.num_classes, len(images.train)
+        num_classes, num_train = images.num_classes, len(images.train)
         for num in config.num_labelled:
-            require(least > 1, f"--dataset {config.dataset} must have labels, or --num-labelled must be empty")
-            limits = f"{least} (one image of each class) and {most}"
-            require(least <= num <= most, f"--num-labelled must lie between {limits}; got {num}")
+            require(num_classes > 1, f"--dataset {config.dataset} must have labels, or --num-labelled must be empty")
+            limits = f"{num_classes} (one image of each class) and {num_train}"
+            require(num_classes <= num <= num_train, f"--num-labelled must lie between {limits}; got {num}")
         test = binarise(images.test, seed=2)
         order_key, pixel_key = jax.random.split(jax.random.key(config.seed))
         batches = data.Binarised(pixel_key, data.Minibatches(order_key, images.train, config.batch_size))
@@ -339,7 +338,7 @@ def main(config: Config) -> None:
             augmented = [np.concatenate([each, np.asarray(h2(each))], axis=1) for each in pixels]
             for name, weights in initial_weights(stack, trained.params).items():
                 train_set, test_set = map(data.Split, augmented if name == "dbm" else pixels, labels)
-                rows += classify(run, name, weights, train_set, test_set, least)
+                rows += classify(run, name, weights, train_set, test_set, num_classes)
         run.finish(rows, TABLES)
 
 

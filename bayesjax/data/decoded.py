@@ -61,7 +61,7 @@ def read(name: str, data_dir: str | None) -> Decoded | None:
 
 
 def write(name: str, data_dir: str | None, source: Path, decoded: Decoded) -> None:
-    """Writes a decoded data set for `read`, unless it is larger than the limit of `files.read_npz`.
+    """Writes a decoded data set for `read`, unless its images take more than half the limit of `files.read_npz`.
 
     Args:
       name, data_dir: as in `dataset.load`.
@@ -72,8 +72,8 @@ def write(name: str, data_dir: str | None, source: Path, decoded: Decoded) -> No
     size = decoded.train_images.nbytes + decoded.test_images.nbytes
     if path is None or size > files.MAX_BYTES // 2 or not source.is_dir():
         return
-    described = {"source": np.array(str(source.resolve())), "fingerprint": np.array(fingerprint(source))}
     with contextlib.suppress(OSError):
+        described = {"source": np.array(str(source.resolve())), "fingerprint": np.array(fingerprint(source))}
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **described, **decoded._asdict())
@@ -96,8 +96,8 @@ def _path(name: str, data_dir: str | None) -> Path | None:
     """The file of a data set, or None if no files are kept. Other releases of TensorFlow Datasets have other files."""
     folder = os.getenv("BAYESJAX_CACHE_DIR")
     if folder is None:
-        folder = str(Path(os.getenv("XDG_CACHE_HOME") or Path.home() / ".cache") / "bayesjax")
-    if not folder:
+        folder = os.path.join(os.getenv("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "bayesjax")
+    if not folder or folder.startswith("~"):  # a user without a home
         return None
     where = data_dir or os.getenv("TFDS_DATA_DIR") or ""
     key = [name, os.path.abspath(where) if where else "", importlib.metadata.version("tensorflow_datasets")]

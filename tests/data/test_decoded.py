@@ -107,6 +107,25 @@ def test_without_a_folder(source, folder, monkeypatch, tmp_path):
     assert equal(source.load(), first) and len(source.builders) == 2 and not source.cache.exists()
 
 
+def test_without_a_home(source, monkeypatch):
+    """A user whose home folder is unknown, as in some containers, keeps nothing."""
+    monkeypatch.delenv("BAYESJAX_CACHE_DIR")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    first = source.load()
+    assert equal(source.load(), first) and len(source.builders) == 2
+
+
+def test_a_source_that_cannot_be_listed(source, monkeypatch):
+    """Data that were decoded are returned even if their folder cannot be described."""
+
+    def fingerprint(folder):
+        raise PermissionError(13, "denied")
+
+    monkeypatch.setattr(decoded, "fingerprint", fingerprint)
+    assert len(source.load().train) == 7 and not list(source.cache.rglob("*.npz"))
+
+
 def test_the_limit(source, monkeypatch):
     """Sets beyond the limit of the reader are not written."""
     monkeypatch.setattr(decoded.files, "MAX_BYTES", 200)
