@@ -244,18 +244,18 @@ def classify(
 
         def best_rate(num_labelled: int = num_labelled, draws: list = draws) -> float:
             pairs = [(each, rate) for each in draws for rate in rates]
-            held, parts = np.split(np.stack([each for each, _ in pairs]), [num_labelled // 3], axis=1)
-            stage, rates_of_pairs = f"{name}-{num_labelled}-choice", np.array([rate for _, rate in pairs])
-            predict = fit(run, stage, weights, train_set, parts, rates_of_pairs, num_classes)
-            errors = np.mean(predict(train_set.inputs, held) != train_set.labels[held], axis=1)
+            held_out, parts = np.split(np.stack([each for each, _ in pairs]), [num_labelled // 3], axis=1)
+            stage, pair_rates = f"{name}-{num_labelled}-choice", np.array([rate for _, rate in pairs])
+            predict = fit(run, stage, weights, train_set, parts, pair_rates, num_classes)
+            errors = np.mean(predict(train_set.inputs, held_out) != train_set.labels[held_out], axis=1)
             return rates[np.argmin(errors.reshape(len(draws), len(rates)).mean(axis=0))]
 
         def result(num_labelled: int = num_labelled, draws: list = draws, best_rate: Callable = best_rate) -> dict:
             best = best_rate() if len(rates) > 1 else rates[0]
-            of_draws = np.full(len(draws), best)
-            predict = fit(run, f"{name}-{num_labelled}", weights, train_set, np.stack(draws), of_draws, num_classes)
-            every = np.tile(np.arange(len(test_set)), (len(draws), 1))
-            return {"errors": 100 * np.mean(predict(test_set.inputs, every) != test_set.labels, axis=1), "rate": best}
+            draw_rates = np.full(len(draws), best)
+            predict = fit(run, f"{name}-{num_labelled}", weights, train_set, np.stack(draws), draw_rates, num_classes)
+            indices = np.tile(np.arange(len(test_set)), (len(draws), 1))
+            return {"errors": 100 * np.mean(predict(test_set.inputs, indices) != test_set.labels, axis=1), "rate": best}
 
         outcome = run.part(f"{name}-{num_labelled}-errors", result)
         estimate = evaluation.mean_estimate(outcome["errors"])
@@ -270,7 +270,8 @@ def classify(
 
 def batch_of(arrays: tuple[Array, Array], indices: Callable, step: Array) -> tuple[Array, Array]:
     """The batch of a step, whose indices are `indices(step)`."""
-    return arrays[0][indices(step)], arrays[1][indices(step)]
+    chosen = indices(step)
+    return arrays[0][chosen], arrays[1][chosen]
 
 
 def fit(
@@ -292,8 +293,8 @@ def fit(
         return -categorical_log_likelihood(apply(params, example[0]), example[1])
 
     optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9)
-    of_set = kernels.optimize(objectives.batch_mean(loss), optimizer)
-    kernel, options = run.stage(stage, kernels.particles(of_set, num_sets, batch_axis=0))
+    set_kernel = kernels.optimize(objectives.batch_mean(loss), optimizer)
+    kernel, options = run.stage(stage, kernels.particles(set_kernel, num_sets, batch_axis=0))
     init_key, batch_key, run_key = jax.random.split(jax.random.key(config.seed + 3), 3)
     position = jax.vmap(lambda key: network.init(key, x[0])["params"])(jax.random.split(init_key, num_sets))
     given = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_sets, *leaf.shape)), weights)
@@ -308,7 +309,7 @@ def fit(
     state, _ = training.run(run_key, kernel, state, batches, num_steps=num_steps, keep=lambda state: (), **options)
 
     def predict(inputs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        classes = jax.jit(lambda x, of_sets: jax.lax.map(lambda one: apply(one[0], x[one[1]]).argmax(axis=-1), of_sets))
+        classes = jax.jit(lambda x, pairs: jax.lax.map(lambda one: apply(one[0], x[one[1]]).argmax(axis=-1), pairs))
         return np.asarray(classes(inputs, (state.position, indices)))
 
     return predict
