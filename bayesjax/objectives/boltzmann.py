@@ -81,7 +81,9 @@ def persistent_contrastive_divergence(
       num_steps: k, the number of steps of the chains per update.
       positive: `(params, rng_key, x) -> scalar`, in place of F(x), such as `variational_free_energy` of a deep machine.
       samples: `(state, info) -> v [num, V]`, reads the samples from the kernel's last step. The default takes the
-        positions. For one ladder of parallel tempering, take the position at the target, `state.position[-1:]`.
+        positions. For one ladder of parallel tempering, take the position at the target, `state.position[-1:]`. For
+        chains of h, `block_gibbs(visible, hidden)`, take `info.other`: a step then has one matrix product less, as
+        p(h | v) and the free energy of v share one.
 
     Returns:
       `(params, rng_key, Carried(batch, state)) -> (loss, aux)`; `aux` has the new state as "carry", and the mean free
@@ -101,14 +103,13 @@ def persistent_contrastive_divergence(
         v = lax.stop_gradient(samples(state, info))
         checks.rank("[num, V], see the argument samples", 2, samples=v)
         x = batch.batch
+        # Images and chains have separate products: a product of the chains may be one that the kernel computed already.
         if positive is None:
-            # One set of matrix products for data and chains.
-            both = tree.widen(jax.vmap(free_energy, in_axes=(None, 0))(params, jnp.concatenate([x, v])))
-            at_data, at_model = both[: len(x)].mean(), both[len(x) :].mean()
+            at_data = tree.widen(jax.vmap(free_energy, in_axes=(None, 0))(params, x)).mean()
         else:
             keys = jax.random.split(positive_key, tree.leading_axis(x, "batch"))
             at_data = tree.widen(jax.vmap(positive, in_axes=(None, 0, 0))(params, keys, x)).mean()
-            at_model = tree.widen(jax.vmap(free_energy, in_axes=(None, 0))(params, v)).mean()
+        at_model = tree.widen(jax.vmap(free_energy, in_axes=(None, 0))(params, v)).mean()
         return at_data - at_model, {"carry": state, "data": at_data, "model": at_model}
 
     return loss

@@ -4,7 +4,8 @@
     load                                  images as vectors
     start, train                          the initial parameters of a machine, and its training
     gibbs_chains, tempered_chains         samplers of the machine: block Gibbs sampling, or parallel tempering
-    draw_hidden, hidden_batch             hidden units as the data of another machine
+    draw_hidden, draw_visible             draws of one layer given the other
+    hidden_batch                          hidden units as the data of another machine
     equilibrate, log_partition_functions  samples of a trained machine, and log Z by forward and reverse annealing
     likelihood_rows, curve_rows           rows of log p(x) after training, and at every checkpoint
     draw_samples, draw_filters            figures of samples beside test images, and of the connections
@@ -199,11 +200,18 @@ def train(
     num_steps = thinning * num_evaluations
     require(thinning > 0, f"training must have a step for each of {num_evaluations} evaluations; it has {available}")
 
+    # Chains: those of Gibbs sampling carry h, because p(h | v) and the free energy of v share a matrix product.
+    chain_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
+    if chains is None:
+        sampler = kernels.particles(kernels.block_gibbs(machine.visible, machine.hidden), config.num_chains)
+        position = jax.jit(functools.partial(draw_hidden, machine))(params, chain_key, first)
+    else:
+        sampler, position = chains.kernel, first
+
     # Loss: mean free energy of the images minus that of the chains.
-    chains = chains or gibbs_chains(machine, config.num_chains)
     loss = objectives.persistent_contrastive_divergence(
-        machine.free_energy, chains.kernel, num_steps=config.num_gibbs_steps, positive=positive,
-        samples=lambda state, info: chains.read(state.position),
+        machine.free_energy, sampler, num_steps=config.num_gibbs_steps, positive=positive,
+        samples=lambda state, info: chains.read(state.position) if chains else info.other,
     )  # fmt: skip
 
     # Optimiser: stochastic gradient descent; the offsets of a centred machine follow the means of the data.
@@ -220,8 +228,7 @@ def train(
         loss = objectives.follow_means(loss, lambda params, x: machine.hidden(params, x).mean())
         optimizer = optax.chain(optimizer, kernels.adjust(boltzmann.keep_distribution))
 
-    chain_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
-    kernel = kernels.carrying(kernels.optimize(loss, optimizer), chains.kernel.init(first, chain_key))
+    kernel = kernels.carrying(kernels.optimize(loss, optimizer), sampler.init(position, chain_key))
     kernel, options = run.stage(name, kernels.averaging(kernel, config.average_decay))
     state, trace = training.run(
         run_key, kernel, jax.jit(kernel.init)(params, init_key), batches, num_steps=num_steps, thinning=thinning,
@@ -229,13 +236,22 @@ def train(
     )  # fmt: skip
     seconds = trace.chunk_seconds / trace.steps * steps_per_epoch if trace.steps else None
     epochs = np.arange(1, num_evaluations + 1) * thinning / steps_per_epoch
-    return Trained(trace.draws, epochs, training.fetch(state.inner.carry.position), seconds)
+    position = training.fetch(state.inner.carry.position)
+    if chains is None:
+        position = np.asarray(jax.jit(functools.partial(draw_visible, machine))(state.average, chain_key, position))
+    return Trained(trace.draws, epochs, position, seconds)
 
 
 def draw_hidden(machine: boltzmann.Machine, params: Params, rng_key: jax.Array, v: jax.Array) -> jax.Array:
     """One draw of the hidden units for each row of v, `[num, H]`."""
     keys = jax.random.split(rng_key, len(v))
     return jax.vmap(lambda key, v: machine.hidden(params, v).sample(seed=key))(keys, v)
+
+
+def draw_visible(machine: boltzmann.Machine, params: Params, rng_key: jax.Array, h: jax.Array) -> jax.Array:
+    """One draw of the visible units for each row of h, `[num, V]`."""
+    keys = jax.random.split(rng_key, len(h))
+    return jax.vmap(lambda key, h: machine.visible(params, h).sample(seed=key))(keys, h)
 
 
 def hidden_batch(

@@ -150,6 +150,20 @@ def test_samples_are_read_from_the_state_and_the_info():
     close(aux["model"], jax.vmap(free_energy, (None, 0))(params, means(None, info)).mean())
 
 
+@pytest.mark.slow
+def test_chains_of_hidden_units_give_the_visible_units_between_two_of_their_states():
+    """The free energies are those of v, with v ~ p(v | h), and the chains carry the next h ~ p(h | v)."""
+    functions, params, h = machine(V, H), parameters(V, H), states(H)[:3]
+    chains = kernels.particles(kernels.block_gibbs(functions.visible, functions.hidden), 3)
+    loss = boltzmann.persistent_contrastive_divergence(free_energy, chains, samples=lambda state, info: info.other)
+    _, aux = loss(params, KEY, Carried(example_batch(), chains.init(h, KEY)))
+    step_key = jax.random.fold_in(jax.random.split(KEY)[1], 0)
+    state, info = chains.step(step_key, chains.init(h, KEY), params)
+    assert info.other.shape == (3, V) and state.position.shape == (3, H)
+    close(aux["carry"].position, state.position)
+    close(aux["model"], jax.vmap(free_energy, (None, 0))(params, info.other).mean())
+
+
 def learner(num_chains=3):
     chains = kernels.particles(kernels.block_gibbs(machine(V, H).hidden, machine(V, H).visible), num_chains)
     loss = boltzmann.persistent_contrastive_divergence(free_energy, chains, num_steps=2)
