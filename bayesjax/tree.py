@@ -193,6 +193,27 @@ def match_paths(paths: Iterable[str], patterns: Sequence[str], name: str) -> lis
     return chosen
 
 
+def select(tree: PyTree, is_selected: Sequence[bool]) -> PyTree:
+    """The tree with None in place of some leaves.
+
+    Args:
+      tree: a pytree.
+      is_selected: whether to keep each leaf, in the order of `jax.tree.leaves`.
+
+    Raises:
+      ValueError: if the numbers of leaves differ.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, [x if keep else None for x, keep in zip(leaves, is_selected, strict=True)])
+
+
+def combine(*trees: PyTree) -> PyTree:
+    """Joins trees of one structure into one with the first leaf that is not None at each place; undoes `select`."""
+    return jax.tree.map(
+        lambda *leaves: next((leaf for leaf in leaves if leaf is not None), None), *trees, is_leaf=lambda x: x is None
+    )
+
+
 def normal_like(rng_key: PRNGKey, tree: PyTree, *, law: noise.NormalLaw = "normal") -> PyTree:
     """Draws independent standard normal noise with the structure, shapes and types of `tree`.
 

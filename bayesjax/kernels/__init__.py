@@ -4,6 +4,7 @@ from bayesjax.kernels.adaptation import AdaptInfo, AdaptState, adapt
 from bayesjax.kernels.alternate import AlternateInfo, AlternateState, alternate, repeat
 from bayesjax.kernels.averaging import AveragingState, averaging
 from bayesjax.kernels.block_gibbs import BlockGibbsInfo, BlockGibbsState, block_gibbs
+from bayesjax.kernels.by_path import ByPathInfo, ByPathState, by_path
 from bayesjax.kernels.carrying import CarryingState, carrying
 from bayesjax.kernels.game_descent import GameDescentInfo, GameDescentState, game_descent
 from bayesjax.kernels.hmc import HMCInfo, HMCState, hmc
@@ -34,6 +35,8 @@ __all__ = [
     "AveragingState",
     "BlockGibbsInfo",
     "BlockGibbsState",
+    "ByPathInfo",
+    "ByPathState",
     "CarryingState",
     "Cyclical",
     "GameDescentInfo",
@@ -59,6 +62,7 @@ __all__ = [
     "alternate",
     "averaging",
     "block_gibbs",
+    "by_path",
     "carrying",
     "clip_weights",
     "cyclical",

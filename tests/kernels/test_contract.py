@@ -54,6 +54,10 @@ def hot(density):
     return kernels.sghmc(density, step_size=0.05, friction=0.2)
 
 
+def sgld(density):
+    return kernels.sgld(density, step_size=0.1)
+
+
 DENSE = np.eye(4, dtype=np.float32) + 0.5
 hmc = functools.partial(kernels.hmc, num_integration_steps=3)
 RMSPROP = kernels.rmsprop_preconditioner(1, num_adaptation=2)
@@ -108,7 +112,7 @@ class PlantedState(NamedTuple):
 
 REGISTRY = {
     "optimize": Entry(descent),
-    "sgld": Entry(lambda density: kernels.sgld(density, step_size=0.1)),
+    "sgld": Entry(sgld),
     "sghmc": Entry(hot),
     "sghmc with a schedule": Entry(scheduled),
     "sgld with a preconditioner": Entry(lambda density: kernels.sgld(density, step_size=0.1, preconditioner=RMSPROP)),
@@ -135,6 +139,9 @@ REGISTRY = {
         )
         for method in ("optimistic", "extragradient", "consensus")
     },
+    "by_path": Entry(lambda density: kernels.by_path(density, {"w": functools.partial(hmc, step_size=0.3), "b": hot})),
+    "by_path together": Entry(lambda density: kernels.by_path(density, {"w": hot, "b": sgld}, order="together")),
+    "by_path with fixed leaves": Entry(lambda density: kernels.by_path(density, {"b": hot, "*": None})),
     "repeat": Entry(lambda density: kernels.repeat(hot(density), 3)),
     "carrying": Entry(remembering),
     "adapt": Entry(lambda density: kernels.adapt(functools.partial(kernels.nuts, density), num_steps=20)),
@@ -144,6 +151,7 @@ WITHOUT_DENSITY = ("block_gibbs", "particles of block_gibbs")
 ALIKE = (  # one more setting of a kernel, or method of a file, that is there already
     "sghmc with a schedule", "sgld with a preconditioner", "hmc with a dense mass", "game_descent optimistic",
     "game_descent consensus", "hmc that keeps its gradient", "particles of parallel_tempering",
+    "by_path with fixed leaves",
 )  # fmt: skip
 ALGORITHMS = [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else []) for name in REGISTRY]
 every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)
@@ -265,6 +273,8 @@ def test_aux_is_reported_and_changes_nothing(name):
             return info.inner.aux
         if name.startswith("game_descent"):
             return info.aux["first"]
+        if name.startswith("by_path"):
+            return info.parts["b"].aux
         return info.players["first"].aux if name == "alternate" else info.aux
 
     assert jax.tree.leaves(aux_of(info)) == []
