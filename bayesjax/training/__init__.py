@@ -5,6 +5,7 @@ from bayesjax.training.parallel import data_parallel, particle_parallel, spread
 from bayesjax.training.processes import fetch, initialize
 from bayesjax.training.progress import MetricsFile
 from bayesjax.training.run import NonFinite, Trace, run
+from bayesjax.training.saved import SavedRun, load
 
 __all__ = [
     "CheckpointError",
@@ -12,10 +13,12 @@ __all__ = [
     "Checkpointer",
     "MetricsFile",
     "NonFinite",
+    "SavedRun",
     "Trace",
     "data_parallel",
     "fetch",
     "initialize",
+    "load",
     "particle_parallel",
     "run",
     "spread",

@@ -189,7 +189,7 @@ class Checkpointer:
         if not self.resume:
             raise CheckpointError(f"{saved} already holds a run: resume it, or choose another folder")
         try:
-            run = _read_run(saved / "run.json")
+            run = read_run(saved / "run.json")
             self._check_same(saved, run, {"state": identity.shapes(example)})
             self._identity = describe() if describe else None
             self._check_same(saved, run, self._identity or {})
@@ -197,7 +197,7 @@ class Checkpointer:
             restored = files.read_arrays(saved / "state.npz")
             if list(identity.shapes(restored).values()) != list(run["identity"]["state"].values()):
                 raise OSError(f"cannot read {saved / 'state.npz'}: its arrays are not those that run.json lists")
-            record = self._restore_record(run)
+            record = self.read_record(run)
         except OSError as error:
             raise CheckpointError(f"cannot read the checkpoint {saved}: {atomic.cause(error)}") from error
         placed = [processes.place_like(*pair) for pair in zip(leaves, restored, strict=True)]
@@ -277,7 +277,7 @@ class Checkpointer:
             if path.name not in names:
                 path.unlink(missing_ok=True)
 
-    def _restore_record(self, run: dict) -> Record:
+    def read_record(self, run: dict) -> Record:
         """Reads the pieces that the save lists. Pieces of unfinished saves are ignored."""
         record = Record()
         record.metrics = [{key: _restored(value) for key, value in row.items()} for row in run["metrics"]]
@@ -293,7 +293,7 @@ class Checkpointer:
         return record
 
 
-def _read_run(path: Path) -> dict:
+def read_run(path: Path) -> dict:
     """Reads the run.json of a save and checks the types of its entries.
 
     Raises:
