@@ -36,7 +36,7 @@ from bayesjax import models
 from bayesjax.models import dcgan, progressive
 from bayesjax.objectives import adversarial, regularisation
 from bayesjax.types import Array, Carried, Density, Given, Params, PRNGKey
-from experiments.harness import Count, NonEmpty, NonNegative, Run, cli, require
+from experiments.harness import Count, NonEmpty, NonNegative, Positive, Run, cli, require
 from experiments.shared import ablation, games
 
 Method = Literal["dcgan", "progan", "progan_grown"]
@@ -59,6 +59,8 @@ class Config(ablation.AblationConfig):
     """Fraction of the steps of Adam that progan_grown takes in the stages before the last."""
     dcgan_features: Annotated[tuple[Count, ...], NonEmpty] = (128, 64, 32)
     """Number of channels of each layer of the dcgan generator; its discriminator has them in reverse order."""
+    dcgan_learning_rate: Positive = 2e-4
+    """Learning rate of both players of dcgan, whose Adam has the momenta 0.5 and 0.999 of experiments.gan."""
 
     def __post_init__(self) -> None:
         """Checks that every stage of the growth has a step for each evaluation."""
@@ -98,10 +100,6 @@ CIFAR10 = replace(
 )
 PRESETS = {"quick": QUICK, "mnist": MNIST, "fashion": FASHION, "cifar10_small": CIFAR10_SMALL, "cifar10": CIFAR10}
 PRESETS |= {f"{name}_sghmc": replace(config, kernel="sghmc") for name, config in PRESETS.items()}
-DCGAN = {
-    "generator_learning_rate": 2e-4, "discriminator_learning_rate": 2e-4, "momentum": 0.5, "second_momentum": 0.999
-}  # fmt: skip
-"""The settings of Adam in experiments.gan."""
 TABLES = ablation.TABLES
 
 # ---- networks and losses
@@ -234,7 +232,10 @@ def method_stages(
 
 def play(run: Run, padded: ablation.Padded, method: Method, seed: int) -> dict[str, Any]:
     """Trains and evaluates a method with one seed; see `ablation.play`."""
-    config = replace(run.config, **DCGAN) if method == "dcgan" else run.config
+    config = run.config
+    if method == "dcgan":
+        rates = dict.fromkeys(("generator_learning_rate", "discriminator_learning_rate"), config.dcgan_learning_rate)
+        config = replace(config, **rates, momentum=0.5, second_momentum=0.999)
     net = networks(config, method, padded.shape)
     noise = ablation.Space(lambda params, z: z, lambda params, rng_key, z: net.decode(params, z), "slerp")
     stages, show_small = method_stages(config, method, net, padded.shape[0], len(padded.train))
