@@ -17,6 +17,7 @@ MIDDLE = ("models", "objectives", "posteriors", "kernels")
 TOP = ("training", "evaluation", "data", "plots")
 MAY_IMPORT = {
     "types": set(),
+    "__main__": {"data"},
     "atomic": set(),
     "checks": {"types"},
     "noise": {"types", "checks"},

@@ -92,14 +92,20 @@ def fingerprint(source: Path) -> str:
     return hashlib.sha256(json.dumps([siblings, entries]).encode()).hexdigest()
 
 
-def _path(name: str, data_dir: str | None) -> Path | None:
-    """The file of a data set, or None if no files are kept. Other releases of TensorFlow Datasets have other files."""
+def cache_folder() -> Path | None:
+    """The folder of the decoded data sets, or None if none are kept."""
     folder = os.getenv("BAYESJAX_CACHE_DIR")
     if folder is None:
         folder = os.path.join(os.getenv("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "bayesjax")
-    if not folder or folder.startswith("~"):  # a user without a home
+    return None if not folder or folder.startswith("~") else Path(folder)  # "~" is left for a user without a home
+
+
+def _path(name: str, data_dir: str | None) -> Path | None:
+    """The file of a data set, or None if no files are kept. Other releases of TensorFlow Datasets have other files."""
+    folder = cache_folder()
+    if folder is None:
         return None
     where = data_dir or os.getenv("TFDS_DATA_DIR") or ""
     key = [name, os.path.abspath(where) if where else "", importlib.metadata.version("tensorflow_datasets")]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    return Path(folder) / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}-{digest}.npz"
+    return folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}-{digest}.npz"
