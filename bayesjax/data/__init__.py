@@ -9,11 +9,12 @@ from bayesjax.data.batches import (
     permute_index,
     stacked_minibatches,
 )
-from bayesjax.data.dataset import Dataset, Split, load
+from bayesjax.data.dataset import Dataset, Split, from_frame, load
 from bayesjax.data.errors import DataUnavailable, UnknownDataset
+from bayesjax.data.examples import from_examples
 from bayesjax.data.files import read_npy, read_npz
 from bayesjax.data.labelled import labelled_subset
-from bayesjax.data.regression import RegressionDataset, StandardisedSplit, load_regression
+from bayesjax.data.regression import RegressionDataset, StandardisedSplit, load_regression, regression_from_frame
 from bayesjax.data.segmentation import SegmentationDataset, SegmentationSplit, load_segmentation
 from bayesjax.data.text import TextDataset, load_text, text_windows
 from bayesjax.data.transformations import randomly_transform_image, transform_image
@@ -33,6 +34,8 @@ __all__ = [
     "UnknownDataset",
     "UnpairedDataset",
     "densities",
+    "from_examples",
+    "from_frame",
     "independent_minibatches",
     "is_unpaired_file",
     "known_noise",
@@ -47,6 +50,7 @@ __all__ = [
     "randomly_transform_image",
     "read_npy",
     "read_npz",
+    "regression_from_frame",
     "stacked_minibatches",
     "text_windows",
     "transform_image",

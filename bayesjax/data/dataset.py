@@ -5,6 +5,8 @@
     stacked/NAME        images whose three channels are random grey images of the data set NAME (`stacked.py`)
     path/to/file.npz    arrays named x_train, y_train, x_test and y_test, as in Keras; both y may be absent
     path/to/file.npy    one array without labels, such as the Frey faces; a tenth of its rows is the test split
+    path/to/file.csv    a table with named columns (`tables.py`); `target` names the column of the classes
+    path/to/folder/     PNG and JPEG images in folders of classes (`folders.py`); the slash at the end matters
     any other name      an image data set of TensorFlow Datasets that is already prepared in `data_dir`
 
 Images are float32 `[num, height, width, channels]` in [0, 1]. In files they may be uint8; they are then divided by 255,
@@ -17,11 +19,13 @@ import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bayesjax import checks
-from bayesjax.data import decoded, files, prepared, stacked, synthetic
+from bayesjax.data import decoded, files, folders, prepared, stacked, synthetic, tables
+from bayesjax.data.arrays import check_classes, checked_labels, normalise_images, test_runs, test_tenth
 from bayesjax.data.errors import DataUnavailable
 
 
@@ -50,12 +54,14 @@ class Dataset:
       name: the name that was given to `load`.
       train, test: the splits; the test split of a synthetic data set is empty.
       num_classes: number of classes, or 0 without labels.
+      class_names: names of the classes, if the source has them.
     """
 
     name: str
     train: Split
     test: Split
     num_classes: int = 0
+    class_names: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -99,17 +105,22 @@ def load(
     *,
     data_dir: str | None = None,
     num_classes: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    target: str | None = None,
     max_bytes: int = files.MAX_BYTES,
 ) -> Dataset:
     """Loads a data set by name.
 
     Args:
-      name: "digits", "synthetic/...", "stacked/NAME", the path of an .npz or .npy file, or the name of an image data
-        set of TensorFlow Datasets. `bayesjax/data/dataset.py` describes each of them.
+      name: "digits", "synthetic/...", "stacked/NAME", the path of an .npz, .npy or .csv file or of a folder, or the
+        name of an image data set of TensorFlow Datasets. `bayesjax/data/dataset.py` describes each of them.
       data_dir: folder of the prepared data sets of TensorFlow Datasets; by default `TFDS_DATA_DIR`, or else the default
         folder of TensorFlow Datasets.
       num_classes: number of classes of an .npz file with labels; a class may then have no example. If None, it is the
         largest training label plus 1, and every class must have a training example.
+      size: height and width to which the images of a folder are resized, or one number for both; None if they all have
+        one size.
+      target: the column of a .csv file that has the classes.
       max_bytes: limit in bytes on the size of the arrays that an .npz or .npy file declares. Arrays of uint8 take four
         times that space as float32.
 
@@ -128,6 +139,10 @@ def load(
         checks.count(num_classes=num_classes)
         if not name.endswith(".npz"):
             raise ValueError(f"num_classes is an argument for .npz files; got {num_classes} for {name!r}")
+    if size is not None and not folders.is_path(name):
+        raise ValueError(f"size is an argument for folders, whose names end with a slash; got {size} for {name!r}")
+    if (target is not None) != name.endswith(".csv"):
+        raise ValueError(f"target must name the column of the classes of a .csv file; got {target!r} for {name!r}")
     if name.startswith(STACKED):
         source = load(name.removeprefix(STACKED), data_dir=data_dir, num_classes=num_classes, max_bytes=max_bytes)
         return _stack(source, name)
@@ -140,6 +155,10 @@ def load(
         return _load_npz(Path(name), num_classes, max_bytes)
     if name.endswith(".npy"):
         return _load_npy(Path(name), max_bytes)
+    if target is not None:
+        return _of_table(tables.read_csv(Path(name), target), name)
+    if folders.is_path(name):
+        return _load_folder(name, size, max_bytes)
     return _load_tfds(name, data_dir)
 
 
@@ -208,8 +227,8 @@ def _load_npz(path: Path, num_classes: int | None, max_bytes: int) -> Dataset:
     y_train = arrays["y_train"]
     if is_dense := num_classes is None:
         num_classes = int(y_train.max()) + 1 if y_train.size and y_train.dtype.kind in "ui" else 0
-    train = Split(x_train, _labels(y_train, len(x_train), num_classes, f"{path}: y_train"))
-    test = Split(x_test, _labels(arrays["y_test"], len(x_test), num_classes, f"{path}: y_test"))
+    train = Split(x_train, checked_labels(y_train, len(x_train), num_classes, f"{path}: y_train"))
+    test = Split(x_test, checked_labels(arrays["y_test"], len(x_test), num_classes, f"{path}: y_test"))
     if is_dense:
         check_classes(train.labels, num_classes, f"{path}: y_train")
     return Dataset(str(path), train, test, num_classes)
@@ -221,93 +240,55 @@ def _load_npy(path: Path, max_bytes: int) -> Dataset:
     x = files.read_npy(path, max_bytes=max_bytes)
     if x.ndim < 2 or len(x) < 2 or x.dtype.kind not in "buif":
         raise ValueError(f"{path} must hold one array of numbers [num >= 2, ...]; got {x.dtype} of shape {x.shape}")
-    (images,), is_test = normalise_images({str(path): x}), _test_runs(len(x))
+    (images,), is_test = normalise_images({str(path): x}), test_runs(len(x))
     return Dataset(str(path), Split(images[~is_test]), Split(images[is_test]))
 
 
-def _test_runs(num: int) -> np.ndarray:
-    """A mask of the test split, which is a tenth of `num` examples in five runs of consecutive examples.
-
-    Runs keep neighbouring frames of a video in one split. Single test frames would resemble training frames.
-    """
-    num_test, is_test = max(1, num // 10), np.zeros(num, bool)
-    places = np.array_split(np.arange(num), min(5, num_test))
-    for place, run in zip(places, np.array_split(np.arange(num_test), len(places)), strict=True):
-        start = place[0] + (len(place) - len(run)) // 2
-        is_test[start : start + len(run)] = True
-    return is_test
-
-
-def normalise_images(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """Converts all arrays of a data set to float32 and adds an axis of channels to grey images.
-
-    Arrays of uint8 are divided by 255, unless all of them contain only 0 and 1. This is decided for all arrays of the
-    data set together, because a split without bright pixels has the same scale as the other splits.
+def from_frame(frame: Any, *, target: str) -> Dataset:
+    """A classification data set from a data frame of pandas or polars.
 
     Args:
-      arrays: the arrays by their names in error messages; images `[num, height, width(, channels)]` or vectors
-        `[num, dim]`.
+      frame: the data frame; all columns except `target` must be numbers.
+      target: the column of the classes, text or whole numbers.
 
     Returns:
-      The converted arrays, in the same order.
+      The data set, whose test split is a random tenth of every class, by a fixed seed.
 
     Raises:
-      ValueError: if an array is empty, has an element that is not a finite real number, or holds images with more than
-        4 channels or with values outside [0, 1] after the division.
+      ValueError: if there is no column `target`, an input is not a finite number, the target has values that are not
+        whole, or a class has fewer than 2 rows.
     """
-    for name, x in arrays.items():
-        if x.ndim < 2 or not x.size:
-            raise ValueError(f"{name} must hold at least one example, [num, ...]; got shape {x.shape}")
-        files.check_real(x, name)
-        if x.ndim == 4 and x.shape[-1] > 4:
-            raise ValueError(
-                f"{name} must be [num, height, width, channels] with 1 to 4 channels; got shape {x.shape}: if the "
-                f"channels come first, np.moveaxis({name.rpartition(' ')[2]}, 1, -1) puts them last"
-            )
-    is_scaled = any(x.dtype == np.uint8 and x.max() > 1 for x in arrays.values())
-    return [_as_float(x, 255 if is_scaled and x.dtype == np.uint8 else 1, name) for name, x in arrays.items()]
+    return _of_table(tables.from_columns(tables.frame_columns(frame), target, "frame"), "frame")
 
 
-def _as_float(x: np.ndarray, scale: int, name: str) -> np.ndarray:
-    out = x.astype(np.float32) / scale
-    if not np.isfinite(out).all():
-        raise ValueError(f"{name} holds NaN or infinite values")
-    if x.ndim in (3, 4) and not (out.min() >= 0 and out.max() <= 1):
-        raise ValueError(f"{name} must hold uint8 images or floats in [0, 1]; got {x.dtype} in [{x.min()}, {x.max()}]")
-    return out[..., None] if x.ndim == 3 else out
+def _of_table(table: tables.Table, name: str) -> Dataset:
+    labels, class_names = tables.classes(table.target, name)
+    is_test = test_tenth(labels, [f"{name}: class {each}" for each in class_names])
+    inputs = table.inputs.astype(np.float32)
+    train, test = (Split(inputs[mask], labels[mask]) for mask in (~is_test, is_test))
+    return Dataset(name, train, test, len(class_names), class_names)
 
 
-def _labels(y: np.ndarray, num: int, num_classes: int, name: str) -> np.ndarray:
-    if y.shape != (num,) or y.dtype.kind not in "ui":
-        raise ValueError(f"{name} must be {num} integers, one for each example; got {y.dtype} of shape {y.shape}")
-    if num and (y.min() < 0 or y.max() >= num_classes):
-        raise ValueError(f"{name} must lie in 0 .. {num_classes - 1}, the classes; got {y.min()} .. {y.max()}")
-    return y.astype(np.int32)
-
-
-def check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
-    """Raises ValueError if a class has no training example, such as class 0 in labels that start at 1.
-
-    Args:
-      labels: training labels, integers in 0 .. num_classes - 1.
-      num_classes: the largest label plus 1.
-      name: name of the array, used only in the error message.
-    """
-    present = np.unique(labels)
-    if len(present) < num_classes:
-        absent = next((i for i, label in enumerate(present) if i != label), len(present))
-        raise ValueError(
-            f"{name} must count the classes from 0 without gaps; got {present[0]} .. {present[-1]} with no example of "
-            f"class {absent}: pass num_classes if classes may be empty"
-        )
+def _load_folder(name: str, size: int | tuple[int, int] | None, max_bytes: int) -> Dataset:
+    folder = folders.find(name)
+    target = folders.checked_size(size)
+    key = f"{folder.path.resolve()}?{target}"
+    arrays = decoded.read(key, None)
+    if arrays is None:
+        arrays = folders.read(folder, target, max_bytes)
+        decoded.write(key, None, folder.path, arrays)
+    return _of_decoded(name, arrays, folder.class_names)
 
 
 def _load_tfds(name: str, data_dir: str | None) -> Dataset:
-    arrays = decoded.read(name, data_dir) or _decode(name, data_dir)
+    return _of_decoded(name, decoded.read(name, data_dir) or _decode(name, data_dir))
+
+
+def _of_decoded(name: str, arrays: decoded.Decoded, class_names: tuple[str, ...] = ()) -> Dataset:
     images = {f"{name} train images": arrays.train_images, f"{name} test images": arrays.test_images}
     labels = arrays.train_labels, arrays.test_labels
     train, test = (Split(*pair) for pair in zip(normalise_images(images), labels, strict=True))
-    return Dataset(name, train, test, arrays.num_classes)
+    return Dataset(name, train, test, arrays.num_classes, class_names)
 
 
 def _decode(name: str, data_dir: str | None) -> decoded.Decoded:
@@ -320,7 +301,7 @@ def _decode(name: str, data_dir: str | None) -> decoded.Decoded:
     for split, examples in zip(("train", "test"), sources, strict=True):
         images, labels = prepared.decode(examples, f"{name} {split}")
         if num_classes:
-            labels = _labels(labels, len(images), num_classes, f"{name} {split} labels")
+            labels = checked_labels(labels, len(images), num_classes, f"{name} {split} labels")
         arrays |= {f"{split}_images": images, f"{split}_labels": labels}
     result = decoded.Decoded(**arrays, num_classes=num_classes)
     decoded.write(name, data_dir, Path(str(builder.data_path)), result)

@@ -1,4 +1,4 @@
-"""Decoded images of prepared data sets, kept on the disk, because decoding takes half a minute for MNIST.
+"""Decoded images of prepared data sets and of folders, kept on the disk: decoding takes half a minute for MNIST.
 
     BAYESJAX_CACHE_DIR          folder of the decoded sets; empty keeps none
     XDG_CACHE_HOME/bayesjax     the folder if that is not set; XDG_CACHE_HOME is ~/.cache by default
@@ -65,7 +65,7 @@ def write(name: str, data_dir: str | None, source: Path, decoded: Decoded) -> No
 
     Args:
       name, data_dir: as in `dataset.load`.
-      source: the folder of the prepared data set.
+      source: the folder of the data set.
       decoded: its arrays.
     """
     path = _path(name, data_dir)
@@ -80,16 +80,18 @@ def write(name: str, data_dir: str | None, source: Path, decoded: Decoded) -> No
 
 
 def fingerprint(source: Path) -> str:
-    """A hash of the names, sizes and modification times of all files of a prepared data set.
+    """A hash of the names, sizes and modification times of all files of a data set.
 
-    The names of the folder's siblings, which are other versions of the set, are part of it.
+    The names of other versions of a prepared set, which are siblings of its folder, are part of it.
 
     Raises:
       OSError: if the folder does not exist.
     """
-    siblings = sorted(each.name for each in source.resolve().parent.iterdir())
-    entries = [(each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in sorted(source.iterdir())]
-    return hashlib.sha256(json.dumps([siblings, entries]).encode()).hexdigest()
+    siblings = [each.name for each in source.resolve().parent.iterdir()]
+    versions = sorted(name for name in siblings if re.fullmatch(r"\d+\.\d+\.\d+", name))
+    files_below = sorted(each for each in source.rglob("*") if each.is_file())
+    entries = [(str(each.relative_to(source)), each.stat().st_size, each.stat().st_mtime_ns) for each in files_below]
+    return hashlib.sha256(json.dumps([versions, entries]).encode()).hexdigest()
 
 
 def cache_folder() -> Path | None:

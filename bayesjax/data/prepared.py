@@ -36,7 +36,11 @@ def load_builder(name: str, data_dir: str | None, other_names: Sequence[str] = (
         builder: Any = tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError):  # AssertionError if the version does not exist
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"the nearest names are {', '.join(near)}" if near else "try digits, mnist, or a path ending in .npz"
+        hint = (
+            f"the nearest names are {', '.join(near)}"
+            if near
+            else "try digits, mnist, a path ending in .npz, or a folder ending in /"
+        )
         raise UnknownDataset(f"unknown data set {name!r}: {hint}") from None
     if not builder.data_path.exists():
         raise DataUnavailable(

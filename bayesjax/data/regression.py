@@ -13,11 +13,11 @@ import dataclasses
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bayesjax.data import files
+from bayesjax.data import files, tables
 from bayesjax.data.dataset import data_folder
 from bayesjax.data.errors import UnknownDataset
 
@@ -124,11 +124,13 @@ class RegressionDataset:
         return dataclasses.replace(self, splits=tuple(splits))
 
 
-def load_regression(name: str, *, data_dir: str | None = None) -> RegressionDataset:
+def load_regression(name: str, *, data_dir: str | None = None, target: str | None = None) -> RegressionDataset:
     """Loads a regression data set by name.
 
     Args:
-      name: "diabetes", or "uci/NAME" for a folder in the format that `bayesjax/data/regression.py` describes.
+      name: "diabetes", the path of a .csv file, or "uci/NAME" for a folder in the format that
+        `bayesjax/data/regression.py` describes.
+      target: the column of a .csv file that has the targets.
       data_dir: the folder that contains `uci/`; the default is `BAYESJAX_DATA_DIR`.
 
     Returns:
@@ -140,10 +142,16 @@ def load_regression(name: str, *, data_dir: str | None = None) -> RegressionData
       ValueError: if a file cannot be read, its numbers are not finite, or its indices are out of range or not distinct.
         Also if there is not exactly one target column, there are no splits, or a row is in both parts of a split.
     """
+    if (target is not None) != name.endswith(".csv"):
+        raise ValueError(f"target must name the column of the targets of a .csv file; got {target!r} for {name!r}")
+    if target is not None:
+        return _of_table(tables.read_csv(Path(name), target), name)
     if name == "diabetes":
         return _diabetes()
     if not name.startswith("uci/"):
-        raise UnknownDataset(f"unknown regression data set {name!r}: expected diabetes or uci/NAME")
+        raise UnknownDataset(
+            f"unknown regression data set {name!r}: expected diabetes, uci/NAME or a path ending in .csv"
+        )
     folder = data_folder(name, data_dir, "uci/") / name
     if not (folder / "data.txt").is_file():
         names = sorted(path.parent.name for path in folder.parent.glob("*/data.txt"))
@@ -152,9 +160,9 @@ def load_regression(name: str, *, data_dir: str | None = None) -> RegressionData
         raise UnknownDataset(f"unknown data set {name!r}: no file {folder / 'data.txt'}; {hint}")
     table = _numbers(folder / "data.txt", 2)
     columns = _rows(folder / "index_features.txt", table.shape[1], "columns")
-    target = _rows(folder / "index_target.txt", table.shape[1], "columns")
-    if len(target) != 1:
-        raise ValueError(f"{folder / 'index_target.txt'} must name one column; got {len(target)}")
+    targets = _rows(folder / "index_target.txt", table.shape[1], "columns")
+    if len(targets) != 1:
+        raise ValueError(f"{folder / 'index_target.txt'} must name one column; got {len(targets)}")
     splits = []
     while (folder / f"index_train_{len(splits)}.txt").is_file():
         pair = [_rows(folder / f"index_{part}_{len(splits)}.txt", len(table), "rows") for part in ("train", "test")]
@@ -163,17 +171,47 @@ def load_regression(name: str, *, data_dir: str | None = None) -> RegressionData
         splits.append((pair[0], pair[1]))
     if not splits:
         raise ValueError(f"{folder} has no splits: expected index_train_0.txt, index_test_0.txt and so on")
-    return RegressionDataset(name, table[:, columns], table[:, target[0]], tuple(splits))
+    return RegressionDataset(name, table[:, columns], table[:, targets[0]], tuple(splits))
 
 
 def _diabetes() -> RegressionDataset:
     from sklearn.datasets import load_diabetes
 
     inputs, targets = (np.asarray(array, float) for array in load_diabetes(return_X_y=True))
-    random, num_test = np.random.default_rng(0), len(targets) // 10
-    orders = [random.permutation(len(targets)) for _ in range(20)]
-    splits = tuple((np.sort(order[num_test:]), np.sort(order[:num_test])) for order in orders)
-    return RegressionDataset("diabetes", inputs, targets, splits)
+    return RegressionDataset("diabetes", inputs, targets, _random_splits(len(targets)))
+
+
+def regression_from_frame(frame: Any, *, target: str) -> RegressionDataset:
+    """A regression data set from a data frame of pandas or polars.
+
+    Args:
+      frame: the data frame; all columns must be numbers.
+      target: the column of the targets.
+
+    Returns:
+      The data set, with 20 random splits of 90 % and 10 % by a fixed seed.
+
+    Raises:
+      ValueError: if there is no column `target`, a value is not a finite number, or there are fewer than 10 rows.
+    """
+    return _of_table(tables.from_columns(tables.frame_columns(frame), target, "frame"), "frame")
+
+
+def _of_table(table: tables.Table, name: str) -> RegressionDataset:
+    if table.target.dtype.kind not in "biuf" or not np.isfinite(table.target.astype(float)).all():
+        raise ValueError(
+            f"{name}: the target must be finite numbers; it has {str(table.target[0])!r}"
+        )
+    if len(table.target) < 10:
+        raise ValueError(f"{name} must have at least 10 rows, to split them; got {len(table.target)}")
+    return RegressionDataset(name, table.inputs, table.target.astype(float), _random_splits(len(table.target)))
+
+
+def _random_splits(num: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Twenty random splits of `num` rows, 90 % and 10 %, by a fixed seed."""
+    random, num_test = np.random.default_rng(0), num // 10
+    orders = [random.permutation(num) for _ in range(20)]
+    return tuple((np.sort(order[num_test:]), np.sort(order[:num_test])) for order in orders)
 
 
 def _numbers(path: Path, rank: Literal[1, 2]) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesjax.data.dataset import check_classes, normalise_images
+from bayesjax.data.arrays import check_classes, normalise_images
 from bayesjax.data.errors import UnknownDataset
 from bayesjax.data.files import MAX_BYTES, npz_names, read_npz
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bayesjax.data import dataset, files, prepared
+from bayesjax.data import files, prepared
+from bayesjax.data.arrays import normalise_images
 
 PARTS = ("trainA", "trainB", "testA", "testB")
 
@@ -90,7 +91,7 @@ def _read_file(path: Path, max_bytes: int) -> dict[str, Iterable[np.ndarray]]:
     for part in PARTS:
         if arrays[part].ndim not in (3, 4):
             raise ValueError(f"{path}: {part} must be [num, height, width(, channels)]; got {arrays[part].shape}")
-    images = dataset.normalise_images({f"{path}: {part}": arrays[part] for part in PARTS})
+    images = normalise_images({f"{path}: {part}": arrays[part] for part in PARTS})
     return dict(zip(PARTS, images, strict=True))
 
 

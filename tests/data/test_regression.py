@@ -95,5 +95,5 @@ def test_names(tmp_path, monkeypatch):
         data.load_regression("uci/mine")
     with pytest.raises(data.UnknownDataset, match="available: mine"):
         data.load_regression("uci/mime", data_dir=write(tmp_path))
-    with pytest.raises(data.UnknownDataset, match="expected diabetes or uci/NAME"):
+    with pytest.raises(data.UnknownDataset, match="expected diabetes, uci/NAME or a path"):
         data.load_regression("boston")
