@@ -16,6 +16,7 @@ from bayesjax.data.files import read_npy, read_npz
 from bayesjax.data.labelled import labelled_subset
 from bayesjax.data.regression import RegressionDataset, StandardisedSplit, load_regression, regression_from_frame
 from bayesjax.data.segmentation import SegmentationDataset, SegmentationSplit, load_segmentation
+from bayesjax.data.streams import Stream, StreamError, stream
 from bayesjax.data.text import TextDataset, load_text, text_windows
 from bayesjax.data.transformations import randomly_transform_image, transform_image
 from bayesjax.data.unpaired import UnpairedDataset, is_unpaired_file, load_unpaired
@@ -30,6 +31,8 @@ __all__ = [
     "SegmentationSplit",
     "Split",
     "StandardisedSplit",
+    "Stream",
+    "StreamError",
     "TextDataset",
     "UnknownDataset",
     "UnpairedDataset",
@@ -52,6 +55,7 @@ __all__ = [
     "read_npz",
     "regression_from_frame",
     "stacked_minibatches",
+    "stream",
     "text_windows",
     "transform_image",
     "translations",

@@ -199,9 +199,7 @@ def regression_from_frame(frame: Any, *, target: str) -> RegressionDataset:
 
 def _of_table(table: tables.Table, name: str) -> RegressionDataset:
     if table.target.dtype.kind not in "biuf" or not np.isfinite(table.target.astype(float)).all():
-        raise ValueError(
-            f"{name}: the target must be finite numbers; it has {str(table.target[0])!r}"
-        )
+        raise ValueError(f"{name}: the target must be finite numbers; it has {str(table.target[0])!r}")
     if len(table.target) < 10:
         raise ValueError(f"{name} must have at least 10 rows, to split them; got {len(table.target)}")
     return RegressionDataset(name, table.inputs, table.target.astype(float), _random_splits(len(table.target)))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import tree
+from bayesjax.data.streams import Stream
 from bayesjax.training import identity, processes
 from bayesjax.types import Array, Kernel, PRNGKey, PyTree
 
@@ -28,8 +29,8 @@ class Chunks:
     """
 
     def __init__(self, kernel: Kernel, data: PyTree, keep: Callable, rng_key: PRNGKey, example: Any, thinning: int):
-        is_function = callable(data)
-        is_argument = not (is_function and jax.tree_util.all_leaves([data]))
+        is_function, is_stream = callable(data), isinstance(data, Stream)
+        is_argument = not is_stream and not (is_function and jax.tree_util.all_leaves([data]))
         self._constants = rng_key, (data if is_argument else None)
         self._example, self._keep, self._data = example, keep, data
         self._compiled: dict[tuple[int, int], Callable] = {}
@@ -38,42 +39,49 @@ class Chunks:
             empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(keep, state))
             return jax.lax.cond(step % thinning == 0, keep, lambda _: empty, state)
 
-        def one_draw(num_steps: int, rng_key: PRNGKey, argument: PyTree, state: Any, first: Array):
+        def one_draw(num_steps: int, rng_key: PRNGKey, argument: PyTree, state: Any, first: Array, batches: PyTree):
             source = argument if is_argument else data
 
-            def one_step(state: Any, step: Array):
-                batch = source(step) if is_function else source
+            def one_step(state: Any, step_and_batch: tuple[Array, PyTree]):
+                step, batch = step_and_batch
+                if not is_stream:
+                    batch = source(step) if is_function else source
                 return kernel.step(jax.random.fold_in(rng_key, step), state, batch)
 
-            state, infos = jax.lax.scan(one_step, state, first + jnp.arange(num_steps))
+            state, infos = jax.lax.scan(one_step, state, (first + jnp.arange(num_steps), batches))
             kept = keep(state) if num_steps == thinning else keep_at(first + num_steps, state)
             return state, kept, jax.tree.map(lambda leaf: leaf.mean(axis=0), infos)
 
         # The inlined jit does not change the program, and JAX caches its trace.
         self._one_draw = jax.jit(one_draw, static_argnums=0, inline=True)
 
-        def chunk(length: int, inner: int, rng_key: PRNGKey, argument: PyTree, done: Array, start: Any):
-            def draw(state: Any, first: Array):
-                state, kept, info = self._one_draw(inner, rng_key, argument, state, first)
+        def chunk(
+            length: int, inner: int, rng_key: PRNGKey, argument: PyTree, done: Array, start: Any, batches: PyTree
+        ):
+            def draw(state: Any, first_and_batches: tuple[Array, PyTree]):
+                state, kept, info = self._one_draw(inner, rng_key, argument, state, *first_and_batches)
                 return state, (kept, info)
 
-            end, (kept, info) = jax.lax.scan(draw, start, done + jnp.arange(0, length, inner))
+            by_draw = jax.tree.map(lambda leaf: leaf.reshape(-1, inner, *leaf.shape[1:]), batches)
+            end, (kept, info) = jax.lax.scan(draw, start, (done + jnp.arange(0, length, inner), by_draw))
             return end, kept, info, _stays_finite(start, end)
 
         self._chunk = jax.jit(chunk, static_argnums=(0, 1))
 
     def compiled(self, length: int, inner: int) -> Callable:
-        """Returns `(done, state) -> (state, kept, info, is_finite)`, which takes `length` steps after step `done`.
+        """Returns `(done, state, batches) -> (state, kept, info, is_finite)`: `length` steps after step `done`.
+
+        The batches are those of a stream, stacked `[length, ...]`, and None for other data.
 
         Args:
           length: number of steps, a multiple of `inner`.
           inner: number of steps over which infos are averaged.
         """
         if (length, inner) not in self._compiled:
-            lowered = self._chunk.lower(length, inner, *self._constants, jnp.int32(0), self._example)
-            self._compiled[length, inner] = lowered.compile()
+            arguments = *self._constants, jnp.int32(0), self._example, self._example_batches(length)
+            self._compiled[length, inner] = self._chunk.lower(length, inner, *arguments).compile()
             processes.barrier()
-        return lambda done, state: self._compiled[length, inner](*self._constants, done, state)
+        return lambda done, state, batches: self._compiled[length, inner](*self._constants, done, state, batches)
 
     def structure(self, inner: int) -> PyTree:
         """The tree structure of a piece of the record: draws, their infos, and the infos of the burn-in."""
@@ -92,7 +100,14 @@ class Chunks:
         }
 
     def _traced(self, inner: int) -> Any:
-        return self._one_draw.trace(inner, *self._constants, identity.abstract(self._example), jnp.int32(0))
+        start = identity.abstract(self._example)
+        return self._one_draw.trace(inner, *self._constants, start, jnp.int32(0), self._example_batches(inner))
+
+    def _example_batches(self, num: int) -> PyTree:
+        """Shapes and types of `num` stacked batches of a stream, or None for other data."""
+        if not isinstance(self._data, Stream):
+            return None
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num, *leaf.shape), leaf.dtype), self._data.example)
 
 
 def _stays_finite(start: PyTree, end: PyTree) -> Array:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from bayesjax.data.streams import Stream
 from bayesjax.types import PyTree
 
 ARGUMENTS = ("num_burnin", "thinning", "chunk_size")
@@ -49,7 +50,9 @@ def program_digests(traced: Any, keep: Callable, data: PyTree, example: PyTree) 
       The digests "keep", "data" and "kernel", and "environment", a dictionary with the version of JAX, the platform and
       the device meshes. Digests can be compared only if the environments are equal.
     """
-    if callable(data):
+    if isinstance(data, Stream):
+        data_parts = [str(shapes(data.example))]  # its batches are not known in advance
+    elif callable(data):
         arrays = [] if jax.tree_util.all_leaves([data]) else jax.tree.leaves(data)
         data_parts = [*_parts(jax.make_jaxpr(data)(jnp.int32(0))), *arrays]
     else:

@@ -10,6 +10,7 @@ and saves checkpoints. It stops at the first non-finite state and keeps the last
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import checks
+from bayesjax.data.streams import Stream, StreamError
 from bayesjax.training import processes
 from bayesjax.training.checkpoint import Checkpointer, CheckpointMismatch, Record
 from bayesjax.training.chunks import Chunks
@@ -88,8 +90,9 @@ def run(
       rng_key: consumed; step t uses `fold_in(rng_key, t)`.
       kernel: any `types.Kernel`.
       state: the initial state, `kernel.init(position, rng_key)`.
-      data: None; a pytree, which every step receives as the full batch; or a function `step -> batch`, such as
-        `data.Minibatches`. A function is traced once. If it is also a pytree, its arrays are arguments of jit.
+      data: None; a pytree, which every step receives as the full batch; a function `step -> batch`, such as
+        `data.Minibatches`; or a `data.stream`. A function is traced once. If it is also a pytree, its arrays are
+        arguments of jit.
       num_steps: total number of steps, including those before a resumption.
       num_burnin: number of steps before the first draw is kept.
       thinning: number of steps per draw. Steps after the last multiple of it yield no draw, but enter the metrics.
@@ -110,6 +113,7 @@ def run(
       ValueError: if a count is out of range, or if `data` is a function whose result does not depend on the step, such
         as an iterator, or has leaves that are not arrays.
       NonFinite: if the initial position or a later state is not finite; a checkpoint then holds the last finite state.
+      StreamError: if a stream ends early or fails; a checkpoint then holds the state after the last chunk.
       CheckpointMismatch: if the checkpoint belongs to a different run (`identity.py`) or has more than `num_steps`
         steps. It is raised before the first step.
       CheckpointError: if a checkpoint cannot be written or read, or if another process is writing in its folder.
@@ -124,12 +128,14 @@ def run(
     chunk_size = _default_chunk(num_steps, thinning) if chunk_size is None else chunk_size
     if chunk_size < 1 or (chunk_size % thinning and thinning % chunk_size):
         raise ValueError(f"chunk_size must be a multiple or a divisor of thinning, {thinning}; got {chunk_size}")
+    if isinstance(data, Stream):
+        chunk_size = _limited_chunk(chunk_size, thinning, data.longest_chunk)
     inner = min(thinning, chunk_size)  # number of steps over which a chunk averages infos
     if inner < thinning:
         arguments["info_steps"] = inner
     if callable(data):
         checks.varies_with_step(data, "data")
-    else:
+    elif not isinstance(data, Stream):
         checks.arrays(data, "data")
     started = time.perf_counter()
     metrics = metrics if processes.is_first() else None
@@ -149,17 +155,22 @@ def run(
         progress = Progress(label, num_steps, done)
         complete, to_save = record.length, _savable(state, checkpointer)
         try:
-            for length in _chunk_lengths(done, num_steps, chunk_size, thinning):
+            lengths = [*_chunk_lengths(done, num_steps, chunk_size, thinning), 0]
+            for length, next_length in itertools.pairwise(lengths):
                 before = time.perf_counter()
                 chunk = chunks.compiled(length, min(inner, length))
                 compiled = time.perf_counter()
-                new_state, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state))
+                batches = None
+                if isinstance(data, Stream):
+                    batches = data.take(done, length)
+                    data.prefetch(done + length, next_length)
+                new_state, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state, batches))
                 compile_seconds += compiled - before
                 chunk_seconds += time.perf_counter() - compiled
                 kept, info, finite = processes.fetch((kept, info, finite))
                 reached = done + length
                 if not finite:
-                    cause = "" if done else _describe_first_step(chunks.compiled(1, 1), state)
+                    cause = "" if done else _describe_first_step(chunks.compiled(1, 1), state, batches)
                     where = f"the state is not finite after step {reached}; it was finite after step {done}"
                     raise NonFinite(_prefix(label) + where + cause, state, done)
                 numbers = {"step": reached, **scalars(info)}
@@ -175,7 +186,7 @@ def run(
                 progress.update(done, numbers)
                 if checkpointer is not None and checkpointer.due():
                     checkpointer.save(done, to_save, record)
-        except (KeyboardInterrupt, NonFinite):
+        except (KeyboardInterrupt, NonFinite, StreamError):
             record.truncate(complete)  # the interruption may have come after `record.add`
             if checkpointer is not None:
                 checkpointer.save(done, to_save, record)
@@ -236,9 +247,9 @@ def _check_start(state: Any, label: str | None) -> None:
         raise NonFinite(f"{_prefix(label)}the initial position is not finite: {', '.join(bad)}", state, 0)
 
 
-def _describe_first_step(chunk: Callable, state: Any) -> str:
+def _describe_first_step(chunk: Callable, state: Any, batches: PyTree) -> str:
     """Describes the leaves that the first step of the run makes non-finite, or returns "" if there are none."""
-    new_state, _, info, _ = chunk(jnp.int32(0), state)
+    new_state, _, info, _ = chunk(jnp.int32(0), state, jax.tree.map(lambda leaf: leaf[:1], batches))
     initial = _not_finite(state)
     bad = _not_finite(info) or [leaf for leaf in _not_finite(new_state) if leaf not in initial]
     return f". The initial state is the cause: after the first step, {', '.join(bad)}" if bad else ""
@@ -275,6 +286,14 @@ def _default_chunk(num_steps: int, thinning: int) -> int:
         if num_steps % size == 0:
             return size
     return largest
+
+
+def _limited_chunk(chunk_size: int, thinning: int, longest: int) -> int:
+    """The largest multiple or divisor of `thinning` up to `chunk_size` and to `longest`."""
+    size = min(chunk_size, longest)
+    if size >= thinning:
+        return size - size % thinning
+    return next(length for length in range(size, 0, -1) if thinning % length == 0)
 
 
 def _chunk_lengths(done: int, num_steps: int, chunk_size: int, thinning: int) -> Iterator[int]:
