@@ -19,6 +19,7 @@ from bayesjax.models import (
 )
 from bayesjax.models.autoencoder import AutoEncoder
 from bayesjax.models.convolution import Conv, ConvTranspose
+from bayesjax.models.fast_convolution import Fast, conv_general_dilated, fast
 from bayesjax.models.latent import latent_arc, latent_noise
 from bayesjax.models.lenet import LeNet
 from bayesjax.models.mlp import MLP
@@ -34,14 +35,17 @@ __all__ = [
     "Carry",
     "Conv",
     "ConvTranspose",
+    "Fast",
     "LanguageModel",
     "LeNet",
     "SegNet",
     "boltzmann",
+    "conv_general_dilated",
     "cyclegan",
     "dcgan",
     "deep_boltzmann",
     "equalised",
+    "fast",
     "flipout",
     "flows",
     "infogan",
