@@ -118,6 +118,12 @@ def _intercept(module: nn.Module, layer_output: Callable[..., Array], combine: C
     The other layers use the parameters `combine(mean, spread, rng_key)`.
     """
 
+    if not hasattr(module, "apply"):
+        raise TypeError(
+            f"module must be a flax.linen module; got {type(module).__name__}: for others use adapters.split, with one "
+            "draw of the weights for a batch"
+        )
+
     def apply(weights: tuple[Params, Params], rng_key: PRNGKey, *args: Any, **kwargs: Any) -> Any:
         mean, spread = weights
         weights_key, layers_key = jax.random.split(rng_key)
