@@ -64,6 +64,8 @@ def test_the_gradient_norm_is_that_of_the_part():
     _, info = run(kernels.by_path(logdensity, {"body/*": cold, "head/*": cold}, order="together"), 3)
     squares = sum(part.gradient_norm**2 for part in info.parts.values())
     np.testing.assert_allclose(squares, whole.gradient_norm**2, rtol=1e-5)
+    for part in info.parts.values():
+        np.testing.assert_allclose(part.logdensity, whole.logdensity, rtol=1e-5)
 
 
 def test_fixed_leaves_give_the_exact_conditional():
