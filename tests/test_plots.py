@@ -9,7 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from bayesjax import plots
+from bayesjax import evaluation, plots
 
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(0)
@@ -122,6 +122,31 @@ def test_bands_and_distributions(tmp_path):
     both = pixels(plots.distributions(tmp_path / "both.png", values, xlabel="w", log_y=True))
     one = pixels(plots.distributions(tmp_path / "one.png", {"narrow": values["narrow"]}, xlabel="w", log_y=True))
     assert both.shape == one.shape and (both != one).any()
+
+
+def test_reliability(tmp_path):
+    """Another calibration gives another curve; a bin without predictions is left out."""
+    probabilities = np.stack([np.linspace(0.5, 0.99, 200), 1 - np.linspace(0.5, 0.99, 200)], axis=1)
+    labels = (RNG.random(200) > probabilities[:, 0]).astype(int)
+    diagrams = [evaluation.calibration.reliability(probabilities, each) for each in (labels, np.zeros(200, int))]
+    pictures = [pixels(plots.reliability(tmp_path / f"{i}.png", {"a": each})) for i, each in enumerate(diagrams)]
+    assert (pictures[0] != pictures[1]).any()
+    with pytest.raises(ValueError, match="diagrams is empty"):
+        plots.reliability(tmp_path / "none.png", {})
+
+
+def test_predictive_band(tmp_path, monkeypatch):
+    """The bands are the central intervals of the draws, symmetric around the median."""
+    x, given = np.linspace(0, 1, 20), {}
+    draws = RNG.normal(size=(4000, 1)) * np.linspace(1, 2, 20)
+    monkeypatch.setattr(plots.predictions, "bands", lambda path, x, panels, points, truth: given.update(panels) or path)
+    plots.predictive_band(tmp_path / "a.png", x, {"draws": draws}, (x, x), levels=(0.5, 0.9))
+    expected = np.array([-1.645, -0.674, 0, 0.674, 1.645])[:, None] * np.linspace(1, 2, 20)
+    np.testing.assert_allclose(given["draws"], expected, atol=0.15)
+    with pytest.raises(ValueError, match=r"predictions must be \[num_draws, 20\], as x; a has shape \(20, 3\)"):
+        plots.predictive_band(tmp_path / "a.png", x, {"a": np.zeros((20, 3))}, (x, x))
+    with pytest.raises(ValueError, match=r"levels must be probabilities in \(0, 1\); got \(90,\)"):
+        plots.predictive_band(tmp_path / "a.png", x, {"a": draws}, (x, x), levels=(90,))
 
 
 def test_paths(tmp_path):

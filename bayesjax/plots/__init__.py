@@ -10,6 +10,7 @@ from bayesjax.plots.games import densities_and_maps, phase_portraits
 from bayesjax.plots.images import image_grid, segmentation_maps
 from bayesjax.plots.lines import bands, curves, distributions, estimates
 from bayesjax.plots.points import passes, scatter_by_group, scatter_by_label
+from bayesjax.plots.predictions import predictive_band, reliability
 
 __all__ = [
     "bands",
@@ -23,7 +24,9 @@ __all__ = [
     "passes",
     "paths",
     "phase_portraits",
+    "predictive_band",
     "ranks",
+    "reliability",
     "save_figure",
     "scatter_by_group",
     "scatter_by_label",

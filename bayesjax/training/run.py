@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from bayesjax import checks
 from bayesjax.data.streams import Stream, StreamError
@@ -110,8 +111,8 @@ def run(
       The final state and a `Trace`.
 
     Raises:
-      ValueError: if a count is out of range, or if `data` is a function whose result does not depend on the step, such
-        as an iterator, or has leaves that are not arrays.
+      ValueError: if a count is out of range, if it is called under vmap, jit or grad, or if `data` is a function whose
+        result does not depend on the step, or has leaves that are not arrays, such as an iterator.
       NonFinite: if the initial position or a later state is not finite; a checkpoint then holds the last finite state.
       StreamError: if a stream ends early or fails; a checkpoint then holds the state after the last chunk.
       CheckpointMismatch: if the checkpoint belongs to a different run (`identity.py`) or has more than `num_steps`
@@ -123,6 +124,11 @@ def run(
         raise ValueError(
             "num_steps and num_burnin must be at least 0 and thinning at least 1; "
             f"got {num_steps}, {num_burnin} and {thinning}"
+        )
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((rng_key, state))):
+        raise ValueError(
+            "training.run is a loop on the host, which vmap, jit and grad cannot transform: use kernels.particles for "
+            "many chains, networks or seeds"
         )
     arguments = {"num_burnin": num_burnin, "thinning": thinning, "chunk_size": chunk_size}
     chunk_size = _default_chunk(num_steps, thinning) if chunk_size is None else chunk_size

@@ -72,6 +72,16 @@ def test_sizes_and_colours(tmp_path):
     assert data.load(folder, size=5).input_shape == (5, 5, 3)
 
 
+def test_rows_and_columns_keep_their_places(tmp_path):
+    """A dark left and a bright right half stay where they are when the image is resized."""
+    halves = np.repeat([[0, 200]], 8, axis=0).repeat(10, axis=1)
+    for i in range(2):
+        write(tmp_path / "halves" / f"{i}.png", halves)
+    (image,) = data.load(f"{tmp_path / 'halves'}/", size=(4, 6)).test.inputs
+    assert image.shape == (4, 6, 1)
+    np.testing.assert_allclose(255 * image[:, [0, 5], 0], [[0, 200]] * 4, atol=1e-3)
+
+
 def test_a_second_call_reads_the_arrays_from_the_disk(animals, tmp_path, monkeypatch):
     """Equal bits without reading an image; a changed image is read again."""
     monkeypatch.setenv("BAYESJAX_CACHE_DIR", str(tmp_path / "cache"))

@@ -6,7 +6,7 @@ import pytest
 
 from bayesjax import data
 
-IRIS = "length, width,species\n" + "".join(f"{i / 4},{i % 3},{('setosa', 'virginica')[i % 2]}\n" for i in range(40))
+IRIS = "length, width,species\n" + "".join(f"{i / 4},{i % 3},{('virginica', 'setosa')[i % 2]}\n" for i in range(40))
 
 
 def write(tmp_path, text):
@@ -25,7 +25,7 @@ def test_classes_of_a_csv_file(tmp_path):
     rows = (4 * inputs[:, 0]).round().astype(int)
     assert sorted(rows) == list(range(40)) and inputs.dtype == np.float32
     np.testing.assert_array_equal(inputs[:, 1], rows % 3)
-    np.testing.assert_array_equal(labels, rows % 2)
+    np.testing.assert_array_equal(labels, 1 - rows % 2)
 
 
 def test_regression_of_a_csv_file(tmp_path):
@@ -92,7 +92,7 @@ def test_errors_of_arguments(tmp_path):
         data.load("digits", target="y")
     with pytest.raises(ValueError, match=r"got None for .*x.csv"):
         data.load_regression(path)
-    with pytest.raises(ValueError, match=r"the target must be finite numbers; it has 'setosa'"):
+    with pytest.raises(ValueError, match=r"the target must be finite numbers; it has 'virginica'"):
         data.load_regression(path, target="species")
     with pytest.raises(ValueError, match="must have at least 10 rows, to split them; got 2"):
         data.load_regression(write(tmp_path, "a,y\n1,2\n3,4\n"), target="y")

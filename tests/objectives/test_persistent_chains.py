@@ -150,7 +150,6 @@ def test_samples_are_read_from_the_state_and_the_info():
     close(aux["model"], jax.vmap(free_energy, (None, 0))(params, means(None, info)).mean())
 
 
-@pytest.mark.slow
 def test_chains_of_hidden_units_give_the_visible_units_between_two_of_their_states():
     """The free energies are those of v, with v ~ p(v | h), and the chains carry the next h ~ p(h | v)."""
     functions, params, h = machine(V, H), parameters(V, H), states(H)[:3]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesjax import data, training
+from bayesjax import data, kernels, training
 from bayesjax.types import Kernel
 
 NUM, DIM = 12, 3
@@ -316,3 +316,16 @@ def test_seconds():
     _, trace = training.run(jax.random.key(0), kernel, kernel.init(jnp.zeros(()), None), num_steps=4)
     assert trace.compile_seconds > 0 and trace.chunk_seconds > 0
     assert trace.compile_seconds + trace.chunk_seconds <= trace.seconds
+
+
+@pytest.mark.parametrize("transform", [jax.vmap, jax.jit])
+def test_the_loop_cannot_be_transformed(transform):
+    """One line that names kernels.particles."""
+    kernel = kernels.sgld(lambda x, rng_key, batch: -(x**2), step_size=0.1)
+
+    def run(rng_key):
+        return training.run(rng_key, kernel, kernel.init(jnp.zeros(()), rng_key), num_steps=2)
+
+    with pytest.raises(ValueError, match=r"vmap, jit and grad cannot transform: use kernels.particles") as error:
+        transform(run)(jax.random.split(jax.random.key(0), 2) if transform is jax.vmap else jax.random.key(0))
+    assert "\n" not in str(error.value)

@@ -81,6 +81,13 @@ def test_the_next_chunk_is_read_by_a_thread(monkeypatch):
     assert here == list(range(20)) and sorted(threads) == list(range(60))
 
 
+def test_prefetched_batches_serve_their_own_steps_alone():
+    """Batches that were read ahead for other steps, as before an interruption, are not used."""
+    stream = data.stream(read)
+    stream.prefetch(0, 3)
+    np.testing.assert_array_equal(stream.take(10, 3)["x"], np.stack([read(step)["x"] for step in (10, 11, 12)]))
+
+
 @pytest.mark.parametrize("source", [lambda: read, lambda: Loader(60)], ids=["function", "iterable"])
 def test_an_interrupted_run_resumes_bit_for_bit(source, tmp_path, expected, capsys):
     """A run of 40 steps that is continued to 60 equals the uninterrupted one; an iterable says that it reads again."""
