@@ -75,13 +75,13 @@ QUICK = Config(
     num_evaluations=5, generator_learning_rate=2e-3, discriminator_learning_rate=2e-3, momentum=0.0,
     second_momentum=0.99, average=0.99, methods=("stylegan2",), num_judged=1000, num_paths=200,
 )  # fmt: skip
-MNIST = replace(
-    QUICK, dataset="mnist", methods=get_args(Method), features=(64, 64, 32, 16), latent_dim=64, style_dim=64,
-    batch_size=64, num_steps=5000, num_warmup=2500, generator_learning_rate=1e-3, discriminator_learning_rate=1e-3,
-    average=0.999, num_judged=10_000, num_paths=1000, path_decay=0.1,
+MNIST = replace(  # learning rates, r1_penalty and mapping_rate chosen with --num-validation 10000
+    QUICK, dataset="mnist", methods=get_args(Method), features=(64, 32, 16, 8), latent_dim=64, style_dim=64,
+    num_steps=4000, num_warmup=2000, generator_learning_rate=5e-3, discriminator_learning_rate=5e-3, mapping_rate=0.1,
+    decay_from=0.5, average=0.998, num_judged=10_000, num_paths=1000, path_decay=0.1,
 )  # fmt: skip
 FASHION = replace(MNIST, dataset="fashion_mnist")
-CIFAR10_SMALL = replace(MNIST, dataset="cifar10", latent_dim=128, style_dim=128)
+CIFAR10_SMALL = replace(MNIST, dataset="cifar10", features=(64, 64, 32, 16), latent_dim=128, style_dim=128)
 CIFAR10 = replace(
     CIFAR10_SMALL, features=(256, 256, 128, 64), latent_dim=256, style_dim=256, num_steps=50_000, num_warmup=25_000
 )
