@@ -111,7 +111,8 @@ def _split_nnx(module: Any) -> Split:
     from flax import nnx
 
     graph, params, rest = nnx.split(module, nnx.Param, ...)
-    changing = [(path, value) for path, value in nnx.to_flat_state(rest) if not isinstance(value, nnx.RngState)]
+    kinds = (nnx.BatchStat, nnx.Cache)
+    changing = [(path, value) for path, value in nnx.to_flat_state(rest) if isinstance(value, kinds)]
     if changing:
         path, value = changing[0]
         raise ValueError(
@@ -120,10 +121,16 @@ def _split_nnx(module: Any) -> Split:
         )
 
     def fresh(variable: Any, rng_key: PRNGKey | None, index: int) -> Any:
-        """A variable of the random state, made anew in every call, because NNX changes it during the call."""
-        if not isinstance(variable, nnx.RngKey):
-            return variable.replace(jnp.zeros_like(variable[...]))
-        return variable.replace(variable[...] if rng_key is None else jax.random.fold_in(rng_key, index))
+        """A variable made anew in every call, because NNX changes random states during the call."""
+        if not isinstance(variable, nnx.Variable):
+            return variable
+        value = variable[...]
+        if isinstance(variable, nnx.RngCount):
+            value = jnp.zeros_like(value)
+        elif isinstance(variable, nnx.RngKey) and rng_key is not None:
+            key = jax.random.fold_in(rng_key, index)
+            value = jax.random.split(key, value.shape) if value.shape else key
+        return variable.replace(value)
 
     def apply(params: Params, *args: Any, rng_key: PRNGKey | None = None, **kwargs: Any) -> Any:
         filled = jax.tree.map(lambda leaf: leaf, template)

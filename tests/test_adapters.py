@@ -173,6 +173,22 @@ def test_dropout_of_nnx_follows_the_key():
     np.testing.assert_allclose(adapters.split(module).apply(params, X), module.linear(X), rtol=1e-6)
 
 
+def test_constants_of_nnx_stay_as_they_are():
+    """Arrays and variables that are no parameters belong to the function."""
+
+    class Scaled(nnx.Module):
+        def __init__(self):
+            self.linear, self.scale = nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Variable(jnp.full(3, 2.0))
+
+        def __call__(self, x):
+            return self.scale[...] * self.linear(x)
+
+    module = Scaled()
+    apply, params = adapters.split(module)
+    assert set(params) == {"linear"}
+    np.testing.assert_allclose(jax.jit(apply)(params, X), module(X), rtol=1e-6)
+
+
 class Normalised(nnx.Module):
     def __init__(self):
         self.norm = nnx.BatchNorm(2, rngs=nnx.Rngs(0))

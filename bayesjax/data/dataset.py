@@ -258,13 +258,17 @@ def from_frame(frame: Any, *, target: str) -> Dataset:
       ValueError: if there is no column `target`, an input is not a finite number, the target has values that are not
         whole, or a class has fewer than 2 rows.
     """
-    return _of_table(tables.from_columns(tables.frame_columns(frame), target, "frame"), "frame")
+    return _of_table(tables.from_columns(tables.frame_columns(frame), str(target), "frame"), "frame")
 
 
 def _of_table(table: tables.Table, name: str) -> Dataset:
     labels, class_names = tables.classes(table.target, name)
     is_test = test_tenth(labels, [f"{name}: class {each}" for each in class_names])
-    inputs = table.inputs.astype(np.float32)
+    with np.errstate(over="ignore"):
+        inputs = table.inputs.astype(np.float32)
+    if not np.isfinite(inputs).all():
+        column = table.names[np.argwhere(~np.isfinite(inputs))[0, 1]]
+        raise ValueError(f"{name}: column {column} has numbers beyond the range of float32")
     train, test = (Split(inputs[mask], labels[mask]) for mask in (~is_test, is_test))
     return Dataset(name, train, test, len(class_names), class_names)
 

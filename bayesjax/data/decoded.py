@@ -89,8 +89,8 @@ def fingerprint(source: Path) -> str:
     """
     siblings = [each.name for each in source.resolve().parent.iterdir()]
     versions = sorted(name for name in siblings if re.fullmatch(r"\d+\.\d+\.\d+", name))
-    files_below = sorted(each for each in source.rglob("*") if each.is_file())
-    entries = [(str(each.relative_to(source)), each.stat().st_size, each.stat().st_mtime_ns) for each in files_below]
+    below = sorted(Path(folder, name) for folder, _, names in os.walk(source, followlinks=True) for name in names)
+    entries = [(str(each.relative_to(source)), each.stat().st_size, each.stat().st_mtime_ns) for each in below]
     return hashlib.sha256(json.dumps([versions, entries]).encode()).hexdigest()
 
 

@@ -62,7 +62,10 @@ def from_examples(
     array, classes = None, np.zeros(num if labels is not None else 0, np.int64)
     for i in tqdm(range(num), desc="reading examples", leave=False, mininterval=1, delay=2):
         example = examples[i]
-        x = np.asarray(_entry(example, inputs, i, "inputs"))
+        x = _entry(example, inputs, i, "inputs")
+        if getattr(x, "mode", None) == "P":  # an image of PIL with a palette
+            x = x.convert("RGB")
+        x = np.asarray(x)
         x = np.moveaxis(x, 0, -1) if channels_first and x.ndim == 3 else x
         if array is None:
             if num * x.nbytes > max_bytes:
@@ -74,6 +77,8 @@ def from_examples(
             raise ValueError(
                 f"inputs must all have one shape; the first has {array.shape[1:]}, number {i} has {x.shape}"
             )
+        if x.dtype != array.dtype:
+            array = array.astype(np.result_type(array, x))
         array[i] = x
         if labels is not None:
             label = np.asarray(_entry(example, labels, i, "labels"))

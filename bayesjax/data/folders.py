@@ -8,6 +8,7 @@ The classes are numbered in the order of their names. Images are grey if all fil
 begin with a dot are ignored. Read `dataset.py` next: `load` is the function to call.
 """
 
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bayesjax.data.decoded import Decoded
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "test")
-GREY_MODES = ("1", "L", "I;16", "I", "F")
+GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,13 @@ def checked_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     """
     if size is None:
         return None
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or not all(isinstance(length, int) and length >= 1 for length in pair):
+    try:
+        height, width = (operator.index(each) for each in (size if isinstance(size, tuple | list) else (size, size)))
+    except (TypeError, ValueError):
+        height, width = 0, 0
+    if min(height, width) < 1:
         raise ValueError(f"size must be one or two integers of at least 1; got {size!r}")
-    return pair[0], pair[1]
+    return height, width
 
 
 def find(name: str) -> ImageFolder:
@@ -110,6 +114,8 @@ def read(folder: ImageFolder, size: tuple[int, int] | None, max_bytes: int) -> D
     headers = []
     for file in everything:
         with _opened(file) as image:
+            if image.mode in ("I", "F"):
+                raise ValueError(f"{file} must have 8 or 16 bits for each colour; got mode {image.mode}")
             headers.append((file, image.mode, (image.height, image.width)))
     is_grey = all(mode in GREY_MODES for _, mode, _ in headers)
     height, width = size or headers[0][2]
@@ -126,6 +132,8 @@ def read(folder: ImageFolder, size: tuple[int, int] | None, max_bytes: int) -> D
     for i, file in enumerate(tqdm(everything, desc=f"reading {folder.path}", leave=False, mininterval=1, delay=2)):
         with _opened(file) as image:
             try:
+                if image.mode.startswith("I;16"):  # 16 bits, which `convert` would clip at 255
+                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
                 pixels = image.convert("L" if is_grey else "RGB")
             except OSError as error:
                 raise ValueError(f"{file} is not a readable image: {error}") from None
@@ -141,7 +149,7 @@ def _opened(file: Path) -> Any:
 
     try:
         return Image.open(file)
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise ValueError(f"{file} is not a readable image: {error}") from None
 
 

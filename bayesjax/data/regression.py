@@ -194,12 +194,12 @@ def regression_from_frame(frame: Any, *, target: str) -> RegressionDataset:
     Raises:
       ValueError: if there is no column `target`, a value is not a finite number, or there are fewer than 10 rows.
     """
-    return _of_table(tables.from_columns(tables.frame_columns(frame), target, "frame"), "frame")
+    return _of_table(tables.from_columns(tables.frame_columns(frame), str(target), "frame"), "frame")
 
 
 def _of_table(table: tables.Table, name: str) -> RegressionDataset:
-    if table.target.dtype.kind not in "biuf" or not np.isfinite(table.target.astype(float)).all():
-        raise ValueError(f"{name}: the target must be finite numbers; it has {str(table.target[0])!r}")
+    if bad := [each for each in table.target if not tables.is_number(each) or not np.isfinite(float(each))]:
+        raise ValueError(f"{name}: the target must be finite numbers; it has {str(bad[0])!r}")
     if len(table.target) < 10:
         raise ValueError(f"{name} must have at least 10 rows, to split them; got {len(table.target)}")
     return RegressionDataset(name, table.inputs, table.target.astype(float), _random_splits(len(table.target)))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bayesjax.types import PyTree
@@ -133,18 +134,28 @@ class Stream:
             if got != structure:
                 raise StreamError(f"batch {first + i} of the stream must have the structure {structure}; got {got}")
             for target, leaf, like in zip(stacked, given, leaves, strict=True):
-                shape, dtype = np.shape(leaf), _canonical(leaf)
+                shape, dtype = leaf.shape, _canonical(leaf)
                 if (shape, dtype) != (like.shape, like.dtype):
                     raise StreamError(
                         f"batch {first + i} of the stream must be {like.dtype}{list(like.shape)}, as the example; got "
                         f"{dtype}{list(shape)}" + _hint(shape, like.shape)
                     )
+                if leaf.dtype.kind in "iu" and leaf.dtype != dtype and leaf.size:
+                    limits = np.iinfo(dtype)
+                    if leaf.min() < limits.min or leaf.max() > limits.max:
+                        raise StreamError(
+                            f"batch {first + i} of the stream has integers beyond {dtype}: {leaf.min()} .. {leaf.max()}"
+                        )
                 target[i] = leaf
         return jax.tree.unflatten(structure, stacked)
 
     def _batch(self, step: int) -> PyTree:
         try:
-            return self._read(step)
+            batch = jax.tree.map(np.asarray, self._read(step))
+            for path, leaf in jax.tree.leaves_with_path(batch):
+                if not jnp.issubdtype(leaf.dtype, jnp.number) and leaf.dtype != bool:
+                    raise TypeError(f"{leaf.dtype} at {jax.tree_util.keystr(path) or 'the batch'} is not a number")
+            return batch
         except StreamError:
             raise
         except Exception as error:

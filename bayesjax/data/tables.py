@@ -10,6 +10,8 @@ its test split, by a fixed seed; inputs are not standardised. Read `dataset.py` 
 """
 
 import csv
+import io
+import numbers
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +49,11 @@ def read_csv(path: Path, target: str) -> Table:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected a .csv file with names of columns in its first line")
-    lines = list(csv.reader(files.read_text(path).splitlines()))
+    text = files.read_text(path).removeprefix("\ufeff")  # spreadsheets write this mark
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a table of comma-separated values: {error}") from None
     header, rows = ([name.strip() for name in lines[0]], lines[1:]) if lines else ([], [])
     rows = [row for row in rows if row]
     if not header or not rows:
@@ -69,7 +75,12 @@ def frame_columns(frame: Any) -> dict[str, np.ndarray]:
     """
     if not hasattr(frame, "columns"):
         raise ValueError(f"frame must be a data frame with columns; got {type(frame).__name__}")
-    return {str(name): np.asarray(frame[name].to_numpy()) for name in frame.columns}
+    names = [str(name) for name in frame.columns]
+    if len(set(names)) < len(names):
+        raise ValueError(f"frame has the column {next(each for each in names if names.count(each) > 1)!r} twice")
+    return {
+        name: _as_numbers(np.asarray(frame[key].to_numpy())) for name, key in zip(names, frame.columns, strict=True)
+    }
 
 
 def from_columns(columns: Mapping[str, np.ndarray], target: str, source: str) -> Table:
@@ -84,13 +95,16 @@ def from_columns(columns: Mapping[str, np.ndarray], target: str, source: str) ->
       ValueError: as in `read_csv`.
     """
     if target not in columns:
-        raise ValueError(f"{source} has no column {target!r}, the target; it has {', '.join(columns)}")
+        names = [*list(columns)[:12], *(["..."] if len(columns) > 12 else [])]
+        raise ValueError(f"{source} has no column {target!r}, the target; it has {', '.join(names)}")
+    if not len(columns[target]):
+        raise ValueError(f"{source} has no rows")
     inputs = {name: values for name, values in columns.items() if name != target}
     if not inputs:
         raise ValueError(f"{source} has no column besides the target {target!r}")
     text = [name for name, values in inputs.items() if values.dtype.kind not in "biuf"]
     if text:
-        example = next(value for value in inputs[text[0]] if not _is_number(value))
+        example = next(value for value in inputs[text[0]] if not is_number(value))
         raise ValueError(
             f"{source}: inputs must be numbers; {', '.join(text)} {'has' if len(text) == 1 else 'have'} other values, "
             f"such as {str(example)!r}: encode them as numbers or leave them out"
@@ -116,6 +130,10 @@ def classes(target: np.ndarray, source: str) -> tuple[np.ndarray, tuple[str, ...
     if target.dtype.kind == "f" and not (np.isfinite(target).all() and (target == np.round(target)).all()):
         bad = target[~(np.isfinite(target) & (target == np.round(target)))][0]
         raise ValueError(f"{source}: classes must be text or whole numbers; got {bad}: see data.load_regression")
+    if target.dtype.kind in "OUS":
+        missing = [row for row, value in enumerate(target) if value is None or value != value or str(value) == ""]
+        if missing:
+            raise ValueError(f"{source}: row {missing[0]} has no class: leave such rows out")
     values = np.array([str(value) for value in target]) if target.dtype.kind in "OUS" else target
     if values.dtype.kind == "f":
         values = values.astype(np.int64)
@@ -125,11 +143,18 @@ def classes(target: np.ndarray, source: str) -> tuple[np.ndarray, tuple[str, ...
     return labels.astype(np.int32), tuple(str(name) for name in names)
 
 
+def _as_numbers(values: np.ndarray) -> np.ndarray:
+    """Numbers that are stored as Python objects become an array of numbers."""
+    is_stored = values.dtype.kind == "O" and all(isinstance(value, numbers.Real) for value in values)
+    return values.astype(float) if is_stored else values
+
+
 def _numbers_if_possible(values: np.ndarray) -> np.ndarray:
-    return values.astype(float) if all(_is_number(value) for value in values) else values
+    return values.astype(float) if all(is_number(value) for value in values) else values
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether `float` accepts the value."""
     try:
         float(value)
     except (TypeError, ValueError):

@@ -46,6 +46,11 @@ class ByPathInfo(NamedTuple):
 
     parts: dict[str, Any]
 
+    @property
+    def aux(self) -> PyTree:
+        """The auxiliary output of the density for one of the parts; all are equal if the parts move together."""
+        return next(iter(self.parts.values())).aux
+
 
 class _At(NamedTuple):
     """The batch of a part that moves together with others: the value and the gradient at its position."""
@@ -118,12 +123,16 @@ def _in_turn(density: Density, patterns: tuple[str, ...], makers: Mapping[str, C
 
 
 def _together(density: Density, patterns: tuple[str, ...], makers: Mapping[str, Callable[[Density], Kernel]]) -> Kernel:
-    evaluate, calls = value_and_grad(density, "density"), []
+
+    def joined(parts: tuple[Params, ...], rng_key: PRNGKey, given: Given) -> Any:
+        return density(tree.combine(given.others["fixed"], *parts), rng_key, given.data)
+
+    evaluate, calls = value_and_grad(joined, "density"), []
 
     def linearised(part: Params, rng_key: PRNGKey, at: _At) -> Any:
         """The value at the position of the part, with the gradient that was computed there."""
         del rng_key
-        calls.append(part)
+        calls.append(None)
         change = jax.tree.map(lambda x, start: x - start, part, jax.lax.stop_gradient(at.position))
         return at.value + tree.dot(at.gradient, change), at.aux
 
@@ -134,15 +143,13 @@ def _together(density: Density, patterns: tuple[str, ...], makers: Mapping[str, 
 
     def step(rng_key: PRNGKey, state: ByPathState, batch: PyTree) -> tuple[ByPathState, ByPathInfo]:
         density_key, *keys = jax.random.split(rng_key, 1 + len(moving))
-        value, aux, gradient = evaluate(state.position, density_key, batch)
+        positions = tuple(state.parts[pattern].position for pattern in moving)  # jit sorts the entries of a dict
+        value, aux, gradients = evaluate(positions, density_key, Given(batch, {"fixed": state.fixed}))
         infos, parts = {}, {}
-        for key, (pattern, kernel) in zip(keys, moving.items(), strict=True):
-            before = state.parts[pattern]
-            of_part = jax.tree.map(
-                lambda old, new: None if old is None else new, before.position, gradient, is_leaf=lambda x: x is None
-            )
+        for key, position, gradient, (pattern, kernel) in zip(keys, positions, gradients, moving.items(), strict=True):
             calls.clear()
-            parts[pattern], infos[pattern] = kernel.step(key, before, _At(value, aux, of_part, before.position))
+            at = _At(value, aux, gradient, position)
+            parts[pattern], infos[pattern] = kernel.step(key, state.parts[pattern], at)
             if len(calls) != 1:
                 raise ValueError(
                     f'order must be "in turn" for the kernel of {pattern}, which evaluates its density {len(calls)} '

@@ -122,11 +122,13 @@ def _is_plain_transpose(layer: nn.ConvTranspose) -> bool:
     sizes = (layer.kernel_size,) if isinstance(layer.kernel_size, int) else tuple(layer.kernel_size)
     dilation = (layer.kernel_dilation,) if isinstance(layer.kernel_dilation, int) else layer.kernel_dilation
     return (
-        len(sizes) == 2
+        type(layer).__call__ is nn.ConvTranspose.__call__  # a subclass may do more
+        and len(sizes) == 2
         and all(size == 1 for size in dilation or ())
         and not layer.transpose_kernel
         and layer.mask is None
         and layer.precision is None
+        and getattr(layer, "preferred_element_type", None) is None
         and layer.padding in ("SAME", "VALID")
         and layer.has_variable("params", "kernel")
     )

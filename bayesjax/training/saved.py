@@ -7,6 +7,7 @@ A save names its leaves by their paths, so a state is read as nested dicts: the 
 of a sequence become entries of dicts. To continue a run instead, give its program a `Checkpointer` for the same folder.
 """
 
+import ast
 import functools
 import re
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from bayesjax.training import files
 from bayesjax.training.checkpoint import Checkpointer, CheckpointError, Record, read_run
 from bayesjax.types import PyTree
 
-_KEY = re.compile(r"\.(?P<field>[^.\[\]]+)|\[(?P<quote>['\"])(?P<name>.*?)(?P=quote)\]|\[(?P<index>[^'\"\]]+)\]")
+_KEY = re.compile(
+    r"\.(?P<field>[^.\[\]]+)|\[(?P<name>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")\]|\[(?P<index>[^'\"\]]+)\]"
+)
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,16 @@ class SavedRun:
 
     @property
     def average(self) -> PyTree:
-        """The moving average of the parameters (`kernels.averaging`); of a game, one for each player that has one.
+        """The moving average of the parameters (`kernels.averaging`); of a game, one for each player that has one, and
+        of `kernels.by_path` one for each such part.
 
         Raises:
           ValueError: if no kernel keeps an average.
         """
-        players = self.state.get("players", {})
-        found = {name: player["average"] for name, player in players.items() if "average" in player}
-        if not found and "average" not in self.state:
+        found = _average(self.state)
+        if found is None:
             raise ValueError(f"the run in {self.folder} keeps no average; its state has {_names(self.state)}")
-        return self.state.get("average", found)
+        return found
 
 
 def load(folder: str | Path, stage: str | None = None) -> SavedRun:
@@ -129,7 +132,10 @@ def _nested(paths: list[str], leaves: list[Any]) -> PyTree:
     """Nested dicts from paths such as ".inner.position['Dense_0']['kernel']"; a single leaf has an empty path."""
     nested: dict[str, Any] = {}
     for path, leaf in zip(paths, leaves, strict=True):
-        keys = [match["field"] or match["name"] or match["index"] for match in _KEY.finditer(path)]
+        keys = [
+            match["field"] or (ast.literal_eval(match["name"]) if match["name"] else match["index"])
+            for match in _KEY.finditer(path)
+        ]
         if not keys:
             return leaf
         inner = nested
@@ -141,6 +147,8 @@ def _nested(paths: list[str], leaves: list[Any]) -> PyTree:
 
 def _position(state: PyTree, folder: Path) -> PyTree:
     """The position of a state: its own, that of the kernel that it wraps, or those of its players or parts."""
+    if not isinstance(state, dict):
+        raise ValueError(f"the state of the run in {folder} has no position; it has {_names(state)}")
     if "position" in state:
         return state["position"]
     if "inner" in state:
@@ -148,12 +156,28 @@ def _position(state: PyTree, folder: Path) -> PyTree:
     if "players" in state:
         return {name: _position(player, folder) for name, player in state["players"].items()}
     if "parts" in state:
-        return functools.reduce(_merged, [_position(part, folder) for part in state["parts"].values()], state["fixed"])
+        return functools.reduce(
+            _merged, [_position(part, folder) for part in state["parts"].values()], state.get("fixed", {})
+        )
     raise ValueError(f"the state of the run in {folder} has no position; it has {_names(state)}")
 
 
-def _merged(first: dict, second: dict) -> dict:
+def _average(state: PyTree) -> PyTree:
+    """The average of a state: its own, that of the kernel that it wraps, or those of its players or parts; or None."""
+    if not isinstance(state, dict):
+        return None
+    if "average" in state:
+        return state["average"]
+    if "inner" in state:
+        return _average(state["inner"])
+    averages = {name: _average(each) for name, each in {**state.get("players", {}), **state.get("parts", {})}.items()}
+    return {name: each for name, each in averages.items() if each is not None} or None
+
+
+def _merged(first: Any, second: Any) -> Any:
     """The union of two nested dicts with different leaves."""
+    if not isinstance(second, dict):
+        return second
     both = {name: _merged(first[name], second[name]) for name in first.keys() & second.keys()}
     return {**first, **second, **both}
 

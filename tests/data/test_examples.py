@@ -40,6 +40,17 @@ def test_tuples_with_the_channels_first():
     assert vectors.inputs.shape == (6, 60) and vectors.labels.size == 0
 
 
+def test_types_widen_and_palettes_are_colours():
+    """An example of a wider type is not rounded to the type of the first, and palette images have their colours."""
+    mixed = data.from_examples([(np.array([1, 2]),), (np.array([0.5, 2.5]),)], inputs=0)
+    np.testing.assert_array_equal(mixed.inputs, [[1, 2], [0.5, 2.5]])
+    with pytest.raises(ValueError, match="must hold uint8 images or floats"):
+        data.from_examples([(PIXELS[0],), (PIXELS[0].astype(int) + 300,)], inputs=0)
+    palette = Image.fromarray(np.zeros((4, 4), np.uint8), mode="P")
+    palette.putpalette([255, 255, 255] * 256)
+    assert (data.from_examples([(palette,), (palette,)], inputs=0).inputs == 1).all()
+
+
 ERRORS = {
     "must have at least one example; got none": ([], {}),
     "inputs must be a key or position of an example; example 0 has no 0: image, label": (

@@ -96,6 +96,30 @@ def test_a_second_call_reads_the_arrays_from_the_disk(animals, tmp_path, monkeyp
     assert 77 in np.round(255 * np.concatenate([third.train.inputs, third.test.inputs])[:, 0, 0, 0])
 
 
+def test_sixteen_bits_are_scaled(tmp_path):
+    """Pixels of 16 bits keep their order; converted by PIL they would all be white."""
+    (tmp_path / "deep").mkdir()
+    for i in range(2):
+        Image.fromarray(np.full((4, 4), 256 * (40 + i), np.uint16)).save(tmp_path / "deep" / f"{i}.png")
+    dataset = data.load(f"{tmp_path / 'deep'}/")
+    values = {round(255 * float(part.inputs[0, 0, 0, 0])) for part in (dataset.train, dataset.test)}
+    assert values == {40, 41} and dataset.input_shape == (4, 4, 1)
+
+
+def test_linked_folders_are_read_again_when_they_change(tmp_path, monkeypatch):
+    """The fingerprint follows links."""
+    monkeypatch.setenv("BAYESJAX_CACHE_DIR", str(tmp_path / "cache"))
+    for i in range(2):
+        write(tmp_path / "real" / f"{i}.png", image(10))
+    (tmp_path / "linked").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "linked" / name).symlink_to(tmp_path / "real")
+    data.load(f"{tmp_path / 'linked'}/")
+    for i in range(2):
+        write(tmp_path / "real" / f"{i}.png", image(200, height=7))
+    assert data.load(f"{tmp_path / 'linked'}/").input_shape == (7, 4, 1)
+
+
 ERRORS = {
     "no folder": ({}, {}),
     "at least 1 PNG or JPEG images; got 0": ({"a/x.txt": None}, {}),

@@ -52,6 +52,26 @@ def test_a_data_frame_gives_the_same_arrays(tmp_path):
     np.testing.assert_array_equal(regression.targets, np.arange(40) / 4)
 
 
+def test_what_spreadsheets_write(tmp_path):
+    """A byte-order mark, quoted commas and line breaks, and carriage returns."""
+    text = '\ufefftype,"size, cm"\r\n' + '"long, hair",1\r\n"two\nlines",2\r\n' * 4
+    dataset = data.load(write(tmp_path, text), target="type")
+    assert dataset.class_names == ("long, hair", "two\nlines") and dataset.input_shape == (1,)
+
+
+def test_columns_of_a_frame():
+    """Whole numbers as names, numbers stored as objects, and names that are equal as text."""
+    frame = pd.DataFrame({0: pd.Series(range(12), dtype=object), 1: [0, 1] * 6})
+    dataset = data.from_frame(frame, target=1)
+    assert sorted(np.concatenate([dataset.train.inputs, dataset.test.inputs])[:, 0]) == list(range(12))
+    with pytest.raises(ValueError, match="frame has the column '1' twice"):
+        data.from_frame(pd.DataFrame([[1, 2, 0]] * 4, columns=[1, "1", "y"]), target="y")
+    with pytest.raises(ValueError, match="frame: row 2 has no class"):
+        data.from_frame(pd.DataFrame({"a": range(6), "y": ["p", "q", None] * 2}), target="y")
+    with pytest.raises(ValueError, match="frame has no rows"):
+        data.from_frame(pd.DataFrame({"a": [], "y": []}), target="y")
+
+
 ROWS = "".join(f"{i},{i % 2}\n" for i in range(12))
 ERRORS = {
     "no file": (None, "y"),
@@ -65,6 +85,8 @@ ERRORS = {
     ),
     r"inputs must be numbers; a has other values, such as ''": ("a,y\n1,0\n,1\n", "y"),
     r"inputs must be finite; a is nan in row 1": ("a,y\n1,0\nnan,1\n", "y"),
+    r"row 1 has no class": ("a,y\n1,cat\n2,\n", "y"),
+    r"column a has numbers beyond the range of float32": ("a,y\n" + "1e300,0\n2,1\n" * 3, "y"),
     r"classes must be text or whole numbers; got 0.5: see data.load_regression": ("a,y\n1,0.5\n2,1\n", "y"),
     r"must have at least two classes; got only 1": ("a,y\n1,1\n2,1\n", "y"),
     r"class dog must have at least 2 examples, for two splits; got 1": ("a,y\n1,cat\n2,cat\n3,dog\n", "y"),

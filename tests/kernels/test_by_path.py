@@ -58,6 +58,20 @@ def test_together_equals_one_kernel_of_all_parts(make):
     assert np.abs(in_turn - expected).max() > 1e-4
 
 
+def test_fixed_leaves_may_be_integers():
+    """Only moving leaves are differentiated."""
+    start = {**position(), "table": jnp.arange(3)}
+
+    def density(params, rng_key, batch):
+        return logdensity({name: params[name] for name in ("body", "head")}, rng_key, batch)
+
+    for order in ("in turn", "together"):
+        kernel = kernels.by_path(density, {"table": None, "*": cold}, order=order)
+        state, info = kernel.step(jax.random.key(1), kernel.init(start, jax.random.key(0)), BATCH)
+        np.testing.assert_array_equal(state.position["table"], np.arange(3))
+        assert set(info.aux) == {"norm"}
+
+
 def test_the_gradient_norm_is_that_of_the_part():
     """Diagnostics are those of each part: their squares add up to the square for all leaves."""
     _, whole = run(cold(logdensity), 3)

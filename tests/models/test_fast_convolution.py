@@ -70,6 +70,18 @@ def test_values_and_gradients_are_those_of_the_module(name):
     assert "contract" not in str(jax.make_jaxpr(functools.partial(loss, module.apply))(params, x))
 
 
+class Doubled(nn.ConvTranspose):
+    @nn.compact
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+def test_a_subclass_keeps_its_own_method():
+    module = Doubled(4, (3, 3))
+    params = module.init(jax.random.key(1), IMAGES)
+    np.testing.assert_array_equal(models.fast(module).apply(params, IMAGES), module.apply(params, IMAGES))
+
+
 def test_single_examples_and_many_networks():
     """One image without a batch axis, and vmap over parameters."""
     module = Network()

@@ -47,8 +47,19 @@ CASES = {
     "sghmc": (lambda: sghmc(logdensity), position),
     "averaging": (lambda: kernels.averaging(adam(logdensity), 0.9), position),
     "by_path": (lambda: kernels.by_path(logdensity, {"head/*": sghmc, "*/bias": None, "*": adam}), position),
+    "by_path, all parts move": (lambda: kernels.by_path(logdensity, {"head/*": sghmc, "*": adam}), position),
+    "carrying": (lambda: kernels.carrying(kernels.averaging(carried(), 0.9), jnp.zeros(())), position),
     "alternate": (game, pair),
 }
+
+
+def carried():
+    """A kernel whose loss hands a number on."""
+
+    def loss(params, rng_key, batch):
+        return -logdensity(params, rng_key, batch.batch), {"carry": batch.carry + 1}
+
+    return kernels.optimize(loss, optax.adam(1e-2))
 
 
 def trained(folder, kernel, start, **options):
@@ -71,6 +82,8 @@ def test_a_run_is_read_back_as_it_was(name, tmp_path):
     assert saved.step == 8 and saved.config == {"width": 3} and saved.metrics == trace.metrics
     if name == "sghmc":
         np.testing.assert_array_equal(saved.info["logdensity"], trace.info.logdensity)
+    if name == "carrying":
+        chex.assert_trees_all_equal(saved.average, jax.tree.map(np.asarray, state.inner.average))
     if name == "averaging":
         chex.assert_trees_all_equal(saved.average, jax.tree.map(np.asarray, state.average))
     if name == "alternate":
@@ -88,6 +101,19 @@ def test_a_short_run_without_draws_and_a_kept_array(tmp_path):
         tmp_path / "b", sghmc(logdensity), position(), keep=lambda state: state.position["head"]["kernel"]
     )
     np.testing.assert_array_equal(training.load(tmp_path / "b").draws, trace.draws)
+
+
+def test_names_with_quotes_dots_and_brackets(tmp_path):
+    """Keys of dicts are read as they were; a position of one array is an array."""
+    names = ("a.b", "c['d']", 'e"f', "g\nh", "")
+    _, trace = trained(
+        tmp_path, sghmc(lambda params, rng_key, batch: -sum(jnp.sum(x**2) for x in params.values())),
+        {name: jnp.full(2, float(i)) for i, name in enumerate(names)},
+    )  # fmt: skip
+    saved = training.load(tmp_path)
+    assert set(saved.params) == set(names)
+    for name in names:
+        np.testing.assert_array_equal(saved.draws[name], trace.draws[name])
 
 
 def test_stages_of_an_experiment(tmp_path):

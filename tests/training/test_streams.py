@@ -150,6 +150,12 @@ ERRORS = {
     ),
     "batch 2 of the stream must have the structure": lambda: lambda step: read(step) if step != 2 else read(step)["x"],
     "reading batch 0 of the stream failed: ZeroDivisionError": lambda: lambda step: 1 // step,
+    "batch 4 of the stream has integers beyond int32: 1099511627776 .. 1099511627776": lambda: (
+        lambda step: {"x": np.full((8, 2), 2**40 if step == 4 else 0)}
+    ),
+    "reading batch 1 of the stream failed: TypeError: <U1 at .'x'. is not a number": lambda: (
+        lambda step: {"x": np.array(["a", "b"]) if step == 1 else np.zeros(2)}
+    ),
     "source must be a function step -> batch or an iterable; got int": lambda: 3,
 }
 
