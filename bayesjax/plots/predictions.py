@@ -5,15 +5,18 @@ Read `evaluation/calibration.py` next, which computes the diagrams.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesjax.evaluation.calibration import Reliability
 from bayesjax.plots.figure import new_figure, save_figure
 from bayesjax.plots.lines import bands
 
+if TYPE_CHECKING:  # `evaluation` takes seconds to import
+    from bayesjax.evaluation.calibration import Reliability
 
-def reliability(path: str | Path, diagrams: Mapping[str, Reliability], *, title: str = "") -> Path:
+
+def reliability(path: str | Path, diagrams: "Mapping[str, Reliability]", *, title: str = "") -> Path:
     """Plots accuracy against confidence in bins, with the fraction of predictions in each bin below.
 
     A calibrated classifier is on the dashed diagonal. Points below it are overconfident. The legend has the expected

@@ -194,8 +194,7 @@ def train(
     Raises:
       ValueError: if the training has fewer steps than evaluations.
     """
-    config = run.config
-    available = num_epochs * steps_per_epoch
+    config, available = run.config, num_epochs * steps_per_epoch
     thinning = available // num_evaluations
     num_steps = thinning * num_evaluations
     require(thinning > 0, f"training must have a step for each of {num_evaluations} evaluations; it has {available}")

@@ -66,7 +66,10 @@ def test_other_parts_of_a_state_may_begin_infinite():
         training.run(jax.random.key(1), hmc, start, num_steps=4)
 
 
-@pytest.mark.parametrize(("wrong", "words"), [(iter([1]), "got list_iterator"), ({"x": [X, "a"]}, "got str at x/1")])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [(iter([1]), "got list_iterator: data.stream takes iterators"), ({"x": [X, "a"]}, "got str at x/1")],
+)
 def test_data_are_arrays(wrong, words):
     with pytest.raises(ValueError, match=f"^data must hold arrays; {words}$"):
         training.run(jax.random.key(0), walk(), start(walk()), wrong, num_steps=2)
