@@ -133,9 +133,7 @@ def varies_with_step(source: Callable[[Array], Any], name: str) -> None:
 def arrays(tree: PyTree, name: str) -> None:
     """Raises ValueError unless every leaf is an array or a number. The message states `name`, path and type."""
     if isinstance(tree, Iterator):  # checked first because JAX warns about iterators
-        raise ValueError(
-            f"{name} must hold arrays; got {type(tree).__name__}: data.stream reads batches from iterators"
-        )
+        raise ValueError(f"{name} must hold arrays; got {type(tree).__name__}: data.stream takes iterators")
     for path, leaf in jax.tree.leaves_with_path(tree):
         if not isinstance(leaf, (numbers.Number, jax.Array, np.ndarray, np.generic)):
             at = jax.tree_util.keystr(path, simple=True, separator="/")
