@@ -158,7 +158,7 @@ class Stream:
             return batch
         except StreamError:
             raise
-        except Exception as error:
+        except Exception as error:  # the function or the iterable is the user's, and may raise anything
             cause = " ".join(str(error).split())
             raise StreamError(f"reading batch {step} of the stream failed: {type(error).__name__}: {cause}") from error
 

@@ -58,8 +58,7 @@ def read_csv(path: Path, target: str) -> Table:
     rows = [row for row in rows if row]
     if not header or not rows:
         raise ValueError(f"{path} must have a line of names and at least one row; it has {len(lines)} lines")
-    if len(set(header)) < len(header):
-        raise ValueError(f"{path} has the column {next(each for each in header if header.count(each) > 1)!r} twice")
+    _check_distinct(header, str(path))
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise ValueError(f"{path}: row {number} has {len(row)} values; the header names {len(header)} columns")
@@ -76,8 +75,7 @@ def frame_columns(frame: Any) -> dict[str, np.ndarray]:
     if not hasattr(frame, "columns"):
         raise ValueError(f"frame must be a data frame with columns; got {type(frame).__name__}")
     names = [str(name) for name in frame.columns]
-    if len(set(names)) < len(names):
-        raise ValueError(f"frame has the column {next(each for each in names if names.count(each) > 1)!r} twice")
+    _check_distinct(names, "frame")
     return {
         name: _as_numbers(np.asarray(frame[key].to_numpy())) for name, key in zip(names, frame.columns, strict=True)
     }
@@ -141,6 +139,11 @@ def classes(target: np.ndarray, source: str) -> tuple[np.ndarray, tuple[str, ...
     if len(names) < 2:
         raise ValueError(f"{source}: the target must have at least two classes; got only {names[0]}")
     return labels.astype(np.int32), tuple(str(name) for name in names)
+
+
+def _check_distinct(names: list[str], source: str) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"{source} has the column {next(each for each in names if names.count(each) > 1)!r} twice")
 
 
 def _as_numbers(values: np.ndarray) -> np.ndarray:

@@ -123,7 +123,6 @@ def _in_turn(density: Density, patterns: tuple[str, ...], makers: Mapping[str, C
 
 
 def _together(density: Density, patterns: tuple[str, ...], makers: Mapping[str, Callable[[Density], Kernel]]) -> Kernel:
-
     def joined(parts: tuple[Params, ...], rng_key: PRNGKey, given: Given) -> Any:
         return density(tree.combine(given.others["fixed"], *parts), rng_key, given.data)
 
