@@ -317,6 +317,7 @@ def main(config: Config) -> None:
             ("torch products", "torch plain", "-"),
             ("torch plain", "torch products", "- (if below 2, the bar is unreachable)"),
             ("scikit-learn", "torch products", "- (if below 2, the bar is unreachable)"),
+            ("scikit-learn", "bayesjax products", "- (if below 2, the bar is unreachable)"),
         )
     }
     medians = {name: measure.summary(values)["median"] for name, values in times.items()}

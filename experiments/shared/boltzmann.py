@@ -200,10 +200,10 @@ def train(
     require(thinning > 0, f"training must have a step for each of {num_evaluations} evaluations; it has {available}")
 
     # Chains: those of Gibbs sampling carry h, because p(h | v) and the free energy of v share a matrix product.
-    chain_key, init_key, run_key = jax.random.split(jax.random.key(config.seed), 3)
+    start_key, chain_key, init_key, run_key, last_key = jax.random.split(jax.random.key(config.seed), 5)
     if chains is None:
         sampler = kernels.particles(kernels.block_gibbs(machine.visible, machine.hidden), config.num_chains)
-        position = jax.jit(functools.partial(draw_hidden, machine))(params, chain_key, first)
+        position = jax.jit(functools.partial(draw_hidden, machine))(params, start_key, first)
     else:
         sampler, position = chains.kernel, first
 
@@ -237,7 +237,7 @@ def train(
     epochs = np.arange(1, num_evaluations + 1) * thinning / steps_per_epoch
     position = training.fetch(state.inner.carry.position)
     if chains is None:
-        position = np.asarray(jax.jit(functools.partial(draw_visible, machine))(state.average, chain_key, position))
+        position = np.asarray(jax.jit(functools.partial(draw_visible, machine))(state.average, last_key, position))
     return Trained(trace.draws, epochs, position, seconds)
 
 
