@@ -13,6 +13,7 @@ __all__ = [
     "adapters",
     "axes",
     "data",
+    "distributions",
     "divergences",
     "evaluation",
     "kernels",

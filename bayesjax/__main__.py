@@ -11,7 +11,7 @@ import bayesjax
 from bayesjax.data.decoded import cache_folder
 
 REQUIRED = ("jax", "jaxlib", "flax", "optax", "distrax", "blackjax", "numpy", "tensorflow-datasets")
-OPTIONAL = ("arviz", "equinox", "numpyro", "torch", "datasets", "pandas", "jax-cuda12-plugin", "libtpu")
+OPTIONAL = ("arviz", "equinox", "numpyro", "distreqx", "torch", "datasets", "pandas", "jax-cuda12-plugin", "libtpu")
 FOLDERS = ("BAYESJAX_DATA_DIR", "TFDS_DATA_DIR")
 
 

@@ -28,9 +28,9 @@ PyTree = Any
 Params = PyTree
 """A pytree of floating-point arrays that is differentiated, optimised or sampled."""
 Distribution = Any
-"""A distrax distribution over one event, with `sample`, `log_prob` and `kl_divergence`.
+"""A distribution of distrax, NumPyro or distreqx over one event, see `distributions.py`.
 
-The type is `Any`, because distrax's own class would have to be imported together with bayesjax."""
+The type is `Any`, because the class of a library would have to be imported together with bayesjax."""
 Conditional = Callable[[Params, Array], Distribution]
 """An encoder `(params, x) -> q(z | x)` or a decoder `(params, z) -> p(x | z)`, for one x or one z."""
 Schedule = Callable[[Array], Array | float]

@@ -24,13 +24,19 @@ MAY_IMPORT = {
     "tree": {"types", "noise"},
     "axes": {"types"},
     "divergences": {"types", "tree"},
-    "adapters": {"types", "tree"},
-    **{name: {"types", "checks", "noise", "tree", "axes", "divergences"} for name in MIDDLE},
-    **{name: {"types", "atomic", "checks", "noise", "tree", "axes", "divergences", *MIDDLE, *TOP} for name in TOP},
+    "distributions": {"types"},
+    "adapters": {"types", "checks", "tree"},
+    **{name: {"types", "checks", "noise", "tree", "axes", "divergences", "distributions"} for name in MIDDLE},
+    **{
+        name: {"types", "atomic", "checks", "noise", "tree", "axes", "divergences", "distributions", *MIDDLE, *TOP}
+        for name in TOP
+    },
 }
 """Subpackage of bayesjax: those that it may import besides itself. The top four may use one another, without cycles."""
 HOMES = {
     "flax": ("bayesjax.models", "bayesjax.adapters"),
+    "numpyro": ("bayesjax.adapters", "bayesjax.distributions"),
+    "distrax": ("bayesjax.models.requires_distrax", "experiments"),
     "blackjax": ("bayesjax.kernels", "bayesjax.evaluation.diagnostics"),
     "optax": ("bayesjax.kernels", "experiments"),
     "orbax": (),

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bayesjax import checks, kernels
+from bayesjax import checks, distributions, kernels
 from bayesjax.evaluation import annealing
 from bayesjax.evaluation.chunks import map_in_chunks
 from bayesjax.objectives import elbo
@@ -154,7 +154,7 @@ def annealed_importance_sampling(
 
         def tempered(z: Array, rng_key: PRNGKey, inverse_temperature: Array) -> Array:
             del rng_key
-            log_prior = checks.scalar(prior.log_prob(z), "log_prob of prior")
+            log_prior = checks.scalar(distributions.log_prob(prior, z), "log_prob of prior")
             return log_prior + inverse_temperature * log_likelihood(z)
 
         def move(key: PRNGKey, z: Array, level: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -165,7 +165,7 @@ def annealed_importance_sampling(
             return state.position, info.acceptance_probability
 
         def start(key: PRNGKey) -> Array:
-            return jax.vmap(lambda key: prior.sample(seed=key))(jax.random.split(key, num_chains))
+            return jax.vmap(lambda key: distributions.sample(prior, key))(jax.random.split(key, num_chains))
 
         def pilot(key: PRNGKey, num: int) -> Array:
             """A step size for each of `num` temperatures, adapted over a few transitions at each."""
@@ -307,7 +307,11 @@ def active_units(
       ValueError: if `x` has no examples.
     """
     means = map_in_chunks(
-        lambda params, key, example: encode(params, example).mean(), params, jax.random.key(0), x, chunk_size
+        lambda params, key, example: distributions.mean(encode(params, example)),
+        params,
+        jax.random.key(0),
+        x,
+        chunk_size,
     )
     return jnp.var(means, axis=0) > threshold
 

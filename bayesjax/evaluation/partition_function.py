@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bayesjax import checks, kernels, tree
+from bayesjax import checks, distributions, kernels, tree
 from bayesjax.evaluation import annealing
 from bayesjax.models import boltzmann
 from bayesjax.models.boltzmann import EnergyFunction, Machine
@@ -294,7 +294,7 @@ def base_draws(machine: Machine, base: Params, rng_key: PRNGKey, num_chains: int
     if num_chains < 2:
         raise ValueError(f"num_chains must be at least 2, for a standard error; got {num_chains}")
     visible = machine.visible(base, jnp.zeros_like(base["hidden_bias"]))  # the same for every h, because W is 0
-    return jax.vmap(lambda key: visible.sample(seed=key))(jax.random.split(rng_key, num_chains))
+    return jax.vmap(lambda key: distributions.sample(visible, key))(jax.random.split(rng_key, num_chains))
 
 
 def check_base(base: Params, target: Params) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import distributions, tree
 from bayesjax.types import Array, Conditional, Kernel, Params, PRNGKey, PyTree
 
 
@@ -46,7 +46,7 @@ def block_gibbs(other: Conditional, position: Conditional) -> Kernel:
     """Samples two blocks in turn: z ~ p(z | x), then x ~ p(x | z).
 
     Args:
-      other: `(params, x) -> p(z | x)`, a distribution with `sample(seed=)`.
+      other: `(params, x) -> p(z | x)`, a distribution of distrax, NumPyro or distreqx.
       position: `(params, z) -> p(x | z)`. A draw of either block is an array, or a pytree of arrays such as
         `distrax.Joint` draws.
 
@@ -62,8 +62,8 @@ def block_gibbs(other: Conditional, position: Conditional) -> Kernel:
 
     def step(rng_key: PRNGKey, state: BlockGibbsState, batch: Params) -> tuple[BlockGibbsState, BlockGibbsInfo]:
         other_key, position_key = jax.random.split(rng_key)
-        z = other(batch, state.position).sample(seed=other_key)
-        x = tree.cast_like(position(batch, z).sample(seed=position_key), state.position)
+        z = distributions.sample(other(batch, state.position), other_key)
+        x = tree.cast_like(distributions.sample(position(batch, z), position_key), state.position)
         return BlockGibbsState(x), BlockGibbsInfo(z, _mean_distance(x, state.position))
 
     return Kernel(init, step)

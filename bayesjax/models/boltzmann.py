@@ -26,13 +26,13 @@ The parameters enter the energy as one pytree, so a tempered machine is the same
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
-import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from bayesjax import checks, noise
 from bayesjax.models.initializers import Initializer
+from bayesjax.models.requires_distrax import distrax
 from bayesjax.models.vae import Bernoulli
 from bayesjax.types import OFFSETS, Array, ArrayLike, Conditional, Params, PRNGKey
 

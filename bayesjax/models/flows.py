@@ -19,7 +19,6 @@ Read `experiments/density_estimation.py` next.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -27,6 +26,7 @@ from jax import lax
 
 from bayesjax.models.initializers import normal
 from bayesjax.models.mlp import MLP
+from bayesjax.models.requires_distrax import distrax
 from bayesjax.types import Array, Distribution, Params, PRNGKey, PyTree
 
 BIJECTORS = ("affine", "spline")

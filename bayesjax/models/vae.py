@@ -20,7 +20,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,6 +27,7 @@ import jax.numpy as jnp
 from bayesjax.models import dcgan
 from bayesjax.models.initializers import Initializer, fan_in_normal
 from bayesjax.models.mlp import MLP
+from bayesjax.models.requires_distrax import distrax
 from bayesjax.types import Array, Conditional, Params
 
 LIKELIHOODS = ("bernoulli", "gaussian", "gaussian_shared")

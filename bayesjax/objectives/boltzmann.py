@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bayesjax import checks, tree
+from bayesjax import checks, distributions, tree
 from bayesjax.types import OFFSETS, Array, Carried, Conditional, Kernel, Params, PRNGKey, PyTree
 
 FreeEnergy = Callable[[Params, Array], Array]
@@ -240,8 +240,8 @@ def deep_belief_log_weight(
         value, units = jnp.zeros(()), v
         for index, (up, down) in enumerate(zip(hidden, visible, strict=True)):
             key = jax.random.fold_in(rng_key, index)
-            above, log_q = up(params[index], units).sample_and_log_prob(seed=key)
-            value += down(params[index], above).log_prob(units) - log_q
+            above, log_q = distributions.sample_and_log_prob(up(params[index], units), key)
+            value += distributions.log_prob(down(params[index], above), units) - log_q
             units = above
         return value - top_free_energy(params[-1], units)
 

@@ -1,4 +1,4 @@
-"""Evidence lower bounds of one example, for an encoder, a decoder and a prior that are distrax distributions.
+"""Evidence lower bounds of one example, for an encoder, a decoder and a prior that are distributions.
 
     log p(x) >= E_q [ log p(x | z) + log p(z) - log q(z | x) ]            SGVB A: every term is sampled
               = E_q [ log p(x | z) ] - KL(q(z | x) || p(z))               SGVB B: the divergence in closed form
@@ -10,6 +10,8 @@ For other families q, the score function gives a gradient with the same expectat
     d/dphi E_q [ f(z) ] = E_q [ f(z) d/dphi log q(z | x) ] + E_q [ d/dphi f(z) ]
 
 phi are the parameters of q, and z is held fixed on the right-hand side. The estimate is for first derivatives only.
+
+The distributions may be those of distrax, NumPyro or distreqx (`distributions.py`).
 
 Sources: Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014, section 2.2, equations 6 and 7; Burda, Grosse
 & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016. `models/vae.py` has encoders and decoders:
@@ -23,12 +25,13 @@ variational parameters. Read `evaluation/likelihood.py` next for estimates of lo
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bayesjax import checks
+from bayesjax import checks, distributions
 from bayesjax.types import Array, Conditional, Distribution, Params, PRNGKey
 
 Objective = Callable[[Params, PRNGKey, Array], tuple[Array, dict[str, Array]]]
@@ -57,17 +60,18 @@ def negative_elbo(
       num_samples: L, the number of draws of z.
       beta: weight of the divergence. For beta = 1 the expected loss is an upper bound on -log p(x). For other values
         see Higgins et al., "beta-VAE", ICLR 2017.
-      kl: "closed_form" (SGVB B) for pairs of distributions that distrax supports, or "sampled" (SGVB A), which
+      kl: "closed_form" (SGVB B) for pairs of distributions that their library supports, or "sampled" (SGVB A), which
         estimates the divergence by 1/L sum_l log q(z_l | x) - log p(z_l) for any pair.
-      gradient: "reparameterised" differentiates through the draws of z. "score_function" works for any q whose log
-        density is differentiable.
+      gradient: "reparameterised" differentiates through the draws of z, which must not be discrete. "score_function"
+        works for any q whose log density is differentiable.
 
     Returns:
       `(params, rng_key, x) -> (loss, aux)`, in nats. `aux` has "reconstruction", the mean of log p(x | z_l), and "kl",
       the divergence without its weight.
 
     Raises:
-      ValueError: if an option is invalid. The returned loss raises it if the divergence has no closed form.
+      ValueError: if an option is invalid. The returned loss raises it if the divergence has no closed form, and its
+        gradient if draws of q are not differentiable.
     """
     checks.non_negative(beta=beta)
     if kl not in KL:
@@ -79,7 +83,7 @@ def negative_elbo(
     def objective(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Array, dict[str, Array]]:
         posterior, log_q, log_likelihoods, log_ratio = terms(params, rng_key, x)
         reconstruction = log_likelihoods.mean()
-        divergence = _closed_form_kl(posterior, prior) if kl == "closed_form" else log_ratio.mean()
+        divergence = distributions.kl_divergence(posterior, prior) if kl == "closed_form" else log_ratio.mean()
         loss = beta * divergence - reconstruction
         if gradient == "score_function":  # the added term has value 0 and gradient f(z) d log q
             sampled = -log_likelihoods if kl == "closed_form" else beta * log_ratio - log_likelihoods
@@ -110,7 +114,8 @@ def negative_iwae_bound(
       ELBO of the same draws.
 
     Raises:
-      ValueError: if `num_samples` is not positive.
+      ValueError: if `num_samples` is not positive. The gradient of the loss raises it if draws of q are not
+        differentiable.
     """
     terms = _sampled_terms(encode, decode, prior, num_samples)
 
@@ -139,13 +144,13 @@ def log_likelihood(decode: Conditional, params: Params, z: Array, x: Array) -> A
         would hide the error.
     """
     likelihood = decode(params, z)
-    event, batch = tuple(likelihood.event_shape), tuple(likelihood.batch_shape)
+    event, batch = distributions.shapes(likelihood)
     if event != x.shape or batch:
         raise ValueError(
             f"decode must give a distribution over x, of shape {x.shape}; got event_shape {event} and batch_shape "
-            f"{batch} (distrax.Independent turns batch axes into event axes)"
+            f"{batch} (Independent, or to_event of NumPyro, turns batch axes into event axes)"
         )
-    return checks.scalar(likelihood.log_prob(x), "log_prob of decode's distribution")
+    return checks.scalar(distributions.log_prob(likelihood, x), "log_prob of decode's distribution")
 
 
 def _sampled_terms(
@@ -159,12 +164,13 @@ def _sampled_terms(
 
     def terms(params: Params, rng_key: PRNGKey, x: Array) -> tuple[Distribution, Array, Array, Array]:
         posterior = encode(params, x)
-        with jax.numpy_rank_promotion("allow"):  # distrax broadcasts parameters against draws
-            z, log_q = posterior.sample_and_log_prob(seed=rng_key, sample_shape=(num_samples,))
-            if not through_draws:
-                z = lax.stop_gradient(z)
-                log_q = posterior.log_prob(z)
-            log_prior = prior.log_prob(z)
+        z, log_q = distributions.sample_and_log_prob(posterior, rng_key, (num_samples,))
+        if not through_draws:
+            z = lax.stop_gradient(z)
+            log_q = distributions.log_prob(posterior, z, (num_samples,))
+        elif not distributions.is_reparameterised(posterior, z):
+            log_q = _raise_if_differentiated(log_q)
+        log_prior = distributions.log_prob(prior, z, (num_samples,))
 
         def log_prob(z: Array) -> Array:
             return log_likelihood(decode, params, z, x)
@@ -174,18 +180,23 @@ def _sampled_terms(
         for name, value in (("encode", log_q), ("prior", log_prior)):
             if value.shape != (num_samples,):
                 raise ValueError(
-                    f"{name} must give a distribution whose log_prob of one event is a scalar (distrax.Independent "
-                    f"turns batch axes into event axes); got shape {value.shape[1:]}"
+                    f"{name} must give a distribution whose log_prob of one event is a scalar (Independent, "
+                    f"or to_event of NumPyro, turns batch axes into event axes); got shape {value.shape[1:]}"
                 )
         return posterior, log_q, log_likelihoods, log_q - log_prior
 
     return terms
 
 
-def _closed_form_kl(posterior: Distribution, prior: Distribution) -> Array:
-    try:
-        return posterior.kl_divergence(prior)
-    except NotImplementedError:
-        raise ValueError(
-            f"kl: distrax has no closed form between {posterior.name} and {prior.name}; use kl='sampled'"
-        ) from None
+@jax.custom_jvp
+def _raise_if_differentiated(log_q: Array) -> Array:
+    """Returns `log_q`: bounds of discrete distributions q can be evaluated, but not differentiated through draws."""
+    return log_q
+
+
+@_raise_if_differentiated.defjvp
+def _raise(primals: Any, tangents: Any) -> Any:
+    raise ValueError(
+        "encode gives a distribution whose draws are not differentiable, so gradients of its parameters would be "
+        "wrong; use negative_elbo with kl='sampled' and gradient='score_function'"
+    )
