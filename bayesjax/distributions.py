@@ -16,6 +16,7 @@ libraries is imported here. Read `objectives/elbo.py` next.
 
 import contextlib
 import math
+import sys
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ import jax.numpy as jnp
 
 from bayesjax.types import Array, Distribution, PRNGKey, PyTree
 
-NOT_REPARAMETERISED = {"Bernoulli", "Categorical", "OneHotCategorical", "MixtureSameFamily", "MixtureOfTwo"}
+NOT_REPARAMETERISED = ("Bernoulli", "Categorical", "OneHotCategorical", "MixtureSameFamily", "MixtureOfTwo")
 """Classes of distrax and distreqx whose draws have no gradient or a wrong one, whatever their type of number."""
 
 
@@ -62,7 +63,7 @@ def log_prob(distribution: Distribution, values: PyTree, sample_shape: tuple[int
     library = _library(distribution)
     with _broadcasting(library, sample_shape):
         if library == "distreqx":
-            if _is_bernoulli(distribution):  # its derivative fails for whole numbers
+            if _is_any(distribution, "Bernoulli"):  # its derivative fails for whole numbers
                 values = jnp.asarray(values, float)
             return _of_many(distribution.log_prob, values, sample_shape)
         return distribution.log_prob(values)
@@ -83,7 +84,7 @@ def sample_and_log_prob(
     """
     library = _library(distribution)
     in_one_call = hasattr(distribution, "sample_and_log_prob") and library != "numpyro"
-    if not in_one_call or (library == "distreqx" and _is_bernoulli(distribution)):
+    if not in_one_call or (library == "distreqx" and _is_any(distribution, "Bernoulli")):
         drawn = sample(distribution, rng_key, sample_shape)
         return drawn, log_prob(distribution, drawn, sample_shape)
     with _broadcasting(library, sample_shape):
@@ -145,35 +146,41 @@ def is_reparameterised(distribution: Distribution, draws: PyTree) -> bool:
         return bool(distribution.has_rsample)
     if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(draws)):
         return False
-    return NOT_REPARAMETERISED.isdisjoint(_classes(distribution))
+    return not _is_any(distribution, *NOT_REPARAMETERISED)
 
 
 def _library(distribution: Any) -> str:
     """ "numpyro" or "distreqx" if the distribution is of these libraries, otherwise "distrax"."""
-    packages = {each.__module__.partition(".")[0] for each in type(distribution).__mro__}
-    return next((name for name in ("numpyro", "distreqx") if name in packages), "distrax")
+    if isinstance(distribution, _loaded("numpyro.distributions", "Distribution")):
+        return "numpyro"
+    return (
+        "distreqx" if isinstance(distribution, _loaded("distreqx.distributions", "AbstractDistribution")) else "distrax"
+    )
+
+
+def _loaded(module: str, *names: str) -> tuple[type, ...]:
+    """Classes of a module; none if it is not loaded, because then no object of them can exist."""
+    loaded = sys.modules.get(module)
+    return tuple(getattr(loaded, name) for name in names if hasattr(loaded, name))
 
 
 def _name(distribution: Any) -> str:
-    """The name of a distribution's class, with that of the distribution inside."""
-    inner = _inner(distribution)
-    return type(distribution).__name__ + (f" {_name(inner)}" if inner is not None else "")
-
-
-def _inner(distribution: Any) -> Any:
-    """The distribution inside of an independent or transformed one, or None."""
-    return getattr(distribution, "distribution", getattr(distribution, "base_dist", None))
-
-
-def _classes(distribution: Any) -> set[str]:
     """The names of the classes of a distribution and of those inside."""
-    names = {each.__name__ for each in type(distribution).__mro__}
-    inner = _inner(distribution)
-    return names if inner is None else names | _classes(inner)
+    return " ".join(type(layer).__name__ for layer in _layers(distribution))
 
 
-def _is_bernoulli(distribution: Any) -> bool:
-    return "Bernoulli" in _classes(distribution)
+def _layers(distribution: Any) -> list[Any]:
+    """A distribution, and those inside of independent or transformed ones."""
+    layers = [distribution]
+    while (inner := getattr(layers[-1], "distribution", getattr(layers[-1], "base_dist", None))) is not None:
+        layers.append(inner)
+    return layers
+
+
+def _is_any(distribution: Any, *names: str) -> bool:
+    """Whether a distribution, or one inside, is of one of these classes of distrax or distreqx."""
+    classes = _loaded("distrax", *names) + _loaded("distreqx.distributions", *names)
+    return any(isinstance(layer, classes) for layer in _layers(distribution))
 
 
 def _broadcasting(library: str, sample_shape: tuple[int, ...]) -> Any:
