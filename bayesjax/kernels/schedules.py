@@ -14,6 +14,7 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from bayesjax import checks
 from bayesjax.types import Array, Schedule
@@ -32,6 +33,24 @@ class Cyclical(NamedTuple):
     step_size: Schedule
     temperature: Schedule
     is_sampling: Schedule
+
+    def sampling_draws(self, num_steps: int, *, num_burnin: int = 0, thinning: int = 1) -> np.ndarray:
+        """Whether each draw of `training.run` with these arguments belongs to a sampling part.
+
+            is_kept = cycle.sampling_draws(num_steps, thinning=10)
+            draws = jax.tree.map(lambda leaf: leaf[is_kept], trace.draws)
+
+        Args:
+          num_steps: number of steps of the run.
+          num_burnin: number of steps before the first draw.
+          thinning: number of steps per draw.
+
+        Returns:
+          Booleans `[num_draws]`.
+        """
+        checks.count(num_steps=num_steps, thinning=thinning)
+        ends = np.arange(thinning, num_steps + 1, thinning)
+        return np.asarray(self.is_sampling(jnp.asarray(ends[ends > num_burnin] - 1)))
 
 
 def polynomial(scale: float, offset: float = 1.0, power: float = 0.55) -> Schedule:

@@ -63,6 +63,7 @@ class SGHMCInfo(NamedTuple):
       kinetic_temperature: `<p, p> / dim` after the step; its mean tends to T as eta -> 0.
       configurational_temperature: `-<theta, g> / dim` before the step; its stationary mean is T (for a Gaussian target
         at any step size) if the target is a density on R^dim.
+      temperature: T of the step.
       aux: the auxiliary output of the log density.
     """
 
@@ -70,6 +71,7 @@ class SGHMCInfo(NamedTuple):
     gradient_norm: Array
     kinetic_temperature: Array
     configurational_temperature: Array
+    temperature: Array
     aux: PyTree
 
 
@@ -133,6 +135,7 @@ def sghmc(
         preconditioner_state = preconditioner.update(state.preconditioner, gradient)
         eta = jnp.asarray(step_size_at(state.step), tree.float_type(state.position))
         sizes = step_sizes(eta, preconditioner.diagonal(preconditioner_state), state.position)
+        target = temperature_at(state.step)
         h = jax.tree.map(lambda size: jnp.sqrt(2 * size / (2 - friction)), sizes)
         half_h = jax.tree.map(lambda h: h / 2, h)
 
@@ -140,7 +143,7 @@ def sghmc(
         position = _add_product(before.position, half_h, momentum)
         momentum = jax.tree.map(lambda p: (1 - friction) * p, momentum)
         if not is_noiseless:
-            variance = (2 - friction) * jnp.maximum(friction * temperature_at(state.step) - noise_estimate, 0.0)
+            variance = (2 - friction) * jnp.maximum(friction * target - noise_estimate, 0.0)
             xi = tree.normal_like(noise_key, momentum, law=noise)
             momentum = tree.add_scaled(momentum, xi, jnp.sqrt(variance))
         position = _add_product(position, half_h, momentum)
@@ -151,6 +154,7 @@ def sghmc(
             gradient_norm=tree.norm(gradient),
             kinetic_temperature=tree.dot(momentum, momentum) / dim,
             configurational_temperature=-tree.dot(state.position, gradient) / dim,
+            temperature=jnp.asarray(target),
             aux=aux,
         )
         position, momentum = tree.cast_like((position, momentum), (state.position, state.momentum))

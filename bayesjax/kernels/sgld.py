@@ -46,12 +46,14 @@ class SGLDInfo(NamedTuple):
       gradient_norm: Euclidean norm of the gradient.
       configurational_temperature: `-<theta, grad log p> / dim`; its stationary mean tends to T as eta -> 0, if the
         target is a density on R^dim.
+      temperature: T of the step.
       aux: the auxiliary output of the log density.
     """
 
     logdensity: Array
     gradient_norm: Array
     configurational_temperature: Array
+    temperature: Array
     aux: PyTree
 
 
@@ -109,7 +111,13 @@ def sgld(
         xi = tree.normal_like(noise_key, gradient, law=noise)
         position = jax.tree.map(move, state.position, gradient, xi, sizes)
         dim = tree.num_elements(state.position)
-        info = SGLDInfo(value, tree.norm(gradient), -tree.dot(state.position, gradient) / dim, aux)
+        info = SGLDInfo(
+            logdensity=value,
+            gradient_norm=tree.norm(gradient),
+            configurational_temperature=-tree.dot(state.position, gradient) / dim,
+            temperature=jnp.asarray(current_temperature),
+            aux=aux,
+        )
         return SGLDState(state.step + 1, position, preconditioner_state), info
 
     return Kernel(init, step)

@@ -63,6 +63,7 @@ class SGNHTInfo(NamedTuple):
         times the variance of one coordinate of the stochastic gradient.
       kinetic_temperature: `<p, p> / dim` after the step.
       configurational_temperature: `-<theta, g> / dim` before the step; its stationary mean tends to T as eta -> 0.
+      temperature: T of the step.
       aux: the auxiliary output of the log density.
     """
 
@@ -71,6 +72,7 @@ class SGNHTInfo(NamedTuple):
     friction: Array
     kinetic_temperature: Array
     configurational_temperature: Array
+    temperature: Array
     aux: PyTree
 
 
@@ -145,6 +147,7 @@ def sgnht(
             friction=a,
             kinetic_temperature=tree.dot(momentum, momentum) / dim,
             configurational_temperature=-tree.dot(state.position, gradient) / dim,
+            temperature=jnp.asarray(target),
             aux=aux,
         )
         return tree.cast_like(SGNHTState(state.step + 1, position, momentum, a), state), info

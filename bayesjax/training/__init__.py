@@ -1,6 +1,7 @@
 """The training loop, its checkpoints, its progress display, and kernels spread over devices and processes."""
 
 from bayesjax.training.checkpoint import Checkpointer, CheckpointError, CheckpointMismatch
+from bayesjax.training.diagnosis import SamplerWarning, sampler_warnings
 from bayesjax.training.parallel import data_parallel, particle_parallel, spread
 from bayesjax.training.processes import fetch, initialize
 from bayesjax.training.progress import MetricsFile
@@ -13,6 +14,7 @@ __all__ = [
     "Checkpointer",
     "MetricsFile",
     "NonFinite",
+    "SamplerWarning",
     "SavedRun",
     "Trace",
     "data_parallel",
@@ -21,5 +23,6 @@ __all__ = [
     "load",
     "particle_parallel",
     "run",
+    "sampler_warnings",
     "spread",
 ]

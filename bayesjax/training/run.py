@@ -12,6 +12,7 @@ and saves checkpoints. It stops at the first non-finite state and keeps the last
 import contextlib
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from bayesjax.data.streams import Stream, StreamError
 from bayesjax.training import processes
 from bayesjax.training.checkpoint import Checkpointer, CheckpointMismatch, Record
 from bayesjax.training.chunks import Chunks
+from bayesjax.training.diagnosis import SamplerWarning, sampler_warnings
 from bayesjax.training.progress import MetricsFile, Progress, scalars
 from bayesjax.types import Array, Kernel, PRNGKey, PyTree
 
@@ -84,6 +86,7 @@ def run(
     checkpointer: Checkpointer | None = None,
     metrics: MetricsFile | None = None,
     label: str | None = None,
+    warn: bool = True,
 ) -> tuple[Any, Trace]:
     """Runs a kernel for `num_steps` steps.
 
@@ -106,9 +109,14 @@ def run(
       checkpointer: saves the run periodically and resumes it from an existing checkpoint.
       metrics: receives one line per chunk.
       label: name of the progress bar on standard error; None disables the bar.
+      warn: whether to warn at the end if the diagnostics of a sampler show that its draws are not from the target
+        (`diagnosis.py`).
 
     Returns:
       The final state and a `Trace`.
+
+    Warns:
+      SamplerWarning: once for each problem of the draws.
 
     Raises:
       ValueError: if a count is out of range, if it is called under vmap, jit or grad, or if `data` is a function whose
@@ -178,7 +186,8 @@ def run(
                 if not finite:
                     cause = "" if done else _describe_first_step(chunks.compiled(1, 1), state, batches)
                     where = f"the state is not finite after step {reached}; it was finite after step {done}"
-                    raise NonFinite(_prefix(label) + where + cause, state, done)
+                    usual = ". The usual cause is a step size or learning rate that is too large"
+                    raise NonFinite(_prefix(label) + where + (cause or usual), state, done)
                 numbers = {"step": reached, **scalars(info)}
                 if callback is not None:
                     numbers |= callback(reached, new_state)
@@ -202,7 +211,13 @@ def run(
         if checkpointer is not None:
             checkpointer.save(done, to_save, record)
     seconds = time.perf_counter() - started
-    return state, Trace(*record.stacked(), record.metrics, seconds, compile_seconds, chunk_seconds, done - restored)
+    draws, info, burnin_info = record.stacked()
+    if warn and processes.is_first():
+        for line in sampler_warnings(draws, info):
+            warnings.warn(_prefix(label) + line, SamplerWarning, stacklevel=2)
+    return state, Trace(
+        draws, info, burnin_info, record.metrics, seconds, compile_seconds, chunk_seconds, done - restored
+    )
 
 
 def _split_burnin(

@@ -333,7 +333,7 @@ def make_schedule(config: Config, problem: Problem) -> Schedule:
     num_steps = 2 * config.num_draws * thinning
     rate = config.cyclical_factor * config.learning_rate / len(problem.train.x)
     cycle = kernels.cyclical(rate, num_steps=num_steps, num_cycles=config.num_cycles, exploration_fraction=0.7)
-    is_sampling = np.asarray(cycle.is_sampling(jnp.arange(thinning, num_steps + 1, thinning) - 1))  # before each draw
+    is_sampling = cycle.sampling_draws(num_steps, thinning=thinning)
     require(
         "csghmc" not in config.methods or bool(is_sampling.any()),
         f"--num-cycles {config.num_cycles} of {num_steps} steps leave csghmc without draws",

@@ -42,6 +42,9 @@ def test_cyclical():
     expected = 0.2 / 2 * (np.cos(np.pi * ((k - 1) % 4) / 4) + 1)
     np.testing.assert_allclose(cycle.step_size(jnp.arange(12)), expected, rtol=1e-5)
     np.testing.assert_array_equal(cycle.is_sampling(np.arange(12)), [False, False, True, True] * 3)
+    np.testing.assert_array_equal(cycle.sampling_draws(12), [False, False, True, True] * 3)
+    np.testing.assert_array_equal(cycle.sampling_draws(13, thinning=3), [True, False, False, True])  # steps 3 6 9 12
+    np.testing.assert_array_equal(cycle.sampling_draws(12, num_burnin=3, thinning=2), [True, False, True, False, True])
     np.testing.assert_allclose(cycle.temperature(jnp.arange(4)), [0, 0, 0.3, 0.3])
     assert cycle.step_size(0) == pytest.approx(0.2)
 
