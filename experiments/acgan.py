@@ -190,6 +190,19 @@ def play(run: Run, subject: images.Images) -> dict[str, Any]:
     }
 
 
+def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
+    """Samples of all classes in turn from a finished run, for `experiments.sample`."""
+    result = parts["acgan"]
+    num_classes, _, *shape = result["classes"].shape
+    net = networks(config, tuple(shape), num_classes)
+
+    def generate(params: Params, key: PRNGKey, classes: Array) -> Array:
+        return net.generate(params, models.latent_noise(key, len(classes), config.latent_dim, "uniform"), classes)
+
+    images, _ = conditional.generate_balanced(generate, result["generators"], rng_key, num, num_classes)
+    return {"acgan": (images + 1) / 2}
+
+
 def percent(values: np.ndarray) -> dict[str, float]:
     """The mean of an array of zeros and ones and its standard error, both in per cent."""
     return {name: 100 * value for name, value in evaluation.mean_estimate(values.astype(float))._asdict().items()}

@@ -295,6 +295,21 @@ def evaluate_pruned(
     return measures
 
 
+def predict(config: Config, parts: dict[str, dict], inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Class probabilities of images by each network of a finished run, for `experiments.sample`."""
+    train_set, _, num_classes = load_images(config, scale=SCALE, flat=True)
+    x, made = SCALE * inputs.reshape(len(inputs), -1), {}
+    for method, width in itertools.product(config.methods, config.widths):
+        network = build(config, method, width, train_set, num_classes)
+        for seed in range(config.seed, config.seed + config.num_seeds):
+            position = parts[f"{method}-{width}-seed{seed}"]["position"]
+            if method.startswith("bbb"):
+                position = posteriors.MeanFieldParams(**position)
+            keys = jax.random.split(jax.random.key(seed), config.num_draws if network.is_random else 1)
+            made[f"{method}-{width}-seed{seed}"] = average(network.logits, position, keys, jnp.asarray(x))
+    return made
+
+
 # ---- the run
 
 

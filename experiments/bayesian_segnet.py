@@ -197,6 +197,18 @@ def mean_prediction(apply: Callable) -> Callable[[Any, jax.Array | None, Any], M
     return predict
 
 
+def predict(config: Config, parts: dict[str, Any], inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Maps of images by a finished run with dropout, for `experiments.sample`."""
+    dataset = load_segmentation(config.dataset, num_classes=config.num_classes, data_dir=config.data_dir or None)
+    _, apply = network(config, dataset.num_classes)
+    predict_chunk, keys = mean_prediction(apply), jax.random.split(jax.random.key(config.seed), config.num_draws)
+    chunks = [
+        predict_chunk(parts["network"], keys, jnp.asarray(inputs[start : start + CHUNK_SIZE]))
+        for start in range(0, len(inputs), CHUNK_SIZE)
+    ]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)._asdict()
+
+
 def segment(run: Run, apply: Callable, params: Any, images: np.ndarray, name: str, num_passes: int) -> Maps:
     """Predicts maps of all images by `num_passes` passes with dropout, or by one pass without dropout if it is 0."""
     predict, draws_key = mean_prediction(apply), jax.random.key(run.config.seed + 1)

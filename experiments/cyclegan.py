@@ -414,6 +414,12 @@ def plot(run: Run, domains: Domains, result: dict[str, Any]) -> None:
     plots.curves(run.figure("distances.png"), curves, xlabel="steps", ylabel="mean distance of a pixel", log_y=True)
 
 
+def predict(config: Config, parts: dict[str, Any], inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Translations of images in both directions by a finished run, for `experiments.sample`."""
+    net, generators = networks(config, inputs.shape[1:]), parts["game"]["generators"]
+    return {direction: translate(net, generators, direction, 2 * inputs - 1)["there"] for direction in DIRECTIONS}
+
+
 def main(config: Config) -> None:
     """Trains and evaluates a CycleGAN; writes the table, the figures and the results."""
     with Run("cyclegan", config, one_device=True) as run:

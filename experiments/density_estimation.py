@@ -272,6 +272,20 @@ def draw_densities(run: Run, log_densities: dict[str, np.ndarray]) -> None:
     )  # fmt: skip
 
 
+def sample(config: Config, parts: dict[str, dict], rng_key: jax.Array, num: int) -> dict[str, np.ndarray]:
+    """Points drawn from each flow of a finished run, for `experiments.sample`."""
+    made = {}
+    for coupling in config.flows:
+        density = flows.density(coupling_flow(config, coupling))
+
+        def draw(params: Any, density: Any = density) -> jax.Array:
+            return density(params).sample(seed=rng_key, sample_shape=num)
+
+        draws = jax.jit(jax.vmap(draw))(parts[coupling])
+        made |= {f"{coupling}, {name}": points for name, points in zip(config.targets, draws, strict=True)}
+    return made
+
+
 def main(config: Config) -> None:
     """Checks the closed forms and fits the flows; writes the figure and the results."""
     with Run("density_estimation", config, one_device=True) as run:

@@ -381,6 +381,17 @@ def pool_chains(draws: PyTree, first: int, num: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[:, first : first + num].reshape(-1, *leaf.shape[2:]), draws)
 
 
+def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
+    """Samples of the generators of each loss of a finished run, for `experiments.sample`."""
+    made = {}
+    for name in config.losses:
+        shape, num_games = parts[name]["samples"].shape[2:], config.num_seeds * config.num_chains
+        params = pool_chains(parts[name]["generators"], 0, num_games)
+        samples = evaluation.sample_mixture(networks(config, LOSSES[name], shape).generate, params, rng_key, num)
+        made[name] = (samples + 1) / 2 if len(shape) == 3 else samples
+    return made
+
+
 # ---- results
 
 

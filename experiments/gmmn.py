@@ -296,7 +296,7 @@ def optimise(run: Run, space: str, name: str, points: np.ndarray) -> dict[str, A
     return {"draws": draws, "losses": average_pieces(np.concatenate(losses)), "temperatures": {}}
 
 
-def sample(run: Run, space: str, name: str, points: np.ndarray, start: Any) -> dict[str, Any]:
+def sample_weights(run: Run, space: str, name: str, points: np.ndarray, start: Any) -> dict[str, Any]:
     """Samples weights by SGHMC or SGLD from `start` on. Returns `draws`, `losses`, and `temperatures` divided by T."""
     config = run.config
     loss = generator_loss(config, space, points.shape[1])
@@ -369,6 +369,22 @@ def nearest(images: np.ndarray, train: np.ndarray) -> np.ndarray:
     return train[np.argmin(distances, axis=1)]
 
 
+def sample(config: Config, parts: dict[str, dict], rng_key: jax.Array, num: int) -> dict[str, np.ndarray]:
+    """Images of each model of a finished run, for `experiments.sample`."""
+    *_, shape = split_images(config)
+    num_pixels, made = math.prod(shape), {}
+    for space in config.spaces:
+        dim, decode = num_pixels, lambda points: points
+        if space == "code":
+            dim, variables = config.code_features[-1], {"params": parts["code"]["params"]}
+            decode = functools.partial(auto_encoder(config, num_pixels).apply, variables, method="decode")
+        _, generate = generator(config, dim)
+        for name in (f"{space}-{kernel}" for kernel in config.kernels):
+            points = evaluation.sample_mixture(generate, parts[name]["draws"], rng_key, num)
+            made[name] = np.asarray(decode(points)).reshape(num, *shape)
+    return made
+
+
 def main(config: Config) -> None:
     """Trains or samples every model and evaluates it; writes the figures and the results."""
     with Run("gmmn", config, one_device=True) as run:
@@ -398,7 +414,7 @@ def main(config: Config) -> None:
                     warm_up = functools.partial(optimise, run, space, config.warmup_kernel, points)
                     draws = run.part(f"{space}-{config.warmup_kernel}", warm_up)["draws"]
                     start = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), draws)
-                    compute = functools.partial(sample, run, space, name, points, start)
+                    compute = functools.partial(sample_weights, run, space, name, points, start)
                 model = run.part(f"{space}-{name}", compute)
                 samples = generate_images(config, model["draws"], points.shape[1], decode)
                 judge_images(f"{space}-{name}-judged", samples, name, space)

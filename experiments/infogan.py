@@ -312,6 +312,21 @@ def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
+    """Samples of all categorical codes in turn from each seed of a finished run, for `experiments.sample`."""
+    made = {}
+    for name in (f"seed{seed}" for seed in range(config.seed, config.seed + config.num_seeds)):
+        net = networks(config, parts[name]["training"].shape[-3:])
+
+        def generate(params: Params, key: PRNGKey, codes: Array, net: Networks = net) -> Array:
+            noise, code = draw_code(config, key, len(codes))
+            return net.generate(params, noise, infogan.Code(codes[:, None], code.continuous))
+
+        images, _ = conditional.generate_balanced(generate, parts[name]["generators"], rng_key, num, config.num_codes)
+        made[name] = (images + 1) / 2
+    return made
+
+
 def _percent(estimate: evaluation.Estimate) -> dict[str, float]:
     return {name: 100 * value for name, value in estimate._asdict().items()}
 

@@ -248,6 +248,16 @@ def play(run: Run, padded: ablation.Padded, method: Method, seed: int) -> dict[s
     return result | {"shown": {name: jax.jit(net.decode)(params, each) for name, each in inputs.items()}}
 
 
+def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, Any]:
+    """Samples of each method and seed of a finished run, for `experiments.sample`."""
+
+    def decoder(method: Method, shape: tuple[int, ...]) -> Callable[[Params, PRNGKey, Array], Array]:
+        net = networks(config, method, shape)
+        return lambda params, rng_key, z: net.decode(params, z)
+
+    return ablation.sample_all(config, parts, rng_key, num, decoder)
+
+
 def main(config: Config) -> None:
     """Trains and evaluates every method with every seed; writes the table, the figures and the results."""
     with Run("progressive_gan", config, one_device=True) as run:

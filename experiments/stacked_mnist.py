@@ -217,6 +217,16 @@ def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: i
     }  # fmt: skip
 
 
+def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
+    """Samples of each method and seed of a finished run, for `experiments.sample`."""
+    made = {}
+    for method in config.methods:
+        for name in (f"{method}-seed{seed}" for seed in range(config.seed, config.seed + config.num_seeds)):
+            net = networks(config, parts[name]["samples"].shape[1:])
+            made[name] = (evaluation.sample_mixture(net.generate, parts[name]["generators"], rng_key, num) + 1) / 2
+    return made
+
+
 def main(config: Config) -> None:
     """Runs every method with every seed, then writes the table, the figures and the results."""
     with Run("stacked_mnist", config, one_device=True) as run:

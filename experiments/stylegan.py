@@ -259,12 +259,15 @@ def pictures(config: Config, net: Networks, params: Params, rng_key: PRNGKey) ->
 # ---- the experiment
 
 
+def decode(net: Networks, params: Params, rng_key: PRNGKey, w: Array) -> Array:
+    """Images `[num, ...]` of styles `[num, style_dim]`, with fresh noise."""
+    return net.synthesise(params, stylegan.repeat_style(w, net.num_layers), net.draw_noise(rng_key, len(w)))
+
+
 def play(run: Run, padded: ablation.Padded, method: Method, seed: int) -> dict[str, Any]:
     """Trains and evaluates a method with one seed; see `ablation.play`."""
     config, net = run.config, networks(run.config, method, padded.shape)
-
-    def decode_style(params: Params, rng_key: PRNGKey, w: Array) -> Array:
-        return net.synthesise(params, stylegan.repeat_style(w, net.num_layers), net.draw_noise(rng_key, len(w)))
+    decode_style = functools.partial(decode, net)
 
     def decode_noise(params: Params, rng_key: PRNGKey, z: Array) -> Array:
         return decode_style(params, rng_key, net.map(params, z))
@@ -290,6 +293,16 @@ def play(run: Run, padded: ablation.Padded, method: Method, seed: int) -> dict[s
             style_features, params, influence_key, own, other, layer_groups(net.layer_heights)
         )
     return result | {"influence": influence, "shown": pictures(config, net, params, jax.random.key(seed))}
+
+
+def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
+    """Samples of each method and seed of a finished run, without mixing, for `experiments.sample`."""
+
+    def decoder(method: Method, shape: tuple[int, ...]) -> Callable[[Params, PRNGKey, Array], Array]:
+        net = networks(config, method, shape)
+        return lambda params, rng_key, z: decode(net, params, rng_key, net.map(params, z))
+
+    return ablation.sample_all(config, parts, rng_key, num, decoder)
 
 
 def main(config: Config) -> None:

@@ -450,6 +450,22 @@ def model_rows(config: Config, latent_dim: int, bound: str, model: dict, measure
     return rows
 
 
+def sample(config: Config, parts: dict[str, dict], rng_key: jax.Array, num: int) -> dict[str, np.ndarray]:
+    """Means of p(x | z) for z from the prior, of each model of a finished run, for `experiments.sample`."""
+    shape, made = load_images(config)[0].shape[1:], {}
+    for latent_dim in config.latent_dims:
+        model, _, decode = networks(config, shape, latent_dim)
+        z = model.prior().sample(seed=rng_key, sample_shape=num)
+
+        def mean(params: Any, z: jax.Array, decode: Callable = decode) -> jax.Array:
+            return decode(params, z).mean()
+
+        means = jax.jit(jax.vmap(mean, in_axes=(None, 0)))
+        for name in (f"latent{latent_dim}-{bound}" for bound in config.bounds):
+            made[name] = means(parts[name]["params"], z)
+    return made
+
+
 def main(config: Config) -> None:
     """Trains every model, estimates likelihoods, compares estimators; writes the figures and the results."""
     with Run("vae", config) as run:

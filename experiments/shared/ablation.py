@@ -329,6 +329,32 @@ def play_all(run: Run, play: Callable[[Any, int], dict[str, Any]]) -> dict[str, 
     }
 
 
+def sample_all(
+    config: Any, parts: Mapping[str, dict], rng_key: PRNGKey, num: int,
+    decoder: Callable[[Any, tuple[int, ...]], Callable[[Params, PRNGKey, Array], Array]],
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Samples in [0, 1] of every method and seed of a finished run.
+
+    Args:
+      config, parts: those of `harness.read_run`.
+      rng_key: random key.
+      num: number of samples of each generator.
+      decoder: `(method, shape of an image) -> (params, rng_key, z) -> images in (-1, 1)`.
+    """
+    made = {}
+    for method in config.methods:
+        for name in (f"{method}-seed{seed}" for seed in range(config.seed, config.seed + config.num_seeds)):
+            shape = next(iter(parts[name]["training"].values())).shape[1:]
+            decode = decoder(method, shape)
+
+            def generate(params: Params, rng_key: PRNGKey, num: int, decode: Callable = decode) -> Array:
+                z_key, noise_key = jax.random.split(rng_key)
+                return decode(params, noise_key, models.latent_noise(z_key, num, config.latent_dim, "normal"))
+
+            made[name] = (evaluation.sample_mixture(generate, parts[name]["generators"], rng_key, num) + 1) / 2
+    return made
+
+
 def draw_grid(run: Run, name: str, rows: Mapping[str, np.ndarray]) -> None:
     """Plots rows of images in (-1, 1), with their names."""
     pictures = (np.stack([*rows.values()]) + 1) / 2

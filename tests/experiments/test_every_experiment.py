@@ -17,6 +17,7 @@ import pytest
 
 from bayesjax import training
 from docs import tables as overview
+from experiments import sample
 from experiments.harness import cli, read_run, report
 from tests.conftest import cache_programs
 from tests.experiments.tiny import TINY
@@ -104,6 +105,7 @@ def run(name, flags, tmp_path, monkeypatch, capsys, *, resumes=True):
     assert all(np.isfinite(row["value"]) for row in results["rows"] if isinstance(row["value"], float))
     for line in (whole / "metrics.jsonl").read_text().splitlines() if (whole / "metrics.jsonl").exists() else ():
         json.loads(line)
+    shows_samples(name, whole, capsys)
     if saves < 2 or not resumes:
         return
     assert not (broken / "results.json").exists()
@@ -115,6 +117,33 @@ def run(name, flags, tmp_path, monkeypatch, capsys, *, resumes=True):
     assert rows(broken) == rows(whole)
 
 
+def shows_samples(name, folder, capsys):
+    """`experiments.sample` reads the finished run, writes one finite array for each model and leaves the folder."""
+    module, before = overview.experiment(name), sorted(folder.rglob("*"))
+    arrays, inputs, options = folder.parent / "arrays.npz", folder.parent / "inputs.npz", []
+    if hasattr(module, "predict"):
+        np.savez(inputs, x=np.random.default_rng(0).random((3, *INPUT_SHAPES[name])))
+        options = ["--inputs", str(inputs)]
+    elif hasattr(module, "sample"):
+        options = ["--num", "3", "--figure", str(folder.parent / "figure.png")]
+    if not options:
+        with pytest.raises(SystemExit):
+            sample.main([str(folder), "--arrays", str(arrays)])
+        assert capsys.readouterr().err == f"error: experiments.{name} has no samples to show\n"
+        return
+    if hasattr(module, "predict"):
+        np.savez(arrays, x=np.zeros((3, 7, 9, 2)))
+        with pytest.raises(SystemExit):
+            sample.main([str(folder), "--arrays", "a.npz", "--inputs", str(arrays)])
+        assert "do not fit the networks of" in capsys.readouterr().err
+    sample.main([str(folder), "--arrays", str(arrays), *options])
+    with np.load(arrays) as made:
+        assert made.files and all(made[each].shape[0] == 3 and np.isfinite(made[each]).all() for each in made.files)
+    assert sorted(folder.rglob("*")) == before
+
+
+INPUT_SHAPES = {"bayes_by_backprop": (8, 8, 1), "bayesian_segnet": (48, 64, 1), "cyclegan": (8, 8, 1)}
+"""Shape of an image of the data set in `tiny.py`."""
 FIELDS = (
     "value",
     "stderr",
