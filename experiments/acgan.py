@@ -190,7 +190,7 @@ def play(run: Run, subject: images.Images) -> dict[str, Any]:
     }
 
 
-def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
+def sample_run(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
     """Samples of all classes in turn from a finished run, for `experiments.sample`."""
     result = parts["acgan"]
     num_classes, _, *shape = result["classes"].shape

@@ -295,7 +295,7 @@ def evaluate_pruned(
     return measures
 
 
-def predict(config: Config, parts: dict[str, dict], inputs: np.ndarray) -> dict[str, np.ndarray]:
+def predict_run(config: Config, parts: dict[str, dict], inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Class probabilities of images by each network of a finished run, for `experiments.sample`."""
     train_set, _, num_classes = load_images(config, scale=SCALE, flat=True)
     x, made = SCALE * inputs.reshape(len(inputs), -1), {}

@@ -197,7 +197,7 @@ def mean_prediction(apply: Callable) -> Callable[[Any, jax.Array | None, Any], M
     return predict
 
 
-def predict(config: Config, parts: dict[str, Any], inputs: np.ndarray) -> dict[str, np.ndarray]:
+def predict_run(config: Config, parts: dict[str, Any], inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Maps of images by a finished run with dropout, for `experiments.sample`."""
     dataset = load_segmentation(config.dataset, num_classes=config.num_classes, data_dir=config.data_dir or None)
     _, apply = network(config, dataset.num_classes)

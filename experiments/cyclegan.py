@@ -414,7 +414,7 @@ def plot(run: Run, domains: Domains, result: dict[str, Any]) -> None:
     plots.curves(run.figure("distances.png"), curves, xlabel="steps", ylabel="mean distance of a pixel", log_y=True)
 
 
-def predict(config: Config, parts: dict[str, Any], inputs: np.ndarray) -> dict[str, np.ndarray]:
+def predict_run(config: Config, parts: dict[str, Any], inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Translations of images in both directions by a finished run, for `experiments.sample`."""
     net, generators = networks(config, inputs.shape[1:]), parts["game"]["generators"]
     return {direction: translate(net, generators, direction, 2 * inputs - 1)["there"] for direction in DIRECTIONS}

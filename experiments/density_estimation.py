@@ -272,7 +272,7 @@ def draw_densities(run: Run, log_densities: dict[str, np.ndarray]) -> None:
     )  # fmt: skip
 
 
-def sample(config: Config, parts: dict[str, dict], rng_key: jax.Array, num: int) -> dict[str, np.ndarray]:
+def sample_run(config: Config, parts: dict[str, dict], rng_key: jax.Array, num: int) -> dict[str, np.ndarray]:
     """Points drawn from each flow of a finished run, for `experiments.sample`."""
     made = {}
     for coupling in config.flows:

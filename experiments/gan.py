@@ -381,7 +381,7 @@ def pool_chains(draws: PyTree, first: int, num: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[:, first : first + num].reshape(-1, *leaf.shape[2:]), draws)
 
 
-def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
+def sample_run(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
     """Samples of the generators of each loss of a finished run, for `experiments.sample`."""
     made = {}
     for name in config.losses:

@@ -369,7 +369,7 @@ def nearest(images: np.ndarray, train: np.ndarray) -> np.ndarray:
     return train[np.argmin(distances, axis=1)]
 
 
-def sample(config: Config, parts: dict[str, dict], rng_key: jax.Array, num: int) -> dict[str, np.ndarray]:
+def sample_run(config: Config, parts: dict[str, dict], rng_key: jax.Array, num: int) -> dict[str, np.ndarray]:
     """Images of each model of a finished run, for `experiments.sample`."""
     *_, shape = split_images(config)
     num_pixels, made = math.prod(shape), {}

@@ -312,7 +312,7 @@ def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
+def sample_run(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
     """Samples of all categorical codes in turn from each seed of a finished run, for `experiments.sample`."""
     made = {}
     for name in (f"seed{seed}" for seed in range(config.seed, config.seed + config.num_seeds)):

@@ -248,7 +248,7 @@ def play(run: Run, padded: ablation.Padded, method: Method, seed: int) -> dict[s
     return result | {"shown": {name: jax.jit(net.decode)(params, each) for name, each in inputs.items()}}
 
 
-def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, Any]:
+def sample_run(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, Any]:
     """Samples of each method and seed of a finished run, for `experiments.sample`."""
 
     def decoder(method: Method, shape: tuple[int, ...]) -> Callable[[Params, PRNGKey, Array], Array]:

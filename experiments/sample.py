@@ -8,8 +8,8 @@
 The run folder is only read. An experiment takes part by one or both of these functions, whose arrays have one row for
 each sample or input; images lie in [0, 1]:
 
-    sample(config, parts, rng_key, num) -> {model: array [num, ...]}
-    predict(config, parts, inputs) -> {model and quantity: array [num, ...]}
+    sample_run(config, parts, rng_key, num) -> {model: array [num, ...]}
+    predict_run(config, parts, inputs) -> {model and quantity: array [num, ...]}
 
 `config` and `parts` are those of `harness.read_run`. Inputs are the array `x` of an .npz file, or its only array, as
 `[num, height, width, channels]` in [0, 1].
@@ -59,7 +59,7 @@ def evaluate(folder: Path, num: int, inputs: str, seed: int) -> dict[str, np.nda
     """
     name = files.read_json(folder / "config.json")["experiment"]
     experiment = importlib.import_module(f"experiments.{name}")
-    function = getattr(experiment, "predict" if inputs else "sample", None)
+    function = getattr(experiment, "predict_run" if inputs else "sample_run", None)
     if function is None:
         raise ValueError(f"experiments.{name} has no {'predictions' if inputs else 'samples'} to show")
     config, parts = read_run(folder, experiment.Config)

@@ -217,7 +217,7 @@ def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: i
     }  # fmt: skip
 
 
-def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
+def sample_run(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
     """Samples of each method and seed of a finished run, for `experiments.sample`."""
     made = {}
     for method in config.methods:

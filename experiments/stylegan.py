@@ -295,7 +295,7 @@ def play(run: Run, padded: ablation.Padded, method: Method, seed: int) -> dict[s
     return result | {"influence": influence, "shown": pictures(config, net, params, jax.random.key(seed))}
 
 
-def sample(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
+def sample_run(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: int) -> dict[str, np.ndarray]:
     """Samples of each method and seed of a finished run, without mixing, for `experiments.sample`."""
 
     def decoder(method: Method, shape: tuple[int, ...]) -> Callable[[Params, PRNGKey, Array], Array]:

@@ -450,7 +450,7 @@ def model_rows(config: Config, latent_dim: int, bound: str, model: dict, measure
     return rows
 
 
-def sample(config: Config, parts: dict[str, dict], rng_key: jax.Array, num: int) -> dict[str, np.ndarray]:
+def sample_run(config: Config, parts: dict[str, dict], rng_key: jax.Array, num: int) -> dict[str, np.ndarray]:
     """Means of p(x | z) for z from the prior, of each model of a finished run, for `experiments.sample`."""
     shape, made = load_images(config)[0].shape[1:], {}
     for latent_dim in config.latent_dims:

@@ -1,4 +1,4 @@
-"""The posterior of one Bayesian neural network: HMC as the reference of eleven samplers and approximations.
+"""The posterior of one Bayesian neural network: HMC as the reference of twelve samplers and approximations.
 
 Papers: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural network posteriors really like?", ICML 2021 (HMC
 as the reference; agreement and total variation, section 7); Zhang et al., "Cyclical stochastic gradient MCMC for
@@ -16,12 +16,12 @@ and the row `hmc` is all chains. All methods share network, prior and data.
 
 The samplers are NUTS, SGHMC, cyclical SGHMC, SGLD with and without RMSprop's preconditioner, and SGNHT. The
 approximations are Bayes by Backprop, MC dropout (whose prior is its weight decay), an ensemble of modes, one mode, and
-the Laplace approximation of its last layer. Effective sample sizes and R-hat refer to the log odds of the test labels,
-or to the means at test points and the noise; weights are not identified, because units may be exchanged. Real-valued
-targets have noise of an unknown precision, which samplers draw and the other methods optimise. Samplers move in units
-of the prior's standard deviations. Every chain, and every member of the ensemble, has its own minibatches, from
-shuffled epochs or, for SGNHT, drawn with replacement. Chains that shared minibatches would be correlated, while R-hat
-and ESS assume independent chains.
+two posteriors of its last layer: the Laplace approximation, and SGHMC with all other parameters fixed at the mode.
+Effective sample sizes and R-hat refer to the log odds of the test labels, or to the means at test points and the noise;
+weights are not identified, because units may be exchanged. Real-valued targets have noise of an unknown precision,
+which samplers draw and the other methods optimise. Samplers move in units of the prior's standard deviations. Every
+chain, and every member of the ensemble, has its own minibatches, from shuffled epochs or, for SGNHT, drawn with
+replacement. Chains that shared minibatches would be correlated, while R-hat and ESS assume independent chains.
 
 Expected (the paper's ResNet-20 on CIFAR-10, table 6, as recalled): HMC agrees best with itself, then with SGHMC,
 cyclical SGHMC and ensembles; mean-field VI and dropout agree less. Read `problems.py` next.
@@ -48,8 +48,9 @@ from experiments.harness.cli import Count, Natural, NonEmpty, Positive, Range, R
 from experiments.shared.regression import LEVELS, network_posterior, noise_scales
 
 Method = Literal[
-    "hmc", "nuts", "sghmc", "csghmc", "sgld", "psgld", "sgnht", "bbb", "mc_dropout", "ensemble", "laplace", "map"
-]
+    "hmc", "nuts", "sghmc", "csghmc", "sgld", "psgld", "sgnht", "bbb", "mc_dropout", "ensemble", "last_layer", "laplace",
+    "map",
+]  # fmt: skip
 LongEnough = Annotated[int, Range(least=20)]
 Fraction = Annotated[float, Range(above=0, below=1)]
 
@@ -70,10 +71,12 @@ class Config(RunConfig):
     num_validation: Natural = 0
     """Number of training points that replace the test set, to choose settings; 0 uses the test set."""
     methods: tuple[Method, ...] = (
-        "hmc", "nuts", "sghmc", "csghmc", "sgld", "psgld", "sgnht", "bbb", "mc_dropout", "ensemble", "laplace", "map",
+        "hmc", "nuts", "sghmc", "csghmc", "sgld", "psgld", "sgnht", "bbb", "mc_dropout", "ensemble", "last_layer",
+        "laplace", "map",
     )  # fmt: skip
     """Methods to compare; hmc comes first unless there is a --reference. csghmc is cyclical SGHMC, psgld uses RMSprop's
-    preconditioner, bbb is Bayes by Backprop, laplace approximates the last layer's posterior, map is one mode."""
+    preconditioner, bbb is Bayes by Backprop, last_layer samples the last layer by SGHMC, laplace approximates its
+    posterior, map is one mode."""
     reference: str = ""
     """File of class probabilities, one row for each test point, with which all methods are compared; if empty, one half
     of HMC's chains is the reference. A run writes parts/reference.csv, which is for runs with another --seed: with the
@@ -264,8 +267,11 @@ def stage_key(config: Config, label: str) -> jax.Array:
 def run_chains(
     run: Run, problem: Problem, label: str, kernel: Kernel, batches: Any, *,
     num_steps: int, num_burnin: int, thinning: int = 1, batch_axis: int | None = None, chunk_size: int | None = None,
+    start: Any = None,
 ) -> training.Trace:  # fmt: skip
     """Runs --num-chains copies of a kernel, which moves parameters divided by the problem's units.
+
+    All chains begin at the parameters `start`, or at initial weights of their own if it is None.
 
     Returns:
       The trace: draws of the parameters with leaves `[num_draws, num_chains, ...]`, and the kernel's infos.
@@ -274,7 +280,7 @@ def run_chains(
     start_key, init_key, run_key = jax.random.split(stage_key(run.config, label), 3)
     copies = kernels.particles(kernel, num_chains, batch_axis=batch_axis, chunk_size=chunk_size)
     copies, options = run.stage(label, copies)
-    init = jax.vmap(lambda key: problem.scale(problem.init(key)))
+    init = jax.vmap(lambda key: problem.scale(problem.init(key) if start is None else start))
     state = jax.jit(copies.init)(jax.jit(init)(jax.random.split(start_key, num_chains)), init_key)
     _, trace = training.run(
         run_key, copies, state, batches, num_steps=num_steps, num_burnin=num_burnin, thinning=thinning,
@@ -342,10 +348,10 @@ def make_schedule(config: Config, problem: Problem) -> Schedule:
 
 
 def sample_minibatches(run: Run, problem: Problem, method: str, schedule: Schedule) -> Predictions:
-    """Predicts with draws of SGHMC, SGLD, psgld or SGNHT at a constant step size, or of cyclical SGHMC."""
+    """Predicts with draws of SGHMC, SGLD, psgld, SGNHT or last_layer at a constant step size, or of cyclical SGHMC."""
     config, density, num_data = run.config, problem.scaled_density(), len(problem.train.x)
     num_steps, thinning, cycle, is_sampling = schedule
-    is_cyclical = method == "csghmc"
+    is_cyclical, start = method == "csghmc", None
     if is_cyclical:
         kernel = kernels.sghmc(
             density, step_size=cycle.step_size, temperature=cycle.temperature, friction=config.friction
@@ -355,6 +361,11 @@ def sample_minibatches(run: Run, problem: Problem, method: str, schedule: Schedu
     elif method == "psgld":
         rms = kernels.rmsprop_preconditioner(num_data, epsilon=1e-3, num_adaptation=num_steps // 2)
         kernel = kernels.sgld(density, step_size=config.psgld_learning_rate / num_data, preconditioner=rms)
+    elif method == "last_layer":
+        start = take_one(find_modes(run, problem, "map", 1))  # the same stage as for `map` and `laplace`
+        *_, last = start["network"]
+        sample = functools.partial(kernels.sghmc, step_size=config.learning_rate / num_data, friction=config.friction)
+        kernel = kernels.by_path(density, {f"network/{last}/*": sample, "*": None})
     else:
         make = kernels.sghmc if method == "sghmc" else kernels.sgnht
         kernel = make(density, step_size=config.learning_rate / num_data, friction=config.friction)
@@ -366,7 +377,7 @@ def sample_minibatches(run: Run, problem: Problem, method: str, schedule: Schedu
     )  # fmt: skip
     trace = run_chains(
         run, problem, method, kernel, batches, batch_axis=0, num_steps=num_steps,
-        num_burnin=0 if is_cyclical else num_steps // 2, thinning=thinning,
+        num_burnin=0 if is_cyclical else num_steps // 2, thinning=thinning, start=start,
     )  # fmt: skip
     draws = jax.tree.map(lambda leaf: leaf[is_sampling], trace.draws) if is_cyclical else trace.draws
     passes = config.num_chains * count_passes(config, problem, num_steps)

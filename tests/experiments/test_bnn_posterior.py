@@ -67,12 +67,12 @@ def test_a_curve(tmp_path):
     flags = (
         *("--preset", "gap", "--hidden", 4, "--num-warmup", 20, "--num-hmc-draws", 20, "--num-integration-steps", 2),
         *("--max-num-doublings", 2, "--num-epochs", 40, "--num-draws", 20, "--num-optimizer-epochs", 2),
-        *("--num-bbb-epochs", 2, "--methods", "hmc", "nuts", "sgnht", "laplace", "bbb", "mc_dropout"),
+        *("--num-bbb-epochs", 2, "--methods", "hmc", "nuts", "sgnht", "last_layer", "laplace", "bbb", "mc_dropout"),
     )
     call("bnn_posterior", *flags, "--out", tmp_path / "run")
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     distances = {row["method"]: row["value"] for row in rows if row["measure"] == "distance of f"}
-    assert set(distances) == {"hmc", "nuts", "sgnht", "laplace", "bbb", "mc_dropout"}
+    assert set(distances) == {"hmc", "nuts", "sgnht", "last_layer", "laplace", "bbb", "mc_dropout"}
     assert np.isfinite(list(distances.values())).all()
     assert (tmp_path / "run" / "figures" / "bands.png").read_bytes().startswith(b"\x89PNG")
 

@@ -121,17 +121,17 @@ def shows_samples(name, folder, capsys):
     """`experiments.sample` reads the finished run, writes one finite array for each model and leaves the folder."""
     module, before = overview.experiment(name), sorted(folder.rglob("*"))
     arrays, inputs, options = folder.parent / "arrays.npz", folder.parent / "inputs.npz", []
-    if hasattr(module, "predict"):
+    if hasattr(module, "predict_run"):
         np.savez(inputs, x=np.random.default_rng(0).random((3, *INPUT_SHAPES[name])))
         options = ["--inputs", str(inputs)]
-    elif hasattr(module, "sample"):
+    elif hasattr(module, "sample_run"):
         options = ["--num", "3", "--figure", str(folder.parent / "figure.png")]
     if not options:
         with pytest.raises(SystemExit):
             sample.main([str(folder), "--arrays", str(arrays)])
         assert capsys.readouterr().err == f"error: experiments.{name} has no samples to show\n"
         return
-    if hasattr(module, "predict"):
+    if hasattr(module, "predict_run"):
         np.savez(arrays, x=np.zeros((3, 7, 9, 2)))
         with pytest.raises(SystemExit):
             sample.main([str(folder), "--arrays", "a.npz", "--inputs", str(arrays)])

@@ -51,7 +51,7 @@ TINY = GAMES_TINY | {
             *("--num-train", "40", "--num-test", "20", "--hidden", "4", "--num-warmup", "20", "--num-hmc-draws", "20"),
             *("--num-integration-steps", "2", "--num-epochs", "3", "--num-draws", "20", "--batch-size", "20"),
             *("--num-members", "2", "--num-optimizer-epochs", "2", "--num-bbb-epochs", "2"),
-            *("--methods", "hmc", "laplace"),
+            *("--methods", "hmc", "last_layer", "laplace"),
         ),
         slow=("--methods", "hmc", "sghmc", "csghmc", "laplace", "mc_dropout", "ensemble"),
         bad=(
