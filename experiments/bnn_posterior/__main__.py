@@ -48,8 +48,8 @@ from experiments.harness.cli import Count, Natural, NonEmpty, Positive, Range, R
 from experiments.shared.regression import LEVELS, network_posterior, noise_scales
 
 Method = Literal[
-    "hmc", "nuts", "sghmc", "csghmc", "sgld", "psgld", "sgnht", "bbb", "mc_dropout", "ensemble", "last_layer", "laplace",
-    "map",
+    "hmc", "nuts", "sghmc", "csghmc", "sgld", "psgld", "sgnht", "bbb", "mc_dropout", "ensemble", "last_layer",
+    "laplace", "map",
 ]  # fmt: skip
 LongEnough = Annotated[int, Range(least=20)]
 Fraction = Annotated[float, Range(above=0, below=1)]
