@@ -6,6 +6,7 @@ converge?", ICML 2018 (r1).
 
     python -m experiments.progressive_gan                           quick: progan_grown, digits of 8 pixels, a minute
     python -m experiments.progressive_gan --preset mnist            MNIST from 4 to 32 pixels; fashion: Fashion-MNIST
+    python -m experiments.progressive_gan --preset mnist_long       two methods with four times the images
     python -m experiments.progressive_gan --preset cifar10_small    CIFAR-10, sized for two cores; cifar10: for a GPU
     python -m experiments.progressive_gan --loss wasserstein_gp     the paper's loss, with a drift term
 
@@ -94,12 +95,16 @@ MNIST = replace(  # learning rates and r1_penalty chosen with --num-validation 1
     discriminator_learning_rate=1e-2, dcgan_learning_rate=2e-3, r1_penalty=0.1, decay_from=0.5, average=0.998,
     num_judged=10_000, num_paths=1000,
 )  # fmt: skip
+MNIST_LONG = replace(MNIST, methods=("dcgan", "progan_grown"), num_steps=16_000, num_warmup=8000)
 FASHION = replace(MNIST, dataset="fashion_mnist")
 CIFAR10_SMALL = replace(MNIST, dataset="cifar10", features=(64, 64, 32, 16), latent_dim=128)
 CIFAR10 = replace(
     CIFAR10_SMALL, features=(256, 256, 128, 64), dcgan_features=(256, 128, 64), num_steps=50_000, num_warmup=25_000
 )
-PRESETS = {"quick": QUICK, "mnist": MNIST, "fashion": FASHION, "cifar10_small": CIFAR10_SMALL, "cifar10": CIFAR10}
+PRESETS = {
+    "quick": QUICK, "mnist": MNIST, "mnist_long": MNIST_LONG, "fashion": FASHION, "cifar10_small": CIFAR10_SMALL,
+    "cifar10": CIFAR10,
+}  # fmt: skip
 PRESETS |= {f"{name}_sghmc": replace(config, kernel="sghmc") for name, config in PRESETS.items()}
 TABLES = ablation.TABLES
 

@@ -5,6 +5,7 @@ Karras, Laine, Aittala, Hellsten, Lehtinen & Aila, "Analyzing and improving the 
 
     python -m experiments.stylegan                           quick: stylegan2, digits of 8 pixels, a minute
     python -m experiments.stylegan --preset mnist            MNIST of 32 pixels; fashion: Fashion-MNIST
+    python -m experiments.stylegan --preset mnist_long       two methods with four times the images
     python -m experiments.stylegan --preset cifar10_small    CIFAR-10, sized for two cores; cifar10: for a GPU
 
 Methods:
@@ -80,12 +81,16 @@ MNIST = replace(  # learning rates, r1_penalty and mapping_rate chosen with --nu
     num_steps=4000, num_warmup=2000, generator_learning_rate=5e-3, discriminator_learning_rate=5e-3, mapping_rate=0.1,
     decay_from=0.5, average=0.998, num_judged=10_000, num_paths=1000, path_decay=0.1,
 )  # fmt: skip
+MNIST_LONG = replace(MNIST, methods=("stylegan", "stylegan2"), num_steps=16_000, num_warmup=8000)
 FASHION = replace(MNIST, dataset="fashion_mnist")
 CIFAR10_SMALL = replace(MNIST, dataset="cifar10", features=(64, 64, 32, 16), latent_dim=128, style_dim=128)
 CIFAR10 = replace(
     CIFAR10_SMALL, features=(256, 256, 128, 64), latent_dim=256, style_dim=256, num_steps=50_000, num_warmup=25_000
 )
-PRESETS = {"quick": QUICK, "mnist": MNIST, "fashion": FASHION, "cifar10_small": CIFAR10_SMALL, "cifar10": CIFAR10}
+PRESETS = {
+    "quick": QUICK, "mnist": MNIST, "mnist_long": MNIST_LONG, "fashion": FASHION, "cifar10_small": CIFAR10_SMALL,
+    "cifar10": CIFAR10,
+}  # fmt: skip
 # The prior of all weights is N(0, 1), from which kernels are initialised; for the mapping this needs mapping_rate = 1.
 PRESETS |= {
     f"{name}_sghmc": replace(config, kernel="sghmc", prior="gaussian", prior_scale=1.0, mapping_rate=1.0)
