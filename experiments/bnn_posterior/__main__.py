@@ -151,8 +151,8 @@ PRESETS = {
         num_integration_steps=40, num_epochs=300, num_bbb_epochs=600, num_members=5,
     ),
     # The learning rates have the best NLL of 437 held-out training images (--num-validation 437) after 500 epochs. The
-    # candidates were 0.015, 0.05, 0.15 for SGHMC, 0.01, 0.05, 0.2 for SGLD, and 1e-3, 5e-3 for psgld. last_layer has the
-    # smallest rate of 0.05, 0.5, 2 and 8 whose R-hat is below 1.05.
+    # candidates were 0.015, 0.05, 0.15 for SGHMC, 0.01, 0.05, 0.2 for SGLD, and 1e-3, 5e-3 for psgld. last_layer
+    # has the smallest rate of 0.05, 0.5, 2 and 8 whose R-hat is below 1.05.
     "paper": Config(
         num_train=1000, hidden=(50, 50), num_warmup=100, num_hmc_draws=500, num_integration_steps=150,
         max_num_doublings=6, num_epochs=600, num_bbb_epochs=2000, sgld_learning_rate=0.2, psgld_learning_rate=5e-3,
@@ -165,7 +165,8 @@ PRESETS = {
     "gap": Config(
         dataset="synthetic/gap", num_train=0, num_test=0, hidden=(50,), num_warmup=1000, num_hmc_draws=2000,
         num_integration_steps=100, batch_size=40, num_epochs=100_000, num_draws=500, num_optimizer_epochs=4000,
-        num_bbb_epochs=20_000, learning_rate=4e-4, last_layer_learning_rate=4e-4, sgld_learning_rate=4e-4, friction=0.005,
+        num_bbb_epochs=20_000, learning_rate=4e-4, last_layer_learning_rate=4e-4, sgld_learning_rate=4e-4,
+        friction=0.005,
     ),
     # Likewise on 144 held-out training rows (--num-validation 144): SGHMC 0.015, 0.05; SGLD 0.01, 0.05; psgld 1e-3,
     # 5e-3; csghmc 1, 2 and 4 times the rate of SGHMC.
