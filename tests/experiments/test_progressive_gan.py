@@ -51,6 +51,57 @@ def test_a_fade_begins_at_the_smaller_networks_and_ends_at_the_larger(monkeypatc
         assert abs(middle - start) > 1e-4 and abs(middle - end) > 1e-4
 
 
+def weights_of_a_fade(loss, step):
+    """The levels and weights alpha that both networks receive in a step of the fade of level 1, penalties included."""
+    config, seen = dataclasses.replace(CONFIG, loss=loss, discriminator_steps=1), {"decode": [], "discriminate": []}
+
+    def decode(params, noise, level, alpha):
+        seen["decode"].append((level, float(alpha)))
+        return jnp.zeros((4, 4, 4, 1))
+
+    def discriminate(params, x, level, alpha):
+        seen["discriminate"].append((level, float(alpha)))
+        return x.sum((1, 2, 3))
+
+    losses = progressive_gan.losses(config, NET._replace(decode=decode, discriminate=discriminate), 1, 5)
+    for each in losses.values():
+        each({}, KEY, Carried(Given(REAL, {"generator": {}, "discriminator": {}}), {"step": jnp.asarray(step)}))
+    return seen
+
+
+@pytest.mark.parametrize("loss", ["r1", "wasserstein_gp"])
+def test_the_penalty_has_the_weight_of_the_fade(monkeypatch, loss):
+    """In public programs the penalty's own weight alpha replaces that of the fade, or the weight stays constant."""
+
+    def is_right(step):
+        seen = weights_of_a_fade(loss, step)
+        assert len(seen["decode"]) == 2 and len(seen["discriminate"]) > 3  # real, fake, penalty, and for the generator
+        return all({level for level, _ in each} == {1} for each in seen.values()) and all(
+            alpha == pytest.approx(step / 4) for each in seen.values() for _, alpha in each
+        )
+
+    assert all(is_right(step) for step in range(5))
+    with monkeypatch.context() as patched:
+        patched.setattr(progressive_gan, "fading_weight", lambda step, num_steps: 0.0)
+        assert not is_right(2)
+    values = iter(np.linspace(0.1, 0.9, 9))  # of a weight that changes between the calls of one step
+    monkeypatch.setattr(progressive_gan, "fading_weight", lambda step, num_steps: next(values))
+    assert not is_right(2)
+
+
+def test_the_stages_fade_their_own_level(monkeypatch):
+    """Each level is trained and faded as a stage of its own; the last stage has networks at full size."""
+    calls, losses = [], progressive_gan.losses
+
+    def recorded(config, net, level=None, num_fading=0):
+        calls.append((level, num_fading))
+        return losses(config, net, level, num_fading)
+
+    monkeypatch.setattr(progressive_gan, "losses", recorded)
+    progressive_gan.method_stages(CONFIG, "progan_grown", NET, 8, 100)
+    assert calls == [(0, 0), (1, 6), (1, 0), (2, 6), (None, 0)]
+
+
 def test_stages_grow_in_equal_steps():
     """Of 47 steps, 0.6 are 28, so that the four stages before the last have 7, of which 6 are two evaluations of 3. No
     step is dropped there, and pictures of all sizes have the full one."""
