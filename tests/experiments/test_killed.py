@@ -83,12 +83,12 @@ def test_killed_in_a_fade(tmp_path):
     """A progressive GAN killed after the first save of a fade ends with the bits of an unbroken run."""
     cache, whole, broken = tmp_path / "compiled", tmp_path / "whole", tmp_path / "broken"
     process = start("progressive_gan", broken, cache=cache)
-    while process.poll() is None and not any(broken.glob("checkpoints/*faded-in/step_*")):
+    while process.poll() is None and not any(broken.glob("checkpoints/*faded-in/step_????????")):
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL and not (broken / "results.json").exists()
-    steps = [int(path.name.split("_")[1]) for path in broken.glob("checkpoints/*faded-in/step_*")]
+    steps = [int(path.name.split("_")[1]) for path in broken.glob("checkpoints/*faded-in/step_????????")]
     assert 0 < max(steps) < 270, steps
     for out, flags in ((whole, ()), (broken, ("--resume",))):
         _, err = (process := start("progressive_gan", out, *flags, cache=cache)).communicate(timeout=900)
