@@ -1,4 +1,4 @@
-"""Three experiments, killed again and again at random moments, end with the draws and results of unbroken runs.
+"""Four experiments, killed again and again at random moments, end with the draws and results of unbroken runs.
 
 `kill -9` comes while a program is compiled, a chunk runs, a save, a part, a figure or the results are written. A try
 that ends before its kill is compared and begins anew. NUM_KILLS in the environment changes the number of tries of each
@@ -29,6 +29,10 @@ COMMANDS = {
     ),
     "gan": (
         "--num-steps", "400", "--num-seeds", "2", "--hidden", "16", "--num-judged", "200", "--num-evaluations", "5",
+    ),
+    "progressive_gan": (
+        "--features", "3", "2", "--latent-dim", "3", "--batch-size", "4", "--num-steps", "900", "--growth", "0.6",
+        "--num-evaluations", "6", "--num-judged", "40", "--num-paths", "4", "--methods", "progan_grown",
     ),
     "standard_posteriors": (
         "--targets", "schools_noncentred", "--num-warmup", "60", "--num-draws", "300", "--num-reference", "300",
@@ -72,6 +76,25 @@ def draws(out):
 
 def folder_is_tidy(out):
     return not [path for path in out.rglob("*") if path.name.endswith(".unfinished")]
+
+
+@pytest.mark.slow
+def test_killed_in_a_fade(tmp_path):
+    """A progressive GAN killed after the first save of a fade ends with the bits of an unbroken run."""
+    cache, whole, broken = tmp_path / "compiled", tmp_path / "whole", tmp_path / "broken"
+    process = start("progressive_gan", broken, cache=cache)
+    while process.poll() is None and not any(broken.glob("checkpoints/*faded-in/step_????????")):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and not (broken / "results.json").exists()
+    steps = [int(path.name.split("_")[1]) for path in broken.glob("checkpoints/*faded-in/step_????????")]
+    assert 0 < max(steps) < 270, steps
+    for out, flags in ((whole, ()), (broken, ("--resume",))):
+        _, err = (process := start("progressive_gan", out, *flags, cache=cache)).communicate(timeout=900)
+        assert process.returncode == 0, err
+    assert results(broken) == results(whole)
+    assert draws(broken) == draws(whole) and any("faded-in" in stage for stage, _ in draws(whole))
 
 
 @pytest.mark.slow

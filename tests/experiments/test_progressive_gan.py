@@ -40,8 +40,10 @@ def compiled(level, num_fading):
 
 
 def test_a_fade_begins_at_the_smaller_networks_and_ends_at_the_larger(monkeypatch):
-    """The discriminator takes two steps for each of the generator's five. Real images fade with the networks, without
-    which its loss would differ at the start; the middle of a fade differs from both ends."""
+    """The discriminator takes two steps for each of the generator's five. The middle of a fade differs from both ends.
+
+    At the start, the discriminator's loss does not depend on the fade of real images, which has a test of its own.
+    """
     monkeypatch.setattr(ablation, "lazy_r1", lambda *arguments: 0.0)  # which depends on the size of the images
     small, large, fading = compiled(0, 0)(0), compiled(1, 0)(0), compiled(1, 5)
     assert all(abs(small[player] - large[player]) > 1e-3 for player in small)
@@ -49,6 +51,71 @@ def test_a_fade_begins_at_the_smaller_networks_and_ends_at_the_larger(monkeypatc
         start, middle, end = (fading(step)[player] for step in (0, last // 2, last))
         np.testing.assert_allclose([start, end], [small[player], large[player]], rtol=1e-5)
         assert abs(middle - start) > 1e-4 and abs(middle - end) > 1e-4
+
+
+def weights_of_a_fade(loss, step):
+    """Arguments of both networks in a step of the fade of level 1, penalties included.
+
+    Returns levels and weights alpha by network, and the images of the discriminator's first call, which are real.
+    """
+    config, seen = dataclasses.replace(CONFIG, loss=loss, discriminator_steps=1), {"decode": [], "discriminate": []}
+    images = []
+
+    def decode(params, noise, level, alpha):
+        seen["decode"].append((level, float(alpha)))
+        return jnp.zeros((4, 4, 4, 1))
+
+    def discriminate(params, x, level, alpha):
+        seen["discriminate"].append((level, float(alpha)))
+        images.append(x)
+        return x.sum((1, 2, 3))
+
+    losses = progressive_gan.losses(config, NET._replace(decode=decode, discriminate=discriminate), 1, 5)
+    for each in losses.values():
+        each({}, KEY, Carried(Given(REAL, {"generator": {}, "discriminator": {}}), {"step": jnp.asarray(step)}))
+    return seen, np.asarray(images[0])
+
+
+@pytest.mark.parametrize("loss", ["r1", "wasserstein_gp"])
+def test_the_penalty_has_the_weight_of_the_fade(monkeypatch, loss):
+    """In public programs the penalty's own weight alpha replaces that of the fade, or the weight stays constant."""
+
+    def is_right(step):
+        seen, _ = weights_of_a_fade(loss, step)
+        assert len(seen["decode"]) == 2 and len(seen["discriminate"]) > 3  # real, fake, penalty, and for the generator
+        return all({level for level, _ in each} == {1} for each in seen.values()) and all(
+            alpha == pytest.approx(step / 4) for each in seen.values() for _, alpha in each
+        )
+
+    assert all(is_right(step) for step in range(5))
+    with monkeypatch.context() as patched:
+        patched.setattr(progressive_gan, "fading_weight", lambda step, num_steps: 0.0)
+        assert not is_right(2)
+    values = iter(np.linspace(0.1, 0.9, 9))  # of a weight that changes between the calls of one step
+    monkeypatch.setattr(progressive_gan, "fading_weight", lambda step, num_steps: next(values))
+    assert not is_right(2)
+
+
+def test_real_images_fade_with_the_networks():
+    """From 2 x 2 equal pixels to the images of the level, by the weight of the networks."""
+    for step in (0, 1, 4):
+        _, real = weights_of_a_fade("r1", step)
+        whole = np.asarray(REAL).reshape(4, 4, 2, 4, 2, 1).mean((2, 4))
+        blocks = whole.reshape(4, 2, 2, 2, 2, 1).mean((2, 4)).repeat(2, axis=1).repeat(2, axis=2)
+        np.testing.assert_allclose(real, blocks + step / 4 * (whole - blocks), atol=1e-6)
+
+
+def test_the_stages_fade_their_own_level(monkeypatch):
+    """Each level is trained and faded as a stage of its own; the last stage has networks at full size."""
+    calls, losses = [], progressive_gan.losses
+
+    def recorded(config, net, level=None, num_fading=0):
+        calls.append((level, num_fading))
+        return losses(config, net, level, num_fading)
+
+    monkeypatch.setattr(progressive_gan, "losses", recorded)
+    progressive_gan.method_stages(CONFIG, "progan_grown", NET, 8, 100)
+    assert calls == [(0, 0), (1, 6), (1, 0), (2, 6), (None, 0)]
 
 
 def test_stages_grow_in_equal_steps():

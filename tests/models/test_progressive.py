@@ -5,7 +5,9 @@ not normalised, a minibatch statistic that keeps space, and weights without thei
 """
 
 import functools
+import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -157,6 +159,35 @@ def test_minibatch_deviation_of_equal_images():
 
 
 # ---- scale at the start
+
+
+def test_gains_are_those_of_the_program():
+    """sqrt(2), but 1 for images and logits, which no activation follows, and sqrt(2) / 4 for the first dense layer."""
+    gains = {name: {} for name in MODELS}
+    for name, model in MODELS.items():
+
+        def watch(layer, inputs, options, context, seen=gains[name]):
+            if isinstance(context.module, (equalised.EqualisedConv, equalised.EqualisedDense)):
+                seen[context.module.name] = context.module.gain
+            return layer(*inputs, **options)
+
+        with nn.intercept_methods(watch):
+            shapes(model, INPUTS[name])
+    special = {"to_image_0": 1, "to_image_1": 1, "to_image_2": 1, "dense": math.sqrt(2) / 4}
+    assert len(gains["generator"]) == 9 and len(gains["discriminator"]) == 10
+    for layer, gain in gains["generator"].items():
+        assert gain == pytest.approx(special.get(layer, math.sqrt(2))), layer
+    for layer, gain in gains["discriminator"].items():
+        assert gain == pytest.approx(1 if layer == "logits" else math.sqrt(2)), layer
+
+
+def test_images_are_linear_outputs():
+    """Without a tanh, images move with the bias of their layer by as much, also far outside of (-1, 1)."""
+    params, layer = VARIABLES["generator"]["params"], f"to_image_{TOP}"
+    shift = np.float32([100, -100])
+    moved = {**params, layer: {**params[layer], "bias": params[layer]["bias"] + shift}}
+    images = program("generator", TOP, False)({"params": moved}, Z, None)
+    assert np.allclose(images - outputs("generator", TOP), shift, atol=1e-3)
 
 
 def has_scale_one(model, x):
