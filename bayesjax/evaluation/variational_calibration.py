@@ -3,14 +3,14 @@
     theta_i ~ p(theta),   y_i ~ p(y | theta_i),   q_i = fit(y_i),        p_ij = P_{theta ~ q_i}(theta_j < theta_ij)
 
 i runs over replications and j over the coordinates of the parameters. If the fits were exact, p_ij would be uniform on
-(0, 1). For fits that are too narrow or too wide but not biased, the distribution of p_ij over i is still symmetric about
-1/2. The test statistic is the Kolmogorov-Smirnov distance of the p_ij from the 1 - p_ij,
+(0, 1). For fits that are too narrow or too wide but not biased, the distribution of p_ij over i is still symmetric
+about 1/2. The test statistic is the Kolmogorov-Smirnov distance of the p_ij from the 1 - p_ij,
 
     D_j = sup_x |F_j(x) - (1 - F_j((1 - x)-))| = max_k |S_k| / n,      S_k = sum_{i <= k} sign(p_ij - 1/2)
 
 with the n replications in order of decreasing |p_ij - 1/2|. Under symmetry S_k is a simple random walk, which gives the
-exact p-value. The two-sample test of Yao et al. takes p and 1 - p for independent samples. It rejects symmetric p_ij at
-the level 5 % in about 11 % of cases.
+exact p-value. The two-sample test of Yao et al. takes p and 1 - p for independent samples. At the level 5 % it rejects
+symmetric p_ij in 9 % of cases for n = 100, and in 11 % for large n.
 
 Symmetry says nothing about the width of the fits or their correlations; for these see k-hat in `pareto_smoothing.py`.
 Sources: Yao, Vehtari, Simpson & Gelman, "Yes, but did it work? Evaluating variational inference", ICML 2018, section
