@@ -32,6 +32,14 @@ from bayesjax.evaluation.inversion import Inversion, invert_generator
 from bayesjax.evaluation.label_coverage import LabelCoverage, label_coverage
 from bayesjax.evaluation.latent_space import PerceptualPathLength, perceptual_path_length, style_influence
 from bayesjax.evaluation.mixture import evenly_spaced, mix_chains, sample_mixture
+from bayesjax.evaluation.pareto_smoothing import (
+    SmoothedWeights,
+    VariationalCheck,
+    VariationalFamily,
+    check_variational_fit,
+    k_hat_threshold,
+    pareto_smooth,
+)
 from bayesjax.evaluation.predictive import (
     Estimate,
     error_rate,
@@ -43,6 +51,7 @@ from bayesjax.evaluation.predictive import (
 )
 from bayesjax.evaluation.projected_divergence import ProjectedDivergence, kernel_density
 from bayesjax.evaluation.two_sample import TwoSampleTest, median_distance, mmd_test
+from bayesjax.evaluation.variational_calibration import SymmetryTest, calibration_probabilities, symmetry_test
 
 __all__ = [
     "Estimate",
@@ -51,11 +60,17 @@ __all__ = [
     "LabelCoverage",
     "PerceptualPathLength",
     "ProjectedDivergence",
+    "SmoothedWeights",
+    "SymmetryTest",
     "TwoSampleTest",
+    "VariationalCheck",
+    "VariationalFamily",
     "agreement",
     "annealing",
     "calibration",
+    "calibration_probabilities",
     "chains_first",
+    "check_variational_fit",
     "configurational_temperature",
     "convergence_factor",
     "cross_chain_correlation",
@@ -69,6 +84,7 @@ __all__ = [
     "generation_report",
     "health",
     "invert_generator",
+    "k_hat_threshold",
     "kernel_density",
     "kinetic_temperature",
     "label_coverage",
@@ -80,6 +96,7 @@ __all__ = [
     "mmd_test",
     "monte_carlo_standard_error",
     "negative_log_likelihood",
+    "pareto_smooth",
     "partition_function",
     "partition_function_curve",
     "perceptual_path_length",
@@ -91,6 +108,7 @@ __all__ = [
     "split_chains",
     "split_r_hat",
     "style_influence",
+    "symmetry_test",
     "to_inference_data",
     "uncertainty",
 ]
