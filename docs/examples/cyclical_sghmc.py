@@ -31,7 +31,7 @@ def probabilities(params, x):
     return jax.nn.softmax(network.apply({"params": params}, x))
 
 
-cycle = kernels.cyclical(0.02 / num_data, num_steps=NUM_STEPS, num_cycles=3, exploration_fraction=0.7)
+cycle = kernels.cyclical(0.05 / num_data, num_steps=NUM_STEPS, num_cycles=3, exploration_fraction=0.7)
 log_posterior = posteriors.log_posterior(log_likelihood, posteriors.fan_in_gaussian(1.4), num_data)
 kernel = kernels.sghmc(log_posterior, step_size=cycle.step_size, temperature=cycle.temperature, friction=0.03)
 
@@ -46,7 +46,6 @@ is_sampling = cycle.is_sampling(num_steps_taken - 1)
 draws = jax.tree.map(lambda leaf: leaf[is_sampling], trace.draws)
 predictions = evaluation.predict(probabilities, draws, digits.test.inputs)  # [draws, images, classes]
 error = evaluation.error_rate(predictions.mean(axis=0), digits.test.labels).value
-nll = evaluation.negative_log_likelihood(predictions.mean(axis=0), digits.test.labels).value
-nll_of_draws = [evaluation.negative_log_likelihood(each, digits.test.labels).value for each in predictions]
-print(f"{len(predictions)} draws: test error {error:.3f}, NLL {nll:.3f}; NLL of one draw {np.mean(nll_of_draws):.3f}")
-assert len(predictions) == 18 and error < 0.1 and nll < np.mean(nll_of_draws)
+error_of_draw = np.mean([evaluation.error_rate(each, digits.test.labels).value for each in predictions])
+print(f"test error of the average of {len(predictions)} draws {error:.3f}, of a single draw {error_of_draw:.3f}")
+assert len(predictions) == 18 and error < 0.07 and error < error_of_draw

@@ -29,13 +29,16 @@ def generator():
 
 
 class Loader:
-    """Epochs of shuffled batches: it can begin again, like a DataLoader, and has a batch for every step of the run."""
+    """One epoch of shuffled batches of equal size, like a DataLoader with `shuffle=True` and `drop_last=True`."""
 
     def __iter__(self):
-        order = np.random.default_rng(0)
-        for _ in range(NUM_STEPS * BATCH_SIZE // NUM_DATA):
-            for index in order.permutation(NUM_DATA).reshape(-1, BATCH_SIZE):
-                yield {"x": inputs[index], "y": labels[index]}
+        for index in random.permutation(NUM_DATA).reshape(-1, BATCH_SIZE):
+            yield {"x": inputs[index], "y": labels[index]}
+
+
+def epochs(loader):
+    while True:
+        yield from loader
 
 
 def logistic_loss(params, rng_key, example):
@@ -47,7 +50,7 @@ assert table.class_names == ("no", "yes") and len(table.train) + len(table.test)
 columns = {"x": table.train.inputs, "y": table.train.labels}
 sources = {
     "generator": data.stream(generator()),
-    "loader": data.stream(Loader()),
+    "loader": data.stream(epochs(Loader())),
     "csv": data.Minibatches(jax.random.key(0), columns, BATCH_SIZE),
 }
 for name, batches in sources.items():
