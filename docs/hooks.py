@@ -6,7 +6,8 @@ The pages are plain Markdown whose links also work on GitHub. At build time thes
 * copy the figures of `experiments/results/` that a page shows, so that no PNG is stored twice;
 * rewrite links to files of the repository outside `docs/` to their address on GitHub, and refuse missing files;
 * render equations as MathML, so that a page needs no script from elsewhere;
-* replace `<!-- api: PACKAGE -->` by the reference of every public name of that package.
+* replace `<!-- api: PACKAGE -->` by the reference of every public name of that package;
+* replace `<!-- example: NAME -->` by the code of `docs/examples/NAME.py`.
 
 Read next: `mkdocs.yml`, which names this file, and `tests/test_docs.py`.
 """
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 FIGURES = "figures"  # the site's folder of copied PNG files
 API_MARK = re.compile(r"^<!-- api: (\S+) -->$", re.MULTILINE)
+EXAMPLE_MARK = re.compile(r"^<!-- example: (\w+) -->$", re.MULTILINE)
 FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2\s*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 EXTERNAL = re.compile(
@@ -52,8 +54,9 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Rewrites links that leave `docs/` and inserts the API reference."""
+    """Rewrites links that leave `docs/` and inserts the API reference and the code of the examples."""
     markdown = API_MARK.sub(lambda mark: api_reference(mark[1]), markdown)
+    markdown = EXAMPLE_MARK.sub(lambda mark: example_block(mark[1]), markdown)
     return outside_code(markdown, lambda text: LINK.sub(lambda link: rewritten(link, page.file.src_uri, config), text))
 
 
@@ -101,6 +104,21 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
                 text = output.get("text", data.get("text/plain", "")).rstrip()
                 blocks += [f"```{{ .text .output }}\n{text[:MAX_TEXT]}\n```"] if text else []
     return "\n\n".join(blocks) + "\n", images
+
+
+# Examples
+
+
+def example_block(name: str) -> str:
+    """The code of an example as a fenced block.
+
+    Raises:
+      PluginError: if there is no such example.
+    """
+    path = DOCS / "examples" / f"{name}.py"
+    if not path.exists():
+        raise PluginError(f"there is no example docs/examples/{name}.py")
+    return f"```python\n{path.read_text().rstrip()}\n```"
 
 
 # Links and figures
