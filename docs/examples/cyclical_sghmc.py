@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import data, evaluation, kernels, models, posteriors, training
@@ -41,8 +40,7 @@ params = network.init(jax.random.key(1), digits.train.inputs[:1])["params"]
 state = kernel.init(params, jax.random.key(2))
 state, trace = training.run(jax.random.key(3), kernel, state, batches, num_steps=NUM_STEPS, thinning=THINNING)
 
-num_steps_taken = jnp.arange(THINNING, NUM_STEPS + 1, THINNING)  # at each draw
-is_sampling = cycle.is_sampling(num_steps_taken - 1)
+is_sampling = cycle.sampling_draws(NUM_STEPS, thinning=THINNING)
 draws = jax.tree.map(lambda leaf: leaf[is_sampling], trace.draws)
 predictions = evaluation.predict(probabilities, draws, digits.test.inputs)  # [draws, images, classes]
 error = evaluation.error_rate(predictions.mean(axis=0), digits.test.labels).value
