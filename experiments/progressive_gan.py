@@ -107,6 +107,7 @@ PRESETS = {
 }  # fmt: skip
 PRESETS |= {f"{name}_sghmc": replace(config, kernel="sghmc") for name, config in PRESETS.items()}
 TABLES = ablation.TABLES
+HEADLINE = "progressive_gan-mnist-mnist", {"measure": "FCD", "method": "progan_grown", "weights": "average"}
 
 # ---- networks and losses
 

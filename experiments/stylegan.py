@@ -104,6 +104,7 @@ TABLES = [
         [Column("influence", f"influence of {group} styles", where={"group": group}) for group in GROUPS],
     ),
 ]
+HEADLINE = "stylegan-mnist-mnist", {"measure": "FCD", "method": "stylegan", "weights": "average"}
 
 # ---- networks and losses
 
