@@ -19,7 +19,7 @@ FILES = {
 LINES = {module: len(path.read_text().splitlines()) for module, path in FILES.items()}
 MOST = {"gan": (1910, 1015), "vae": (1500, 650), "bayes_by_backprop": (1500, 650)}
 """Lines in all, and without the harness."""
-LINES_PER_EXPERIMENT = 402
+LINES_PER_EXPERIMENT = 403
 
 
 @functools.cache
