@@ -1,7 +1,4 @@
-"""Data from a generator, from a loader in the manner of PyTorch, and from a .csv file, for the same regression.
-
-`data.stream` takes any iterable of batches, or a function of the step, and reads it while the device computes.
-"""
+"""Data from a generator, from a loader in the manner of PyTorch, and from a .csv file, for the same regression."""
 
 import tempfile
 from pathlib import Path
