@@ -7,7 +7,6 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 from mkdocs.exceptions import PluginError
