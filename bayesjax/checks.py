@@ -161,11 +161,20 @@ def floating(tree: PyTree, name: str) -> PyTree:
       ValueError: if a leaf is not a real floating-point array; the message states its path and type.
     """
     for path, leaf in jax.tree.leaves_with_path(tree):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
+        is_numeric = hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number)
+        dtype = jnp.result_type(leaf) if is_numeric else type(leaf).__name__
+        if not is_numeric or not jnp.issubdtype(dtype, jnp.floating):
             at = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise ValueError(f"{name} must hold floating-point arrays; got {dtype}{at and f' at {at}'}")
+            hint = ": adapters.split gives the parameters of a module" if callable(leaf) else ""
+            raise ValueError(f"{name} must hold floating-point arrays; got {dtype}{at and f' at {at}'}{hint}")
     return jax.tree.map(jnp.asarray, tree)
+
+
+def kernel(**arguments: Any) -> None:
+    """Raises ValueError for the first argument that is not a kernel, with functions `init` and `step`."""
+    for name, value in arguments.items():
+        if not (callable(getattr(value, "init", None)) and callable(getattr(value, "step", None))):
+            raise ValueError(f"{name} must be a kernel, with init and step; got {type(value).__name__}")
 
 
 def density(function: Callable[..., Any], name: str) -> None:

@@ -15,8 +15,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from experiments.harness import launch
 
 LONGEST = (
-    "test_every_experiment.py", "test_docs.py", "test_readme.py", "test_parallel.py", "test_contract.py",
-    "test_processes.py", "test_resume.py",
+    "test_every_experiment.py", "test_docs.py", "test_examples.py", "test_readme.py", "test_parallel.py",
+    "test_contract.py", "test_processes.py", "test_resume.py",
 )  # fmt: skip
 jax.config.update("jax_num_cpu_devices", 8)  # for tests/training/test_parallel.py; all other tests use the first
 

@@ -98,10 +98,11 @@ SYNTHETIC = {
 }
 
 STACKED = "stacked/"
+FILE_SUFFIXES = (".npz", ".npy", ".csv")
 
 
 def load(
-    name: str,
+    name: str | Path,
     *,
     data_dir: str | None = None,
     num_classes: int | None = None,
@@ -113,7 +114,8 @@ def load(
 
     Args:
       name: "digits", "synthetic/...", "stacked/NAME", the path of an .npz, .npy or .csv file or of a folder, or the
-        name of an image data set of TensorFlow Datasets. `bayesjax/data/dataset.py` describes each of them.
+        name of an image data set of TensorFlow Datasets. `bayesjax/data/dataset.py` describes each of them. A `Path`
+        without one of these suffixes is a folder, also without a slash at its end.
       data_dir: folder of the prepared data sets of TensorFlow Datasets; by default `TFDS_DATA_DIR`, or else the default
         folder of TensorFlow Datasets.
       num_classes: number of classes of an .npz file with labels; a class may then have no example. If None, it is the
@@ -135,6 +137,8 @@ def load(
         of classes.
       FileNotFoundError: if a file does not exist.
     """
+    if isinstance(name, Path):
+        name = str(name) if name.suffix in FILE_SUFFIXES else f"{name}/"
     if num_classes is not None:
         checks.count(num_classes=num_classes)
         if not name.endswith(".npz"):

@@ -5,6 +5,7 @@ ArrayRecord files. Read `dataset.py` next: `load` is the function to call.
 """
 
 import difflib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ def load_builder(name: str, data_dir: str | None, other_names: Sequence[str] = (
             raise ValueError(name)
         builder: Any = tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError):  # AssertionError if the version does not exist
+        if os.path.isdir(name):
+            raise UnknownDataset(f"unknown data set {name!r}: write {name + '/'!r} for the folder of images") from None
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = (
             f"the nearest names are {', '.join(near)}"

@@ -124,7 +124,7 @@ class RegressionDataset:
         return dataclasses.replace(self, splits=tuple(splits))
 
 
-def load_regression(name: str, *, data_dir: str | None = None, target: str | None = None) -> RegressionDataset:
+def load_regression(name: str | Path, *, data_dir: str | None = None, target: str | None = None) -> RegressionDataset:
     """Loads a regression data set by name.
 
     Args:
@@ -142,6 +142,7 @@ def load_regression(name: str, *, data_dir: str | None = None, target: str | Non
       ValueError: if a file cannot be read, its numbers are not finite, or its indices are out of range or not distinct.
         Also if there is not exactly one target column, there are no splits, or a row is in both parts of a split.
     """
+    name = str(name)
     if (target is not None) != name.endswith(".csv"):
         raise ValueError(f"target must name the column of the targets of a .csv file; got {target!r} for {name!r}")
     if target is not None:

@@ -10,6 +10,7 @@ resumed run reads the batches of the interrupted run. An iterable has to be read
 `training/run.py` next, which consumes streams.
 """
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -176,9 +177,11 @@ def stream(source: Callable[[int], PyTree] | Iterable[PyTree], example: PyTree =
       The `data` argument of `training.run`.
 
     Raises:
-      ValueError: if `source` is neither a function nor an iterable.
+      ValueError: if `source` is neither a function nor an iterable, or a generator function that is not called.
       StreamError: if `example` is None and the first batch cannot be read.
     """
+    if inspect.isgeneratorfunction(source):
+        raise ValueError(f"source is a generator function: pass {source.__name__}(), the generator that it returns")
     if callable(source):
         return Stream(source, example)
     if not isinstance(source, Iterable):

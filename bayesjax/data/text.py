@@ -40,7 +40,7 @@ class TextDataset:
     words: tuple[str, ...]
 
 
-def load_text(name: str, *, data_dir: str | None = None) -> TextDataset:
+def load_text(name: str | Path, *, data_dir: str | None = None) -> TextDataset:
     """Loads a text by name.
 
     Args:
@@ -56,6 +56,7 @@ def load_text(name: str, *, data_dir: str | None = None) -> TextDataset:
       FileNotFoundError: if the .txt file does not exist.
       ValueError: if a file is not in UTF-8, if a split is empty, or if a split has words that do not occur in training.
     """
+    name = str(name)
     if name == "synthetic/chain":
         return _chain()
     if name.endswith(".txt"):

@@ -37,7 +37,7 @@ class UnpairedDataset(NamedTuple):
 
 
 def load_unpaired(
-    name: str, size: int = 0, *, data_dir: str | None = None, max_bytes: int = files.MAX_BYTES
+    name: str | Path, size: int = 0, *, data_dir: str | None = None, max_bytes: int = files.MAX_BYTES
 ) -> UnpairedDataset:
     """Loads the images of two domains.
 
@@ -58,6 +58,7 @@ def load_unpaired(
       ValueError: if a file lacks an array, a prepared data set lacks a split, or the images have the wrong shape or
         different shapes.
     """
+    name = str(name)
     parts = _read_file(Path(name), max_bytes) if name.endswith(".npz") else _read_tfds(name, data_dir)
     resized = {part: _resize(images, size, f"{name}: {part}") for part, images in parts.items()}
     channels = max(images.shape[-1] for images in resized.values())

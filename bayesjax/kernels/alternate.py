@@ -58,10 +58,12 @@ def alternate(**players: Kernel) -> StructuredKernel:
       `AlternateInfo`.
 
     Raises:
-      ValueError: if no player is given. `init` raises it if the keys of the position are not the names of the players.
+      ValueError: if no player is given, or one is not a kernel. `init` raises it if the keys of the position are not
+        the names of the players.
     """
     if not players:
         raise ValueError("players is empty: alternate needs at least one named kernel")
+    checks.kernel(**players)
 
     def init(position: dict[str, PyTree], rng_key: PRNGKey) -> AlternateState:
         if set(position) != set(players):

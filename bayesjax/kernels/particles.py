@@ -42,8 +42,10 @@ def particles(
       those, with the same keys as on one device. A state that holds all particles is moved as a whole.
 
     Raises:
-      ValueError: if `num` or `chunk_size` is not positive. `init` raises it if the position is not `num` stacked trees.
+      ValueError: if `kernel` is not a kernel, or `num` or `chunk_size` is not positive. `init` raises it if the
+        position is not `num` stacked trees, and `step` if `batch_axis` of the batch does not have `num` entries.
     """
+    checks.kernel(kernel=kernel)
     checks.count(num=num)
     if chunk_size is not None:
         checks.count(chunk_size=chunk_size)
@@ -58,6 +60,8 @@ def particles(
         keys = jax.random.split(rng_key, num)
         if _num_local(state) < num:
             keys = axes.local_part(keys, axes.PARTICLE)
+        if batch_axis is not None:
+            _check_batch(batch, batch_axis, len(keys))
         if chunk_size is None:
             return jax.vmap(kernel.step, in_axes=(0, 0, batch_axis))(keys, state, batch)
         if batch_axis is None:
@@ -78,6 +82,17 @@ def all_particles(kernel: Kernel, position: PyTree) -> PyTree:
     structure = kernel.structure
     is_part = isinstance(structure, ParticleAxis) and _num_local(position) < structure.num
     return axes.gather(position, axes.PARTICLE) if is_part else position
+
+
+def _check_batch(batch: PyTree, batch_axis: int, num: int) -> None:
+    """Raises ValueError unless every leaf of the batch has an entry for each particle."""
+    for leaf in jax.tree.leaves(batch):
+        shape = jnp.shape(leaf)
+        if not -len(shape) <= batch_axis < len(shape) or shape[batch_axis] != num:
+            raise ValueError(
+                f"axis {batch_axis} of the batch must run over the {num} particles; got shape {shape}: "
+                "data.independent_minibatches gives each particle its own batch"
+            )
 
 
 def _map_in_chunks(step: Callable[[Any], Any], arguments: PyTree, chunk_size: int) -> Any:

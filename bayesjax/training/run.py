@@ -82,7 +82,7 @@ def run(
     thinning: int = 1,
     keep: Callable[[Any], PyTree] | None = None,
     chunk_size: int | None = None,
-    callback: Callable[[int, Any], dict[str, float]] | None = None,
+    callback: Callable[[int, Any], dict[str, float] | None] | None = None,
     checkpointer: Checkpointer | None = None,
     metrics: MetricsFile | None = None,
     label: str | None = None,
@@ -104,7 +104,7 @@ def run(
       chunk_size: number of steps per chunk, a multiple or a divisor of `thinning`. The default is the largest multiple
         up to 100 that divides `num_steps`, or about 100 if that multiple is below 10. If `thinning` is above 100, it is
         the largest divisor of `thinning` up to 100, or `thinning` if that divisor is below 10.
-      callback: `(step, state) -> numbers by name` for the metrics; it is called on the host after each chunk.
+      callback: `(step, state) -> numbers by name` for the metrics, or None; it is called on the host after each chunk.
         Every process calls it; arrays may be spread over processes, so read them through `training.fetch`.
       checkpointer: saves the run periodically and resumes it from an existing checkpoint.
       metrics: receives one line per chunk.
@@ -119,8 +119,9 @@ def run(
       SamplerWarning: once for each problem of the draws.
 
     Raises:
-      ValueError: if a count is out of range, if it is called under vmap, jit or grad, or if `data` is a function whose
-        result does not depend on the step, or has leaves that are not arrays, such as an iterator.
+      ValueError: if a count is out of range, if `kernel` has no `step` or `state` no position, if it is called under
+        vmap, jit or grad, or if `data` is a function whose result does not depend on the step, or has leaves that are
+        not arrays, such as an iterator.
       NonFinite: if the initial position or a later state is not finite; a checkpoint then holds the last finite state.
       StreamError: if a stream ends early or fails; a checkpoint then holds the state after the last chunk.
       CheckpointMismatch: if the checkpoint belongs to a different run (`identity.py`) or has more than `num_steps`
@@ -138,6 +139,9 @@ def run(
             "training.run is a loop on the host, which vmap, jit and grad cannot transform: use kernels.particles for "
             "many chains, networks or seeds"
         )
+    checks.kernel(kernel=kernel)
+    if keep is None and not hasattr(state, "position"):
+        raise ValueError(f"state must be kernel.init(position, rng_key), with a position; got {type(state).__name__}")
     arguments = {"num_burnin": num_burnin, "thinning": thinning, "chunk_size": chunk_size}
     chunk_size = _default_chunk(num_steps, thinning) if chunk_size is None else chunk_size
     if chunk_size < 1 or (chunk_size % thinning and thinning % chunk_size):
@@ -190,7 +194,7 @@ def run(
                     raise NonFinite(_prefix(label) + where + (cause or usual), state, done)
                 numbers = {"step": reached, **scalars(info)}
                 if callback is not None:
-                    numbers |= callback(reached, new_state)
+                    numbers |= callback(reached, new_state) or {}
                 _check_names(saved_metrics, numbers)
                 ends = np.arange(done + inner, reached + 1, inner)
                 record.add(*_split_burnin(kept, info, ends, thinning, num_burnin), numbers)

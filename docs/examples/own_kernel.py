@@ -46,7 +46,6 @@ def run(folder, callback=None):
 def interrupt(step, state):  # as if you had pressed Ctrl-C
     if step > 500:
         raise KeyboardInterrupt
-    return {}
 
 
 folder = tempfile.mkdtemp()

@@ -1,5 +1,7 @@
 """Folders of PNG and JPEG images: layouts, splits, sizes, colours, the disk cache, and errors."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -146,6 +148,16 @@ def test_errors(message, tmp_path):
     with pytest.raises((ValueError, OSError), match=message) as error:
         data.load(f"{tmp_path / 'folder'}/", **options)
     assert "\n" not in str(error.value)
+
+
+def test_paths_and_a_missing_slash(animals, monkeypatch):
+    folder = Path(animals)
+    np.testing.assert_array_equal(data.load(folder).train.inputs, data.load(f"{folder}/").train.inputs)
+    np.savez(folder.parent / "images.npz", x_train=np.zeros((2, 3, 4, 3)), x_test=np.zeros((1, 3, 4, 3)))
+    assert data.load(folder.parent / "images.npz").input_shape == (3, 4, 3)
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(data.UnknownDataset, match=f"write '{folder.name}/' for the folder of images"):
+        data.load(folder.name)
 
 
 def test_size_is_for_folders():

@@ -1,5 +1,7 @@
 """Tables from .csv files and data frames: classes, regression targets, splits, and errors that name the column."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,9 +32,8 @@ def test_classes_of_a_csv_file(tmp_path):
 
 def test_regression_of_a_csv_file(tmp_path):
     """The target keeps its units, and each of the 20 splits has every row once."""
-    dataset = data.load_regression(
-        write(tmp_path, "a,b,price\n" + "".join(f"{i},1,{i * 0.5}\n" for i in range(30))), target="price"
-    )
+    path = write(tmp_path, "a,b,price\n" + "".join(f"{i},1,{i * 0.5}\n" for i in range(30)))
+    dataset = data.load_regression(Path(path), target="price")
     np.testing.assert_array_equal(dataset.targets, 0.5 * np.arange(30))
     np.testing.assert_array_equal(dataset.inputs, np.stack([np.arange(30), np.ones(30)], axis=1))
     assert len(dataset.splits) == 20

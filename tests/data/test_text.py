@@ -47,7 +47,7 @@ def test_the_chain_has_the_entropy_that_it_says():
 def test_characters_of_a_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("ab" * 50)
-    found = data.load_text(str(path))
+    found = data.load_text(path)
     assert (len(found.train), len(found.validation), len(found.test)) == (80, 10, 10)
     assert found.words == ("a", "b")
 

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_file(npz):
     assert data.is_unpaired_file(path) and not data.is_unpaired_file("digits")
     dark = data.load_unpaired(npz(testB=np.ones((4, 6, 6, 3), np.uint8))[0])
     assert dark.y_test.max() == np.float32(1 / 255)  # on the scale of the other parts
-    small = data.load_unpaired(path, 3)
+    small = data.load_unpaired(Path(path), 3)
     assert small.x_train.shape == (5, 3, 3, 3) and small.y_train.shape == (3, 3, 3, 3)
     np.testing.assert_allclose(small.x_train.mean(), found.x_train.mean(), atol=0.02)
 

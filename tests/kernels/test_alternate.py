@@ -193,12 +193,29 @@ def test_particles_are_a_loop_over_kernels(batch_axis, chunk_size):
     assert not jnp.allclose(moved.position["x"], wrong.position["x"], rtol=1e-3)
 
 
+def test_what_is_no_kernel_is_named():
+    with pytest.raises(ValueError, match="d must be a kernel, with init and step; got function"):
+        alternate(d=lambda params: params)
+    with pytest.raises(ValueError, match="kernel must be a kernel, with init and step; got function"):
+        particles(lambda params: params, 2)
+
+
+def test_a_shared_batch_is_no_batch_for_each_particle():
+    kernel = particles(KERNEL, 2, batch_axis=0)
+    state = kernel.init(tree.stack([POSITION] * 2), jax.random.key(0))
+    for batch in (jnp.ones((5, 2)), jnp.ones(())):
+        with pytest.raises(
+            ValueError, match=r"^axis 0 of the batch must run over the 2 particles; got shape .*minibatches"
+        ):
+            kernel.step(jax.random.key(1), state, batch)
+
+
 @pytest.mark.parametrize("chunk_size", [1, 2])
 def test_particles_in_turns_lose_none(chunk_size):
     """A batch of more than there are particles, and a state of more, are refused, as they are all at once."""
     kernel = particles(KERNEL, 2, batch_axis=0, chunk_size=chunk_size)
     state = kernel.init(tree.stack([POSITION] * 2), jax.random.key(0))
-    with pytest.raises(ValueError, match=r"hold 2 particles each; got leading axes of \[3\]"):
+    with pytest.raises(ValueError, match=r"axis 0 of the batch must run over the 2 particles; got shape \(3, "):
         kernel.step(jax.random.key(1), state, jnp.stack([DATA] * 3))
     four = particles(KERNEL, 4).init(tree.stack([POSITION] * 4), jax.random.key(0))
     with pytest.raises(ValueError, match=r"hold 2 particles each; got leading axes of \[4\]"):

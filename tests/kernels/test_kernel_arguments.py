@@ -167,6 +167,8 @@ def start_of(name, position):
     ("leaf", "message"),
     [
         (jnp.arange(3), r"position must hold floating-point arrays; got int32 at (a/)?layer/w"),
+        (jnp.tanh, r"position must hold floating-point arrays; got \w+ at (a/)?layer/w: adapters.split"),
+        ("text", r"position must hold floating-point arrays; got str at (a/)?layer/w$"),
         (jnp.zeros(3, complex), r"position must hold floating-point arrays; got complex64 at (a/)?layer/w"),
     ],
 )

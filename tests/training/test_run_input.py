@@ -66,6 +66,20 @@ def test_other_parts_of_a_state_may_begin_infinite():
         training.run(jax.random.key(1), hmc, start, num_steps=4)
 
 
+def test_kernel_and_state_are_named():
+    with pytest.raises(ValueError, match="kernel must be a kernel, with init and step; got function"):
+        training.run(jax.random.key(0), lambda x: x, start(walk()), num_steps=2)
+    with pytest.raises(ValueError, match=r"state must be kernel.init\(position, rng_key\), with a position; got dict"):
+        training.run(jax.random.key(0), walk(), {"w": X}, num_steps=2)
+
+
+def test_a_callback_may_return_nothing():
+    steps = []
+    options = {"num_steps": 4, "chunk_size": 2, "callback": lambda step, state: steps.append(step)}
+    _, trace = training.run(jax.random.key(0), walk(), start(walk()), {"x": X}, **options)
+    assert steps == [2, 4] and [row["step"] for row in trace.metrics] == [2, 4]
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [(iter([1]), "got list_iterator: data.stream takes iterators"), ({"x": [X, "a"]}, "got str at x/1")],

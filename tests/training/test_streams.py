@@ -140,6 +140,10 @@ def short_batch(step):
     return {"x": read(step)["x"][: 8 if step < 12 else 5]}
 
 
+def yielding():
+    yield read(0)
+
+
 ERRORS = {
     "the stream ended after 50 batches; the run needs one for each step": lambda: Loader(50),
     r"batch 12 of the stream must be float32\[8, 2\], as the example; got float32\[5, 2\]: drop the last": lambda: (
@@ -157,6 +161,7 @@ ERRORS = {
         lambda step: {"x": np.array(["a", "b"]) if step == 1 else np.zeros(2)}
     ),
     "source must be a function step -> batch or an iterable; got int": lambda: 3,
+    r"source is a generator function: pass yielding\(\), the generator that it returns": lambda: yielding,
 }
 
 
