@@ -95,7 +95,7 @@ def pareto_smooth(log_ratios: ArrayLike, *, relative_efficiency: float = 1.0) ->
     prior pulls it to 0.5 with the weight of ten observations. The smoothed ratios are not above the largest raw one.
 
     The computation is in float64 and returns NumPy arrays. Inside JAX transformations it has the type of the ratios,
-    which cannot be checked there, and k-hat is NaN for ratios that are NaN.
+    which cannot be checked there. k-hat is then NaN where a ratio is NaN or +inf, or all are -inf.
 
     Args:
       log_ratios: log importance ratios up to a constant, `[num_draws >= 2, ...]`. Draws of ratio 0, -inf, are accepted.
@@ -230,7 +230,7 @@ def _smooth_column(log_ratios: Array, num_tail: int) -> tuple[Array, Array]:
     is_fitted = (num >= MIN_TAIL) & jnp.isfinite(k_hat) & jnp.isfinite(scale)
     x = x.at[index[:-1]].set(jnp.where(is_tail & is_fitted, smoothed, tail))
     k_hat = jnp.where(num >= MIN_TAIL, k_hat, jnp.inf)
-    return jax.nn.log_softmax(x), jnp.where(jnp.isnan(log_ratios).any(), jnp.nan, k_hat)
+    return jax.nn.log_softmax(x), jnp.where(jnp.isfinite(log_ratios.max()), k_hat, jnp.nan)
 
 
 def _fit_pareto(excess: Array, num: Array) -> tuple[Array, Array]:
