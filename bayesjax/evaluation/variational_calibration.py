@@ -10,7 +10,7 @@ about 1/2. The test statistic is the Kolmogorov-Smirnov distance of the p_ij fro
 
 with the n replications in order of decreasing |p_ij - 1/2|. Under symmetry S_k is a simple random walk, which gives the
 exact p-value. The two-sample test of Yao et al. takes p and 1 - p for independent samples. At the level 5 % it rejects
-symmetric p_ij in 9 % of cases for n = 100, and in 11 % for large n.
+symmetric p_ij in 9 to 11 % of cases.
 
 Symmetry says nothing about the width of the fits or their correlations; for these see k-hat in `pareto_smoothing.py`.
 Sources: Yao, Vehtari, Simpson & Gelman, "Yes, but did it work? Evaluating variational inference", ICML 2018, section

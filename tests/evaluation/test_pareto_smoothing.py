@@ -98,8 +98,9 @@ def test_k_hat_grows_with_the_correlation():
 
     The best fit has s^2 = 1 - c^2 and log r = c (z_1^2 - z_2^2) / 2 with standard normals z. E r^a is finite for
     a < 1/c, so k = c. For s = 1, k = c / (1 + c). Means over 32 fits of 4000 draws are between k - 0.2 and k + 0.1.
-    The bias is about -0.13 at c = 0.9, because the tail approaches a power law slowly, and the standard error is at
-    most 0.02 (margins of 3.5: false alarms 5e-4). The same bounds tell the two scales apart at c = 0.6 and 0.9.
+    The bias is -0.11 at c = 0.9, because the tail approaches a power law slowly, and the standard error is at most 0.021
+    (margins of 4 and more: false alarms 1e-4). The same bounds tell the two scales apart at c = 0.9, where 5 % of the
+    best fits have a k-hat below 0.6 (10 and more of 32: 1e-5).
     """
     correlation = np.array([0.3, 0.6, 0.9])
     precision = np.linalg.inv(np.eye(2) + correlation[:, None, None] * (1 - np.eye(2))).astype(np.float32)
@@ -116,9 +117,9 @@ def test_k_hat_grows_with_the_correlation():
     best, wide = (np.asarray(of_keys(s, precision, keys)) for s in (scale, np.ones_like(scale)))
     for estimates, k in ((best, correlation), (wide, correlation / (1 + correlation))):
         assert (np.abs(estimates.mean(axis=1) - k + 0.05) < 0.15).all()
-    assert (np.abs(wide.mean(axis=1) - correlation + 0.05) > 0.15)[1:].all()
+    assert abs(wide[2].mean() - 0.9 + 0.05) > 0.15
     assert (np.diff(best, axis=0) > 0).all()
-    assert (best[2] > 0.6).mean() > 0.8 and (best[0] < 0.7).all()
+    assert (best[2] > 0.6).mean() > 0.7 and (best[0] < 0.7).all()
 
 
 def test_exact_fit_and_expectations():
