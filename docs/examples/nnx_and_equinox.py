@@ -27,7 +27,7 @@ def sample(apply, params):
         return -0.5 * jnp.square((example["y"] - apply(params, example["x"])) / NOISE)
 
     log_posterior = posteriors.log_posterior(log_likelihood, posteriors.gaussian(1.0), NUM_DATA)
-    kernel = kernels.sghmc(log_posterior, step_size=3e-6, friction=0.05)
+    kernel = kernels.sghmc(log_posterior, step_size=1e-6, friction=0.05)
     batches = data.Minibatches(jax.random.key(1), {"x": x, "y": y}, batch_size=50)
     state = kernel.init(params, jax.random.key(2))
     _, trace = training.run(jax.random.key(3), kernel, state, batches, num_steps=4000, num_burnin=2000, thinning=50)

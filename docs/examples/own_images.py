@@ -42,8 +42,8 @@ def negative_log_likelihood(params, rng_key, example):
     return -jax.nn.log_softmax(network.apply({"params": params}, example["x"].reshape(-1)))[example["y"]]
 
 
-for name in (str(folder / "bars.npz"), f"{folder / 'bars'}/"):  # the slash at the end names a folder
-    dataset = data.load(name)
+for path in (folder / "bars.npz", folder / "bars"):
+    dataset = data.load(path)
     assert dataset.input_shape == (24, 16, 3) and dataset.num_classes == 2
     arrays = {"x": dataset.train.inputs, "y": dataset.train.labels}
     kernel = kernels.optimize(objectives.batch_mean(negative_log_likelihood), optax.adam(3e-4))
@@ -52,5 +52,5 @@ for name in (str(folder / "bars.npz"), f"{folder / 'bars'}/"):  # the slash at t
     state, _ = training.run(jax.random.key(2), kernel, kernel.init(params, jax.random.key(3)), batches, num_steps=300)
     logits = network.apply({"params": state.position}, dataset.test.inputs.reshape(len(dataset.test), -1))
     error = evaluation.error_rate(jax.nn.softmax(logits), dataset.test.labels)
-    print(Path(name).name, dataset.class_names, f"test error: {error.value:.3f}")
+    print(path.name, dataset.class_names, f"test error: {error.value:.3f}")
     assert error.value < 0.2

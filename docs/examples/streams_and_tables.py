@@ -42,7 +42,7 @@ def logistic_loss(params, rng_key, example):
     return optax.losses.sigmoid_binary_cross_entropy(example["x"] @ params, example["y"])
 
 
-table = data.load(str(path), target="answer")
+table = data.load(path, target="answer")
 assert table.class_names == ("no", "yes") and len(table.train) + len(table.test) == NUM_DATA
 columns = {"x": table.train.inputs, "y": table.train.labels}
 sources = {
