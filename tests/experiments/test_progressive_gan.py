@@ -15,6 +15,7 @@ from experiments import progressive_gan
 from experiments.harness import Run
 from experiments.shared import ablation, games
 from tests.experiments.test_every_experiment import call, rows
+from tests.experiments.test_killed import draws
 from tests.experiments.tiny import TINY
 
 CONFIG = progressive_gan.Config(
@@ -219,11 +220,11 @@ def test_the_critic_of_the_paper():
 
 @pytest.mark.slow
 def test_resumes_inside_a_fade(tmp_path, monkeypatch, capsys):
-    """A copy of the run's folder after 56 of the 224 steps of the fade resumes to the same rows."""
+    """A copy of the run's folder after 56 of the 224 steps of the fade resumes to the same rows and saved bits."""
     whole, broken, save = tmp_path / "whole", tmp_path / "broken", training.Checkpointer.save
     flags = (
         *TINY["progressive_gan"].flags, "--methods", "progan_grown", "--num-steps", "900", "--num-evaluations", "4",
-        "--checkpoint-interval", "0",
+        "--checkpoint-interval", "0", "--judge", "digits",
     )  # fmt: skip
 
     def save_and_copy(self, *arguments, **options):
@@ -237,3 +238,4 @@ def test_resumes_inside_a_fade(tmp_path, monkeypatch, capsys):
     assert not (broken / "results.json").exists() and list(broken.glob("checkpoints/*faded-in/*_00000056"))
     call("progressive_gan", *flags, "--out", broken, "--resume")
     assert rows(broken) == rows(whole) and rows(whole)
+    assert draws(broken) == draws(whole)
