@@ -13,9 +13,9 @@ import optax
 import pytest
 
 from bayesjax import axes, kernels, models, objectives, posteriors, training, tree
-from bayesjax.objectives import adversarial, regularisation
+from bayesjax.objectives import adversarial
 from bayesjax.training.parallel import axis_sizes, spread
-from bayesjax.types import Given, Numbered
+from bayesjax.types import Given
 from tests.parameters import some
 
 NUM_DATA, NUM_STEPS, TOLERANCE = 160, 10, 2e-5
@@ -141,51 +141,6 @@ def test_the_comparison_catches_wrong_reductions(on_one_device, monkeypatch):
                 moved = steps(training.data_parallel(KERNELS["sghmc"], 4), POSITION, batch())
             with pytest.raises(AssertionError):
                 assert_same(moved, on_one_device["sghmc"])
-
-
-def lazily_penalised(params, rng_key, given):
-    """A loss with a penalty on gradients in every third step."""
-    x, y = given.batch
-
-    def predict(x):
-        return jnp.tanh(x @ params["hidden"]) @ params["out"]
-
-    penalty, _ = regularisation.lazy_penalty(
-        lambda: regularisation.batch_r1_penalty(predict, x).mean(), given.step[0], 3
-    )
-    return jnp.mean((predict(x) - y) ** 2) + penalty
-
-
-def test_replicas_stay_equal_through_lazy_penalties():
-    """The weights on all devices have the same bits and are those of one device. Power: steps without the penalty whose
-    gradients are not averaged, a bug of public programs, leave each device with weights of its own."""
-    kernel = kernels.optimize(lazily_penalised, optax.adam(1e-2))
-
-    def drifting(rng_key, state, given):
-        averaged, info = kernel.step(rng_key, state, given)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(axes, "mean", lambda values, axis: values)
-            alone, _ = kernel.step(rng_key, state, given)
-        return jax.tree.map(lambda a, b: jnp.where(given.step[0] % 3 == 0, a, b), averaged, alone), info
-
-    def weights(kernel):
-        """Copies of the weights on each device after NUM_STEPS steps."""
-
-        def one(state, step):
-            return kernel.step(KEY, state, Numbered(jnp.full(16, step), batch()))[0], None
-
-        run = jax.jit(lambda state: jax.lax.scan(one, state, jnp.arange(NUM_STEPS))[0].position)
-        position = run(kernel.init(POSITION, KEY))
-        leaves = [[np.asarray(shard.data) for shard in leaf.addressable_shards] for leaf in jax.tree.leaves(position)]
-        return [jax.tree.unflatten(jax.tree.structure(position), copy) for copy in zip(*leaves, strict=True)]
-
-    copies = weights(training.data_parallel(kernel, 4))
-    assert len(copies) == 4 and weights(kernel)[0]["out"].shape == (5,)
-    for each in copies:
-        jax.tree.map(np.testing.assert_array_equal, each, copies[0])
-    assert_same(copies[0], weights(kernel)[0])
-    wrong = weights(training.data_parallel(kernel._replace(step=drifting), 4))
-    assert not np.array_equal(wrong[0]["out"], wrong[1]["out"])
 
 
 @pytest.mark.parametrize(
