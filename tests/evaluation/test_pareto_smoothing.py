@@ -99,8 +99,8 @@ def test_k_hat_grows_with_the_correlation():
     The best fit has s^2 = 1 - c^2 and log r = c (z_1^2 - z_2^2) / 2 with standard normals z. E r^a is finite for
     a < 1/c, so k = c. For s = 1, k = c / (1 + c). Means over 32 fits of 4000 draws are between k - 0.2 and k + 0.1.
     The bias is -0.11 at c = 0.9, because the tail approaches a power law slowly. The standard error is at most 0.021
-    (margins of 4 and more: false alarms 1e-4). The same bounds tell the two scales apart at c = 0.9, where 5 % of the
-    best fits have a k-hat below 0.6 (10 and more of 32: 1e-5).
+    (margins of 4 and more: false alarms 1e-4). The same bounds tell the two scales apart at c = 0.9, where about 7 % of
+    the best fits have a k-hat below 0.6 (10 and more of 32: 5e-5).
     """
     correlation = np.array([0.3, 0.6, 0.9])
     precision = np.linalg.inv(np.eye(2) + correlation[:, None, None] * (1 - np.eye(2))).astype(np.float32)
