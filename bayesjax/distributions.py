@@ -109,15 +109,13 @@ def kl_divergence(distribution: Distribution, other: Distribution) -> Array:
     library, other_library = _library(distribution), _library(other)
     is_known = _name(distribution) == _name(other) or library != "distreqx"  # it applies formulas to any other class
     if library == other_library and is_known:
-        try:
-            with _broadcasting(library, ()):
-                if library == "numpyro":
-                    from numpyro.distributions import kl_divergence  # pyright: ignore[reportMissingImports]
+        # All three libraries raise NotImplementedError for a pair without a formula; the error below names the pair.
+        with contextlib.suppress(NotImplementedError), _broadcasting(library, ()):
+            if library == "numpyro":
+                from numpyro.distributions import kl_divergence  # pyright: ignore[reportMissingImports]
 
-                    return kl_divergence(distribution, other)
-                return distribution.kl_divergence(other)
-        except NotImplementedError:
-            pass
+                return kl_divergence(distribution, other)
+            return distribution.kl_divergence(other)
     raise ValueError(
         f"kl: there is no closed form between {_name(distribution)} of {library} and {_name(other)} of "
         f"{other_library}; use kl='sampled'"

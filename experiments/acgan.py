@@ -135,6 +135,11 @@ def losses(config: Config, net: Networks, num_classes: int) -> dict[str, Density
     return {"discriminator": discriminator, "generator": generator}
 
 
+def generate_classes(config: Config, net: Networks, params: Params, rng_key: PRNGKey, classes: Array) -> Array:
+    """Images of the given classes `[num]`, from fresh noise."""
+    return net.generate(params, models.latent_noise(rng_key, len(classes), config.latent_dim, "uniform"), classes)
+
+
 def play(run: Run, subject: images.Images) -> dict[str, Any]:
     """Trains both networks.
 
@@ -152,9 +157,6 @@ def play(run: Run, subject: images.Images) -> dict[str, Any]:
         noise = jnp.broadcast_to(few[0], (num_classes, config.latent_dim))
         return net.generate(params, noise, jnp.arange(num_classes))
 
-    def generate(params: Params, key: PRNGKey, classes: Array) -> Array:
-        return net.generate(params, models.latent_noise(key, len(classes), config.latent_dim, "uniform"), classes)
-
     played = games.play_pair(
         run, "acgan", games.pair_stages(config, losses(config, net, num_classes), len(subject.train)),
         jax.jit(net.init)(init_key),
@@ -162,6 +164,7 @@ def play(run: Run, subject: images.Images) -> dict[str, Any]:
         rng_key=run_key, evaluate=one_of_each_class,
     )  # fmt: skip
     classify = conditional.classifier(lambda params, x: net.discriminate(params, x)[1], played.discriminators)
+    generate = functools.partial(generate_classes, config, net)
     samples, classes = conditional.generate_balanced(
         generate, played.generators, sample_key, config.num_judged, num_classes
     )
@@ -194,11 +197,7 @@ def sample_run(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: in
     """Samples of all classes in turn from a finished run, for `experiments.sample`."""
     result = parts["acgan"]
     num_classes, _, *shape = result["classes"].shape
-    net = networks(config, tuple(shape), num_classes)
-
-    def generate(params: Params, key: PRNGKey, classes: Array) -> Array:
-        return net.generate(params, models.latent_noise(key, len(classes), config.latent_dim, "uniform"), classes)
-
+    generate = functools.partial(generate_classes, config, networks(config, tuple(shape), num_classes))
     images, _ = conditional.generate_balanced(generate, result["generators"], rng_key, num, num_classes)
     return {"acgan": (images + 1) / 2}
 

@@ -302,11 +302,12 @@ def predict_run(config: Config, parts: dict[str, dict], inputs: np.ndarray) -> d
     for method, width in itertools.product(config.methods, config.widths):
         network = build(config, method, width, train_set, num_classes)
         for seed in range(config.seed, config.seed + config.num_seeds):
-            position = parts[f"{method}-{width}-seed{seed}"]["position"]
+            name = f"{method}-{width}-seed{seed}"
+            position = parts[name]["position"]
             if method.startswith("bbb"):
                 position = posteriors.MeanFieldParams(**position)
             keys = jax.random.split(jax.random.key(seed), config.num_draws if network.is_random else 1)
-            made[f"{method}-{width}-seed{seed}"] = average(network.logits, position, keys, jnp.asarray(x))
+            made[name] = average(network.logits, position, keys, jnp.asarray(x))
     return made
 
 

@@ -261,6 +261,12 @@ def traverse(config: Config, net: Networks, params: Params, rng_key: PRNGKey) ->
 # ---- the games
 
 
+def generate_codes(config: Config, net: Networks, params: Params, rng_key: PRNGKey, codes: Array) -> Array:
+    """Images of the given categorical codes `[num]`, from fresh noise and continuous codes."""
+    noise, code = draw_code(config, rng_key, len(codes))
+    return net.generate(params, noise, infogan.Code(codes[:, None], code.continuous))
+
+
 def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
     """Trains the networks of one seed.
 
@@ -276,10 +282,6 @@ def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
     def one_of_each_code(params: Params) -> Array:
         noise, code = draw_code(config, evaluation_key, config.num_codes)
         return net.generate(params, noise, code._replace(categorical=jnp.arange(config.num_codes)[:, None]))
-
-    def generate(params: Params, key: PRNGKey, codes: Array) -> Array:
-        noise, code = draw_code(config, key, len(codes))
-        return net.generate(params, noise, infogan.Code(codes[:, None], code.continuous))
 
     played = games.play_pair(
         run, f"seed{seed}", games.pair_stages(config, losses(config, net), len(train)), jax.jit(net.init)(init_key),
@@ -299,7 +301,11 @@ def play(run: Run, subject: images.Images, seed: int) -> dict[str, Any]:
     }
     if subject.classifier is not None:
         samples, codes = conditional.generate_balanced(
-            generate, played.generators, sample_key, config.num_judged, config.num_codes
+            functools.partial(generate_codes, config, net),
+            played.generators,
+            sample_key,
+            config.num_judged,
+            config.num_codes,
         )
         reading, report = subject.report(samples)
         agrees = reading.probabilities.argmax(axis=-1) == classes[codes]
@@ -316,12 +322,7 @@ def sample_run(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: in
     """Samples of all categorical codes in turn from each seed of a finished run, for `experiments.sample`."""
     made = {}
     for name in (f"seed{seed}" for seed in range(config.seed, config.seed + config.num_seeds)):
-        net = networks(config, parts[name]["training"].shape[-3:])
-
-        def generate(params: Params, key: PRNGKey, codes: Array, net: Networks = net) -> Array:
-            noise, code = draw_code(config, key, len(codes))
-            return net.generate(params, noise, infogan.Code(codes[:, None], code.continuous))
-
+        generate = functools.partial(generate_codes, config, networks(config, parts[name]["training"].shape[-3:]))
         images, _ = conditional.generate_balanced(generate, parts[name]["generators"], rng_key, num, config.num_codes)
         made[name] = (images + 1) / 2
     return made

@@ -25,6 +25,7 @@ import jax
 import numpy as np
 
 from bayesjax import atomic, data, plots
+from bayesjax.data import files as npz
 from bayesjax.training import files
 from experiments.harness import read_run
 from experiments.harness.cli import fail
@@ -36,16 +37,19 @@ def load_inputs(path: str) -> np.ndarray:
     """The array `x` of an .npz file, or its only array.
 
     Raises:
-      ValueError: if the file has several arrays and none is called x, or the images have a wrong shape.
+      ValueError: if the file cannot be read or has several arrays and none is called x, or the images have a wrong
+        shape.
+      OSError: if the file cannot be opened.
     """
-    with np.load(path) as arrays:
-        if "x" not in arrays and len(arrays.files) != 1:
-            raise ValueError(f"--inputs {path} must have an array x; it has {', '.join(arrays.files)}")
-        inputs = np.asarray(arrays["x" if "x" in arrays else arrays.files[0]], np.float32)
-    if inputs.ndim != 4 or not (0 <= inputs.min() <= inputs.max() <= 1):
+    arrays = npz.read_npz(path)
+    if "x" not in arrays and len(arrays) != 1:
+        raise ValueError(f"--inputs {path} must have an array x; it has {', '.join(arrays) or 'none'}")
+    inputs = np.asarray(arrays["x"] if "x" in arrays else next(iter(arrays.values())), np.float32)
+    if inputs.ndim != 4 or not inputs.size:
+        raise ValueError(f"--inputs {path} must have images [num, height, width, channels]; got shape {inputs.shape}")
+    if not 0 <= inputs.min() <= inputs.max() <= 1:
         raise ValueError(
-            f"--inputs {path} must have images [num, height, width, channels] in [0, 1]; got shape {inputs.shape} "
-            f"with values from {inputs.min():g} to {inputs.max():g}"
+            f"--inputs {path} must have pixels in [0, 1]; got values from {inputs.min():g} to {inputs.max():g}"
         )
     return inputs
 

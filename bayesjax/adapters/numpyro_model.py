@@ -66,6 +66,12 @@ class _Trace(NamedTuple):
     def log_likelihoods(self) -> Sites:
         return {name: _log_prob(site) for name, site in self.sites.items() if _is_data(site)}
 
+    def log_likelihood(self) -> Array:
+        return sum((each.sum() for each in self.log_likelihoods().values()), jnp.zeros(()))
+
+    def log_joint(self) -> Array:
+        return self.log_prior() + self.log_likelihood()
+
 
 def numpyro_model(
     model: Callable[..., Any], batch: Batch, *, start: Literal["uniform", "prior"] = "uniform"
@@ -92,8 +98,9 @@ def numpyro_model(
     if start not in ("uniform", "prior"):
         raise ValueError(f"start must be uniform or prior; got {start!r}")
     batch = dict(batch)
-    if tree.leading_axis(batch, "batch") < 2:
-        raise ValueError(f"batch must have at least 2 examples; got {tree.leading_axis(batch, 'batch')}")
+    num = tree.leading_axis(batch, "batch")
+    if num < 2:
+        raise ValueError(f"batch must have at least 2 examples; got {num}")
     run = _runner(model)
     trace = run({}, jax.random.key(0), batch)
     _check(trace)
@@ -117,11 +124,10 @@ def numpyro_model(
         if problem:
             raise ValueError(problem)
         one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], dict(example))
-        return sum((each.sum() for each in run(params, rng_key, one).log_likelihoods().values()), jnp.zeros(()))
+        return run(params, rng_key, one).log_likelihood()
 
     def log_joint(params: Sites, rng_key: PRNGKey, batch: Batch) -> Array:
-        trace = run(params, rng_key, batch)
-        return sum((each.sum() for each in trace.log_likelihoods().values()), trace.log_prior())
+        return run(params, rng_key, batch).log_joint()
 
     def constrain(params: Sites) -> Sites:
         sites = run(params, jax.random.key(0), batch).sites
@@ -166,9 +172,11 @@ def _is_latent(site: dict[str, Any]) -> bool:
 
 def _is_data(site: dict[str, Any]) -> bool:
     """Whether a site belongs to the likelihood; `numpyro.factor` outside of plates does not."""
+    from numpyro.distributions import Unit  # the distribution of `numpyro.factor`
+
     if site["type"] != "sample" or not site["is_observed"]:
         return False
-    return type(site["fn"]).__name__ != "Unit" or bool(site["cond_indep_stack"])
+    return not isinstance(site["fn"], Unit) or bool(site["cond_indep_stack"])
 
 
 def _log_prob(site: dict[str, Any]) -> Array:
@@ -215,8 +223,7 @@ def _check_params(run: Callable[..., _Trace], params: Sites, trace: _Trace, batc
 
     def log_joint(values: dict[str, Any]) -> Array:
         with handlers.substitute(data=values):
-            trace = run(params, jax.random.key(0), batch)
-        return sum((each.sum() for each in trace.log_likelihoods().values()), trace.log_prior())
+            return run(params, jax.random.key(0), batch).log_joint()
 
     for name, gradient in jax.grad(log_joint)(values).items():
         if any(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(gradient)):
@@ -244,8 +251,7 @@ def _why_not_by_example(run: Callable[..., _Trace], params: Sites, batch: Batch)
                 f"site {name} must have a log likelihood for each example; its shape is {value.shape} for one and "
                 f"{twos[name].shape} for two examples: {advice}"
             )
-    alone = sum(float(each.sum()) for trace in (first, second) for each in trace.log_likelihoods().values())
-    together = sum(float(each.sum()) for each in twos.values())
+    alone, together = float(first.log_likelihood() + second.log_likelihood()), float(both.log_likelihood())
     if not np.allclose(alone, together, rtol=1e-4, atol=1e-4):
         return f"the log likelihoods of examples do not add up, {alone:g} alone and {together:g} together: {advice}"
     return None
