@@ -299,6 +299,10 @@ def predict_run(config: Config, parts: dict[str, dict], inputs: np.ndarray) -> d
     """Class probabilities of images by each network of a finished run, for `experiments.sample`."""
     train_set, _, num_classes = load_images(config, scale=SCALE, flat=True)
     x, made = SCALE * inputs.reshape(len(inputs), -1), {}
+    require(
+        x.shape[1] == train_set.x.shape[1],
+        f"images of {x.shape[1]} pixels do not fit the networks of the run, which take {train_set.x.shape[1]}",
+    )
     for method, width in itertools.product(config.methods, config.widths):
         network = build(config, method, width, train_set, num_classes)
         for seed in range(config.seed, config.seed + config.num_seeds):

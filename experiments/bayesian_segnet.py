@@ -200,6 +200,11 @@ def mean_prediction(apply: Callable) -> Callable[[Any, jax.Array | None, Any], M
 def predict_run(config: Config, parts: dict[str, Any], inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Maps of images by a finished run with dropout, for `experiments.sample`."""
     dataset = load_segmentation(config.dataset, num_classes=config.num_classes, data_dir=config.data_dir or None)
+    num_channels = dataset.train.images.shape[-1]
+    require(
+        inputs.shape[-1] == num_channels,
+        f"images of {inputs.shape[-1]} channels do not fit the networks of the run, which take {num_channels}",
+    )
     _, apply = network(config, dataset.num_classes)
     predict_chunk, keys = mean_prediction(apply), jax.random.split(jax.random.key(config.seed), config.num_draws)
     chunks = [

@@ -416,6 +416,11 @@ def plot(run: Run, domains: Domains, result: dict[str, Any]) -> None:
 
 def predict_run(config: Config, parts: dict[str, Any], inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Translations of images in both directions by a finished run, for `experiments.sample`."""
+    num_channels = parts["game"]["translations"]["X to Y"]["there"].shape[-1]
+    require(
+        inputs.shape[-1] == num_channels,
+        f"images of {inputs.shape[-1]} channels do not fit the networks of the run, which take {num_channels}",
+    )
     net, generators = networks(config, inputs.shape[1:]), parts["game"]["generators"]
     return {direction: translate(net, generators, direction, 2 * inputs - 1)["there"] for direction in DIRECTIONS}
 

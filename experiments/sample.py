@@ -11,6 +11,7 @@ each sample or input; images lie in [0, 1]:
     sample_run(config, parts, rng_key, num) -> {model: array [num, ...]}
     predict_run(config, parts, inputs) -> {model and quantity: array [num, ...]}
 
+`predict_run` raises ValueError for images of a shape that its networks do not take.
 `config` and `parts` are those of `harness.read_run`. Inputs are the array `x` of an .npz file, or its only array, as
 `[num, height, width, channels]` in [0, 1].
 """
@@ -20,7 +21,6 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import flax.errors
 import jax
 import numpy as np
 
@@ -46,7 +46,7 @@ def load_inputs(path: str) -> np.ndarray:
         raise ValueError(f"--inputs {path} must have an array x; it has {', '.join(arrays) or 'none'}")
     inputs = np.asarray(arrays["x"] if "x" in arrays else next(iter(arrays.values())), np.float32)
     if inputs.ndim != 4 or not inputs.size:
-        raise ValueError(f"--inputs {path} must have images [num, height, width, channels]; got shape {inputs.shape}")
+        raise ValueError(f"--inputs {path} must have images [num, height, width, channels]; got {inputs.shape}")
     if not 0 <= inputs.min() <= inputs.max() <= 1:
         raise ValueError(
             f"--inputs {path} must have pixels in [0, 1]; got values from {inputs.min():g} to {inputs.max():g}"
@@ -69,13 +69,7 @@ def evaluate(folder: Path, num: int, inputs: str, seed: int) -> dict[str, np.nda
     config, parts = read_run(folder, experiment.Config)
     try:
         if inputs:
-            images = load_inputs(inputs)
-            try:
-                return function(config, parts, images)
-            except flax.errors.ScopeParamShapeError:
-                raise ValueError(
-                    f"--inputs {inputs}: images of shape {images.shape[1:]} do not fit the networks of {folder}"
-                ) from None
+            return function(config, parts, load_inputs(inputs))
         return function(config, parts, jax.random.key(seed), num)
     except KeyError as error:
         raise ValueError(

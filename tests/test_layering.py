@@ -34,7 +34,7 @@ MAY_IMPORT = {
 }
 """Subpackage of bayesjax: those that it may import besides itself. The top four may use one another, without cycles."""
 HOMES = {
-    "flax": ("bayesjax.models", "bayesjax.adapters", "experiments.sample"),
+    "flax": ("bayesjax.models", "bayesjax.adapters"),
     "numpyro": ("bayesjax.adapters", "bayesjax.distributions"),
     "distrax": ("bayesjax.models.requires_distrax", "experiments"),
     "blackjax": ("bayesjax.kernels", "bayesjax.evaluation.diagnostics"),
