@@ -67,10 +67,9 @@ def evaluate(folder: Path, num: int, inputs: str, seed: int) -> dict[str, np.nda
     if function is None:
         raise ValueError(f"experiments.{name} has no {'predictions' if inputs else 'samples'} to show")
     config, parts = read_run(folder, experiment.Config)
+    arguments = (load_inputs(inputs),) if inputs else (jax.random.key(seed), num)
     try:
-        if inputs:
-            return function(config, parts, load_inputs(inputs))
-        return function(config, parts, jax.random.key(seed), num)
+        return function(config, parts, *arguments)
     except KeyError as error:
         raise ValueError(
             f"the run in {folder} has not finished its part {error}: add --resume to its command"
