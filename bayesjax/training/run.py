@@ -23,7 +23,7 @@ from jax.core import Tracer
 
 from bayesjax import checks
 from bayesjax.data.streams import Stream, StreamError
-from bayesjax.training import processes
+from bayesjax.training import processes, shares
 from bayesjax.training.checkpoint import Checkpointer, CheckpointMismatch, Record
 from bayesjax.training.chunks import Chunks
 from bayesjax.training.diagnosis import SamplerWarning, sampler_warnings
@@ -180,7 +180,7 @@ def run(
                 compiled = time.perf_counter()
                 batches = None
                 if isinstance(data, Stream):
-                    batches = data.take(done, length)
+                    batches = shares.take(data, done, length)
                     data.prefetch(done + length, next_length)
                 new_state, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state, batches))
                 compile_seconds += compiled - before
