@@ -130,7 +130,7 @@ def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], Py
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
         def inner_step(state: Any, key_and_index: tuple[PRNGKey, Array]) -> tuple[Any, Any]:
             key, i = key_and_index
-            return kernel.step(key, state, batch if part is None else part(batch, i))
+            return checks.step_result(kernel.step(key, state, batch if part is None else part(batch, i)), state)
 
         if part is not None:
             checks.varies_with_step(functools.partial(part, batch), "part")

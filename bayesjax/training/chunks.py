@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.data.streams import Stream
 from bayesjax.training import identity, processes, shares
 from bayesjax.types import Array, Kernel, PRNGKey, PyTree
@@ -47,7 +47,7 @@ class Chunks:
                 step, batch = step_and_batch
                 if not is_stream:
                     batch = source(step) if is_function else source
-                return kernel.step(jax.random.fold_in(rng_key, step), state, batch)
+                return checks.step_result(kernel.step(jax.random.fold_in(rng_key, step), state, batch), state)
 
             state, infos = jax.lax.scan(one_step, state, (first + jnp.arange(num_steps), batches))
             kept = keep(state) if num_steps == thinning else keep_at(first + num_steps, state)
