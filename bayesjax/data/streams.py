@@ -183,6 +183,7 @@ def stream(
     Args:
       source: a function `step -> batch`, called on the host with steps 0, 1, 2, ... It should return the same batch
         whenever it is called with the same step. Or an iterable of batches; it must have one for every step of a run.
+        Two streams of one iterator divide its batches among them, so give each stream an iterator of its own.
         Batches are pytrees of NumPy arrays, all of the same shapes and types. Tensors of PyTorch are converted.
       example: a batch, or its shapes and types as `jax.ShapeDtypeStruct`; None reads the first batch.
       share: with several processes, whether `source` gives only the share of the batch that belongs to this process.

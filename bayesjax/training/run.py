@@ -123,7 +123,8 @@ def run(
         vmap, jit or grad, or if `data` is a function whose result does not depend on the step, or has leaves that are
         not arrays, such as an iterator.
       NonFinite: if the initial position or a later state is not finite; a checkpoint then holds the last finite state.
-      StreamError: if a stream ends early or fails; a checkpoint then holds the state after the last chunk.
+      StreamError: if a stream ends early or fails, or its shares do not fit together (`shares.py`). If there
+        have been steps, a checkpoint then holds the state after the last chunk.
       CheckpointMismatch: if the checkpoint belongs to a different run (`identity.py`) or has more than `num_steps`
         steps. It is raised before the first step.
       CheckpointError: if a checkpoint cannot be written or read, or if another process is writing in its folder.
