@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,10 +74,19 @@ def append(path: Path, line: str) -> None:
         raise OSError(f"cannot write {path}: {cause(error)}") from error
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Deletes unfinished files and folders of killed processes in a folder."""
+def remove_unfinished(folder: Path, *, name: str = "*", min_age: float = 0.0) -> None:
+    """Deletes unfinished files and folders of killed processes in a folder.
+
+    Args:
+      folder: the folder.
+      name: pattern of the names without the ending UNFINISHED.
+      min_age: the age in seconds, since the last change, from which on they are deleted. It spares those of running
+        processes where several processes may write in the folder.
+    """
     with contextlib.suppress(OSError):
-        for path in list(folder.glob(f"*{UNFINISHED}")):
+        for path in list(folder.glob(f"{name}{UNFINISHED}")):
+            if min_age > 0 and time.time() - path.lstat().st_mtime < min_age:  # clocks of hosts may differ
+                continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:

@@ -177,6 +177,42 @@ def kernel(**arguments: Any) -> None:
             raise ValueError(f"{name} must be a kernel, with init and step; got {type(value).__name__}")
 
 
+def step_result(result: Any, state: Any) -> tuple[Any, Any]:
+    """Returns the result of a kernel's step if `scan` can carry its state.
+
+    Args:
+      result: the result of `kernel.step(rng_key, state, batch)`.
+      state: the state before the step.
+
+    Returns:
+      `(state, info)`, which is `result`.
+
+    Raises:
+      ValueError: if `result` is not a pair, or its state differs from `state` in structure, shapes or types; the
+        message names the leaf.
+    """
+    if not isinstance(result, tuple) or len(result) != 2:
+        got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+        raise ValueError(f"kernel.step must return the pair (state, info); got {got}")
+    before, after = ({path: leaf for path, leaf in jax.tree.leaves_with_path(each)} for each in (state, result[0]))
+    for path in [*before, *after]:
+        name = f"state{jax.tree_util.keystr(path)}"
+        if path not in before or path not in after:
+            difference = f"without {name}" if path in before else f"with {name}"
+            names = type(state).__name__, type(result[0]).__name__
+            raise ValueError(
+                f"kernel.step must keep the structure of its state, {names[0]}; got {names[1]} {difference}"
+            )
+        expected, got = jax.typeof(before[path]), jax.typeof(after[path])
+        is_weak = getattr(expected, "weak_type", False)  # scan gives a Python number the type of the result
+        if expected.shape != got.shape or (expected.dtype != got.dtype and not is_weak):
+            raise ValueError(
+                f"kernel.step must keep the shapes and types of its state; {name} must be "
+                f"{expected.dtype}{list(expected.shape)}, got {got.dtype}{list(got.shape)}"
+            )
+    return result
+
+
 def density(function: Callable[..., Any], name: str) -> None:
     """Raises ValueError if `function`, called `name` in the message, does not accept `(params, rng_key, batch)`."""
     if not callable(function):

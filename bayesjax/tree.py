@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import noise
-from bayesjax.types import Array, PRNGKey, PyTree
+from bayesjax.types import Array, Given, PRNGKey, PyTree
 
 
 def num_elements(tree: PyTree) -> int:
@@ -153,8 +153,14 @@ def leading_axis(tree: PyTree, name: str = "tree") -> int:
       `num`, a Python integer.
 
     Raises:
-      ValueError: if there are no leaves, a leaf is a scalar, or the leading axes of two leaves differ in length.
+      ValueError: if there are no leaves, a leaf is a scalar, or the leading axes of two leaves differ in length. Or if
+        the tree is what a player of a game receives, whose other players have no axis of examples.
     """
+    if isinstance(tree, Given):
+        raise ValueError(
+            f"{name} must be the data alone; got Given(data, others) of a player of a game: use a function "
+            "(params, rng_key, given) that passes given.data"
+        )
     lengths = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else -1 for leaf in jax.tree.leaves(tree)}
     if len(lengths) != 1 or -1 in lengths:
         got = ["a scalar" if n < 0 else str(n) for n in sorted(lengths)] or ["no arrays"]

@@ -5,7 +5,8 @@
 
 There is one file for each name and folder of data. It also has the names, sizes and times of the files from which it
 was decoded, and is decoded anew if they change. A file that cannot be read is decoded anew, and an error of writing is
-ignored. TensorFlow Datasets is not imported if a file is found. Read `dataset.py` next, which calls these functions.
+ignored. Files that a killed process has left unfinished are deleted after an hour. TensorFlow Datasets is not imported
+if a file is found. Read `dataset.py` next, which calls these functions.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ import numpy as np
 from bayesjax import atomic
 from bayesjax.data import files
 
+UNFINISHED_AGE = 3600.0
+"""Age in seconds from which on an unfinished file belongs to a killed process. Writing a file takes seconds."""
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -75,6 +78,7 @@ def write(name: str, data_dir: str | None, source: Path, decoded: Decoded) -> No
     with contextlib.suppress(OSError):
         described = {"source": np.array(str(source.resolve())), "fingerprint": np.array(fingerprint(source))}
         path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.remove_unfinished(path.parent, name=".*.npz.*", min_age=UNFINISHED_AGE)
         with atomic.replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **described, **decoded._asdict())
 

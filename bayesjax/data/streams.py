@@ -23,7 +23,7 @@ import numpy as np
 from bayesjax.types import PyTree
 
 MAX_CHUNK_BYTES = 2**28
-"""Largest size in bytes of the batches of a chunk. Two chunks are in memory at a time."""
+"""Largest size in bytes of the batches of a chunk in one process. Two chunks are in memory at a time."""
 
 
 class StreamError(ValueError):
@@ -77,17 +77,28 @@ class Stream:
     Args:
       read: `step -> batch`.
       example: a batch, or shapes and types of its leaves; None reads the first batch.
+      share: whether each process reads only its share of a batch.
 
     Attributes:
-      example: shapes and types of the leaves of a batch.
+      example: shapes and types of the leaves of a batch, or of the share of this process.
+      share: as the argument.
     """
 
-    def __init__(self, read: Callable[[int], PyTree], example: PyTree = None):
-        self._read = read
+    def __init__(self, read: Callable[[int], PyTree], example: PyTree = None, share: bool = False):
+        self._read, self.share = read, share
         self._pending: tuple[int, int, threading.Thread, list[Any]] | None = None
         example = self._batch(0) if example is None else example
         self.example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), _canonical(leaf)), example)
         self._num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.example))
+
+    @property
+    def whole_example(self) -> PyTree:
+        """Shapes and types of the leaves of a whole batch, to which all processes contribute equal shares."""
+        num = jax.process_count() if self.share else 1
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0] * num, *leaf.shape[1:]) if leaf.shape else (), leaf.dtype),
+            self.example,
+        )
 
     @property
     def longest_chunk(self) -> int:
@@ -164,14 +175,21 @@ class Stream:
             raise StreamError(f"reading batch {step} of the stream failed: {type(error).__name__}: {cause}") from error
 
 
-def stream(source: Callable[[int], PyTree] | Iterable[PyTree], example: PyTree = None) -> Stream:
+def stream(
+    source: Callable[[int], PyTree] | Iterable[PyTree], example: PyTree = None, *, share: bool = False
+) -> Stream:
     """Makes the batches of a function or an iterable available to `training.run`.
 
     Args:
       source: a function `step -> batch`, called on the host with steps 0, 1, 2, ... It should return the same batch
         whenever it is called with the same step. Or an iterable of batches; it must have one for every step of a run.
+        Two streams of one iterator divide its batches among them, so give each stream an iterator of its own.
         Batches are pytrees of NumPy arrays, all of the same shapes and types. Tensors of PyTorch are converted.
       example: a batch, or its shapes and types as `jax.ShapeDtypeStruct`; None reads the first batch.
+      share: with several processes, whether `source` gives only the share of the batch that belongs to this process.
+        `training.run` joins the shares along the leading axis, in the order of the processes. They must be equal in
+        shape, and the kernel must be spread over data (`training.spread`). Otherwise every process must read the same
+        whole batches. With one process the share is the whole batch.
 
     Returns:
       The `data` argument of `training.run`.
@@ -183,10 +201,10 @@ def stream(source: Callable[[int], PyTree] | Iterable[PyTree], example: PyTree =
     if inspect.isgeneratorfunction(source):
         raise ValueError(f"source is a generator function: pass {source.__name__}(), the generator that it returns")
     if callable(source):
-        return Stream(source, example)
+        return Stream(source, example, share)
     if not isinstance(source, Iterable):
         raise ValueError(f"source must be a function step -> batch or an iterable; got {type(source).__name__}")
-    return Stream(InOrder(source), example)
+    return Stream(InOrder(source), example, share)
 
 
 def _canonical(leaf: Any) -> np.dtype:

@@ -8,8 +8,9 @@ log density of a player receives `types.Given(data, others)` as its batch, so it
 player. Read `posteriors/bayesian_gan.py` next: it has the conditional log densities of the Bayesian GAN.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -82,11 +83,28 @@ def alternate(**players: Kernel) -> StructuredKernel:
                 for other, position in state.position.items()
                 if other != name
             }
-            player, infos[name] = kernel.step(key, state.players[name], Given(batch, others))
+            with naming_player(name):
+                player, infos[name] = kernel.step(key, state.players[name], Given(batch, others))
             state = AlternateState({**state.players, name: player})
         return state, AlternateInfo(infos)
 
     return StructuredKernel(init, step, Players({name: kernel.structure for name, kernel in players.items()}))
+
+
+@contextlib.contextmanager
+def naming_player(name: str) -> Iterator[None]:
+    """Adds the name of a player, and what its density receives, to the traceback of an error in the block.
+
+    Args:
+      name: the name of the player.
+    """
+    try:
+        yield
+    except Exception as error:
+        error.add_note(
+            f"player {name!r}: its loss or log density receives Given(data, others); the batch is given.data"
+        )
+        raise
 
 
 def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], PyTree] | None = None) -> Kernel:
@@ -112,7 +130,7 @@ def repeat(kernel: Kernel, num_steps: int, *, part: Callable[[PyTree, Array], Py
     def step(rng_key: PRNGKey, state: Any, batch: PyTree) -> tuple[Any, Any]:
         def inner_step(state: Any, key_and_index: tuple[PRNGKey, Array]) -> tuple[Any, Any]:
             key, i = key_and_index
-            return kernel.step(key, state, batch if part is None else part(batch, i))
+            return checks.step_result(kernel.step(key, state, batch if part is None else part(batch, i)), state)
 
         if part is not None:
             checks.varies_with_step(functools.partial(part, batch), "part")

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from bayesjax import checks, tree
+from bayesjax.kernels.alternate import naming_player
 from bayesjax.kernels.gradient import as_schedule, grad_of_mean, value_and_grad
 from bayesjax.types import Array, Density, Given, Kernel, PRNGKey, PyTree, Schedule
 
@@ -96,7 +97,8 @@ def game_descent(
         values, aux, v = {}, {}, {}
         for name, evaluate_player in evaluate.items():
             others = {other: params for other, params in position.items() if other != name}
-            values[name], aux[name], v[name] = evaluate_player(position[name], keys[name], Given(batch, others))
+            with naming_player(name):
+                values[name], aux[name], v[name] = evaluate_player(position[name], keys[name], Given(batch, others))
         return values, aux, v
 
     def init(position: dict[str, PyTree], rng_key: PRNGKey) -> GameDescentState:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.interpreters import partial_eval
 
 from bayesjax import axes, checks, tree
+from bayesjax.kernels.schedules import Cyclical
 from bayesjax.types import Array, Density, Params, PRNGKey, PyTree, Schedule
 
 Evaluate = Callable[[Params, PRNGKey, PyTree], tuple[Array, PyTree, Params]]
@@ -152,6 +153,8 @@ def as_temperature(temperature: float | Array | Schedule, *, is_zero_allowed: bo
 
 
 def _as_schedule(name: str, value: float | Array | Schedule, check: Callable[..., None]) -> Schedule:
+    if isinstance(value, Cyclical):
+        raise ValueError(f"{name} must be a number or a schedule; got all schedules of a cycle: pass cycle.{name}")
     if not callable(value):
         check(**{name: value})
         return lambda step: value

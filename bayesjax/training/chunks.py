@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bayesjax import tree
+from bayesjax import checks, tree
 from bayesjax.data.streams import Stream
-from bayesjax.training import identity, processes
+from bayesjax.training import identity, processes, shares
 from bayesjax.types import Array, Kernel, PRNGKey, PyTree
 
 
@@ -33,6 +33,7 @@ class Chunks:
         is_argument = not is_stream and not (is_function and jax.tree_util.all_leaves([data]))
         self._constants = rng_key, (data if is_argument else None)
         self._example, self._keep, self._data = example, keep, data
+        self._sharding = shares.sharding(data, example) if is_stream else None
         self._compiled: dict[tuple[int, int], Callable] = {}
 
         def keep_at(step: Array, state: Any) -> PyTree:
@@ -46,7 +47,7 @@ class Chunks:
                 step, batch = step_and_batch
                 if not is_stream:
                     batch = source(step) if is_function else source
-                return kernel.step(jax.random.fold_in(rng_key, step), state, batch)
+                return checks.step_result(kernel.step(jax.random.fold_in(rng_key, step), state, batch), state)
 
             state, infos = jax.lax.scan(one_step, state, (first + jnp.arange(num_steps), batches))
             kept = keep(state) if num_steps == thinning else keep_at(first + num_steps, state)
@@ -71,17 +72,20 @@ class Chunks:
     def compiled(self, length: int, inner: int) -> Callable:
         """Returns `(done, state, batches) -> (state, kept, info, is_finite)`: `length` steps after step `done`.
 
-        The batches are those of a stream, stacked `[length, ...]`, and None for other data.
+        The batches are those of a stream, stacked `[length, ...]`, or this process's shares of them. They are None for
+        other data.
 
         Args:
           length: number of steps, a multiple of `inner`.
           inner: number of steps over which infos are averaged.
         """
         if (length, inner) not in self._compiled:
-            arguments = *self._constants, jnp.int32(0), self._example, self._example_batches(length)
+            arguments = *self._constants, jnp.int32(0), self._example, self._example_batches(length, self._sharding)
             self._compiled[length, inner] = self._chunk.lower(length, inner, *arguments).compile()
             processes.barrier()
-        return lambda done, state, batches: self._compiled[length, inner](*self._constants, done, state, batches)
+        return lambda done, state, batches: self._compiled[length, inner](
+            *self._constants, done, state, shares.place(batches, self._sharding)
+        )
 
     def structure(self, inner: int) -> PyTree:
         """The tree structure of a piece of the record: draws, their infos, and the infos of the burn-in."""
@@ -103,11 +107,14 @@ class Chunks:
         start = identity.abstract(self._example)
         return self._one_draw.trace(inner, *self._constants, start, jnp.int32(0), self._example_batches(inner))
 
-    def _example_batches(self, num: int) -> PyTree:
+    def _example_batches(self, num: int, sharding: Any = None) -> PyTree:
         """Shapes and types of `num` stacked batches of a stream, or None for other data."""
         if not isinstance(self._data, Stream):
             return None
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num, *leaf.shape), leaf.dtype), self._data.example)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((num, *leaf.shape), leaf.dtype, sharding=sharding),
+            self._data.whole_example,
+        )
 
 
 def _stays_finite(start: PyTree, end: PyTree) -> Array:

@@ -51,13 +51,13 @@ def program_digests(traced: Any, keep: Callable, data: PyTree, example: PyTree) 
       the device meshes. Digests can be compared only if the environments are equal.
     """
     if isinstance(data, Stream):
-        data_parts = [str(shapes(data.example))]  # its batches are not known in advance
+        data_parts = [str(shapes(data.whole_example))]  # its batches are not known in advance
     elif callable(data):
         arrays = [] if jax.tree_util.all_leaves([data]) else jax.tree.leaves(data)
         data_parts = [*_parts(jax.make_jaxpr(data)(jnp.int32(0))), *arrays]
     else:
         data_parts = [str(shapes(data)), *jax.tree.leaves(data)]
-    meshes = {str(dict(leaf.sharding.mesh.shape)) for leaf in jax.tree.leaves(example) if _has_mesh(leaf)}
+    meshes = {str(dict(leaf.sharding.mesh.shape)) for leaf in jax.tree.leaves(example) if has_mesh(leaf)}
     return {
         "environment": {"jax": jax.__version__, "platform": jax.default_backend(), "devices": sorted(meshes)},
         "keep": _digest(_parts(jax.make_jaxpr(keep)(abstract(example)))),
@@ -108,14 +108,15 @@ def canonical(leaf: Any) -> Any:
     return leaf if jnp.issubdtype(dtype, jax.dtypes.prng_key) else np.asarray(leaf, dtype)
 
 
+def has_mesh(leaf: Any) -> bool:
+    """Whether a leaf is an array on a mesh of devices."""
+    return isinstance(leaf, jax.Array) and isinstance(leaf.sharding, jax.sharding.NamedSharding)
+
+
 def _dtype(leaf: Any) -> Any:
     """The type that JAX gives a leaf, which is the key type for keys."""
     is_key = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf.dtype if is_key else jnp.result_type(getattr(leaf, "dtype", leaf))
-
-
-def _has_mesh(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and isinstance(leaf.sharding, jax.sharding.NamedSharding)
 
 
 def _digest(parts: Any) -> str:

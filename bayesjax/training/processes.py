@@ -4,10 +4,12 @@
     spread(kernel, data=4)            a mesh over the devices of all processes (parallel.py)
     fetch(values)                     whole host arrays on every process, from shards on any device
     broadcast_from_first(compute)     the result of process 0 on all processes, for decisions about files and time
+    gather(value)                     the values of all processes on every process, for errors of one of them
 
-Every process holds the whole batch and every key, so only the reductions and gathers of the kernel's step communicate.
-All processes must call `fetch` and `broadcast_from_first` at the same points of the program: if one process takes
-a different branch, the others wait forever. Only process 0 writes files. With one process they communicate nothing.
+Every process holds every key and the whole batch, or its own share (`shares.py`). So only the reductions and gathers of
+the kernel's step communicate. All processes must call `fetch`, `broadcast_from_first` and `gather` at the same points
+of the program: if one process takes a different branch, the others wait forever. Only process 0 writes files. With one
+process they communicate nothing.
 """
 
 import json
@@ -87,9 +89,23 @@ def broadcast_from_first(compute: Callable[[], T]) -> T:
     """
     if jax.process_count() == 1:
         return compute()
-    message = np.frombuffer(json.dumps(compute()).encode() if is_first() else b"", np.uint8)
-    (length,) = _row_of_first(np.array([len(message)], np.int32))
-    return json.loads(_row_of_first(np.resize(message, length)).tobytes())
+    return gather(compute() if is_first() else None)[0]
+
+
+def gather(value: Any) -> list[Any]:
+    """Returns the values of all processes, in their order, on every process.
+
+    All processes must call this function together, and all wait for the last.
+
+    Args:
+      value: a JSON-serialisable value.
+    """
+    if jax.process_count() == 1:
+        return [value]
+    message = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = _rows(np.array([len(message)], np.int32))[:, 0]
+    rows = _rows(np.resize(message, lengths.max()))
+    return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
 
 
 def barrier() -> None:
@@ -97,11 +113,11 @@ def barrier() -> None:
     broadcast_from_first(lambda: None)
 
 
-def _row_of_first(row: np.ndarray) -> np.ndarray:
-    """Returns the row of process 0 on all processes.
+def _rows(row: np.ndarray) -> np.ndarray:
+    """Returns the rows of all processes, which must have equal lengths, on all processes.
 
     Only one device per process takes part, so that devices do not compete for the threads of a CPU.
     """
     devices = np.array([jax.local_devices(process_index=process)[0] for process in range(jax.process_count())])
     spec = NamedSharding(Mesh(devices, ("process",)), PartitionSpec("process"))
-    return fetch(jax.make_array_from_callback((len(devices), *row.shape), spec, lambda index: row[None]))[0]
+    return fetch(jax.make_array_from_callback((len(devices), *row.shape), spec, lambda index: row[None]))

@@ -23,7 +23,7 @@ from jax.core import Tracer
 
 from bayesjax import checks
 from bayesjax.data.streams import Stream, StreamError
-from bayesjax.training import processes
+from bayesjax.training import processes, shares
 from bayesjax.training.checkpoint import Checkpointer, CheckpointMismatch, Record
 from bayesjax.training.chunks import Chunks
 from bayesjax.training.diagnosis import SamplerWarning, sampler_warnings
@@ -123,7 +123,8 @@ def run(
         vmap, jit or grad, or if `data` is a function whose result does not depend on the step, or has leaves that are
         not arrays, such as an iterator.
       NonFinite: if the initial position or a later state is not finite; a checkpoint then holds the last finite state.
-      StreamError: if a stream ends early or fails; a checkpoint then holds the state after the last chunk.
+      StreamError: if a stream ends early or fails, or its shares do not fit together (`shares.py`). If there
+        have been steps, a checkpoint then holds the state after the last chunk.
       CheckpointMismatch: if the checkpoint belongs to a different run (`identity.py`) or has more than `num_steps`
         steps. It is raised before the first step.
       CheckpointError: if a checkpoint cannot be written or read, or if another process is writing in its folder.
@@ -180,7 +181,7 @@ def run(
                 compiled = time.perf_counter()
                 batches = None
                 if isinstance(data, Stream):
-                    batches = data.take(done, length)
+                    batches = shares.take(data, done, length)
                     data.prefetch(done + length, next_length)
                 new_state, kept, info, finite = jax.block_until_ready(chunk(jnp.int32(done), state, batches))
                 compile_seconds += compiled - before

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import types
 
 import numpy as np
@@ -95,6 +96,25 @@ def test_a_damaged_file_is_replaced(source, damage):
     path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
     assert equal(source.load(), first) and len(source.builders) == 2
     assert equal(source.load(), first) and len(source.builders) == 2
+
+
+def test_unfinished_files_of_killed_processes(source):
+    """A killed writer leaves a file, which is deleted after an hour; younger ones and other files stay."""
+    kill = (
+        "import os, sys, pathlib; from bayesjax import atomic\n"
+        "with atomic.replacing(pathlib.Path(sys.argv[1])) as path: path.write_bytes(b'a'); os.kill(os.getpid(), 9)"
+    )
+    source.cache.mkdir()
+    for name in ("old-0123.npz", "new-0123.npz"):
+        subprocess.run([sys.executable, "-c", kill, str(source.cache / name)], check=False)
+    (old,), (new,) = source.cache.glob(".old*"), source.cache.glob(".new*")
+    other = source.cache / "notes.unfinished"
+    other.write_text("")
+    for path, age in ((old, 3700), (new, 3500), (other, 3700)):
+        changed = time.time() - age
+        os.utime(path, (changed, changed))
+    source.load()
+    assert not old.exists() and new.exists() and other.exists() and len(list(source.cache.glob("toy-*.npz"))) == 1
 
 
 @pytest.mark.parametrize("folder", ["", "file/below"])

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bayesjax import tree
-from bayesjax.kernels import alternate, particles, repeat, sghmc
+from bayesjax import objectives, posteriors, tree
+from bayesjax.kernels import alternate, game_descent, particles, repeat, sghmc
 from bayesjax.types import Given, Kernel, ParticleAxis, Players
 
 
@@ -263,3 +263,30 @@ def test_games_in_parallel_each_on_its_own_batch():
         chex.assert_trees_all_close(jax.tree.map(lambda leaf, i=i: leaf[i], moved), alone, rtol=1e-5)
     with pytest.raises(AssertionError):
         chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[0], moved), alone, rtol=1e-2)
+
+
+GIVEN = {  # a density that takes what a player receives for the batch, and the error
+    "array": (lambda params, rng_key, batch: jnp.sum(params["x"] - batch), TypeError, "'Given'"),
+    "tuple": (lambda params, rng_key, batch: jnp.sum(params["x"] - batch[0] @ batch[1]), TypeError, "@"),
+    "dict": (lambda params, rng_key, batch: jnp.sum(params["x"] - batch["x"]), TypeError, "tuple indices"),
+    **{
+        name: (density, ValueError, r"^batch must be the data alone; got Given\(data, others\) of a player of a game: ")
+        for name, density in {
+            "batch_mean": objectives.batch_mean(lambda params, rng_key, x: jnp.sum(params["x"] - x)),
+            "log_posterior": posteriors.log_posterior(lambda params, rng_key, x: x, lambda params: 0.0, 2),
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_density_of_the_batch_in_a_game(name):
+    """The traceback names the player and says where the batch is, also if the leading axes happen to agree."""
+    density, error, words = GIVEN[name]
+    descent = game_descent({"a": facing, "b": density}, step_size=0.1)
+    for kernel in (alternate(a=sghmc(facing, step_size=0.1), b=sghmc(density, step_size=0.1)), descent):
+        start = kernel.init({"a": POSITION, "b": POSITION}, jax.random.key(0))
+        with pytest.raises(error, match=words) as raised:
+            kernel.step(jax.random.key(1), start, DATA)
+        note = "player 'b': its loss or log density receives Given(data, others); the batch is given.data"
+        assert note in raised.value.__notes__

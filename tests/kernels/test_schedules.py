@@ -49,6 +49,15 @@ def test_cyclical():
     assert cycle.step_size(0) == pytest.approx(0.2)
 
 
+def test_a_cycle_is_not_a_schedule():
+    """The message names the field to pass."""
+    cycle, number = kernels.cyclical(0.2, num_steps=10, num_cycles=3), {"step_size": 0.1}
+    for name in ("step_size", "temperature"):
+        words = f"^{name} must be a number or a schedule; got all schedules of a cycle: pass cycle.{name}$"
+        with pytest.raises(ValueError, match=words):
+            kernels.sghmc(quartic, **(number | {name: cycle}))
+
+
 @pytest.mark.parametrize("length", [50, 100])
 def test_a_cycle_samples_from_one_step_on_everywhere(length):
     """0.8 of 100 is 80 in numpy and compiled; in float32 80 / 100 < 0.8."""

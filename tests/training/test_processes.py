@@ -4,9 +4,6 @@ The processes run this file as a script; they compile, save and resume as a user
 kernels on one device and compares to float32 rounding; particles bit for bit.
 """
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,10 +15,9 @@ from bayesjax import axes, data, kernels, training, tree
 
 if __name__ == "__main__":
     training.initialize(sys.argv[2], 2, int(sys.argv[3]))  # before the kernels of the next line make their first array
+import two_processes
 from test_parallel import KERNELS, KEY, NUM_DATA, POSITION, TOLERANCE, assert_same, batch
 
-ROOT = Path(__file__).resolve().parents[2]
-NUM_PROCESSES, DEVICES_EACH, TIMEOUT = 2, 2, 400
 PARTICLES = tree.stack([jax.tree.map(lambda leaf, i=i: i * leaf, POSITION) for i in range(8)])
 
 
@@ -83,7 +79,7 @@ def process(folder, names):
 
 
 def local_keys(rng_key, num, axis):
-    first = jax.lax.axis_index(axis) % DEVICES_EACH * num
+    first = jax.lax.axis_index(axis) % two_processes.DEVICES_EACH * num
     return jax.lax.dynamic_slice_in_dim(jax.random.split(rng_key, num * axes.size(axis)), first, num)
 
 
@@ -109,32 +105,7 @@ def wanted(request):
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory, wanted):
     """The folder in which two processes have left their results."""
-    folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    started = [
-        subprocess.Popen(
-            [sys.executable, __file__, folder, f"127.0.0.1:{port}", str(index), *sorted(wanted)],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=os.environ | {
-                "PYTHONPATH": str(ROOT),
-                "JAX_NUM_CPU_DEVICES": str(2 * DEVICES_EACH),
-                "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-                "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),  # a resumed run need not compile again
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            },
-        )
-        for index in range(NUM_PROCESSES)
-    ]  # fmt: skip
-    try:
-        for done in started:
-            output, _ = done.communicate(timeout=TIMEOUT)
-            assert done.returncode == 0, output
-    finally:
-        for one in started:
-            one.kill()
-    return folder
+    return two_processes.run(__file__, tmp_path_factory.mktemp("processes"), *sorted(wanted))
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +128,7 @@ def of_process(folder, name, index):
 )
 def test_two_processes_equal_one_device(name, processes, on_one_device):
     """Final state, every draw and every info, whole on both processes; the resumed runs are as the unbroken one."""
-    for index in range(NUM_PROCESSES):
+    for index in range(2):
         tolerance = 0.0 if name == "particles" else TOLERANCE
         assert_same(of_process(processes, name, index), on_one_device[name], tolerance)
 

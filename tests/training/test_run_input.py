@@ -73,6 +73,48 @@ def test_kernel_and_state_are_named():
         training.run(jax.random.key(0), walk(), {"w": X}, num_steps=2)
 
 
+STEPS = {  # a wrong result of a step, and the words that name it
+    "type": (
+        lambda state: (state._replace(best=1), ()),
+        "kernel.step must keep the shapes and types of its state; state.best must be float32[], got int32[]",
+    ),
+    "half": (
+        lambda state: (state._replace(position={"w": state.position["w"].astype(jnp.bfloat16)}), ()),
+        "kernel.step must keep the shapes and types of its state; state.position['w'] must be float32[2], got "
+        "bfloat16[2]",
+    ),
+    "shape": (
+        lambda state: (state._replace(best=state.position["w"]), ()),
+        "kernel.step must keep the shapes and types of its state; state.best must be float32[], got float32[2]",
+    ),
+    "leaf": (
+        lambda state: (state._replace(position={**state.position, "v": 0.0}), ()),
+        "kernel.step must keep the structure of its state, InfiniteState; got InfiniteState with state.position['v']",
+    ),
+    "state alone": (
+        lambda state: state,
+        "kernel.step must keep the structure of its state, InfiniteState; got dict without state.position['w']",
+    ),
+    "none": (lambda state: None, "kernel.step must return the pair (state, info); got NoneType"),
+    "three": (lambda state: (state, (), ()), "kernel.step must return the pair (state, info); got a tuple of 3"),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_keeps_the_types_of_the_state(name):
+    """The message names the leaf, also if `repeat` carries the state; a Python number may become an array."""
+    result, words = STEPS[name]
+    kernel = Kernel(lambda position, rng_key: position, lambda rng_key, state, batch: result(state))
+    begin = InfiniteState({"w": jnp.zeros(2)}, jnp.float32(0.0))
+    for each in (kernel, kernels.repeat(kernel, 2)):
+        with pytest.raises(ValueError, match=r"^kernel\.step must") as error:
+            training.run(jax.random.key(0), each, begin, num_steps=2)
+        assert str(error.value) == words
+    number = begin._replace(best=0)
+    counting = Kernel(kernel.init, lambda rng_key, state, batch: (state._replace(best=state.best + 1.5), ()))
+    assert training.run(jax.random.key(0), counting, number, num_steps=2)[0].best == 3
+
+
 def test_a_callback_may_return_nothing():
     steps = []
     options = {"num_steps": 4, "chunk_size": 2, "callback": lambda step, state: steps.append(step)}
