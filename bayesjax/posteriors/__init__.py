@@ -2,7 +2,7 @@
 
 The subpackage contains priors, the log posterior of a network, and the conditional posteriors of the Bayesian GAN. For
 variational inference it has the mean-field family, its divergences from a prior, and pruning. It also has the Laplace
-approximation of the last layer, and control variates for minibatch gradients.
+approximation of the last layer, linear regression in closed form, and control variates for minibatch gradients.
 """
 
 from bayesjax.posteriors import kl, priors
@@ -10,6 +10,7 @@ from bayesjax.posteriors.bayesian_gan import GANBatch, discriminator_conditional
 from bayesjax.posteriors.control_variates import control_variates, full_gradient
 from bayesjax.posteriors.kl import kl_sampled, kl_to_fan_in_gaussian, kl_to_gaussian, kl_to_laplace
 from bayesjax.posteriors.laplace_approximation import LastLayerPosterior, last_layer_laplace, sample_last_layer
+from bayesjax.posteriors.linear_regression import LinearRegression, linear_regression, sample_linear_regression
 from bayesjax.posteriors.log_posterior import as_loss, data_sum, from_loss, log_posterior
 from bayesjax.posteriors.mean_field import (
     MeanField,
@@ -34,6 +35,7 @@ from bayesjax.posteriors.pruning import prune, signal_to_noise
 __all__ = [
     "GANBatch",
     "LastLayerPosterior",
+    "LinearRegression",
     "MeanField",
     "MeanFieldParams",
     "Moments",
@@ -57,12 +59,14 @@ __all__ = [
     "kl_to_laplace",
     "laplace_prior",
     "last_layer_laplace",
+    "linear_regression",
     "log_posterior",
     "mean_field",
     "priors",
     "prune",
     "sample_gaussian",
     "sample_last_layer",
+    "sample_linear_regression",
     "scale_mixture",
     "scales",
     "signal_to_noise",
