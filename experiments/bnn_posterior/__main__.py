@@ -1,4 +1,4 @@
-"""The posterior of one Bayesian neural network: HMC as the reference of twelve samplers and approximations.
+"""The posterior of one Bayesian neural network: HMC as the reference of thirteen samplers and approximations.
 
 Papers: Izmailov, Vikram, Hoffman & Wilson, "What are Bayesian neural network posteriors really like?", ICML 2021 (HMC
 as the reference; agreement and total variation, section 7); Zhang et al., "Cyclical stochastic gradient MCMC for
