@@ -197,32 +197,33 @@ def train(run: Run, splits: StandardisedSplit, method: str, setting: float, stag
         run_key, kernel, jax.jit(kernel.init)(position, start_key), batches, num_steps=config.num_steps,
         keep=lambda state: (), **options,
     )  # fmt: skip
-
-    @jax.jit
-    def predict(position: Any, keys: jax.Array, x: jax.Array) -> jax.Array:
-        predict_splits = jax.vmap(setup.predict, in_axes=(0, None, 0))
-        return jnp.moveaxis(jax.lax.map(lambda key: predict_splits(position, key, x), keys), 0, 1)
-
-    trained = training.fetch(state.position)
-    means = predict(trained, jax.random.split(draws_key, config.num_draws), splits.x_test)
+    trained, keys = training.fetch(state.position), jax.random.split(draws_key, config.num_draws)
+    predict = jax.vmap(lambda position, x: jax.lax.map(lambda key: setup.predict(position, key, x), keys))
+    means = jax.jit(predict)(trained, splits.x_test)
     return Predictions(np.asarray(means), np.exp(np.asarray(trained["log_precision"], float)))
 
 
-def log_likelihoods(splits: StandardisedSplit, predictions: Predictions, factor: float | np.ndarray) -> np.ndarray:
-    """Mean log density (nats) of unstandardised test targets, `[num_splits]`; `factor` multiplies the precision."""
-    scales = (predictions.precision * factor) ** -0.5
-    each = zip(splits.y_test, predictions.means, scales, splits.target_scale, strict=True)
-    return np.array([uncertainty.mixture_log_density(y, m, s).mean() - np.log(unit) for y, m, s, unit in each])
+def log_likelihoods(splits: StandardisedSplit, predictions: Predictions, factors: np.ndarray) -> np.ndarray:
+    """Mean log density (nats) of unstandardised test targets, `[num_splits, num_factors]`.
+
+    The precision of split i is multiplied by each of `factors[i]`. Squared errors are computed once for all factors.
+    """
+    values = np.empty(factors.shape)
+    for i, (y, means, precision) in enumerate(zip(splits.y_test, *predictions, strict=True)):
+        energies = 0.5 * precision * (y - means.astype(float)) ** 2  # [num_draws, num_test]
+        least = energies.min(axis=0)
+        energies -= least  # the largest term of each sum over draws becomes 1
+        values[i] = [np.mean(np.log(np.exp(-f * energies).mean(axis=0)) - f * least) for f in factors[i]]
+        values[i] += 0.5 * np.log(factors[i] * precision / (2 * np.pi)) - np.log(splits.target_scale[i])
+    return values
 
 
 def choose(run: Run, splits: StandardisedSplit, settings: tuple[float, ...], method: str) -> dict[str, np.ndarray]:
     """Indices `[num_splits]` of the setting and of the factor with the best held-out log-likelihood."""
-    table = []
-    for setting in settings:
-        predictions = train(run, splits, method, setting, f"{method}-{setting:g}-held-out")
-        table.append([log_likelihoods(splits, predictions, factor) for factor in FACTORS])
-    values = np.array(table)  # [settings, factors, splits]
-    setting, factor = np.unravel_index(values.reshape(-1, values.shape[-1]).argmax(axis=0), values.shape[:2])
+    factors = np.tile(FACTORS, (len(splits.x), 1))
+    predictions = (train(run, splits, method, setting, f"{method}-{setting:g}-held-out") for setting in settings)
+    values = np.stack([log_likelihoods(splits, each, factors) for each in predictions], axis=1)
+    setting, factor = np.unravel_index(values.reshape(len(values), -1).argmax(axis=1), values.shape[1:])
     return {"setting": setting, "factor": factor}
 
 
@@ -235,7 +236,7 @@ def evaluate(run: Run, splits: StandardisedSplit, method: str, setting: float, f
     squares = ((splits.y_test - predictions.means.mean(axis=1)) ** 2).mean(axis=1)
     return {
         "RMSE": np.sqrt(squares) * splits.target_scale,
-        "log-likelihood": log_likelihoods(splits, predictions, factors),
+        "log-likelihood": log_likelihoods(splits, predictions, factors[:, None])[:, 0],
     }
 
 
