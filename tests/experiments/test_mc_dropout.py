@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from bayesjax import data
+from bayesjax.evaluation import uncertainty
 from experiments import mc_dropout
 from tests.experiments.test_every_experiment import call
 
@@ -43,15 +44,27 @@ def test_each_split_is_trained_with_the_setting_that_it_chose(tmp_path, monkeypa
 def test_the_best_setting_and_factor_are_chosen_for_each_split(monkeypatch):
     """The chosen pair has the largest held-out log-likelihood of the split, and not of all splits."""
     random = np.random.default_rng(0)
-    table = random.normal(size=(2, len(mc_dropout.FACTORS), 3))  # settings, factors, splits
+    splits = data.load_regression("diabetes").standardise_all()
+    table = random.normal(size=(2, len(splits.x), len(mc_dropout.FACTORS)))  # settings, splits, factors
     monkeypatch.setattr(mc_dropout, "train", lambda run, splits, method, setting, stage: (0.1, 0.4).index(setting))
-    monkeypatch.setattr(
-        mc_dropout, "log_likelihoods",
-        lambda splits, setting, factor: table[setting, list(mc_dropout.FACTORS).index(factor)],
-    )  # fmt: skip
-    choice = mc_dropout.choose(None, None, (0.1, 0.4), "dropout")
-    assert (table[choice["setting"], choice["factor"], range(3)] == table.max(axis=(0, 1))).all()
-    assert len(set(choice["factor"])) > 1
+    monkeypatch.setattr(mc_dropout, "log_likelihoods", lambda splits, setting, factors: table[setting])
+    choice = mc_dropout.choose(None, splits, (0.1, 0.4), "dropout")
+    assert (table[choice["setting"], range(20), choice["factor"]] == table.max(axis=(0, 2))).all()
+    assert len(set(choice["factor"])) > 1 and len(set(choice["setting"])) > 1
+
+
+def test_all_factors_are_scored_with_the_density_of_the_mixture():
+    """Each factor's mean log density is that of the library, also where every draw is far from the target."""
+    splits, random = data.load_regression("diabetes").standardise_all(), np.random.default_rng(0)
+    means = random.normal(size=(20, 5, splits.y_test.shape[1])).astype(np.float32)
+    means[0] += 100
+    predictions = mc_dropout.Predictions(means, random.uniform(0.5, 20, size=20))
+    factors = random.uniform(0.2, 5, size=(20, 3))
+    values = mc_dropout.log_likelihoods(splits, predictions, factors)
+    for i, j in np.ndindex(factors.shape):
+        scale = (predictions.precision[i] * factors[i, j]) ** -0.5
+        density = uncertainty.mixture_log_density(splits.y_test[i], means[i], scale).mean()
+        assert values[i, j] == pytest.approx(density - np.log(splits.target_scale[i]), rel=1e-12)
 
 
 @pytest.mark.slow

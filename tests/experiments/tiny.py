@@ -95,8 +95,8 @@ TINY = GAMES_TINY | {
         ),
     ),
     "mc_dropout": Tiny(
-        ("--hidden", "4", "--num-steps", "4", "--num-draws", "3", "--dropout-rates", "0.1", "--methods", "dropout"),
-        slow=("--methods", "dropout", "bbb"),
+        ("--hidden", "4", "--num-epochs", "1", "--num-draws", "3", "--dropout-rates", "0.1", "--methods", "dropout"),
+        slow=("--methods", "dropout", "bbb", "--prior-scales", "1"),
         bad=(
             (("--dropout-rates", "1"), "--dropout-rates must be a list of numbers that are above 0 and below 1"),
             (("--dataset", "uci/boston", "--data-dir", "nowhere"), "unknown data set 'uci/boston'"),
