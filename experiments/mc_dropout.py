@@ -6,8 +6,8 @@ backpropagation", ICML 2015, for the splits and the results of variational infer
 
     python -m experiments.mc_dropout                                            quick: diabetes, 20 splits
     python -m experiments.mc_dropout --preset paper --dataset uci/bostonHousing     and concrete, energy, wine
-    python -m experiments.mc_dropout --preset large --dataset uci/kin8nm        5 minutes on one core
-    python -m experiments.mc_dropout --preset protein                           15 minutes
+    python -m experiments.mc_dropout --preset large --dataset uci/kin8nm        8 minutes on one core
+    python -m experiments.mc_dropout --preset protein                           18 minutes
     python -m experiments.mc_dropout --preset rotation                          MNIST, LeNet, a 1 turned by 180 degrees
 
 Regression uses one hidden layer of ReLU units and Gaussian noise with one learned precision. Settings are chosen for
