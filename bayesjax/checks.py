@@ -185,13 +185,13 @@ def step_result(result: Any, state: Any) -> tuple[Any, Any]:
       state: the state before the step.
 
     Returns:
-      `(state, info)`, which is `result`.
+      `(state, info)`.
 
     Raises:
       ValueError: if `result` is not a pair, or its state differs from `state` in structure, shapes or types; the
         message names the leaf.
     """
-    if not isinstance(result, tuple) or len(result) != 2:
+    if not isinstance(result, tuple | list) or len(result) != 2:
         got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
         raise ValueError(f"kernel.step must return the pair (state, info); got {got}")
     before, after = ({path: leaf for path, leaf in jax.tree.leaves_with_path(each)} for each in (state, result[0]))
@@ -210,7 +210,7 @@ def step_result(result: Any, state: Any) -> tuple[Any, Any]:
                 f"kernel.step must keep the shapes and types of its state; {name} must be "
                 f"{expected.dtype}{list(expected.shape)}, got {got.dtype}{list(got.shape)}"
             )
-    return result
+    return result[0], result[1]
 
 
 def density(function: Callable[..., Any], name: str) -> None:

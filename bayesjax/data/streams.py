@@ -23,7 +23,7 @@ import numpy as np
 from bayesjax.types import PyTree
 
 MAX_CHUNK_BYTES = 2**28
-"""Largest size in bytes of the batches of a chunk in one process. Two chunks are in memory at a time."""
+"""Largest size in bytes of the batches of a chunk, over all processes. Two chunks are in memory at a time."""
 
 
 class StreamError(ValueError):
@@ -89,7 +89,6 @@ class Stream:
         self._pending: tuple[int, int, threading.Thread, list[Any]] | None = None
         example = self._batch(0) if example is None else example
         self.example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), _canonical(leaf)), example)
-        self._num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.example))
 
     @property
     def whole_example(self) -> PyTree:
@@ -103,7 +102,8 @@ class Stream:
     @property
     def longest_chunk(self) -> int:
         """The largest number of batches in a chunk, by MAX_CHUNK_BYTES."""
-        return max(1, MAX_CHUNK_BYTES // max(self._num_bytes, 1))
+        num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.whole_example))
+        return max(1, MAX_CHUNK_BYTES // max(num_bytes, 1))
 
     def prefetch(self, first: int, num: int) -> None:
         """Starts to read the batches `first` to `first + num - 1` in a thread."""

@@ -102,7 +102,10 @@ STEPS = {  # a wrong result of a step, and the words that name it
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_keeps_the_types_of_the_state(name):
-    """The message names the leaf, also if `repeat` carries the state; a Python number may become an array."""
+    """The message names the leaf, also if `repeat` carries the state.
+
+    A Python number may become an array, and a pair may be a list.
+    """
     result, words = STEPS[name]
     kernel = Kernel(lambda position, rng_key: position, lambda rng_key, state, batch: result(state))
     begin = InfiniteState({"w": jnp.zeros(2)}, jnp.float32(0.0))
@@ -111,7 +114,7 @@ def test_a_step_keeps_the_types_of_the_state(name):
             training.run(jax.random.key(0), each, begin, num_steps=2)
         assert str(error.value) == words
     number = begin._replace(best=0)
-    counting = Kernel(kernel.init, lambda rng_key, state, batch: (state._replace(best=state.best + 1.5), ()))
+    counting = Kernel(kernel.init, lambda rng_key, state, batch: [state._replace(best=state.best + 1.5), ()])
     assert training.run(jax.random.key(0), counting, number, num_steps=2)[0].best == 3
 
 

@@ -68,6 +68,14 @@ def test_every_step_has_its_batch(source, thinning, expected, monkeypatch):
     np.testing.assert_array_equal(run(make(), thinning=thinning)[1].draws, expected[thinning])
 
 
+def test_chunks_do_not_depend_on_the_number_of_processes(monkeypatch):
+    """A run that reads shares may resume with another number of processes, so the limit counts the whole batch."""
+    whole, half = np.zeros((8, 3)), data.stream(lambda step: np.zeros((4, 3)), share=True)
+    alone = half.longest_chunk
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert half.longest_chunk == data.stream(lambda step: whole).longest_chunk < alone
+
+
 def test_the_next_chunk_is_read_by_a_thread(monkeypatch):
     """Only the first chunk is read by the thread of the caller, and never more than the run needs."""
     threads = {}
