@@ -8,13 +8,22 @@ For targets y `[num]`, inputs X `[num, dim]` and the noise precision b, with wei
 A sampler of a network's other weights can integrate out the output layer with `log_evidence`, whose inputs are the
 activations of the layer before (`experiments/hmc_regression.py`). Another scale of the weights is a factor of X.
 
-Source: Bishop, "Pattern recognition and machine learning", 2006, sections 3.3 and 3.5.
+Activations make A ill-conditioned: its condition number exceeds 1e7 where the noise is small. The Cholesky
+factor of A in float32 then gives gradients with errors of a tenth and more, or does not exist. With B = [sqrt(b) X; I],
+A = B^T B is therefore factorised in two steps. L is the factor of A + s I with a small shift s, and R the factor of
+L^-1 A L^-T, which is computed from B L^-T and is well-conditioned. Hence A = (L R) (L R)^T for any L, and no gradient
+passes through L.
+
+Sources: Bishop, "Pattern recognition and machine learning", 2006, sections 3.3 and 3.5; Fukaya et al., "Shifted
+Cholesky QR for computing the QR factorization of ill-conditioned matrices", SIAM Journal on Scientific Computing 42,
+2020.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import cho_solve, solve_triangular
 
 from bayesjax.types import Array, ArrayLike, PRNGKey
 
@@ -51,17 +60,27 @@ def linear_regression(inputs: ArrayLike, targets: ArrayLike, log_precision: Arra
             f"got {inputs.shape}, {targets.shape} and {log_precision.shape}"
         )
     num, dim = inputs.shape
-    precision = jnp.exp(log_precision)
-    factor = jnp.linalg.cholesky(jnp.eye(dim) + precision * inputs.T @ inputs)
-    mean = precision * jax.scipy.linalg.cho_solve((factor, True), inputs.T @ targets)
-    fixed = jax.lax.stop_gradient(mean)  # the exponent is stationary in m, so its gradient needs none of m
-    exponent = precision * jnp.sum((targets - inputs @ fixed) ** 2) + jnp.sum(fixed**2)
-    log_determinant = 2 * jnp.sum(jnp.log(jnp.diag(factor)))
-    log_evidence = 0.5 * (num * (log_precision - jnp.log(2 * jnp.pi)) - exponent - log_determinant)
-    return LinearRegression(mean, factor, log_evidence)
+    scale = jnp.exp(0.5 * log_precision)
+    rows = jnp.concatenate([scale * inputs, jnp.eye(dim)])
+    padded = jnp.concatenate([scale * targets, jnp.zeros(dim)])
+    first = jax.lax.stop_gradient(_shifted_factor(rows.T @ rows))
+    orthogonal = solve_triangular(first, rows.T, lower=True).T  # nearly so: its columns have the Gram matrix R R^T
+    second = jnp.linalg.cholesky(orthogonal.T @ orthogonal)
+    coefficients = cho_solve((second, True), orthogonal.T @ padded)
+    # The exponent is stationary in the coefficients, so its gradient needs none of them.
+    residuals = padded - orthogonal @ jax.lax.stop_gradient(coefficients)
+    log_determinant = 2 * jnp.sum(jnp.log(jnp.diag(first)) + jnp.log(jnp.diag(second)))
+    log_evidence = 0.5 * (num * (log_precision - jnp.log(2 * jnp.pi)) - jnp.sum(residuals**2) - log_determinant)
+    return LinearRegression(solve_triangular(first.T, coefficients), first @ second, log_evidence)
+
+
+def _shifted_factor(matrix: Array) -> Array:
+    """The Cholesky factor of a matrix plus a shift of 10 rounding errors of its trace, so that it exists."""
+    shift = 10 * jnp.finfo(matrix.dtype).eps * jnp.trace(matrix)
+    return jnp.linalg.cholesky(matrix + shift * jnp.eye(len(matrix), dtype=matrix.dtype))
 
 
 def sample_linear_regression(rng_key: PRNGKey, posterior: LinearRegression) -> Array:
     """Draws the weights `[dim]` from their posterior."""
     noise = jax.random.normal(rng_key, posterior.mean.shape)
-    return posterior.mean + jax.scipy.linalg.solve_triangular(posterior.factor.T, noise)
+    return posterior.mean + solve_triangular(posterior.factor.T, noise)
