@@ -4,8 +4,9 @@
 (`tests/benchmarks/test_hlo.py` shows this), and its bytes include traffic within the chip's own memory. Here every
 computation is counted as often as it runs. The number of iterations of a loop is the constant in its condition.
 
-    products      2 operations for every multiply-add of a `convolution` or `dot`; on a TPU every matrix product is a
-                  convolution. Positions in the padding and between dilated pixels are excluded.
+    products      2 operations for every multiply-add of a `convolution`, of a `dot` or of a matrix product by a library
+                  (on a GPU); on a TPU every matrix product is a convolution. Positions in the padding and between
+                  dilated pixels are excluded.
     memory        bytes that every scheduled instruction, such as a fusion, reads and writes in the main memory. Arrays
                   in the chip's own memory, `S(1)` in their layout, are excluded. An operand is counted as a whole even
                   if a fusion reads only a part of it.
@@ -218,6 +219,11 @@ def _products(body: list[Instruction]) -> Iterator[int]:
         elif instruction.opcode == "convolution":
             image, kernel = (arrays[name][0].shape for name in instruction.operands[:2])
             yield _convolution(instruction, image, kernel)
+        elif instruction.opcode == "custom-call":  # a product by a library, such as cuBLAS
+            axes = instruction.find(r'"lhs_contracting_dimensions":\[([^\]]*)\]')
+            left = arrays[instruction.operands[0]][0].shape if axes else ()
+            contracted = [left[int(axis)] for axis in re.findall(r"\d+", axes)]
+            yield 2 * math.prod(instruction.arrays[0].shape) * math.prod(contracted) if axes else 0
 
 
 def _convolution(instruction: Instruction, image: tuple[int, ...], kernel: tuple[int, ...]) -> int:
