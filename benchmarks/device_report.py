@@ -32,7 +32,7 @@ DETAILS = Table(
     ],
 )
 QUALITY = Table(
-    KEYS,
+    {**KEYS, "chains": "chains"},
     [
         Column("effective draws per second, smallest", "smallest ESS/s", digits=".3g"),
         Column("effective draws per second, median", "median ESS/s", digits=".3g"),
@@ -95,7 +95,7 @@ def devices_table(found: Sequence[dict[str, Any]]) -> str:
         load = run["load_average_at_start"][0]
         flags = run["device"]["xla_flags"] or "-"
         lines.append([
-            name(run), f"{rates['products'] / 1e9:.4g}", peak, " / ".join(copies),
+            name(run), f"{rates['products'][-1][1] / 1e9:.4g}", peak, " / ".join(copies),
             f"{rates['instruction_seconds'] * 1e6:.2g}", flags, run["versions"]["jaxlib"], run["commit"], f"{load:.1f}",
         ])  # fmt: skip
     header = [
@@ -189,18 +189,19 @@ def _draw_roofline(axes: Any, found: Sequence[dict[str, Any]], _: str) -> None:
     """The products of a gradient on one device: rate against intensity, and the roof of the device."""
     for index, run in enumerate(found):
         rates, points = run["rates"], []
+        product = rates["products"][-1][1]
         values = {(_key(row), row["measure"]): row["value"] for row in run["rows"]}
         for key, measure in values:
             if measure == "FLOPs per gradient" and key[0] == "bayesjax":
                 flops, moved = values[key, measure], values[key, "bytes per gradient"]
                 points.append((flops / moved, flops * values[key, RATE] / run["device"]["count"]))
-        x, y = zip(*points, strict=True) if points else ((1.0,), (rates["products"],))
+        x, y = zip(*points, strict=True) if points else ((1.0,), (product,))
         axes.plot(x, y, "o", color=f"C{index}", alpha=0.5, label=name(run))
-        span = [min(x) / 2, max(*x, rates["products"] / rates["copies"][-1][1]) * 2]
+        span = [min(x) / 2, max(*x, product / rates["copies"][-1][1]) * 2]
         for _, bandwidth in (rates["copies"][0], rates["copies"][-1]):
-            knee = rates["products"] / bandwidth
+            knee = product / bandwidth
             intensities = sorted({*span, min(max(knee, span[0]), span[1])})
-            axes.plot(intensities, [min(rates["products"], bandwidth * i) for i in intensities], color=f"C{index}")
+            axes.plot(intensities, [min(product, bandwidth * i) for i in intensities], color=f"C{index}")
     axes.set(xlabel="FLOPs per byte of a gradient", ylabel="FLOPs per second of a device")
 
 

@@ -32,6 +32,7 @@ PUBLISHED: dict[str, tuple[dict[str, float], str]] = {
 }
 """Published FLOPs per second of matrix products by precision, and their source, by the beginning of the device kind."""
 DEFAULT_PRECISION = {"tpu": "bfloat16", "gpu": "tf32"}  # of float32 products in JAX, by platform; elsewhere float32
+LENGTHS = (8, 64, 512)  # smallest lengths of the products that are timed besides a square one
 COPY_BYTES = (2**18, 2**22, 2**25, 2**28)  # sizes of the arrays whose copy is timed, from caches to main memory
 
 
@@ -39,19 +40,34 @@ class Rates(NamedTuple):
     """Measured rates of one device while all devices that are used work.
 
     Attributes:
-      products: FLOPs per second of a large matrix product of float32 arrays, at the precision that is set.
+      products: pairs of a length and of the FLOPs per second of matrix products whose smallest length it is, of float32
+        arrays at the precision that is set. The last pair is that of large square matrices, the rate of the device.
       copies: pairs of an array's size and of the bytes per second, read and written, at which it is copied.
-      instruction_seconds: time of a product of 8 x 8 matrices in a loop: what it costs to start an instruction.
+      instruction_seconds: time of a product of 8 x 8 matrices in a loop:
+        what it costs to start an instruction.
     """
 
-    products: float
+    products: tuple[tuple[int, float], ...]
     copies: tuple[tuple[int, float], ...]
     instruction_seconds: float
 
+    @property
+    def peak(self) -> float:
+        """FLOPs per second of a product of large square matrices."""
+        return self.products[-1][1]
+
+    def product(self, length: float) -> float:
+        """FLOPs per second of products with this smallest length, interpolated in the logarithm of the length."""
+        return _interpolated(self.products, length)
+
     def bandwidth(self, working_set: float) -> float:
         """Bytes per second of a program that uses `working_set` bytes, interpolated in the logarithm of the size."""
-        sizes, values = zip(*self.copies, strict=True)
-        return float(np.exp(np.interp(np.log(max(working_set, 1)), np.log(sizes), np.log(values))))
+        return _interpolated(self.copies, working_set)
+
+
+def _interpolated(pairs: tuple[tuple[int, float], ...], at: float) -> float:
+    sizes, values = zip(*pairs, strict=True)
+    return float(np.exp(np.interp(np.log(max(at, 1)), np.log(sizes), np.log(values))))
 
 
 def processor() -> str:
@@ -111,30 +127,37 @@ def calibrate(num_devices: int = 1, *, side: int | None = None, sizes: tuple[int
 
     Args:
       num_devices: number of devices that work at the same time.
-      side: side of the square matrices; None means 1024 on a CPU and 8192 elsewhere.
+      side: side of the square matrices, above 512; None means 1024 on a CPU and 8192 elsewhere.
       sizes: sizes in bytes of the copied arrays.
     """
     side = side or (1024 if jax.default_backend() == "cpu" else 8192)
     mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("device",))
     place = NamedSharding(mesh, PartitionSpec("device"))
 
-    def multiply(x: jax.Array) -> jax.Array:
-        return jnp.einsum("nij,njk->nik", x, x) / side
+    def multiply(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """The products of a layer, forward and of its gradient: few rows, and a short contracted axis."""
+        x, weights = pair
+        y = jnp.einsum("nij,njk->nik", x, weights) / side
+        return x, jnp.einsum("nij,nik->njk", x, y)
 
     def copy(x: jax.Array) -> jax.Array:
         return x + 1.0
 
-    square = jax.device_put(jnp.ones((num_devices, side, side)), place)
-    products = 2 * side**3 / _seconds_per_turn(multiply, square, 0.2)
+    def ones(*shape: int) -> jax.Array:
+        return jax.device_put(jnp.ones((num_devices, *shape)), place)
+
+    products = []
+    for length in (*(length for length in LENGTHS if length < side), side):
+        seconds = _seconds_per_turn(multiply, (ones(length, side), ones(side, side) / side), 0.1)
+        products.append((length, 4 * length * side**2 / seconds))
     copies = []
     for size in sizes:
-        array = jax.device_put(jnp.ones((num_devices, max(size // 4, 1))), place)
-        copies.append((size, 2 * size / _seconds_per_turn(copy, array, 0.05)))
-    small = jax.device_put(jnp.ones((num_devices, 8, 8)), place)
-    return Rates(products, tuple(copies), _seconds_per_turn(multiply, small, 0.02))
+        copies.append((size, 2 * size / _seconds_per_turn(copy, ones(max(size // 4, 1)), 0.05)))
+    start = _seconds_per_turn(multiply, (ones(8, 8), ones(8, 8) / 8), 0.02) / 2
+    return Rates(tuple(products), tuple(copies), start)
 
 
-def _seconds_per_turn(function: Callable[[jax.Array], jax.Array], x: jax.Array, target: float) -> float:
+def _seconds_per_turn(function: Callable[[Any], Any], x: Any, target: float) -> float:
     """The least time of an application in a compiled loop that takes about `target` seconds, in five measurements."""
     loop = jax.jit(lambda x, turns: jax.lax.fori_loop(0, turns, lambda _, x: function(x), x))
     turns, seconds = 8, 0.0  # the first turn touches new memory, which takes longer

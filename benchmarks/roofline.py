@@ -1,10 +1,16 @@
 """The time of a compiled program on one device, projected from its work and from the rates of the device.
 
-    time = max(FLOPs of products / rate of products, bytes / bandwidth) + collectives
+For TPU chips that are not there, the rates are published figures (`tpu.py`), and the whole program has one roof:
 
-The work is read from the program's HLO (`hlo.py`). For the device at hand the rates are measured (`machine.calibrate`);
-for TPU chips that are not there they are the published figures (`tpu.py`). Elementwise operations and random numbers
-take no time beyond that of their memory traffic, so a projection is usually below the measured time.
+    time = max(FLOPs / peak, bytes / bandwidth) + collectives
+
+For the device at hand the rates are measured (`machine.calibrate`), and the instructions run one after another:
+
+    time = sum over instructions of max(FLOPs / rate, bytes / bandwidth, start) + collectives
+
+The rate of a product depends on its smallest length, the bandwidth on the memory of the program, and `start` is the
+least time of an instruction. The work is read from the program's HLO (`hlo.py`). Arithmetic other than products takes
+no time beyond its memory traffic, so that a projection leaves out functions such as `tanh`, and random numbers.
 """
 
 import jax
@@ -34,10 +40,10 @@ def working_set(program: jax.stages.Compiled) -> int:
 
 def on_this_device(
     program: jax.stages.Compiled, rates: machine.Rates, num_devices: int = 1, *, unknown_turns: int = 0
-) -> tuple[dict[str, float], hlo.Program]:
-    """The projection for a program compiled for the device at hand, and its counted work.
+) -> tuple[float, hlo.Program]:
+    """Projected seconds of a program compiled for the device at hand, and its counted work.
 
-    A collective moves its bytes once through the memory that the devices share, at the bandwidth of a copy.
+    A collective reads and writes its bytes in the memory that the devices share, at the bandwidth of a copy.
 
     Args:
       program: the compiled program.
@@ -50,5 +56,8 @@ def on_this_device(
     """
     counted = hlo.read(program.as_text() or "", num_devices, unknown_turns=unknown_turns)
     bandwidth = rates.bandwidth(working_set(program))
-    exchange = sum(each.times * 2 * each.bytes for each in counted.collectives) / bandwidth
-    return projection(counted.flops, counted.memory_bytes, rates.products, bandwidth, exchange), counted
+    seconds = sum(each.times * 2 * each.bytes for each in counted.collectives) / bandwidth
+    for work in counted.work:
+        compute = sum(flops / rates.product(length) for flops, length in work.products)
+        seconds += work.times * max(compute, work.bytes / bandwidth, rates.instruction_seconds)
+    return seconds, counted

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import jax
 
 from benchmarks import machine, measure, processes
-from benchmarks.suites import samplers
+from benchmarks.suites import kernels, samplers
 from experiments.harness import provenance
 
 FOLDER = measure.RESULTS / "devices"
@@ -92,20 +92,22 @@ def main(config: Config) -> None:
     """Measures, prints the tables and writes the file."""
     check(config)
     started = time.perf_counter()
-    jax.config.update("jax_num_cpu_devices", config.devices)
+    if jax.config.values["jax_num_cpu_devices"] < config.devices:
+        jax.config.update("jax_num_cpu_devices", config.devices)
     jax.config.update("jax_default_matmul_precision", machine.MATMUL_PRECISION[config.precision])
     load_average = measure.prepare(config, needs=())
     if config.devices > jax.local_device_count():
         measure.fail(f"--devices must be at most {jax.local_device_count()}, the number here; got {config.devices}")
+    try:
+        kernels.own(config.kernel)
+    except ValueError as error:
+        measure.fail(str(error))
     device = machine.description(config.devices, config.precision)
     out = config.out or str(FOLDER / file_name(config.suite, device))
     measure.make_folder(out)
     rates = machine.calibrate(config.devices)
     peak, source = machine.published_peak(device["platform"], device["kind"], config.precision)
-    try:
-        rows = SUITES[config.suite](config, rates)
-    except ValueError as error:
-        measure.fail(str(error))
+    rows = SUITES[config.suite](config, rates)
     results = {
         "benchmark": "run",
         "suite": config.suite,

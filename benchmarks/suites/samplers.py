@@ -80,7 +80,7 @@ def grid(weights: tuple[int, ...], chains: tuple[int, ...], is_product: bool) ->
 def step_seconds(sampler: Sampler, size: Size, rates: machine.Rates, num_devices: int) -> float:
     """Rough time of a step before anything is compiled, from its products and the memory traffic of its weights."""
     num_data = NUM_DATA if sampler.is_full_batch else BATCH_SIZE
-    products = problem.matrix_flops(num_data, hidden(size.weights)) / rates.products
+    products = problem.matrix_flops(num_data, hidden(size.weights)) / rates.peak
     traffic = 4 * COPIES * size.weights / rates.bandwidth(4 * COPIES * size.weights * size.chains)
     each = size.chains / num_devices * (products + traffic)
     return sampler.most_gradients * (each + 20 * rates.instruction_seconds)
@@ -130,11 +130,11 @@ def scanned(
             batch = jax.tree.map(lambda leaf: leaf[step % len(leaf)], source)
             state, info = kernel.step(jax.random.fold_in(rng_key, step), state, batch)
             taken = jnp.mean(num_gradients(info)) if callable(num_gradients) else jnp.float32(num_gradients)
-            return (state, count + taken / num_steps), info if has_info else ()
+            return (state, count + taken), info if has_info else ()
 
         carry = state, jnp.float32(0)
         (state, count), infos = jax.lax.scan(one, carry, jnp.arange(num_steps))
-        return state, infos, count
+        return state, infos, count / num_steps
 
     return steps
 
@@ -157,8 +157,7 @@ def measured(
     row = measure.Row(run, num_steps, compile_seconds)
     projected = None
     if not callable(sampler.num_gradients):
-        times, _ = roofline.on_this_device(program, rates, num_devices)
-        projected = times["seconds"] / num_steps
+        projected = roofline.on_this_device(program, rates, num_devices)[0] / num_steps
     return Measured(row, float(gradients), projected, roofline.working_set(program))
 
 
@@ -277,9 +276,9 @@ def sampler_rows(
     step, counted = float(np.median(times[name])) / 1e3, work[1]
     rate = [1e3 * found.gradients * size.chains / value for value in times[name]]
     # The gradient alone is compiled for one device; a collective is never part of it.
-    projected = found.projected or found.gradients * work[0]["seconds"] / config.devices
+    projected = found.projected or found.gradients * work[0] / config.devices
     per_gradient = counted.flops / size.chains
-    share = float(np.median(rate)) * per_gradient / (rates.products * config.devices)
+    share = float(np.median(rate)) * per_gradient / (rates.peak * config.devices)
     values = {
         "gradients per step": found.gradients,
         "seconds per step": step,
