@@ -49,7 +49,7 @@ def cost_tables(results: dict) -> list[str]:
 
 
 def sampler_tables(results: dict) -> list[str]:
-    """Effective sample size per gradient, the test of moments, cost against size, and the rate of matrix products."""
+    """Effective sample size per gradient, and the test of moments."""
     effective, gate = [], []
     for name, entry in results["effective"].items():
         sizes = [number(entry[f"{which}_per_1000_gradients"], 2) for which in ("min", "median")]
@@ -57,14 +57,9 @@ def sampler_tables(results: dict) -> list[str]:
     for name, entry in results["gate"].items():
         variance = number({"value": entry["variance"], **entry}, 3)
         gate.append([name, variance, "passes" if entry["passes"] else "fails"])
-    slopes = [[name, f"{each['from']} to {each['to']}", number(each, 2)] for name, each in results["slopes"].items()]
-    products = results["roofline"].items()
-    rates = [[name, f"{each['gflops']:.0f}", f"{100 * each['share']:.0f} %"] for name, each in products]
     return [
         markdown(["HMC in", "smallest bulk ESS per 1000 gradients", "median", "largest R-hat"], effective),
         markdown(["sampler", "variance on N(0, I) (exact: 1)", "test (within 5 %)"], gate),
-        markdown(["growth of HMC's time with", "range", "exponent"], slopes),
-        markdown(["matrix products of", "GFLOP/s", "share of the rate of 1024 x 1024"], rates),
     ]
 
 
