@@ -92,15 +92,16 @@ def devices_table(found: Sequence[dict[str, Any]]) -> str:
         rates, published = run["rates"], run["published_peak"]["flops"]
         peak = "-" if published is None else f"{published / 1e9:.4g}"
         copies = [f"{speed / 1e9:.3g}" for _, speed in (rates["copies"][0], rates["copies"][-1])]
+        starts = [f"{rates[f'{kind}_seconds'] * 1e6:.2g}" for kind in ("product", "instruction")]
         load = run["load_average_at_start"][0]
         flags = run["device"]["xla_flags"] or "-"
         lines.append([
             name(run), f"{rates['products'][-1][1] / 1e9:.4g}", peak, " / ".join(copies),
-            f"{rates['instruction_seconds'] * 1e6:.2g}", flags, run["versions"]["jaxlib"], run["commit"], f"{load:.1f}",
+            " / ".join(starts), flags, run["versions"]["jaxlib"], run["commit"], f"{load:.1f}",
         ])  # fmt: skip
     header = [
-        "device", "product, GFLOP/s", "published", "copy, GB/s: small / large", "instruction, µs", "XLA flags",
-        "jaxlib", "commit", "load at start",
+        "device", "product, GFLOP/s", "published", "copy, GB/s: small / large", "start, µs: product / other",
+        "XLA flags", "jaxlib", "commit", "load at start",
     ]  # fmt: skip
     return markdown(header, lines)
 

@@ -231,7 +231,8 @@ def _turns(computations: Computations, loop: Instruction) -> int | None:
     condition = computations[loop.find(r"condition=%?([\w.\-]+)")]
     parts = [*condition, *(part for caller in condition for name in _called(caller) for part in computations[name])]
     compares = [part for part in parts if part.opcode == "compare" and part.find(r"direction=(\w+)") == "LT"]
-    bounds = {part.inside for part in parts if part.opcode == "constant" and part.arrays[0].kind in ("s32", "s64")}
+    constants = [part for part in parts if part.opcode == "constant" and part.arrays[0].shape == ()]
+    bounds = {part.inside for part in constants if part.arrays[0].kind in ("s32", "s64")}
     return int(bounds.pop()[1:-1]) if len(compares) == 1 and len(bounds) == 1 else None
 
 

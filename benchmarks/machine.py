@@ -43,13 +43,14 @@ class Rates(NamedTuple):
       products: pairs of a length and of the FLOPs per second of matrix products whose smallest length it is, of float32
         arrays at the precision that is set. The last pair is that of large square matrices, the rate of the device.
       copies: pairs of an array's size and of the bytes per second, read and written, at which it is copied.
-      instruction_seconds: time of a product of 8 x 8 matrices in a loop:
-        what it costs to start an instruction.
+      instruction_seconds: time of an addition to one number in a loop: what it costs to start an instruction.
+      product_seconds: time of a product of 8 x 8 matrices in a loop: what it costs to start a product.
     """
 
     products: tuple[tuple[int, float], ...]
     copies: tuple[tuple[int, float], ...]
     instruction_seconds: float
+    product_seconds: float
 
     @property
     def peak(self) -> float:
@@ -153,8 +154,8 @@ def calibrate(num_devices: int = 1, *, side: int | None = None, sizes: tuple[int
     copies = []
     for size in sizes:
         copies.append((size, 2 * size / _seconds_per_turn(copy, ones(max(size // 4, 1)), 0.05)))
-    start = _seconds_per_turn(multiply, (ones(8, 8), ones(8, 8) / 8), 0.02) / 2
-    return Rates(tuple(products), tuple(copies), start)
+    small = _seconds_per_turn(multiply, (ones(8, 8), ones(8, 8) / 8), 0.02) / 2
+    return Rates(tuple(products), tuple(copies), _seconds_per_turn(copy, ones(1), 0.02), small)
 
 
 def _seconds_per_turn(function: Callable[[Any], Any], x: Any, target: float) -> float:

@@ -9,8 +9,9 @@ For the device at hand the rates are measured (`machine.calibrate`), and the ins
     time = sum over instructions of max(FLOPs / rate, bytes / bandwidth, start) + collectives
 
 The rate of a product depends on its smallest length, the bandwidth on the memory of the program, and `start` is the
-least time of an instruction. The work is read from the program's HLO (`hlo.py`). Arithmetic other than products takes
-no time beyond its memory traffic, so that a projection leaves out functions such as `tanh`, and random numbers.
+least time of a product or of another instruction. The work is read from the program's HLO (`hlo.py`). Arithmetic other
+than products takes no time beyond its memory traffic, so that a projection leaves out functions such as `tanh`, and
+random numbers.
 """
 
 import jax
@@ -59,5 +60,6 @@ def on_this_device(
     seconds = sum(each.times * 2 * each.bytes for each in counted.collectives) / bandwidth
     for work in counted.work:
         compute = sum(flops / rates.product(length) for flops, length in work.products)
-        seconds += work.times * max(compute, work.bytes / bandwidth, rates.instruction_seconds)
+        start = rates.product_seconds if work.products else rates.instruction_seconds
+        seconds += work.times * max(compute, work.bytes / bandwidth, start)
     return seconds, counted

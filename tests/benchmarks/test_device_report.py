@@ -40,7 +40,7 @@ def result(kind, speed, count=1, platform="tpu"):
         "device": device, "commit": "0123456789ab", "versions": {"jax": "0.10", "jaxlib": "0.10"}, "seconds": 300.0,
         "rates": {
             "products": [[64, 1e12], [1024, 2e13]], "copies": [[2**18, 4e11], [2**28, 1e11]],
-            "instruction_seconds": 1e-6,
+            "instruction_seconds": 1e-7, "product_seconds": 1e-6,
         },
         "published_peak": {"flops": 1.97e14, "source": "somewhere"}, "load_average_at_start": [0.1, 0.1, 0.1],
         "rows": [*body, *rows("blackjax", "hmc", speed / 2), *rows("own", "mala", 3 * speed)],
@@ -57,7 +57,7 @@ def folder(tmp_path):
 
 def test_a_page_of_every_device(folder):
     page = re.sub(r" +", " ", device_report.page(device_report.runs(folder)))
-    assert "| TPU v5 lite | 2e+04 | 1.97e+05 | 400 / 100 | 1 | --flag_of_1 | 0.10 | 0123456789ab | 0.1 |" in page
+    assert "| TPU v5 lite | 2e+04 | 1.97e+05 | 400 / 100 | 1 / 0.1 | --flag_of_1 | 0.10 | 0123456789ab | 0.1 |" in page
     assert "### samplers: 8 x TPU v5 lite" in page and "### samplers: AMD EPYC, 2 cores" in page
     assert "| own | mala | 1000 | 1 | 3.33e+03 | 3e+03 to 3.67e+03 |" in page
     assert "| bayesjax | hmc | 8 | 11.1 |" in page

@@ -16,7 +16,7 @@ from benchmarks.suites import kernels, quality, reference, samplers
 from benchmarks.suites.samplers import Size
 from tests.test_docs import ROOT
 
-RATES = machine.Rates(((64, 1e10), (1024, 1e11)), ((2**18, 4e10), (2**28, 1e10)), 1e-6)
+RATES = machine.Rates(((64, 1e10), (1024, 1e11)), ((2**18, 4e10), (2**28, 1e10)), 1e-7, 1e-6)
 
 
 @pytest.mark.parametrize("num_weights", [1000, 10_000, 1_000_000, 10_000_000])
@@ -45,7 +45,7 @@ def test_rates_of_this_device():
     """A product of 64 x 64 has a finite rate; between two measured sizes, rates lie between theirs."""
     rates = machine.calibrate(1, side=64, sizes=(2**12, 2**16))
     assert [length for length, _ in rates.products] == [8, 64]
-    assert 1e7 < rates.peak < 1e15 and 0 < rates.instruction_seconds < 0.1
+    assert 1e7 < rates.peak < 1e15 and 0 < rates.instruction_seconds < 0.1 and 0 < rates.product_seconds < 0.1
     assert [RATES.bandwidth(size) for size in (1, 2**18, 2**23, 2**30)] == pytest.approx([4e10, 4e10, 2e10, 1e10])
     assert [RATES.product(length) for length in (1, 64, 256, 4096)] == pytest.approx([1e10, 1e10, 10**10.5, 1e11])
 
@@ -54,14 +54,14 @@ def test_projection_of_a_compiled_product():
     """One instruction: FLOPs over the rate of its length, bytes over the bandwidth, or the time to start."""
     x, weights = jnp.ones((64, 256)), jnp.ones((256, 256))
     program = jax.jit(jnp.matmul).lower(x, weights).compile()
-    quick = machine.Rates(((64, 1e18), (1024, 1e18)), ((1, 1e18), (2, 1e18)), 1e-12)
+    quick = machine.Rates(((64, 1e18), (1024, 1e18)), ((1, 1e18), (2, 1e18)), 1e-12, 1e-12)
     flops = 2 * 64 * 256**2
     seconds, counted = roofline.on_this_device(program, quick._replace(products=RATES.products))
     assert counted.flops == flops and seconds == pytest.approx(flops / 1e10, rel=1e-3)
     seconds, _ = roofline.on_this_device(program, quick._replace(copies=RATES.copies))
     assert seconds == pytest.approx(counted.memory_bytes / RATES.bandwidth(roofline.working_set(program)), rel=1e-3)
-    seconds, _ = roofline.on_this_device(program, quick._replace(instruction_seconds=1e-3))
-    assert seconds == pytest.approx(1e-3 * len(counted.work), rel=1e-3)
+    seconds, _ = roofline.on_this_device(program, quick._replace(product_seconds=1e-3))
+    assert seconds == pytest.approx(1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize(
