@@ -36,7 +36,6 @@ def prepare(config: RunConfig) -> None:
     if (folder := programs.cache_folder()) and not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", str(folder))  # an error in reading or writing is a warning
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_compilation_cache_max_size", 2**31)
     if config.fast_compile:
         compile_fast()
 

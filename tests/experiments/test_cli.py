@@ -119,16 +119,24 @@ def test_programs_are_kept_in_the_cache_folder(tmp_path, monkeypatch):
         (no_folder, None, False),
     ):
         monkeypatch.setenv("BAYESJAX_CACHE_DIR", str(folder))
-        with jax_config(
-            jax_compilation_cache_dir=own,
-            jax_persistent_cache_min_compile_time_secs=1.0,
-            jax_compilation_cache_max_size=-1,
-        ):
+        with jax_config(jax_compilation_cache_dir=own, jax_persistent_cache_min_compile_time_secs=1.0):
             launch.prepare(parse())
             expected = str(tmp_path / "c" / "programs" / programs.processor()) if is_kept else own
             assert jax.config.values["jax_compilation_cache_dir"] == expected
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["programs"]
     assert list((tmp_path / "c" / "programs" / programs.processor()).iterdir()) == []
+
+
+def test_old_programs_are_deleted(tmp_path, monkeypatch):
+    """Of three programs of 100 bytes and a limit of 250, the one that was used first goes."""
+    monkeypatch.setenv("BAYESJAX_CACHE_DIR", str(tmp_path))
+    folder = programs.cache_folder()
+    for seconds, name in ((2, "b"), (1, "a"), (3, "c")):
+        (folder / name).write_bytes(bytes(100))
+        os.utime(folder / name, (seconds, seconds))
+    monkeypatch.setattr(programs, "MAX_BYTES", 250)
+    programs.cache_folder()
+    assert {path.name for path in folder.iterdir()} == {"b", "c"}
 
 
 @pytest.mark.slow
