@@ -50,7 +50,8 @@ class Config:
     kernel: tuple[str, ...] = ()
     """Samplers of your own, as MODULE:NAME of a benchmarks.suites.kernels.Sampler."""
     peers: bool = True
-    """Measure BlackJAX, NumPyro and posteriors beside bayesjax, where they are installed, at the fewest weights."""
+    """Measure BlackJAX, NumPyro and posteriors beside bayesjax, where they are installed, at the fewest weights and
+    every second number of chains."""
     repeats: int = 5
     """Number of times that every row is measured."""
     seconds: float = 0.2

@@ -80,10 +80,11 @@ def grid(weights: tuple[int, ...], chains: tuple[int, ...], is_product: bool) ->
 def step_seconds(sampler: Sampler, size: Size, rates: machine.Rates, num_devices: int) -> float:
     """Rough time of a step before anything is compiled, from its products and the memory traffic of its weights."""
     num_data = NUM_DATA if sampler.is_full_batch else BATCH_SIZE
-    products = problem.matrix_flops(num_data, hidden(size.weights)) / rates.peak
+    widths = hidden(size.weights)
+    products = problem.matrix_flops(num_data, widths) / rates.product(min(num_data, *widths))
     traffic = 4 * COPIES * size.weights / rates.bandwidth(4 * COPIES * size.weights * size.chains)
     each = size.chains / num_devices * (products + traffic)
-    return sampler.most_gradients * (each + 20 * rates.instruction_seconds)
+    return sampler.most_gradients * (each + 20 * rates.product_seconds)
 
 
 def fits(sampler: Sampler, size: Size, rates: machine.Rates, num_devices: int, most_seconds: float) -> bool:
@@ -225,9 +226,9 @@ def posteriors_rows(num_steps: int) -> dict[str, measure.Row]:
 
 
 def chosen(config: Any, size: Size) -> dict[str, Sampler]:
-    """The samplers of a size: bayesjax's and the user's, and where --peers says so those of other libraries."""
+    """The samplers of a size: bayesjax's and the user's, and at few sizes those of other libraries."""
     samplers = {name: each for name, each in ours().items() if name in config.samplers} | own(config.kernel)
-    if config.peers and size.weights == min(config.weights):
+    if config.peers and size.weights == min(config.weights) and size.chains in sorted(config.chains)[::2]:
         data = problem.regression(NUM_DATA)
         samplers |= {name: each for name, each in peers(data).items() if name.split()[-1] in config.samplers}
     return samplers
