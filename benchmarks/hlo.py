@@ -4,8 +4,9 @@
 (`tests/benchmarks/test_hlo.py` shows this), and its bytes include traffic within the chip's own memory. Here every
 computation is counted as often as it runs. The number of iterations of a loop is the constant in its condition.
 
-    products      2 operations for every multiply-add of a `convolution` or `dot`; on a TPU every matrix product is a
-                  convolution. Positions in the padding and between dilated pixels are excluded.
+    products      2 operations for every multiply-add of a `convolution`, of a `dot` or of a matrix product by a library
+                  (on a GPU); on a TPU every matrix product is a convolution. Positions in the padding and between
+                  dilated pixels are excluded.
     memory        bytes that every scheduled instruction, such as a fusion, reads and writes in the main memory. Arrays
                   in the chip's own memory, `S(1)` in their layout, are excluded. An operand is counted as a whole even
                   if a fusion reads only a part of it.
@@ -18,7 +19,7 @@ Read `tpu.py` next, which computes a roofline from these numbers.
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +83,21 @@ class Collective(NamedTuple):
     times: int
 
 
+class Work(NamedTuple):
+    """The work of a scheduled instruction, such as a fusion.
+
+    Attributes:
+      times: number of executions in a run of the program.
+      products: FLOPs of its matrix products and convolutions, with the smallest of the three lengths of each: rows,
+        columns and contracted length of one product of a batch.
+      bytes: bytes read and written in the main memory.
+    """
+
+    times: int
+    products: tuple[tuple[int, int], ...]
+    bytes: int
+
+
 class Program(NamedTuple):
     """The work of one chip in a run of the program.
 
@@ -91,6 +107,7 @@ class Program(NamedTuple):
       memory_bytes: bytes read and written in the main memory.
       collectives: all exchanges of data between chips.
       unknown_loops: names of the loops whose number of iterations is not in the text.
+      work: the instructions in the order of the text, without those that cost nothing.
     """
 
     flops: int
@@ -98,6 +115,7 @@ class Program(NamedTuple):
     memory_bytes: int
     collectives: list[Collective]
     unknown_loops: list[str]
+    work: Sequence[Work] = ()
 
 
 Computations = dict[str, list[Instruction]]
@@ -134,13 +152,26 @@ def read(text: str, num_chips: int = 1, *, unknown_turns: int = 1) -> Program:
                 visit(called, count * turns)
 
     visit(entry, 1)
-    flops = {name: sum(_products(computations[name])) for name in times}
+    products = {name: list(_products(computations[name])) for name in times}
+    flops = {name: sum(flops for _, flops, _ in products[name]) for name in times}
+
+    def inside(instruction: Instruction, body: str) -> tuple[tuple[int, int], ...]:
+        """The products of an instruction of a scheduled computation, and of the computations that it runs."""
+        found = [entry[1:] for entry in products[body] if entry[0] == instruction.name]
+        return (*found, *(entry[1:] for called in _called(instruction) for entry in products[called]))
+
     return Program(
         flops=sum(times[name] * flops[name] for name in times),
         flops_once=sum(once[name] * flops[name] for name in times),
-        memory_bytes=sum(times[name] * sum(_traffic(computations[name])) for name in scheduled),
+        memory_bytes=sum(times[name] * sum(size for _, size in _traffic(computations[name])) for name in scheduled),
         collectives=_collectives(computations, times, num_chips),
         unknown_loops=unknown,
+        work=[
+            Work(times[name], inside(instruction, name), size)
+            for name in computations
+            if name in scheduled
+            for instruction, size in _traffic(computations[name])
+        ],
     )
 
 
@@ -200,24 +231,39 @@ def _turns(computations: Computations, loop: Instruction) -> int | None:
     condition = computations[loop.find(r"condition=%?([\w.\-]+)")]
     parts = [*condition, *(part for caller in condition for name in _called(caller) for part in computations[name])]
     compares = [part for part in parts if part.opcode == "compare" and part.find(r"direction=(\w+)") == "LT"]
-    bounds = {part.inside for part in parts if part.opcode == "constant" and part.arrays[0].kind in ("s32", "s64")}
+    constants = [part for part in parts if part.opcode == "constant" and part.arrays[0].shape == ()]
+    bounds = {part.inside for part in constants if part.arrays[0].kind in ("s32", "s64")}
     return int(bounds.pop()[1:-1]) if len(compares) == 1 and len(bounds) == 1 else None
 
 
 # ---- counts
 
 
-def _products(body: list[Instruction]) -> Iterator[int]:
-    """Floating-point operations of each product in a computation."""
+def _products(body: list[Instruction]) -> Iterator[tuple[str, int, int]]:
+    """Name, floating-point operations and smallest length of each product in a computation."""
     arrays = {instruction.name: instruction.arrays for instruction in body}
     for instruction in body:
-        if instruction.opcode == "dot":
-            left = arrays[instruction.operands[0]][0].shape
-            contracted = re.findall(r"\d+", instruction.find(r"lhs_contracting_dims=\{([\d,]*)\}"))
-            yield 2 * math.prod(instruction.arrays[0].shape) * math.prod(left[int(axis)] for axis in contracted)
-        elif instruction.opcode == "convolution":
+        if instruction.opcode == "convolution":
             image, kernel = (arrays[name][0].shape for name in instruction.operands[:2])
-            yield _convolution(instruction, image, kernel)
+            features = kernel[instruction.find(r"dim_labels=\w+_(\w+)->").index("o")]
+            lengths = math.prod(kernel) // features, features, math.prod(instruction.arrays[0].shape) // features
+            yield instruction.name, _convolution(instruction, image, kernel), max(min(lengths), 1)
+        elif axes := _contracted(instruction):
+            left, right = (arrays[name][0].shape for name in instruction.operands[:2])
+            inner, size = math.prod(left[axis] for axis in axes), math.prod(instruction.arrays[0].shape)
+            per_row = max(math.prod(left) * math.prod(right) // max(size * inner, 1), 1)  # batch x inner
+            lengths = inner, math.prod(left) // per_row, math.prod(right) // per_row
+            yield instruction.name, 2 * size * inner, max(min(lengths), 1)
+
+
+def _contracted(instruction: Instruction) -> list[int]:
+    """The contracted axes of the left operand of a `dot`, or of a product by a library such as cuBLAS."""
+    patterns = {
+        "dot": r"lhs_contracting_dims=\{([\d,]*)\}",
+        "custom-call": r'"lhs_contracting_dimensions":\[([^\]]*)\]',
+    }
+    found = instruction.find(patterns[instruction.opcode]) if instruction.opcode in patterns else ""
+    return [int(axis) for axis in re.findall(r"\d+", found)]
 
 
 def _convolution(instruction: Instruction, image: tuple[int, ...], kernel: tuple[int, ...]) -> int:
@@ -242,7 +288,7 @@ def _convolution(instruction: Instruction, image: tuple[int, ...], kernel: tuple
     return 2 * pairs * of_output["b"] * of_output["f"] * of_kernel["i"]
 
 
-def _traffic(body: list[Instruction]) -> Iterator[int]:
+def _traffic(body: list[Instruction]) -> Iterator[tuple[Instruction, int]]:
     """Bytes that each scheduled instruction reads and writes in the main memory."""
 
     def moved(*arrays: Array) -> int:
@@ -256,17 +302,17 @@ def _traffic(body: list[Instruction]) -> Iterator[int]:
         operands = [arrays[name] for name in instruction.operands]
         if opcode in ("copy-start", "slice-start"):  # results: destination, source (in any order), context
             size = min(array.bytes for array in results[:2])
-            yield size * sum(array.is_in_main_memory for array in results[:2])
+            yield instruction, size * sum(array.is_in_main_memory for array in results[:2])
         elif opcode in ("slice", "dynamic-slice", "gather"):
-            yield results[0].bytes * (results[0].is_in_main_memory + operands[0][0].is_in_main_memory)
+            yield instruction, results[0].bytes * (results[0].is_in_main_memory + operands[0][0].is_in_main_memory)
         elif opcode == "dynamic-update-slice":
-            yield moved(*operands[1]) + operands[1][0].bytes * results[0].is_in_main_memory
+            yield instruction, moved(*operands[1]) + operands[1][0].bytes * results[0].is_in_main_memory
         else:
             aliases = instruction.find(r"output_to_operand_aliasing=\{(.*?)\)\}")  # aliased, so not moved
             pairs = re.findall(r"\{(\d*)\}: \((\d+), \{\}", aliases)
             kept, given = {int(result or 0) for result, _ in pairs}, {int(operand) for _, operand in pairs}
             read = [array for at, group in enumerate(operands) if at not in given for array in group]
-            yield moved(*read, *(array for at, array in enumerate(results) if at not in kept))
+            yield instruction, moved(*read, *(array for at, array in enumerate(results) if at not in kept))
 
 
 def _collectives(computations: Computations, times: dict[str, int], num_chips: int) -> list[Collective]:

@@ -4,21 +4,20 @@
     with measure.Sides(sides, threads=config.threads) as running:
         times = running.alternate(config.repeats)
 
-In one process the thread pools of two libraries would interfere, and their memory could not be separated.
+In one process the thread pools of two libraries would interfere, and their memory could not be separated. On an
+accelerator all rows are of JAX and share one process, which is the only one that may use the device.
 """
 
+import functools
 import importlib.util
 import math
-import multiprocessing
 import os
 import statistics
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +26,7 @@ import numpy as np
 from bayesjax.training import files
 from bayesjax.types import Kernel
 from benchmarks import machine, report
+from benchmarks.processes import Row, Sides, timed
 from experiments.harness import provenance
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,15 +47,16 @@ def prepare(config: Any, *counts: str, needs: tuple[str, ...] = ("torch",)) -> t
     load_average = os.getloadavg()
     require_modules(*needs)
     require_at_least(config, 1, "repeats", "threads", *counts)
-    make_folder(config.out)
+    if config.out:
+        make_folder(config.out)
     if load_average[0] > BUSY:
         line = f"warning: the load average is {load_average[0]:.1f}: times will be those of a busy machine"
         print(line, file=sys.stderr)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
     os.environ["OMP_NUM_THREADS"] = str(config.threads)
-    if jax.default_backend() != "cpu":
-        fail(f"this benchmark compares CPU code and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
+    if "torch" in needs and jax.default_backend() != "cpu":
+        fail(f"PyTorch computes on the CPU here and JAX runs on {jax.default_backend()}: set JAX_PLATFORMS=cpu")
     return load_average
 
 
@@ -75,8 +76,13 @@ def require_at_least(config: Any, least: int, *names: str) -> None:
 def require_modules(*modules: str) -> None:
     """Ends the program with one line if a library to compare with is not installed."""
     for module in modules:
-        if importlib.util.find_spec(module) is None:
+        if not installed(module):
             fail(f"this benchmark compares with {module}: pip install -e '.[bench]'")
+
+
+def installed(*modules: str) -> list[str]:
+    """Those of the modules that are installed."""
+    return [module for module in modules if importlib.util.find_spec(module)]
 
 
 def make_folder(out: str) -> None:
@@ -87,130 +93,7 @@ def make_folder(out: str) -> None:
         fail(f"cannot write to --out {out}: {error.strerror}")
 
 
-class Row(NamedTuple):
-    """A function to be timed.
-
-    Attributes:
-      run: takes `steps` steps, compiled and warm, and waits for the result.
-      steps: number of steps of a call.
-      compile_seconds: compilation time; None for code that is not compiled.
-    """
-
-    run: Callable[[], Any]
-    steps: int
-    compile_seconds: float | None = None
-
-
-class Sides:
-    """A context manager for several processes, of which one computes at a time.
-
-    Args:
-      sides: functions without arguments that make the rows of a process, by the name of the process (side). They are
-        pickled, so they must be functions of a module, or `functools.partial` of one.
-      threads: number of cores and threads of each process.
-      devices: number of CPU devices on which JAX spreads the work of a side; 1 for sides that are not listed.
-      pause: seconds before a row, in which idle threads stop spinning.
-
-    Attributes:
-      compile_seconds: compilation time of each row, by its name.
-      peak_mib: largest resident memory so far in MiB, by side; it includes the interpreter and libraries.
-    """
-
-    def __init__(
-        self,
-        sides: Mapping[str, Callable[[], dict[str, Row]]],
-        *,
-        threads: int,
-        devices: Mapping[str, int] | None = None,
-        pause: float = 0.5,
-    ):
-        self.sides, self.threads, self.devices, self.pause = sides, threads, devices or {}, pause
-        self.compile_seconds: dict[str, float] = {}
-        self.peak_mib: dict[str, float] = {}
-        self._processes: list[Any] = []
-        self._pipes: dict[str, Connection] = {}
-        self._side_of: dict[str, str] = {}
-
-    def __enter__(self) -> "Sides":
-        """Starts the processes; each makes its rows."""
-        context = multiprocessing.get_context("spawn")
-        try:
-            for name, make_rows in self.sides.items():  # one after the other, because they compile
-                self._pipes[name], theirs = context.Pipe()
-                process = context.Process(
-                    target=_serve, args=(theirs, make_rows, self.devices.get(name, 1)), daemon=True
-                )
-                process.start()
-                theirs.close()
-                self._processes.append(process)
-                for row, seconds in self._receive(name).items():
-                    self._side_of[row] = name
-                    if seconds is not None:
-                        self.compile_seconds[row] = seconds
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        """Ends the processes."""
-        for process in self._processes:
-            process.terminate()
-            process.join()
-
-    def alternate(self, repeats: int, rows: list[str] | None = None) -> dict[str, list[float]]:
-        """Times each row `repeats` times, in milliseconds per step; the order is reversed in every second repeat.
-
-        Raises:
-          RuntimeError: if a side fails; the message is its traceback.
-        """
-        milliseconds = {row: [] for row in rows or self._side_of}
-        for repeat in range(repeats):
-            for row in list(milliseconds)[:: 1 if repeat % 2 == 0 else -1]:
-                time.sleep(self.pause)
-                side = self._side_of[row]
-                self._pipes[side].send(row)
-                elapsed, self.peak_mib[side] = self._receive(side)
-                milliseconds[row].append(elapsed)
-        return milliseconds
-
-    def _receive(self, side: str) -> Any:
-        try:
-            answer = self._pipes[side].recv()
-        except EOFError:
-            raise RuntimeError(f"the process of {side} ended without a result") from None
-        if isinstance(answer, str):
-            raise RuntimeError(f"{side}: {answer}")
-        return answer
-
-
-def _serve(pipe: Connection, make_rows: Callable[[], dict[str, Row]], devices: int) -> None:
-    """Runs in the process of a side: makes its rows, then times the rows that are requested."""
-    try:
-        jax.config.update("jax_num_cpu_devices", devices)
-        rows = make_rows()
-        pipe.send({name: row.compile_seconds for name, row in rows.items()})
-        while True:
-            row = rows[pipe.recv()]
-            started = time.perf_counter()
-            row.run()
-            pipe.send((1e3 * (time.perf_counter() - started) / row.steps, _peak_mib()))
-    except EOFError:
-        pass  # the benchmark has ended
-    except Exception:
-        pipe.send(traceback.format_exc())
-
-
-def _peak_mib() -> float:
-    """Largest resident memory of this process in MiB. `getrusage` would include the process it was forked from."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return float("nan")
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def compiled(function: Callable, *arguments: Any) -> tuple[Callable, float]:
+def compiled(function: Callable, *arguments: Any) -> tuple[jax.stages.Compiled, float]:
     """Compiles `function` with JAX for these arguments; returns the program and the seconds of compilation."""
     started = time.perf_counter()
     program = jax.jit(function).lower(*arguments).compile()
@@ -246,12 +129,15 @@ def kernel_steps(kernel: Kernel, position: Any, batch: Any, num_steps: int) -> R
 
 def alternate(rows: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
     """Times each function `repeats` times in this process, in ms; the order is reversed in every second repeat."""
-    milliseconds = {name: [] for name in rows}
+    return alternate_timed({name: functools.partial(timed, Row(run, 1)) for name, run in rows.items()}, repeats)
+
+
+def alternate_timed(timers: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Calls functions that return their own time `repeats` times each, in the order of `alternate`."""
+    milliseconds = {name: [] for name in timers}
     for repeat in range(repeats):
-        for name in list(rows)[:: 1 if repeat % 2 == 0 else -1]:
-            started = time.perf_counter()
-            rows[name]()
-            milliseconds[name].append(1e3 * (time.perf_counter() - started))
+        for name in list(timers)[:: 1 if repeat % 2 == 0 else -1]:
+            milliseconds[name].append(timers[name]())
     return milliseconds
 
 
@@ -327,10 +213,11 @@ def made_by(*packages: str) -> dict[str, Any]:
     Args:
       *packages: packages whose versions are recorded besides JAX, Flax and NumPy.
     """
-    module = Path(sys.argv[0]).stem
+    path = Path(sys.argv[0]).with_suffix("")
+    module = path.parts[path.parts.index("benchmarks") + 1 :] if "benchmarks" in path.parts else (path.name,)
     return {
-        "benchmark": module,
-        "command": " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
+        "benchmark": path.name,
+        "command": " ".join(["python", "-m", ".".join(["benchmarks", *module]), *sys.argv[1:]]),
         "device": provenance.device_name(),
         "processor": machine.processor(),
         "versions": provenance.versions("jax", "jaxlib", "flax", "numpy", *packages),

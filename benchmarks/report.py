@@ -1,15 +1,23 @@
 """Markdown tables of the files in benchmarks/results: `render(results)` for one file as a dictionary.
 
-Every benchmark prints its own tables with it, and `python -m docs.tables` writes them into docs/.
+    python -m benchmarks.report          writes the page and the figures of all devices, docs/benchmarks/devices.md
+
+Every benchmark prints its own tables with `render`, and `python -m docs.tables` writes them into docs/.
 """
 
 import statistics
+from pathlib import Path
 
+from benchmarks import device_report
 from experiments.harness.report import markdown, number, origin
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "devices.md"
 
 
 def render(results: dict) -> str:
     """Renders the tables of one results file, and the command, device and commit that made it."""
+    if results["benchmark"] == "run":
+        return "\n\n".join([device_report.devices_table([results]), *device_report.tables(results)])
     tables = {"tpu": tpu_tables, "nuts": efficiency_tables}.get(results["benchmark"], cost_tables)
     return "\n\n".join([*tables(results), origin(results)])
 
@@ -41,7 +49,7 @@ def cost_tables(results: dict) -> list[str]:
 
 
 def sampler_tables(results: dict) -> list[str]:
-    """Effective sample size per gradient, the test of moments, cost against size, and the rate of matrix products."""
+    """Effective sample size per gradient, and the test of moments."""
     effective, gate = [], []
     for name, entry in results["effective"].items():
         sizes = [number(entry[f"{which}_per_1000_gradients"], 2) for which in ("min", "median")]
@@ -49,14 +57,9 @@ def sampler_tables(results: dict) -> list[str]:
     for name, entry in results["gate"].items():
         variance = number({"value": entry["variance"], **entry}, 3)
         gate.append([name, variance, "passes" if entry["passes"] else "fails"])
-    slopes = [[name, f"{each['from']} to {each['to']}", number(each, 2)] for name, each in results["slopes"].items()]
-    products = results["roofline"].items()
-    rates = [[name, f"{each['gflops']:.0f}", f"{100 * each['share']:.0f} %"] for name, each in products]
     return [
         markdown(["HMC in", "smallest bulk ESS per 1000 gradients", "median", "largest R-hat"], effective),
         markdown(["sampler", "variance on N(0, I) (exact: 1)", "test (within 5 %)"], gate),
-        markdown(["growth of HMC's time with", "range", "exponent"], slopes),
-        markdown(["matrix products of", "GFLOP/s", "share of the rate of 1024 x 1024"], rates),
     ]
 
 
@@ -148,3 +151,17 @@ def _projected(row: dict) -> str:
 def _milliseconds(value: float) -> str:
     """Formats a time with two decimals, or with three significant digits below 1."""
     return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
+
+
+def main() -> None:
+    """Draws the figures of all devices and writes their page."""
+    from docs import tables
+
+    if found := device_report.runs():
+        device_report.draw(found)
+    PAGE.write_text(tables.updated(PAGE.read_text(), PAGE))
+    print(f"{len(found)} results files in {PAGE}")
+
+
+if __name__ == "__main__":
+    main()

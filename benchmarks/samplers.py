@@ -6,7 +6,7 @@ the bare loop, a scan of `value_and_grad` that updates the position, and a secon
 and SGLD use batches of 64, one for each step; BlackJAX's SGHMC takes 10 gradients per call, its default.
 
     python -m benchmarks.samplers                       twenty minutes on two idle cores
-    python -m benchmarks.samplers --repeats 2 --close-repeats 2 --processes 2 --num-draws 20 --scaling few    a check
+    python -m benchmarks.samplers --repeats 2 --close-repeats 2 --processes 2 --num-draws 20      a check
 
 Each library has its own process on the same cores. Rows run in alternating order, after compilation. A time is that of
 one gradient and includes noise and accept decisions. Three checks precede the timing (`samplers_checks.py`). The
@@ -24,15 +24,14 @@ bar or to each other are therefore measured in several sets of processes, and th
 Every library draws its noise with its default generator; bayesjax's is `bayesjax.noise`. The committed results were
 measured when its default was the sixteen-bit law; the present default is the exact normal law, which is slower to draw.
 
-The last measurements are the slopes of log cost against the logarithm of the number of chains, of the width and of the
-number of data points, with standard errors, and the fraction of this machine's matrix-product rate that a gradient
-reaches. Results: benchmarks/results/samplers.json.
+The growth of the cost with the numbers of weights and chains is measured by `benchmarks.run`. Results:
+benchmarks/results/samplers.json.
 """
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,14 +43,8 @@ from benchmarks import samplers_problem as problem
 from benchmarks.samplers_checks import LEAPS, Sampler
 
 NUM_DATA, FEW_DATA, BATCH_SIZE, MANY = 512, 16, 64, 32
-SIZES = {
-    "chains": (1, 2, 4, 8, 16, 32, 64),
-    "width": (8, 16, 32, 64, 128),
-    "data": (128, 256, 512, 1024, 2048, 4096),
-}
 NETWORK_STEPS = (1e-6, 1e-6)  # step sizes of SGHMC and SGLD, in bayesjax's units
 FEW = f", {FEW_DATA} data"
-FLOPS = 3e9  # FLOPs in a call of a row of the sweep, which takes some hundredths of a second
 PEERS = ("blackjax", "numpyro")
 HMC = "bayesjax hmc"
 CLOSE = ("bare loop", "bare loop with a momentum", *(f"{name} hmc" for name in PEERS))
@@ -73,8 +66,6 @@ class Config:
     """Number of gradients in a measurement."""
     num_draws: int = 400
     """Number of draws of each of four chains for the effective sample size."""
-    scaling: Literal["all", "few"] = "all"
-    """Numbers of chains, widths and numbers of data points to measure: all, or every fourth of them (few)."""
     threads: int = 2
     """Number of cores, and of threads, for every library."""
     out: str = str(measure.RESULTS / "samplers.json")
@@ -126,9 +117,9 @@ def bare_loop_with_momentum(
     return scanned(step, (position, jax.tree.map(jnp.zeros_like, position)), num_gradients, 1)
 
 
-def hmc(num_data: int = NUM_DATA, hidden: tuple[int, ...] = problem.HIDDEN) -> Kernel:
+def hmc(num_data: int = NUM_DATA) -> Kernel:
     """The HMC kernel of bayesjax on the full-batch log posterior."""
-    return samplers_checks.bayesjax_hmc(problem.closure(num_data, hidden))
+    return samplers_checks.bayesjax_hmc(problem.closure(num_data))
 
 
 def hmc_row(kernel: Kernel, position: Params, num_gradients: int) -> measure.Row:
@@ -174,13 +165,11 @@ def close_rows(config: Config) -> dict[str, measure.Row]:
 
 
 def bayesjax_rows(config: Config) -> dict[str, measure.Row]:
-    """Rows of the bare loop, HMC in one chain and many, SGHMC, SGLD, and a matrix product."""
+    """Rows of the bare loop, HMC in one chain and many, SGHMC and SGLD."""
     num, position = config.num_gradients, problem.initial_weights()
-    square = jax.random.normal(jax.random.key(0), (1024, 1024)) / 32
     rows = close_rows(config) | {
         f"{HMC} {MANY} chains": hmc_row(*chains_of(hmc(), position, MANY), num // MANY),
         f"{HMC} {MANY} chains{FEW}": hmc_row(*chains_of(hmc(FEW_DATA), position, MANY), 5 * num // MANY),
-        "matrix product 1024": scanned(lambda _, x: x @ square, square, 10, 1),
     }
     density = problem.density(NUM_DATA)
     return rows | stochastic_rows(samplers_checks.bayesjax_samplers(density, *NETWORK_STEPS), num)
@@ -195,26 +184,6 @@ def device_rows(config: Config, names: tuple[str, ...] = ("", FEW)) -> dict[str,
         kernel = training.particle_parallel(kernel, config.threads)
         rows[f"{HMC} {MANY} chains{name} on {config.threads} devices"] = hmc_row(kernel, position, num // MANY)
     return rows
-
-
-def scaling_rows(config: Config) -> dict[str, measure.Row]:
-    """Rows of HMC for each number of chains, width and number of data points, with steps enough for a stable time."""
-    rows = {}
-    for kind, size in sizes(config):
-        hidden = (size, size) if kind == "width" else problem.HIDDEN
-        num_data = size if kind == "data" else NUM_DATA
-        num_chains = size if kind == "chains" else 1
-        flops = num_chains * problem.matrix_flops(num_data, hidden)
-        kernel, position = chains_of(hmc(num_data, hidden), problem.initial_weights(hidden), num_chains)
-        rows[f"{kind} {size}"] = hmc_row(kernel, position, int(min(config.num_gradients, max(LEAPS, FLOPS / flops))))
-    return rows
-
-
-def sizes(config: Config) -> list[tuple[str, int]]:
-    """The varied quantity and its value, for each point of the sweep."""
-    return [
-        (kind, size) for kind, values in SIZES.items() for size in (values if config.scaling == "all" else values[::4])
-    ]
 
 
 def peer_hmc_rows(config: Config, library: str) -> dict[str, measure.Row]:
@@ -252,29 +221,6 @@ def posteriors_rows(config: Config) -> dict[str, measure.Row]:
     return rows
 
 
-# ---- analysis of the times
-
-
-def slopes(config: Config, summaries: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """The exponent of the cost as a function of the number of chains, the width and the number of data points."""
-    fitted = {}
-    for kind in SIZES:
-        values = [size for of, size in sizes(config) if of == kind]
-        fitted[kind] = measure.slope(values, [summaries[f"{kind} {size}"]["median"] for size in values])
-    return fitted
-
-
-def roofline(summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """GFLOP/s of the matrix products in a gradient, and as a fraction of a large product's rate on this machine."""
-    rate = {"matrix product 1024": 2 * 1024**3}
-    rate |= {"bare loop": problem.matrix_flops(NUM_DATA), HMC: problem.matrix_flops(NUM_DATA)}
-    rate[f"{HMC} {MANY} chains"] = MANY * problem.matrix_flops(NUM_DATA)
-    rate |= {f"width {SIZES['width'][-1]}": problem.matrix_flops(NUM_DATA, (SIZES["width"][-1],) * 2)}
-    gigaflops = {name: flops / summaries[name]["median"] / 1e6 for name, flops in rate.items() if name in summaries}
-    peak = gigaflops["matrix product 1024"]
-    return {name: {"gflops": value, "share": value / peak} for name, value in gigaflops.items()}
-
-
 def main(config: Config) -> None:
     """Checks, measures, prints the tables and writes the file."""
     load_average = measure.prepare(
@@ -308,8 +254,6 @@ def main(config: Config) -> None:
         print(f"close rows: processes {number + 1} of {config.processes}", flush=True)
         with measure.Sides(close_sides, threads=config.threads, devices=devices) as fresh:
             close.append(fresh.alternate(config.close_repeats))
-    with measure.Sides({"sizes": functools.partial(scaling_rows, config)}, threads=config.threads) as sweep:
-        summaries = measure.summaries(times | sweep.alternate(max(1, config.repeats // 2)))
     ratio = functools.partial(measure.ratio, times)
     bars = dict.fromkeys(CLOSE, "> 1") | {"bare loop": ">= 0.97", "bare loop with a momentum": "-"}
     ratios = {
@@ -329,15 +273,12 @@ def main(config: Config) -> None:
     }
     results = {
         **measure.made_beside_torch(config, load_average, "blackjax", "numpyro", "posteriors"),
-        "milliseconds_per_gradient": {name: summaries[name] for name in times},
-        "milliseconds_by_size": {name: entry for name, entry in summaries.items() if name not in times},
+        "milliseconds_per_gradient": measure.summaries(times),
         "compile_seconds": running.compile_seconds,
         "peak_mib": running.peak_mib,
         "ratios": ratios,
         "effective": effective,
         "gate": gate,
-        "slopes": slopes(config, summaries),
-        "roofline": roofline(summaries),
         "difference": difference,
     }
     measure.write(config.out, results)

@@ -31,6 +31,7 @@ from jax.sharding import SingleDeviceSharding
 
 from bayesjax.training import parallel
 from benchmarks import hlo, measure, tpu_workloads
+from benchmarks.roofline import projection
 
 
 class Chip(NamedTuple):
@@ -96,7 +97,9 @@ class Config:
     """Kinds of chips to compile for."""
     chips: tuple[int, ...] = tuple(FLAT)
     """Numbers of chips to compile for."""
-    workloads: tuple[Literal["hmc", "bayesian_gan", "vae"], ...] = ("hmc", "bayesian_gan", "vae")
+    workloads: tuple[Literal["hmc", "nuts", "sghmc", "bayesian_gan", "vae"], ...] = (
+        "hmc", "nuts", "sghmc", "bayesian_gan", "vae",
+    )  # fmt: skip
     """Steps to compile."""
     size: Literal["full", "smoke"] = "full"
     """Size of networks and data: full for the documentation's tables, smoke for a check that compiles in seconds."""
@@ -163,14 +166,8 @@ def cost(kind: str, num_chips: int, workload: tpu_workloads.Workload) -> dict[st
 def roofline(kind: str, num_chips: int, program: hlo.Program) -> dict[str, float]:
     """Projected seconds of products, memory traffic and collectives, and of the whole step."""
     chip = CHIPS[kind]
-    compute, memory = program.flops / chip.peak, program.memory_bytes / chip.hbm_bandwidth
     exchange = sum(each.times * exchange_seconds(kind, num_chips, each) for each in program.collectives)
-    return {
-        "compute_seconds": compute,
-        "memory_seconds": memory,
-        "collective_seconds": exchange,
-        "seconds": max(compute, memory) + exchange,
-    }
+    return projection(program.flops, program.memory_bytes, chip.peak, chip.hbm_bandwidth, exchange)
 
 
 def exchange_seconds(kind: str, num_chips: int, collective: hlo.Collective) -> float:

@@ -1,8 +1,8 @@
 """The steps that `tpu.py` compiles: a kernel, the shapes of its position and batch, and how it is spread over chips.
 
 Each workload is a function of the number of chips. With strong scaling the work is the same on any number of chips: HMC
-divides its full batch, and the Bayesian GAN divides first its particles and then its images. With weak scaling the
-batch grows with the number of chips (VAE).
+divides its full batch, NUTS its chains, and the Bayesian GAN first its particles and then its images. With weak scaling
+the batch grows with the number of chips (VAE, SGHMC on a network of 1e7 weights).
 """
 
 from collections.abc import Callable
@@ -15,6 +15,9 @@ import optax
 from bayesjax import kernels, models, objectives, posteriors
 from bayesjax.types import Kernel
 from benchmarks import bayesian_gan as synthetic
+from benchmarks import samplers_problem as problem
+from benchmarks.suites import kernels as sampler_kernels
+from benchmarks.suites import samplers
 
 Size = Literal["full", "smoke"]
 
@@ -72,6 +75,39 @@ def hmc(num_chips: int, size: Size) -> Workload:
     )
 
 
+def nuts(num_chips: int, size: Size) -> Workload:
+    """NUTS in many chains, which are divided over the chips; the loops of a trajectory have no fixed length."""
+    num_chains, num_data, hidden = (256, samplers.NUM_DATA, 1000) if size == "full" else (4, 32, 100)
+    widths = samplers.hidden(hidden)
+    num_doublings = sampler_kernels.NUM_DOUBLINGS
+    kernel = kernels.nuts(
+        problem.density(num_data, widths), step_size=1e-4, max_num_doublings=num_doublings, full_batch=True
+    )
+    return Workload(
+        f"NUTS, one gradient of {num_chains} chains: MLP of {hidden} weights, full batch of {num_data}",
+        "strong",
+        kernels.particles(kernel, num_chains),
+        jax.eval_shape(lambda: samplers.start(hidden, num_chains)),
+        {"x": shape(num_data, problem.NUM_INPUTS), "y": shape(num_data)},
+        particle=num_chips,
+        unknown_turns=1,  # one doubling of one gradient
+    )
+
+
+def sghmc(num_chips: int, size: Size) -> Workload:
+    """A step of SGHMC on a large network; the batch grows with the chips."""
+    each, num_weights, num_data = (512, 10_000_000, 10**6) if size == "full" else (16, 1000, 512)
+    widths = samplers.hidden(num_weights)
+    return Workload(
+        f"SGHMC: MLP of {num_weights} weights, {each} examples per chip",
+        "weak",
+        kernels.sghmc(problem.density(num_data, widths), step_size=1e-9),
+        jax.eval_shape(lambda: problem.initial_weights(widths)),
+        {"x": shape(each * num_chips, problem.NUM_INPUTS), "y": shape(each * num_chips)},
+        data=num_chips,
+    )
+
+
 def bayesian_gan(num_chips: int, size: Size) -> Workload:
     """The game of `bayesian_gan.py` with as many discriminators as generators; the particles are divided first."""
     num, num_data, dim = (16, 10_000, 100) if size == "full" else (4, 512, 8)
@@ -109,4 +145,10 @@ def position(network: Any, width: int) -> Any:
     return jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, width)))["params"])
 
 
-WORKLOADS: dict[str, Callable[[int, Size], Workload]] = {"hmc": hmc, "bayesian_gan": bayesian_gan, "vae": vae}
+WORKLOADS: dict[str, Callable[[int, Size], Workload]] = {
+    "hmc": hmc,
+    "nuts": nuts,
+    "sghmc": sghmc,
+    "bayesian_gan": bayesian_gan,
+    "vae": vae,
+}

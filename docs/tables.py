@@ -9,6 +9,7 @@ A generated part stands between a marker and `<!-- end -->`:
     <!-- benchmark: NAME -->             a file of benchmarks/results
     <!-- headline: EXPERIMENT, ... -->   one line for each experiment, of its `HEADLINE`
     <!-- experiments -->                 one line for every experiment
+    <!-- devices -->                     all files of benchmarks/results/devices, the results of `benchmarks.run`
 """
 
 import functools
@@ -25,7 +26,9 @@ from experiments.__main__ import experiments
 from experiments.harness import report
 from experiments.harness.provenance import RESULTS, ROOT
 
-MARK = re.compile(r"(<!-- (results|benchmark|headline|experiments)(?:: ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(
+    r"(<!-- (results|benchmark|headline|experiments|devices)(?:: ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL
+)
 
 
 @functools.cache
@@ -100,6 +103,9 @@ def updated(text: str, place: Path) -> str:
             body = importlib.import_module("benchmarks.report").render(
                 json.loads((ROOT / "benchmarks" / "results" / f"{names}.json").read_text())
             )
+        elif kind == "devices":
+            device_report = importlib.import_module("benchmarks.device_report")
+            body = device_report.page(device_report.runs())
         elif kind == "results":
             runs = results(names)
             body = report.render(experiment(runs[0]["experiment"]).TABLES, runs)

@@ -143,7 +143,7 @@ def test_tables_are_rendered_from_the_results_files(page):
 
 
 def test_a_changed_number_would_be_noticed():
-    parts = [(page, part) for page in PAGES for part in generated_parts(page)]
+    parts = [(page, part) for page in PAGES for part in generated_parts(page) if "\n| " in part]
     assert len(parts) > 40
     for page, part in parts:
         row = part.splitlines()[3]

@@ -5,7 +5,7 @@
     python -m experiments.NAME --devices 4 --processes 0          on every host of a pod, once
 
 With `--processes 2` the command starts itself twice and waits (`bayesjax.training.launch`). Only process 0 prints and
-writes to the run folder.
+writes to the run folder. A second start reads its programs from ~/.cache/bayesjax; BAYESJAX_CACHE_DIR= keeps none.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import NoReturn
 import jax
 
 from bayesjax import training
-from bayesjax.training import launch, parallel
+from bayesjax.training import launch, parallel, programs
 from bayesjax.types import Kernel
 from experiments.harness.cli import BAD_INPUT, RunConfig
 
@@ -33,6 +33,9 @@ def prepare(config: RunConfig) -> None:
         # Twice as many devices as are used: XLA:CPU has one thread per device. A reduction may hold the threads of all
         # its devices, and other work in flight needs further threads.
         jax.config.update("jax_num_cpu_devices", 2 * config.devices)
+    if (folder := programs.cache_folder()) and not jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_dir", str(folder))  # an error in reading or writing is a warning
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if config.fast_compile:
         compile_fast()
 

@@ -41,8 +41,7 @@ def commit() -> str:
     """
     if named := os.environ.get("BAYESJAX_COMMIT"):
         return named
-    git = ["git", "-C", str(ROOT)]
-    code = ["bayesjax", "experiments/*.py", "benchmarks/*.py"]
+    git, code = ["git", "-C", str(ROOT)], ["bayesjax", "experiments/*.py", "benchmarks/*.py"]
     try:
         head = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], text=True, stderr=subprocess.DEVNULL)
         changed = subprocess.check_output([*git, "status", "--porcelain", "--", *code], stderr=subprocess.DEVNULL)

@@ -58,12 +58,7 @@ class Table:
 
 
 def render(tables: Sequence[Table], runs: Sequence[dict]) -> str:
-    """Returns the Markdown of results: every table that has rows, and the origin of each run.
-
-    Args:
-      tables: specifications of the tables.
-      runs: contents of results files of one experiment.
-    """
+    """Returns the Markdown of results files of one experiment: tables that have rows, and the origin of each run."""
     blocks = []
     for table in tables:
         if body := pivot(table, [(row, run["config"]) for run in runs for row in run["rows"]]):

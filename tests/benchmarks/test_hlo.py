@@ -127,6 +127,29 @@ def test_a_batched_product_counts_its_batch():
     assert program.flops == 2 * 6 * 8 * 16 * 4 == of_xla["flops"]
 
 
+def test_smallest_length_of_a_product():
+    """Rows, columns or contracted length of one product of the batch, whichever is smallest."""
+    for (rows, inner, columns), batch in (((4, 32, 16), ()), ((32, 4, 16), (6,)), ((32, 16, 4), (6,))):
+        program, _ = compiled(jnp.matmul, jnp.ones((*batch, rows, inner)), jnp.ones((*batch, inner, columns)))
+        products = [product for work in program.work for product in work.products]
+        assert products == [(program.flops, 4)]
+        assert sum(work.times * work.bytes for work in program.work) == program.memory_bytes
+
+
+def test_a_product_by_a_library_counts():
+    """On a GPU a product is a call of cuBLAS, whose result comes with a workspace."""
+    text = """ENTRY %main (x: f32[64,32], w: f32[32,16]) -> f32[64,16] {
+  %x = f32[64,32]{1,0} parameter(0)
+  %w = f32[32,16]{1,0} parameter(1)
+  %gemm = (f32[64,16]{1,0}, s8[4194304]{0}) custom-call(%x, %w), custom_call_target="__cublas$gemm", backend_config={"gemm_backend_config":{"alpha_real":1,"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
+  ROOT %y = f32[64,16]{1,0} get-tuple-element(%gemm), index=0
+}
+"""  # noqa: E501
+    program = hlo.read(text)
+    assert program.flops == 2 * 64 * 32 * 16 and program.work[0].products == ((program.flops, 16),)
+    assert hlo.read(text.replace('["1"]', '["0"]')).flops == 2 * 64 * 16 * 64
+
+
 def test_loops_count_as_often_as_they_turn_and_in_xla_once():
     """Why this module exists: XLA's own count has the body of a loop once, 15 turns or not."""
 

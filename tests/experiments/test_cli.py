@@ -1,6 +1,7 @@
 """The command line: annotations validate flags, presets give defaults, and every mistake is one line (exit code 2)."""
 
 import dataclasses
+import json
 import math
 import os
 import subprocess
@@ -9,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import jax
 import pytest
 
+from bayesjax.training import programs
 from experiments.harness import Count, Natural, NonEmpty, Positive, Range, RunConfig, cli, launch
+from tests.conftest import jax_config
+from tests.experiments.tiny import TINY
 from tests.parameters import some
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +105,53 @@ def test_quick_presets_compile_fast(monkeypatch):
     for config, expected in ((parse("--no-fast-compile"), 0), (parse(), 1)):
         launch.prepare(config)
         assert len(calls) == expected
+
+
+def test_programs_are_kept_in_the_cache_folder(tmp_path, monkeypatch):
+    """Below BAYESJAX_CACHE_DIR, which the tests leave empty; not where JAX has a folder or none can be made."""
+    monkeypatch.setattr(launch, "compile_fast", lambda: None)
+    (tmp_path / "file").touch()
+    cache, no_folder = tmp_path / "c", tmp_path / "file"
+    for folder, own, is_kept in (
+        (cache, None, True),
+        ("", None, False),
+        (cache, "/own", False),
+        (no_folder, None, False),
+    ):
+        monkeypatch.setenv("BAYESJAX_CACHE_DIR", str(folder))
+        with jax_config(jax_compilation_cache_dir=own, jax_persistent_cache_min_compile_time_secs=1.0):
+            launch.prepare(parse())
+            expected = str(tmp_path / "c" / "programs" / programs.processor()) if is_kept else own
+            assert jax.config.values["jax_compilation_cache_dir"] == expected
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["programs"]
+    assert list((tmp_path / "c" / "programs" / programs.processor()).iterdir()) == []
+
+
+def test_old_programs_are_deleted(tmp_path, monkeypatch):
+    """Of three programs of 100 bytes and a limit of 250, the one that was used first goes."""
+    monkeypatch.setenv("BAYESJAX_CACHE_DIR", str(tmp_path))
+    folder = programs.cache_folder()
+    for seconds, name in ((2, "b"), (1, "a"), (3, "c")):
+        (folder / name).write_bytes(bytes(100))
+        os.utime(folder / name, (seconds, seconds))
+    monkeypatch.setattr(programs, "MAX_BYTES", 250)
+    programs.cache_folder()
+    assert {path.name for path in folder.iterdir()} == {"b", "c"}
+
+
+@pytest.mark.slow
+def test_a_second_start_reads_its_programs(tmp_path):
+    """Every program of the first start is a file, the second start adds none, and their results are equal."""
+    environment = os.environ | {"BAYESJAX_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "experiments.vae", *TINY["vae"].flags, "--out"]
+    files, results = [], []
+    for out in (tmp_path / "first", tmp_path / "second"):
+        subprocess.run([*map(str, command), str(out)], env=environment, check=True, capture_output=True, cwd=ROOT)
+        files.append({path.name for path in (tmp_path / "cache").rglob("*-cache")})
+        rows = json.loads((out / "results.json").read_text())["rows"]
+        results.append([row for row in rows if "seconds" not in row["measure"]])
+    assert len(files[0]) > 5 and files[0] == files[1]
+    assert results[0] == results[1]
 
 
 def test_configurations_are_checked_wherever_they_are_made():
