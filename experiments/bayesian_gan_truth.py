@@ -1,4 +1,4 @@
-"""What does a Bayesian GAN sample? SGHMC against Hamiltonian Monte Carlo on both conditionals, on a game of small networks.
+"""What a Bayesian GAN samples: SGHMC against HMC-within-Gibbs on the weights of two small networks.
 
 Papers: Saatci & Wilson, "Bayesian GAN", NIPS 2017 (the conditionals); Arnold & Press, "Compatible conditional
 distributions", 1989; Heckerman et al., "Dependency networks", 2000 (Gibbs sampling of incompatible conditionals).
@@ -6,41 +6,37 @@ distributions", 1989; Heckerman et al., "Dependency networks", 2000 (Gibbs sampl
     python -m experiments.bayesian_gan_truth                     quick: under a minute
     python -m experiments.bayesian_gan_truth --preset paper      all schemes, long chains
 
-Generator G and discriminator D have one hidden layer each. The noise z is a fixed set, so both conditionals are
-definite densities of the weights g and d, with normal priors and without minibatches:
+The noise z of the generator G is a fixed set, so that both conditionals are definite densities of the weights d of the
+discriminator D and the weights g of G. The priors are normal, and there are no minibatches:
 
     log p(d | g) = log p(d) + sum_x log D(x) + sum_z log (1 - D(G(z)))
     log p(g | d) = log p(g) + sum_z [ a log D(G(z)) + b log (1 - D(G(z))) ]
 
-A joint density with these conditionals exists only if both have the same mixed second derivatives in d and g. They are
-then called compatible. Three games differ in a and b:
+The conditionals are compatible, that is, a joint density has both, only if their mixed second derivatives are equal:
 
-    cooperative       a = 0, b = 1     compatible: both players raise log (1 - D(G(z)))
+    cooperative       a = 0, b = 1     compatible: the sums over z are equal
     non_saturating    a = 1, b = 0     incompatible: the generator of the paper
     zero_sum          a = 0, b = -1    incompatible: the mixed derivatives have opposite signs
 
-Three schemes sample the same conditionals:
+HMC-within-Gibbs takes many HMC updates of one player, then of the other. SGHMC-within-Gibbs takes `inner` steps of one
+player, then of the other. With one inner step it is the alternating scheme of the Bayesian GAN. Compatible conditionals
+have one joint density, which all schemes sample. Otherwise each scheme has its own stationary law. That of Gibbs
+sampling depends on which player moved last. That of one-step SGHMC tends to the law of a Langevin diffusion with a
+non-conservative force, which depends on the friction. The quadratic game has all these laws in closed form:
 
-    hmc          HMC-within-Gibbs: many HMC updates of d given g, then of g given d. It samples each conditional exactly.
-    sghmc        SGHMC-within-Gibbs: each player takes `inner steps` steps of SGHMC before the other moves.
-    one step     the alternating scheme of the Bayesian GAN: `inner steps` is 1.
+    log p(d | g) = -d^2 / 2 - s d g,    log p(g | d) = -g^2 / 2 - t d g,    compatible if s = t, zero-sum if s = -t
 
-If the conditionals are compatible, all schemes sample the joint density. Otherwise there is no joint density, and each
-scheme defines its own law. That of Gibbs sampling depends on which player moved last, and that of the one-step scheme
-tends to the stationary law of a Langevin diffusion with a non-conservative force, which depends on the friction. The
-quadratic game log p(d | g) = -d^2 / 2 - s d g, log p(g | d) = -g^2 / 2 - t d g has all these laws in closed form.
+Weights are not identified, so functions of them are compared, by the total variation (TV) of histograms: the mean and
+standard deviation of G(z), the logits of D at both modes of the data, and the mean logit of D(G(z)).
 
-Weights are not identified, so laws of functions are compared: the total variation between histograms of the mean and
-standard deviation of G(z), of the logits of D at both modes of the data, and of the mean logit of D(G(z)).
-
-Expected: the total variation between SGHMC-within-Gibbs and HMC falls with the step size to the Monte Carlo error in
-all games. That of the one-step scheme does so in the cooperative game only.
+Expected: the TV between SGHMC-within-Gibbs and HMC-within-Gibbs falls with the step size to the Monte Carlo error in
+every game. With one inner step it does so in the cooperative game only.
 """
 
 import functools
+import itertools
 import math
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -56,10 +52,19 @@ from experiments.harness import Column, Count, NonEmpty, Positive, Range, Run, R
 GAMES = {"cooperative": (0.0, 1.0), "non_saturating": (1.0, 0.0), "zero_sum": (0.0, -1.0)}
 """Weights a and b of log D(G(z)) and log (1 - D(G(z))) in the log likelihood of the generator."""
 PLAYERS = ("discriminator", "generator")
-MODES = (-1.0, 1.5)
-"""Means of the two normal distributions of the data, whose standard deviation is 0.3; the first has 60 % of the data."""
-SHOWN = {"generator": (0, 1), "discriminator": (2, 3), "pair": (0, 4)}
-"""Pairs of the summaries of `summarise`, whose joint histograms are compared."""
+NETWORK, PRIOR_SCALE = models.MLP((5, 1), jnp.tanh), 0.7
+"""The generator, and the logits of the discriminator: 16 weights each. All have a prior standard deviation of 0.7."""
+NOISE = special.ndtri((np.arange(6, dtype=np.float32)[:, None] + 0.5) / 6)
+"""The noise z: quantiles of the standard normal distribution, `[6, 1]`."""
+MODES = np.array([[-1.0], [1.5]], np.float32)
+REAL = np.concatenate([MODES[0] + 0.3 * NOISE[::2], MODES[1] + 0.3 * NOISE[1::2]])
+"""The data x: three points around each of two modes, `[6, 1]`."""
+LEAPFROG = {"step_size": kernels.jittered(0.25, 0.5), "num_integration_steps": 8}
+"""An HMC update; its step sizes vary, to avoid periodic trajectories."""
+COUPLING = 0.6
+"""Absolute value of the couplings s and t of the quadratic game."""
+PARTS, NUM_BINS = {"generator": (0, 1), "discriminator": (2, 3), "joint": (0, 2, 4)}, 4
+"""Indices of the values of `summarise` whose joint histograms are compared, and the number of bins along each axis."""
 
 
 @dataclass(frozen=True)
@@ -67,45 +72,31 @@ class Config(RunConfig):
     """Flags of experiments.bayesian_gan_truth."""
 
     dataset: Literal["synthetic/two_normals"] = "synthetic/two_normals"
-    """Data: quantiles of a mixture of two normal distributions in one dimension."""
-    num_data: Annotated[int, Range(least=5)] = 10
-    """Number of data, at least 5, and of generated points."""
-    hidden: Count = 5
-    """Number of tanh units in the one hidden layer of each network."""
-    prior_scale: Positive = 0.7
-    """Standard deviation of the normal prior of every weight."""
-    step_sizes: Annotated[tuple[Positive, ...], NonEmpty] = (0.4, 0.1)
-    """Time steps h of SGHMC; its parameter eta is about h^2."""
+    """Name of the data in the results: six points around two modes in one dimension."""
+    step_sizes: Annotated[tuple[Positive, ...], NonEmpty] = (0.5, 0.2)
+    """Time steps h of SGHMC, for both numbers of inner steps; the learning rate eta is h^2 (2 - alpha) / 2."""
     friction_rates: Annotated[tuple[Positive, ...], NonEmpty] = (2.0,)
-    """Friction of SGHMC per unit of time, at least one value; alpha is 1 - exp(-rate h). One-step schemes use all values
-    at the smallest step size, and other schemes use the first."""
+    """Frictions of SGHMC per unit of time; alpha is 1 - exp(-friction h). The first is the friction of all schemes;
+    one-step SGHMC also has the others, at the smallest step size."""
     integration_time: Positive = 8.0
-    """Time for which SGHMC-within-Gibbs moves a player before the other moves, at every step size."""
+    """Time for which SGHMC-within-Gibbs moves a player before the other moves."""
     num_inner_steps: tuple[Count, ...] = ()
-    """Further numbers of inner steps of SGHMC-within-Gibbs, at the smallest step size."""
-    hmc_step_size: Positive = 0.25
-    """Largest step size of the leapfrog integrator of HMC; steps vary between half of it and the whole."""
-    num_integration_steps: Count = 8
-    """Number of leapfrog steps of an HMC update."""
-    num_hmc_updates: Annotated[int, Range(least=2)] = 4
-    """Number of HMC updates of a player before the other moves, at least 2."""
+    """Further numbers of inner steps, at the smallest step size."""
+    num_hmc_updates: Annotated[tuple[Count, ...], NonEmpty] = (8,)
+    """Numbers of HMC updates of a player before the other moves; the first is that of the reference."""
     num_chains: Annotated[int, Range(least=2)] = 32
-    """Number of independent chains of a scheme, at least 2; the reference has twice as many."""
+    """Number of independent chains of a scheme in each game, at least 2; the reference has twice as many."""
     num_warmup: Count = 50
-    """Number of sweeps of HMC, or of equal times of SGHMC, before draws are kept."""
-    num_draws: Annotated[int, Range(least=4)] = 200
-    """Number of draws of each chain, at least 4: one after each sweep of HMC or equal time of SGHMC."""
-    num_bins: Annotated[int, Range(least=2)] = 6
-    """Number of bins along each of the two axes of a histogram."""
-    coupling: Annotated[float, Range(above=0, below=1)] = 0.6
-    """Coupling of the quadratic game, in (0, 1): s = t compatible, and s = -t zero-sum."""
+    """Number of draws that are dropped at the start of each chain."""
+    num_draws: Annotated[int, Range(least=4)] = 150
+    """Number of draws of each chain, at least 4: one for each sweep of HMC, or each integration time of SGHMC."""
 
 
 PRESETS = {
     "quick": Config(),
     "paper": Config(
-        step_sizes=(0.6, 0.4, 0.2, 0.1), friction_rates=(2.0, 8.0), num_inner_steps=(4, 16), num_chains=128,
-        num_warmup=100, num_draws=1000,
+        step_sizes=(0.7, 0.5, 0.35, 0.25), friction_rates=(2.0, 8.0), num_inner_steps=(3, 10), num_hmc_updates=(8, 4),
+        num_chains=64, num_warmup=100, num_draws=1000,
     ),
 }  # fmt: skip
 SCHEME = {
@@ -113,272 +104,195 @@ SCHEME = {
 }  # fmt: skip
 TABLES = [
     Table(
-        SCHEME,
-        [
-            Column(measure, heading, 3, field)
-            for measure in ("variance", "covariance")
-            for heading, field in ((measure, "value"), ("exact", "theory"))
-        ],
-        across="coupling", heading="{}:", where={"game": "quadratic"},
-        note=lambda config: f"The quadratic game; |s| is {config['coupling']}, and s = t is compatible.",
+        SCHEME, [Column("variance", digits=3), Column("covariance", digits=3)], across="coupling", heading="{}:",
+        where={"game": "quadratic"}, note=f"The quadratic game in closed form; |s| is {COUPLING}.",
     ),
     Table(
-        SCHEME, [Column(f"TV, {part}", part, 3) for part in ("generator", "pair")], across="game", heading="{}:",
-        note="Total variation to HMC-within-Gibbs; the first line has that between halves of the reference chains.",
+        SCHEME, [Column(f"TV, {part}", part, 3) for part in ("generator", "joint")], across="game", heading="{}:",
+        note="Total variation to the first scheme. The first line has that between halves of its chains.",
     ),
     Table(
         SCHEME,
-        [Column("worst R-hat", "R-hat", 3), Column("least ESS", "ESS", 0), Column("kinetic temperature", "T", 2)],
+        [Column("worst R-hat", "R-hat", 3), Column("least ESS", "ESS", 0), Column("kinetic temperature", "T", 3)],
         across="game", heading="{}:", note="R-hat and ESS are the worst of the five summaries. T should be 1.",
     ),
 ]  # fmt: skip
-HEADLINE = "bayesian_gan_truth-paper-synthetic_two_normals", {"measure": "TV, pair"}, 3
+HEADLINE = (
+    "bayesian_gan_truth-paper-synthetic_two_normals",
+    {"measure": "TV, joint", "game": "non_saturating", "method": "sghmc", "step_size": 0.25, "inner": 32},
+    3,
+)
 
 # ---- networks and conditionals
 
 
 class Batch(NamedTuple):
-    """The data of a chain: real points `[num_data, 1]`, and the weights a and b of its game."""
+    """What a chain is given: the data `[6, 1]`, and the weights a and b of its game."""
 
     real: Array
     real_weight: Array
     fake_weight: Array
 
 
-def networks(config: Config) -> tuple[Callable, Callable, Array]:
-    """The functions `(params, z [n, 1]) -> G(z) [n, 1]` and `(params, x [n, 1]) -> logits [n]`, and the noise z."""
-    network = models.MLP((config.hidden, 1), jnp.tanh)
-    noise = jnp.asarray(_quantiles(config.num_data), jnp.float32)[:, None]
-
-    def generator(params: Params, z: Array) -> Array:
-        return network.apply({"params": params}, z)
-
-    return generator, lambda params, x: generator(params, x)[:, 0], noise
+def apply(params: Params, inputs: Any) -> Any:
+    """G(z) of the generator, or the logits of the discriminator, `[n, 1]`."""
+    return NETWORK.apply({"params": params}, inputs)
 
 
-def real_points(config: Config) -> Array:
-    """The data `[num_data, 1]`: quantiles of the two normal distributions."""
-    num = round(0.6 * config.num_data)
-    parts = [mean + 0.3 * _quantiles(n) for mean, n in zip(MODES, (num, config.num_data - num), strict=True)]
-    return jnp.asarray(np.concatenate(parts), jnp.float32)[:, None]
+def conditionals() -> dict[str, Density]:
+    """The log densities log p(d | g) and log p(g | d) of the weights of both players."""
+    prior = posteriors.gaussian(PRIOR_SCALE)
+
+    def generate(g: Params, rng_key: PRNGKey, num: int) -> Array:
+        return apply(g, NOISE)
+
+    def log_prob_real(d: Params, x: Array, sign: float = 1.0) -> Array:
+        return jax.nn.log_sigmoid(sign * apply(d, x)[:, 0])
+
+    log_prob_fake = functools.partial(log_prob_real, sign=-1.0)
+
+    def generator_density(g: Params, rng_key: PRNGKey, given: Given) -> Any:
+        _, a, b = given.data
+        density = posteriors.generator_conditional(
+            generate, lambda d, x: a * log_prob_real(d, x) + b * log_prob_fake(d, x), prior,
+            num_generated=len(NOISE), batch_size=len(NOISE),
+        )  # fmt: skip
+        return density(g, rng_key, given)
+
+    discriminator_density = posteriors.discriminator_conditional(
+        generate, log_prob_real, log_prob_fake, prior, num_data=len(REAL), batch_size=len(NOISE)
+    )
+    return {"discriminator": discriminator_density, "generator": generator_density}
 
 
-def conditionals(config: Config) -> dict[str, Density]:
-    """The log densities log p(d | g) and log p(g | d) of both players' weights, whose batch is a `Batch`."""
-    generator, logits, noise = networks(config)
-    prior, num = posteriors.gaussian(config.prior_scale), config.num_data
-
-    def generate(params: Params, rng_key: PRNGKey, num: int) -> Array:
-        return generator(params, noise)
-
-    def log_prob_real(params: Params, x: Array) -> Array:
-        return jax.nn.log_sigmoid(logits(params, x))
-
-    def log_prob_fake(params: Params, x: Array) -> Array:
-        return jax.nn.log_sigmoid(-logits(params, x))
-
-    def generator_density(params: Params, rng_key: PRNGKey, given: Given) -> Any:
-        def log_likelihood(params: Params, x: Array) -> Array:
-            batch = given.data
-            return batch.real_weight * log_prob_real(params, x) + batch.fake_weight * log_prob_fake(params, x)
-
-        density = posteriors.generator_conditional(generate, log_likelihood, prior, num_generated=num, batch_size=num)
-        return density(params, rng_key, given)
-
-    return {
-        "discriminator": posteriors.discriminator_conditional(
-            generate, log_prob_real, log_prob_fake, prior, num_data=num, batch_size=num
-        ),
-        "generator": generator_density,
-    }
-
-
-def summarise(config: Config, position: dict[str, Params]) -> Array:
-    """Functions of the weights: mean and sd of G(z), the logits of D at both modes, the mean logit of D(G(z)); `[5]`."""
-    generator, logits, noise = networks(config)
+def summarise(position: dict[str, Params]) -> Array:
+    """Mean and standard deviation of G(z), the logits of D at both modes, and the mean logit of D(G(z)); `[5]`."""
     d, g = (jax.tree.map(lambda leaf: leaf[0], position[player]) for player in PLAYERS)
-    fakes = generator(g, noise)
-    at_modes = logits(d, jnp.array(MODES)[:, None])
-    return jnp.array([fakes.mean(), fakes.std(), *at_modes, logits(d, fakes).mean()])
+    fakes = apply(g, NOISE)
+    return jnp.array([fakes.mean(), fakes.std(), *apply(d, MODES)[:, 0], apply(d, fakes).mean()])
 
 
 # ---- schemes
 
 
 class Scheme(NamedTuple):
-    """A way to sample both conditionals: the kernel of a player, its steps per sweep, and the player that moves first."""
+    """A way to sample from both conditionals: `inner` steps of a kernel for the first player, then for the other."""
 
     method: Literal["hmc", "sghmc"]
     inner: int
-    step_size: float
+    step_size: float | None = None
     friction_rate: float | None = None
     first: str = "discriminator"
 
-    @property
-    def keys(self) -> dict[str, Any]:
-        """The keys of its rows."""
-        return self._asdict()
-
-    @property
-    def name(self) -> str:
-        """The name of its stage."""
-        return "-".join(f"{value:g}" if isinstance(value, float) else str(value) for value in self)
+    def order(self) -> list[str]:
+        """The players in the order of their moves."""
+        return sorted(PLAYERS, key=lambda player: player != self.first)
 
 
-def sghmc(density: Density, step_size: float, friction_rate: float) -> Kernel:
-    """SGHMC with time step h: friction alpha = 1 - exp(-rate h), learning rate eta = h^2 (2 - alpha) / 2."""
-    friction = -math.expm1(-friction_rate * step_size)
-    return kernels.sghmc(density, step_size=step_size**2 * (2 - friction) / 2, friction=friction)
+def kept_momentum(scheme: Scheme) -> float:
+    """The fraction 1 - alpha of the momentum that a step of SGHMC keeps."""
+    return math.exp(-(scheme.friction_rate or 0) * (scheme.step_size or 0))
 
 
-def sweep(config: Config, scheme: Scheme, densities: dict[str, Density]) -> Kernel:
-    """The kernel of one sweep: the first player takes its inner steps, then the other."""
+def schemes(config: Config) -> dict[str, list[Scheme]]:
+    """The schemes of a run by kind; the first of HMC is the reference, and in the last the generator moves first."""
+    sizes, (num, *fewer), (rate, *rates) = sorted(config.step_sizes), config.num_hmc_updates, config.friction_rates
+    return {
+        "hmc": [*(Scheme("hmc", each) for each in (num, *fewer)), Scheme("hmc", num, first="generator")],
+        "gibbs": [Scheme("sghmc", max(round(config.integration_time / h), 1), h, rate) for h in sizes],
+        "between": [Scheme("sghmc", each, sizes[0], rate) for each in config.num_inner_steps],
+        "one step": [Scheme("sghmc", 1, h, rate) for h in sizes],
+        "other friction": [Scheme("sghmc", 1, sizes[0], each) for each in rates],
+    }
+
+
+def sweep(scheme: Scheme, densities: dict[str, Density]) -> Kernel:
+    """The kernel of one sweep, in which each player has one network, as particles with a leading axis of 1."""
 
     def move(density: Density) -> Kernel:
-        if scheme.friction_rate is not None:
-            return sghmc(density, scheme.step_size, scheme.friction_rate)
-        steps = kernels.jittered(scheme.step_size, 0.5)
-        return kernels.hmc(density, step_size=steps, num_integration_steps=config.num_integration_steps)
+        if scheme.step_size is None:
+            return kernels.hmc(density, **LEAPFROG)
+        friction = 1 - kept_momentum(scheme)
+        return kernels.sghmc(density, step_size=scheme.step_size**2 * (2 - friction) / 2, friction=friction)
 
-    order = sorted(PLAYERS, key=lambda player: player != scheme.first)
-    return kernels.alternate(**{
-        player: kernels.particles(kernels.repeat(move(densities[player]), scheme.inner), 1) for player in order
-    })  # fmt: skip
+    moves = {player: kernels.repeat(move(densities[player]), scheme.inner) for player in scheme.order()}
+    return kernels.alternate(**{player: kernels.particles(kernel, 1) for player, kernel in moves.items()})
 
 
-def schemes(config: Config) -> list[Scheme]:
-    """All schemes of a run, the reference first."""
-    num, size, rate = config.num_hmc_updates, config.hmc_step_size, config.friction_rates[0]
-    hmc = [Scheme("hmc", num, size), Scheme("hmc", num // 2, size), Scheme("hmc", num, size, None, "generator")]
-    smallest = min(config.step_sizes)
-    gibbs = [Scheme("sghmc", num_steps(config, h), h, rate) for h in config.step_sizes]
-    further = [Scheme("sghmc", inner, smallest, rate) for inner in config.num_inner_steps]
-    one_step = [Scheme("sghmc", 1, h, rate) for h in config.step_sizes]
-    return hmc + gibbs + further + one_step + [Scheme("sghmc", 1, smallest, x) for x in config.friction_rates[1:]]
-
-
-def num_steps(config: Config, step_size: float) -> int:
-    """The number of steps of SGHMC in the integration time."""
-    return max(round(config.integration_time / step_size), 1)
-
-
-# ---- chains
-
-
-def run_chains(
-    run: Run, name: str, scheme: Scheme, densities: dict[str, Density], start: dict[str, Params], batch: Any,
-    keep: Callable[[dict[str, Params]], Array],
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """Runs independent chains of a scheme from `start`, leaves `[num, 1, ...]`, each with its own entry of `batch`.
+def sample(run: Run, scheme: Scheme, num_chains: int) -> dict[str, dict[str, np.ndarray]]:
+    """Runs independent chains of a scheme on every game, all games in one vmapped kernel, from draws of the prior.
 
     Returns:
-      "draws", the kept values `[num, num_draws, ...]`, and the mean kinetic "temperature" of both players `[num]`.
+      For each game the summaries of the "draws" `[num_chains, num_draws, 5]`, and the mean kinetic "temperature" of
+      both players `[num_chains]`.
     """
-    config, num = run.config, jax.tree.leaves(start)[0].shape[0]
-    kernel, options = run.stage(name, kernels.particles(sweep(config, scheme, densities), num, batch_axis=0))
-    rng_key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
-    init_key, run_key = jax.random.split(rng_key)
-    thinning = 1 if scheme.method == "hmc" else max(num_steps(config, scheme.step_size) // scheme.inner, 1)
+    config, num, name = run.config, num_chains * len(GAMES), "-".join(map(str, scheme))
+    key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
+    start_key, init_key, run_key = jax.random.split(key, 3)
+    a, b = jnp.repeat(jnp.array(list(GAMES.values())), num_chains, axis=0).T
+    params = dict.fromkeys(PLAYERS, NETWORK.init(init_key, NOISE)["params"])
+    stacked = jax.tree.map(lambda leaf: jnp.zeros((num, 1, *leaf.shape)), params)
+    start = posteriors.sample_gaussian(start_key, stacked, PRIOR_SCALE)
+    kernel, options = run.stage(name, kernels.particles(sweep(scheme, conditionals()), num, batch_axis=0))
+    thinning = round(config.integration_time / scheme.inner / scheme.step_size) if scheme.step_size else 1
     _, trace = training.run(
-        run_key, kernel, jax.jit(kernel.init)(start, init_key), batch, thinning=thinning,
-        num_steps=(config.num_warmup + config.num_draws) * thinning, num_burnin=config.num_warmup * thinning,
-        keep=lambda state: jax.vmap(keep)(state.position), warn=False, **options,
+        run_key, kernel, jax.jit(kernel.init)(start, init_key), Batch(jnp.tile(REAL, (num, 1, 1)), a, b),
+        num_steps=(config.num_warmup + config.num_draws) * max(thinning, 1), thinning=max(thinning, 1),
+        num_burnin=config.num_warmup * max(thinning, 1), warn=False,
+        keep=lambda state: jax.vmap(summarise)(state.position), **options,
     )  # fmt: skip
     temperatures = [info.kinetic_temperature.mean(axis=(0, 2)) for info in trace.info.players.values()]
-    return {"draws": evaluation.chains_first(trace.draws), "temperature": np.mean(temperatures, axis=0)}
-
-
-def sample_games(run: Run, scheme: Scheme, num_chains: int) -> dict[str, dict[str, np.ndarray]]:
-    """Runs a scheme on all games at once, from draws of the prior; `{game: {"draws": ..., "temperature": ...}}`."""
-    config, num = run.config, num_chains * len(GAMES)
-    weights = jnp.repeat(jnp.array(list(GAMES.values())), num_chains, axis=0)
-    batch = Batch(jnp.broadcast_to(real_points(config), (num, config.num_data, 1)), *weights.T)
-    network = models.MLP((config.hidden, 1), jnp.tanh)
-    params = network.init(jax.random.key(0), jnp.zeros((1, 1)))["params"]
-    stacked = jax.tree.map(lambda leaf: jnp.zeros((num, 1, *leaf.shape)), dict.fromkeys(PLAYERS, params))
-    start = posteriors.sample_gaussian(jax.random.key(config.seed), stacked, config.prior_scale)
-    keep = functools.partial(summarise, config)
-    values = run_chains(run, scheme.name, scheme, conditionals(config), start, batch, keep)
-    parts = {name: np.split(each, len(GAMES)) for name, each in values.items()}
-    return {game: {name: each[i] for name, each in parts.items()} for i, game in enumerate(GAMES)}
+    parts = {"draws": evaluation.chains_first(trace.draws), "temperature": np.mean(temperatures, axis=0)}
+    parts = {name: np.split(values, len(GAMES)) for name, values in parts.items()}
+    return {game: {name: values[i] for name, values in parts.items()} for i, game in enumerate(GAMES)}
 
 
 # ---- the quadratic game
 
 
-def couplings(config: Config) -> dict[str, tuple[float, float]]:
-    """The couplings (s, t) of the quadratic games log p(d | g) = -d^2/2 - s d g, log p(g | d) = -g^2/2 - t d g."""
-    return {"s = t": (config.coupling, config.coupling), "s = -t": (config.coupling, -config.coupling)}
-
-
 def quadratic_covariance(scheme: Scheme, coupling: tuple[float, float]) -> np.ndarray:
-    """The exact stationary covariance of (d, g) under a scheme with SGHMC on the quadratic game, `[2, 2]`.
+    """The stationary covariance `[2, 2]` of (d, g) under a scheme of SGHMC on the quadratic game with couplings (s, t).
 
-    A sweep is a linear map of (d, momentum of d, g, momentum of g) with normal noise, so that the covariance C solves
-    the discrete Lyapunov equation C = A C A' + Q.
+    A sweep is a linear map A of (d, momentum of d, g, momentum of g) that adds normal noise of covariance Q. The
+    stationary covariance C is the solution of the discrete Lyapunov equation C = A C A' + Q.
     """
-    h, eye = scheme.step_size, np.eye(4)
-    keep = math.exp(-(scheme.friction_rate or 0.0) * h)
+    h, kept, eye = scheme.step_size or 0, kept_momentum(scheme), np.eye(4)
     transition, noise = eye, np.zeros((4, 4))
-    for player in sorted((0, 1), key=lambda player: PLAYERS[player] != scheme.first):
+    for player in map(PLAYERS.index, scheme.order()):
         own, momentum, other = 2 * player, 2 * player + 1, 2 - 2 * player
         kick, drift, refresh = eye.copy(), eye.copy(), eye.copy()
-        kick[momentum, own], kick[momentum, other] = -h, -h * coupling[player]
-        drift[own, momentum], refresh[momentum, momentum] = h / 2, keep
-        step = drift @ refresh @ drift @ kick
-        injected = drift @ np.diag((1 - keep**2) * eye[momentum]) @ drift.T
+        kick[momentum, [own, other]] = -h, -h * coupling[player]
+        drift[own, momentum], refresh[momentum, momentum] = h / 2, kept
+        step, injected = drift @ refresh @ drift @ kick, drift @ np.diag((1 - kept**2) * eye[momentum]) @ drift.T
         for _ in range(scheme.inner):
             transition, noise = step @ transition, step @ noise @ step.T + injected
     return linalg.solve_discrete_lyapunov(transition, noise)[::2, ::2]
 
 
-def quadratic_rows(run: Run, scheme: Scheme) -> list[dict]:
-    """The variance (mean of both players) and covariance of the quadratic games, measured and exact."""
-    config, games = run.config, couplings(run.config)
-    constants = jnp.repeat(jnp.array(list(games.values())), config.num_chains, axis=0)
-
-    def density(own: str, other: str, params: Params, rng_key: PRNGKey, given: Given) -> Array:
-        return -0.5 * params**2 - given.data[own] * params * given.others[other][0]
-
-    densities = {own: functools.partial(density, own, other) for own, other in (PLAYERS, PLAYERS[::-1])}
-    start = dict.fromkeys(PLAYERS, jnp.zeros((len(constants), 1)))
-    batch = dict(zip(PLAYERS, constants.T, strict=True))
-    values = run_chains(
-        run, f"quadratic-{scheme.name}", scheme, densities, start, batch,
-        lambda position: jnp.concatenate([position[player] for player in PLAYERS]),
-    )  # fmt: skip
-    rows = []
-    for (name, coupling), draws in zip(games.items(), np.split(values["draws"], len(games)), strict=True):
-        exact, keys = quadratic_covariance(scheme, coupling), {"game": "quadratic", "coupling": name, **scheme.keys}
-        moments = {"variance": (draws**2).mean(axis=(1, 2)), "covariance": draws.prod(axis=2).mean(axis=1)}
-        theory = {"variance": np.trace(exact) / 2, "covariance": exact[0, 1]}
-        rows += [row(each, evaluation.mean_estimate(moments[each]), theory=theory[each], **keys) for each in moments]
+def quadratic_rows(config: Config) -> list[dict]:
+    """The variance (that of d and of g are equal) and the covariance of d and g at the smallest step size."""
+    rows, kinds = [], schemes(config)
+    first = kinds["gibbs"][0]
+    for scheme in (first, first._replace(first="generator"), kinds["one step"][0], *kinds["other friction"]):
+        for name, sign in (("s = t", 1), ("s = -t", -1)):
+            (variance, covariance), _ = quadratic_covariance(scheme, (COUPLING, sign * COUPLING))
+            keys = {"game": "quadratic", "coupling": name, **scheme._asdict()}
+            rows += [row("variance", variance, **keys), row("covariance", covariance, **keys)]
     return rows
 
 
 # ---- comparison with the reference
 
 
-def compare(config: Config, draws: np.ndarray, reference: np.ndarray) -> dict[str, evaluation.HistogramDistance]:
-    """Total variation of each part of SHOWN between draws `[num_chains, num_draws, 5]` and twice as many chains."""
-    return {
-        part: evaluation.histogram_total_variation(
-            draws[..., list(axes)], reference[..., list(axes)], num_bins=config.num_bins
-        )
-        for part, axes in SHOWN.items()
-    }
-
-
 def game_rows(config: Config, game: str, scheme: Scheme, values: dict, reference: np.ndarray) -> list[dict]:
-    """Result rows of a scheme on a game; for the reference, the total variation is that between its halves."""
-    draws, keys = values["draws"], {"game": game, **scheme.keys}
-    is_reference = draws is reference
-    distances = compare(config, draws[: config.num_chains], reference)
-    rows = [
-        row(f"TV, {part}", distance.floor if is_reference else distance.value,
-            None if is_reference else distance.stderr, upper_floor=distance.upper_floor, **keys)
-        for part, distance in distances.items()
-    ]  # fmt: skip
+    """Result rows of a scheme on a game; the TV of the reference is that between its halves."""
+    draws, keys, rows = values["draws"], {"game": game, **scheme._asdict()}, []
+    for part, axes in PARTS.items():
+        tv = evaluation.histogram_total_variation(
+            draws[: config.num_chains][..., axes], reference[..., axes], num_bins=NUM_BINS
+        )
+        value = tv.floor if draws is reference else evaluation.Estimate(tv.value, tv.stderr)
+        rows.append(row(f"TV, {part}", value, floor=tv.floor, upper_floor=tv.upper_floor, **keys))
     return [
         *rows,
         row("worst R-hat", np.max(evaluation.r_hat(draws)), **keys),
@@ -387,26 +301,51 @@ def game_rows(config: Config, game: str, scheme: Scheme, values: dict, reference
     ]
 
 
+def draw_figure(run: Run, rows: list[dict], results: dict[Scheme, dict]) -> None:
+    """Draws the joint TV against step size and time of a move, and the densities of the mean logit of D(G(z))."""
+    kinds, smallest = schemes(run.config), min(run.config.step_sizes)
+    by_size = {"SGHMC-within-Gibbs": kinds["gibbs"], "SGHMC, one inner step": kinds["one step"]}
+    times = {"SGHMC": [kinds["gibbs"][0], *kinds["between"], kinds["one step"][0]]}
+    laws = {"HMC, g moved last": kinds["hmc"][0], "HMC, d moved last": kinds["hmc"][-1]}
+    laws |= {name: each[0] for name, each in by_size.items()}
+
+    def curves(game: str, chosen: dict[str, list[Scheme]], x: str, scale: float = 1.0) -> dict[str, tuple]:
+        def point(scheme: Scheme) -> tuple[float, float, float]:
+            key = {"measure": "TV, joint", "game": game, **scheme._asdict()}
+            (found,) = [each for each in rows if key.items() <= each.items()]
+            return scale * found[x], found["value"], found["stderr"]
+
+        return {name: tuple(np.array(sorted(map(point, each))).T) for name, each in chosen.items()}
+
+    def densities(game: str) -> dict[str, tuple]:
+        values = {name: results[scheme][game]["draws"][..., 4].ravel() for name, scheme in laws.items()}
+        low, high = np.quantile(np.concatenate(list(values.values())), [0.001, 0.999])
+        edges = np.linspace(low, high, 41)
+        heights = {name: np.histogram(each, edges, density=True)[0] for name, each in values.items()}
+        return {name: ((edges[1:] + edges[:-1]) / 2, height) for name, height in heights.items()}
+
+    by_step, by_time = ("step size h", "TV to HMC-within-Gibbs"), ("time of a move", f"TV at h = {smallest:g}")
+    grid = {
+        by_step: {game: curves(game, by_size, "step_size") for game in GAMES},
+        by_time: {game: curves(game, times, "inner", smallest) for game in GAMES},
+        ("mean logit of D(G(z))", "density"): {game: densities(game) for game in GAMES},
+    }
+    floors = {each["game"]: each["upper_floor"] for each in rows if each["measure"] == "TV, joint"}
+    plots.curve_grid(run.figure("laws.png"), grid, log=(by_step, by_time), shaded=floors)
+
+
 def main(config: Config) -> None:
     """Runs every scheme on every game; writes the tables, the figure and the results."""
     with Run("bayesian_gan_truth", config, one_device=True) as run:
-        rows, every = [], schemes(config)
-        for scheme in every:
-            if scheme.method == "sghmc" and scheme.step_size == min(config.step_sizes):
-                rows += quadratic_rows(run, scheme)
-        results = {
-            scheme: sample_games(run, scheme, config.num_chains * (1 + (scheme == every[0]))) for scheme in every
-        }
+        reference, *others = dict.fromkeys(itertools.chain(*schemes(config).values()))
+        results = {reference: sample(run, reference, 2 * config.num_chains)}
+        results |= {scheme: sample(run, scheme, config.num_chains) for scheme in others}
+        rows = quadratic_rows(config)
         for scheme, values in results.items():
             for game in GAMES:
-                rows += game_rows(config, game, scheme, values[game], results[every[0]][game]["draws"])
-        np.savez(run.figure("draws.npz"), **{f"{g}/{s.name}": v[g]["draws"] for s, v in results.items() for g in GAMES})
+                rows += game_rows(config, game, scheme, values[game], results[reference][game]["draws"])
+        draw_figure(run, rows, results)
         run.finish(rows, TABLES)
-
-
-def _quantiles(num: int) -> np.ndarray:
-    """Quantiles of the standard normal distribution at num evenly spaced probabilities."""
-    return special.ndtri((np.arange(num) + 0.5) / num)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def histogram_total_variation(
     if min(num_bins, num_splits) < 2:
         raise ValueError(f"num_bins and num_splits must be at least 2; got {num_bins} and {num_splits}")
     known = inputs.numbers(reference, "reference", "[2n, num_draws, ...]")
-    edges = np.quantile(known.reshape(2 * x[..., 0].size, -1), np.arange(1, num_bins) / num_bins, axis=0)
+    x, known = (each.reshape(*each.shape[:2], -1) for each in (x, known))
+    edges = np.quantile(known, np.arange(1, num_bins) / num_bins, axis=(0, 1))
     ours, theirs = _fractions(x, edges), _fractions(known, edges)
     rng, num = np.random.default_rng(seed), len(x)
     halves = [rng.permutation(2 * num) for _ in range(num_splits)]
@@ -81,13 +82,12 @@ def histogram_total_variation(
 
 def _fractions(chains: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Fraction of each chain's draws in each bin, `[num_chains, num_bins ** dim]`."""
-    num, draws = len(chains), chains.reshape(*chains.shape[:2], -1)
-    index = np.zeros(draws.shape[:2], int)
+    num, index = len(chains), np.zeros(chains.shape[:2], int)
     for axis, inner in enumerate(edges.T):
-        index = index * (len(inner) + 1) + np.searchsorted(inner, draws[..., axis], side="right")
-    size = (len(edges) + 1) ** draws.shape[2]
+        index = index * (len(inner) + 1) + np.searchsorted(inner, chains[..., axis], side="right")
+    size = (len(edges) + 1) ** chains.shape[2]
     counts = np.bincount((index + size * np.arange(num)[:, None]).ravel(), minlength=num * size)
-    return counts.reshape(num, size) / draws.shape[1]
+    return counts.reshape(num, size) / chains.shape[1]
 
 
 def _distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:
