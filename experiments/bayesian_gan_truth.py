@@ -84,11 +84,11 @@ class Config(RunConfig):
     """Further numbers of inner steps, at the smallest step size."""
     num_hmc_updates: Annotated[tuple[Count, ...], NonEmpty] = (8,)
     """Numbers of HMC updates of a player before the other moves; the first is that of the reference."""
-    num_chains: Annotated[int, Range(least=2)] = 32
+    num_chains: Annotated[int, Range(least=2)] = 24
     """Number of independent chains of a scheme in each game, at least 2; the reference has twice as many."""
-    num_warmup: Count = 50
+    num_warmup: Count = 30
     """Number of draws that are dropped at the start of each chain."""
-    num_draws: Annotated[int, Range(least=4)] = 150
+    num_draws: Annotated[int, Range(least=4)] = 120
     """Number of draws of each chain, at least 4: one for each sweep of HMC, or each integration time of SGHMC."""
 
 
