@@ -1,6 +1,8 @@
 """The laws of the schemes on the quadratic game, the compatibility of the conditionals, and a small comparison."""
 
 import functools
+import itertools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,8 @@ from jax.flatten_util import ravel_pytree
 from bayesjax import kernels
 from bayesjax.types import Given
 from experiments import bayesian_gan_truth as truth
-from experiments.bayesian_gan_truth import PLAYERS, Scheme
+from experiments.bayesian_gan_truth import PLAYERS, Config, Scheme
+from experiments.harness import report
 
 pytestmark = pytest.mark.usefixtures("compile_once")
 C = 0.6
@@ -113,3 +116,30 @@ def test_only_the_cooperative_game_is_compatible():
         assert np.abs(own).max() > 0.1
     own, other = of_game["non_saturating"]
     assert np.abs(own - other).max() > 0.1 and np.abs(own + other).max() > 0.01
+
+
+def test_rows_and_figure_of_made_up_draws(tmp_path):
+    """The TV of equal laws stays near the floor, that of a scheme with another law is far above; a figure is drawn."""
+    config = Config(num_chains=8, num_draws=400, num_inner_steps=(3,), friction_rates=(2.0, 4.0))
+    rng, results = np.random.default_rng(0), {}
+    every = list(itertools.chain(*truth.schemes(config).values()))
+    for scheme in every:
+        num = config.num_chains * (2 if scheme == every[0] else 1)
+        draws = rng.normal(1.0 if scheme.inner == 1 else 0.0, 1, (num, config.num_draws, 5))
+        results[scheme] = {game: {"draws": draws, "temperature": np.ones(num)} for game in truth.GAMES}
+    assert len(results) == len(every) == 8
+    rows = truth.quadratic_rows(config)
+    for (scheme, values), game in itertools.product(results.items(), truth.GAMES):
+        rows += truth.game_rows(config, game, scheme, values[game], results[every[0]][game]["draws"])
+    joint = {
+        Scheme(*(each.get(name) for name in Scheme._fields)): each
+        for each in rows
+        if each["measure"] == "TV, joint" and each["game"] == "zero_sum"
+    }
+    for scheme, each in joint.items():
+        assert (each["value"] > 0.5) == (scheme.inner == 1), scheme
+        assert scheme.inner == 1 or each["value"] < 1.3 * each["upper_floor"] < 0.2
+    run = types.SimpleNamespace(config=config, figure=lambda name: tmp_path / name)
+    truth.draw_figure(run, rows, results)
+    assert (tmp_path / "laws.png").stat().st_size > 10_000
+    assert all(report.pivot(table, [(row, {}) for row in rows]) for table in truth.TABLES)
