@@ -3,6 +3,7 @@
 import functools
 import itertools
 import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -132,14 +133,14 @@ def test_rows_and_figure_of_made_up_draws(tmp_path):
     for (scheme, values), game in itertools.product(results.items(), truth.GAMES):
         rows += truth.game_rows(config, game, scheme, values[game], results[every[0]][game]["draws"])
     joint = {
-        Scheme(*(each.get(name) for name in Scheme._fields)): each
+        Scheme._make(each.get(name) for name in Scheme._fields): each
         for each in rows
         if each["measure"] == "TV, joint" and each["game"] == "zero_sum"
     }
     for scheme, each in joint.items():
         assert (each["value"] > 0.5) == (scheme.inner == 1), scheme
         assert scheme.inner == 1 or each["value"] < 1.3 * each["upper_floor"] < 0.2
-    run = types.SimpleNamespace(config=config, figure=lambda name: tmp_path / name)
+    run: Any = types.SimpleNamespace(config=config, figure=lambda name: tmp_path / name)
     truth.draw_figure(run, rows, results)
     assert (tmp_path / "laws.png").stat().st_size > 10_000
     assert all(report.pivot(table, [(row, {}) for row in rows]) for table in truth.TABLES)
