@@ -20,14 +20,18 @@ def curve_grid(
     *,
     log: Collection[tuple[str, str]] = (),
     shaded: Mapping[str, float] | None = None,
+    shade_name: str = "",
 ) -> Path:
     """Plots curves in a grid of panels. A name has one colour in all panels, and each row has a legend.
+
+    The first curve of a panel is wide if it has no error bars, so that it stays visible below equal curves.
 
     Args:
       path: the PNG file to write.
       rows: `{(xlabel, ylabel): {title: {name: (x, y) or (x, y, stderr)}}}`, with the same titles in every row.
       log: rows whose axes are both logarithmic.
       shaded: `{title: height}`; the panels of the rows in `log` are shaded below this height. None shades nothing.
+      shade_name: name of the shaded region in the legends.
     """
     from matplotlib import ticker
 
@@ -37,9 +41,10 @@ def curve_grid(
     figure, axes = new_figure(3.3 * len(titles), 2.6 * len(rows), **grid)
     for line, (labels, panels) in zip(axes, rows.items(), strict=True):
         for axis, title in zip(line, titles, strict=True):
-            for name, (x, y, *stderr) in panels[title].items():
+            for i, (name, (x, y, *stderr)) in enumerate(panels[title].items()):
                 style = {"fmt": "o-", "markersize": 3.5, "capsize": 2} if stderr else {"fmt": "-"}
-                axis.errorbar(x, y, *stderr, **style, color=f"C{names.index(name)}", linewidth=1.3, label=name)
+                wide = {"linewidth": 5, "alpha": 0.4} if i == 0 and not stderr else {"linewidth": 1.3}
+                axis.errorbar(x, y, *stderr, **style, **wide, color=f"C{names.index(name)}", label=name)
             if labels in log:
                 axis.set(xscale="log", yscale="log")
                 axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
@@ -53,7 +58,8 @@ def curve_grid(
             low, high = line[0].get_ylim()
             for axis, title in zip(line, titles, strict=True):
                 if shaded and title in shaded:
-                    axis.axhspan(min(low, shaded[title] / 3), shaded[title], color="0.85", linewidth=0, zorder=0)
+                    region = {"color": "0.85", "linewidth": 0, "zorder": 0, "label": shade_name or None}
+                    axis.axhspan(min(low, shaded[title] / 3), shaded[title], **region)
                 axis.set_ylim(min([low, *(height / 2 for height in (shaded or {}).values())]), high)
         handles = {
             name: handle for axis in line for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
