@@ -104,8 +104,8 @@ SCHEME = {
 }  # fmt: skip
 TABLES = [
     Table(
-        SCHEME, [Column("variance", digits=3), Column("covariance", digits=3)], across="coupling", heading="{}:",
-        where={"game": "quadratic"}, note=f"The quadratic game in closed form; |s| is {COUPLING}.",
+        SCHEME, [Column("variance", "variance of d", 3), Column("covariance", digits=3)], across="coupling",
+        heading="{}:", where={"game": "quadratic"}, note=f"The quadratic game in closed form; |s| is {COUPLING}.",
     ),
     Table(
         SCHEME, [Column(f"TV, {part}", part, 3) for part in ("generator", "joint")], across="game", heading="{}:",
@@ -272,7 +272,7 @@ def quadratic_covariance(scheme: Scheme, coupling: tuple[float, float]) -> np.nd
 
 
 def quadratic_rows(config: Config) -> list[dict]:
-    """The variance (that of d and of g are equal) and the covariance of d and g at the smallest step size."""
+    """The variance of d and the covariance of d and g at the smallest step size."""
     rows, kinds = [], schemes(config)
     first = kinds["gibbs"][0]
     for scheme in (first, first._replace(first="generator"), kinds["one step"][0], *kinds["other friction"]):
@@ -304,7 +304,7 @@ def game_rows(config: Config, game: str, scheme: Scheme, values: dict, reference
 
 
 def draw_figure(run: Run, rows: list[dict], results: dict[Scheme, dict]) -> None:
-    """Draws the joint TV against step size and time of a move, and the densities of the mean logit of D(G(z))."""
+    """Draws the joint TV by step size and by inner steps, and the densities of the mean logit of D(G(z))."""
     kinds, smallest = schemes(run.config), min(run.config.step_sizes)
     by_size = {"SGHMC-within-Gibbs": kinds["gibbs"], "SGHMC, one inner step": kinds["one step"]}
     times = {"SGHMC": [kinds["gibbs"][0], *kinds["between"], kinds["one step"][0]]}
@@ -327,7 +327,7 @@ def draw_figure(run: Run, rows: list[dict], results: dict[Scheme, dict]) -> None
         return {name: ((edges[1:] + edges[:-1]) / 2, height) for name, height in heights.items()}
 
     by_step = "step size h of SGHMC", "TV to HMC-within-Gibbs"
-    by_time = "time of a player's move (inner steps times h)", f"TV to HMC-within-Gibbs, h = {smallest:g}"
+    by_time = "inner steps times h", f"TV at h = {smallest:g}"
     titles = {game: f"{game}: {'compatible' if game == 'cooperative' else 'incompatible'}" for game in GAMES}
     grid = {
         by_step: {title: curves(game, by_size, "step_size") for game, title in titles.items()},
