@@ -73,7 +73,7 @@ class Config(RunConfig):
 
     dataset: Literal["synthetic/two_normals"] = "synthetic/two_normals"
     """Name of the data in the results: six points around two modes in one dimension."""
-    step_sizes: Annotated[tuple[Positive, ...], NonEmpty] = (0.5, 0.2)
+    step_sizes: Annotated[tuple[Positive, ...], NonEmpty] = (0.5, 0.25)
     """Time steps h of SGHMC, for both numbers of inner steps; the learning rate eta is h^2 (2 - alpha) / 2."""
     friction_rates: Annotated[tuple[Positive, ...], NonEmpty] = (2.0,)
     """Frictions of SGHMC per unit of time; alpha is 1 - exp(-friction h). The first is the friction of all schemes;
@@ -84,11 +84,11 @@ class Config(RunConfig):
     """Further numbers of inner steps, at the smallest step size."""
     num_hmc_updates: Annotated[tuple[Count, ...], NonEmpty] = (8,)
     """Numbers of HMC updates of a player before the other moves; the first is that of the reference."""
-    num_chains: Annotated[int, Range(least=2)] = 24
+    num_chains: Annotated[int, Range(least=2)] = 16
     """Number of independent chains of a scheme in each game, at least 2; the reference has twice as many."""
-    num_warmup: Count = 30
+    num_warmup: Count = 20
     """Number of draws that are dropped at the start of each chain."""
-    num_draws: Annotated[int, Range(least=4)] = 120
+    num_draws: Annotated[int, Range(least=4)] = 100
     """Number of draws of each chain, at least 4: one for each sweep of HMC, or each integration time of SGHMC."""
 
 
