@@ -233,6 +233,28 @@ def test_portraits(tmp_path):
     assert (first != second).any()
 
 
+def test_a_grid_of_curves(tmp_path, monkeypatch):
+    """A name has one colour in all panels; errors are drawn where given; only logarithmic rows are shaded."""
+    drawn, shades, errorbar = [], [], Axes.errorbar
+
+    def record(axis, x, y, *errors, color, **style):
+        drawn.append((style["label"], color, *errors))
+        return errorbar(axis, x, y, *errors, color=color, **style)
+
+    monkeypatch.setattr(Axes, "errorbar", record)
+    monkeypatch.setattr(Axes, "axhspan", lambda axis, low, high, **style: shades.append(high))
+    x, y, top, bottom = [0.1, 0.2, 0.4], np.array([1.0, 2.0, 5.0]), ("h", "TV"), ("logit", "density")
+    rows = {
+        top: {"one": {"a": (x, y, y / 10)}, "two": {"a": (x, 2 * y, y / 10), "b": (x, y, y / 10)}},
+        bottom: {"one": {"b": (x, y)}, "two": {"c": (x, y)}},
+    }
+    pixels(plots.curve_grid(tmp_path / "a.png", rows, log=[top], shaded={"one": 0.5, "two": 0.7}))
+    assert [each[:2] for each in drawn] == [("a", "C0"), ("a", "C0"), ("b", "C1"), ("b", "C1"), ("c", "C2")]
+    assert [len(each) for each in drawn] == [3, 3, 3, 2, 2] and shades == [0.5, 0.7]
+    pixels(plots.curve_grid(tmp_path / "b.png", rows, log=[top]))
+    assert shades == [0.5, 0.7]
+
+
 def test_game_in_one_dimension(tmp_path):
     """A panel for each moment; where noise is sent is drawn too: another map, another picture."""
     x = np.linspace(-3, 3, 50)

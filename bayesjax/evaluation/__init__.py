@@ -27,6 +27,7 @@ from bayesjax.evaluation.diagnostics import (
 )
 from bayesjax.evaluation.game_dynamics import convergence_factor, game_jacobian
 from bayesjax.evaluation.generation import GenerationReport, extrapolated_frechet_distance, generation_report
+from bayesjax.evaluation.histogram_distance import HistogramDistance, histogram_total_variation
 from bayesjax.evaluation.inference_data import to_inference_data
 from bayesjax.evaluation.inversion import Inversion, invert_generator
 from bayesjax.evaluation.label_coverage import LabelCoverage, label_coverage
@@ -56,6 +57,7 @@ from bayesjax.evaluation.variational_calibration import SymmetryTest, calibratio
 __all__ = [
     "Estimate",
     "GenerationReport",
+    "HistogramDistance",
     "Inversion",
     "LabelCoverage",
     "PerceptualPathLength",
@@ -83,6 +85,7 @@ __all__ = [
     "game_jacobian",
     "generation_report",
     "health",
+    "histogram_total_variation",
     "invert_generator",
     "k_hat_threshold",
     "kernel_density",

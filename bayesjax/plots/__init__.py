@@ -9,11 +9,13 @@ from bayesjax.plots.figure import new_figure, save_figure
 from bayesjax.plots.games import densities_and_maps, phase_portraits
 from bayesjax.plots.images import image_grid, segmentation_maps
 from bayesjax.plots.lines import bands, curves, distributions, estimates
+from bayesjax.plots.panels import curve_grid
 from bayesjax.plots.points import passes, scatter_by_group, scatter_by_label
 from bayesjax.plots.predictions import predictive_band, reliability
 
 __all__ = [
     "bands",
+    "curve_grid",
     "curves",
     "densities_and_maps",
     "distributions",

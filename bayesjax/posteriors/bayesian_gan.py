@@ -16,7 +16,8 @@ Two scales of the likelihood are set by arguments:
 - With `pool="sum"` the likelihood counts once for each particle of the other player, as in the paper's algorithm 1.
   With "mean" it counts once in total, so that adding particles does not sharpen the posterior.
 
-Read `kernels/alternate.py` next.
+The two conditionals are in general incompatible: no joint density has both. The stationary law of a sampler depends on
+its inner steps and its friction, see `experiments/bayesian_gan_truth.py`. Read `kernels/alternate.py` next.
 """
 
 from collections.abc import Callable

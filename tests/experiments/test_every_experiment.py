@@ -26,7 +26,10 @@ from tests.parameters import some
 ROOT = Path(__file__).resolve().parents[2]
 RESUMED = {"gan", "density_estimation", "hmc_tour"}
 """Experiments that `make test` also resumes: those of each kind of stage. `make test-slow` resumes all of them."""
-EXPENSIVE = {"stylegan", "stacked_mnist", "dbm", "dbn", "gaussian_rbm", "infogan", "bayesian_gan_step_sizes"}
+EXPENSIVE = {
+    "stylegan", "stacked_mnist", "dbm", "dbn", "gaussian_rbm", "infogan", "bayesian_gan_step_sizes",
+    "bayesian_gan_truth",
+}  # fmt: skip
 """Experiments that only `make test-slow` runs: each takes ten seconds and more, and shares most code with others."""
 TIMINGS = re.compile(r"\b(ms|seconds|minutes|s|outside chunks)\b")
 
@@ -157,6 +160,8 @@ FIELDS = (
     "num_fake",
     "ceiling",
     "theory",
+    "floor",
+    "upper_floor",
 )
 
 

@@ -96,6 +96,19 @@ GAMES_TINY = {
             (("--num-warmup", "8"), "--num-warmup must be less than --num-steps"),
         ),
     ),
+    "bayesian_gan_truth": Tiny(
+        (
+            *("--step-sizes", "0.5", "--integration-time", "1", "--num-hmc-updates", "2", "--num-chains", "2"),
+            *("--num-warmup", "2", "--num-draws", "8"),
+        ),
+        slow=("--num-inner-steps", "1", "2", "--friction-rates", "2", "4", "--step-sizes", "0.5", "0.25"),
+        bad=(
+            (("--step-sizes", "0.5", "0"), "--step-sizes must be a list of numbers that are above 0; got (0.5, 0.0)"),
+            (("--num-hmc-updates",), "--num-hmc-updates"),
+            (("--num-chains", "1"), "--num-chains must be at least 2; got 1"),
+            (("--num-draws", "3"), "--num-draws must be at least 4; got 3"),
+        ),
+    ),
     "cyclegan": Tiny(
         (
             *("--features", "2", "--num-halvings", "0", "--num-blocks", "0", "--kernel-size", "1"),
