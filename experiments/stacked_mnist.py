@@ -12,12 +12,12 @@ judge (`shared/judge.py`), a classifier of single digits, reads each channel of 
 number of modes with at least one generated image, and the divergence KL(generated || uniform) over modes. Both depend
 on the number of images. The row "training images" has the values of equally many training images.
 
-Methods, all with DCGAN networks and the same number of steps:
+Methods, all with DCGAN networks, the same number of steps and the same numbers of real and generated images in a step:
     dcgan      one generator, the non-saturating loss
     r1         dcgan with a gradient penalty on real images
     r3gan      the relativistic loss of pairs of real and generated images, with gradient penalties on both
-    coupled    --num-generators generators that face one discriminator, the loss of dcgan
-    bayes      networks as in coupled: a warm-up of Adam, then a sampler of all weights; images come from all draws
+    coupled    --num-generators generators that face one discriminator, the loss of r3gan
+    bayes      coupled, then a sampler of all weights; images come from all draws of all generators
 """
 
 import functools
@@ -28,20 +28,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import data, evaluation, plots
+from bayesjax import data, evaluation, plots, posteriors
 from bayesjax.evaluation.judge import Judge
 from bayesjax.models import dcgan
 from bayesjax.objectives import adversarial
 from bayesjax.types import Array, Density, Given, Params, PRNGKey
-from experiments import bayesian_gan
 from experiments.harness import Column, Count, NonEmpty, NonNegative, Run, Table, cli, require, row
 from experiments.shared import games, judge, populations
 from experiments.shared.populations import Networks
 
 Method = Literal["dcgan", "r1", "r3gan", "coupled", "bayes"]
-GAMES = {"r1": adversarial.NON_SATURATING.paired(), "r3gan": adversarial.RELATIVISTIC}
-OF_BAYESIAN_GAN: dict[str, Any] = {"dcgan": "ml", "coupled": "ml_coupled", "bayes": "bayes"}
-"""Names of methods in `bayesian_gan.py`, which has their densities and stages."""
 NUM_CLASSES = 10  # digits of a channel
 NUM_EVALUATED = 1000  # images in an evaluation during training
 NUM_SHOWN = 12  # images of a method in the figure
@@ -58,12 +54,14 @@ class Config(populations.PopulationConfig):
     """Methods to compare; the description above defines them."""
     num_seeds: Count = 1
     """Number of runs of each method; their random seeds are --seed, --seed + 1, ..."""
+    batch_size: Count = 80
+    """Number of real images, and of images of all generators together, in a step."""
     generator_features: Annotated[tuple[Count, ...], NonEmpty] = (128, 64, 32)
     """Number of channels of each layer of a generator, from the noise to the image."""
     discriminator_features: Annotated[tuple[Count, ...], NonEmpty] = (32, 64, 128)
     """Number of channels of each layer of a discriminator, from the image to the output."""
     r1_penalty: NonNegative = 1.0
-    """Weight gamma of the gradient penalties of r1 and r3gan."""
+    """Weight gamma of the gradient penalties of all methods except dcgan."""
     num_judged: Count = 25_600
     """Number of generated images that are evaluated; 25 600 is the number of Metz et al."""
 
@@ -73,17 +71,20 @@ class Config(populations.PopulationConfig):
         shortest = min(self.num_warmup, self.num_steps - self.num_warmup)
         require(shortest >= self.thinning, f"a stage of {shortest} steps keeps no draw with --thinning {self.thinning}")
         require(self.dataset.startswith("stacked/"), f"--dataset must begin with stacked/; got {self.dataset}")
+        num, size = self.num_networks[0], self.batch_size
+        require(size % num == 0, f"--batch-size must be a multiple of the {num} generators of a population; got {size}")
 
 
 QUICK = Config(
     methods=("r3gan",), generator_features=(32, 16), discriminator_features=(16, 32), latent_dim=32,
     num_generators=4, batch_size=32, num_steps=300, num_warmup=200, thinning=50, pool="mean", num_judged=4000,
-    generator_learning_rate=1e-3, discriminator_learning_rate=1e-3, friction=0.3, learning_rate=1e-3, prior_scale=10.0,
+    generator_learning_rate=1e-3, discriminator_learning_rate=1e-3, momentum=0.0, second_momentum=0.99, decay_from=0.5,
+    friction=0.3, learning_rate=1e-3, prior_scale=10.0,
 )  # fmt: skip
 MNIST = replace(
-    QUICK, dataset="stacked/mnist", methods=get_args(Method), generator_features=(128, 64, 32),
-    discriminator_features=(32, 64, 128), latent_dim=64, num_generators=10, batch_size=64, num_steps=5000,
-    num_warmup=4000, thinning=250, num_judged=25_600, generator_learning_rate=2e-4, discriminator_learning_rate=2e-4,
+    QUICK, dataset="stacked/mnist", methods=get_args(Method), generator_features=(64, 32, 16),
+    discriminator_features=(16, 32, 64), latent_dim=64, num_generators=10, num_seeds=3, batch_size=80, num_steps=3000,
+    num_warmup=2500, thinning=250, num_judged=25_600,
 )  # fmt: skip
 PRESETS = {"quick": QUICK, "mnist": MNIST}
 
@@ -94,8 +95,9 @@ def note(config: dict) -> str:
         f"{config['num_seeds']} runs of each method have" if config["num_seeds"] > 1 else "Each method has one run of"
     )
     return (
-        f"{runs} {config['num_steps']} steps with {config['batch_size']} images of each generator, and "
-        f"{config['num_judged']} images are evaluated. A population has {config['num_generators']} generators."
+        f"{runs} {config['num_steps']} steps with {config['batch_size']} real and as many generated images, and "
+        f"{config['num_judged']} images are evaluated. A population has {config['num_generators']} generators, which "
+        "share the generated images."
     )
 
 
@@ -117,43 +119,68 @@ def networks(config: Config, shape: tuple[int, ...]) -> Networks:
     return populations.networks(generator, discriminator, config.latent_dim, shape)
 
 
-def penalised_losses(config: Config, net: Networks, method: Method) -> dict[str, Density]:
-    """Losses of one discriminator and one generator with gradient penalties, means over a batch."""
-    game = GAMES[method]
+def numbers(config: Config, method: Method) -> tuple[int, int]:
+    """Numbers of generators and of discriminators of a method."""
+    return config.num_networks if method in ("coupled", "bayes") else (1, 1)
+
+
+def losses(config: Config, net: Networks, method: Method) -> dict[str, Density]:
+    """Losses of one discriminator and one generator, given all networks of the other player; means over a batch."""
+    game = adversarial.NON_SATURATING.paired() if method in ("dcgan", "r1") else adversarial.RELATIVISTIC
+    num_penalised = {"dcgan": 0, "r1": 1}.get(method, 2)  # none, real images, or real and generated images
+    num_generators, num_discriminators = numbers(config, method)
+    share = config.batch_size // num_generators  # images of a generator
+
+    def pooled(value: Array, num_opponents: int) -> Array:
+        return value * (num_opponents if config.pool == "sum" else 1)
 
     def output(params: Params, x: Array) -> Array:
         return net.logits(params, x)[:, 0]
 
-    def only(params: Params) -> Params:
-        return jax.tree.map(lambda leaf: leaf[0], params)
-
     def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
         real = given.data.real
-        fake = net.generate(only(given.others["generator"]), rng_key, len(real))
-        real_outputs, fake_outputs = output(params, real), output(params, fake)
+        fakes = populations.generate_each(net, given.others["generator"], rng_key, share).reshape(real.shape)
+        real_outputs, fake_outputs = output(params, real), output(params, fakes)
         value = game.discriminator_loss(real_outputs, fake_outputs).mean()
         penalty = functools.partial(adversarial.r1_penalty, lambda x: output(params, x[None])[0])
-        for x in (real, fake) if method == "r3gan" else (real,):
+        for x in (real, fakes)[:num_penalised]:
             value += config.r1_penalty * jax.vmap(penalty)(x).mean()
-        return value, {"real": real_outputs.mean(), "fake": fake_outputs.mean()}
+        return pooled(value, num_generators), {"real": real_outputs.mean(), "fake": fake_outputs.mean()}
 
     def generator(params: Params, rng_key: PRNGKey, given: Given) -> Array:
-        fake, opponent = net.generate(params, rng_key, config.batch_size), only(given.others["discriminator"])
-        return game.generator_loss(output(opponent, given.data.real), output(opponent, fake)).mean()
+        real, fake = given.data.real[:share], net.generate(params, rng_key, share)
+
+        def loss(opponent: Params) -> Array:
+            return game.generator_loss(output(opponent, real), output(opponent, fake)).mean()
+
+        return pooled(jax.vmap(loss)(given.others["discriminator"]).mean(), num_discriminators)
 
     return {"discriminator": discriminator, "generator": generator}
 
 
 def method_stages(config: Config, net: Networks, num_data: int, method: Method) -> list[games.Stage]:
-    """The training stages of a method."""
-    if method in OF_BAYESIAN_GAN:
-        shared: Any = config  # which has the flags of bayesian_gan that these stages read
-        return bayesian_gan.method_stages(shared, net, num_data, OF_BAYESIAN_GAN[method], config.temperature)
-    moves = [
-        games.adam(config, player, loss, config.num_steps)
-        for player, loss in penalised_losses(config, net, method).items()
-    ]
-    return [games.Stage(method, populations.sweep(moves, 1, 1), config.num_steps, config.thinning)]
+    """The training stages of a method: Adam on the losses, and for bayes then a sampler of prior times exp(-N loss)."""
+    num = numbers(config, method)
+
+    def adam(objectives: dict[str, Density], num_steps: int) -> games.Stage:
+        moves = [games.adam(config, player, loss, num_steps) for player, loss in objectives.items()]
+        return games.Stage("adam", populations.sweep(moves, *num), num_steps, config.thinning)
+
+    objectives = losses(config, net, method)
+    if method != "bayes":
+        return [adam(objectives, config.num_steps)]
+    densities = {
+        player: posteriors.from_loss(loss, games.prior(config), num_data) for player, loss in objectives.items()
+    }
+    warmup = {player: posteriors.as_loss(density, num_data) for player, density in densities.items()}
+    samplers = [games.sampler(config, density, num_data) for density in densities.values()]
+    num_sampled = config.num_steps - config.num_warmup
+    return [
+        adam(warmup, config.num_warmup),
+        games.Stage(
+            config.kernel, populations.sweep(samplers, *num), num_sampled, config.thinning, is_sampler=True
+        ),
+    ]  # fmt: skip
 
 
 # ---- the experiment
@@ -179,7 +206,7 @@ def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: i
     config, shape = run.config, train.shape[1:]
     net = networks(config, shape)
     data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(seed), 5)
-    num = (1, 1) if method in ("dcgan", "r1", "r3gan") else config.num_networks
+    num = numbers(config, method)
     stages = method_stages(config, net, len(train), method)
 
     def generate(params: Params, rng_key: PRNGKey, num: int) -> Array:
@@ -188,15 +215,14 @@ def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: i
         return jax.lax.map(lambda key: net.generate(params, key, size), keys).reshape(-1, *shape)[:num]
 
     def keep(stage: games.Stage, state: Any) -> dict[str, Any]:
-        """Images of all generators, as bytes, and in the sampling stage of bayes also the generators."""
+        """Images of all generators, as bytes, and in the stage of a sampler also the generators."""
         generators = state.position["generator"]
         images = populations.generate_each(net, generators, evaluation_key, -(-NUM_EVALUATED // num[0]))
         levels = jnp.round(127.5 * (images.reshape(-1, *shape) + 1)).astype(jnp.uint8)
-        is_draw = method == "bayes" and stage is stages[-1]
-        return {"images": levels} | ({"generators": generators} if is_draw else {})
+        return {"images": levels} | ({"generators": generators} if stage.is_sampler else {})
 
     results = games.run_stages(
-        run, f"seed{seed}", stages, jax.jit(lambda key: net.init(key, *num))(init_key),
+        run, f"{method}-seed{seed}", stages, jax.jit(lambda key: net.init(key, *num))(init_key),
         populations.unlabelled_batches(data_key, train, config.batch_size),
         rng_keys=list(jax.random.split(run_key, len(stages))), keep=keep,
     )  # fmt: skip

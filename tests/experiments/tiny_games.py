@@ -194,6 +194,7 @@ GAMES_TINY = {
         bad=(
             (("--methods", "unrolled"), "invalid choice 'unrolled' for argument '--methods'"),
             (("--dataset", "digits"), "--dataset must begin with stacked/; got digits"),
+            (("--batch-size", "5"), "--batch-size must be a multiple of the 2 generators of a population; got 5"),
             (("--num-warmup", "7"), "a stage of 1 steps keeps no draw with --thinning 2"),
         ),
     ),
