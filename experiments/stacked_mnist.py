@@ -17,7 +17,12 @@ Methods, all with DCGAN networks, the same number of steps and the same numbers 
     r1         dcgan with a gradient penalty on real images
     r3gan      the relativistic loss of pairs of real and generated images, with gradient penalties on both
     coupled    --num-generators generators that face one discriminator, the loss of r3gan
-    bayes      coupled, then a sampler of all weights; images come from all draws of all generators
+    grouped    coupled, and the discriminator also sees how much the images of one generator differ
+    bayes      grouped, then a sampler of all weights; images come from all draws of all generators
+
+In coupled, the discriminator judges single images of a mixture, and each generator may specialise on a few digits. In
+grouped, its input has further channels: the standard deviation at each pixel over the images of one generator in the
+step, or over as many real images.
 """
 
 import functools
@@ -37,7 +42,8 @@ from experiments.harness import Column, Count, NonEmpty, NonNegative, Run, Table
 from experiments.shared import games, judge, populations
 from experiments.shared.populations import Networks
 
-Method = Literal["dcgan", "r1", "r3gan", "coupled", "bayes"]
+Method = Literal["dcgan", "r1", "r3gan", "coupled", "grouped", "bayes"]
+GROUPED = ("grouped", "bayes")  # methods whose discriminator sees deviations
 NUM_CLASSES = 10  # digits of a channel
 NUM_EVALUATED = 1000  # images in an evaluation during training
 NUM_SHOWN = 12  # images of a method in the figure
@@ -112,16 +118,17 @@ TABLES = [
 # ---- networks, losses and stages
 
 
-def networks(config: Config, shape: tuple[int, ...]) -> Networks:
+def networks(config: Config, method: Method, shape: tuple[int, ...]) -> Networks:
     """Returns DCGAN networks for images `[n, *shape]` in (-1, 1)."""
+    seen = (*shape[:2], 2 * shape[2]) if method in GROUPED else shape
     generator = dcgan.Generator(shape, config.generator_features)
-    discriminator = dcgan.Discriminator(shape, 1, config.discriminator_features)
-    return populations.networks(generator, discriminator, config.latent_dim, shape)
+    discriminator = dcgan.Discriminator(seen, 1, config.discriminator_features)
+    return populations.networks(generator, discriminator, config.latent_dim, seen)
 
 
 def numbers(config: Config, method: Method) -> tuple[int, int]:
     """Numbers of generators and of discriminators of a method."""
-    return config.num_networks if method in ("coupled", "bayes") else (1, 1)
+    return config.num_networks if method in ("coupled", *GROUPED) else (1, 1)
 
 
 def losses(config: Config, net: Networks, method: Method) -> dict[str, Density]:
@@ -137,9 +144,17 @@ def losses(config: Config, net: Networks, method: Method) -> dict[str, Density]:
     def output(params: Params, x: Array) -> Array:
         return net.logits(params, x)[:, 0]
 
+    def see(x: Array) -> Array:
+        """The discriminator's view of images `[n, ...]`, of which each `share` are a group."""
+        if method not in GROUPED:
+            return x
+        groups = x.reshape(-1, share, *x.shape[1:])
+        deviation = jnp.sqrt(groups.var(axis=1, keepdims=True) + 1e-6)
+        return jnp.concatenate([groups, jnp.broadcast_to(deviation, groups.shape)], axis=-1).reshape(*x.shape[:-1], -1)
+
     def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
-        real = given.data.real
-        fakes = populations.generate_each(net, given.others["generator"], rng_key, share).reshape(real.shape)
+        fakes = populations.generate_each(net, given.others["generator"], rng_key, share)
+        real, fakes = see(given.data.real), see(fakes.reshape(given.data.real.shape))
         real_outputs, fake_outputs = output(params, real), output(params, fakes)
         value = game.discriminator_loss(real_outputs, fake_outputs).mean()
         penalty = functools.partial(adversarial.r1_penalty, lambda x: output(params, x[None])[0])
@@ -148,7 +163,7 @@ def losses(config: Config, net: Networks, method: Method) -> dict[str, Density]:
         return pooled(value, num_generators), {"real": real_outputs.mean(), "fake": fake_outputs.mean()}
 
     def generator(params: Params, rng_key: PRNGKey, given: Given) -> Array:
-        real, fake = given.data.real[:share], net.generate(params, rng_key, share)
+        real, fake = see(given.data.real[:share]), see(net.generate(params, rng_key, share))
 
         def loss(opponent: Params) -> Array:
             return game.generator_loss(output(opponent, real), output(opponent, fake)).mean()
@@ -204,7 +219,7 @@ def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: i
       Final `measures`, `modes` by `steps` of the training, `samples`, and weights of the `generators`, `[num, ...]`.
     """
     config, shape = run.config, train.shape[1:]
-    net = networks(config, shape)
+    net = networks(config, method, shape)
     data_key, init_key, evaluation_key, run_key, sample_key = jax.random.split(jax.random.key(seed), 5)
     num = numbers(config, method)
     stages = method_stages(config, net, len(train), method)
@@ -248,7 +263,7 @@ def sample_run(config: Config, parts: dict[str, dict], rng_key: PRNGKey, num: in
     made = {}
     for method in config.methods:
         for name in (f"{method}-seed{seed}" for seed in range(config.seed, config.seed + config.num_seeds)):
-            net = networks(config, parts[name]["samples"].shape[1:])
+            net = networks(config, method, parts[name]["samples"].shape[1:])
             made[name] = (evaluation.sample_mixture(net.generate, parts[name]["generators"], rng_key, num) + 1) / 2
     return made
 

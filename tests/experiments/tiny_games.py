@@ -188,9 +188,9 @@ GAMES_TINY = {
     "stacked_mnist": Tiny(
         (
             *("--generator-features", "3", "--discriminator-features", "3", "--num-judged", "40", *GAMES),
-            *("--num-generators", "2", "--methods", "r3gan", "coupled"),
+            *("--num-generators", "2", "--methods", "r3gan", "grouped"),
         ),
-        slow=("--methods", "dcgan", "r1", "r3gan", "coupled", "bayes"),
+        slow=("--methods", "dcgan", "r1", "r3gan", "coupled", "grouped", "bayes"),
         bad=(
             (("--methods", "unrolled"), "invalid choice 'unrolled' for argument '--methods'"),
             (("--dataset", "digits"), "--dataset must begin with stacked/; got digits"),
