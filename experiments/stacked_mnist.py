@@ -131,6 +131,13 @@ def numbers(config: Config, method: Method) -> tuple[int, int]:
     return config.num_networks if method in ("coupled", *GROUPED) else (1, 1)
 
 
+def with_deviations(x: Array, size: int) -> Array:
+    """Images `[n, h, w, c]` with c further channels, the standard deviation at each pixel over groups of `size`."""
+    groups = x.reshape(-1, size, *x.shape[1:])
+    deviation = jnp.sqrt(groups.var(axis=1, keepdims=True) + 1e-6)
+    return jnp.concatenate([groups, jnp.broadcast_to(deviation, groups.shape)], axis=-1).reshape(*x.shape[:-1], -1)
+
+
 def losses(config: Config, net: Networks, method: Method) -> dict[str, Density]:
     """Losses of one discriminator and one generator, given all networks of the other player; means over a batch."""
     game = adversarial.NON_SATURATING.paired() if method in ("dcgan", "r1") else adversarial.RELATIVISTIC
@@ -145,12 +152,7 @@ def losses(config: Config, net: Networks, method: Method) -> dict[str, Density]:
         return net.logits(params, x)[:, 0]
 
     def see(x: Array) -> Array:
-        """The discriminator's view of images `[n, ...]`, of which each `share` are a group."""
-        if method not in GROUPED:
-            return x
-        groups = x.reshape(-1, share, *x.shape[1:])
-        deviation = jnp.sqrt(groups.var(axis=1, keepdims=True) + 1e-6)
-        return jnp.concatenate([groups, jnp.broadcast_to(deviation, groups.shape)], axis=-1).reshape(*x.shape[:-1], -1)
+        return with_deviations(x, share) if method in GROUPED else x
 
     def discriminator(params: Params, rng_key: PRNGKey, given: Given) -> tuple[Array, dict]:
         fakes = populations.generate_each(net, given.others["generator"], rng_key, share)
