@@ -128,7 +128,7 @@ def test_programs_are_kept_in_the_cache_folder(tmp_path, monkeypatch):
 
 
 def test_old_programs_are_deleted(tmp_path, monkeypatch):
-    """Of three programs of 100 bytes and a limit of 250, the one that was used first goes."""
+    """Three programs of 100 bytes exceed a limit of 250, and the one that was used first is deleted."""
     monkeypatch.setenv("BAYESJAX_CACHE_DIR", str(tmp_path))
     folder = programs.cache_folder()
     for seconds, name in ((2, "b"), (1, "a"), (3, "c")):
