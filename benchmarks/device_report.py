@@ -4,7 +4,8 @@ Every line of a table and every ratio is of one results file, and so of one devi
 A plot shows the devices in separate lines. Read `report.py` next, which writes the page.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def draw(found: Sequence[dict[str, Any]], folder: Path | None = None) -> list[Pa
 def _draw_sizes(axes: Any, found: Sequence[dict[str, Any]], axis: str) -> None:
     """Gradients per second of all chains against weights or chains, with the other at its least value."""
     other = "weights" if axis == "chains" else "chains"
-    for run, style in zip(found, _cycle(("-", "--", ":", "-."), len(found)), strict=True):
+    for run, style in zip(found, itertools.cycle(("-", "--", ":", "-.")), strict=False):
         rates = [row for row in run["rows"] if row["measure"] == RATE and row["library"] in ("bayesjax", "own")]
         least = min((row[other] for row in rates), default=0)
         for index, sampler in enumerate(dict.fromkeys(row["sampler"] for row in rates)):
@@ -219,10 +220,6 @@ def _common_chains(group: Sequence[dict[str, Any]]) -> int:
     """The largest number of chains that all runs of a group have measured; 0 if there is none."""
     measured = [{row["chains"] for row in run["rows"] if row["measure"] == RATE} for run in group]
     return max(set.intersection(*measured), default=0)
-
-
-def _cycle(values: Sequence[str], num: int) -> Iterable[str]:
-    return [values[index % len(values)] for index in range(num)]
 
 
 def _setting(run: dict[str, Any]) -> tuple[str, int]:

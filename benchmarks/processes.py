@@ -142,7 +142,7 @@ def _serve(pipe: Connection, make_rows: Callable[[], dict[str, Row]], devices: i
             pipe.send((timed(rows[pipe.recv()]), _peak_mib()))
     except EOFError:
         pass  # the benchmark has ended
-    except Exception:
+    except Exception:  # a row may raise anything; the other process raises it again
         pipe.send(traceback.format_exc())
 
 

@@ -5,7 +5,7 @@ search of 2018 (no hyper-parameters shared between splits); Hernandez-Lobato & A
 backpropagation", ICML 2015, for the splits and the results of variational inference (Graves 2011).
 
     python -m experiments.mc_dropout                                            quick: diabetes, 20 splits
-    python -m experiments.mc_dropout --preset paper --dataset uci/bostonHousing     concrete, energy, wine: 5 minutes
+    python -m experiments.mc_dropout --preset paper --dataset uci/bostonHousing     also concrete, energy, wine
     python -m experiments.mc_dropout --preset large --dataset uci/kin8nm        8 minutes on one core
     python -m experiments.mc_dropout --preset protein                           18 minutes
     python -m experiments.mc_dropout --preset rotation                          MNIST, LeNet, a 1 turned by 180 degrees

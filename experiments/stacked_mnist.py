@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import data, evaluation, plots, posteriors
+from bayesjax import data, evaluation, plots
 from bayesjax.evaluation.judge import Judge
 from bayesjax.models import dcgan
 from bayesjax.objectives import adversarial
@@ -186,16 +186,12 @@ def method_stages(config: Config, net: Networks, num_data: int, method: Method) 
     objectives = losses(config, net, method)
     if method != "bayes":
         return [adam(objectives, config.num_steps)]
-    densities = {
-        player: posteriors.from_loss(loss, games.prior(config), num_data) for player, loss in objectives.items()
-    }
-    warmup = {player: posteriors.as_loss(density, num_data) for player, density in densities.items()}
-    samplers = [games.sampler(config, density, num_data) for density in densities.values()]
+    negative, samplers = games.posterior_moves(config, objectives, num_data)
     num_sampled = config.num_steps - config.num_warmup
     return [
-        adam(warmup, config.num_warmup),
+        adam(negative, config.num_warmup),
         games.Stage(
-            config.kernel, populations.sweep(samplers, *num), num_sampled, config.thinning, is_sampler=True
+            config.kernel, populations.sweep(samplers.values(), *num), num_sampled, config.thinning, is_sampler=True
         ),
     ]  # fmt: skip
 

@@ -168,6 +168,13 @@ def prior(config: GameConfig) -> Prior:
     return (posteriors.gaussian if config.prior == "gaussian" else posteriors.fan_in_gaussian)(config.prior_scale)
 
 
+def posterior_moves(config: GameConfig, losses: Mapping[str, Density], num_data: int) -> tuple[dict, dict]:
+    """By player, the negative log posterior per example for a warm-up, and the sampler, of losses per example."""
+    densities = {player: posteriors.from_loss(loss, prior(config), num_data) for player, loss in losses.items()}
+    negative = {player: posteriors.as_loss(density, num_data) for player, density in densities.items()}
+    return negative, {player: sampler(config, density, num_data) for player, density in densities.items()}
+
+
 # ---- stages
 
 
@@ -222,9 +229,7 @@ def pair_stages(
         moves = optimised(losses, config.num_steps)
         moves["generator"] = kernels.averaging(moves["generator"], config.average)
         return [stage("adam", moves, config.num_steps)]
-    densities = {player: posteriors.from_loss(loss, prior(config), num_data) for player, loss in losses.items()}
-    negative = {player: posteriors.as_loss(density, num_data) for player, density in densities.items()}
-    sampled = {player: sampler(config, density, num_data) for player, density in densities.items()}
+    negative, sampled = posterior_moves(config, losses, num_data)
     return [
         stage("warmup", optimised(negative, config.num_warmup), config.num_warmup),
         stage(config.kernel, sampled, config.num_steps - config.num_warmup),
@@ -307,8 +312,7 @@ def play_pair(
     per_stage = [trace.draws[0] for trace in traces], aux
     evaluations, aux = (jax.tree.map(lambda *parts: np.concatenate(parts), *each) for each in per_stage)
     steps = np.concatenate([stage.num_steps // stage.thinning * [stage.thinning] for stage in stages]).cumsum()
-    time = timings(traces, num_games or 1)["ms per step"]
-    return Played(draws[0], draws[1], start, evaluations, aux, steps, time)
+    return Played(draws[0], draws[1], start, evaluations, aux, steps, timings(traces, num_games or 1)["ms per step"])
 
 
 def timings(traces: Sequence[training.Trace], num_games: int = 1) -> dict[str, float | None]:
