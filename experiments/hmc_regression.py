@@ -1,9 +1,9 @@
 """HMC on the UCI regression sets, as the reference for MC dropout and Bayes by Backprop.
 
-    python -m experiments.hmc_regression                                          quick: diabetes, under a minute
-    python -m experiments.hmc_regression --preset paper --dataset uci/concrete      energy
-    python -m experiments.hmc_regression --preset long                              bostonHousing: five times the draws
-    python -m experiments.hmc_regression --preset wine                              also large: kin8nm, five splits
+    python -m experiments.hmc_regression                                        quick: diabetes, under a minute
+    python -m experiments.hmc_regression --preset paper --dataset uci/concrete  energy
+    python -m experiments.hmc_regression --preset long                          bostonHousing, longer trajectories
+    python -m experiments.hmc_regression --preset wine                          also large: kin8nm, five splits
 
 The network has one hidden layer of 50 ReLU units. It has no hyper-parameter to choose, because the scale of each
 layer's prior and the noise are sampled with the weights (Neal, "Bayesian learning for neural networks", 1996):
@@ -66,7 +66,7 @@ PAPER = Config(dataset="uci/concrete", num_chains=4, num_warmup=300, num_draws=5
 PRESETS = {
     "quick": Config(),
     "paper": PAPER,
-    "long": replace(PAPER, dataset="uci/bostonHousing", num_draws=2500),
+    "long": replace(PAPER, dataset="uci/bostonHousing", num_draws=1000, num_integration_steps=300),
     "wine": replace(PAPER, dataset="uci/wine-quality-red", num_warmup=250, num_draws=200),
     "large": replace(
         PAPER, dataset="uci/kin8nm", num_splits=5, num_warmup=200, num_draws=200, num_integration_steps=60
