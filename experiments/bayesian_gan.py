@@ -41,7 +41,7 @@ import optax
 
 from bayesjax import data, evaluation, kernels, models, plots, posteriors
 from bayesjax.objectives import semi_supervised
-from bayesjax.types import Array, Density, Kernel, Params, Prior
+from bayesjax.types import Array, Density, Kernel, Prior
 from experiments.harness import Column, Count, NonNegative, Positive, Run, Table, cli, require, row
 from experiments.shared import games, populations, released_bayesian_gan
 from experiments.shared.populations import Networks
@@ -118,7 +118,7 @@ def networks(config: Config, dim: int) -> Networks:
 
 def conditionals(
     net: Networks, prior: Prior, num_data: int, *, batch_size: int, pool: Literal["sum", "mean"] = "sum",
-    num_labelled: float = 0,
+    num_labelled: float = 0, generator_loss: populations.GeneratorLoss = "likelihood",
 ) -> dict[str, Density]:  # fmt: skip
     """Log posterior densities of the weights of one discriminator and one generator, given the opposing networks.
 
@@ -129,26 +129,33 @@ def conditionals(
       batch_size: number of examples that each generator generates in a step.
       pool: whether the log likelihood is the "sum" or the "mean" over the opposing networks.
       num_labelled: number of data to which a batch of labelled images is scaled; 0 for an unsupervised game.
+      generator_loss: "feature_matching" replaces the generator's log likelihood by -N times the feature-matching loss.
 
     Returns:
       `{"discriminator": density, "generator": density}`.
     """
 
-    def log_prob_real(params: Params, x: Array) -> Array:
-        return semi_supervised.log_prob_real(net.logits(params, x))
+    def discriminator(net: Networks) -> Density:
+        return posteriors.discriminator_conditional(
+            net.generate, lambda params, x: semi_supervised.log_prob_real(net.logits(params, x)),
+            lambda params, x: semi_supervised.log_prob_fake(net.logits(params, x)),
+            prior, num_data=num_data, batch_size=batch_size, pool=pool,
+            log_prob_label=populations.log_prob_label(net) if num_labelled else None, num_labelled=num_labelled,
+        )  # fmt: skip
 
-    def log_prob_fake(params: Params, x: Array) -> Array:
-        return semi_supervised.log_prob_fake(net.logits(params, x))
+    def generator(net: Networks) -> Density:
+        if generator_loss == "feature_matching":
+            loss = populations.feature_matching(net, batch_size, pool)
+            return posteriors.from_loss(loss, prior, num_data)
+        return posteriors.generator_conditional(
+            net.generate, lambda params, x: semi_supervised.log_prob_real(net.logits(params, x)),
+            prior, num_generated=num_data, batch_size=batch_size, pool=pool,
+        )  # fmt: skip
 
     return {
-        "discriminator": posteriors.discriminator_conditional(
-            net.generate, log_prob_real, log_prob_fake, prior, num_data=num_data, batch_size=batch_size, pool=pool,
-            log_prob_label=populations.log_prob_label(net) if num_labelled else None, num_labelled=num_labelled,
-        ),
-        "generator": posteriors.generator_conditional(
-            net.generate, log_prob_real, prior, num_generated=num_data, batch_size=batch_size, pool=pool
-        ),
-    }  # fmt: skip
+        "discriminator": populations.with_noise(net, discriminator),
+        "generator": populations.with_noise(net, generator),
+    }
 
 
 # ---- kernels

@@ -15,6 +15,7 @@ Methods, all with the same networks and the same number of steps; quick runs two
     dcgan_10       ten independent dcgans, whose predictions are averaged
     ml_coupled     J_g generators that face J_d discriminators, Adam
     bayes          networks as in ml_coupled: Adam, then the sampler; predictions are averaged over all kept draws
+    bayes_10       ten independent games with the networks of dcgan, each sampled as in bayes
     authors_code   networks as in ml_coupled, losses of the released program (`shared/released_bayesian_gan.py`)
 
 A label draw is a random, class-balanced choice of the labelled images. All label draws of a row of the table are
@@ -32,7 +33,7 @@ below that of dcgan. It is above that of dcgan_10, which is ten independent runs
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -48,7 +49,7 @@ from experiments.harness import Column, Natural, Positive, Run, Table, cli, requ
 from experiments.shared import few_labels, games, populations, released_bayesian_gan
 from experiments.shared.populations import Networks
 
-Method = Literal["supervised", "dcgan", "w_dcgan", "dcgan_10", "ml_coupled", "bayes", "authors_code"]
+Method = Literal["supervised", "dcgan", "w_dcgan", "dcgan_10", "ml_coupled", "bayes", "bayes_10", "authors_code"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class Config(few_labels.FewLabelsConfig, populations.PopulationConfig):
     labels_count_as: Literal["labelled", "unlabelled"] = "unlabelled"
     """Number of data for which the labelled images count in the likelihood; labelled is N_s, and unlabelled is N, as in
     the released code. If N_s << N, the terms of real and fake images outweigh the labels under labelled."""
+    generator_loss: populations.GeneratorLoss = "likelihood"
+    """Loss of the generators, except that of w_dcgan and of authors_code. feature_matching is the squared distance
+    between the mean features of real and generated images; times N, it takes the place of a negative log likelihood."""
     num_burnin: Natural = 50
     """Number of burn-in steps of the sampler, from which no draw is kept."""
     clip: Positive = 0.1
@@ -73,9 +77,15 @@ class Config(few_labels.FewLabelsConfig, populations.PopulationConfig):
             left >= self.thinning,
             f"no draw is kept: {left} steps remain after warm-up and burn-in, and --thinning is {self.thinning}",
         )
+        is_batch_free = self.norm != "batch" and self.architecture == "dcgan" and self.generator_loss == "likelihood"
         require(
-            self.norm != "batch" or self.devices == self.processes == 1 or self.data_devices == 1,
-            "--norm batch needs whole batches; on several devices, add --data-devices 1",
+            is_batch_free or self.devices == self.processes == 1 or self.data_devices == 1,
+            "--norm batch, --architecture mlp_noise and --generator-loss feature_matching need whole batches; on "
+            "several devices, add --data-devices 1",
+        )
+        require(
+            self.architecture == "dcgan" or "authors_code" not in self.methods,
+            "the method authors_code has no noise in its networks; it needs --architecture dcgan",
         )
 
 
@@ -89,15 +99,23 @@ PAPER = replace(
     num_warmup=400, num_steps=1000, num_burnin=100, thinning=10,
 )  # fmt: skip
 PRESETS = {"quick": QUICK, "paper": PAPER}
+NUM_GAMES = 10  # number of games of dcgan_10 and bayes_10
+REFERENCE = "dcgan_10"  # the method from which the others' differences are reported
+DIFFERENCES = {"error %": 2, "negative log-likelihood": 3, "ECE %": 2}  # measures and digits
 TABLES = [
     Table(
         {"labels": "labels", "method": "method"},
         [
             Column("error %", digits=1), Column("error %", "sd over label draws", 1, field="sd"),
-            Column("error % minus that of bayes", "paired difference from bayes", 1),
-            Column("negative log-likelihood"), Column("ms per step", digits=1),
+            Column("negative log-likelihood", digits=3), Column("ECE %", digits=1),
+            Column("network steps", digits=0), Column("ms per step", digits=1),
         ],
-    )
+    ),
+    Table(
+        {"labels": "labels", "method": "method"},
+        [Column(f"{measure} minus that of {REFERENCE}", measure, digits) for measure, digits in DIFFERENCES.items()],
+        note=f"Values of each method minus those of {REFERENCE}, paired over the label draws.",
+    ),
 ]  # fmt: skip
 HEADLINE = "bayesian_gan_semisupervised-paper-digits", {"measure": "error %", "method": "bayes", "labels": 50}
 
@@ -130,6 +148,11 @@ def wasserstein_losses(config: Config, net: Networks) -> dict[str, Density]:
 # ---- the kernels of each method
 
 
+def is_repeated(method: Method) -> bool:
+    """Whether a method plays NUM_GAMES independent games, whose predictions are averaged."""
+    return method in ("dcgan_10", "bayes_10")
+
+
 def num_networks(config: Config, method: Method) -> tuple[int, int]:
     """Number of generators and of discriminators in one game."""
     return config.num_networks if method in ("ml_coupled", "bayes", "authors_code") else (1, 1)
@@ -138,40 +161,46 @@ def num_networks(config: Config, method: Method) -> tuple[int, int]:
 def method_stages(config: Config, net: Networks, num_data: int, num_labelled: int, method: Method) -> list[games.Stage]:
     """The training stages of a method on one labelled set: one stage of Adam, or a warm-up and a second stage."""
     num, num_steps, num_warmup = num_networks(config, method), config.num_steps, config.num_warmup
-    label_count = num_data if config.labels_count_as == "unlabelled" else num_labelled
+    options = {
+        "num_labelled": num_data if config.labels_count_as == "unlabelled" else num_labelled,
+        "generator_loss": config.generator_loss,
+    }
+
+    def game(moves: Sequence[Kernel]) -> Kernel:
+        players = populations.sweep(moves, *num)
+        return kernels.particles(players, NUM_GAMES) if is_repeated(method) else players
 
     def released(optimizer: optax.GradientTransformation) -> Kernel:
         moves = released_bayesian_gan.players(
             net, optimizer, batch_size=config.batch_size, num_data=num_data, prior_scale=1.0, friction=0.01,
             learning_rate=2e-4,
         )  # fmt: skip
-        return populations.sweep(moves, *num)
+        return game(moves)
 
     match method:
         case "supervised":
-            learner = games.adam(config, "discriminator", functools.partial(supervised_loss, net), num_steps)
+            loss = populations.with_noise(net, lambda net: functools.partial(supervised_loss, net))
+            learner = games.adam(config, "discriminator", loss, num_steps)
             return [games.Stage(method, kernels.alternate(discriminator=kernels.particles(learner, num[1])), num_steps)]
         case "w_dcgan":
-            losses, clip = wasserstein_losses(config, net), kernels.clip_weights(config.clip)
+            clip = kernels.clip_weights(config.clip)
+            losses = {
+                player: populations.with_noise(net, lambda net, player=player: wasserstein_losses(config, net)[player])
+                for player in ("discriminator", "generator")
+            }
             critic = games.adam(config, "discriminator", losses["discriminator"], num_steps, clip)
             generator = games.adam(config, "generator", losses["generator"], num_steps)
-            return [games.Stage(method, populations.sweep((critic, generator), *num), num_steps)]
+            return [games.Stage(method, game((critic, generator)), num_steps)]
         case "dcgan" | "ml_coupled" | "dcgan_10":
-            moves = bayesian_gan.optimised(
-                config, net, populations.flat_prior, num_data, num_steps, num_labelled=label_count
-            )
-            players = populations.sweep(moves, *num)
-            return [games.Stage(method, kernels.particles(players, 10) if method == "dcgan_10" else players, num_steps)]
+            moves = bayesian_gan.optimised(config, net, populations.flat_prior, num_data, num_steps, **options)
+            return [games.Stage(method, game(moves), num_steps)]
         case "authors_code":
             warmup = released(optax.adam(released_bayesian_gan.schedule(5e-3, num_data, config.batch_size), b1=0.5))
             then = released(optax.sgd(5e-3 * released_bayesian_gan.DECAY, momentum=0.5))
             last = games.Stage(method, then, num_steps - num_warmup)
-        case "bayes":
-            prior = games.prior(config)
-            moves = bayesian_gan.optimised(config, net, prior, num_data, num_warmup, num_labelled=label_count)
-            warmup = populations.sweep(moves, *num)
-            moves = bayesian_gan.sampled(config, net, num_data, config.temperature, num_labelled=label_count)
-            then = populations.sweep(moves, *num)
+        case "bayes" | "bayes_10":
+            warmup = game(bayesian_gan.optimised(config, net, games.prior(config), num_data, num_warmup, **options))
+            then = game(bayesian_gan.sampled(config, net, num_data, config.temperature, **options))
             last = games.Stage(
                 method, then, num_steps - num_warmup, config.thinning, config.num_burnin, is_sampler=True
             )
@@ -205,7 +234,12 @@ def minibatches(
 
 
 def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int) -> dict[str, Any]:
-    """Trains a method. Returns `errors` (%) and `nll` by label draw, `images` of the first draw, and `ms per step`."""
+    """Trains a method, and scores its mean class probabilities on the test images.
+
+    Returns:
+      The values of `few_labels.score`; `images` of the first label draw; "ms per step" of all label draws together; and
+      "network steps", the number of steps times the number of networks of a label draw.
+    """
     config, draws = run.config, run.config.num_label_draws
     net = few_labels.networks(config, splits, config.latent_dim)
     root = jax.random.fold_in(jax.random.key(config.seed), num_labelled)
@@ -214,33 +248,38 @@ def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int)
     num = num_networks(config, method)
 
     def init(rng_key: PRNGKey) -> dict[str, Params]:
-        if method == "dcgan_10":
-            return jax.vmap(lambda key: net.init(key, *num))(jax.random.split(rng_key, 10))
+        if is_repeated(method):
+            return jax.vmap(lambda key: net.init(key, *num))(jax.random.split(rng_key, NUM_GAMES))
         return net.init(rng_key, *num)
 
     position = jax.jit(jax.vmap(init))(jax.random.split(init_key, draws))
+    one = jax.eval_shape(lambda: net.init(init_key, 1, 1))
     if method == "supervised":
         position = {"discriminator": position["discriminator"]}
     stages = method_stages(config, net, len(splits.train), num_labelled, method)
     keys = [jax.random.fold_in(run_key, index) for index in range(len(stages))]
+    test_images = jnp.asarray(splits.test.inputs)
+
+    def predict(discriminators: Params) -> Array:
+        """The mean prediction of all discriminators of a label draw; leaves `[label draws, (games,) networks, ...]`."""
+        flat = jax.tree.map(
+            lambda leaf, like: leaf.reshape(draws, -1, *like.shape[1:]), discriminators, one["discriminator"]
+        )
+        return few_labels.predict(net, flat, test_images)
+
     results = games.run_stages(
         run, f"{num_labelled}-labels", stages, position,
         minibatches(config, (real_key, label_key), splits.train, labelled), rng_keys=keys, num_games=draws,
-        keep=lambda stage, state: state.position["discriminator"] if stage.is_sampler else (),
+        keep=lambda stage, state: predict(state.position["discriminator"]) if stage.is_sampler else (),
     )  # fmt: skip
     state, trace = results[-1]
     position = training.fetch(state.position)
-    is_sampled = stages[-1].is_sampler
-    kept = trace.draws if is_sampled else jax.tree.map(lambda leaf: leaf[None], position["discriminator"])
-
-    # Leaves are [kept draws, label draws, (games,) networks, ...]; predictions average over all except label draws.
-    one = jax.eval_shape(lambda: net.init(init_key, 1, 1))
-    kept = jax.tree.map(
-        lambda leaf, like: np.moveaxis(leaf, 1, 0).reshape(draws, -1, *like.shape[1:]).swapaxes(0, 1),
-        kept, one["discriminator"],
-    )  # fmt: skip
-    result: dict[str, Any] = few_labels.score(net, kept, splits.test) | {
-        "images": None, "ms per step": games.timings([trace])["ms per step"],
+    probabilities = trace.draws.mean(axis=0) if stages[-1].is_sampler else jax.jit(predict)(position["discriminator"])
+    traces, count = [trace for _, trace in results], sum(num) * (NUM_GAMES if is_repeated(method) else 1)
+    num_steps = sum(stage.num_steps for stage in stages)
+    result: dict[str, Any] = few_labels.score(probabilities, splits.test.labels) | {
+        "images": None, "ms per step": games.timings(traces)["ms per step"],
+        "network steps": num_steps * (count if "generator" in position else num[1]),
     }  # fmt: skip
     if "generator" in position:
         generators = jax.tree.map(
@@ -253,12 +292,15 @@ def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int)
 
 
 def differences(results: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict]:
-    """Result rows with the error of each method minus that of bayes, paired over label draws."""
+    """Result rows with the scores of each method minus those of REFERENCE, paired over label draws."""
     rows = []
     for (method, num), result in results.items():
-        if method != "bayes" and ("bayes", num) in results and len(result["errors"]) > 1:
-            estimate = evaluation.mean_estimate(result["errors"] - results["bayes", num]["errors"])
-            rows.append(row("error % minus that of bayes", estimate, method=method, labels=num))
+        reference = results.get((REFERENCE, num))
+        if method == REFERENCE or reference is None or len(result["errors"]) < 2:
+            continue
+        for measure, name in zip(DIFFERENCES, ("errors", "nll", "ece"), strict=True):
+            estimate = evaluation.mean_estimate(result[name] - reference[name])
+            rows.append(row(f"{measure} minus that of {REFERENCE}", estimate, method=method, labels=num))
     return rows
 
 

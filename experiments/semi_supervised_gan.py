@@ -99,8 +99,8 @@ TABLES = [
         {"labels": "labels", "method": "method", "kernel": "kernel"},
         [
             Column("error %"), Column("error %", "sd over label draws", field="sd"),
-            Column("negative log-likelihood", digits=3), Column("error %", "published error %", field="paper"),
-            Column("error %", "source", field="source"), Column("ms per step", digits=1),
+            Column("negative log-likelihood", digits=3), Column("ECE %"), Column("ms per step", digits=1),
+            Column("error %", "published error %", field="paper"), Column("error %", "source", field="source"),
         ],
         where={"experiment": None},
         note=describe_run,
@@ -203,7 +203,9 @@ def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int)
     images, discriminators = played.evaluations[-1], played.discriminators
     if draws == 1:
         images, discriminators = images[None], jax.tree.map(lambda leaf: leaf[:, None], discriminators)
-    scores = few_labels.score(net, discriminators, splits.test)
+    discriminators = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), discriminators)
+    predict = jax.jit(functools.partial(few_labels.predict, net))
+    scores = few_labels.score(predict(discriminators, splits.test.inputs), splits.test.labels)
     return scores | {"images": (images[0] + 1) / 2, "ms per step": played.milliseconds}
 
 

@@ -2,8 +2,9 @@
 
     FewLabelsConfig                     flags
     load, draw_labelled                 the splits of a data set, and random choices of the labelled images
-    networks                            the generator and the discriminator of a DCGAN
-    score, score_rows, plot_errors      errors and log-likelihoods of the test images, as rows and as a figure
+    networks                            the generator and the discriminator
+    predict                             averaged class probabilities
+    score, score_rows, plot_errors      errors, log-likelihoods and calibration on the test images; a figure
 
 The discriminator's probabilities are in `bayesjax/objectives/semi_supervised.py`.
 """
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bayesjax import data, evaluation, models, plots
-from bayesjax.models import dcgan
+from bayesjax.models import dcgan, noisy_mlp
 from bayesjax.objectives import semi_supervised
 from bayesjax.types import Array, Params
 from experiments.harness import Count, Natural, NonEmpty, RunConfig, require, row
@@ -41,14 +43,16 @@ class FewLabelsConfig(RunConfig):
     """Number of training images that replace the test set, to choose settings; 0 uses the test set."""
     labelled_batch_size: Count = 32
     """Largest number of labelled images in a step."""
+    architecture: Literal["dcgan", "mlp_noise"] = "dcgan"
+    """Networks: convolutions, or the dense layers with noise of the improved GAN (`models/noisy_mlp.py`)."""
     generator_features: Annotated[tuple[Count, ...], NonEmpty] = (32, 16)
-    """Numbers of channels of the generator's layers, each of which doubles height and width."""
+    """Numbers of channels of the generator's layers, each of which doubles height and width, or numbers of units."""
     discriminator_features: Annotated[tuple[Count, ...], NonEmpty] = (16, 32)
-    """Numbers of channels of the discriminator's layers, each of which halves height and width."""
+    """Numbers of channels of the discriminator's layers, each of which halves height and width, or numbers of units."""
     norm: Literal["group", "batch", "none"] = "none"
-    """Normalisation in both networks. With batch normalisation, the logits of an image depend on its batch."""
+    """Normalisation in both networks of dcgan. With batch, the logits of an image depend on its batch."""
     kernel_size: Count = 3
-    """Height and width of the convolution kernels, in pixels."""
+    """Height and width of the convolution kernels of dcgan, in pixels."""
 
 
 class Splits(NamedTuple):
@@ -77,7 +81,8 @@ def load(config: FewLabelsConfig) -> Splits:
     dataset = dataset.hold_out(config.num_validation)
     train, test = dataset.train, dataset.test
     for features in (config.generator_features, config.discriminator_features):
-        dcgan.layer_sizes(dataset.input_shape, len(features))
+        if config.architecture == "dcgan":
+            dcgan.layer_sizes(dataset.input_shape, len(features))
     for num in config.num_labelled:
         require(
             dataset.num_classes <= num <= len(train),
@@ -100,7 +105,15 @@ def draw_labelled(config: FewLabelsConfig, splits: Splits, num_labelled: int) ->
 
 
 def networks(config: FewLabelsConfig, splits: Splits, latent_dim: int) -> Networks:
-    """The networks of a DCGAN, whose layers double (generator) or halve (discriminator) the height and width."""
+    """The networks of `config.architecture` for the images of `splits`."""
+    if config.architecture == "mlp_noise":
+        pixels, shape = splits.train.inputs, splits.train.inputs.shape[1:]
+        generator: Any = noisy_mlp.Generator(shape, config.generator_features)
+        discriminator: Any = noisy_mlp.Discriminator(
+            shape, splits.num_classes, config.discriminator_features, pixel_mean=float(pixels.mean()),
+            pixel_sd=math.sqrt(pixels.var(axis=0).mean()),
+        )  # fmt: skip
+        return populations.networks(generator, discriminator, latent_dim, shape, is_noisy=True)
     init = models.initializers.fan_in_normal(math.sqrt(2)) if config.norm == "none" else dcgan.DCGAN_INIT
     shape, options = splits.train.inputs.shape[1:], (config.norm, config.kernel_size, init)
     generator = dcgan.Generator(shape, config.generator_features, *options)
@@ -108,30 +121,47 @@ def networks(config: FewLabelsConfig, splits: Splits, latent_dim: int) -> Networ
     return populations.networks(generator, discriminator, latent_dim, shape)
 
 
-def score(net: Networks, discriminators: Params, test: data.Split) -> dict[str, np.ndarray]:
-    """Test error and negative log-likelihood for each random choice of the labelled images.
-
-    Class probabilities are averaged over the discriminators that were trained with the same labelled images.
+def predict(net: Networks, discriminators: Params, inputs: Array) -> Array:
+    """Class probabilities of images, averaged over networks, for each random choice of the labelled images.
 
     Args:
       net: functions of the networks.
-      discriminators: parameters, leaves `[num_networks, num_label_draws, ...]`.
-      test: images in [0, 1] and labels.
+      discriminators: parameters, leaves `[num_label_draws, num_networks, ...]`.
+      inputs: images in [0, 1], `[n, height, width, channels]`.
 
     Returns:
-      Arrays `[num_label_draws]`: "errors" in %, and "nll", the mean per image in nats.
+      Probabilities `[num_label_draws, n, K]`.
     """
+    num = len(inputs)
+    size = next(size for size in range(min(num, 1000), 0, -1) if num % size == 0)  # bounds the memory
+    chunks = (2 * jnp.asarray(inputs) - 1).reshape(-1, size, *inputs.shape[1:])
 
-    def classify(params: Params, x: Array) -> Array:
-        return semi_supervised.class_probabilities(net.logits(params, x))
+    def classify(params: Params) -> Array:
+        def chunk(x: Array) -> Array:
+            return semi_supervised.class_probabilities(net.logits(params, x))
 
-    scores = {"errors": [], "nll": []}
-    for draw in range(jax.tree.leaves(discriminators)[0].shape[1]):
-        params = jax.tree.map(lambda leaf, draw=draw: leaf[:, draw], discriminators)
-        probabilities = evaluation.predict_mean(classify, params, 2 * test.inputs - 1)
-        scores["errors"].append(100 * float(evaluation.error_rate(probabilities, test.labels).value))
-        scores["nll"].append(float(evaluation.negative_log_likelihood(probabilities, test.labels).value))
-    return {name: np.array(values) for name, values in scores.items()}
+        return jax.lax.map(chunk, chunks).reshape(num, -1)
+
+    return jax.lax.map(lambda networks: jax.lax.map(classify, networks).mean(axis=0), discriminators)
+
+
+def score(probabilities: Array, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Test error, negative log-likelihood and calibration error for each random choice of the labelled images.
+
+    Args:
+      probabilities: class probabilities, `[num_label_draws, n, K]`.
+      labels: integers `[n]`.
+
+    Returns:
+      Arrays `[num_label_draws]`: "errors" in %; "nll", the mean per image in nats; and "ece", the expected calibration
+      error in % with 15 bins.
+    """
+    draws = np.asarray(probabilities)
+    return {
+        "errors": np.array([100 * float(evaluation.error_rate(each, labels).value) for each in draws]),
+        "nll": np.array([float(evaluation.negative_log_likelihood(each, labels).value) for each in draws]),
+        "ece": np.array([100 * evaluation.calibration.expected_calibration_error(each, labels) for each in draws]),
+    }
 
 
 def score_rows(method: str, num_labelled: int, result: Mapping[str, Any], **published: Any) -> list[dict]:
@@ -147,8 +177,10 @@ def score_rows(method: str, num_labelled: int, result: Mapping[str, Any], **publ
         spread |= {"sd": sd, "stderr": sd / math.sqrt(num)}
     return [
         row("error %", errors.mean(), **keys, **spread, **published),
-        row("negative log-likelihood", result["nll"].mean(), **keys),
+        row("negative log-likelihood", evaluation.mean_estimate(result["nll"]), **keys),
+        row("ECE %", evaluation.mean_estimate(result["ece"]), **keys),
         row("ms per step", result["ms per step"], **keys),
+        *([row("network steps", result["network steps"], **keys)] if "network steps" in result else []),
     ]
 
 

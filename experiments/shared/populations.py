@@ -2,12 +2,15 @@
 
     PopulationConfig        flags of the Bayesian GAN's games
     Networks, networks      generators and discriminators as pure functions of stacked parameters
+    feature_matching        the generator's loss of mean features
+    with_noise              a density of weights for a discriminator with noise in its layers
     sweep                   the kernel of a game: all discriminators move, then all generators
     unlabelled_batches      minibatches of unlabelled data by step
 
 The densities of the weights are in `experiments/bayesian_gan.py`, the updates of a player in `games.py`.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -16,11 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesjax import data, kernels, models, posteriors
+from bayesjax import axes, data, kernels, models, posteriors
 from bayesjax.objectives import semi_supervised
-from bayesjax.types import Array, Kernel, Params, PRNGKey
+from bayesjax.types import Array, Density, Given, Kernel, Params, PRNGKey
 from experiments.harness import Count, require
 from experiments.shared.games import GameConfig
+
+GeneratorLoss = Literal["likelihood", "feature_matching"]
 
 
 @dataclass(frozen=True)
@@ -59,17 +64,21 @@ class Networks(NamedTuple):
     Attributes:
       init: `(rng_key, num_generators, num_discriminators) -> {player: params with a leading axis of networks}`.
       generate: `(generator_params, rng_key, num) -> examples [num, ...]`, from uniform noise.
-      logits: `(discriminator_params, examples [n, ...]) -> [n, K]`.
-      features: `(discriminator_params, examples [n, ...]) -> [n, F]`.
+      logits: `(discriminator_params, examples [n, ...]) -> [n, K]`; `rng_key=` adds the noise of a noisy network.
+      features: `(discriminator_params, examples [n, ...]) -> [n, F]`; `rng_key=` as for logits.
+      is_noisy: whether the layers of the discriminator have noise during training.
     """
 
     init: Callable[..., dict]
     generate: Callable[[Params, PRNGKey, int], Array]
-    logits: Callable[[Params, Array], Array]
-    features: Callable[[Params, Array], Array]
+    logits: Callable[..., Array]
+    features: Callable[..., Array]
+    is_noisy: bool = False
 
 
-def networks(generator: Any, discriminator: Any, latent_dim: int, shape: tuple[int, ...]) -> Networks:
+def networks(
+    generator: Any, discriminator: Any, latent_dim: int, shape: tuple[int, ...], *, is_noisy: bool = False
+) -> Networks:
     """Wraps two Flax modules as pure functions; `shape` is that of one example."""
 
     def init(rng_key: PRNGKey, num_generators: int, num_discriminators: int) -> dict[str, Params]:
@@ -87,13 +96,24 @@ def networks(generator: Any, discriminator: Any, latent_dim: int, shape: tuple[i
     def generate(params: Params, rng_key: PRNGKey, num: int) -> Array:
         return generator.apply({"params": params}, models.latent_noise(rng_key, num, latent_dim))
 
-    def logits(params: Params, x: Array) -> Array:
-        return discriminator.apply({"params": params}, x)
+    def apply(params: Params, x: Array, method: str | None = None, rng_key: PRNGKey | None = None) -> Array:
+        rngs = {} if rng_key is None else {"noise": rng_key}
+        return discriminator.apply({"params": params}, x, method=method, rngs=rngs)
 
-    def features(params: Params, x: Array) -> Array:
-        return discriminator.apply({"params": params}, x, method="embed")
+    return Networks(init, generate, apply, functools.partial(apply, method="embed"), is_noisy)
 
-    return Networks(init, generate, logits, features)
+
+def with_noise(net: Networks, make: Callable[[Networks], Density]) -> Density:
+    """The density `make(net)` of the weights of a player; a noisy discriminator has new noise in every evaluation."""
+    if not net.is_noisy:
+        return make(net)
+
+    def density(params: Params, rng_key: PRNGKey, batch: Given) -> Any:
+        rng_key, noise_key = jax.random.split(rng_key)
+        logits, features = (functools.partial(f, rng_key=noise_key) for f in (net.logits, net.features))
+        return make(net._replace(logits=logits, features=features))(params, rng_key, batch)
+
+    return density
 
 
 def sweep(moves: Iterable[Kernel], num_generators: int, num_discriminators: int) -> Kernel:
@@ -113,6 +133,19 @@ def flat_prior(params: Params) -> Array:
 def log_prob_label(net: Networks) -> Callable[[Params, Array, Array], Array]:
     """Returns the function `(discriminator_params, images, labels) -> log P(label | image, real)` `[n]`, in nats."""
     return lambda params, x, labels: semi_supervised.log_prob_label(net.logits(params, x), labels)
+
+
+def feature_matching(net: Networks, batch_size: int, pool: Literal["sum", "mean"]) -> Density:
+    """The feature-matching loss of a generator, pooled over the discriminators' features."""
+
+    def loss(params: Params, rng_key: PRNGKey, batch: Given) -> Array:
+        fakes = net.generate(params, rng_key, axes.local_size(batch_size, axes.DATA))
+        real, others = batch.data.real, batch.others["discriminator"]
+        features = jax.vmap(net.features, in_axes=(0, None))
+        losses = jax.vmap(semi_supervised.feature_matching)(features(others, real), features(others, fakes))
+        return losses.sum() if pool == "sum" else losses.mean()
+
+    return loss
 
 
 def generate_each(net: Networks, generators: Params, rng_key: PRNGKey, num: int) -> Array:

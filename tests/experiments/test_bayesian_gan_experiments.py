@@ -87,45 +87,79 @@ def test_other_methods_take_a_step(method):
     assert_steps_keep_the_structure(stages, position, posteriors.GANBatch(np.zeros((5, 4), np.float32)))
 
 
-@pytest.mark.parametrize("method", ["w_dcgan", "authors_code"])
-def test_other_methods_with_labels_take_a_step(method):
-    """Two methods of experiments.bayesian_gan_semisupervised that the cheapest flags leave out."""
+DCGAN = {"generator_features": (2,), "discriminator_features": (2,), "kernel_size": 1}
+MLP = {"architecture": "mlp_noise", "generator_loss": "feature_matching"}
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("w_dcgan", DCGAN),
+        ("authors_code", DCGAN),
+        ("dcgan_10", MLP),
+        ("w_dcgan", MLP),
+        ("bayes", MLP),
+        ("bayes_10", MLP),
+    ],
+)
+def test_other_methods_with_labels_take_a_step(method, options):
+    """Methods and networks of experiments.bayesian_gan_semisupervised that the cheapest flags leave out."""
     config = bayesian_gan_semisupervised.Config(
-        batch_size=5, num_generators=2, num_discriminators=2, generator_features=(2,), discriminator_features=(2,),
-        kernel_size=1, num_warmup=4, num_steps=100,
-    )  # fmt: skip
+        batch_size=5, num_generators=2, num_discriminators=2, num_warmup=4, num_steps=100, **options
+    )
     splits = few_labels.load(config)
     net = few_labels.networks(config, splits, config.latent_dim)
     num = bayesian_gan_semisupervised.num_networks(config, method)
-    position = jax.eval_shape(lambda key: net.init(key, *num), jax.random.key(0))
+
+    def init(key):
+        games = bayesian_gan_semisupervised.NUM_GAMES
+        if bayesian_gan_semisupervised.is_repeated(method):
+            return jax.vmap(lambda key: net.init(key, *num))(jax.random.split(key, games))
+        return net.init(key, *num)
+
     stages = bayesian_gan_semisupervised.method_stages(config, net, len(splits.train), 20, method)
     images, labels = 2 * splits.train.inputs[:5] - 1, splits.train.labels[:5]
+    position = jax.eval_shape(init, jax.random.key(0))
     assert_steps_keep_the_structure(stages, position, posteriors.GANBatch(images, images, labels))
 
 
 @pytest.mark.slow
 def test_every_method_on_two_devices(tmp_path):
     """Methods that the cheapest flags leave out, on one device and on two."""
-    flags = ("--methods", "dcgan", "dcgan_10", "ml_coupled", "bayes")
+    flags = ("--methods", "dcgan", "dcgan_10", "ml_coupled", "bayes", "bayes_10")
     expected = call_tiny("bayesian_gan_semisupervised", tmp_path / "one", *flags)
     assert_same(call_tiny("bayesian_gan_semisupervised", tmp_path / "two", *flags, "--devices", "2"), expected)
     assert values(tmp_path / "one").keys() == values(tmp_path / "two").keys()
 
 
 def test_differences_are_paired():
-    """The difference from bayes is smaller in its standard error than that of unpaired errors."""
-    errors = np.array([10.0, 20.0, 30.0])
-    results = {("bayes", 20): {"errors": errors}, ("dcgan", 20): {"errors": errors + np.array([1.0, 1.5, 2.0])}}
-    (row,) = bayesian_gan_semisupervised.differences(results)
-    assert (row["method"], row["labels"]) == ("dcgan", 20)
-    assert row["value"] == pytest.approx(1.5) and row["stderr"] == pytest.approx(0.5 / math.sqrt(3))
+    """The difference from ten GANs is smaller in its standard error than that of unpaired scores."""
+    scores, more = np.array([10.0, 20.0, 30.0]), np.array([1.0, 1.5, 2.0])
+    results = {
+        ("dcgan_10", 20): {"errors": scores, "nll": scores, "ece": scores},
+        ("bayes", 20): {"errors": scores + more, "nll": scores - more, "ece": scores + 2 * more},
+        ("bayes", 50): {"errors": scores, "nll": scores, "ece": scores},
+    }
+    rows = bayesian_gan_semisupervised.differences(results)
+    assert all((row["method"], row["labels"]) == ("bayes", 20) for row in rows)
+    assert [row["measure"].split(" minus")[0] for row in rows] == ["error %", "negative log-likelihood", "ECE %"]
+    assert [row["value"] for row in rows] == pytest.approx([1.5, -1.5, 3.0])
+    assert rows[0]["stderr"] == pytest.approx(0.5 / math.sqrt(3))
 
 
 def test_batch_norm_needs_whole_batches():
     """Divided, each part of a batch would be normalised by itself."""
-    with pytest.raises(ValueError, match="--norm batch needs whole batches"):
+    with pytest.raises(ValueError, match="--norm batch, --architecture mlp_noise .* need whole batches"):
         bayesian_gan_semisupervised.Config(norm="batch", devices=2)
+    with pytest.raises(ValueError, match="and --generator-loss feature_matching need whole batches"):
+        bayesian_gan_semisupervised.Config(architecture="mlp_noise", devices=2)
     bayesian_gan_semisupervised.Config(norm="batch", devices=2, data_devices=1)
+
+
+def test_released_losses_have_no_noise():
+    """The released program has no networks with noise."""
+    with pytest.raises(ValueError, match="the method authors_code has no noise in its networks; it needs --arch"):
+        bayesian_gan_semisupervised.Config(architecture="mlp_noise", methods=("authors_code",))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Learning from few labels: labels that are withheld, scores of draws, and sampled players."""
 
+import functools
 import json
 from dataclasses import replace
 
@@ -8,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayesjax import data
+from bayesjax import data, evaluation
 from bayesjax.posteriors import GANBatch
 from bayesjax.types import Given
-from experiments import semi_supervised_gan
-from experiments.shared import few_labels
+from experiments import bayesian_gan, semi_supervised_gan
+from experiments.shared import few_labels, populations
 from tests.experiments.test_every_experiment import call
 from tests.experiments.tiny import TINY
 from tests.parameters import some
@@ -59,31 +60,97 @@ def test_held_out_images_are_not_trained_on(splits):
 
 
 def test_scores_average_predictions(splits):
-    """Two networks of each label draw: the error of their mean prediction, and no other draw's networks."""
+    """Two networks of each label draw: the scores of their mean prediction, and no other draw's networks."""
     net = few_labels.networks(semi_supervised_gan.QUICK, splits, 2)
     params = jax.jit(net.init, static_argnums=(1, 2))(jax.random.key(0), 1, 4)["discriminator"]
     params = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), params)
-    scores, logits = few_labels.score(net, params, splits.test), jax.jit(net.logits)
+    test, logits = splits.test, jax.jit(net.logits)
+    predicted = jax.jit(functools.partial(few_labels.predict, net))(params, test.inputs)
+    scores = few_labels.score(predicted, test.labels)
     for draw in range(2):
-        networks = [jax.tree.map(lambda leaf, at=(i, draw): leaf[at], params) for i in range(2)]
-        predictions = [jax.nn.softmax(logits(each, 2 * splits.test.inputs - 1)) for each in networks]
+        networks = [jax.tree.map(lambda leaf, at=(draw, i): leaf[at], params) for i in range(2)]
+        predictions = [jax.nn.softmax(logits(each, 2 * test.inputs - 1)) for each in networks]
         probabilities = np.mean(predictions, axis=0)
-        wrong = probabilities.argmax(axis=1) != splits.test.labels
+        np.testing.assert_allclose(predicted[draw], probabilities, atol=1e-6)
+        wrong = probabilities.argmax(axis=1) != test.labels
         assert scores["errors"][draw] == pytest.approx(100 * wrong.mean(), abs=1e-4)
-        nll = -np.log(probabilities[np.arange(len(wrong)), splits.test.labels]).mean()
+        nll = -np.log(probabilities[np.arange(len(wrong)), test.labels]).mean()
         assert scores["nll"][draw] == pytest.approx(nll, rel=1e-4)
+        assert scores["ece"][draw] == pytest.approx(
+            100 * evaluation.calibration.expected_calibration_error(probabilities, test.labels), rel=1e-4
+        )
     assert scores["nll"][0] != pytest.approx(scores["nll"][1], rel=1e-3)
 
 
 def test_rows_of_scores():
     """The standard deviation over label draws, its standard error, single errors and the published number."""
-    result = {"errors": np.array([1.0, 2.0, 3.0]), "nll": np.array([0.5, 0.7, 0.6]), "ms per step": None}
-    error, nll, time = few_labels.score_rows("gan", 100, result, paper=7.2, source="Odena 2016")
+    result = {
+        "errors": np.array([1.0, 2.0, 3.0]), "nll": np.array([0.5, 0.7, 0.6]), "ece": np.array([4.0, 6.0, 8.0]),
+        "ms per step": None,
+    }  # fmt: skip
+    error, nll, ece, time = few_labels.score_rows("gan", 100, result, paper=7.2, source="Odena 2016")
     assert (error["value"], error["sd"], error["values"]) == (2.0, 1.0, [1.0, 2.0, 3.0])
     assert error["stderr"] == pytest.approx(1 / np.sqrt(3)) and error["paper"] == 7.2
-    assert nll["value"] == pytest.approx(0.6) and time["value"] is None
+    assert nll["value"] == pytest.approx(0.6) and nll["stderr"] == pytest.approx(0.1 / np.sqrt(3))
+    assert (ece["value"], ece["stderr"]) == (6.0, pytest.approx(2 / np.sqrt(3))) and time["value"] is None
+    counted = few_labels.score_rows("gan", 100, result | {"network steps": 7})
+    assert [row["value"] for row in counted if row["measure"] == "network steps"] == [7]
     single, *_ = few_labels.score_rows("gan", 100, result | {"errors": result["errors"][:1]})
     assert "sd" not in single and "stderr" not in single
+
+
+@pytest.fixture(scope="module")
+def noisy(splits):
+    """The networks with noise, and the parameters of one discriminator and of two generators."""
+    config = replace(
+        semi_supervised_gan.QUICK, architecture="mlp_noise", discriminator_features=(8, 6), generator_features=(5,)
+    )
+    net = few_labels.networks(config, splits, 2)
+    position = jax.jit(net.init, static_argnums=(1, 2))(jax.random.key(0), 2, 1)
+    return net, position
+
+
+def test_noise_is_new_in_every_evaluation(splits, noisy):
+    """Densities of noisy networks depend on the key through the noise; predictions have none."""
+    net, position = noisy
+    params, x = jax.tree.map(lambda leaf: leaf[0], position["discriminator"]), 2 * splits.train.inputs[:4] - 1
+    assert net.is_noisy
+
+    def make(net):
+        return lambda params, rng_key, batch: net.logits(params, batch)
+
+    density = jax.jit(populations.with_noise(net, make))
+    one, same, other = (density(params, jax.random.key(seed), x) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert float(jnp.abs(one - other).min()) > 1e-4
+    np.testing.assert_array_equal(net.logits(params, x), net.logits(params, x))
+    quiet = net._replace(is_noisy=False)
+    np.testing.assert_allclose(
+        populations.with_noise(quiet, make)(params, jax.random.key(1), x), net.logits(params, x), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("pool", ["sum", "mean"])
+def test_feature_matching_is_pooled(splits, noisy, pool):
+    """The loss is a sum or a mean over discriminators, and as a log likelihood it counts N times."""
+    net, position = noisy
+    net = net._replace(is_noisy=False)
+    generator = jax.tree.map(lambda leaf: leaf[0], position["generator"])
+    others = {"discriminator": jax.tree.map(lambda leaf: jnp.stack([leaf[0], 2 * leaf[0]]), position["discriminator"])}
+    real = jnp.asarray(2 * splits.train.inputs[:6] - 1)
+    loss = populations.feature_matching(net, 6, pool)
+    value = float(jax.jit(loss)(generator, jax.random.key(1), Given(GANBatch(real), others)))
+    fakes, expected = net.generate(generator, jax.random.key(1), 6), []
+    for i in range(2):
+        params = jax.tree.map(lambda leaf, i=i: leaf[i], others["discriminator"])
+        difference = net.features(params, real).mean(axis=0) - net.features(params, fakes).mean(axis=0)
+        expected.append(float((difference**2).mean()))
+    assert value == pytest.approx(getattr(np, pool)(expected), rel=1e-4)
+    densities = bayesian_gan.conditionals(
+        net, populations.flat_prior, 100, batch_size=6, pool=pool, generator_loss="feature_matching"
+    )
+    density = jax.jit(densities["generator"])(generator, jax.random.key(1), Given(GANBatch(real), others))
+    assert float(density[0] if isinstance(density, tuple) else density) == pytest.approx(-100 * value, rel=1e-4)
 
 
 @pytest.mark.slow
