@@ -173,11 +173,15 @@ def optimised(
 
 
 def sampled(
-    config: populations.PopulationConfig, net: Networks, num_data: int, temperature: float, **options: Any
-) -> list[Kernel]:
-    """Kernels for a discriminator and a generator that sample the posterior at a temperature."""
+    config: populations.PopulationConfig, net: Networks, num_data: int, temperature: float,
+    cycle: kernels.Cyclical | None = None, **options: Any,
+) -> list[Kernel]:  # fmt: skip
+    """Kernels for a discriminator and a generator that sample the posterior at a temperature; a cycle is of SGHMC."""
     prior = games.prior(config)
     densities = conditionals(net, prior, num_data, batch_size=config.batch_size, pool=config.pool, **options)
+    if cycle is not None:
+        settings = {"step_size": cycle.step_size, "temperature": cycle.temperature, "friction": config.friction}
+        return [kernels.sghmc(density, **settings) for density in densities.values()]
     return [games.sampler(config, density, num_data, temperature) for density in densities.values()]
 
 

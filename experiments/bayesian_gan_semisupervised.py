@@ -35,7 +35,7 @@ below that of dcgan. It is above that of dcgan_10, which is ten independent runs
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +66,10 @@ class Config(few_labels.FewLabelsConfig, populations.PopulationConfig):
     between the mean features of real and generated images; times N, it takes the place of a negative log likelihood."""
     num_burnin: Natural = 50
     """Number of burn-in steps of the sampler, from which no draw is kept."""
+    num_cycles: Natural = 0
+    """Number of cycles of the sampler's step size, each a cosine that starts at --learning-rate and ends at 0. In the
+    first four fifths of a cycle the temperature is 0, and no draw is kept. 0 keeps the step size constant. The burn-in
+    has no effect on cycles."""
     clip: Positive = 0.1
     """Bound to which the absolute weights of the Wasserstein critic (w_dcgan) are clipped."""
 
@@ -77,6 +81,12 @@ class Config(few_labels.FewLabelsConfig, populations.PopulationConfig):
             left >= self.thinning,
             f"no draw is kept: {left} steps remain after warm-up and burn-in, and --thinning is {self.thinning}",
         )
+        if self.num_cycles:
+            require(
+                self.kernel == "sghmc" and self.temperature > 0, "--num-cycles needs SGHMC and a temperature above 0"
+            )
+            kept = cycle(self, 1).sampling_draws(self.num_steps - self.num_warmup, thinning=self.thinning)
+            require(bool(kept.any()), f"no draw is kept in {self.num_cycles} cycles with --thinning {self.thinning}")
         is_batch_free = self.norm != "batch" and self.architecture == "dcgan" and self.generator_loss == "likelihood"
         require(
             is_batch_free or self.devices == self.processes == 1 or self.data_devices == 1,
@@ -158,10 +168,18 @@ def num_networks(config: Config, method: Method) -> tuple[int, int]:
     return config.num_networks if method in ("ml_coupled", "bayes", "authors_code") else (1, 1)
 
 
+def cycle(config: Config, num_data: int) -> kernels.Cyclical:
+    """The cycles of the step size and of the temperature of bayes and bayes_10."""
+    return kernels.cyclical(
+        config.learning_rate / num_data, num_steps=config.num_steps - config.num_warmup, num_cycles=config.num_cycles,
+        temperature=config.temperature,
+    )  # fmt: skip
+
+
 def method_stages(config: Config, net: Networks, num_data: int, num_labelled: int, method: Method) -> list[games.Stage]:
     """The training stages of a method on one labelled set: one stage of Adam, or a warm-up and a second stage."""
     num, num_steps, num_warmup = num_networks(config, method), config.num_steps, config.num_warmup
-    options = {
+    options: dict[str, Any] = {
         "num_labelled": num_data if config.labels_count_as == "unlabelled" else num_labelled,
         "generator_loss": config.generator_loss,
     }
@@ -200,10 +218,11 @@ def method_stages(config: Config, net: Networks, num_data: int, num_labelled: in
             last = games.Stage(method, then, num_steps - num_warmup)
         case "bayes" | "bayes_10":
             warmup = game(bayesian_gan.optimised(config, net, games.prior(config), num_data, num_warmup, **options))
+            if config.num_cycles:
+                options["cycle"] = cycle(config, num_data)
             then = game(bayesian_gan.sampled(config, net, num_data, config.temperature, **options))
-            last = games.Stage(
-                method, then, num_steps - num_warmup, config.thinning, config.num_burnin, is_sampler=True
-            )
+            num_burnin = 0 if config.num_cycles else config.num_burnin
+            last = games.Stage(method, then, num_steps - num_warmup, config.thinning, num_burnin, is_sampler=True)
     return [games.Stage(f"{method}-warmup", warmup, num_warmup), last]
 
 
@@ -233,19 +252,31 @@ def minibatches(
     )
 
 
-def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int) -> dict[str, Any]:
-    """Trains a method, and scores its mean class probabilities on the test images.
+class Trained(NamedTuple):
+    """The outcome of training with one method and one number of labels.
 
-    Returns:
-      The values of `few_labels.score`; `images` of the first label draw; "ms per step" of all label draws together; and
-      "network steps", the number of steps times the number of networks of a label draw.
+    Attributes:
+      probabilities: class probabilities of the test images, averaged over networks, by kept draw of the sampler,
+        `[num_draws, num_label_draws, n, K]`; an optimised method has one draw.
+      position: final weights of all networks, leaves `[num_label_draws, (games,) networks, ...]`.
+      traces: the traces of the stages.
+      num_updates: number of updates of a network for one label draw.
     """
-    config, draws = run.config, run.config.num_label_draws
-    net = few_labels.networks(config, splits, config.latent_dim)
+
+    probabilities: np.ndarray
+    position: dict[str, Params]
+    traces: list[training.Trace]
+    num_updates: int
+
+
+def train(
+    run: Run, config: Config, net: Networks, splits: few_labels.Splits, method: Method, num_labelled: int, name: str
+) -> Trained:
+    """Trains the networks of a method for all label draws; `name` is that of its progress bars and checkpoints."""
+    draws, num = config.num_label_draws, num_networks(config, method)
     root = jax.random.fold_in(jax.random.key(config.seed), num_labelled)
     real_key, label_key, init_key, run_key = jax.random.split(root, 4)
     labelled = few_labels.draw_labelled(config, splits, num_labelled)
-    num = num_networks(config, method)
 
     def init(rng_key: PRNGKey) -> dict[str, Params]:
         if is_repeated(method):
@@ -253,39 +284,48 @@ def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int)
         return net.init(rng_key, *num)
 
     position = jax.jit(jax.vmap(init))(jax.random.split(init_key, draws))
-    one = jax.eval_shape(lambda: net.init(init_key, 1, 1))
+    one = jax.eval_shape(lambda: net.init(init_key, 1, 1))["discriminator"]
     if method == "supervised":
         position = {"discriminator": position["discriminator"]}
     stages = method_stages(config, net, len(splits.train), num_labelled, method)
-    keys = [jax.random.fold_in(run_key, index) for index in range(len(stages))]
     test_images = jnp.asarray(splits.test.inputs)
 
     def predict(discriminators: Params) -> Array:
-        """The mean prediction of all discriminators of a label draw; leaves `[label draws, (games,) networks, ...]`."""
-        flat = jax.tree.map(
-            lambda leaf, like: leaf.reshape(draws, -1, *like.shape[1:]), discriminators, one["discriminator"]
-        )
-        return few_labels.predict(net, flat, test_images)
+        """The mean prediction of all discriminators of a label draw."""
+        stacked = jax.tree.map(lambda leaf, like: leaf.reshape(draws, -1, *like.shape[1:]), discriminators, one)
+        return few_labels.predict(net, stacked, test_images)
 
     results = games.run_stages(
-        run, f"{num_labelled}-labels", stages, position,
-        minibatches(config, (real_key, label_key), splits.train, labelled), rng_keys=keys, num_games=draws,
+        run, name, stages, position, minibatches(config, (real_key, label_key), splits.train, labelled),
+        rng_keys=[jax.random.fold_in(run_key, index) for index in range(len(stages))], num_games=draws,
         keep=lambda stage, state: predict(state.position["discriminator"]) if stage.is_sampler else (),
     )  # fmt: skip
-    state, trace = results[-1]
-    position = training.fetch(state.position)
-    probabilities = trace.draws.mean(axis=0) if stages[-1].is_sampler else jax.jit(predict)(position["discriminator"])
-    traces, count = [trace for _, trace in results], sum(num) * (NUM_GAMES if is_repeated(method) else 1)
-    num_steps = sum(stage.num_steps for stage in stages)
-    result: dict[str, Any] = few_labels.score(probabilities, splits.test.labels) | {
-        "images": None, "ms per step": games.timings(traces)["ms per step"],
-        "network steps": num_steps * (count if "generator" in position else num[1]),
+    position, traces = training.fetch(results[-1][0].position), [trace for _, trace in results]
+    if not stages[-1].is_sampler:
+        probabilities = np.asarray(jax.jit(predict)(position["discriminator"]))[None]
+    else:
+        probabilities, length = traces[-1].draws, config.num_steps - config.num_warmup
+        if config.num_cycles:
+            probabilities = probabilities[cycle(config, 1).sampling_draws(length, thinning=config.thinning)]
+    per_step = sum(num) * (NUM_GAMES if is_repeated(method) else 1) if "generator" in position else num[1]
+    return Trained(probabilities, position, traces, config.num_steps * per_step)
+
+
+def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int) -> dict[str, Any]:
+    """Trains a method. Returns its scores, `images` of the first label draw, and times for `few_labels.score_rows`."""
+    config = run.config
+    net = few_labels.networks(config, splits, config.latent_dim)
+    trained = train(run, config, net, splits, method, num_labelled, f"{num_labelled}-labels")
+    result: dict[str, Any] = few_labels.score(trained.probabilities.mean(axis=0), splits.test.labels) | {
+        "images": None, "ms per step": games.timings(trained.traces)["ms per step"],
+        "network steps": trained.num_updates,
     }  # fmt: skip
-    if "generator" in position:
+    if "generator" in trained.position:
+        like = jax.eval_shape(lambda: net.init(jax.random.key(0), 1, 1))["generator"]
         generators = jax.tree.map(
-            lambda leaf, like: leaf[0].reshape(-1, *like.shape[1:]), position["generator"], one["generator"]
+            lambda leaf, like: leaf[0].reshape(-1, *like.shape[1:]), trained.position["generator"], like
         )
-        image_key = jax.random.fold_in(keys[-1], stages[-1].num_steps + 1)
+        image_key = jax.random.fold_in(jax.random.key(config.seed), num_labelled)
         images = jax.jit(functools.partial(populations.generate_each, net, num=12))(generators, image_key)
         result["images"] = (images + 1) / 2
     return result

@@ -23,7 +23,7 @@ import optax
 
 from bayesjax import data, kernels, posteriors, training
 from bayesjax.types import Array, Density, Given, Kernel, Params, Prior, PRNGKey, PyTree
-from experiments.harness import Count, Positive, Range, Run, RunConfig, require
+from experiments.harness import Count, NonNegative, Positive, Range, Run, RunConfig, require
 
 Share = Annotated[float, Range(above=0, most=1)]
 Decay = Annotated[float, Range(least=0, below=1)]
@@ -55,8 +55,8 @@ class GameConfig(RunConfig):
     """Step size of a sampler times the number of training examples."""
     friction: Annotated[float, Range(above=0, below=1)] = 0.1
     """Friction of SGHMC; 1 minus friction is the fraction of the momentum that a step keeps."""
-    temperature: Positive = 1.0
-    """Temperature T of the sampled posterior, whose density is raised to the power 1 / T."""
+    temperature: NonNegative = 1.0
+    """Temperature T of the sampled posterior, whose density is raised to the power 1 / T; 0 removes the noise."""
     prior: Literal["gaussian", "fan_in"] = "fan_in"
     """Normal prior of the weights. gaussian: all weights have the standard deviation --prior-scale. fan_in: it is
     divided by the square root of the number of a layer's inputs for weights, and unchanged for biases."""

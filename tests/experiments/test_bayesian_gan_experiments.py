@@ -149,7 +149,7 @@ def test_differences_are_paired():
 
 def test_batch_norm_needs_whole_batches():
     """Divided, each part of a batch would be normalised by itself."""
-    with pytest.raises(ValueError, match="--norm batch, --architecture mlp_noise .* need whole batches"):
+    with pytest.raises(ValueError, match=r"--norm batch, --architecture mlp_noise .* need whole batches"):
         bayesian_gan_semisupervised.Config(norm="batch", devices=2)
     with pytest.raises(ValueError, match="and --generator-loss feature_matching need whole batches"):
         bayesian_gan_semisupervised.Config(architecture="mlp_noise", devices=2)

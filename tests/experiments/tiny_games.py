@@ -54,7 +54,7 @@ GAMES_TINY = {
             (("--methods", "ml", "mll"), "invalid choice 'mll' for argument '--methods'"),
             (("--methods",), "--methods"),
             (("--friction", "1"), "--friction must be above 0 and below 1; got 1.0"),
-            (("--temperature", "0"), "--temperature must be above 0; got 0.0"),
+            (("--temperature", "-1"), "--temperature must be at least 0; got -1.0"),
             (("--learning-rate", "-0.1"), "--learning-rate must be above 0; got -0.1"),
             (("--learning-rate", "nan"), "--learning-rate must be above 0; got nan"),
             (("--generator-learning-rate", "0"), "--generator-learning-rate must be above 0; got 0.0"),
@@ -83,7 +83,25 @@ GAMES_TINY = {
             (("--num-burnin", "3"), "no draw is kept: 1 steps remain after warm-up and burn-in, and --thinning is 2"),
             (("--kernel-size", "0"), "--kernel-size must be at least 1; got 0"),
             (("--num-validation", "719"), "--num-validation must be at most 718; got 719"),
-            (("--norm", "batch", "--devices", "2"), "--norm batch needs whole batches"),
+            (("--num-cycles", "2", "--kernel", "sgld"), "--num-cycles needs SGHMC and a temperature above 0"),
+            (("--num-cycles", "4"), "no draw is kept in 4 cycles with --thinning 2"),
+            (
+                ("--norm", "batch", "--devices", "2"),
+                "--norm batch, --architecture mlp_noise and --generator-loss feature_matching need",
+            ),
+        ),
+    ),
+    "bayesian_gan_sampling": Tiny(
+        (
+            *("--factors", "labels", "draws", "--num-labelled", "20", "--num-diagnosed", "3"),
+            *("--num-label-draws", "2", "--labelled-batch-size", "8", "--num-discriminators", "2", "--num-burnin", "0"),
+            *("--generator-features", "4", "--discriminator-features", "4", "--kernel-size", "1", *GAMES),
+        ),
+        slow=("--factors", "noise", "networks", "step sizes", "--num-warmup", "20", "--num-steps", "60"),
+        bad=(
+            (("--factors",), "--factors"),
+            (("--factors", "colour"), "invalid choice 'colour' for argument '--factors'"),
+            (("--num-diagnosed", "0"), "--num-diagnosed must be at least 1; got 0"),
         ),
     ),
     "bayesian_gan_step_sizes": Tiny(
