@@ -124,15 +124,6 @@ TABLES = [
         ],
     )
 ]  # fmt: skip
-HEADLINE = (
-    "bayesian_gan_sampling-paper-digits",
-    {
-        "measure": "negative log-likelihood minus that of the base",
-        "factor": "method",
-        "level": "bayes_10",
-        "labels": 50,
-    },
-)
 
 # ---- one level
 

@@ -97,7 +97,7 @@ GAMES_TINY = {
             *("--num-label-draws", "2", "--labelled-batch-size", "8", "--num-discriminators", "2", "--num-burnin", "0"),
             *("--generator-features", "4", "--discriminator-features", "4", "--kernel-size", "1", *GAMES),
         ),
-        slow=("--factors", "noise", "networks", "step sizes", "--num-warmup", "20", "--num-steps", "60"),
+        slow=("--factors", "step sizes", "--num-warmup", "20", "--num-steps", "60"),
         bad=(
             (("--factors",), "--factors"),
             (("--factors", "colour"), "invalid choice 'colour' for argument '--factors'"),
