@@ -6,7 +6,7 @@ Karras, Laine, Aittala, Hellsten, Lehtinen & Aila, "Analyzing and improving the 
     python -m experiments.stylegan                           quick: stylegan2, digits of 8 pixels, a minute
     python -m experiments.stylegan --preset mnist            MNIST of 32 pixels; fashion: Fashion-MNIST
     python -m experiments.stylegan --preset mnist_long       two methods with four times the images
-    python -m experiments.stylegan --preset cifar10_small    CIFAR-10, sized for two cores; cifar10: for a GPU
+    python -m experiments.stylegan --preset cifar10_small    two methods on CIFAR-10; cifar10: all, for a GPU
 
 Methods:
     stylegan       mapping network, adaptive instance normalisation and noise; the progressive GAN's discriminator
@@ -83,10 +83,14 @@ MNIST = replace(  # learning rates, r1_penalty and mapping_rate chosen with --nu
 )  # fmt: skip
 MNIST_LONG = replace(MNIST, methods=("stylegan", "stylegan2"), num_steps=16_000, num_warmup=8000)
 FASHION = replace(MNIST, dataset="fashion_mnist")
-CIFAR10_SMALL = replace(MNIST, dataset="cifar10", features=(64, 64, 32, 16), latent_dim=128, style_dim=128)
+CIFAR10_SMALL = replace(
+    MNIST, dataset="cifar10", methods=("stylegan", "stylegan2"), features=(64, 64, 32, 16), latent_dim=128,
+    style_dim=128,
+)  # fmt: skip
 CIFAR10 = replace(
-    CIFAR10_SMALL, features=(256, 256, 128, 64), latent_dim=256, style_dim=256, num_steps=50_000, num_warmup=25_000
-)
+    CIFAR10_SMALL, methods=get_args(Method), features=(256, 256, 128, 64), latent_dim=256, style_dim=256,
+    num_steps=50_000, num_warmup=25_000,
+)  # fmt: skip
 PRESETS = {
     "quick": QUICK, "mnist": MNIST, "mnist_long": MNIST_LONG, "fashion": FASHION, "cifar10_small": CIFAR10_SMALL,
     "cifar10": CIFAR10,
