@@ -47,6 +47,19 @@ GAMES_TINY = {
             (("--num-steps", "3"), "--num-steps must be at least 40; got 3"),
         ),
     ),
+    "bayesian_dcgan": Tiny(
+        (
+            *("--generator-features", "4", "--discriminator-features", "4", "--kernel-size", "1"),
+            *("--num-burnin", "1", "--num-judged", "48", *GAMES),
+        ),
+        slow=("--methods", "dcgan", "independent", "coupled", "bayes"),
+        bad=(
+            (("--dataset", "ptb"), "unknown data set 'ptb'"),
+            (("--num-judged", "47"), "--num-judged must be at least 48, 12 for a generator; got 47"),
+            (("--num-burnin", "3"), "no draw is kept in 1 steps with --thinning 2"),
+            (("--methods", "wgan"), "invalid choice 'wgan' for argument '--methods'"),
+        ),
+    ),
     "bayesian_gan": Tiny(
         (*("--methods", "bayes", "--hidden", "4", "--grid-step", "0.5", *GAMES),),
         slow=("--methods", "ml", "ml_independent", "ml_coupled", "bayes", "authors_code"),
