@@ -4,6 +4,7 @@
     python -m experiments.hmc_regression --preset paper --dataset uci/concrete  energy
     python -m experiments.hmc_regression --preset long                          bostonHousing, longer trajectories
     python -m experiments.hmc_regression --preset wine                          also large: kin8nm, five splits
+    python -m experiments.hmc_regression --preset converge                      concrete, one split, many draws
 
 The network has one hidden layer of 50 ReLU units. It has no hyper-parameter to choose, because the scale of each
 layer's prior and the noise are sampled with the weights (Neal, "Bayesian learning for neural networks", 1996):
@@ -32,7 +33,7 @@ from jax.scipy.stats import norm
 from bayesjax import data, evaluation, kernels, plots, posteriors, training
 from bayesjax.data.regression import StandardisedSplit
 from bayesjax.types import Kernel
-from experiments.harness import Run, cli, row
+from experiments.harness import Column, Run, Table, cli, row
 from experiments.harness.cli import Count, Natural, Range, RunConfig, require
 from experiments.shared.regression import LOG_PRECISION, TABLE, measure, noise_scales, noise_unit
 
@@ -67,12 +68,23 @@ PRESETS = {
     "quick": Config(),
     "paper": PAPER,
     "long": replace(PAPER, dataset="uci/bostonHousing", num_draws=1000, num_integration_steps=300),
+    "converge": replace(PAPER, num_splits=1, num_draws=3000, num_integration_steps=300),
     "wine": replace(PAPER, dataset="uci/wine-quality-red", num_warmup=250, num_draws=400, num_integration_steps=60),
     "large": replace(
         PAPER, dataset="uci/kin8nm", num_splits=5, num_warmup=200, num_draws=200, num_integration_steps=60
     ),
 }
-TABLES = [TABLE]
+TABLES = [
+    TABLE,
+    Table(
+        {"dataset": "data set", "method": "method", "draws": "draws of a chain"},
+        [Column(f"{name} so far", name, digits) for name, digits in (("largest R-hat", 2), ("least bulk ESS", 0))],
+        note=lambda config: (
+            f"Convergence along {config['num_chains']} chains with {config['num_integration_steps']} leapfrog steps "
+            "for a draw, over all splits of the run."
+        ),
+    ),
+]
 HEADLINE = "hmc_regression-paper-uci_concrete", {"measure": "RMSE", "method": "hmc"}
 LOG_SCALE = (0.5, 1.0)  # mean and standard deviation of the normal prior of a layer's log scale
 NOISE_UNIT = 5.0  # unit of the log precision, in its standard deviations given the weights
@@ -175,8 +187,13 @@ def main(config: Config) -> None:
         splits = replace(regression, splits=regression.splits[: num or available]).standardise_all()
         trace = sample(run, splits)
         measures, info = evaluate(splits, np.asarray(trace.draws)), trace.info.inner
-        worst = {"largest R-hat": np.max, "median R-hat": np.median, "least bulk ESS": np.min}
+        worst: dict[str, Callable] = {"largest R-hat": np.max, "median R-hat": np.median, "least bulk ESS": np.min}
         rows = []
+        for part in (8, 4, 2, 1):  # how far the chains have converged after a part of their draws
+            so_far = evaluate(splits, np.asarray(trace.draws)[: max(config.num_draws // part, 4)])
+            for name in ("largest R-hat", "least bulk ESS"):
+                value = worst[name](so_far[name])
+                rows.append(row(f"{name} so far", value, method="hmc", draws=config.num_draws // part))
         for name, values in measures.items():
             value = worst[name](values) if name in worst else evaluation.mean_estimate(values)
             by_split = {} if name == "median R-hat" else {"n": len(values), "values": values}
