@@ -258,4 +258,17 @@ GAMES_TINY = {
             (("--num-validation", "1437"), "--num-validation must be less than the 1437 training images"),
         ),
     ),
+    "wgan": Tiny(
+        (
+            *("--losses", "wasserstein", "--generators", "plain", "--generator-features", "2"),
+            *("--discriminator-features", "2", "--latent-dim", "2", "--batch-size", "8", "--num-steps", "8"),
+            *("--num-warmup", "4", "--num-evaluations", "2", "--num-judged", "20", "--critic-steps", "2"),
+        ),
+        slow=("--losses", "non_saturating", "wasserstein", "--generators", "dcgan", "plain", "mlp", "--hidden", "4"),
+        bad=(
+            (("--losses", "hinge"), "invalid choice 'hinge' for argument '--losses'"),
+            (("--critic-steps", "0"), "--critic-steps must be at least 1; got 0"),
+            (("--dataset", "synthetic/ring"), "must hold images [height, width, channels] with labels"),
+        ),
+    ),
 }
