@@ -4,8 +4,9 @@ Papers: Metz, Poole, Pfau & Sohl-Dickstein, "Unrolled generative adversarial net
 Mescheder et al., "Which training methods for GANs do actually converge?", ICML 2018 (r1); Huang et al., "The GAN is
 dead; long live the GAN!", NeurIPS 2024 (r3gan); Saatci & Wilson, "Bayesian GAN", NIPS 2017 (coupled, bayes).
 
-    python -m experiments.stacked_mnist                    quick: r3gan, stacks of digits of 8 pixels, a minute
-    python -m experiments.stacked_mnist --preset mnist     stacks of MNIST, sized for two cores
+    python -m experiments.stacked_mnist                        quick: r3gan, stacks of digits of 8 pixels, a minute
+    python -m experiments.stacked_mnist --preset mnist         stacks of MNIST, sized for two cores
+    python -m experiments.stacked_mnist --preset mnist_long    grouped with one and a half times the steps
 
 An image has three random digits as its channels, so the data have 1000 modes with nearly equal probabilities. The
 judge (`shared/judge.py`), a classifier of single digits, reads each channel of generated images. The measures are the
@@ -92,7 +93,8 @@ MNIST = replace(
     discriminator_features=(16, 32, 64), latent_dim=64, num_generators=10, num_seeds=3, batch_size=80, num_steps=3000,
     num_warmup=2500, thinning=250, num_judged=25_600,
 )  # fmt: skip
-PRESETS = {"quick": QUICK, "mnist": MNIST}
+MNIST_LONG = replace(MNIST, methods=("grouped",), num_steps=4500, num_warmup=3750)
+PRESETS = {"quick": QUICK, "mnist": MNIST, "mnist_long": MNIST_LONG}
 
 
 def note(config: dict) -> str:
