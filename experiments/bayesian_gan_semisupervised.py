@@ -110,21 +110,22 @@ PAPER = replace(
 )  # fmt: skip
 PRESETS = {"quick": QUICK, "paper": PAPER}
 NUM_GAMES = 10  # number of games of dcgan_10 and bayes_10
-REFERENCE = "dcgan_10"  # the method from which the others' differences are reported
 DIFFERENCES = {"error %": 2, "negative log-likelihood": 3, "ECE %": 2}  # measures and digits
+REFERENCES = {"bayes": ("error %",), "dcgan_10": tuple(DIFFERENCES)}  # from which others' differences are reported
 TABLES = [
     Table(
         {"labels": "labels", "method": "method"},
         [
             Column("error %", digits=1), Column("error %", "sd over label draws", 1, field="sd"),
+            Column("error % minus that of bayes", "paired difference from bayes", 1),
             Column("negative log-likelihood", digits=3), Column("ECE %", digits=1),
             Column("network steps", digits=0), Column("ms per step", digits=1),
         ],
     ),
     Table(
         {"labels": "labels", "method": "method"},
-        [Column(f"{measure} minus that of {REFERENCE}", measure, digits) for measure, digits in DIFFERENCES.items()],
-        note=f"Values of each method minus those of {REFERENCE}, paired over the label draws.",
+        [Column(f"{measure} minus that of dcgan_10", measure, digits) for measure, digits in DIFFERENCES.items()],
+        note="Values of each method minus those of dcgan_10, paired over the label draws.",
     ),
 ]  # fmt: skip
 HEADLINE = "bayesian_gan_semisupervised-paper-digits", {"measure": "error %", "method": "bayes", "labels": 50}
@@ -332,15 +333,16 @@ def play(run: Run, splits: few_labels.Splits, method: Method, num_labelled: int)
 
 
 def differences(results: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict]:
-    """Result rows with the scores of each method minus those of REFERENCE, paired over label draws."""
-    rows = []
+    """Result rows with the scores of each method minus those of REFERENCES, paired over label draws."""
+    rows, names = [], dict(zip(DIFFERENCES, ("errors", "nll", "ece"), strict=True))
     for (method, num), result in results.items():
-        reference = results.get((REFERENCE, num))
-        if method == REFERENCE or reference is None or len(result["errors"]) < 2:
-            continue
-        for measure, name in zip(DIFFERENCES, ("errors", "nll", "ece"), strict=True):
-            estimate = evaluation.mean_estimate(result[name] - reference[name])
-            rows.append(row(f"{measure} minus that of {REFERENCE}", estimate, method=method, labels=num))
+        for reference, measures in REFERENCES.items():
+            base = results.get((reference, num))
+            if method == reference or base is None or len(result["errors"]) < 2:
+                continue
+            for measure in measures:
+                estimate = evaluation.mean_estimate(result[names[measure]] - base[names[measure]])
+                rows.append(row(f"{measure} minus that of {reference}", estimate, method=method, labels=num))
     return rows
 
 

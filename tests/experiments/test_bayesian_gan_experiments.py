@@ -133,18 +133,26 @@ def test_every_method_on_two_devices(tmp_path):
 
 
 def test_differences_are_paired():
-    """The difference from ten GANs is smaller in its standard error than that of unpaired scores."""
+    """The standard errors are those of differences; only errors are compared with the Bayesian GAN."""
     scores, more = np.array([10.0, 20.0, 30.0]), np.array([1.0, 1.5, 2.0])
     results = {
         ("dcgan_10", 20): {"errors": scores, "nll": scores, "ece": scores},
         ("bayes", 20): {"errors": scores + more, "nll": scores - more, "ece": scores + 2 * more},
         ("bayes", 50): {"errors": scores, "nll": scores, "ece": scores},
     }
-    rows = bayesian_gan_semisupervised.differences(results)
-    assert all((row["method"], row["labels"]) == ("bayes", 20) for row in rows)
-    assert [row["measure"].split(" minus")[0] for row in rows] == ["error %", "negative log-likelihood", "ECE %"]
-    assert [row["value"] for row in rows] == pytest.approx([1.5, -1.5, 3.0])
-    assert rows[0]["stderr"] == pytest.approx(0.5 / math.sqrt(3))
+    ten, one = {}, []
+    for row in bayesian_gan_semisupervised.differences(results):
+        measure, reference = row["measure"].split(" minus that of ")
+        assert row["labels"] == 20 and row["method"] != reference
+        if reference == "dcgan_10":
+            ten[measure] = row
+        else:
+            one.append((measure, row["value"]))
+    assert {measure: row["value"] for measure, row in ten.items()} == pytest.approx(
+        {"error %": 1.5, "negative log-likelihood": -1.5, "ECE %": 3.0}
+    )
+    assert ten["error %"]["stderr"] == pytest.approx(0.5 / math.sqrt(3))
+    assert one == [("error %", pytest.approx(-1.5))]
 
 
 def test_batch_norm_needs_whole_batches():
