@@ -133,17 +133,25 @@ def losses(config: Config, net: populations.Networks, method: Method, num_data: 
 
         return posteriors.as_loss(density, num_data)
 
-    def classification(params: Params, rng_key: PRNGKey, given: Given) -> Array:
-        return -populations.log_prob_label(net)(params, given.data.labelled, given.data.labels).mean()
+    def classification(net: populations.Networks) -> Density:
+        log_prob_label = populations.log_prob_label(net)
+        return lambda params, rng_key, given: -log_prob_label(params, given.data.labelled, given.data.labels).mean()
 
-    def feature_matching(params: Params, rng_key: PRNGKey, given: Given) -> Array:
-        discriminator, fakes = given.others["discriminator"], net.generate(params, rng_key, config.batch_size)
-        real = given.data.real[-1]  # the real images of the discriminator's last step
-        return semi_supervised.feature_matching(net.features(discriminator, real), net.features(discriminator, fakes))
+    def feature_matching(net: populations.Networks) -> Density:
+        def loss(params: Params, rng_key: PRNGKey, given: Given) -> Array:
+            discriminator, fakes = given.others["discriminator"], net.generate(params, rng_key, config.batch_size)
+            real = given.data.real[-1]  # the real images of the discriminator's last step
+            return semi_supervised.feature_matching(
+                net.features(discriminator, real), net.features(discriminator, fakes)
+            )
+
+        return loss
 
     if method == "supervised":  # the generator is not trained
-        return {"discriminator": classification, "generator": lambda params, rng_key, given: jnp.zeros(())}
-    generator = feature_matching if method == "feature_matching" else loss("generator")
+        classifier = populations.with_noise(net, classification)
+        return {"discriminator": classifier, "generator": lambda params, rng_key, given: jnp.zeros(())}
+    is_matched = method == "feature_matching"
+    generator = populations.with_noise(net, feature_matching) if is_matched else loss("generator")
     return {"discriminator": loss("discriminator"), "generator": generator}
 
 

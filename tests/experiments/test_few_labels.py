@@ -178,3 +178,24 @@ def test_labels_weigh_as_they_should(splits):
         return float(value[0] if isinstance(value, tuple) else value)
 
     assert loss(2.0) - loss(1.0) == pytest.approx(loss(1.0, "supervised"), rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["supervised", "gan", "feature_matching"])
+def test_every_loss_has_the_noise(splits, noisy, method):
+    """With a noisy discriminator, the loss of each trained player depends on the noise."""
+    net, position = noisy
+    params = jax.tree.map(lambda leaf: leaf[0], position)
+    x, y = jnp.asarray(2 * splits.train.inputs[:4] - 1), jnp.asarray(splits.train.labels[:4])
+    config = replace(semi_supervised_gan.QUICK, batch_size=4)
+    fixed = net._replace(generate=lambda params, rng_key, num: net.generate(params, jax.random.key(0), num))
+    losses = semi_supervised_gan.losses(config, fixed, method, 1437)
+    for player in ("discriminator", "generator")[: 1 if method == "supervised" else 2]:
+        real = x if player == "discriminator" else x[None]  # a generator sees the batches of all inner steps
+        others = {name: each for name, each in params.items() if name != player}
+        batch = GANBatch(real if method != "gan" else x, x, y)
+
+        def value(seed, player=player, batch=batch, others=others):
+            loss = losses[player](params[player], jax.random.key(seed), Given(batch, others))
+            return float(loss[0] if isinstance(loss, tuple) else loss)
+
+        assert value(1) != value(2)
