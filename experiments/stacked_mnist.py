@@ -117,6 +117,8 @@ TABLES = [
     )
 ]
 
+HEADLINE = "stacked_mnist-mnist-stacked_mnist", {"measure": "modes", "method": "bayes"}, 1
+
 # ---- networks, losses and stages
 
 
