@@ -196,7 +196,7 @@ def test_names_in_the_text_exist():
 CODE_PAGES = [page for page in PAGES if "```python" in page.read_text()]
 SLOW_PAGES = {
     *("getting_started.md", "how_to/objective.md", "how_to/model.md", "how_to/from_other_libraries.md"),
-    *("how_to/reading_a_run.md", "how_to/checking_a_fit.md"),
+    *("how_to/bayesian_gan.md", "how_to/reading_a_run.md", "how_to/checking_a_fit.md"),
 }
 """Pages whose code takes seven seconds and more. The code of the README is in `test_readme.py`."""
 QUICK_PAGES = [name_of(page) for page in CODE_PAGES if name_of(page) not in SLOW_PAGES]

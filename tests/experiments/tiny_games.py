@@ -106,11 +106,11 @@ GAMES_TINY = {
     ),
     "bayesian_gan_sampling": Tiny(
         (
-            *("--factors", "labels", "draws", "--num-labelled", "20", "--num-diagnosed", "3"),
+            *("--factors", "draws", "--num-labelled", "20", "--num-diagnosed", "3"),
             *("--num-label-draws", "2", "--labelled-batch-size", "8", "--num-discriminators", "2", "--num-burnin", "0"),
             *("--generator-features", "4", "--discriminator-features", "4", "--kernel-size", "1", *GAMES),
         ),
-        slow=("--factors", "step sizes", "--num-warmup", "20", "--num-steps", "60"),
+        slow=("--factors", "labels", "step sizes", "--num-warmup", "20", "--num-steps", "60"),
         bad=(
             (("--factors",), "--factors"),
             (("--factors", "colour"), "invalid choice 'colour' for argument '--factors'"),
