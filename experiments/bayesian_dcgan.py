@@ -27,14 +27,13 @@ import numpy as np
 
 from bayesjax import evaluation, kernels, plots, training
 from bayesjax.models import dcgan
-from bayesjax.types import Array, Params, PRNGKey
+from bayesjax.types import Params, PRNGKey
 from experiments import bayesian_gan
 from experiments.harness import Column, Count, NonEmpty, Run, Table, cli, require, row
 from experiments.shared import games, images, populations
 
 Method = Literal["dcgan", "independent", "coupled", "bayes"]
 NUM_COLUMNS = 12  # images of a generator in the figure
-CHUNK_SIZE = 200  # images that are generated at once
 OF_ONE = ("FCD", "recall", "coverage")  # measures of single generators
 
 
@@ -159,11 +158,7 @@ def play(run: Run, subject: images.Images, method: Method) -> dict[str, Any]:
     draws = jax.tree.map(lambda leaf, like: leaf.reshape(len(leaf), -1, *like.shape[1:]).swapaxes(0, 1), draws, one)
     each, share = len(jax.tree.leaves(draws)[0]), -(-config.num_judged // max(num[0], num_games))
 
-    def generate(params: Params, rng_key: PRNGKey, num: int) -> Array:
-        size = min(CHUNK_SIZE, num)
-        keys = jax.random.split(rng_key, -(-num // size))
-        return jax.lax.map(lambda key: net.generate(params, key, size), keys).reshape(-1, *shape)[:num]
-
+    generate = populations.in_chunks(net.generate)
     made = [
         evaluation.sample_mixture(generate, jax.tree.map(lambda leaf, i=i: leaf[i], draws), key, share)
         for i, key in enumerate(jax.random.split(sample_key, each))

@@ -48,7 +48,6 @@ GROUPED = ("grouped", "bayes")  # methods whose discriminator sees deviations
 NUM_CLASSES = 10  # digits of a channel
 NUM_EVALUATED = 1000  # images in an evaluation during training
 NUM_SHOWN = 12  # images of a method in the figure
-CHUNK_SIZE = 200  # images that are generated at once
 
 
 @dataclass(frozen=True)
@@ -226,11 +225,6 @@ def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: i
     num = numbers(config, method)
     stages = method_stages(config, net, len(train), method)
 
-    def generate(params: Params, rng_key: PRNGKey, num: int) -> Array:
-        size = min(CHUNK_SIZE, num)
-        keys = jax.random.split(rng_key, -(-num // size))
-        return jax.lax.map(lambda key: net.generate(params, key, size), keys).reshape(-1, *shape)[:num]
-
     def keep(stage: games.Stage, state: Any) -> dict[str, Any]:
         """Images of all generators, as bytes, and in the stage of a sampler also the generators."""
         generators = state.position["generator"]
@@ -247,7 +241,7 @@ def play(run: Run, train: np.ndarray, classifier: Judge, method: Method, seed: i
     generators = state.position["generator"]
     if method == "bayes":  # the networks of all draws
         generators = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace.draws["generators"])
-    samples = evaluation.sample_mixture(generate, generators, sample_key, config.num_judged)
+    samples = evaluation.sample_mixture(populations.in_chunks(net.generate), generators, sample_key, config.num_judged)
     along = np.concatenate([trace.draws["images"] for _, trace in results]) / 127.5 - 1
     return {
         "measures": coverage(classify(classifier, samples)) | {

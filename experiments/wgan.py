@@ -32,13 +32,12 @@ from bayesjax.models import dcgan
 from bayesjax.objectives import adversarial
 from bayesjax.types import Array, Density, Given, Params, PRNGKey
 from experiments.harness import Column, Count, NonEmpty, Positive, Range, Run, Table, cli, row
-from experiments.shared import games, images
+from experiments.shared import games, images, populations
 
 Generator = Literal["dcgan", "plain", "mlp"]
 LossName = Literal["non_saturating", "wasserstein"]
 NUM_COLUMNS = 12  # images of a game in the figure
 NUM_HIDDEN = 4  # hidden layers of mlp
-CHUNK_SIZE = 200  # images that are generated at once
 
 
 @dataclass(frozen=True)
@@ -150,11 +149,6 @@ def play(run: Run, subject: images.Images, generator_name: Generator, name: Loss
         made = generator.apply({"params": params}, noise).reshape(num, *shape)
         return jax.numpy.tanh(made) if generator_name == "mlp" else made
 
-    def generate_in_chunks(params: Params, rng_key: PRNGKey, num: int) -> Array:
-        size = min(CHUNK_SIZE, num)
-        keys = jax.random.split(rng_key, -(-num // size))
-        return jax.lax.map(lambda key: generate(params, key, size), keys).reshape(-1, *shape)[:num]
-
     data_key, init_key, shown_key, run_key, sample_key = jax.random.split(jax.random.key(config.seed), 5)
     constraint = kernels.clip_weights(config.clip) if is_critic else None
     stages = games.pair_stages(
@@ -166,7 +160,9 @@ def play(run: Run, subject: images.Images, generator_name: Generator, name: Loss
         games.minibatches(config, data_key, train), rng_key=run_key,
         evaluate=lambda params: generate(params, shown_key, NUM_COLUMNS),
     )  # fmt: skip
-    samples = evaluation.sample_mixture(generate_in_chunks, played.generators, sample_key, config.num_judged)
+    samples = evaluation.sample_mixture(
+        populations.in_chunks(generate), played.generators, sample_key, config.num_judged
+    )
     return {"report": subject.report(samples)[1], "images": samples[:NUM_COLUMNS], "ms per step": played.milliseconds}
 
 

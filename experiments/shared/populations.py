@@ -5,6 +5,7 @@
     feature_matching        the generator's loss of mean features
     with_noise              a density of weights for a discriminator with noise in its layers
     sweep                   the kernel of a game: all discriminators move, then all generators
+    in_chunks               a generator of many examples, a few at once
     unlabelled_batches      minibatches of unlabelled data by step
 
 The densities of the weights are in `experiments/bayesian_gan.py`, the updates of a player in `games.py`.
@@ -152,6 +153,17 @@ def generate_each(net: Networks, generators: Params, rng_key: PRNGKey, num: int)
     """Generates `num` examples with each of J generators, `[J, num, ...]`; `generators` has leaves `[J, ...]`."""
     keys = jax.random.split(rng_key, jax.tree.leaves(generators)[0].shape[0])
     return jax.vmap(net.generate, in_axes=(0, 0, None))(generators, keys, num)
+
+
+def in_chunks(generate: Callable[[Params, PRNGKey, int], Array], size: int = 200) -> Callable:
+    """Returns `(params, rng_key, num) -> examples [num, ...]`, which generates at most `size` examples at once."""
+
+    def chunked(params: Params, rng_key: PRNGKey, num: int) -> Array:
+        length = min(size, num)
+        chunks = jax.lax.map(lambda key: generate(params, key, length), jax.random.split(rng_key, -(-num // length)))
+        return chunks.reshape(-1, *chunks.shape[2:])[:num]
+
+    return chunked
 
 
 def unlabelled_batches(rng_key: PRNGKey, inputs: np.ndarray, batch_size: int) -> Callable[[Array], posteriors.GANBatch]:

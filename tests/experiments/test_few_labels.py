@@ -199,3 +199,17 @@ def test_every_loss_has_the_noise(splits, noisy, method):
             return float(loss[0] if isinstance(loss, tuple) else loss)
 
         assert value(1) != value(2)
+
+
+def test_examples_in_chunks():
+    """As many examples as asked for, all different, of which no more than a chunk is made at once."""
+    sizes = []
+
+    def generate(params, rng_key, num):
+        sizes.append(num)
+        return params + jax.random.normal(rng_key, (num, 3))
+
+    chunked = jax.jit(populations.in_chunks(generate, 4), static_argnums=2)
+    examples = chunked(10.0, jax.random.key(0), 10)
+    assert examples.shape == (10, 3) and len(np.unique(examples)) == 30 and max(sizes) == 4
+    assert chunked(10.0, jax.random.key(0), 2).shape == (2, 3) and float(examples.mean()) > 5
