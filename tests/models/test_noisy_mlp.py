@@ -59,6 +59,22 @@ def test_columns_have_a_fixed_length():
     assert float(jnp.abs(radial).max()) < 1e-4 * float(size)
 
 
+def test_generator_learns_the_contrast_of_a_pixel():
+    """The length of a column of the last layer scales a pixel's logit, and starts at 1; a kernel's length does not."""
+    model = noisy_mlp.Generator(SHAPE, (6, 6))
+    z = jax.random.uniform(jax.random.key(0), (40, 3))
+    params = jax.jit(model.init)(jax.random.key(1), z)["params"]
+    last = params["NormalisedDense_0"]
+    assert np.all(last["gain"] == 1)
+
+    def logits(**changes):
+        return jnp.arctanh(model.apply({"params": params | {"NormalisedDense_0": last | changes}}, z))
+
+    expected = logits(bias=jnp.zeros(20))
+    np.testing.assert_allclose(logits(gain=jnp.full(20, 5.0)), 5 * expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(logits(kernel=7 * last["kernel"]), expected, rtol=1e-3, atol=1e-5)
+
+
 def test_noise_has_the_stated_scale():
     """The noise of a pixel is in units of the range (0, 1), and that of a hidden unit is added after the ReLU."""
     model, variables, x = discriminator(1, input_noise=0.4, hidden_noise=0.0)
