@@ -147,7 +147,7 @@ def play(run: Run, subject: images.Images, method: Method) -> dict[str, Any]:
 
     results = games.run_stages(
         run, method, stages, jax.jit(init)(init_key),
-        populations.unlabelled_batches(data_key, train, config.batch_size), rng_keys=run_keys,
+        populations.unlabelled_batches(data_key, train, config.batch_size), rng_keys=run_keys[: len(stages)],
         keep=lambda stage, state: state.position["generator"] if stage.is_sampler else (),
     )  # fmt: skip
     state, trace = results[-1]

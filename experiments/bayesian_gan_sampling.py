@@ -4,7 +4,7 @@ Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.2. Zhang, Li, Zhang
 gradient MCMC for Bayesian deep learning", ICLR 2020 (step sizes).
 
     python -m experiments.bayesian_gan_sampling                    quick: numbers of draws on digits, under a minute
-    python -m experiments.bayesian_gan_sampling --preset paper     all settings on digits, ten label draws
+    python -m experiments.bayesian_gan_sampling --preset paper     all settings on digits, ten label draws: 40 minutes
 
 The networks, the data and the base setting are those of `bayesian_gan_semisupervised.py`. Each factor changes one
 setting of its method bayes, the base; the base is a level of every factor. The levels of a factor:
@@ -124,6 +124,9 @@ TABLES = [
         ],
     )
 ]  # fmt: skip
+HEADLINE = "bayesian_gan_sampling-paper-digits", {
+    "measure": "error %", "labels": 100, "factor": "temperature", "level": "1",
+}  # fmt: skip
 
 # ---- one level
 

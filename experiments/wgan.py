@@ -97,6 +97,7 @@ TABLES = [
         ),
     )
 ]  # fmt: skip
+HEADLINE = "wgan-mnist-mnist", {"measure": "FCD", "generator": "mlp", "method": "wasserstein"}
 
 # ---- networks and losses
 
