@@ -4,7 +4,8 @@ Paper: Saatci & Wilson, "Bayesian GAN", NIPS 2017, section 4.1 and figure 2.
 
     python -m experiments.bayesian_gan                     quick: ml and bayes, small networks, one seed: under a minute
     python -m experiments.bayesian_gan --preset paper      hidden 1000, five seeds, all temperatures: 80 minutes
-    python -m experiments.bayesian_gan --dataset synthetic/single_gaussian     the data of the paper's text: one mode
+    python -m experiments.bayesian_gan --preset paper_500   data of 500 dimensions, one seed: TIME500
+    python -m experiments.bayesian_gan --preset unimodal    the data of the paper's text, which have one mode: TIME1
 
 The weights w_g of ten generators G_g and w_d of a discriminator D_d are sampled in turn, each from its posterior given
 the opposing networks (`conditionals` below; equations 1 and 2 of the paper). N is the number of data x, and z is noise:
@@ -54,7 +55,8 @@ class Config(populations.PopulationConfig):
     """Flags of experiments.bayesian_gan."""
 
     dataset: str = "synthetic/ten_clusters"
-    """Data: `synthetic/ten_clusters`, `synthetic/single_gaussian`, or the path of an .npz file (x_train [num, dim])."""
+    """Data: `synthetic/ten_clusters`, `synthetic/single_gaussian`, the same with the ending `_500` (500 dimensions), or
+    the path of an .npz file (x_train [num, dim])."""
     methods: tuple[Method, ...] = ("ml", "bayes")
     """Methods to compare; the description above defines them."""
     num_seeds: Count = 1
@@ -83,7 +85,11 @@ PAPER = replace(
     QUICK, methods=get_args(Method), num_seeds=5, extra_temperatures=(0.1, 0.01, 0.0), hidden=1000,
     num_warmup=1500, num_steps=2500, thinning=25,
 )  # fmt: skip
-PRESETS = {"quick": QUICK, "paper": PAPER}
+PAPER_500 = replace(
+    PAPER, dataset="synthetic/ten_clusters_500", methods=get_args(Method)[:-1], num_seeds=1, extra_temperatures=()
+)
+UNIMODAL = replace(PAPER_500, dataset="synthetic/single_gaussian")
+PRESETS = {"quick": QUICK, "paper": PAPER, "paper_500": PAPER_500, "unimodal": UNIMODAL}
 TABLES = [
     Table(
         {"method": "method", "T": "T"},
@@ -321,7 +327,9 @@ def main(config: Config) -> None:
             run.figure("divergence.png"), curves, xlabel="steps", ylabel="JS divergence in the PCA plane (nats)",
             title=f"{config.dataset}, {config.num_seeds} seed{'s' * (config.num_seeds > 1)}", log_y=True,
         )  # fmt: skip
-        plots.scatter_by_group(run.figure("samples.png"), panels, plane.projected_data)
+        modes = "unimodal, " if "single_gaussian" in config.dataset else ""
+        title = f"{config.dataset} ({modes}D = {inputs.shape[1]})"
+        plots.scatter_by_group(run.figure("samples.png"), panels, plane.projected_data, title=title)
         run.finish(rows, TABLES)
 
 

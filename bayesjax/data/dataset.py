@@ -93,6 +93,8 @@ NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 SYNTHETIC = {
     "synthetic/ten_clusters": synthetic.ten_clusters,
     "synthetic/single_gaussian": synthetic.single_gaussian,
+    "synthetic/ten_clusters_500": functools.partial(synthetic.ten_clusters, dim=500),
+    "synthetic/single_gaussian_500": functools.partial(synthetic.single_gaussian, dim=500),
     "synthetic/ring": functools.partial(synthetic.mixture, "ring"),
     "synthetic/grid": functools.partial(synthetic.mixture, "grid"),
 }

@@ -12,7 +12,12 @@ from bayesjax.plots.figure import new_figure, save_figure
 
 
 def scatter_by_group(
-    path: str | Path, panels: dict[str, np.ndarray], background: np.ndarray, *, num_background: int = 2000
+    path: str | Path,
+    panels: dict[str, np.ndarray],
+    background: np.ndarray,
+    *,
+    num_background: int = 2000,
+    title: str = "",
 ) -> Path:
     """Plots the data in grey and the samples of each generator in its own colour, one panel for each title.
 
@@ -21,6 +26,7 @@ def scatter_by_group(
       panels: `{title: samples [num_generators, num, 2]}`; at most 200 of each generator are drawn.
       background: the data, `[num, 2]`.
       num_background: maximum number of data points to draw.
+      title: title of the figure.
     """
     from matplotlib import colormaps
 
@@ -28,14 +34,16 @@ def scatter_by_group(
         3.2 * len(panels), 3.4, nrows=1, ncols=len(panels), sharex=True, sharey=True, squeeze=False
     )
     low, high = background.min(axis=0) - 2, background.max(axis=0) + 2
-    for axis, (title, groups) in zip(axes[0], panels.items(), strict=True):
+    for axis, (name, groups) in zip(axes[0], panels.items(), strict=True):
         axis.scatter(*background[:num_background].T, s=3, c="0.75", linewidths=0, rasterized=True)
         for i, group in enumerate(groups):
             axis.scatter(
                 *group[:200].T, s=3, color=colormaps["tab10"](i % 10), alpha=0.6, linewidths=0, rasterized=True
             )
-        axis.set(title=title, xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
+        axis.set(title=name, xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
         axis.title.set_fontsize(9)
+    if title:
+        figure.suptitle(title, fontsize=10)
     return save_figure(figure, path)
 
 

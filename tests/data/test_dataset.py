@@ -261,12 +261,14 @@ def test_bad_npy(content, message, tmp_path):
         data.load(str(tmp_path / "none.npy"))
 
 
+@pytest.mark.parametrize("dim", [100, 500])
 @pytest.mark.parametrize("name", ["synthetic/ten_clusters", "synthetic/single_gaussian"])
-def test_synthetic_sets(name):
+def test_synthetic_sets(name, dim):
     """Deterministic, standardised per column, no labels, an empty test split."""
+    name = f"{name}_{dim}" if dim != 100 else name
     first, second = data.load(name), data.load(name)
     x = first.train.inputs
-    assert x.shape == (10000, 100) and x.dtype == np.float32
+    assert x.shape == (10000, dim) and x.dtype == np.float32
     np.testing.assert_array_equal(x, second.train.inputs)
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(x.std(axis=0), 1, atol=1e-4)
