@@ -108,7 +108,17 @@ PAPER = replace(
     QUICK, methods=get_args(Method)[:-1], num_labelled=(20, 50, 100, 200), num_label_draws=10,
     num_warmup=400, num_steps=1000, num_burnin=100, thinning=10,
 )  # fmt: skip
-PRESETS = {"quick": QUICK, "paper": PAPER}
+MNIST = replace(
+    PAPER, dataset="mnist", architecture="mlp_noise", generator_loss="feature_matching", latent_dim=100,
+    generator_features=(150, 150), discriminator_features=(300, 150), batch_size=50, labelled_batch_size=50,
+    generator_learning_rate=3e-3, discriminator_learning_rate=3e-3, num_warmup=2000, num_steps=3000, num_burnin=200,
+    thinning=20,
+)  # fmt: skip
+MNIST_LONG = replace(
+    MNIST, methods=("supervised", "dcgan"), num_labelled=(100,), generator_features=(250, 250),
+    discriminator_features=(500, 250, 250), num_steps=200_000, decay_from=0.5,
+)  # fmt: skip
+PRESETS = {"quick": QUICK, "paper": PAPER, "mnist": MNIST, "mnist_long": MNIST_LONG}
 NUM_GAMES = 10  # number of games of dcgan_10 and bayes_10
 DIFFERENCES = {"error %": 2, "negative log-likelihood": 3, "ECE %": 2}  # measures and digits
 REFERENCES = {"bayes": ("error %",), "dcgan_10": tuple(DIFFERENCES)}  # from which others' differences are reported
