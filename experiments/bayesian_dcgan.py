@@ -103,6 +103,7 @@ TABLES = [
         ),
     )
 ]  # fmt: skip
+HEADLINE = "bayesian_dcgan-mnist-mnist", {"measure": "FCD", "method": "bayes"}
 
 # ---- one method
 
