@@ -6,7 +6,9 @@ as a function of N_s.
 
     python -m experiments.bayesian_gan_semisupervised                    quick: digits, 100 labels, under a minute
     python -m experiments.bayesian_gan_semisupervised --preset paper     digits, 20 to 200 labels, ten label draws each
-    python -m experiments.bayesian_gan_semisupervised --dataset mnist    any image set by name, or an .npz file
+    python -m experiments.bayesian_gan_semisupervised --preset mnist     MNIST, dense networks with noise
+    python -m experiments.bayesian_gan_semisupervised --preset mnist_long     one GAN with 100 labels, 150 000 steps
+    python -m experiments.bayesian_gan_semisupervised --dataset fashion_mnist     any image set by name, or .npz file
 
 Methods, all with the same networks and the same number of steps; quick runs two, paper all except authors_code:
     supervised     the discriminator's network on the labelled images alone
@@ -110,13 +112,13 @@ PAPER = replace(
 )  # fmt: skip
 MNIST = replace(
     PAPER, dataset="mnist", architecture="mlp_noise", generator_loss="feature_matching", latent_dim=100,
-    generator_features=(150, 150), discriminator_features=(300, 150), batch_size=50, labelled_batch_size=50,
-    generator_learning_rate=3e-3, discriminator_learning_rate=3e-3, num_warmup=2000, num_steps=3000, num_burnin=200,
-    thinning=20,
+    generator_features=(250, 250), discriminator_features=(500, 250, 250), batch_size=50, labelled_batch_size=50,
+    generator_learning_rate=3e-3, discriminator_learning_rate=3e-3, learning_rate=0.1, num_warmup=2000, num_steps=3000,
+    num_burnin=200, thinning=20,
 )  # fmt: skip
 MNIST_LONG = replace(
-    MNIST, methods=("supervised", "dcgan"), num_labelled=(100,), generator_features=(250, 250),
-    discriminator_features=(500, 250, 250), num_steps=200_000, decay_from=0.5,
+    MNIST, methods=("dcgan",), num_labelled=(100,), batch_size=100, labelled_batch_size=100,
+    num_steps=150_000, decay_from=0.5,
 )  # fmt: skip
 PRESETS = {"quick": QUICK, "paper": PAPER, "mnist": MNIST, "mnist_long": MNIST_LONG}
 NUM_GAMES = 10  # number of games of dcgan_10 and bayes_10
