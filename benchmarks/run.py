@@ -1,13 +1,15 @@
-"""Benchmarks of samplers on the device at hand: CPU, GPU or TPU, one device or all of a host.
+"""Benchmarks on the device at hand: CPU, GPU or TPU, one device or all of a host.
 
     python -m benchmarks.run --suite samplers                           ten minutes on two idle cores
     python -m benchmarks.run --suite samplers --devices 8               chains divided over eight devices
     python -m benchmarks.run --suite samplers --kernel my_sampler:MALA  a sampler of your own beside the others
     python -m benchmarks.run --suite samplers --weights 1000 --chains 1 --repeats 2 --quality-seconds 0    a check
+    python -m benchmarks.run --suite vae                                training a VAE, until a published ELBO
 
-The suite runs on the backend that JAX finds (JAX_PLATFORMS is left as it is). The rates at which the device multiplies
-and copies are measured first. Results go to benchmarks/results/devices, one file for each device. `python -m
-benchmarks.report` makes one page of all of them. Read `suites/samplers.py` next.
+A suite runs on the backend that JAX finds (JAX_PLATFORMS is left as it is). The rates at which the device multiplies
+and copies are measured first. Results go to benchmarks/results/devices, one file for each suite and device. `python -m
+benchmarks.report` makes one page of all of them. A flag has no effect in suites that its text does not name. Read
+`suites/samplers.py`, `suites/vae.py` next.
 """
 
 import os
@@ -20,11 +22,11 @@ from typing import Any, Literal
 import jax
 
 from benchmarks import machine, measure, processes
-from benchmarks.suites import kernels, samplers
+from benchmarks.suites import samplers, vae
 from experiments.harness import provenance
 
 FOLDER = measure.RESULTS / "devices"
-SUITES = {"samplers": samplers.run}
+SUITES = {"samplers": samplers, "vae": vae}
 WEIGHTS, CHAINS = (1000, 10_000, 100_000, 1_000_000, 10_000_000), (1, 4, 16, 64, 256, 1024, 4096)
 Name = Literal["sgd", "sgld", "sghmc", "sgnht", "hmc", "nuts"]
 
@@ -33,35 +35,45 @@ Name = Literal["sgd", "sgld", "sghmc", "sgnht", "hmc", "nuts"]
 class Config:
     """Flags of benchmarks.run."""
 
-    suite: Literal["samplers"] = "samplers"
+    suite: Literal["samplers", "vae"] = "samplers"
     """The suite to run."""
     devices: int = 1
-    """Number of devices over which the chains are divided; on a CPU, JAX creates as many virtual devices."""
+    """Number of devices over which the chains (samplers) or the batch (vae) are divided; on a CPU, JAX creates as many
+    virtual devices. The suite vae also measures one device."""
     precision: machine.Precision = "default"
     """Precision of matrix products of float32 arrays; default is JAX's own for the device. On a CPU all are float32."""
     weights: tuple[int, ...] = WEIGHTS
-    """Numbers of weights of the networks, at least 100. The network of 1000 has 973."""
+    """Suite samplers: numbers of weights of the networks, at least 100. The network of 1000 has 973."""
     chains: tuple[int, ...] = CHAINS
-    """Numbers of chains."""
+    """Suite samplers: numbers of chains."""
     product: bool = False
-    """Measure every pair of --weights and --chains, and not only those with the fewest weights or the fewest chains."""
+    """Suite samplers: measure every pair of --weights and --chains, and not only those with the fewest weights or the
+    fewest chains."""
     samplers: tuple[Name, ...] = ("sgd", "sgld", "sghmc", "sgnht", "hmc", "nuts")
-    """Samplers of bayesjax and of the other libraries to measure."""
+    """Suite samplers: samplers of bayesjax and of the other libraries to measure."""
     kernel: tuple[str, ...] = ()
-    """Samplers of your own, as MODULE:NAME of a benchmarks.suites.kernels.Sampler."""
+    """Suite samplers: samplers of your own, as MODULE:NAME of a benchmarks.suites.kernels.Sampler."""
     peers: bool = True
-    """Measure BlackJAX, NumPyro and posteriors beside bayesjax, where they are installed, at the fewest weights and
-    every second number of chains."""
+    """Suite samplers: measure BlackJAX, NumPyro and posteriors beside bayesjax, where they are installed, at the fewest
+    weights and every second number of chains."""
     repeats: int = 5
     """Number of times that every row is measured."""
     seconds: float = 0.2
-    """Approximate seconds of one measurement of a row."""
+    """Approximate seconds of one measurement of a row; in the suite vae it takes at least an epoch."""
     step_seconds: float = 2.0
-    """Largest projected seconds of a step; larger sizes are left out."""
+    """Suite samplers: largest projected seconds of a step; larger sizes are left out."""
     quality_seconds: float = 10.0
-    """Seconds that each sampler runs for its effective draws and the error of its predictive; 0 measures neither."""
+    """Suite samplers: seconds that each sampler runs for its effective draws and the error of its predictive; 0
+    measures neither."""
     quality_chains: int = 16
-    """Number of chains in these runs."""
+    """Suite samplers: number of chains in these runs."""
+    images: Literal["auto", "mnist", "digits"] = "auto"
+    """Suite vae: images to train on. auto takes MNIST if it is prepared in TFDS_DATA_DIR, and otherwise scikit-learn's
+    digits, enlarged to 28 x 28 pixels."""
+    batch_sizes: tuple[int, ...] = (128, 512, 2048)
+    """Suite vae: numbers of images in a minibatch."""
+    target_seconds: float = 120.0
+    """Suite vae: largest number of seconds of training until the stated quality; 0 does not measure it."""
     threads: int = 2
     """Number of cores on a CPU."""
     out: str = ""
@@ -78,15 +90,8 @@ def file_name(suite: str, device: dict[str, Any]) -> str:
 
 def check(config: Config) -> None:
     """Ends the program with one line and exit code 2 if a flag is invalid."""
-    measure.require_at_least(config, 1, "devices", "repeats", "threads", "quality_chains")
-    for name, least in (("weights", 100), ("chains", 1), ("samplers", None)):
-        values = getattr(config, name)
-        if not values:
-            measure.fail(f"--{name} is empty")
-        if least and min(values) < least:
-            measure.fail(f"--{name} must be at least {least}; got {min(values)}")
-    if config.quality_chains % config.devices:
-        measure.fail(f"--devices must divide --quality-chains {config.quality_chains}; got {config.devices}")
+    measure.require_at_least(config, 1, "devices", "repeats", "threads")
+    SUITES[config.suite].check(config)
 
 
 def main(config: Config) -> None:
@@ -99,16 +104,12 @@ def main(config: Config) -> None:
     load_average = measure.prepare(config, needs=())
     if config.devices > jax.local_device_count():
         measure.fail(f"--devices must be at most {jax.local_device_count()}, the number here; got {config.devices}")
-    try:
-        kernels.own(config.kernel)
-    except ValueError as error:
-        measure.fail(str(error))
     device = machine.description(config.devices, config.precision)
     out = config.out or str(FOLDER / file_name(config.suite, device))
     measure.make_folder(out)
     rates = machine.calibrate(config.devices)
     peak, source = machine.published_peak(device["platform"], device["kind"], config.precision)
-    rows = SUITES[config.suite](config, rates)
+    rows = SUITES[config.suite].run(config, rates)
     results = {
         "benchmark": "run",
         "suite": config.suite,

@@ -162,8 +162,8 @@ def measured(
     return Measured(row, float(gradients), projected, roofline.working_set(program))
 
 
-def gradient_program(size: Size, is_full_batch: bool) -> tuple[Any, Any]:
-    """The compiled gradient of all chains on one batch, and its arguments."""
+def gradient_of(size: Size, is_full_batch: bool) -> tuple[Callable, Any]:
+    """The gradient of all chains on one batch as a function, and its arguments."""
     density = problem.density(NUM_DATA, hidden(size.weights))
     batch = jax.tree.map(lambda leaf: leaf[0], batches(is_full_batch))
 
@@ -171,25 +171,8 @@ def gradient_program(size: Size, is_full_batch: bool) -> tuple[Any, Any]:
         out: Any = density(params, jax.random.key(0), batch)
         return out[0]
 
-    arguments = start(size.weights, size.chains), batch
     gradient = jax.vmap(jax.value_and_grad(value), in_axes=(0, None))
-    return jax.jit(gradient).lower(*arguments).compile(), arguments
-
-
-def check_gradient() -> float:
-    """Relative difference of a gradient at the precision that is set from that at the highest precision.
-
-    Raises:
-      ArithmeticError: if it exceeds CHECKED.
-    """
-    program, arguments = gradient_program(Size(1000, 1), True)
-    with jax.default_matmul_precision("highest"):
-        exact, _ = gradient_program(Size(1000, 1), True)
-    found, expected = (ravel_pytree(each(*arguments)[1])[0] for each in (program, exact))
-    difference = float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))
-    if not difference < CHECKED:
-        raise ArithmeticError(f"the gradient differs from that of the highest precision by {difference:.1e}")
-    return difference
+    return lambda *arguments: gradient(*arguments)[1], (start(size.weights, size.chains), batch)
 
 
 def noise_row(size: Size, num_steps: int) -> measure.Row:
@@ -257,8 +240,10 @@ def measure_size(config: Any, size: Size, rates: machine.Rates) -> list[dict[str
         here = {name: functools.partial(measure.timed, row) for name, row in timed.items()}
         remote = {name: functools.partial(running.time, name) for name in running.rows()}
         times = measure.alternate_timed(here | remote, config.repeats)
-    programs = {full: gradient_program(size, full)[0] for full in {each.is_full_batch for each in fitting.values()}}
-    work = {full: roofline.on_this_device(program, rates) for full, program in programs.items()}
+    work = {}
+    for full in {each.is_full_batch for each in fitting.values()}:
+        gradient, arguments = gradient_of(size, full)
+        work[full] = roofline.on_this_device(jax.jit(gradient).lower(*arguments).compile(), rates)
     rows: list[dict[str, Any]] = []
     for name, sampler in fitting.items():
         rows += sampler_rows(config, name, sampler, size, made[name], times, work[sampler.is_full_batch], rates)
@@ -303,6 +288,19 @@ def rate_row(keys: dict[str, Any], rate: list[float]) -> dict[str, Any]:
     summary = measure.summary(rate)
     extremes = {"min": summary["min"], "max": summary["max"], "n": len(rate)}
     return {**keys, "measure": "gradients per second", "value": summary["median"], **extremes}
+
+
+def check(config: Any) -> None:
+    """Ends the program with one line if a flag is invalid."""
+    measure.require_at_least(config, 1, "quality_chains")
+    for name, least in (("weights", 100), ("chains", 1), ("samplers", None)):
+        values = getattr(config, name)
+        if not values:
+            measure.fail(f"--{name} is empty")
+        if least and min(values) < least:
+            measure.fail(f"--{name} must be at least {least}; got {min(values)}")
+    if config.quality_chains % config.devices:
+        measure.fail(f"--devices must divide --quality-chains {config.quality_chains}; got {config.devices}")
 
 
 def run(config: Any, rates: machine.Rates) -> list[dict[str, Any]]:
