@@ -43,6 +43,43 @@ QUALITY = Table(
         Column("seconds to error 0.1", digits=".3g"),
     ],
 )
+EPOCHS = Table(
+    {"data": "data", "batch_size": "batch size", "devices": "devices"},
+    [
+        Column("examples per second", "examples/s", digits=".4g"),
+        Column("examples per second", "range", field="range"),
+        *DETAILS.columns[2:6],
+        *DETAILS.columns[8:],
+    ],
+)
+BOUNDS = Table(
+    {"data": "data", "bound": "bound, nats", "source": "bound of", "batch_size": "batch size", "devices": "devices"},
+    [
+        Column("seconds to the bound", digits=".3g"),
+        Column("epochs to the bound", digits=0),
+        Column("-ELBO at the end", digits=2),
+        Column("seconds of training", "seconds in all", digits=".3g"),
+    ],
+)
+SWEEPS = Table(
+    {"J": "J", "M": "M", "networks": "networks"},
+    [
+        Column("network updates per second", "updates/s", digits=".4g"),
+        Column("network updates per second", "range", field="range"),
+        *DETAILS.columns[2:6],
+        *DETAILS.columns[8:],
+    ],
+)
+DIVERGENCE = Table(
+    {"bound": "bound, nats", "source": "bound of"},
+    [
+        Column("seconds to the bound", digits=".3g"),
+        Column("sweeps to the bound", digits=0),
+        Column("JS divergence at the end", digits=3),
+        Column("seconds of training", "seconds in all", digits=".3g"),
+    ],
+)
+SUITE_TABLES = {"samplers": (DETAILS, QUALITY), "vae": (EPOCHS, BOUNDS), "bayesian_gan": (SWEEPS, DIVERGENCE)}
 SCALES = {
     **dict.fromkeys(("seconds per step", "projected seconds per step"), 1e3),
     **dict.fromkeys(("share of product rate", "share of noise", "share of diagnostics"), 100),
@@ -69,8 +106,8 @@ def name(run: dict[str, Any]) -> str:
 def tables(run: dict[str, Any]) -> list[str]:
     """The tables of one results file."""
     entries = [(_shown(row), {}) for row in run["rows"]]
-    parts = [pivot(DETAILS, entries), pivot(QUALITY, entries)]
-    if compared := ratios(run["rows"]):
+    parts = [pivot(table, entries) for table in SUITE_TABLES[run["suite"]]]
+    if run["suite"] == "samplers" and (compared := ratios(run["rows"])):
         parts.append(markdown(["gradients per second of", *SIZE, "divided by", "ratio"], compared))
     return [part for part in parts if part]
 
@@ -126,7 +163,10 @@ def page(found: Sequence[dict[str, Any]]) -> str:
 
 
 def captions(found: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The figures that the results allow, by the stem of their file, with captions."""
+    """The figures that the results of the samplers suite allow, by the stem of their file, with captions."""
+    found = _of_samplers(found)
+    if not found:
+        return {}
     return {
         "weights": "Gradients per second against the number of weights",
         "chains": "Gradients per second against the number of chains",
@@ -146,6 +186,7 @@ def draw(found: Sequence[dict[str, Any]], folder: Path | None = None) -> list[Pa
     folder.mkdir(parents=True, exist_ok=True)
     painters = {"weights": _draw_sizes, "chains": _draw_sizes, "devices": _draw_devices, "roofline": _draw_roofline}
     paths = []
+    found = _of_samplers(found)
     for stem in captions(found):
         figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
         painters[stem](axes, found, stem)
@@ -205,6 +246,10 @@ def _draw_roofline(axes: Any, found: Sequence[dict[str, Any]], _: str) -> None:
             intensities = sorted({*span, min(max(knee, span[0]), span[1])})
             axes.plot(intensities, [min(product, bandwidth * i) for i in intensities], color=f"C{index}")
     axes.set(xlabel="FLOPs per byte of a gradient", ylabel="FLOPs per second of a device")
+
+
+def _of_samplers(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [run for run in found if run["suite"] == "samplers"]
 
 
 def _by_count(found: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

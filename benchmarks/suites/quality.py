@@ -23,7 +23,7 @@ import numpy as np
 from bayesjax import evaluation
 from benchmarks import measure
 from benchmarks import samplers_problem as problem
-from benchmarks.suites import reference
+from benchmarks.suites import reference, targets
 from benchmarks.suites.kernels import LEAPS, Sampler, ours, own, peers
 from benchmarks.suites.samplers import Size, batches, chains_of, start
 
@@ -76,14 +76,6 @@ def errors(predictions: np.ndarray, num_chunks: int, expected: dict[str, np.ndar
     return np.sqrt(np.mean(((means - expected["mean"]) / expected["sd"]) ** 2, axis=1))
 
 
-def time_to(error: np.ndarray, seconds: np.ndarray, stated: float = STATED_ERROR) -> float | None:
-    """The first time after which the error stays at most `stated`; None if it is larger at the end."""
-    above = np.flatnonzero(error > stated)
-    if not above.size:
-        return float(seconds[0])
-    return None if above[-1] == len(error) - 1 else float(seconds[above[-1] + 1])
-
-
 def measure_one(name: str, sampler: Sampler, config: Any, expected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """The rows of one sampler."""
     run = traced(sampler, config.quality_chains, config.quality_seconds, config.devices)
@@ -93,7 +85,7 @@ def measure_one(name: str, sampler: Sampler, config: Any, expected: dict[str, np
     half_seconds = seconds[-1] * half.shape[1] / drawn.shape[1]
     values: dict[str, float | None] = {
         "error of the predictive": float(error[-1]),
-        f"seconds to error {STATED_ERROR}": time_to(error, seconds),
+        f"seconds to error {STATED_ERROR}": targets.time_to(error, seconds, STATED_ERROR),
     }
     if name != "sgd":
         sizes = np.asarray(evaluation.effective_sample_size(half, kind="bulk"))

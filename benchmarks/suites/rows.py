@@ -47,7 +47,9 @@ def steps(kernel: Kernel, num_steps: int) -> Callable[..., tuple[Any, Any]]:
     return run
 
 
-def program(kernel: Kernel, state: Any, batches: Callable, num_steps: int, rates: machine.Rates, devices: int) -> Program:
+def program(
+    kernel: Kernel, state: Any, batches: Callable, num_steps: int, rates: machine.Rates, devices: int
+) -> Program:
     """Compiles steps of a kernel from a fixed state, runs them once and checks that the new state is finite."""
     arguments = jax.random.key(2), state, batches, jnp.int32(0)
     compiled, seconds = measure.compiled(steps(kernel, num_steps), *arguments)

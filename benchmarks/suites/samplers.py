@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from bayesjax import kernels, training, tree
 from bayesjax.types import Kernel
@@ -33,10 +32,10 @@ from benchmarks import machine, measure, roofline
 from benchmarks import samplers_problem as problem
 from benchmarks.suites.kernels import STOCHASTIC_STEP, Sampler, ours, own, peers
 from benchmarks.suites.reference import NUM_DATA
+from benchmarks.suites.rows import check_precision
 
 BATCH_SIZE, NUM_BATCHES = 64, 100
 COPIES = 10  # of the weights of a chain that a step holds: state, gradient, noise, proposals
-CHECKED = 0.05  # largest relative difference of the gradient from that of the highest precision
 NOISE, PLAIN = "noise alone", "without diagnostics"
 
 
@@ -307,7 +306,15 @@ def run(config: Any, rates: machine.Rates) -> list[dict[str, Any]]:
     """All rows of the suite."""
     from benchmarks.suites import quality
 
-    print(f"gradient at this precision differs from the highest precision by {check_gradient():.1e}", flush=True)
+    try:
+        own(config.kernel)
+    except ValueError as error:
+        measure.fail(str(error))
+    gradient, arguments = gradient_of(Size(1000, 1), True)
+    print(
+        f"gradient differs from that of the highest precision by {check_precision(gradient, *arguments):.1e}",
+        flush=True,
+    )
     rows: list[dict[str, Any]] = []
     for size in grid(config.weights, config.chains, config.product):
         rows += measure_size(config, size, rates)

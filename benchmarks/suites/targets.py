@@ -1,7 +1,7 @@
 """The time until a stated quality: a program runs in chunks, and the quality is evaluated after each chunk.
 
     course = targets.run(chunk, evaluate, state, least=0.03, most_seconds=120)
-    seconds = targets.time_to(course, 0.03)
+    seconds = targets.time_to(course.values, course.seconds, 0.03)
 
 The clock counts the chunks only, after compilation. Evaluations are outside the clock. A run ends once the quality has
 been at most `least` in CONFIRMED evaluations in a row, or after `most_seconds`. Small values are good.
@@ -57,8 +57,9 @@ def run(
     return Course(np.asarray(values), np.asarray(seconds), state)
 
 
-def time_to(course: Course, stated: float) -> float | None:
-    """Seconds after which the quality stays at most `stated` to the end of the run; None if it ends above."""
-    is_above = ~(course.values <= stated)
-    first = len(is_above) - int(np.argmax(is_above[::-1])) if is_above.any() else 0
-    return float(course.seconds[first]) if first < len(is_above) else None
+def time_to(values: np.ndarray, seconds: np.ndarray, stated: float) -> float | None:
+    """The first time after which a value stays at most `stated`; None if it is larger, or NaN, at the end."""
+    above = np.flatnonzero(~(values <= stated))
+    if not above.size:
+        return float(seconds[0])
+    return None if above[-1] == len(values) - 1 else float(seconds[above[-1] + 1])

@@ -11,7 +11,7 @@ several devices, the batch is divided over them (`training.data_parallel`).
 
 The bounds of MNIST are those of Flax's VAE example after 5 and 20 epochs (docs/results/vae.md). If MNIST is not
 prepared on the machine, the images are scikit-learn's digits, enlarged from 8 x 8 to 28 x 28 pixels. No bound of them
-is published, and theirs is a fixed number that one run of this suite reached after about 60 epochs. Read `targets.py` next.
+is published, and theirs is a number that one run of this suite reached after about 60 epochs. Read `targets.py` next.
 """
 
 import functools
@@ -99,7 +99,7 @@ def check_work(images: Images, devices: int) -> None:
     gradient = jax.grad(lambda params, batch: loss(params, jax.random.key(5), batch)[0])
     params = training_parts(images, len(batch), 1)[1].position
     difference = rows.check_precision(gradient, params, batch)
-    print(f"gradient at this precision differs from the highest precision by {difference:.1e}", flush=True)
+    print(f"gradient differs from that of the highest precision by {difference:.1e}", flush=True)
     moved = []
     for count in {1, devices}:
         kernel, state, batches = training_parts(images, len(batch), count)
@@ -140,7 +140,7 @@ def measure_quality(config: Any, images: Images) -> list[dict[str, Any]]:
     kernel, state, batches = training_parts(images, batch_size, config.devices)
     steps = max(1, len(images.train) // batch_size)
     run, key = rows.steps(kernel, steps), jax.random.key(7)
-    compiled, compile_seconds = measure.compiled(run, key, state, batches, jnp.int32(0))
+    compiled, _ = measure.compiled(run, key, state, batches, jnp.int32(0))
     jax.block_until_ready(compiled(key, state, batches, jnp.int32(0)))  # warm; its result is not used
     loss = vae.batch_loss(vae.PAPER, images.test.shape[1:], LATENT_DIM, "elbo")
     test, test_key = jnp.asarray(images.test), jax.random.key(8)
@@ -156,14 +156,13 @@ def measure_quality(config: Any, images: Images) -> list[dict[str, Any]]:
     keys = {"data": images.name, "batch_size": batch_size, "devices": config.devices}
     found = []
     for bound, source in bounds.items():
-        seconds = targets.time_to(course, bound)
+        seconds = targets.time_to(course.values, course.seconds, bound)
         epochs = None if seconds is None else int(np.searchsorted(course.seconds, seconds)) + 1
         values = {
             "seconds to the bound": seconds,
             "epochs to the bound": epochs,
             "-ELBO at the end": float(course.values[-1]),
             "seconds of training": float(course.seconds[-1]),
-            "compile seconds": compile_seconds,
         }
         found += rows.plain({**keys, "bound": bound, "source": source}, values)
     return found

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import machine, measure, processes, report, roofline, run
 from benchmarks import samplers_problem as problem
-from benchmarks.suites import kernels, quality, reference, samplers
+from benchmarks.suites import kernels, quality, reference, samplers, targets
 from benchmarks.suites.samplers import Size
 from tests.test_docs import ROOT
 
@@ -138,9 +138,10 @@ def test_error_and_time_to_it():
     assert error[-1] == pytest.approx(1 / np.sqrt(4 * 500), rel=0.3) and error[-1] < error[0]
     assert quality.errors(np.full((4, 100, 64), 2.0), 10, expected) == pytest.approx(np.ones(10))
     seconds = np.arange(1.0, 5.0)
-    assert quality.time_to(np.array([0.3, 0.05, 0.2, 0.05]), seconds) == 4.0
-    assert quality.time_to(np.array([0.3, 0.05, 0.2, 0.2]), seconds) is None
-    assert quality.time_to(np.array([0.05, 0.05, 0.02, 0.0]), seconds) == 1.0
+    assert targets.time_to(np.array([0.3, 0.05, 0.2, 0.05]), seconds, 0.1) == 4.0
+    assert targets.time_to(np.array([0.3, 0.05, 0.2, 0.2]), seconds, 0.1) is None
+    assert targets.time_to(np.array([0.3, 0.05, 0.02, np.nan]), seconds, 0.1) is None
+    assert targets.time_to(np.array([0.05, 0.05, 0.02, 0.1]), seconds, 0.1) == 1.0
 
 
 def test_the_reference_has_converged():
