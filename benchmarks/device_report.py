@@ -79,7 +79,21 @@ DIVERGENCE = Table(
         Column("seconds of training", "seconds in all", digits=".3g"),
     ],
 )
-SUITE_TABLES = {"samplers": (DETAILS, QUALITY), "vae": (EPOCHS, BOUNDS), "bayesian_gan": (SWEEPS, DIVERGENCE)}
+AGREEMENT = Table(
+    {"sampler": "sampler", "bound": "bound", "source": "bound of"},
+    [
+        Column("seconds to the bound", digits=".3g"),
+        Column("total variation at the end", digits=4),
+        Column("seconds of sampling", "seconds in all", digits=".3g"),
+        Column("compile seconds", "compile s", digits=".2g"),
+    ],
+)
+SUITE_TABLES = {
+    "samplers": (DETAILS, QUALITY),
+    "vae": (EPOCHS, BOUNDS),
+    "bnn": (AGREEMENT,),
+    "bayesian_gan": (SWEEPS, DIVERGENCE),
+}
 SCALES = {
     **dict.fromkeys(("seconds per step", "projected seconds per step"), 1e3),
     **dict.fromkeys(("share of product rate", "share of noise", "share of diagnostics"), 100),

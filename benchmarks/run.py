@@ -5,12 +5,13 @@
     python -m benchmarks.run --suite samplers --kernel my_sampler:MALA  a sampler of your own beside the others
     python -m benchmarks.run --suite samplers --weights 1000 --chains 1 --repeats 2 --quality-seconds 0    a check
     python -m benchmarks.run --suite vae                                training a VAE, until a published ELBO
+    python -m benchmarks.run --suite bnn                                samplers, until they agree with a posterior
     python -m benchmarks.run --suite bayesian_gan                       sweeps over J and M, and a published divergence
 
 A suite runs on the backend that JAX finds (JAX_PLATFORMS is left as it is). The rates at which the device multiplies
 and copies are measured first. Results go to benchmarks/results/devices, one file for each suite and device. `python -m
 benchmarks.report` makes one page of all of them. A flag has no effect in suites that its text does not name. Read
-`suites/samplers.py`, `suites/vae.py` and `suites/bayesian_gan.py` next.
+`suites/samplers.py`, `suites/vae.py`, `suites/bnn.py` and `suites/bayesian_gan.py` next.
 """
 
 import os
@@ -23,11 +24,11 @@ from typing import Any, Literal
 import jax
 
 from benchmarks import machine, measure, processes
-from benchmarks.suites import bayesian_gan, samplers, vae
+from benchmarks.suites import bayesian_gan, bnn, samplers, vae
 from experiments.harness import provenance
 
 FOLDER = measure.RESULTS / "devices"
-SUITES = {"samplers": samplers, "vae": vae, "bayesian_gan": bayesian_gan}
+SUITES = {"samplers": samplers, "vae": vae, "bnn": bnn, "bayesian_gan": bayesian_gan}
 WEIGHTS, CHAINS = (1000, 10_000, 100_000, 1_000_000, 10_000_000), (1, 4, 16, 64, 256, 1024, 4096)
 Name = Literal["sgd", "sgld", "sghmc", "sgnht", "hmc", "nuts"]
 
@@ -36,11 +37,11 @@ Name = Literal["sgd", "sgld", "sghmc", "sgnht", "hmc", "nuts"]
 class Config:
     """Flags of benchmarks.run."""
 
-    suite: Literal["samplers", "vae", "bayesian_gan"] = "samplers"
+    suite: Literal["samplers", "vae", "bnn", "bayesian_gan"] = "samplers"
     """The suite to run."""
     devices: int = 1
-    """Number of devices over which the chains (samplers), the batch (vae) or the generators (bayesian_gan) are divided;
-    on a CPU, JAX creates as many virtual devices. The suite vae also measures one device."""
+    """Number of devices over which the chains (samplers, bnn), the batch (vae) or the generators (bayesian_gan) are
+    divided; on a CPU, JAX creates as many virtual devices. The suite vae also measures one device."""
     precision: machine.Precision = "default"
     """Precision of matrix products of float32 arrays; default is JAX's own for the device. On a CPU all are float32."""
     weights: tuple[int, ...] = WEIGHTS
@@ -51,7 +52,8 @@ class Config:
     """Suite samplers: measure every pair of --weights and --chains, and not only those with the fewest weights or the
     fewest chains."""
     samplers: tuple[Name, ...] = ("sgd", "sgld", "sghmc", "sgnht", "hmc", "nuts")
-    """Suite samplers: samplers of bayesjax and of the other libraries to measure."""
+    """Suite samplers: samplers of bayesjax and of the other libraries to measure. Suite bnn: samplers of bayesjax; it
+    has no sgd."""
     kernel: tuple[str, ...] = ()
     """Suite samplers: samplers of your own, as MODULE:NAME of a benchmarks.suites.kernels.Sampler."""
     peers: bool = True
@@ -78,8 +80,8 @@ class Config:
     mc_samples: tuple[int, ...] = (1, 4)
     """Suite bayesian_gan: numbers M of networks for each generator and discriminator of the game."""
     target_seconds: float = 240.0
-    """Suites vae and bayesian_gan: largest number of seconds of training until the stated quality; 0 does not measure
-    it."""
+    """Largest number of seconds until the stated quality: of training in the suites vae and bayesian_gan, where 0 does
+    not measure it, and of all samplers together in the suite bnn."""
     threads: int = 2
     """Number of cores on a CPU."""
     out: str = ""
