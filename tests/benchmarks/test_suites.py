@@ -1,4 +1,4 @@
-"""The suites vae, bnn and bayesian_gan of `benchmarks.run`: targets, checks of the work, flags, tables and small runs."""
+"""Suites of `benchmarks.run` other than samplers: targets, checks of the work, flags, tables and small runs."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_enlarged_digits():
         ({"suite": "bayesian_gan", "generators": (1,), "devices": 2}, "must divide the number of generators 1; got 2"),
         (
             {"suite": "bnn", "samplers": ("sgd",)},
-            "--samplers must name one of sgld, sghmc, sgnht, hmc, nuts; got ('sgd',)",
+            "must name one of sgld, sghmc, sgnht, hmc, nuts; got ('sgd',)",
         ),
         ({"suite": "bnn", "devices": 3}, "--devices must divide the number of chains 4; got 3"),
     ],
