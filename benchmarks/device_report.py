@@ -43,14 +43,17 @@ QUALITY = Table(
         Column("seconds to error 0.1", digits=".3g"),
     ],
 )
+
+
+def rate_columns(measure: str, heading: str) -> list[Column]:
+    """The columns of a rate: its median and range, and the time, the work and the compilation of a step."""
+    rate = [Column(measure, heading, digits=".4g"), Column(measure, "range", field="range")]
+    return [*rate, *DETAILS.columns[2:6], *DETAILS.columns[8:]]
+
+
 EPOCHS = Table(
     {"data": "data", "batch_size": "batch size", "devices": "devices"},
-    [
-        Column("examples per second", "examples/s", digits=".4g"),
-        Column("examples per second", "range", field="range"),
-        *DETAILS.columns[2:6],
-        *DETAILS.columns[8:],
-    ],
+    rate_columns("examples per second", "examples/s"),
 )
 BOUNDS = Table(
     {"data": "data", "bound": "bound, nats", "source": "bound of", "batch_size": "batch size", "devices": "devices"},
@@ -61,15 +64,7 @@ BOUNDS = Table(
         Column("seconds of training", "seconds in all", digits=".3g"),
     ],
 )
-SWEEPS = Table(
-    {"J": "J", "M": "M", "networks": "networks"},
-    [
-        Column("network updates per second", "updates/s", digits=".4g"),
-        Column("network updates per second", "range", field="range"),
-        *DETAILS.columns[2:6],
-        *DETAILS.columns[8:],
-    ],
-)
+SWEEPS = Table({"J": "J", "M": "M", "networks": "networks"}, rate_columns("network updates per second", "updates/s"))
 DIVERGENCE = Table(
     {"bound": "bound, nats", "source": "bound of"},
     [
