@@ -69,7 +69,7 @@ PRESETS = {
     "paper": PAPER,
     "long": replace(PAPER, dataset="uci/bostonHousing", num_draws=1000, num_integration_steps=300),
     "converge": replace(PAPER, num_splits=1, num_draws=3000, num_integration_steps=300),
-    "wine": replace(PAPER, dataset="uci/wine-quality-red", num_warmup=250, num_draws=400, num_integration_steps=60),
+    "wine": replace(PAPER, dataset="uci/wine-quality-red", num_warmup=250, num_draws=800, num_integration_steps=60),
     "large": replace(
         PAPER, dataset="uci/kin8nm", num_splits=5, num_warmup=200, num_draws=200, num_integration_steps=60
     ),
